@@ -1,0 +1,32 @@
+"""The host's own data sets and architectures, registered through the same hooks as anyone's."""
+
+from harness.plugins.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_architectures(register: Register) -> None:
+    """The networks of the DC code base, and torchvision's classifiers."""
+    conv = "harness.architectures"
+    register("mlp", f"{conv}.mlp:MLP", "three linear layers of width 128")
+    register("convnet", f"{conv}.convnet:ConvNet", "blocks of conv, norm, activation, pool; the field's standard network")
+    register("lenet", f"{conv}.lenet:LeNet", "two 5x5 convolutions and three linear layers")
+    register("alexnet", f"{conv}.alexnet:AlexNet", "five convolutions, adapted to small images")
+    for depth in (11, 13, 16, 19):
+        register(f"vgg{depth}", f"{conv}.vgg:VGG{depth}", f"VGG with {depth} layers, instance norm by default")
+    for depth in (18, 34, 50):
+        register(f"resnet{depth}", f"{conv}.resnet:ResNet{depth}", f"ResNet-{depth} with a 3x3 stem")
+    register("torchvision", f"{conv}.torchvision:TorchvisionClassifier", "any classifier of torchvision, untrained")
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """The embedded digits, torchvision's sets, and one's own images."""
+    sets = "harness.datasets"
+    register("digits", f"{sets}.digits:Digits", "scikit-learn's handwritten digits at 16x16, embedded, offline")
+    register("cifar10", f"{sets}.torchvision:CIFAR10", "60,000 colour images of 32x32 in 10 classes")
+    register("cifar100", f"{sets}.torchvision:CIFAR100", "60,000 colour images of 32x32 in 100 classes")
+    register("mnist", f"{sets}.torchvision:MNIST", "70,000 grey digits of 28x28")
+    register("fashion-mnist", f"{sets}.torchvision:FashionMNIST", "70,000 grey pieces of clothing of 28x28")
+    register("svhn", f"{sets}.torchvision:SVHN", "99,289 colour house numbers of 32x32")
+    register("folder", f"{sets}.folder:Folder", "an image folder with train/CLASS/ and test/CLASS/")
+    register("arrays", f"{sets}.arrays:Arrays", "an .npz file with train and test images and labels")

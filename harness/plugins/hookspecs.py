@@ -1,0 +1,60 @@
+"""The hooks that a plugin implements, with ``from harness import hookimpl``.
+
+A plugin is a module behind an entry point of the group ``ddbench``. Each ``register_*`` hook is given a function to call
+once for each component: ``register(name, target, summary)``. ``target`` is ``"package.module:Class"``, imported only when
+the component is used. A hook that raises, or a module that cannot be imported, makes a listed row and nothing else.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("ddbench")
+hookimpl = pluggy.HookimplMarker("ddbench")
+
+
+class Register(Protocol):
+    """What a ``register_*`` hook calls."""
+
+    def __call__(self, name: str, target: str, summary: str) -> None:
+        """Register the class at ``target`` under ``name``, with one line that says what it is."""
+        ...
+
+
+@hookspec
+def register_methods(register: Register) -> None:
+    """Register distillation methods, subclasses of `harness.Method`.
+
+    ``register("mine", "my_package.mine:Mine", "matches what nobody matched")``
+    """
+
+
+@hookspec
+def register_pools(register: Register) -> None:
+    """Register model-pool policies, subclasses of `harness.Pool`."""
+
+
+@hookspec
+def register_evaluators(register: Register) -> None:
+    """Register evaluators, subclasses of `harness.Evaluator`."""
+
+
+@hookspec
+def register_architectures(register: Register) -> None:
+    """Register architectures, subclasses of `harness.Architecture`."""
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Register data sets, subclasses of `harness.Dataset`."""
+
+
+@hookspec
+def cell_started(cell: Mapping[str, Any]) -> None:
+    """Hear that work on a cell starts, in the process that runs it. ``cell`` holds its key and its identity."""
+
+
+@hookspec
+def cell_finished(cell: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    """Hear that a cell is done. ``outcome`` is its record, or ``{"status": "failed", "reason": ...}``."""

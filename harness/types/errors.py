@@ -1,0 +1,33 @@
+"""The errors that a user or a plugin author can mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DDBenchError(Exception):
+    """Something that the user can mend. The message is one line: it names the thing and the remedy."""
+
+
+class UsageError(DDBenchError):
+    """A name, an option or a value that cannot be meant."""
+
+
+class DataError(DDBenchError):
+    """Images, labels or files that cannot be used as they are."""
+
+
+class StoreError(DDBenchError):
+    """A store that cannot be read or written."""
+
+
+class PluginError(DDBenchError):
+    """A plugin that cannot be loaded, or that breaks its contract."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Say which known words come nearest to ``word``: a phrase to append to an error message."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    if near:
+        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return "there is " + ", ".join(names) if names else "there is none"

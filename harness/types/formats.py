@@ -1,0 +1,1 @@
+"""Files of distilled sets: our own (safetensors with everything inside), and the VICO-UoE ``.pt`` format."""

@@ -1,0 +1,84 @@
+"""What the author of a distillation method subclasses."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from harness.types.distilled import DistilledSet
+from harness.types.network import Networks
+from harness.types.options import Options
+from harness.types.problem import Problem
+from harness.types.seeds import Streams
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is given when it is built.
+
+    Attributes:
+        problem: the real data.
+        ipc: images per class of the distilled set, at least 1.
+        streams: the random streams of this distillation.
+        iterations: the total asked for. A method whose schedule depends on it sets ``uses_total``.
+        precision: ``fp32``, or ``bf16`` where the method's heavy, noise-tolerant part may run in bfloat16.
+    """
+
+    problem: Problem
+    ipc: int
+    streams: Streams
+    iterations: int
+    precision: str = "fp32"
+
+    def reduced_precision(self) -> AbstractContextManager[Any]:
+        """A context for the part that tolerates noise: bfloat16 autocast under ``bf16``, nothing under ``fp32``."""
+        return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+class Method(ABC, Generic[O]):
+    """A distillation method. One `step` is one outer iteration, exactly one update in the paper's count."""
+
+    Options: ClassVar[type[Options]] = Options
+    version: ClassVar[int] = 1
+    """Raised whenever the same options give other numbers."""
+    uses_pool: ClassVar[bool] = True
+    """False where no network is drawn: a crossing with a pool is then not applicable."""
+    uses_total: ClassVar[bool] = False
+    """True where the schedule depends on the total of iterations: such a trajectory cannot be extended."""
+
+    def __init__(self, task: Task, options: O) -> None:
+        self.task = task
+        self.options = options
+
+    @abstractmethod
+    def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
+        """Do one outer iteration (counted from 0) and return scalars to log."""
+
+    @abstractmethod
+    def distilled(self) -> DistilledSet:
+        """The distilled set as it stands, detached from any graph."""
+
+    @abstractmethod
+    def learned(self) -> Mapping[str, Tensor]:
+        """The learned tensors by name; the harness watches that they stay finite. ``images`` is the set's pixels."""
+
+    @abstractmethod
+    def state(self) -> Mapping[str, Tensor]:
+        """All that decides the steps to come, beside options and streams: learned tensors, optimiser buffers."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state` gave, bit for bit."""
+
+    def work(self) -> float | None:
+        """How many images pass forward through a network in one iteration (a backward pass counts as two), if known.
+
+        Only for the estimate of time before a run.
+        """
+        return None

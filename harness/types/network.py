@@ -1,0 +1,64 @@
+"""Architectures and the networks that they build."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.types.options import Options
+from harness.types.problem import Shape
+from harness.types.seeds import global_rng_from
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+class Network(nn.Module):
+    """A classifier in two parts: features, and a classifier on top of them.
+
+    Subclasses set ``classifier`` and define ``features``, which maps images (n, channels, height, width) to vectors
+    (n, dimension). Logits are not normalised.
+    """
+
+    classifier: nn.Module
+
+    def features(self, images: Tensor) -> Tensor:
+        """Feature vectors (n, dimension), the classifier's input."""
+        raise TypeError(f"{type(self).__name__} does not define features()")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes)."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+class Architecture(ABC, Generic[O]):
+    """A family of networks with its options. Subclasses define `network` with ordinary torch layers."""
+
+    Options: ClassVar[type[Options]] = Options
+    version: ClassVar[int] = 1
+    """Raised whenever the same options give other numbers."""
+
+    def __init__(self, options: O) -> None:
+        self.options = options
+
+    @abstractmethod
+    def network(self, shape: Shape, classes: int) -> Network:
+        """Construct a network for images of ``shape`` (channels, height, width).
+
+        Raises:
+            DataError: images of this shape cannot be used; the message says which could.
+        """
+
+    def build(self, shape: Shape, classes: int, generator: torch.Generator) -> Network:
+        """Construct a network with initial weights drawn from ``generator``, in training mode."""
+        with global_rng_from(generator):
+            return self.network(shape, classes)
+
+
+class Networks(Protocol):
+    """Where a method gets its networks from: the harness, which draws them from the pool."""
+
+    def draw(self) -> Network:
+        """A freshly initialised network, in training mode, of an architecture drawn for this iteration."""
+        ...

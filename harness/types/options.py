@@ -1,0 +1,117 @@
+"""Options of a component: frozen, typed, each with its meaning and where its default comes from."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import pydantic
+from pydantic_core import PydanticUndefined
+
+from harness.types.errors import UsageError, did_you_mean
+from harness.types.names import Name, split
+
+
+class Options(pydantic.BaseModel):
+    """Base of all options. Values arrive as text, are converted to the declared type and checked.
+
+    Declare each one with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC, section 4")``.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _auto_is_none(cls, values: Any) -> Any:  # noqa: ANN401
+        """``auto`` gives an option that may be left to the component its unset value."""
+        if not isinstance(values, dict):
+            return values
+        unset = {key for key, field in cls.model_fields.items() if field.default is None}
+        return {key: None if key in unset and value == "auto" else value for key, value in values.items()}
+
+    @classmethod
+    def from_name(cls, name: Name) -> "Options":
+        """Check the options given with ``name``.
+
+        Raises:
+            UsageError: an unknown option, or a value outside its range; one line, with the nearest known names.
+        """
+        for key, _ in name.options:
+            if key not in cls.model_fields:
+                known = did_you_mean(key, cls.model_fields) if cls.model_fields else "it takes no options"
+                raise UsageError(f"{name.name!r} has no option {key!r}: {known}")
+        try:
+            return cls(**dict(name.options))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"][:1])
+            value = dict(name.options).get(where)
+            raise UsageError(_one_line(name.name, where, value, first["msg"])) from None
+
+    def changed(self) -> dict[str, str]:
+        """The options that differ from their defaults, as text that `from_name` reads back."""
+        fields = type(self).model_fields
+        values = ((key, getattr(self, key)) for key in fields)
+        return {key: as_text(value) for key, value in values if value != fields[key].default}
+
+    def as_json(self) -> dict[str, Any]:
+        """Every option with its value: what goes into a key."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def describe(cls) -> Iterator[dict[str, str]]:
+        """For each option: name, type, default, meaning and source."""
+        for key, field in cls.model_fields.items():
+            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            required = field.default is PydanticUndefined
+            yield {
+                "name": key,
+                "type": _type_name(field.annotation),
+                "default": "required" if required else as_text(field.default),
+                "meaning": field.description or "",
+                "source": str(extra.get("source", "")),
+            }
+
+
+def option(default: Any, meaning: str, *, source: str = "", **constraints: Any) -> Any:  # noqa: ANN401
+    """Declare an option.
+
+    Args:
+        default: its default, or ``...`` where it must be given.
+        meaning: what it does, with unit and range.
+        source: the paper, equation or code that the default comes from.
+        constraints: what `pydantic.Field` takes (``gt``, ``ge``, ``le``, ...).
+    """
+    return pydantic.Field(default, description=meaning, json_schema_extra={"source": source}, **constraints)
+
+
+def _split_list(value: Any) -> Any:  # noqa: ANN401
+    return tuple(part.strip() for part in split(value, "+") if part.strip()) if isinstance(value, str) else value
+
+
+NameList = Annotated[tuple[str, ...], pydantic.BeforeValidator(_split_list)]
+"""A list that is one value, joined by ``+``: ``others=lenet+vgg11[norm=batch]``."""
+
+
+def as_text(value: Any) -> str:  # noqa: ANN401
+    """A value as it is typed in brackets."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "+".join(as_text(part) for part in value)
+    if value is None:
+        return "auto"
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _type_name(annotation: Any) -> str:  # noqa: ANN401
+    text = getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
+    text = text.replace("typing.", "").replace("NoneType", "auto").replace("None", "auto")
+    if text.startswith("Literal["):
+        text = text[len("Literal[") : -1].replace("'", "").replace(", ", "|")
+    return {"tuple[str, ...]": "names joined by +"}.get(text, text)
+
+
+def _one_line(component: str, key: str, value: str | None, message: str) -> str:
+    message = message.removeprefix("Value error, ").replace("Input should be", "should be")
+    if value is None:
+        return f"{component!r} needs its option {key!r}: write {component}[{key}=...] ({message})"
+    return f"{component}[{key}={value}]: {message}"

@@ -1,0 +1,100 @@
+"""A real data set made ready for distillation and scoring."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from harness.types.preprocessing import Preprocessing
+
+Shape = tuple[int, int, int]
+"""Channels, height, width of an image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images as uint8 (n, channels, height, width) and labels as int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> "Split":
+        return Split(self.images[index], self.labels[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels and labels."""
+        digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
+        digest.update(self.images.cpu().contiguous().numpy().data)
+        digest.update(self.labels.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a method learns from and students are scored on.
+
+    Attributes:
+        name: the data set with its options, as it is typed.
+        train: the images to distil.
+        score: the images that students are scored on.
+        score_on: whether these are the test set or a validation split cut from the training set.
+        classes: class names; label i is ``classes[i]``.
+        preprocessing: from pixels to network inputs.
+        like: the known data set whose defaults and published numbers apply, if any.
+        augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit the data set.
+        device: where `real_batch` and `score_batches` put their tensors.
+    """
+
+    name: str
+    train: Split
+    score: Split
+    score_on: Literal["test", "validation"]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    like: str | None = None
+    augmentations: Mapping[str, str] = field(default_factory=dict)
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height, width."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def of_class(self) -> list[Tensor]:
+        """For each label, the indices of its training images."""
+        return [torch.nonzero(self.train.labels == label).flatten() for label in range(len(self.classes))]
+
+    def real_batch(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        """Draw training images of one class, uniformly and without replacement; all of them where there are fewer.
+
+        Returns:
+            Network inputs (at most count, channels, height, width), float32.
+        """
+        members = self.of_class[label]
+        chosen = members[torch.randperm(len(members), generator=generator)[:count]]
+        return self.preprocessing.to_inputs(self.train.images[chosen].to(self.device))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides what is distilled: training images, labels and preprocessing."""
+        digest = hashlib.sha256(self.train.fingerprint.encode())
+        for name, values in sorted(self.preprocessing.tensors().items()):
+            digest.update(name.encode())
+            digest.update(values.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
+    def real_extreme(self) -> float:
+        """The largest absolute value of a training input after preprocessing."""
+        batches = self.train.images.split(4096)
+        return max(float(self.preprocessing.to_inputs(batch).abs().max()) for batch in batches)

@@ -1,0 +1,27 @@
+"""The built-in methods, pools and evaluators; they enter by the same door as anyone's."""
+
+from harness import Register, hookimpl
+
+
+@hookimpl
+def register_methods(register: Register) -> None:
+    """Distillation methods."""
+    register("dc", "mpdd_plugins.methods.dc:DC", "gradient matching (Zhao, Mopuri, Bilen, ICLR 2021)")
+
+
+@hookimpl
+def register_pools(register: Register) -> None:
+    """Model-pool policies."""
+    pools = "mpdd_plugins.pools"
+    register("single", f"{pools}.single:Single", "one architecture, always")
+    register("total-random", f"{pools}.others:TotalRandom", "several architectures with equal probability")
+    register("main-model", f"{pools}.others:MainModel", "a main architecture, and various others now and then")
+    register("main-similar", f"{pools}.similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
+    register("mix", f"{pools}.mix:Mix", "any architectures with any weights")
+
+
+@hookimpl
+def register_evaluators(register: Register) -> None:
+    """Ways to train and score students."""
+    register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
+    register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
