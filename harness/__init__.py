@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from harness.experiment.api import RunResult, evaluate, run
     from harness.learning.batchnorm import freeze_statistics
     from harness.learning.matching import DISTANCES, gradient_of, layerwise_cosine
-    from harness.learning.recipe import Batch, Recipe, train_classifier
-    from harness.learning.students import train_students
+    from harness.learning.recipe import Batch, Loss, Recipe, cross_entropy, train_classifier
+    from harness.learning.students import Lesson, train_network, train_students
     from harness.types.dataset import Dataset, DatasetOptions, RawData, RunDefaults, Traits
     from harness.types.distilled import DistilledSet
     from harness.types.errors import DataError, DDBenchError, PluginError, StoreError, UsageError
@@ -32,8 +32,8 @@ _HOMES = {
     "experiment.api": "RunResult evaluate run",
     "learning.batchnorm": "freeze_statistics",
     "learning.matching": "DISTANCES gradient_of layerwise_cosine",
-    "learning.recipe": "Batch Recipe train_classifier",
-    "learning.students": "train_students",
+    "learning.recipe": "Batch Loss Recipe cross_entropy train_classifier",
+    "learning.students": "Lesson train_network train_students",
     "types.dataset": "Dataset DatasetOptions RawData RunDefaults Traits",
     "types.distilled": "DistilledSet",
     "types.errors": "DataError DDBenchError PluginError StoreError UsageError",

@@ -35,13 +35,13 @@ class Traits:
     """What is known of a data set beside its images.
 
     Attributes:
-        normalize: the normalisation that goes with it, a name or ``auto``.
+        normalize: the normalisation that goes with it, a name or ``auto``; None if unknown, then it is computed.
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit it, joined by ``+``.
         defaults: what a run on it means.
         like: the known set whose published numbers apply, if any.
     """
 
-    normalize: str = "auto"
+    normalize: str | None = "auto"
     augmentations: Mapping[str, str] = field(default_factory=dict)
     defaults: RunDefaults = field(default_factory=RunDefaults)
     like: str | None = None

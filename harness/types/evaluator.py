@@ -60,10 +60,11 @@ class ArtifactRequest:
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A made artifact: its tensors, and scalars worth recording."""
+    """A made artifact: its tensors, and scalars worth recording. The harness adds the architecture asked for."""
 
     tensors: Mapping[str, Tensor]
     scalars: Mapping[str, float] = field(default_factory=dict)
+    architecture: Architecture[Any] | None = None
 
 
 class Evaluator(ABC, Generic[O]):

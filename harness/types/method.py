@@ -40,6 +40,11 @@ class Task:
         """A context for the part that tolerates noise: bfloat16 autocast under ``bf16``, nothing under ``fp32``."""
         return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    def distilled(self, images: Tensor, labels: Tensor, step_size: float | None = None) -> DistilledSet:
+        """A set of this problem from learned images (network inputs) and labels, copied to the CPU."""
+        images, labels = (tensor.detach().to("cpu", copy=True) for tensor in (images, labels))
+        return DistilledSet(images, labels, self.problem.classes, self.problem.preprocessing, step_size)
+
 
 class Method(ABC, Generic[O]):
     """A distillation method. One `step` is one outer iteration, exactly one update in the paper's count."""

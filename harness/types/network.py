@@ -1,6 +1,7 @@
 """Architectures and the networks that they build."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -41,6 +42,11 @@ class Architecture(ABC, Generic[O]):
 
     def __init__(self, options: O) -> None:
         self.options = options
+
+    @property
+    def augmentations(self) -> Mapping[str, str]:
+        """By family of augmentation (``dc``), operations that a protocol uses for it in place of the data set's."""
+        return {}
 
     @abstractmethod
     def network(self, shape: Shape, classes: int) -> Network:

@@ -37,6 +37,10 @@ class Preprocessing(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """All that `preprocessing_from` needs to build it again."""
 
+    @abstractmethod
+    def identity(self) -> str:
+        """All that decides it, together with the training images: part of a problem's fingerprint."""
+
     def to_inputs(self, pixels: Tensor) -> Tensor:
         """Network inputs (float32) for stored pixels (uint8)."""
         return self.apply(pixels.to(torch.float32).div_(255.0))
@@ -84,6 +88,10 @@ class Normalize(Preprocessing):
         """``mean`` and ``std``, one value a channel."""
         return {"mean": self.mean, "std": self.std}
 
+    def identity(self) -> str:
+        """Mean and standard deviation, to the digit that float32 holds."""
+        return f"normalize {[f'{value:.7g}' for value in torch.cat([self.mean, self.std]).tolist()]}"
+
 
 @dataclass(frozen=True, eq=False)
 class Whiten(Preprocessing):
@@ -101,7 +109,7 @@ class Whiten(Preprocessing):
 
         zca = ZCAWhitening(eps=eps, compute_inv=True)
         zca.fit(pixels.float().div_(255.0))
-        return cls("zca", zca.mean_vector.flatten(), zca.transform_matrix, zca.transform_inv)
+        return cls(f"zca eps={eps:g}", zca.mean_vector.flatten(), zca.transform_matrix, zca.transform_inv)
 
     def apply(self, images: Tensor) -> Tensor:
         """Whitened images, of the same shape."""
@@ -116,6 +124,10 @@ class Whiten(Preprocessing):
     def tensors(self) -> dict[str, Tensor]:
         """``mean``, ``transform`` and ``inverse`` over flat pixels."""
         return {"mean": self.mean, "transform": self.transform, "inverse": self.inverse}
+
+    def identity(self) -> str:
+        """The regulariser: the matrices follow from the training images, up to rounding that differs by machine."""
+        return self.name
 
 
 def preprocessing_from(name: str, tensors: dict[str, Tensor]) -> Preprocessing:

@@ -49,7 +49,7 @@ def global_rng_from(generator: torch.Generator) -> Iterator[None]:
     For code that draws from the global generator and takes no other (default layer initialisation, dropout). One thread
     at a time: the global generator belongs to the process.
     """
-    seed = int(torch.randint(2**62, (), generator=generator))
+    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     with _GLOBAL_RNG, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         yield

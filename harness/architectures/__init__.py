@@ -1,0 +1,1 @@
+"""The host's own architectures: the networks of the DC code base, and torchvision's classifiers."""

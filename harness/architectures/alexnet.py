@@ -1,0 +1,30 @@
+"""AlexNet for small images."""
+
+from typing import Literal
+
+from harness.architectures.layers import LayeredNetwork, Layers, padding_to_32
+from harness.types.network import Architecture
+from harness.types.options import Options, option
+from harness.types.problem import Shape
+
+
+class AlexNetOptions(Options):
+    """Options of AlexNet."""
+
+    norm: Literal["none", "batch"] = option("none", "normalisation after each convolution", source="DC, networks.py")
+
+
+class AlexNet(Architecture[AlexNetOptions]):
+    """Five convolutions and one linear layer: AlexNet (Krizhevsky et al., NeurIPS 2012), in DC's small version."""
+
+    Options = AlexNetOptions
+
+    def network(self, shape: Shape, classes: int) -> LayeredNetwork:
+        """Construct a network, without the poolings that its images are too small for."""
+        norm = self.options.norm
+        layers = Layers("alexnet", shape)
+        layers.conv(128, 5, padding=padding_to_32(shape, 2)).norm(norm).activation().pool("max")
+        layers.conv(192, 5).norm(norm).activation().pool("max")
+        for width in (256, 192, 192):
+            layers.conv(width).norm(norm).activation()
+        return layers.pool("max").network(classes)

@@ -1,0 +1,65 @@
+"""The field's standard network."""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationInfo, field_validator
+
+from harness.architectures.layers import (
+    GROUPS,
+    NORM_MEANING,
+    ActivationName,
+    LayeredNetwork,
+    Layers,
+    NormName,
+    PoolName,
+    padding_to_32,
+)
+from harness.types.network import Architecture
+from harness.types.options import Options, option
+from harness.types.problem import Shape
+
+
+class ConvNetOptions(Options):
+    """Options of the ConvNet."""
+
+    width: int = option(128, "channels of each convolution", source="DC, utils.py", gt=0)
+    depth: int = option(3, "number of blocks", source="DC, utils.py", gt=0)
+    norm: NormName = option("instance", NORM_MEANING, source="DC, utils.py")
+    act: ActivationName = option("relu", "activation function; leakyrelu has slope 0.01", source="DC, utils.py")
+    pool: PoolName = option("avg", "2x2 pooling at the end of each block, or none", source="DC, utils.py")
+
+    @field_validator("norm")
+    @classmethod
+    def _groups_divide_width(cls, norm: NormName, info: ValidationInfo) -> NormName:
+        if norm == "group" and info.data.get("width", 0) % GROUPS:
+            raise ValueError(f"width must be a multiple of {GROUPS}, the number of groups")
+        return norm
+
+
+class ConvNet(Architecture[ConvNetOptions]):
+    """Equal blocks of convolution, norm, activation, pooling, then one linear layer (Gidaris and Komodakis, CVPR 2018).
+
+    Defaults and the padding of 28x28 images to 32x32 are those of DC (Zhao et al., ICLR 2021).
+    """
+
+    Options = ConvNetOptions
+
+    @property
+    def augmentations(self) -> Mapping[str, str]:
+        """With batch norm, DC's own: on every data set it trains that network on shifted and noisy images."""
+        return {"dc": "crop+noise"} if self.options.norm == "batch" else {}
+
+    def network(self, shape: Shape, classes: int) -> LayeredNetwork:
+        """Construct a network, without the poolings that its images are too small for.
+
+        Raises:
+            DataError: the norm needs more pixels than the images have.
+        """
+        chosen = self.options
+        layers = Layers("convnet", shape)
+        for block in range(chosen.depth):
+            last = block == chosen.depth - 1
+            layers.conv(chosen.width, padding=padding_to_32(shape, 1) if block == 0 else None)
+            layers.norm(chosen.norm).activation(chosen.act)
+            layers.pool(chosen.pool, before="none" if last else chosen.norm)
+        return layers.network(classes)

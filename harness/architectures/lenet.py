@@ -1,0 +1,40 @@
+"""LeNet."""
+
+import math
+
+from torch import nn
+
+from harness.architectures.layers import LayeredNetwork, Layers, padding_to_32
+from harness.types.errors import DataError
+from harness.types.network import Architecture
+from harness.types.options import Options
+from harness.types.problem import Shape
+
+SMALLEST = 14
+"""The first convolution takes 4 pixels off each side and the pooling halves what is left: 5 for the second one."""
+
+
+class LeNet(Architecture[Options]):
+    """Two 5x5 convolutions and three linear layers, with ReLU and max pooling (after LeCun et al., 1998), as in DC.
+
+    The features are what the convolutions give.
+    """
+
+    def network(self, shape: Shape, classes: int) -> LayeredNetwork:
+        """Construct a network.
+
+        Raises:
+            DataError: the images are too small for two convolutions without padding.
+        """
+        if min(shape[1:]) < SMALLEST:
+            raise DataError(
+                f"lenet cannot use images of {shape[1]}x{shape[2]}: resize them to {SMALLEST}x{SMALLEST} or more, "
+                "or take another architecture"
+            )
+        layers = Layers("lenet", shape)
+        layers.conv(6, 5, padding=padding_to_32(shape, 0)).activation().pool("max")
+        layers.conv(16, 5, padding=(0, 0)).activation().pool("max")
+        head = nn.Sequential(
+            nn.Linear(math.prod(layers.shape), 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
+        )
+        return LayeredNetwork(layers.body(), head)

@@ -1,0 +1,1 @@
+"""The host's own data sets, and how any data set becomes a problem."""

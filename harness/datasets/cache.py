@@ -1,0 +1,75 @@
+"""Tensors that are slow to make, kept on disk by a key of all that decides them."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_log = logging.getLogger("ddbench")
+
+Tensors = dict[str, Tensor]
+
+
+def cached(root: Path, kind: str, key: str, make: Callable[[], Tensors]) -> Tensors:
+    """The tensors that ``make`` gives, from ``<root>/decoded/`` where they lie there already.
+
+    A damaged file is made again, and a folder that cannot be written costs time but stops nothing: a warning says so.
+
+    Args:
+        root: the folder where data sets live.
+        kind: the file's first word.
+        key: a hexadecimal digest of all that decides the tensors.
+        make: makes them.
+    """
+    path = root / "decoded" / f"{kind}-{key[:40]}.safetensors"
+    tensors = _read(path)
+    if tensors is None:
+        tensors = make()
+        _write(path, tensors)
+    return tensors
+
+
+def _read(path: Path) -> Tensors | None:
+    try:
+        if not path.exists():
+            return None
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            intact = (file.metadata() or {}).get("sha256") == _digest(tensors)
+    except Exception as error:  # safetensors has its own for a truncated file
+        _log.warning("%s cannot be read and is made again (%s)", path, error)
+        return None
+    if not intact:
+        _log.warning("%s is damaged and is made again", path)
+    return tensors if intact else None
+
+
+def _write(path: Path, tensors: Tensors) -> None:
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
+        temporary.chmod(mode)  # safetensors makes files that nobody else can read
+        os.replace(temporary, path)
+    except Exception as error:  # OSError, or what safetensors makes of it
+        _log.warning("%s cannot be written, so the work will be done again next time (%s)", path, error)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _digest(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""From the name of a data set to a problem."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from harness.datasets.cache import cached
+from harness.datasets.checks import check
+from harness.datasets.splits import classes_without, cut
+from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.types.dataset import Dataset, DatasetOptions, RawData
+from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
+from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
+from harness.types.problem import Problem, Split
+from harness.types.seeds import Streams
+
+VALIDATION_SHARE = 10
+"""One in so many training images of each class goes into the validation split, and at least one."""
+
+
+def data_root() -> Path:
+    """The folder where data sets live: the environment variable DDBENCH_DATA, or ``~/.cache/ddbench-data``."""
+    return Path(os.environ.get("DDBENCH_DATA") or "~/.cache/ddbench-data").expanduser()
+
+
+def make_problem(
+    dataset: Resolved[Dataset[Any]],
+    *,
+    root: Path,
+    score_on: Literal["test", "validation"] = "test",
+    hold_out: bool = False,
+    seed: int = 0,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
+    name: str | None = None,
+) -> Problem:
+    """Load a data set, check it, split it and make its preprocessing.
+
+    Args:
+        dataset: the data set with its options.
+        root: the folder where data sets live.
+        score_on: ``validation`` scores students on a part of the training set, which is held out of it.
+        hold_out: hold that part out even where the test set is scored.
+        seed: decides the validation split.
+        device: where the problem puts its batches.
+        name: what the problem is called, by default the data set as it is typed.
+
+    Raises:
+        UsageError: ``normalize`` names no known set.
+        DataError: the images are missing or cannot be used.
+    """
+    name = name or str(dataset)
+    source, options = dataset.cls(dataset.options), _options(dataset)
+    normalization = _normalization(source, options, name)
+    with stdout_to_stderr():
+        raw = source.load(root)
+    check(raw, name)
+    train, score = raw.train, raw.test
+    if hold_out or score_on == "validation":
+        train, validation = _hold_out(raw, seed, name)
+        score = validation if score_on == "validation" else raw.test
+    return Problem(
+        name=name,
+        train=train,
+        score=score,
+        score_on=score_on,
+        classes=raw.classes,
+        preprocessing=_preprocessing(train, normalization, options, root),
+        like=source.traits.like,
+        augmentations=source.traits.augmentations,
+        device=device,
+    )
+
+
+def preprocessing_known(dataset: Resolved[Dataset[Any]]) -> bool:
+    """Whether the options or the data set itself tell how images are to be preprocessed.
+
+    If not, a problem computes its normalisation, but a distilled set made elsewhere may well have had another.
+    """
+    options = _options(dataset)
+    return options.zca or options.normalize != "own" or dataset.cls(dataset.options).traits.normalize is not None
+
+
+def _options(dataset: Resolved[Dataset[Any]]) -> DatasetOptions:
+    if not isinstance(dataset.options, DatasetOptions):
+        raise PluginError(f"the options of the dataset {dataset.entry.name!r} do not derive from DatasetOptions")
+    return dataset.options
+
+
+def _normalization(source: Dataset[Any], options: DatasetOptions, name: str) -> str:
+    """The name of a known set, or ``auto``."""
+    if options.zca and options.normalize != "own":
+        raise UsageError(f"{name}: zca whitens instead of normalising, so leave out either zca or normalize")
+    wanted = (source.traits.normalize or "auto") if options.normalize == "own" else options.normalize
+    if wanted not in NORMALIZATIONS and wanted != "auto":
+        known = did_you_mean(wanted, [*NORMALIZATIONS, "auto", "own"])
+        raise UsageError(f"{name}: there is no normalisation {wanted!r}: {known}")
+    return wanted
+
+
+def _hold_out(raw: RawData, seed: int, name: str) -> tuple[Split, Split]:
+    for label in classes_without(raw.train.labels, 2, len(raw.classes)):
+        raise DataError(f"{name}: class {raw.classes[label]!r} has one training image, too few for a validation split")
+    return cut(raw.train, lambda count: max(1, count // VALIDATION_SHARE), Streams(seed), "validation")
+
+
+def _preprocessing(train: Split, normalization: str, options: DatasetOptions, root: Path) -> Preprocessing:
+    if options.zca:
+        return _whitening(train, options.zca_eps, root)
+    if normalization == "auto":
+        return Normalize.computed(train.images)
+    return Normalize.named(normalization, train.images.shape[1])
+
+
+def _whitening(train: Split, eps: float, root: Path) -> Whiten:
+    key = hashlib.sha256(f"zca 1 {train.fingerprint} {eps!r}".encode()).hexdigest()
+    return Whiten(f"zca eps={eps:g}", **cached(root, "zca", key, lambda: Whiten.fitted(train.images, eps).tensors()))

@@ -1,0 +1,128 @@
+"""Torchvision's data sets: read from the data root, fetched only on request."""
+
+import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from harness.datasets.traits import KNOWN_TRAITS
+from harness.plugins.registry import stdout_to_stderr
+from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
+from harness.types.errors import DataError
+from harness.types.problem import Split
+
+_DIGITS = tuple("0123456789")
+_IDX_FILES = tuple(
+    f"{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+)
+
+
+class _Torchvision(Dataset[DatasetOptions]):
+    """A class of `torchvision.datasets`.
+
+    Attributes:
+        name: what the set is called here, the key of its traits.
+        source: what it is called in torchvision.
+        archives: the files that torchvision downloads and, found in ``folder`` below the data root, unpacks.
+        classes: class names, where torchvision's are not wanted.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    archives: ClassVar[tuple[str, ...]]
+    folder: ClassVar[str] = "."
+    classes: ClassVar[tuple[str, ...] | None] = None
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the set in the DC code base."""
+        return KNOWN_TRAITS[self.name]
+
+    def load(self, root: Path) -> RawData:
+        """Read both splits; nothing is downloaded."""
+        dataset = self._dataset()
+        try:
+            train, test = (_read(dataset, root, part, download=False) for part in ("train", "test"))
+        except Exception as error:  # missing and damaged files are met in many ways
+            raise DataError(
+                f"{self.name} is missing or damaged in {root}: run `ddbench prepare {self.name}`, without a network "
+                f"after putting {', '.join(self.archives)} into {root / self.folder}{_reason(error)}"
+            ) from error
+        return RawData(_split(train), _split(test), self.classes or tuple(train.classes))
+
+    def prepare(self, root: Path) -> None:
+        """Download what is not there and unpack it."""
+        dataset = self._dataset()
+        try:
+            for part in ("train", "test"):
+                _read(dataset, root, part, download=True)
+        except Exception as error:
+            raise DataError(
+                f"{self.name} cannot be fetched: put {', '.join(self.archives)} into {root / self.folder} "
+                f"and run `ddbench prepare {self.name}` again{_reason(error)}"
+            ) from error
+
+    def _dataset(self) -> Callable[..., Any]:
+        import torchvision
+
+        found: Callable[..., Any] = getattr(torchvision.datasets, self.source)
+        return found
+
+
+class CIFAR10(_Torchvision):
+    """CIFAR-10: 50,000 training and 10,000 test images of 32x32 in 10 classes."""
+
+    name, source, archives = "cifar10", "CIFAR10", ("cifar-10-python.tar.gz",)
+
+
+class CIFAR100(_Torchvision):
+    """CIFAR-100: 50,000 training and 10,000 test images of 32x32 in 100 classes."""
+
+    name, source, archives = "cifar100", "CIFAR100", ("cifar-100-python.tar.gz",)
+
+
+class MNIST(_Torchvision):
+    """MNIST: 60,000 training and 10,000 test digits of 28x28, grey."""
+
+    name, source, archives, folder, classes = "mnist", "MNIST", _IDX_FILES, "MNIST/raw", _DIGITS
+
+
+class FashionMNIST(_Torchvision):
+    """Fashion-MNIST: 60,000 training and 10,000 test pieces of clothing of 28x28, grey."""
+
+    name, source, archives, folder = "fashion-mnist", "FashionMNIST", _IDX_FILES, "FashionMNIST/raw"
+
+
+class SVHN(_Torchvision):
+    """SVHN, cropped digits: 73,257 training and 26,032 test images of 32x32, without the extra ones."""
+
+    name, source, archives, classes = "svhn", "SVHN", ("train_32x32.mat", "test_32x32.mat"), _DIGITS
+
+
+def _read(dataset: Callable[..., Any], root: Path, part: str, *, download: bool) -> Any:  # noqa: ANN401
+    which = {"split": part} if "split" in inspect.signature(dataset).parameters else {"train": part == "train"}
+    with stdout_to_stderr(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"dtype\(\): align")  # NumPy 2.4.0 to 2.4.4, of pickles as old as CIFAR's
+        return dataset(root, download=download, **which)
+
+
+def _split(dataset: Any) -> Split:  # noqa: ANN401
+    """CIFAR has arrays (n, h, w, c) and lists, MNIST tensors (n, h, w), SVHN arrays (n, c, h, w)."""
+    images = torch.as_tensor(dataset.data)
+    if images.ndim == 3:
+        images = images.unsqueeze(1)
+    elif images.shape[1] != 3:
+        images = images.permute(0, 3, 1, 2)
+    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
+    return Split(images.contiguous(), torch.as_tensor(labels).long())
+
+
+def _reason(error: Exception) -> str:
+    """In brackets, on one line; nothing where torchvision only says that something is missing."""
+    lines = str(error).strip().splitlines()
+    if not lines or "You can use download=True" in lines[0]:
+        return ""
+    return f" ({' '.join(lines)})"

@@ -1,0 +1,61 @@
+"""What is known of the field's data sets, and the option by which one's own images can be told to be a copy of one."""
+
+import pydantic
+
+from harness.types.dataset import DatasetOptions, RunDefaults, Traits
+from harness.types.errors import did_you_mean
+from harness.types.options import option
+
+PAPER_DEFAULTS = RunDefaults(ipc=(1, 10), iterations=(1000, 2000, 3000), students=10)
+"""The model-pool paper's grid; its logs show one set of 10 students for each cell."""
+
+FULL_DEFAULTS = RunDefaults(iterations=(1000,), students=5)
+"""A sound run on a data set of full size."""
+
+QUICK_DEFAULTS = RunDefaults(
+    options={"dc": {"batch_real": "64"}, "plain": {"protocol": "quick"}, "kd": {"protocol": "quick"}}
+)
+"""A run of a few minutes, for small sets and for those that nothing is known of."""
+
+_DSA_WITHOUT_FLIP = "color+crop+cutout+scale+rotate"
+_PLAIN = {"dc": "none", "dsa": _DSA_WITHOUT_FLIP}
+_FLIPPED = {"dc": "none", "dsa": "color+crop+cutout+flip+scale+rotate"}
+_MNIST = {"dc": "crop+scale+rotate", "dsa": _DSA_WITHOUT_FLIP}
+
+KNOWN_TRAITS = {
+    "mnist": Traits("mnist", _MNIST, FULL_DEFAULTS, "mnist"),
+    "fashion-mnist": Traits("fashion-mnist", _FLIPPED, FULL_DEFAULTS, "fashion-mnist"),
+    "svhn": Traits("svhn", _PLAIN, FULL_DEFAULTS, "svhn"),
+    "cifar10": Traits("cifar10", _FLIPPED, PAPER_DEFAULTS, "cifar10"),
+    "cifar100": Traits("cifar100", _FLIPPED, FULL_DEFAULTS, "cifar100"),
+    "tinyimagenet": Traits("tinyimagenet", _FLIPPED, FULL_DEFAULTS, "tinyimagenet"),
+}
+"""The sets of the DC code base with its normalisations and augmentations (main.py, ``get_daparam``)."""
+
+DIGITS_TRAITS = Traits("auto", _PLAIN, QUICK_DEFAULTS)
+"""The embedded digits: mirrored digits are other signs, so nothing flips."""
+
+UNKNOWN_TRAITS = Traits(None, _PLAIN, QUICK_DEFAULTS)
+"""Images that nothing is known of."""
+
+
+class OwnImagesOptions(DatasetOptions):
+    """Options of sets made of one's own files."""
+
+    like: str | None = option(
+        None,
+        "the known set that these images are a copy of (cifar10, mnist, ...): its normalisation, run defaults and "
+        "augmentations apply, and its published numbers are shown beside",
+    )
+
+    @pydantic.field_validator("like")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in KNOWN_TRAITS:
+            raise ValueError(f"no known set is called {value!r}: {did_you_mean(value, KNOWN_TRAITS)}")
+        return value
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the set that the images are a copy of."""
+        return KNOWN_TRAITS[self.like] if self.like else UNKNOWN_TRAITS

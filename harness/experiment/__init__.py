@@ -1,0 +1,1 @@
+"""From names and options to a plan of cells, to records in a store."""

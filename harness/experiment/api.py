@@ -1,0 +1,175 @@
+"""What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.datasets.problems import preprocessing_known
+from harness.experiment.choice import Choice, chosen_arms, swept_option
+from harness.experiment.events import Reporter, Silent
+from harness.experiment.plan import Plan
+from harness.experiment.request import Request, request_from
+from harness.experiment.rows import Row, rows_of
+from harness.experiment.runner import Runner
+from harness.experiment.sources import FileSource
+from harness.experiment.store import Store
+from harness.experiment.study import Study
+from harness.learning.machine import keep_large_tensors_mapped
+from harness.plugins.discovery import plugins
+from harness.types.distilled import DistilledSet
+from harness.types.errors import DataError, UsageError
+from harness.types.formats import load_distilled
+from harness.types.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        store: its folder.
+        cells: every cell with key, kind, state and label.
+        rows: the table, accuracies as fractions.
+        failed: reasons by key of the cells that could not be made.
+        notes: what has to be said beneath the table.
+    """
+
+    store: Path
+    cells: list[dict[str, str]]
+    rows: list[Row]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return {"store": str(self.store), "cells": self.cells, "rows": self.rows}
+
+
+def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # noqa: ANN401
+    """Distil, evaluate and tabulate; what the store already holds is not done again.
+
+    Args:
+        reporter: hears of the progress.
+        options: those of ``ddbench run``, with underscores; see `harness.experiment.request.Request`.
+
+    Raises:
+        DDBenchError: something cannot be meant or cannot work; nothing was started.
+    """
+    return run_request(request_from(options), reporter or Silent())
+
+
+def evaluate(
+    file: str | Path, *, entry: int = -1, reporter: Reporter | None = None, **options: Any  # noqa: ANN401
+) -> RunResult:
+    """Evaluate a distilled set that lies in a file, as ``ddbench eval`` does.
+
+    Args:
+        file: our own format or a VICO-UoE ``.pt``.
+        entry: which set of a ``.pt`` file.
+        reporter: hears of the progress.
+        options: those of ``ddbench eval``; ``dataset`` gives the test images, and a ``.pt`` file's preprocessing.
+
+    Raises:
+        DDBenchError: something cannot be meant or cannot work; nothing was started.
+    """
+    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Silent(), entry)
+
+
+def run_request(request: Request, reporter: Reporter) -> RunResult:
+    """Carry out a request of ``ddbench run``."""
+    return _carry_out(request, reporter, lambda study: study.plan())
+
+
+def evaluate_request(file: Path, request: Request, reporter: Reporter, entry: int = -1) -> RunResult:
+    """Carry out a request of ``ddbench eval``."""
+
+    def plan(study: Study) -> Plan:
+        return plan_of_file(study, file, entry)
+
+    result = _carry_out(request, reporter, plan)
+    if request.choose or request.score_on == "validation":
+        note = f"{file.name} was distilled elsewhere and may have seen the validation split"
+        result = replace(result, notes=(*result.notes, note))
+    return result
+
+
+def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
+    """A plan to evaluate one distilled set."""
+    request = study.request
+    if len(request.dataset) != 1:
+        raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
+    (dataset,) = study.names("dataset", request.dataset, {})
+    problem = study.problem(dataset)
+    known = preprocessing_known(dataset)
+    if file.suffix in (".pt", ".pth") and not known:
+        told = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
+        raise DataError(f"{file.name} does not tell how its images were normalised: {told}")
+    distilled = load_distilled(file, entry=entry, preprocessing=problem.preprocessing, classes=problem.classes)
+    _check_fits(distilled, problem, file.name)
+    problem = replace(problem, preprocessing=distilled.preprocessing)
+    source = FileSource(problem, distilled, _digest(distilled), file.name, request.seed)
+    defaults = dataset.cls(dataset.options).traits.defaults
+    iterations = int(distilled.provenance.get("iterations") or 0)
+    arms = list(study.arms([(source, iterations)], problem, defaults))
+    return Plan(arms, request.students or defaults.students, 1, request.rerun_stale)
+
+
+def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
+    keep_large_tensors_mapped()
+    registry = plugins().registry
+    if not request.choose:
+        return _execute(planned(Study(request, registry)), request, reporter)
+    option = swept_option(request, registry)
+    explored = _execute(
+        planned(Study(replace(request, score_on="validation"), registry)), request, reporter
+    )
+    plan = planned(Study(request, registry, hold_out=True))
+    choice = Choice.made(option, explored.rows)
+    result = _execute(replace(plan, arms=chosen_arms(plan.arms, choice)), request, reporter)
+    rows = [{**row, "chosen": choice.told(row)} for row in result.rows]
+    notes = (f"{request.choose} was chosen on a validation split of the training set, for each row", *result.notes)
+    return replace(result, rows=rows, cells=explored.cells + result.cells, notes=notes,
+                   failed={**explored.failed, **result.failed})  # fmt: skip
+
+
+def _execute(plan: Plan, request: Request, reporter: Reporter) -> RunResult:
+    store = Store(request.store).open()
+    missing = sum(plan.is_missing(cell, store) for cell in plan.cells)
+    reporter.planned(missing, len(plan.cells) - missing)
+    runner = Runner(plan, store, plugins(), reporter)
+    runner.run()
+    return RunResult(
+        store.path, cells_of(plan, store, runner.failed), rows_of(plan, store), runner.failed, plan.not_applicable
+    )
+
+
+def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every cell of a plan with its state."""
+    return [
+        {
+            "key": cell.key,
+            "kind": cell.kind,
+            "state": "failed" if cell.key in failed else plan.state(cell, store),
+            "label": cell.label,
+        }
+        for cell in plan.cells
+    ]
+
+
+def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
+    shape = tuple(distilled.images.shape[1:])
+    if shape != problem.shape:
+        raise DataError(f"{name} has images of {shape}, but {problem.name} has {problem.shape}: choose another --dataset")
+    if len(distilled.classes) != len(problem.classes):
+        told = f"{len(distilled.classes)} classes, but {problem.name} has {len(problem.classes)}"
+        raise DataError(f"{name} has {told}: choose another --dataset")
+
+
+def _digest(distilled: DistilledSet) -> str:
+    digest = hashlib.sha256(distilled.preprocessing.identity().encode())
+    for tensor in distilled.training_data():
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""Arms: what one row of a table stands for, and the cells that it needs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.experiment.cells import Cell
+from harness.experiment.sources import Source
+from harness.learning.networks import Resolve
+from harness.plugins.registry import Resolved
+from harness.types.evaluator import Evaluator
+from harness.types.network import Architecture
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Students of one architecture, trained by one evaluator on the sets of one source after so many iterations."""
+
+    source: Source
+    iterations: int
+    evaluator: Resolved[Evaluator[Any]]
+    architecture: Resolved[Architecture[Any]]
+    resolve: Resolve
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the row."""
+        return {
+            **self.source.describe(),
+            "iterations": self.iterations,
+            "evaluator": str(self.evaluator),
+            "architecture": str(self.architecture),
+        }
+
+    @property
+    def protocol(self) -> str:
+        """The recipe that the row's numbers were made by."""
+        return self.evaluator.cls(self.evaluator.options).protocol(self.source.problem)
+
+    def set_cell(self, distillation: int) -> Cell:
+        """The distilled set."""
+        return self.source.set_cell(distillation, self.iterations)
+
+    def artifact_cell(self, distillation: int, student: int) -> Cell | None:
+        """What the student's evaluation needs made first, if anything."""
+        request = self.evaluator.cls(self.evaluator.options).artifact(student)
+        if request is None:
+            return None
+        architecture = self.resolve(request.architecture) if request.architecture else None
+        entry = self.evaluator.entry
+        identity = {
+            "set": self.set_cell(distillation).key,
+            "request": {"kind": request.kind, **request.identity},
+            "architecture": architecture.identity() if architecture else None,
+            "evaluator": [entry.name, entry.provider, self.evaluator.cls.version],
+            "seed": self.source.seed,
+            "distillation": distillation,
+            "student": student,
+        }
+        label = f"{request.kind} {student} for {self.set_cell(distillation).label}"
+        return Cell("artifact", identity, label, self._sources(distillation, architecture))
+
+    def student_cell(self, distillation: int, student: int) -> Cell:
+        """One student's score."""
+        artifact = self.artifact_cell(distillation, student)
+        problem = self.source.problem
+        identity = {
+            "set": self.set_cell(distillation).key,
+            "artifact": artifact.key if artifact else None,
+            "score_on": problem.score_on,
+            "score": problem.score.fingerprint,
+            "evaluator": self.evaluator.identity(),
+            "architecture": self.architecture.identity(),
+            "seed": self.source.seed,
+            "distillation": distillation,
+            "student": student,
+        }
+        label = f"{self.evaluator} {self.architecture} student {student} on {self.set_cell(distillation).label}"
+        return Cell("student", identity, label, self._sources(distillation, self.architecture))
+
+    def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
+        components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
+        own = {component.entry.target: component.source_digest() for component in components}
+        return {**self.set_cell(distillation).sources, **own}

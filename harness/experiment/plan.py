@@ -1,0 +1,54 @@
+"""The plan of a study: its arms, the cells that they need, and what the store already holds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.experiment.arms import Arm
+from harness.experiment.cells import Cell
+from harness.experiment.sources import TrajectorySource
+from harness.experiment.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Arms, each with students 0 ... students-1 on distillations 0 ... distillations-1.
+
+    Attributes:
+        rerun_stale: treat records that other source made as missing.
+        not_applicable: crossings that mean nothing, with the reason.
+    """
+
+    arms: list[Arm]
+    students: int
+    distillations: int
+    rerun_stale: bool = False
+    not_applicable: tuple[str, ...] = ()
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order of work, each once."""
+        return list({cell.key: cell for cell in self._all()}.values())
+
+    def _all(self) -> Iterator[Cell]:
+        for arm in self.arms:
+            for distillation in range(self.distillations):
+                if isinstance(arm.source, TrajectorySource):
+                    yield arm.set_cell(distillation)
+                for student in range(self.students):
+                    artifact = arm.artifact_cell(distillation, student)
+                    if artifact:
+                        yield artifact
+                    yield arm.student_cell(distillation, student)
+
+    def state(self, cell: Cell, store: Store) -> str:
+        """``missing``, ``done``, or ``stale`` where other source made the record."""
+        record = store.record(cell.key)
+        if record is None:
+            return "missing"
+        return "stale" if cell.is_stale(record) else "done"
+
+    def is_missing(self, cell: Cell, store: Store) -> bool:
+        """Whether the cell has to be made."""
+        wanted = ("missing", "stale") if self.rerun_stale else ("missing",)
+        return self.state(cell, store) in wanted

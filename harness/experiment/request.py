@@ -1,0 +1,98 @@
+"""What a user asks for, in the words of the command line."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.types.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of a run; what is empty or None is the data set's default.
+
+    Attributes:
+        method, pool, evaluator, architecture, dataset: names with options; ``all`` is every one of the kind.
+        choose: a swept option, say ``kd.temperature``, whose value is chosen on a validation split.
+        score_on: ``test``, or ``validation``: a part of the training set that is held out of the distillation too.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``fp32``, or ``bf16`` for the heavy part of a method.
+    """
+
+    method: tuple[str, ...] = ()
+    pool: tuple[str, ...] = ("single",)
+    evaluator: tuple[str, ...] = ()
+    architecture: tuple[str, ...] = ()
+    dataset: tuple[str, ...] = ("digits",)
+    ipc: tuple[int, ...] = ()
+    iterations: tuple[int, ...] = ()
+    distillations: int | None = None
+    students: int | None = None
+    seed: int = 0
+    score_on: Literal["test", "validation"] = "test"
+    choose: str | None = None
+    store: Path = Path("ddbench-store")
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    rerun_stale: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("distillations", "students"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}, but at least 1 is needed")
+        if any(ipc < 1 for ipc in self.ipc):
+            raise UsageError(f"ipc is {min(self.ipc)}, but at least 1 image per class is needed")
+        if any(iterations < 0 for iterations in self.iterations):
+            raise UsageError(f"iterations is {min(self.iterations)}, but it counts from 0")
+        if self.choose and self.score_on == "validation":
+            raise UsageError("--choose scores its choice on test: leave out --score-on validation")
+
+
+def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:
+    """A request from keyword arguments or from a config file's table; single values stand for lists of one.
+
+    Raises:
+        UsageError: an unknown key, or a value of the wrong type.
+    """
+    known = {field.name: field for field in fields(Request)}
+    converted: dict[str, Any] = {}
+    for raw_key, value in values.items():
+        key = raw_key.replace("-", "_")
+        if key not in known:
+            raise UsageError(f"{where}: there is no option {raw_key!r}: {did_you_mean(key, known)}")
+        if value is not None:
+            converted[key] = _convert(key, str(known[key].type), value, where)
+    return Request(**converted)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The table of a TOML file; its keys are the long options.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--config {path} cannot be read: {reason}") from None
+
+
+def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN401
+    several = kind.startswith("tuple")
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not several and isinstance(value, list | tuple):
+        raise UsageError(f"{where}: {key} takes one value, not {value!r}")
+    for single in values:
+        wanted = int if "int" in kind else bool if kind.startswith("bool") else (str, Path)
+        if not isinstance(single, wanted) or (wanted is int and isinstance(single, bool)):
+            raise UsageError(f"{where}: {key} = {single!r} is not {'a whole number' if wanted is int else 'of its type'}")
+    allowed = {"score_on": ("test", "validation"), "precision": ("fp32", "bf16")}.get(key)
+    if allowed and value not in allowed:
+        raise UsageError(f"{where}: {key} = {value!r}: use {' or '.join(allowed)}")
+    if several:
+        return tuple(values)
+    return Path(value) if key == "store" else value

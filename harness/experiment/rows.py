@@ -1,0 +1,76 @@
+"""Rows of a table, made from the store alone."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.experiment.arms import Arm
+from harness.experiment.plan import Plan
+from harness.experiment.store import Store
+
+Row = dict[str, Any]
+
+
+def rows_of(plan: Plan, store: Store) -> list[Row]:
+    """One row an arm, in the plan's order.
+
+    Accuracies are fractions. ``std_students`` is the spread between students of one set (pooled over distillations),
+    ``std_distillations`` that between the means of distillations; both with ddof 1, None where there is only one.
+    """
+    return [_row(arm, plan, store) for arm in plan.arms]
+
+
+def _row(arm: Arm, plan: Plan, store: Store) -> Row:
+    scores: list[list[Mapping[str, Any]]] = []
+    states: list[str] = []
+    devices: set[str] = set()
+    for distillation in range(plan.distillations):
+        found = store.record(arm.set_cell(distillation).key)
+        states.append(found["result"]["status"] if found else arm.source.status)
+        keys = [arm.student_cell(distillation, student).key for student in range(plan.students)]
+        records = [record for key in keys if (record := store.record(key))]
+        scores.append([record["result"] for record in records])
+        devices |= {record["provenance"]["compute"]["device"] for record in records}
+    groups = [[score["accuracy"] for score in group] for group in scores if group]
+    every = [accuracy for group in groups for accuracy in group]
+    count = max((len(group) for group in groups), default=0)
+    whole = len(groups) == plan.distillations and all(len(group) == plan.students for group in groups)
+    return {
+        **arm.describe(),
+        "mean": statistics.fmean(every) if every else None,
+        "median": statistics.median(every) if every else None,
+        "std_students": _pooled_std(groups),
+        "std_distillations": _std([statistics.fmean(group) for group in groups]),
+        "students": count,
+        "distillations": len(groups),
+        "collapsed": sum(score["collapsed"] for group in scores for score in group),
+        "status": _status(states, bool(every), whole),
+        "protocol": arm.protocol,
+        "seed": arm.source.seed,
+        "device": "+".join(sorted(devices)) or None,
+        "score_on": arm.source.problem.score_on,
+        "like": arm.source.problem.like,
+    }
+
+
+def _status(states: Sequence[str], some: bool, whole: bool) -> str:
+    """The worst of the sets' states; ``failed`` where nothing was scored, ``incomplete`` where not all was."""
+    if not some:
+        return "failed"
+    if not whole:
+        return "incomplete"
+    return next((state for state in ("diverged", "blown up") if state in states), "done")
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _pooled_std(groups: Sequence[Sequence[float]]) -> float | None:
+    """Square root of the mean variance within groups, weighted by their degrees of freedom."""
+    spread = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in spread)
+    if not freedom:
+        return None
+    return math.sqrt(sum(statistics.variance(group) * (len(group) - 1) for group in spread) / freedom)

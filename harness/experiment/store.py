@@ -1,0 +1,179 @@
+"""The store: a folder with every finished cell, the only source of tables.
+
+``cells/KK/KEY-N/`` holds attempt N of a cell: ``record.json`` and the files that it names with their SHA-256. An attempt is
+written beside its place and renamed into it, so that it is there whole or not at all; it is never changed afterwards.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from harness.experiment.cells import canonical_json
+from harness.types.errors import StoreError
+
+SCHEMA = 1
+Writer = Callable[[Path], None]
+
+
+class Store:
+    """A store at ``path``, made when it is first written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+
+    def open(self) -> "Store":
+        """Make the folder if needed, and check that it is a store that can be written.
+
+        Raises:
+            StoreError: it is something else, of a newer schema, or not writable.
+        """
+        marker = self.path / "store.json"
+        try:
+            if not marker.exists():
+                if self.path.exists() and any(self.path.iterdir()):
+                    raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
+                (self.path / "cells").mkdir(parents=True, exist_ok=True)
+                _write_whole(marker, canonical_json({"schema": SCHEMA}))
+            probe = self.path / "cells" / f".probe-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise self._cannot("write to", error) from None
+        self.check_schema()
+        return self
+
+    def check_schema(self) -> None:
+        """Raise `StoreError` where the store was made by a newer ddbench."""
+        try:
+            schema = json.loads((self.path / "store.json").read_text())["schema"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise StoreError(f"{self.path} is no store: its store.json cannot be read; choose another --store") from None
+        if schema > SCHEMA:
+            raise StoreError(f"{self.path} has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one")
+
+    def folder(self, key: str) -> Path | None:
+        """The folder of the newest attempt at a cell, if there is one."""
+        parent = self.path / "cells" / key[:2]
+        attempts = [path for path in parent.glob(f"{key}-*") if (path / "record.json").exists()]
+        return max(attempts, key=_attempt, default=None)
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """The newest record of a cell, if it is done.
+
+        Raises:
+            StoreError: it cannot be read, or was altered.
+        """
+        folder = self.folder(key)
+        return None if folder is None else self._read(folder)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The newest record of every finished cell."""
+        newest: dict[str, Path] = {}
+        for folder in (self.path / "cells").glob("??/*-*"):
+            key = folder.name.rpartition("-")[0]
+            if key not in newest or _attempt(folder) > _attempt(newest[key]):
+                newest[key] = folder
+        return (self._read(folder) for _, folder in sorted(newest.items()))
+
+    def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, Writer] | None = None) -> dict[str, Any]:
+        """Add an attempt at a cell: its files, then its record, then its place in the store.
+
+        Args:
+            key: the cell's key.
+            record: as JSON; key, schema, the files' digests and a checksum are added.
+            files: by name, a function that writes the file at the path it is given.
+
+        Returns:
+            The record as it was written.
+
+        Raises:
+            StoreError: the disk is full, or the folder not writable; nothing is left behind.
+        """
+        parent = self.path / "cells" / key[:2]
+        scratch = self.path / "cells" / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir()
+            for name, write in (files or {}).items():
+                write(scratch / name)
+                _sync(scratch / name)
+            digests = {name: _digest(scratch / name) for name in files or {}}
+            whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
+            whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
+            _write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
+            before = self.folder(key)
+            scratch.rename(parent / f"{key}-{_attempt(before) + 1 if before else 1}")
+            _sync(parent)
+        except OSError as error:
+            raise self._cannot("write to", error) from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return whole
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold a cell while it is worked on, so that two runs on one store do nothing twice."""
+        folder = self.path / "locks"
+        try:
+            folder.mkdir(exist_ok=True)
+            with filelock.FileLock(folder / f"{key}.lock"):
+                yield
+        except PermissionError as error:
+            raise self._cannot("write to", error) from None
+
+    def note_failure(self, key: str, text: str) -> Path:
+        """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
+        path = self.path / "failures" / f"{key}.log"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        except OSError as error:
+            raise self._cannot("write to", error) from None
+        return path
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads((folder / "record.json").read_text())
+            checksum = record.pop("checksum")
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{folder}/record.json cannot be read ({error}); move that folder away to redo it") from None
+        if hashlib.sha256(canonical_json(record).encode()).hexdigest() != checksum:
+            raise StoreError(f"{folder}/record.json was altered (checksum); move that folder away to redo the cell")
+        return {**record, "checksum": checksum}
+
+    def _cannot(self, what: str, error: OSError) -> StoreError:
+        reason = error.strerror or str(error)
+        return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
+
+
+def _attempt(folder: Path | None) -> int:
+    number = folder.name.rpartition("-")[2] if folder else "0"
+    return int(number) if number.isdigit() else 0
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    temporary.write_text(text)
+    _sync(temporary)
+    temporary.replace(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The outer loop, students, matching gradients: the machinery under methods and evaluators."""

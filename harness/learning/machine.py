@@ -1,0 +1,89 @@
+"""The machine that the numbers are made on: memory policy, device, threads, peak memory."""
+
+import ctypes
+import platform
+import re
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.types.errors import UsageError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_large_tensors_mapped() -> bool:
+    """Tell glibc to reuse large blocks instead of mapping and unmapping them at each operation.
+
+    By default every tensor over 32 MB is mapped anew, and its page faults cost more than the arithmetic.
+
+    Returns:
+        Whether the C library took both settings (glibc only).
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(libc.mallopt(_M_MMAP_MAX, 0)) and bool(libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    except (OSError, AttributeError):
+        return False
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name} is no device; use cpu, cuda, cuda:0 or auto") from None
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: torch {torch.__version__} sees no such device here; use --device cpu")
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: there are only {torch.cuda.device_count()} GPUs here")
+    return device
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The compute mode, which decides the last bits of every number and is recorded with it."""
+
+    device: str
+    threads: int
+    torch: str
+    machine: str
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Compute":
+        """The mode of this process on ``device``."""
+        gpu = device.type == "cuda"
+        name = torch.cuda.get_device_name(device) if gpu else platform.processor() or platform.machine()
+        return cls(str(device), torch.get_num_threads(), torch.__version__, name)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory`, where the system allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak since the last reset: of the GPU's tensors, or of this whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    return int(found.group(1)) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,114 @@
+"""One distillation in progress: the outer loop around a method's step."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from harness.learning.networks import PoolNetworks
+from harness.types.distilled import DistilledSet
+from harness.types.method import Method
+from harness.types.problem import Problem
+from harness.types.seeds import Streams, global_rng_from
+
+DIVERGED_ABOVE = 1e3
+"""A learned value beyond this ends a trajectory, as one that is not finite does."""
+BLOWN_UP_ABOVE = 8.0
+"""A set whose largest value exceeds the real data's by this factor is flagged; it goes on."""
+
+OnStep = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass
+class History:
+    """What happened so far, as JSON: part of a record, and of what resuming needs.
+
+    Attributes:
+        iterations: updates done.
+        diverged_at: the update that left the finite range, if any; no update follows it.
+        seconds: spent in steps, over all processes that had a part in it.
+        scalars: by name, what each step logged.
+        architectures: names of the architectures drawn; ``draws`` holds, for each iteration, indices into it.
+        pool: the state of an adaptive pool.
+    """
+
+    iterations: int = 0
+    diverged_at: int | None = None
+    seconds: float = 0.0
+    scalars: dict[str, list[float]] = field(default_factory=dict)
+    architectures: list[str] = field(default_factory=list)
+    draws: list[list[int]] = field(default_factory=list)
+    pool: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, drawn: list[str], scalars: Mapping[str, float]) -> None:
+        """Add what one iteration drew and logged."""
+        for name in drawn:
+            if name not in self.architectures:
+                self.architectures.append(name)
+        self.draws.append([self.architectures.index(name) for name in drawn])
+        for name, value in scalars.items():
+            self.scalars.setdefault(name, []).append(float(value))
+
+    def realised_mix(self) -> dict[str, int]:
+        """How often each architecture was drawn."""
+        flat = [index for draws in self.draws for index in draws]
+        return {name: flat.count(index) for index, name in enumerate(self.architectures)}
+
+
+class Trajectory:
+    """Runs a method's steps one by one, watches that they stay finite, and owns all state that decides the rest."""
+
+    def __init__(self, method: Method[Any], networks: PoolNetworks, problem: Problem, streams: Streams) -> None:
+        self.method, self.networks, self.problem, self.streams = method, networks, problem, streams
+        self.history = History()
+
+    def state(self) -> tuple[dict[str, Tensor], History]:
+        """Tensors and history from which `restore` goes on bit for bit."""
+        self.history.pool = self.networks.pool_state()
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.method.state().items()}, self.history
+
+    def restore(self, tensors: Mapping[str, Tensor], history: History) -> None:
+        """Take up what `state` gave."""
+        self.method.restore({name: tensor.to(self.problem.device) for name, tensor in tensors.items()})
+        self.networks.restore_pool(history.pool)
+        self.history = history
+
+    def advance(self, iterations: int, on_step: OnStep | None = None) -> DistilledSet:
+        """Go on until exactly ``iterations`` updates are done, or the trajectory has diverged.
+
+        Returns:
+            The distilled set after these updates; of a diverged trajectory the last one that was in range.
+        """
+        while self.history.iterations < iterations and self.history.diverged_at is None:
+            scalars = self._step(self.history.iterations)
+            if on_step:
+                on_step(self.history.iterations, scalars)
+        return self.method.distilled()
+
+    def status(self, distilled: DistilledSet) -> str:
+        """``done``, ``blown up`` or ``diverged``."""
+        if self.history.diverged_at is not None:
+            return "diverged"
+        blown_up = distilled.statistics()["largest"] > BLOWN_UP_ABOVE * self.problem.real_extreme
+        return "blown up" if blown_up else "done"
+
+    def _step(self, iteration: int) -> Mapping[str, float]:
+        before = {name: tensor.detach().clone() for name, tensor in self.method.state().items()}
+        started = time.perf_counter()
+        self.networks.begin(iteration)
+        with global_rng_from(self.streams.generator("library", iteration)):
+            scalars = self.method.step(iteration, self.networks)
+        self.history.seconds += time.perf_counter() - started
+        self.history.iterations += 1
+        self.history.note(self.networks.drawn, scalars)
+        self.networks.observe(scalars)
+        if not all(_in_range(tensor) for tensor in self.method.learned().values()):
+            self.history.diverged_at = self.history.iterations
+            self.method.restore(before)
+        return scalars
+
+
+def _in_range(tensor: Tensor) -> bool:
+    return bool((tensor.detach().abs() <= DIVERGED_ABOVE).all()) if tensor.numel() else True

@@ -1,0 +1,85 @@
+"""DC's augmentation of small images: for each image one operation of a list, drawn uniformly (DC, utils.py)."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from harness import UsageError
+
+_PAD = 4
+_SCALE = 0.2
+_ROTATE = 45
+_NOISE = 0.001
+
+
+def _integer(low: int, high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(low, high, (), generator=generator))
+
+
+def crop(image: Tensor, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Pad by 4 with ``fill`` and cut out the size again, at an offset uniform in 0 ... 7 for each axis."""
+    _, height, width = image.shape
+    padded = fill.view(-1, 1, 1).expand(-1, height + 2 * _PAD, width + 2 * _PAD).clone()
+    padded[:, _PAD : _PAD + height, _PAD : _PAD + width] = image
+    row, column = _integer(0, 2 * _PAD, generator), _integer(0, 2 * _PAD, generator)
+    return padded[:, row : row + height, column : column + width]
+
+
+def scale(image: Tensor, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Resize each axis by a factor uniform in 0.8 ... 1.2 (nearest pixel), and centre it; what is left is 0."""
+    _, height, width = image.shape
+    factors = 1 - _SCALE + 2 * _SCALE * torch.rand(2, generator=generator, dtype=torch.float64)
+    new_height, new_width = int(factors[0] * height), int(factors[1] * width)
+    resized = functional.interpolate(image[None], (new_height, new_width), mode="nearest")[0]
+    side_h, side_w = max(height, new_height), max(width, new_width)
+    canvas = image.new_zeros(image.shape[0], side_h, side_w)
+    top, left = (side_h - new_height) // 2, (side_w - new_width) // 2
+    canvas[:, top : top + new_height, left : left + new_width] = resized
+    top, left = (side_h - height) // 2, (side_w - width) // 2
+    return canvas[:, top : top + height, left : left + width]
+
+
+def rotate(image: Tensor, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Rotate by whole degrees uniform in -45 ... 44 with cubic splines; what is left is ``fill``'s mean."""
+    degrees = _integer(-_ROTATE, _ROTATE, generator)
+    turned = ndimage.rotate(
+        image.cpu().numpy(), degrees, axes=(1, 2), reshape=False, mode="constant", cval=float(fill.mean())
+    )
+    return torch.from_numpy(np.ascontiguousarray(turned)).to(image)
+
+
+def noise(image: Tensor, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Add normal noise with standard deviation 0.001."""
+    return image + _NOISE * torch.randn(image.shape, generator=generator).to(image)
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
+    "crop": crop,
+    "scale": scale,
+    "rotate": rotate,
+    "noise": noise,
+}
+
+
+def dc_augmentation(strategy: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """The augmentation of a batch by the operations that ``strategy`` names, joined by ``+``.
+
+    Raises:
+        UsageError: an unknown operation.
+    """
+    names = strategy.split("+")
+    for name in names:
+        if name not in OPERATIONS:
+            raise UsageError(f"augment={strategy}: there is no operation {name!r}; use {'+'.join(OPERATIONS)} or none")
+
+    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+        fill = images.mean(dim=(0, 2, 3))
+        chosen = torch.randint(len(names), (len(images),), generator=generator).tolist()
+        augmented = [OPERATIONS[names[c]](image, fill, generator) for c, image in zip(chosen, images, strict=True)]
+        return torch.stack(augmented)
+
+    return augment

@@ -1,0 +1,137 @@
+"""Students taught by a network trained on the same distilled set (model-pool paper, equation 1)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness import (
+    Architecture,
+    Artifact,
+    ArtifactRequest,
+    Batch,
+    DistilledSet,
+    Evaluator,
+    Lesson,
+    Loss,
+    Problem,
+    Streams,
+    StudentRecord,
+    option,
+    train_network,
+    train_students,
+)
+
+from mpdd_plugins.augmentations.dc import dc_augmentation
+from mpdd_plugins.evaluators.protocol import TrainingOptions
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
+    """alpha tau^2 KL(teacher || student) + (1 - alpha) CE, the logits in KL divided by tau (equation 1).
+
+    Args:
+        student: logits (n, classes); teacher: logits of the same images, without graph.
+        labels: (n,) class indices or (n, classes) weights.
+        alpha: weight of the teacher, in [0, 1].
+        temperature: tau, above 0.
+
+    Returns:
+        The mean over the n images.
+    """
+    divergence = functional.kl_div(
+        functional.log_softmax(student / temperature, dim=1),
+        functional.log_softmax(teacher / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return alpha * temperature**2 * divergence + (1 - alpha) * functional.cross_entropy(student, labels)
+
+
+class KDOptions(TrainingOptions):
+    """Options of `KD`."""
+
+    temperature: float = option(1.5, "tau, by which both logits are divided", source="the paper's code", gt=0)
+    alpha: float = option(0.5, "weight of the teacher's part", source="the paper's code", ge=0, le=1)
+    teacher: str = option("convnet", "architecture of the teacher", source="model-pool paper, section 3.3")
+
+
+class KD(Evaluator[KDOptions]):
+    """Trains a teacher for each student index on the distilled set, then students towards the teacher and the labels."""
+
+    Options = KDOptions
+
+    def protocol(self, problem: Problem) -> str:
+        """``kd v1`` and its departures."""
+        return f"kd {self.options.version_name()}{self.options.departures()}"
+
+    def artifact(self, student: int) -> ArtifactRequest:
+        """A teacher: trained by the protocol itself, whatever the students depart by."""
+        recipe = asdict(self.options.protocol_recipe(augmented=False))
+        return ArtifactRequest("teacher", student, self.options.teacher, recipe)
+
+    def make_artifact(
+        self,
+        request: ArtifactRequest,
+        distilled: DistilledSet,
+        problem: Problem,
+        architecture: Architecture[Any] | None,
+        streams: Streams,
+    ) -> Artifact:
+        """Train the teacher with cross-entropy from a seed of its own, and keep its weights."""
+        assert architecture is not None
+        operations = architecture.augmentations.get("dc") or problem.augmentations.get("dc", "none")
+        augmented = operations != "none"
+        augment = dc_augmentation(operations) if augmented else None
+        lesson = Lesson(distilled, self.options.protocol_recipe(augmented), streams, "teacher", augment=augment)
+        network, losses = train_network(lesson, problem, architecture, request.student)
+        return Artifact(network.state_dict(), {"loss": losses[-1]})
+
+    def evaluate(
+        self,
+        distilled: DistilledSet,
+        problem: Problem,
+        architecture: Architecture[Any],
+        students: Sequence[int],
+        artifacts: Mapping[int, Artifact],
+        streams: Streams,
+    ) -> Iterator[StudentRecord]:
+        """Train and score, side by side where that is faster."""
+        operations = self.options.augmentation(problem, architecture)
+        augmented = operations != "none"
+
+        def loss_of(student: int) -> Loss:
+            teacher = self._teacher(artifacts[student], problem)
+            # On images that are never augmented the teacher always says the same: ask it once.
+            images, _ = distilled.training_data()
+            known = None if augmented else teacher(images.to(problem.device))
+
+            def loss(batch: Batch) -> Tensor:
+                told = teacher(batch.images) if known is None else known[batch.index]
+                alpha, temperature = self.options.alpha, self.options.temperature
+                return distillation_loss(batch.logits, told, batch.labels, alpha=alpha, temperature=temperature)
+
+            return loss
+
+        lesson = Lesson(
+            distilled,
+            self.options.recipe(augmented),
+            streams,
+            loss=loss_of,
+            augment=dc_augmentation(operations) if augmented else None,
+        )
+        return train_students(lesson, problem, architecture, students)
+
+    def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
+        """The trained teacher as a function from images to logits, without graph."""
+        if artifact.architecture is None:
+            raise TypeError("a teacher comes with its architecture")
+        network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
+        network.load_state_dict(dict(artifact.tensors))
+        return torch.no_grad()(network.to(problem.device).eval().requires_grad_(False))
+
+    def work(self, problem: Problem, images: int) -> float:
+        """Training and scoring of one student; its teacher is counted as an artifact."""
+        return self.options.student_work(problem, images)

@@ -1,0 +1,69 @@
+"""Students trained with cross-entropy: DC's evaluation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from harness import (
+    Architecture,
+    Artifact,
+    Batch,
+    DistilledSet,
+    Evaluator,
+    Lesson,
+    Problem,
+    Streams,
+    StudentRecord,
+    cross_entropy,
+    option,
+    train_students,
+)
+
+from mpdd_plugins.augmentations.dc import dc_augmentation
+from mpdd_plugins.evaluators.protocol import TrainingOptions
+
+
+class PlainOptions(TrainingOptions):
+    """Options of `Plain`."""
+
+    ce_weight: float = option(1.0, "factor of the cross-entropy; 0.5 gives kd's share of it alone", source="DC", gt=0)
+
+
+class Plain(Evaluator[PlainOptions]):
+    """Trains each student on the distilled set with cross-entropy, and scores it after the last epoch."""
+
+    Options = PlainOptions
+
+    def protocol(self, problem: Problem) -> str:
+        """``plain v1`` and its departures."""
+        return f"plain {self.options.version_name()}{self.options.departures()}"
+
+    def evaluate(
+        self,
+        distilled: DistilledSet,
+        problem: Problem,
+        architecture: Architecture[Any],
+        students: Sequence[int],
+        artifacts: Mapping[int, Artifact],
+        streams: Streams,
+    ) -> Iterator[StudentRecord]:
+        """Train and score, side by side where that is faster."""
+
+        def loss(batch: Batch) -> Tensor:
+            return self.options.ce_weight * cross_entropy(batch)
+
+        operations = self.options.augmentation(problem, architecture)
+        augmented = operations != "none"
+        lesson = Lesson(
+            distilled,
+            self.options.recipe(augmented),
+            streams,
+            loss=lambda student: loss,
+            augment=dc_augmentation(operations) if augmented else None,
+        )
+        return train_students(lesson, problem, architecture, students)
+
+    def work(self, problem: Problem, images: int) -> float:
+        """Training and scoring of one student."""
+        return self.options.student_work(problem, images)

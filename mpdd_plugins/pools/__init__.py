@@ -1,0 +1,1 @@
+"""Model-pool policies."""

@@ -1,0 +1,34 @@
+"""Any architectures with any weights, from the command line."""
+
+from collections.abc import Mapping
+
+import pydantic
+
+from harness import NameList, Options, Pool, option
+
+from mpdd_plugins.pools.weights import merge, weighted
+
+
+class MixOptions(Options):
+    """Options of `Mix`."""
+
+    of: NameList = option(..., "architectures with weights, say convnet:0.5+resnet18:0.5; weights are scaled to sum to 1")
+
+    @pydantic.field_validator("of")
+    @classmethod
+    def _all_weighted(cls, of: tuple[str, ...]) -> tuple[str, ...]:
+        if not of or any(None in (name or None, weight) for name, weight in map(weighted, of)):
+            raise ValueError("each architecture needs a weight: of=convnet:0.5+resnet18:0.5")
+        return of
+
+
+class Mix(Pool[MixOptions]):
+    """Draws from exactly the mixture it is told."""
+
+    Options = MixOptions
+
+    def distribution(self, iteration: int) -> Mapping[str, float]:
+        """The given weights, scaled to sum to 1."""
+        given = merge(*({name: weight or 0.0} for name, weight in map(weighted, self.options.of)))
+        total = sum(given.values())
+        return {name: weight / total for name, weight in given.items()}
