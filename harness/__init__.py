@@ -12,7 +12,7 @@ from harness.plugins.hookspecs import Register, hookimpl
 if TYPE_CHECKING:
     from harness.experiment.api import RunResult, evaluate, run
     from harness.learning.batchnorm import freeze_statistics
-    from harness.learning.matching import DISTANCES, gradient_of, layerwise_cosine
+    from harness.learning.matching import DISTANCES, gradient_in_slices, gradient_of, layerwise_cosine
     from harness.learning.recipe import Batch, Loss, Recipe, cross_entropy, train_classifier
     from harness.learning.students import Lesson, train_network, train_students
     from harness.types.dataset import Dataset, DatasetOptions, RawData, RunDefaults, Traits
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "experiment.api": "RunResult evaluate run",
     "learning.batchnorm": "freeze_statistics",
-    "learning.matching": "DISTANCES gradient_of layerwise_cosine",
+    "learning.matching": "DISTANCES gradient_in_slices gradient_of layerwise_cosine",
     "learning.recipe": "Batch Loss Recipe cross_entropy train_classifier",
     "learning.students": "Lesson train_network train_students",
     "types.dataset": "Dataset DatasetOptions RawData RunDefaults Traits",

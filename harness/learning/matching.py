@@ -24,6 +24,18 @@ def gradient_of(network: nn.Module, images: Tensor, labels: Tensor, *, different
     return list(torch.autograd.grad(loss, parameters, create_graph=differentiable))
 
 
+def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size: int = 32) -> list[Tensor]:
+    """The same as `gradient_of`, from slices of ``size`` images: less memory, and their activations stay in the cache.
+
+    Exact, up to rounding, where no layer couples the images of a batch: batch norm has to be frozen.
+    """
+    total: list[Tensor] = []
+    for part, told in zip(images.split(size), labels.split(size), strict=True):
+        gradient = [piece * (len(part) / len(images)) for piece in gradient_of(network, part, told)]
+        total = [before + piece for before, piece in zip(total, gradient, strict=True)] if total else gradient
+    return total
+
+
 def layerwise_cosine(first: Gradient, second: Gradient) -> Tensor:
     """DC's own distance: for each row of each weight tensor 1 - cosine, summed.
 

@@ -16,6 +16,7 @@ from harness import (
     Recipe,
     Task,
     freeze_statistics,
+    gradient_in_slices,
     gradient_of,
     option,
     train_classifier,
@@ -75,18 +76,17 @@ class DC(Method[DCOptions]):
 
     def _match(self, network: Network, iteration: int, round_: int) -> float:
         """Set the images' gradient, class by class: that of the sum over classes, with the graph of only one."""
-        self.images.grad = torch.zeros_like(self.images)
-        total = 0.0
+        gradients, total = [], 0.0
         for label in range(self.classes):
             real = self._real(label, self.options.batch_real, "real", iteration, round_)
             with self.task.reduced_precision():
-                target = gradient_of(network, real, self.labels.new_full((len(real),), label))
+                target = gradient_in_slices(network, real, self.labels.new_full((len(real),), label))
             mine = slice(label * self.ipc, (label + 1) * self.ipc)
             synthetic = self.images[mine].detach().requires_grad_()
-            gradient = gradient_of(network, synthetic, self.labels[mine], differentiable=True)
-            loss = self.distance(gradient, target)
-            (self.images.grad[mine],) = torch.autograd.grad(loss, synthetic)
-            total += float(loss)
+            loss = self.distance(gradient_of(network, synthetic, self.labels[mine], differentiable=True), target)
+            gradients += torch.autograd.grad(loss, synthetic)
+            total += loss.item()
+        self.images.grad = torch.cat(gradients)
         return total
 
     def _freeze(self, network: Network, iteration: int, round_: int) -> None:
