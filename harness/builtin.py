@@ -8,7 +8,9 @@ def register_architectures(register: Register) -> None:
     """The networks of the DC code base, and torchvision's classifiers."""
     conv = "harness.architectures"
     register("mlp", f"{conv}.mlp:MLP", "three linear layers of width 128")
-    register("convnet", f"{conv}.convnet:ConvNet", "blocks of conv, norm, activation, pool; the field's standard network")
+    register(
+        "convnet", f"{conv}.convnet:ConvNet", "blocks of conv, norm, activation, pool; the field's standard network"
+    )
     register("lenet", f"{conv}.lenet:LeNet", "two 5x5 convolutions and three linear layers")
     register("alexnet", f"{conv}.alexnet:AlexNet", "five convolutions, adapted to small images")
     for depth in (11, 13, 16, 19):

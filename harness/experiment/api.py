@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.datasets.problems import preprocessing_known
 from harness.experiment.choice import Choice, chosen_arms, swept_option
+from harness.experiment.estimate import estimate_seconds
 from harness.experiment.events import Reporter, Silent
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
@@ -34,6 +35,8 @@ class RunResult:
         rows: the table, accuracies as fractions.
         failed: reasons by key of the cells that could not be made.
         notes: what has to be said beneath the table.
+        planned_only: nothing was carried out, and there are no rows.
+        estimate: of such a plan, the seconds that it would take; None where that is not known.
     """
 
     store: Path
@@ -41,10 +44,13 @@ class RunResult:
     rows: list[Row]
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    planned_only: bool = False
+    estimate: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
-        return {"store": str(self.store), "cells": self.cells, "rows": self.rows}
+        told = {"store": str(self.store), "cells": self.cells, "rows": self.rows}
+        return {**told, "estimate_seconds": self.estimate} if self.planned_only else told
 
 
 def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # noqa: ANN401
@@ -61,7 +67,11 @@ def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # no
 
 
 def evaluate(
-    file: str | Path, *, entry: int = -1, reporter: Reporter | None = None, **options: Any  # noqa: ANN401
+    file: str | Path,
+    *,
+    entry: int = -1,
+    reporter: Reporter | None = None,
+    **options: Any,  # noqa: ANN401
 ) -> RunResult:
     """Evaluate a distilled set that lies in a file, as ``ddbench eval`` does.
 
@@ -80,6 +90,23 @@ def evaluate(
 def run_request(request: Request, reporter: Reporter) -> RunResult:
     """Carry out a request of ``ddbench run``."""
     return _carry_out(request, reporter, lambda study: study.plan())
+
+
+def plan_request(request: Request) -> RunResult:
+    """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
+    keep_large_tensors_mapped()
+    hold_out = request.choose is not None
+    plan = Study(request, plugins().registry, hold_out).plan()
+    store = Store(request.store)
+    if store.path.exists():
+        store.check_schema()
+    cells, seconds = cells_of(plan, store, {}), estimate_seconds(plan, store)
+    missing = sum(cell["state"] == "missing" for cell in cells)
+    took = "a time that cannot be told" if seconds is None else _duration(seconds)
+    notes = [*plan.not_applicable, f"{missing} of {len(cells)} cells are missing, about {took} on {plan.device}"]
+    if hold_out:
+        notes.append("--choose: every value is scored on validation first, and only the chosen one on test")
+    return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
 
 
 def evaluate_request(file: Path, request: Request, reporter: Reporter, entry: int = -1) -> RunResult:
@@ -122,9 +149,7 @@ def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:
     if not request.choose:
         return _execute(planned(Study(request, registry)), request, reporter)
     option = swept_option(request, registry)
-    explored = _execute(
-        planned(Study(replace(request, score_on="validation"), registry)), request, reporter
-    )
+    explored = _execute(planned(Study(replace(request, score_on="validation"), registry)), request, reporter)
     plan = planned(Study(request, registry, hold_out=True))
     choice = Choice.made(option, explored.rows)
     result = _execute(replace(plan, arms=chosen_arms(plan.arms, choice)), request, reporter)
@@ -161,7 +186,9 @@ def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[s
 def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
     shape = tuple(distilled.images.shape[1:])
     if shape != problem.shape:
-        raise DataError(f"{name} has images of {shape}, but {problem.name} has {problem.shape}: choose another --dataset")
+        raise DataError(
+            f"{name} has images of {shape}, but {problem.name} has {problem.shape}: choose another --dataset"
+        )
     if len(distilled.classes) != len(problem.classes):
         told = f"{len(distilled.classes)} classes, but {problem.name} has {len(problem.classes)}"
         raise DataError(f"{name} has {told}: choose another --dataset")
@@ -173,3 +200,9 @@ def _digest(distilled: DistilledSet) -> str:
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

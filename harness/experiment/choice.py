@@ -82,7 +82,11 @@ class Choice:
         if not self.option.concerns(row):
             return None
         curve = self.curves[self.option.group(row)]
-        return {"option": f"{self.option.component}.{self.option.option}", "value": row[self.option.kind], "curve": dict(curve)}
+        return {
+            "option": f"{self.option.component}.{self.option.option}",
+            "value": row[self.option.kind],
+            "curve": dict(curve),
+        }
 
 
 def chosen_arms(arms: Sequence[Arm], choice: Choice) -> list[Arm]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from harness.experiment.arms import Arm
 from harness.experiment.cells import Cell
 from harness.experiment.sources import TrajectorySource
@@ -24,6 +26,11 @@ class Plan:
     distillations: int
     rerun_stale: bool = False
     not_applicable: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+        return self.arms[0].source.problem.device
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -89,7 +89,9 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
     for single in values:
         wanted = int if "int" in kind else bool if kind.startswith("bool") else (str, Path)
         if not isinstance(single, wanted) or (wanted is int and isinstance(single, bool)):
-            raise UsageError(f"{where}: {key} = {single!r} is not {'a whole number' if wanted is int else 'of its type'}")
+            raise UsageError(
+                f"{where}: {key} = {single!r} is not {'a whole number' if wanted is int else 'of its type'}"
+            )
     allowed = {"score_on": ("test", "validation"), "precision": ("fp32", "bf16")}.get(key)
     if allowed and value not in allowed:
         raise UsageError(f"{where}: {key} = {value!r}: use {' or '.join(allowed)}")

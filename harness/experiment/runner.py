@@ -27,6 +27,7 @@ from harness.learning.networks import PoolNetworks
 from harness.learning.students import side_by_side
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.discovery import Plugins
+from harness.plugins.registry import Resolved
 from harness.types.distilled import DistilledSet
 from harness.types.errors import StoreError
 from harness.types.evaluator import Artifact
@@ -126,7 +127,7 @@ class Runner:
             "history": dataclasses.asdict(history),
             "trajectory": source.trajectory_key(distillation),
         }
-        components = [source.method, *([source.pool] if source.pool else [])]
+        components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else [])]
         files = {
             "set.safetensors": lambda path: save_distilled(distilled, path),
             "images.png": lambda path: draw_grid(distilled, path),
@@ -160,13 +161,14 @@ class Runner:
         self, arm: Arm, distillation: int, students: Sequence[int], distilled: DistilledSet
     ) -> dict[int, Artifact]:
         evaluator = arm.evaluator.cls(arm.evaluator.options)
-        requests = {student: evaluator.artifact(student) for student in students}
-        cells = {student: arm.artifact_cell(distillation, student) for student in students}
+        asked = {student: evaluator.artifact(student) for student in students}
+        requests = {student: request for student, request in asked.items() if request}
+        cells = {student: arm.artifact_cell(distillation, student) for student in requests}
         wanted = {student: cell for student, cell in cells.items() if cell}
         if not wanted:
             return {}
         problem, streams = arm.source.problem, Streams(arm.source.seed, distillation)
-        name = requests[students[0]].architecture
+        name = next(iter(requests.values())).architecture
         resolved = arm.resolve(name) if name else None
         architecture = resolved.cls(resolved.options) if resolved else None
 

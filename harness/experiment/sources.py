@@ -18,8 +18,15 @@ from harness.types.problem import Problem
 class Source(Protocol):
     """One way to get distilled sets of a problem."""
 
-    problem: Problem
-    seed: int
+    @property
+    def problem(self) -> Problem:
+        """The real data."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        ...
 
     @property
     def status(self) -> str:
@@ -93,8 +100,10 @@ class TrajectorySource:
             "iterations": iterations,
         }
         through = f" through {self.pool}" if self.pool else ""
-        label = f"{self.method}{through} on {self.problem.name}, ipc {self.ipc}, #{distillation}, {iterations} iterations"
-        components = [self.method, *([self.pool] if self.pool else []), *drawable]
+        label = (
+            f"{self.method}{through} on {self.problem.name}, ipc {self.ipc}, #{distillation}, {iterations} iterations"
+        )
+        components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
         return Cell("distilled", identity, label, {str(c.entry.target): c.source_digest() for c in components})
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:

@@ -1,7 +1,8 @@
 """The store: a folder with every finished cell, the only source of tables.
 
-``cells/KK/KEY-N/`` holds attempt N of a cell: ``record.json`` and the files that it names with their SHA-256. An attempt is
-written beside its place and renamed into it, so that it is there whole or not at all; it is never changed afterwards.
+``cells/KK/KEY-N/`` holds attempt N of a cell: ``record.json`` and the files that it names with their SHA-256. An
+attempt is written beside its place and renamed into it, so that it is there whole or not at all; it is never changed
+afterwards.
 """
 
 import contextlib
@@ -55,7 +56,9 @@ class Store:
         try:
             schema = json.loads((self.path / "store.json").read_text())["schema"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise StoreError(f"{self.path} is no store: its store.json cannot be read; choose another --store") from None
+            raise StoreError(
+                f"{self.path} is no store: its store.json cannot be read; choose another --store"
+            ) from None
         if schema > SCHEMA:
             raise StoreError(f"{self.path} has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one")
 
@@ -144,7 +147,9 @@ class Store:
             record: dict[str, Any] = json.loads((folder / "record.json").read_text())
             checksum = record.pop("checksum")
         except (OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{folder}/record.json cannot be read ({error}); move that folder away to redo it") from None
+            raise StoreError(
+                f"{folder}/record.json cannot be read ({error}); move that folder away to redo it"
+            ) from None
         if hashlib.sha256(canonical_json(record).encode()).hexdigest() != checksum:
             raise StoreError(f"{folder}/record.json was altered (checksum); move that folder away to redo the cell")
         return {**record, "checksum": checksum}

@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def freeze_statistics(network: nn.Module, images: Callable[[], Tensor]) -> None:
     """Set every batch norm's running statistics to those of ``images()`` and let it use them from now on.
 
-    The reference moves them only a tenth of the way (momentum 0.1 from a fresh start); here they are exactly the batch's:
-    cumulative statistics of one forward pass. ``network.train()`` makes the layers use batch statistics again. A network
-    without batch norm is left alone, and ``images`` is not called.
+    The reference moves them only a tenth of the way (momentum 0.1 from a fresh start); here they are exactly the
+    batch's: cumulative statistics of one forward pass. ``network.train()`` makes the layers use batch statistics again.
+    A network without batch norm is left alone, and ``images`` is not called.
     """
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not layers:

@@ -56,7 +56,7 @@ class Compute:
 
     device: str
     threads: int
-    torch: str
+    torch_version: str
     machine: str
 
     @classmethod

@@ -30,7 +30,7 @@ def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size:
     Exact, up to rounding, where no layer couples the images of a batch: batch norm has to be frozen.
     """
     total: list[Tensor] = []
-    for part, told in zip(images.split(size), labels.split(size), strict=True):
+    for part, told in zip(torch.split(images, size), torch.split(labels, size), strict=True):
         gradient = [piece * (len(part) / len(images)) for piece in gradient_of(network, part, told)]
         total = [before + piece for before, piece in zip(total, gradient, strict=True)] if total else gradient
     return total
@@ -43,7 +43,7 @@ def layerwise_cosine(first: Gradient, second: Gradient) -> Tensor:
     (channels, h, w) as (channels, h w). Vectors (biases, scales of norms) do not count, as in the reference. 1e-6 is
     added to the product of the norms; a row of zeros counts as 1.
     """
-    total = first[0].new_zeros(())
+    total: Tensor = first[0].new_zeros(())
     for a, b in zip(first, second, strict=True):
         if a.ndim < 2:
             continue
@@ -60,7 +60,8 @@ def squared_difference(first: Gradient, second: Gradient) -> Tensor:
 def cosine(first: Gradient, second: Gradient) -> Tensor:
     """1 - cosine of all parameters taken as one vector; 1e-6 is added to the product of the norms."""
     a, b = _flat(first), _flat(second)
-    return 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
+    distance: Tensor = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
+    return distance
 
 
 DISTANCES: dict[str, Distance] = {"layerwise": layerwise_cosine, "mse": squared_difference, "cosine": cosine}

@@ -89,7 +89,9 @@ def train_classifier(
 
     Args:
         network: left in training mode.
-        images: (n, channels, height, width); labels: (n,) or (n, classes).
+        images: (n, channels, height, width).
+        labels: class indices (n,) or class weights (n, classes).
+        recipe: how.
         draw: the streams: ``draw("order", epoch)`` shuffles, ``draw("augment", epoch)`` augments.
         loss: of one step.
         augment: applied to each batch of images.
@@ -106,7 +108,7 @@ def train_classifier(
         order = torch.randperm(len(images), generator=draw("order", epoch)).to(images.device)
         noise = draw("augment", epoch) if augment else None
         total = images.new_zeros(())
-        for index in order.split(recipe.batch):
+        for index in torch.split(order, recipe.batch):
             batch_images = augment(images[index], noise) if augment and noise else images[index]
             value = loss(Batch(index, batch_images, labels[index], network(batch_images)))
             optimizer.zero_grad()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.learning.machine import peak_memory, reset_peak_memory
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy, train_classifier
@@ -91,12 +91,14 @@ def train_network(
 def score(network: nn.Module, problem: Problem) -> tuple[float, float]:
     """Accuracy on the scored images, and the largest share of them that is given one class."""
     network.eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     counts = torch.zeros(len(problem.classes), dtype=torch.int64)
     right = 0
     with torch.inference_mode():
         for images, labels in zip(
-            problem.score.images.split(_SCORING_SLICE), problem.score.labels.split(_SCORING_SLICE), strict=True
+            torch.split(problem.score.images, _SCORING_SLICE),
+            torch.split(problem.score.labels, _SCORING_SLICE),
+            strict=True,
         ):
             inputs = problem.preprocessing.to_inputs(images.to(problem.device))
             predicted = network(inputs.contiguous(memory_format=torch.channels_last)).argmax(1).cpu()

@@ -1,5 +1,6 @@
 """One distillation in progress: the outer loop around a method's step."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -65,15 +66,16 @@ class Trajectory:
         self.history = History()
 
     def state(self) -> tuple[dict[str, Tensor], History]:
-        """Tensors and history from which `restore` goes on bit for bit."""
+        """Tensors and history from which `restore` goes on bit for bit: a copy, which later steps leave alone."""
         self.history.pool = self.networks.pool_state()
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.method.state().items()}, self.history
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.method.state().items()}
+        return tensors, copy.deepcopy(self.history)
 
     def restore(self, tensors: Mapping[str, Tensor], history: History) -> None:
         """Take up what `state` gave."""
         self.method.restore({name: tensor.to(self.problem.device) for name, tensor in tensors.items()})
-        self.networks.restore_pool(history.pool)
-        self.history = history
+        self.history = copy.deepcopy(history)
+        self.networks.restore_pool(self.history.pool)
 
     def advance(self, iterations: int, on_step: OnStep | None = None) -> DistilledSet:
         """Go on until exactly ``iterations`` updates are done, or the trajectory has diverged.

@@ -1,8 +1,9 @@
 """The hooks that a plugin implements, with ``from harness import hookimpl``.
 
-A plugin is a module behind an entry point of the group ``ddbench``. Each ``register_*`` hook is given a function to call
-once for each component: ``register(name, target, summary)``. ``target`` is ``"package.module:Class"``, imported only when
-the component is used. A hook that raises, or a module that cannot be imported, makes a listed row and nothing else.
+A plugin is a module behind an entry point of the group ``ddbench``. Each ``register_*`` hook is given a function to
+call once for each component: ``register(name, target, summary)``. ``target`` is ``"package.module:Class"``, imported
+only when the component is used. A hook that raises, or a module that cannot be imported, makes a listed row and nothing
+else.
 """
 
 from collections.abc import Mapping

@@ -72,7 +72,9 @@ def _load_own(path: Path) -> DistilledSet:
             told = json.loads((file.metadata() or {})["ddbench"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if told["format"] > FORMAT:
-            raise DataError(f"{path.name} has format {told['format']}, and this ddbench knows up to {FORMAT}: use a newer one")
+            raise DataError(
+                f"{path.name} has format {told['format']}, and this ddbench knows up to {FORMAT}: use a newer one"
+            )
         parts = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
         return DistilledSet(
             tensors["images"].float(),

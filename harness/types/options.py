@@ -13,7 +13,7 @@ from harness.types.names import Name, split
 class Options(pydantic.BaseModel):
     """Base of all options. Values arrive as text, are converted to the declared type and checked.
 
-    Declare each one with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC, section 4")``.
+    Declare each one with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC")``.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.types.preprocessing import Preprocessing
 
+CPU = torch.device("cpu")
 Shape = tuple[int, int, int]
 """Channels, height, width of an image."""
 
@@ -61,7 +62,7 @@ class Problem:
     preprocessing: Preprocessing
     like: str | None = None
     augmentations: Mapping[str, str] = field(default_factory=dict)
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @property
     def shape(self) -> Shape:
@@ -92,5 +93,5 @@ class Problem:
     @cached_property
     def real_extreme(self) -> float:
         """The largest absolute value of a training input after preprocessing."""
-        batches = self.train.images.split(4096)
+        batches = torch.split(self.train.images, 4096)
         return max(float(self.preprocessing.to_inputs(batch).abs().max()) for batch in batches)

@@ -1,7 +1,8 @@
 """Random streams: every random number is a function of what it is for, never of what was drawn before.
 
-A stream is named by its role and by indices (iteration or epoch, then whatever distinguishes draws within it). Nothing has
-to be stored to resume, no cell of a grid changes another, and two pools see the same real batch at the same iteration.
+A stream is named by its role and by indices (iteration or epoch, then whatever distinguishes draws within it). Nothing
+has to be stored to resume, no cell of a grid changes another, and two pools see the same real batch at the same
+iteration.
 """
 
 import contextlib
@@ -36,8 +37,8 @@ class Streams:
     def generator(self, role: str, *index: int) -> torch.Generator:
         """A fresh CPU generator for this role and these indices.
 
-        Numbers are always drawn on the CPU and moved, so that they do not depend on the device. torch's CPU engine keeps
-        32 bits of the seed: two streams of a study may coincide by chance, but never by construction.
+        Numbers are always drawn on the CPU and moved, so that they do not depend on the device. torch's CPU engine
+        keeps 32 bits of the seed: two streams of a study may coincide by chance, but never by construction.
         """
         return torch.Generator().manual_seed(self.number(role, *index))
 
@@ -51,5 +52,5 @@ def global_rng_from(generator: torch.Generator) -> Iterator[None]:
     """
     seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     with _GLOBAL_RNG, torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield

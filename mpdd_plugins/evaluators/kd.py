@@ -24,16 +24,16 @@ from harness import (
     train_network,
     train_students,
 )
-
 from mpdd_plugins.augmentations.dc import dc_augmentation
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
-    """alpha tau^2 KL(teacher || student) + (1 - alpha) CE, the logits in KL divided by tau (equation 1).
+    """Alpha tau^2 KL(teacher || student) + (1 - alpha) CE, the logits in KL divided by tau (equation 1).
 
     Args:
-        student: logits (n, classes); teacher: logits of the same images, without graph.
+        student: logits (n, classes).
+        teacher: logits of the same images, without graph.
         labels: (n,) class indices or (n, classes) weights.
         alpha: weight of the teacher, in [0, 1].
         temperature: tau, above 0.
@@ -59,7 +59,7 @@ class KDOptions(TrainingOptions):
 
 
 class KD(Evaluator[KDOptions]):
-    """Trains a teacher for each student index on the distilled set, then students towards the teacher and the labels."""
+    """Trains a teacher for each student index on the distilled set, then students towards it and the labels."""
 
     Options = KDOptions
 

@@ -19,7 +19,6 @@ from harness import (
     option,
     train_students,
 )
-
 from mpdd_plugins.augmentations.dc import dc_augmentation
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 

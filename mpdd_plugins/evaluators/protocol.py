@@ -14,8 +14,9 @@ class TrainingOptions(Options):
 
     protocol: Literal["v1", "quick"] = option(
         "v1",
-        "v1: 301 epochs of SGD, momentum 0.9, weight decay 5e-4, lr 0.01, tenfold lower after epoch index 151 with fresh "
-        "momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after index 51",
+        "v1: 301 epochs of SGD, momentum 0.9, weight decay 5e-4, lr 0.01, tenfold lower after epoch index 151 with "
+        "fresh momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after "
+        "index 51",
         source="DC, utils.py",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)

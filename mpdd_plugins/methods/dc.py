@@ -76,7 +76,8 @@ class DC(Method[DCOptions]):
 
     def _match(self, network: Network, iteration: int, round_: int) -> float:
         """Set the images' gradient, class by class: that of the sum over classes, with the graph of only one."""
-        gradients, total = [], 0.0
+        gradients: list[Tensor] = []
+        total = 0.0
         for label in range(self.classes):
             real = self._real(label, self.options.batch_real, "real", iteration, round_)
             with self.task.reduced_precision():
@@ -142,4 +143,6 @@ class DC(Method[DCOptions]):
         """Three passes over real images; about nine over synthetic ones, whose gradient is differentiated."""
         outer, inner = self.options.loops(self.ipc)
         synthetic = self.classes * self.ipc
-        return outer * (3 * self.classes * self.options.batch_real + 9 * synthetic) + (outer - 1) * inner * 3 * synthetic
+        return (
+            outer * (3 * self.classes * self.options.batch_real + 9 * synthetic) + (outer - 1) * inner * 3 * synthetic
+        )

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 import pydantic
 
 from harness import NameList, Options, Pool, option
-
 from mpdd_plugins.pools.weights import merge, weighted
 
 
 class MixOptions(Options):
     """Options of `Mix`."""
 
-    of: NameList = option(..., "architectures with weights, say convnet:0.5+resnet18:0.5; weights are scaled to sum to 1")
+    of: NameList = option(
+        ..., "architectures with weights, say convnet:0.5+resnet18:0.5; weights are scaled to sum to 1"
+    )
 
     @pydantic.field_validator("of")
     @classmethod

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pydantic
 
 from harness import NameList, Options, Pool, option
-
 from mpdd_plugins.pools.weights import check_main, main_of, merge, uniform
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 import pydantic
 
 from harness import NameList, Options, Pool, option
-
 from mpdd_plugins.pools.weights import check_main, main_of, merge, uniform
 
 ACTIVATIONS = ("relu", "sigmoid", "leakyrelu", "swish")

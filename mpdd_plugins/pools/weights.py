@@ -6,7 +6,7 @@ from harness import UsageError
 
 
 def weighted(text: str) -> tuple[str, float | None]:
-    """Split ``ARCHITECTURE:WEIGHT``; either half may be missing, so that ``0.8`` and ``vgg11[norm=batch]`` are read too.
+    """Split ``ARCHITECTURE:WEIGHT``; either half may be missing, so ``0.8`` and ``vgg11[norm=batch]`` are read too.
 
     Raises:
         ValueError: the weight is not in (0, 1].

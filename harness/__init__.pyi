@@ -1,0 +1,55 @@
+"""The public names of ddbench, each with the module that it is imported from when it is first used."""
+
+from .experiment.api import RunResult as RunResult
+from .experiment.api import evaluate as evaluate
+from .experiment.api import run as run
+from .learning.batchnorm import freeze_statistics as freeze_statistics
+from .learning.matching import DISTANCES as DISTANCES
+from .learning.matching import gradient_in_slices as gradient_in_slices
+from .learning.matching import gradient_of as gradient_of
+from .learning.matching import layerwise_cosine as layerwise_cosine
+from .learning.recipe import Batch as Batch
+from .learning.recipe import Loss as Loss
+from .learning.recipe import Recipe as Recipe
+from .learning.recipe import cross_entropy as cross_entropy
+from .learning.recipe import train_classifier as train_classifier
+from .learning.students import Lesson as Lesson
+from .learning.students import train_network as train_network
+from .learning.students import train_students as train_students
+from .plugins.hookspecs import Register as Register
+from .plugins.hookspecs import hookimpl as hookimpl
+from .types.dataset import Dataset as Dataset
+from .types.dataset import DatasetOptions as DatasetOptions
+from .types.dataset import RawData as RawData
+from .types.dataset import RunDefaults as RunDefaults
+from .types.dataset import Traits as Traits
+from .types.distilled import DistilledSet as DistilledSet
+from .types.errors import DataError as DataError
+from .types.errors import DDBenchError as DDBenchError
+from .types.errors import PluginError as PluginError
+from .types.errors import StoreError as StoreError
+from .types.errors import UsageError as UsageError
+from .types.evaluator import Artifact as Artifact
+from .types.evaluator import ArtifactRequest as ArtifactRequest
+from .types.evaluator import Evaluator as Evaluator
+from .types.evaluator import StudentRecord as StudentRecord
+from .types.formats import load_distilled as load_distilled
+from .types.formats import save_distilled as save_distilled
+from .types.method import Method as Method
+from .types.method import Task as Task
+from .types.network import Architecture as Architecture
+from .types.network import Network as Network
+from .types.network import Networks as Networks
+from .types.options import NameList as NameList
+from .types.options import Options as Options
+from .types.options import option as option
+from .types.pool import Pool as Pool
+from .types.preprocessing import Normalize as Normalize
+from .types.preprocessing import Preprocessing as Preprocessing
+from .types.preprocessing import Whiten as Whiten
+from .types.problem import Problem as Problem
+from .types.problem import Shape as Shape
+from .types.problem import Split as Split
+from .types.seeds import Streams as Streams
+
+__version__: str

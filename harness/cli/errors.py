@@ -1,0 +1,119 @@
+"""How a command ends when it cannot go on: one line on stderr and an exit status, never a traceback for what users can mend.
+
+0 all good, 1 something failed, 2 wrong usage or something that the user can mend, 130 interrupted, 141 nobody reads on.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from typing import IO, Any
+
+import click
+
+from harness.types.errors import DDBenchError
+
+INTERRUPTED, BROKEN_PIPE = 130, 141
+_MISMATCH = ("torchvision::nms does not exist", "Couldn't load custom C++ ops", "torchvision/_C.so")
+
+
+class Failure(click.ClickException):
+    """An error that ends the command with exit status 2 and one line."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line on stderr."""
+        report(self.message)
+
+
+def report(message: object) -> None:
+    """Print an error on stderr, as one line."""
+    click.echo(f"ddbench: error: {_one_line(message)}", err=True)
+
+
+def warn(message: object) -> None:
+    """Print a warning on stderr, as one line."""
+    click.echo(f"ddbench: warning: {_one_line(message)}", err=True)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors that the user can mend, interrupts and closed pipes into ends of the command that click knows."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit):
+        raise
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("ddbench: interrupted", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _drop_stdout()
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
+    except Exception as error:
+        message = message_for(error)
+        if message is None:
+            raise
+        raise Failure(message) from error
+
+
+@contextlib.contextmanager
+def clean_exit() -> Iterator[None]:
+    """For the process as a whole: what `one_line_errors` is for a command, and the last flush of stdout."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        sys.exit(BROKEN_PIPE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def message_for(error: BaseException) -> str | None:
+    """One line for an error that the user can mend, None for any other."""
+    chain = list(_chain(error))
+    if any(_is_mismatch(link) for link in chain):
+        return mismatched_pair()
+    return _one_line(error) if isinstance(error, DDBenchError) else None
+
+
+def mismatched_pair() -> str:
+    """What to do about a torch and a torchvision that were not built for each other."""
+    return (
+        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} do not belong together: reinstall both "
+        "from the index (pip install --force-reinstall torch torchvision)"
+    )
+
+
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution, read without importing it."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _is_mismatch(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in _MISMATCH)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _one_line(message: object) -> str:
+    return " ".join(line.strip() for line in str(message).splitlines() if line.strip())
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere, so that Python's own flush at exit does not complain."""
+    with contextlib.suppress(OSError, ValueError):  # in tests, stdout is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,99 @@
+"""The verbs of ``ddbench``, each imported only when it is used: ``ddbench --help`` costs no import of torch."""
+
+import importlib
+from typing import NamedTuple, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from harness.cli.errors import one_line_errors, version_of
+from harness.types.errors import did_you_mean
+
+
+class Verb(NamedTuple):
+    """Where the command of a verb lies, and what it does."""
+
+    target: str
+    summary: str
+
+
+VERBS = {
+    "run": Verb("harness.cli.run:run", "Distil data sets, train students on the results and print the table."),
+    "eval": Verb("harness.cli.eval:evaluate", "Train and score students on a distilled set that lies in a file."),
+    "plugins": Verb("harness.cli.listings:plugins", "List the plugins that were found, and what became of them."),
+    "methods": Verb("harness.cli.listings:methods", "List the distillation methods, or show one."),
+    "pools": Verb("harness.cli.listings:pools", "List the model-pool policies, or show one."),
+    "evaluators": Verb("harness.cli.listings:evaluators", "List the evaluators, or show one."),
+    "architectures": Verb("harness.cli.listings:architectures", "List the architectures, or show one."),
+    "datasets": Verb("harness.cli.listings:datasets", "List the data sets, or show one."),
+    "prepare": Verb("harness.cli.prepare:prepare", "Fetch and decode data sets ahead of a run."),
+    "doctor": Verb("harness.cli.doctor:doctor", "Tell versions, devices, disk space and the health of plugins."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands stand in `VERBS`; it also ends every command as `harness.cli.errors` says."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of a verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name].target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or name the nearest verbs."""
+        if not args[0].startswith("-") and args[0] not in VERBS:
+            _no_such_verb(ctx, args[0])
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs with their summaries from the table, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, summary) for verb, (_, summary) in VERBS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete verbs from the table, importing none of them."""
+        verbs = [
+            CompletionItem(verb, help=about.summary) for verb, about in VERBS.items() if verb.startswith(incomplete)
+        ]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; errors become one line and an exit status."""
+        with one_line_errors():
+            return super().invoke(ctx)
+
+
+def _no_such_verb(ctx: click.Context, word: str) -> NoReturn:
+    raise click.UsageError(f"there is no verb {word!r}: {did_you_mean(word, VERBS)}", ctx)
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"ddbench {version_of('ddbench')} (torch {version_of('torch')})")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the versions of ddbench and torch.",
+)
+def cli() -> None:
+    """Benchmark dataset distillation: any method with any model pool and any evaluator, each a plugin.
+
+    The main job is `ddbench run --method dc --pool main-similar`. Names take options in brackets, as in
+    'main-similar[main=0.8]'; `ddbench pools show main-similar` tells which.
+    """

@@ -1,0 +1,100 @@
+"""Options that ``run`` and ``eval`` share, and showing what comes out."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from harness.experiment.api import RunResult
+    from harness.experiment.events import Reporter
+    from harness.experiment.request import Request
+
+F = TypeVar("F", bound=Callable[..., Any])
+_NUMBERS = ("ipc", "iterations")
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file whose keys are these options; what is given here wins.",
+)
+
+
+def study_options(command: F) -> F:
+    """Add the options that say how sets are evaluated, and where the records go."""
+    for add in reversed(
+        [
+            click.option("--evaluator", "-e", multiple=True, metavar="NAME", help="Evaluator; repeatable, or all."),
+            click.option("--architecture", "-a", multiple=True, metavar="NAME", help="Students; repeatable, or all."),
+            click.option("--dataset", "-d", multiple=True, metavar="NAME", help="Data set [digits]; repeatable."),
+            click.option("--students", type=click.IntRange(1), metavar="N", help="Students of each architecture."),
+            click.option("--seed", type=int, metavar="N", help="Decides every random number. [0]"),
+            click.option(
+                "--score-on",
+                type=click.Choice(["test", "validation"]),
+                help="validation: on a part of the training set, held out of the distillation too. [test]",
+            ),
+            click.option(
+                "--choose",
+                metavar="NAME.OPTION",
+                help="Choose a swept option on a validation split, and score only the choice on test.",
+            ),
+            click.option("--store", type=click.Path(path_type=Path), help="Folder of all records. [./ddbench-store]"),
+            click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [auto]"),
+            click.option("--rerun-stale", is_flag=True, default=None, help="Redo what other source code made."),
+        ]
+    ):
+        command = add(command)
+    return command
+
+
+def values_of(given: Mapping[str, Any], config: Path | None) -> "Request":
+    """A request from the options given and the config file beneath them.
+
+    Raises:
+        UsageError: an unknown key, or a value that cannot be meant.
+    """
+    from harness.experiment.request import read_config, request_from
+
+    told = {key: value for key, value in given.items() if value is not None and value != ()}
+    typed = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in told.items()}
+    beneath = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
+    return request_from({**beneath, **typed}, str(config) if config else "options")
+
+
+def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
+    """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed."""
+    from harness.cli.progress import reporter
+
+    with reporter() as telling:
+        result = work(telling)
+    if as_json:
+        click.echo(json.dumps(result.as_json(), allow_nan=False))
+    else:
+        _print(result)
+    if result.failed:
+        sys.exit(1)
+
+
+def _print(result: "RunResult") -> None:
+    from harness.report.table import print_table
+
+    if result.planned_only:
+        for cell in result.cells:
+            click.echo(f"{cell['state']:8} {cell['kind']:10} {cell['label']}")
+    else:
+        print_table(result.rows)
+    for note in result.notes:
+        click.echo(note)
+    click.echo(f"store: {result.store}")
+
+
+def _numbers(key: str, texts: tuple[str, ...]) -> list[int]:
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    try:
+        return [int(part) for part in parts]
+    except ValueError:
+        raise click.BadParameter(f"{','.join(texts)!r} is not a list of whole numbers", param_hint=f"--{key}") from None

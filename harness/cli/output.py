@@ -1,0 +1,41 @@
+"""Tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401
+    """Print ``value`` on stdout, for a program to read."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout: drawn to fit a terminal, and elsewhere in full, a line a row.
+
+    A pipe gets every word on its row's line, whatever the width; NO_COLOR is honoured.
+    """
+    lines = [tuple(" ".join(str(cell).split()) for cell in row) for row in rows]
+    if sys.stdout.isatty():
+        _draw(columns, lines)
+        return
+    widths = [max(len(line[i]) for line in [tuple(columns), *lines]) for i in range(len(columns))]
+    for line in [tuple(columns), *lines]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _draw(columns: Sequence[str], lines: Sequence[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", style="cyan" if index == 0 else None)
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))  # Text, because brackets in names are not rich's markup
+    Console().print(table)

@@ -1,0 +1,119 @@
+"""The cross-architecture table: one line an arm, one column an architecture, and beneath it all that it rests on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.published import Published, published_for
+
+_LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
+_MARKS = {"diverged": "†", "blown up": "‡", "incomplete": "…", "failed": "✗"}
+_MEANING = {
+    "diverged": "† the distillation diverged; its last set in range was scored",
+    "blown up": "‡ the distilled images are more than 8 times as large as real ones",
+    "incomplete": "… not all students are there",
+    "failed": "✗ nothing could be scored",
+}
+Row = Mapping[str, Any]
+
+
+def print_table(rows: Sequence[Row], notes: Iterable[str] = (), console: Console | None = None) -> None:
+    """Print the rows of a run; into a pipe without colours and without cutting anything off."""
+    console = console or Console()
+    if not console.is_terminal:
+        console = Console(file=console.file, width=400, color_system=None)
+    console.print(render(rows, notes), highlight=False)
+
+
+def render(rows: Sequence[Row], notes: Iterable[str] = ()) -> Group:
+    """The table with what stands beneath it."""
+    varying = [key for key in _LINE if len({row[key] for row in rows}) > 1]
+    shared = [_told(key, rows[0][key]) for key in _LINE if key not in varying and rows and rows[0][key] is not None]
+    architectures = list(dict.fromkeys(row["architecture"] for row in rows))
+    table = Table(title=escape("  ".join(shared)), title_justify="left", title_style="bold")
+    for key in varying or ["evaluator"]:
+        table.add_column(key, overflow="fold")
+    for architecture in architectures:
+        table.add_column(escape(architecture), justify="right", no_wrap=True)
+    for line in _lines(rows):
+        by_name = {row["architecture"]: row for row in line}
+        cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
+        table.add_row(*(escape(str(_or_dash(line[0][key]))) for key in varying or ["evaluator"]), *cells)
+        beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
+        if beside:
+            grey = [_reference(beside.get(name)) for name in architectures]
+            table.add_row("published", *[""] * (len(varying or [1]) - 1), *grey, style="dim")
+    return Group(table, Text("\n".join(_beneath(rows, notes))))
+
+
+def _lines(rows: Sequence[Row]) -> list[list[Row]]:
+    lines: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        lines.setdefault(tuple(row[key] for key in _LINE), []).append(row)
+    return list(lines.values())
+
+
+def _cell(row: Row) -> str:
+    mark = _MARKS.get(row["status"], "")
+    if row["mean"] is None:
+        return f"–{mark}"
+    spread = _percent(row["std_students"], "±") + _percent(row["std_distillations"], " ±")
+    collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
+    return f"{100 * row['mean']:.1f}{spread}{mark}{collapsed}"
+
+
+def _reference(reference: Published | None) -> str:
+    if reference is None:
+        return ""
+    return f"{reference.accuracy:.1f}" + (f"±{reference.std:.1f}" if reference.std is not None else "")
+
+
+def _percent(value: float | None, sign: str) -> str:
+    return "" if value is None else f"{sign}{100 * value:.1f}"
+
+
+def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
+    """Captions: what the numbers are, the protocols, marks, copies, sources, notes."""
+    split = " and ".join(sorted({row["score_on"] for row in rows}))
+    students, distillations = (max((row[key] for row in rows), default=0) for key in ("students", "distillations"))
+    several = " ±between distillations" if distillations > 1 else ""
+    spread = f" ±between students{several} (standard deviations, ddof 1)" if students > 1 or distillations > 1 else ""
+    counts = f"{_count(students, 'student')} on each of {_count(distillations, 'distillation')}"
+    lines = [f"accuracy on {split} in %, mean{spread}; {counts}, seed {_join(row['seed'] for row in rows)}"]
+    lines += [f"protocol: {_join(row['protocol'] for row in rows)}; device: {_join(row['device'] for row in rows)}"]
+    lines += [meaning for status, meaning in _MEANING.items() if any(row["status"] == status for row in rows)]
+    if any(row["collapsed"] for row in rows):
+        lines.append(
+            "collapsed: loss not finite, or one class given to at least 99 % of the images; counted in the mean"
+        )
+    copies = {(row["dataset"], row["like"]) for row in rows if row["like"] and row["like"] != row["dataset"]}
+    lines += [f"{dataset} is a copy of {like}" for dataset, like in sorted(copies)]
+    chosen = [row for row in rows if row.get("chosen")]
+    lines += [f"{row['architecture']}: {row['chosen']['value']} chosen from {_curve(row['chosen'])}" for row in chosen]
+    sources = {reference.source for row in rows if (reference := published_for(row))}
+    lines += [f"published: {source}" for source in sorted(sources)]
+    return lines + list(notes)
+
+
+def _curve(chosen: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {100 * mean:.1f}" for name, mean in chosen["curve"].items())
+
+
+def _told(key: str, value: object) -> str:
+    return f"{key} {value}" if key in ("ipc",) else f"{value} {key}" if key == "iterations" else str(value)
+
+
+def _join(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _or_dash(value: object) -> object:
+    return "–" if value is None else value
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,17 @@
+import pytest
+import torch
+from toys import toy_problem
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """Three classes of 12 training and 6 test images of 1x16x16."""
+    return toy_problem()
+
+
+@pytest.fixture
+def threads():
+    """Set how many threads torch computes with; afterwards it has those of before."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

@@ -1,0 +1,241 @@
+"""DC against its definition: the joint gradient, the optimisers replayed by hand, the loops, frozen batch norm."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from toys import TINY_CONVNET, component, registry, resolve, toy_problem, toy_trajectory
+
+from harness import DISTANCES, Streams, UsageError, gradient_of
+from harness.learning.networks import PoolNetworks
+from mpdd_plugins.methods.dc import DCOptions
+
+SINGLE = f"single[main={TINY_CONVNET}]"
+
+
+class Watch:
+    """Looks on while a trajectory of DC goes: notes the images, their gradient and the network at each update."""
+
+    def __init__(self, trajectory):
+        self.method, self.network = trajectory.method, None
+        self.updates, self.trained, self.modes = [], 0, []
+        self.all = len(trajectory.method.labels)
+        self.method.optimizer.register_step_pre_hook(self.before_update)
+        draw = trajectory.networks.draw
+
+        def watched_draw():
+            self.network = draw()
+            self.network.register_forward_pre_hook(self.before_forward)
+            return self.network
+
+        trajectory.networks.draw = watched_draw
+
+    def weights(self):
+        return [parameter.detach().clone() for parameter in self.network.parameters()]
+
+    def before_update(self, *_):
+        images = self.method.images
+        self.updates.append((images.detach().clone(), images.grad.clone(), self.weights()))
+        self.modes.append([m.training for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)])
+
+    def before_forward(self, network, args):
+        self.trained += len(args[0]) == self.all
+
+
+def watched(*args, **given):
+    trajectory = toy_trajectory(*args, **given)
+    return trajectory, Watch(trajectory)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("ipc", [1, 3])
+def test_class_by_class_is_the_gradient_of_the_summed_loss(distance, ipc):
+    trajectory, watch = watched(f"dc[batch_real=7,outer=1,distance={distance}]", ipc=ipc)
+    trajectory.advance(1)
+    (images, gradient, _), problem, streams = watch.updates[0], trajectory.problem, Streams(0)
+
+    networks = PoolNetworks(component("pool", SINGLE), resolve, problem, streams)
+    networks.begin(0)
+    network = networks.draw()
+    images.requires_grad_()
+    loss = 0
+    for label in range(3):
+        real = problem.real_batch(label, 7, streams.generator("real", 0, 0, label))
+        target = gradient_of(network, real, torch.full((7,), label))
+        mine = images[label * ipc : (label + 1) * ipc]
+        synthetic = gradient_of(network, mine, torch.full((ipc,), label), differentiable=True)
+        loss = loss + DISTANCES[distance](synthetic, target)
+    (joint,) = torch.autograd.grad(loss, images)
+
+    torch.testing.assert_close(gradient, joint, rtol=1e-4, atol=1e-6 * float(joint.abs().max()))
+    assert trajectory.history.scalars["loss"] == [pytest.approx(float(loss.detach()) / 3, rel=1e-5)]
+
+
+def test_images_move_by_sgd_with_momentum_0_5_over_all_iterations():
+    trajectory, watch = watched("dc[batch_real=7,outer=2,inner=1]", ipc=2)
+    final = trajectory.advance(3).images.double()
+    assert len(watch.updates) == 6
+    images, velocity = watch.updates[0][0].double(), torch.zeros_like(final)
+    for before, gradient, _ in watch.updates:
+        torch.testing.assert_close(before.double(), images, rtol=1e-5, atol=1e-6)
+        velocity = 0.5 * velocity + gradient
+        images = images - 0.1 * velocity
+    torch.testing.assert_close(final, images, rtol=1e-5, atol=1e-6)
+
+
+def test_n_iterations_are_exactly_n_updates_and_0_are_the_initial_images():
+    trajectory, watch = watched()
+    initial = trajectory.advance(0)
+    noise = torch.randn(3, 1, 16, 16, generator=Streams(0).generator("init", 0))
+    assert torch.equal(initial.images, noise)
+    for asked in (1, 4, 4):
+        trajectory.advance(asked)
+        assert len(watch.updates) == trajectory.history.iterations == asked
+    assert watch.trained == 0  # ipc 1 has one outer step: the network never trains
+
+
+def test_labels_are_class_by_class():
+    distilled = toy_trajectory(ipc=3).advance(0)
+    assert distilled.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert distilled.images.shape == (9, 1, 16, 16)
+    assert distilled.label_kind == "hard"
+
+
+def test_preprocessing_and_class_names_travel_with_the_set():
+    problem = toy_problem()
+    distilled = toy_trajectory(problem=problem).advance(1)
+    assert distilled.preprocessing is problem.preprocessing
+    assert distilled.classes == problem.classes
+
+
+def test_ten_images_a_class_take_ten_updates_with_50_epochs_between_them_and_none_after():
+    trajectory, watch = watched("dc[batch_real=7]", "single[main=mlp[width=4]]", ipc=10)
+    trajectory.advance(1)
+    assert len(watch.updates) == 10
+    assert watch.trained == 9 * 50
+    weights = [torch.cat([part.flatten() for part in weights]) for _, _, weights in watch.updates]
+    assert not any(torch.equal(a, b) for a, b in itertools.pairwise(weights))
+    assert torch.equal(torch.cat([part.flatten() for part in watch.weights()]), weights[-1])
+
+
+def test_between_updates_the_network_trains_on_the_new_images_by_plain_sgd():
+    trajectory, watch = watched("dc[batch_real=7,outer=2,inner=2,lr_net=0.03]", ipc=2)
+    trajectory.advance(1)
+    (_, _, before), (images, _, after) = watch.updates
+    network = component("architecture", TINY_CONVNET).network((1, 16, 16), 3)
+    for parameter, value in zip(network.parameters(), before, strict=True):
+        parameter.data = value.clone()
+    for _ in range(2):
+        loss = functional.cross_entropy(network(images), torch.tensor([0, 0, 1, 1, 2, 2]))
+        for parameter, slope in zip(
+            network.parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True
+        ):
+            parameter.data = parameter.data - 0.03 * slope
+    for mine, theirs in zip(network.parameters(), after, strict=True):
+        torch.testing.assert_close(mine.data, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ipc", "loops"),
+    [
+        *[(1, (1, 1)), (10, (10, 50)), (20, (20, 25)), (30, (30, 20)), (40, (40, 15)), (50, (50, 10))],
+        *[
+            (2, (2, 250)),
+            (3, (3, 166)),
+            (5, (5, 100)),
+            (49, (49, 10)),
+            (51, (50, 10)),
+            (100, (50, 10)),
+            (1000, (50, 10)),
+        ],
+    ],
+)
+def test_loops_are_the_published_ones_and_sound_for_any_other_ipc(ipc, loops):
+    assert DCOptions().loops(ipc) == loops
+
+
+def test_loops_can_be_given():
+    assert DCOptions(outer=4, inner=0).loops(10) == (4, 0)
+    assert DCOptions(inner=3).loops(10) == (10, 3)
+    assert DCOptions(outer=25).loops(7) == (25, 20)
+
+
+def test_real_initial_images_are_training_images_of_their_class():
+    problem = toy_problem()
+    distilled = toy_trajectory("dc[init=real]", problem=problem, ipc=4).advance(0)
+    inputs = problem.preprocessing.to_inputs(problem.train.images)
+    for image, label in zip(distilled.images, distilled.labels, strict=True):
+        (where,) = [i for i, real in enumerate(inputs) if torch.equal(real, image)]
+        assert problem.train.labels[where] == label
+    assert len(distilled.images.flatten(1).unique(dim=0)) == 12
+    other = toy_trajectory("dc[init=real]", problem=problem, ipc=4, seed=1).advance(0)
+    assert not torch.equal(other.images, distilled.images)
+
+
+def test_batch_norm_is_frozen_at_the_statistics_of_a_real_batch_before_each_update():
+    trajectory, watch = watched(
+        "dc[batch_real=7,batch_statistics=5,outer=3,inner=1]", "single[main=convnet[width=4,depth=1,norm=batch]]", ipc=2
+    )
+    frozen, problem, streams = [], trajectory.problem, Streams(0)
+
+    def look(*_):
+        (norm,) = (module for module in watch.network.modules() if isinstance(module, nn.BatchNorm2d))
+        frozen.append((norm.running_mean.clone(), norm.running_var.clone()))
+
+    trajectory.method.optimizer.register_step_pre_hook(look)
+    trajectory.advance(1)
+
+    assert watch.modes == [[False]] * 3
+    for round_, (mean, variance) in enumerate(frozen):
+        real = torch.cat(
+            [problem.real_batch(label, 5, streams.generator("statistics", 0, round_, label)) for label in range(3)]
+        )
+        weight, bias = watch.updates[round_][2][:2]
+        maps = functional.conv2d(real, weight, bias, padding=1).numpy().astype(np.float64)
+        values = maps.transpose(1, 0, 2, 3).reshape(4, -1)
+        np.testing.assert_allclose(mean, values.mean(1), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(variance, values.var(1, ddof=1), rtol=1e-4)
+    assert not torch.equal(frozen[0][0], frozen[1][0])
+
+
+def test_batch_norm_is_frozen_by_16_images_a_class():
+    trajectory, watch = watched(
+        "dc[batch_real=7]", "single[main=convnet[width=4,depth=1,norm=batch]]", problem=toy_problem(train=20)
+    )
+    sizes = []
+    draw = trajectory.networks.draw
+
+    def counted_draw():
+        network = draw()
+        network.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        return network
+
+    trajectory.networks.draw = counted_draw
+    trajectory.advance(1)
+    assert sizes == [16 * 3, 7, 1, 7, 1, 7, 1]
+
+
+def test_distilling_lowers_the_loss():
+    trajectory = toy_trajectory()
+    trajectory.advance(25)
+    losses = trajectory.history.scalars["loss"]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_bfloat16_changes_the_real_gradient_by_its_rounding_only():
+    exact, exact_watch = watched()
+    coarse, coarse_watch = watched(precision="bf16")
+    exact.advance(1)
+    coarse.advance(1)
+    first, second = exact_watch.updates[0][1].flatten(), coarse_watch.updates[0][1].flatten()
+    assert not torch.equal(first, second)
+    assert functional.cosine_similarity(first, second, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("option", ["lr_img=0", "momentum_img=1", "outer=0", "inner=-1", "init=zeros", "distance=l2"])
+def test_options_out_of_range_are_refused(option):
+    with pytest.raises(UsageError, match="dc"):
+        registry().resolve("method", f"dc[{option}]")

@@ -1,0 +1,139 @@
+"""The pools' distributions, as the paper gives them."""
+
+import pytest
+from toys import component, registry, resolve
+
+from harness import UsageError
+from harness.learning.networks import mixture
+
+
+def pool(name):
+    return component("pool", name)
+
+
+def shares(name, iteration=0):
+    """Probability of each architecture once equal ones are merged."""
+    return {str(chosen): share for chosen, share in mixture(pool(name), iteration, resolve)}
+
+
+def test_single_is_one_architecture_always():
+    assert shares("single", 7) == {"convnet": 1.0}
+    assert shares("single[main=vgg11[norm=batch]]") == {"vgg11[norm=batch]": 1.0}
+    assert pool("single[main=mlp]").main == "mlp"
+
+
+def test_total_random_is_four_architectures_at_a_quarter():
+    assert shares("total-random") == dict.fromkeys(("convnet", "lenet", "alexnet", "vgg11"), 0.25)
+    assert pool("total-random").main is None
+    assert shares("total-random[of=mlp+lenet]") == {"mlp": 0.5, "lenet": 0.5}
+
+
+def test_main_model_is_the_convnet_and_now_and_then_another():
+    expected = {"convnet": 0.9} | dict.fromkeys(("lenet", "alexnet", "vgg11"), 0.1 / 3)
+    assert shares("main-model") == pytest.approx(expected)
+
+
+def test_main_similar_is_32_convnets_one_of_which_is_the_main_one():
+    given = shares("main-similar")
+    assert len(given) == 32
+    assert given.pop("convnet") == pytest.approx(0.903125)
+    assert list(given.values()) == pytest.approx([0.003125] * 31)
+    assert "convnet[norm=batch,act=swish,pool=max]" in given
+    assert all(resolve(name).options.depth == 3 and resolve(name).options.width == 128 for name in given)
+
+
+def test_main_similar_varies_activation_norm_and_pooling_of_table_3():
+    options = [resolve(name).options for name in shares("main-similar")]
+    assert {(o.act, o.norm, o.pool) for o in options} == {
+        (act, norm, pool)
+        for act in ("relu", "sigmoid", "leakyrelu", "swish")
+        for norm in ("instance", "batch", "layer", "group")
+        for pool in ("avg", "max")
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "main", "share"),
+    [
+        ("main=0.8", "convnet", 0.8),
+        ("main=convnet", "convnet", 0.9),
+        ("main=vgg11:0.7", "vgg11", 0.7),
+        ("main=vgg11[norm=batch]", "vgg11[norm=batch]", 0.9),
+        ("main=vgg11[norm=batch]:0.7", "vgg11[norm=batch]", 0.7),
+        ("main=resnet18[norm=batch]:1e-3", "resnet18[norm=batch]", 0.001),
+        ("main=1", "convnet", 1.0),
+    ],
+)
+@pytest.mark.parametrize("policy", ["main-similar", "main-model"])
+def test_main_gives_the_main_architecture_or_its_probability_or_both(policy, option, main, share):
+    given = shares(f"{policy}[{option},others=lenet+mlp]")
+    assert given[main] == pytest.approx(share)
+    assert pool(f"{policy}[{option}]").main == main
+    assert {name: given.get(name, 0) for name in ("lenet", "mlp")} == pytest.approx(
+        dict.fromkeys(("lenet", "mlp"), (1 - share) / 2)
+    )
+
+
+def test_others_may_hold_the_main_architecture_and_options():
+    given = shares("main-similar[main=0.5,others=convnet[depth=3]+vgg11[norm=batch]]")
+    assert given == {"convnet": 0.75, "vgg11[norm=batch]": 0.25}
+
+
+def test_size_of_the_similar_convnets_can_be_chosen():
+    given = [resolve(name).options for name in shares("main-similar[depth=2,width=16]") if name != "convnet"]
+    assert len(given) == 32
+    assert {(o.depth, o.width) for o in given} == {(2, 16)}
+
+
+@pytest.mark.parametrize("policy", ["main-similar", "main-model"])
+def test_warming_up_draws_the_main_model_only(policy):
+    name = f"{policy}[warmup=3]"
+    assert [len(shares(name, iteration)) for iteration in range(5)] == [1, 1, 1, *[len(shares(policy))] * 2]
+    assert shares(name, 2) == {"convnet": 1.0}
+    assert shares(name, 3) == shares(policy)
+
+
+def test_as_released_warms_up_for_501_passes_and_then_draws_convnets_of_depth_1():
+    name = "main-similar[preset=as-released]"
+    assert shares(name, 0) == shares(name, 500) == {"convnet": 1.0}
+    given = shares(name, 501)
+    assert given.pop("convnet") == pytest.approx(0.9)  # the main one has depth 3: none of the 32 equals it
+    assert len(given) == 32
+    assert {resolve(other).options.depth for other in given} == {1}
+    assert shares("main-similar[preset=as-released,warmup=0,depth=3]") == shares("main-similar")
+
+
+def test_mix_is_what_it_is_told_scaled_to_one():
+    assert shares("mix[of=convnet:0.5+resnet18:0.5]") == {"convnet": 0.5, "resnet18": 0.5}
+    assert shares("mix[of=convnet:2+vgg11[norm=batch]:5+mlp:1]") == pytest.approx(
+        {"convnet": 0.25, "vgg11[norm=batch]": 0.625, "mlp": 0.125}
+    )
+    assert shares("mix[of=mlp:1+mlp:2+lenet:1]") == {"mlp": 0.75, "lenet": 0.25}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mix",
+        "mix[of=convnet]",
+        "mix[of=convnet:0.5+mlp]",
+        "mix[of=0.5]",
+        "mix[of=convnet:0]",
+        "mix[of=convnet:-1]",
+        "mix[of=convnet:nan]",
+        "mix[of=convnet:inf]",
+        "main-similar[main=1.2]",
+        "main-similar[main=convnet:1.2]",
+        "main-similar[main=-0.5]",
+        "main-similar[main=0]",
+        "main-model[main=nan]",
+        "main-similar[warmup=-1]",
+        "main-similar[depth=0]",
+        "main-similar[preset=as-published]",
+        "total-random[of=+]",
+    ],
+)
+def test_what_is_no_mixture_is_refused_when_it_is_typed(name):
+    with pytest.raises(UsageError) as told:
+        registry().resolve("pool", name)
+    assert "\n" not in str(told.value)
