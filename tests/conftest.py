@@ -1,5 +1,6 @@
 import pytest
 import torch
+from studies import write_arrays
 from toys import toy_problem
 
 
@@ -15,3 +16,9 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """The same as an .npz file."""
+    return write_arrays(tmp_path_factory.mktemp("data") / "toy.npz")

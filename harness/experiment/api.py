@@ -1,6 +1,7 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
 import hashlib
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,12 +99,12 @@ def plan_request(request: Request) -> RunResult:
     hold_out = request.choose is not None
     plan = Study(request, plugins().registry, hold_out).plan()
     store = Store(request.store)
-    if store.path.exists():
+    if not store.is_new():
         store.check_schema()
     cells, seconds = cells_of(plan, store, {}), estimate_seconds(plan, store)
     missing = sum(cell["state"] == "missing" for cell in cells)
     took = "a time that cannot be told" if seconds is None else _duration(seconds)
-    notes = [*plan.not_applicable, f"{missing} of {len(cells)} cells are missing, about {took} on {plan.device}"]
+    notes = [*plan.notes, f"{missing} of {len(cells)} cells are missing, about {took} on {plan.device}"]
     if hold_out:
         notes.append("--choose: every value is scored on validation first, and only the chosen one on test")
     return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
@@ -140,7 +141,7 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     defaults = dataset.cls(dataset.options).traits.defaults
     iterations = int(distilled.provenance.get("iterations") or 0)
     arms = list(study.arms([(source, iterations)], problem, defaults))
-    return Plan(arms, request.students or defaults.students, 1, request.rerun_stale)
+    return Plan(arms, request.students or defaults.students, 1, request.rerun_stale, _stored_accuracies(distilled))
 
 
 def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
@@ -161,13 +162,15 @@ def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:
 
 def _execute(plan: Plan, request: Request, reporter: Reporter) -> RunResult:
     store = Store(request.store).open()
-    missing = sum(plan.is_missing(cell, store) for cell in plan.cells)
-    reporter.planned(missing, len(plan.cells) - missing)
+    states = [plan.state(cell, store) for cell in plan.cells]
+    stale = states.count("stale")
+    missing = states.count("missing") + (stale if plan.rerun_stale else 0)
+    reporter.planned(missing, len(states) - missing)
+    if stale and not plan.rerun_stale:
+        reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
     runner = Runner(plan, store, plugins(), reporter)
     runner.run()
-    return RunResult(
-        store.path, cells_of(plan, store, runner.failed), rows_of(plan, store), runner.failed, plan.not_applicable
-    )
+    return RunResult(store.path, cells_of(plan, store, runner.failed), rows_of(plan, store), runner.failed, plan.notes)
 
 
 def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[str, str]]:
@@ -192,6 +195,18 @@ def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
     if len(distilled.classes) != len(problem.classes):
         told = f"{len(distilled.classes)} classes, but {problem.name} has {len(problem.classes)}"
         raise DataError(f"{name} has {told}: choose another --dataset")
+
+
+def _stored_accuracies(distilled: DistilledSet) -> tuple[str, ...]:
+    """What a file says its own authors measured, to stand beneath the table."""
+    stored = distilled.provenance.get("stored_accuracies") or {}
+    told = [
+        f"{name} {100 * statistics.fmean(values):.2f}"
+        + (f"±{100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
+        + f" ({len(values)})"
+        for name, values in stored.items()
+    ]
+    return (f"stored in the file, in % (students): {', '.join(told)}",) if told else ()
 
 
 def _digest(distilled: DistilledSet) -> str:

@@ -78,5 +78,5 @@ class Arm:
 
     def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
         components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
-        own = {component.entry.target: component.source_digest() for component in components}
+        own = dict(component.source for component in components)
         return {**self.set_cell(distillation).sources, **own}

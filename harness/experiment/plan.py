@@ -18,14 +18,14 @@ class Plan:
 
     Attributes:
         rerun_stale: treat records that other source made as missing.
-        not_applicable: crossings that mean nothing, with the reason.
+        notes: what has to be said beneath the table, such as crossings that mean nothing.
     """
 
     arms: list[Arm]
     students: int
     distillations: int
     rerun_stale: bool = False
-    not_applicable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:

@@ -87,7 +87,7 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
     if not several and isinstance(value, list | tuple):
         raise UsageError(f"{where}: {key} takes one value, not {value!r}")
     for single in values:
-        wanted = int if "int" in kind else bool if kind.startswith("bool") else (str, Path)
+        wanted = int if "int" in kind else bool if "bool" in kind else (str, Path)
         if not isinstance(single, wanted) or (wanted is int and isinstance(single, bool)):
             raise UsageError(
                 f"{where}: {key} = {single!r} is not {'a whole number' if wanted is int else 'of its type'}"

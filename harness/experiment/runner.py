@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -179,8 +178,7 @@ class Runner:
         missing = [student for student, cell in wanted.items() if self._missing(cell)]
         for student in missing:
             self._start(wanted[student])
-        workers = torch.get_num_threads() if problem.device.type == "cpu" else 1
-        for student, artifact in zip(missing, side_by_side(make, missing, workers=workers), strict=True):
+        for student, artifact in zip(missing, side_by_side(make, missing, problem.device), strict=True):
             tensors = {key: value.cpu().contiguous() for key, value in artifact.tensors.items()}
             files = {"artifact.safetensors": _saver(tensors)}
             record = {"result": dict(artifact.scalars), "set": arm.set_cell(distillation).key}

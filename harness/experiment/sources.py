@@ -104,7 +104,7 @@ class TrajectorySource:
             f"{self.method}{through} on {self.problem.name}, ipc {self.ipc}, #{distillation}, {iterations} iterations"
         )
         components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
-        return Cell("distilled", identity, label, {str(c.entry.target): c.source_digest() for c in components})
+        return Cell("distilled", identity, label, dict(component.source for component in components))
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
         """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""

@@ -38,11 +38,10 @@ class Store:
         """
         marker = self.path / "store.json"
         try:
-            if not marker.exists():
-                if self.path.exists() and any(self.path.iterdir()):
-                    raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
-                (self.path / "cells").mkdir(parents=True, exist_ok=True)
+            if self.is_new():
+                self.path.mkdir(parents=True, exist_ok=True)
                 _write_whole(marker, canonical_json({"schema": SCHEMA}))
+            (self.path / "cells").mkdir(exist_ok=True)
             probe = self.path / "cells" / f".probe-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
@@ -51,10 +50,25 @@ class Store:
         self.check_schema()
         return self
 
+    def is_new(self) -> bool:
+        """Whether there is no store yet, but could be: the folder is empty or not there.
+
+        Raises:
+            StoreError: it is a folder of other things, or cannot be looked into.
+        """
+        try:
+            found = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+        except OSError as error:
+            raise self._cannot("read", error) from None
+        others = [name for name in found if not name.startswith(".store.json-")]  # left where an opening was killed
+        if others and "store.json" not in found:
+            raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
+        return not others
+
     def check_schema(self) -> None:
         """Raise `StoreError` where the store was made by a newer ddbench."""
         try:
-            schema = json.loads((self.path / "store.json").read_text())["schema"]
+            schema = int(json.loads((self.path / "store.json").read_text())["schema"])
         except (OSError, ValueError, KeyError, TypeError):
             raise StoreError(
                 f"{self.path} is no store: its store.json cannot be read; choose another --store"
@@ -124,13 +138,16 @@ class Store:
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold a cell while it is worked on, so that two runs on one store do nothing twice."""
-        folder = self.path / "locks"
+        lock = filelock.FileLock(self.path / "locks" / f"{key}.lock")
         try:
-            folder.mkdir(exist_ok=True)
-            with filelock.FileLock(folder / f"{key}.lock"):
-                yield
-        except PermissionError as error:
+            (self.path / "locks").mkdir(exist_ok=True)
+            lock.acquire()
+        except OSError as error:
             raise self._cannot("write to", error) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
@@ -146,7 +163,7 @@ class Store:
         try:
             record: dict[str, Any] = json.loads((folder / "record.json").read_text())
             checksum = record.pop("checksum")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder}/record.json cannot be read ({error}); move that folder away to redo it"
             ) from None
@@ -171,9 +188,12 @@ def _digest(path: Path) -> str:
 
 def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    temporary.write_text(text)
-    _sync(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_text(text)
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -47,8 +47,8 @@ class Study:
         counts = {(plan.students, plan.distillations) for plan in plans}
         if len(counts) > 1:
             raise UsageError("these data sets have different defaults: give --students and --distillations")
-        skipped = tuple(dict.fromkeys(reason for plan in plans for reason in plan.not_applicable))
-        return replace(plans[0], arms=[arm for plan in plans for arm in plan.arms], not_applicable=skipped)
+        skipped = tuple(dict.fromkeys(reason for plan in plans for reason in plan.notes))
+        return replace(plans[0], arms=[arm for plan in plans for arm in plan.arms], notes=skipped)
 
     def names(self, kind: str, given: Sequence[str], defaults: RunDefaults | dict[str, Any]) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""

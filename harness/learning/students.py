@@ -62,7 +62,7 @@ def train_students(
         seconds, peak = time.perf_counter() - started, peak_memory(problem.device)
         return StudentRecord(student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses))
 
-    yield from side_by_side(one, students, workers=_workers(problem, architecture))
+    yield from side_by_side(one, students, problem.device, _workers(problem, architecture))
 
 
 def train_network(
@@ -107,20 +107,29 @@ def score(network: nn.Module, problem: Problem) -> tuple[float, float]:
     return right / len(problem.score), int(counts.max()) / len(problem.score)
 
 
-def side_by_side(work: Callable[[int], T], indices: Sequence[int], *, workers: int) -> Iterator[T]:
-    """Results of ``work`` for each index, in order; up to ``workers`` at a time, each thread on one core."""
-    if workers == 1:
+def side_by_side(
+    work: Callable[[int], T], indices: Sequence[int], device: torch.device, workers: int | None = None
+) -> Iterator[T]:
+    """Results of ``work`` for each index, in order.
+
+    On a CPU as many at a time as torch has threads (or ``workers``), each on one core, so that no number depends on how
+    many cores there are; on a GPU one after the other in the calling thread.
+    """
+    if device.type != "cpu":
         yield from map(work, indices)
         return
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            waiting = [pool.submit(work, index) for index in indices]
-            for future in waiting:
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)
+    pool = ThreadPoolExecutor(workers or threads, initializer=torch.set_num_threads, initargs=(1,))
+    finish = True
+    try:
+        for future in [pool.submit(work, index) for index in indices]:
+            yield future.result()
+    except KeyboardInterrupt:
+        finish = False  # whoever interrupts does not want to wait for the students at work
+        raise
+    finally:
+        pool.shutdown(wait=finish, cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def draws_globally(network: nn.Module, problem: Problem) -> bool:
@@ -136,11 +145,10 @@ def draws_globally(network: nn.Module, problem: Problem) -> bool:
     return drew
 
 
-def _workers(problem: Problem, architecture: Architecture[Any]) -> int:
-    if problem.device.type != "cpu":
-        return 1
+def _workers(problem: Problem, architecture: Architecture[Any]) -> int | None:
+    """One where the global generator is drawn from, which belongs to the process; else as many as there are cores."""
     probe = architecture.build(problem.shape, len(problem.classes), torch.Generator())
-    return 1 if draws_globally(probe, problem) else torch.get_num_threads()
+    return 1 if draws_globally(probe.to(problem.device), problem) else None
 
 
 def _tenths(losses: list[float]) -> tuple[float, ...]:

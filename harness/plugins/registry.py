@@ -1,15 +1,14 @@
 """What plugins have registered, by kind and name; classes are imported when they are first asked for."""
 
 import contextlib
-import hashlib
 import importlib
 import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from harness.plugins.source import source_digest
 from harness.types.errors import PluginError, UsageError, did_you_mean
 from harness.types.names import Name, parse
 from harness.types.options import Options
@@ -76,9 +75,14 @@ class Resolved(Generic[C]):
             "options": self.options.as_json(),
         }
 
+    @property
+    def source(self) -> tuple[str, str]:
+        """The class's full name and the digest of the source that computes its numbers."""
+        return f"{self.cls.__module__}.{self.cls.__qualname__}", self.source_digest()
+
     def source_digest(self) -> str:
-        """SHA-256 of the source file that defines the class; by it a stale result is known."""
-        return hashlib.sha256(Path(inspect.getfile(self.cls)).read_bytes()).hexdigest()
+        """SHA-256 of the source that computes its numbers."""
+        return source_digest(self.cls.__module__)
 
     def provenance(self) -> dict[str, str]:
         """Where the component comes from: recorded, but no part of a key."""

@@ -65,7 +65,7 @@ class KD(Evaluator[KDOptions]):
 
     def protocol(self, problem: Problem) -> str:
         """``kd v1`` and its departures."""
-        return f"kd {self.options.version_name()}{self.options.departures()}"
+        return f"kd {self.options.version_name()}{self.options.departures(problem)}"
 
     def artifact(self, student: int) -> ArtifactRequest:
         """A teacher: trained by the protocol itself, whatever the students depart by."""

@@ -36,7 +36,7 @@ class Plain(Evaluator[PlainOptions]):
 
     def protocol(self, problem: Problem) -> str:
         """``plain v1`` and its departures."""
-        return f"plain {self.options.version_name()}{self.options.departures()}"
+        return f"plain {self.options.version_name()}{self.options.departures(problem)}"
 
     def evaluate(
         self,

@@ -37,9 +37,13 @@ class TrainingOptions(Options):
         """The protocol as it is printed: ``v1`` or ``quick v1``."""
         return "v1" if self.protocol == "v1" else "quick v1"
 
-    def departures(self) -> str:
+    def departures(self, problem: Problem) -> str:
         """Every option that departs from the protocol, as it is printed after its name."""
-        return "".join(f" + {key}={value}" for key, value in self.changed().items() if key != "protocol")
+        operations = problem.augmentations.get("dc", "none")
+        recipe = self.protocol_recipe(augmented=operations != "none")
+        own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": recipe.lr, "augment": operations}
+        departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
+        return "".join(f" + {key}={value}" for key, value in departing.items())
 
     def augmentation(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """The operations on training images: as given, else the architecture's, else the data set's."""

@@ -72,4 +72,4 @@ def test_peak_memory_is_told_where_there_is_no_proc(monkeypatch):
 
 def test_the_compute_mode_is_recorded():
     mode = Compute.of(CPU)
-    assert (mode.device, mode.threads, mode.torch) == ("cpu", torch.get_num_threads(), torch.__version__)
+    assert (mode.device, mode.threads, mode.torch_version) == ("cpu", torch.get_num_threads(), torch.__version__)

@@ -17,7 +17,7 @@ from harness.types.options import Options
 from harness.types.pool import Pool
 from harness.types.seeds import Streams
 
-DRAWS = 4000
+DRAWS = 8000
 
 
 class NoNetwork(Architecture[Options]):
@@ -91,7 +91,7 @@ def test_draws_follow_the_distribution(name, expected):
     assert set(drawn) <= set(expected)
     counts = [drawn.count(key) for key in expected]
     test = stats.chisquare(counts, [DRAWS * share for share in expected.values()])
-    assert test.pvalue > 0.001
+    assert test.pvalue > 0.01  # the seed is fixed: this does not fail now and then
 
 
 def test_draws_within_an_iteration_are_independent():

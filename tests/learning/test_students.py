@@ -15,17 +15,21 @@ from harness.types.network import Network
 from harness.types.preprocessing import Normalize
 from harness.types.problem import Split
 
-ARCHITECTURES = {
+SIDE_BY_SIDE = {
     "convnet": lambda: component("architecture", TINY_CONVNET),
     "convnet with batch norm": lambda: component("architecture", "convnet[width=4,depth=2,norm=batch]"),
     "mlp": lambda: component("architecture", TINY_MLP),
-    "dropout": lambda: FromFunction(DropoutNetwork),
 }
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=SIDE_BY_SIDE)
 def architecture(request):
-    return ARCHITECTURES[request.param]()
+    return SIDE_BY_SIDE[request.param]()
+
+
+@pytest.fixture
+def dropout():
+    return FromFunction(DropoutNetwork)
 
 
 @pytest.fixture
@@ -40,6 +44,14 @@ def numbers(records):
 
 def test_two_students_and_then_three_more_are_five_at_once(toy, lesson, architecture, threads):
     threads(2)
+    assert_two_and_three_are_five(toy, lesson, architecture)
+
+
+def test_two_students_with_dropout_and_then_three_more_are_five_at_once(toy, lesson, dropout):
+    assert_two_and_three_are_five(toy, lesson, dropout)
+
+
+def assert_two_and_three_are_five(toy, lesson, architecture):
     five = numbers(train_students(lesson, toy, architecture, range(5)))
     two = numbers(train_students(lesson, toy, architecture, [0, 1]))
     three = numbers(train_students(lesson, toy, architecture, [2, 3, 4]))
@@ -60,6 +72,16 @@ def test_a_students_numbers_do_not_depend_on_threads_or_global_generators(toy, l
     assert results[0] == results[1] == results[2]
 
 
+def test_dropout_does_not_depend_on_the_global_generator_and_leaves_it_alone(toy, lesson, dropout):
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results.append(numbers(train_students(lesson, toy, dropout, [1, 0])))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert results[0] == results[1]
+
+
 def test_other_seeds_and_distillations_give_other_students(toy, lesson, architecture):
     streams = (Streams(0), Streams(1), Streams(0, distillation=1))
     losses = {
@@ -67,6 +89,19 @@ def test_other_seeds_and_distillations_give_other_students(toy, lesson, architec
         for each in streams
     }
     assert len(losses) == 3
+
+
+def test_a_student_starts_from_the_same_weights_in_every_arm_and_from_others_than_its_neighbour(toy, lesson):
+    architecture = component("architecture", TINY_MLP)
+
+    def start(student, **arm):
+        still = dataclasses.replace(lesson, recipe=Recipe(epochs=1, lr=1e-30), **arm)
+        return train_network(still, toy, architecture, student)[0].classifier.weight
+
+    first = start(0)
+    assert torch.equal(start(0, distilled=toy_set(toy, 3), augment=lambda images, generator: -images), first)
+    for other in (start(1), start(0, role="teacher"), start(0, streams=Streams(1))):
+        assert not torch.equal(other, first)
 
 
 def test_each_student_computes_on_one_core(toy, lesson, threads):
@@ -99,11 +134,20 @@ def test_dropout_is_noticed_and_leaves_no_trace(toy):
 
 
 def test_a_students_dropout_is_its_own(toy, lesson):
-    architecture = FromFunction(DropoutNetwork)
-    again = dataclasses.replace(lesson, streams=Streams(1))
-    first = train_network(lesson, toy, architecture, 0)[1]
-    train_network(again, toy, architecture, 3)
-    assert train_network(lesson, toy, architecture, 0)[1] == first
+    """Two students that differ in nothing but their index drop other units."""
+    same = FromFunction(lambda shape, classes: fixed(DropoutNetwork(shape, classes)))
+    whole = dataclasses.replace(lesson, recipe=Recipe(epochs=1, batch=256))
+    first, second = (train_network(whole, toy, same, student)[1] for student in (0, 1))
+    assert first != second
+    assert train_network(whole, toy, same, 0)[1] == first
+
+
+def fixed(network):
+    """Start every student from the same weights."""
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, float(parameter.ndim == 1))  # each hidden unit gives 1
+    nn.init.normal_(network.classifier.weight, generator=torch.Generator().manual_seed(0))
+    return network
 
 
 def test_a_student_learns_what_can_be_learned(toy, lesson):
@@ -220,9 +264,10 @@ def test_records_come_as_soon_as_they_are_ready_and_errors_come_through(threads)
         done.append(index)
         return index
 
-    results = side_by_side(work, range(5), workers=1)
-    assert next(results) == 0
-    assert done == [0]
+    cpu = torch.device("cpu")
     with pytest.raises(ValueError, match="student 3"):
-        list(side_by_side(work, range(5), workers=2))
+        assert [result for result in side_by_side(work, range(5), cpu, workers=1)] == []
+    assert done[:3] == [0, 1, 2]
+    assert next(side_by_side(work, range(2), torch.device("meta"))) == 0, "elsewhere than on a CPU they come one by one"
+    assert done[-1] == 0
     assert torch.get_num_threads() == 2

@@ -154,6 +154,31 @@ def test_numbers_do_not_depend_on_the_global_generators_and_leave_them_alone():
     assert not torch.equal(other.images, first.images)
 
 
+class DrawsGlobally(Writes):
+    """Uses a library that takes no generator."""
+
+    def step(self, iteration, networks):
+        self.images += torch.rand(self.images.shape)
+        return {}
+
+
+def test_what_a_method_draws_globally_comes_from_the_iterations_stream_too():
+    sets = []
+    for seed, stops in ((1, (3,)), (2, (1, 3))):
+        torch.manual_seed(seed)
+        problem, streams = toy_problem(), Streams(0)
+        networks = PoolNetworks(component("pool", "single"), resolve, problem, streams)
+        method = DrawsGlobally(Task(problem, 1, streams, 3), ())
+        trajectory = Trajectory(method, networks, problem, streams)
+        for stop in stops:
+            torch.rand(5)
+            before = torch.get_rng_state()
+            distilled = trajectory.advance(stop)
+            assert torch.equal(torch.get_rng_state(), before)
+        sets.append(distilled.images)
+    assert torch.equal(*sets)
+
+
 class Listening(Pool[Options]):
     """An adaptive pool: counts what it hears."""
 

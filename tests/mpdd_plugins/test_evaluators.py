@@ -89,13 +89,10 @@ def test_extreme_logits_leave_loss_and_gradient_finite():
     assert torch.isfinite(gradient).all()
 
 
-# --- evaluators ---------------------------------------------------------------------------------------------------------
-
-MLP = f"{TINY_MLP}"
 KD = f"kd[protocol=quick,teacher={TINY_CONVNET}]"
 
 
-def evaluate(name, problem, distilled, *, architecture=MLP, students=(0,), artifacts=None, seed=0):
+def evaluate(name, problem, distilled, *, architecture=TINY_MLP, students=(0,), artifacts=None, seed=0):
     evaluator = component("evaluator", name)
     built = component("architecture", architecture)
     return list(evaluator.evaluate(distilled, problem, built, students, artifacts or {}, Streams(seed)))
@@ -170,14 +167,14 @@ LIKE_MNIST = {"augmentations": {"dc": "crop+scale+rotate"}}
 @pytest.mark.parametrize(
     ("options", "problem", "architecture", "epochs", "augmented"),
     [
-        ("", {}, MLP, 301, False),
-        ("", LIKE_MNIST, MLP, 1001, True),
+        ("", {}, TINY_MLP, 301, False),
+        ("", LIKE_MNIST, TINY_MLP, 1001, True),
         ("", {}, "convnet[norm=batch]", 1001, True),
-        ("augment=none", LIKE_MNIST, MLP, 301, False),
-        ("augment=noise", {}, MLP, 1001, True),
-        ("protocol=quick", {}, MLP, 101, False),
-        ("protocol=quick", LIKE_MNIST, MLP, 101, True),
-        ("epochs=7", LIKE_MNIST, MLP, 7, True),
+        ("augment=none", LIKE_MNIST, TINY_MLP, 301, False),
+        ("augment=noise", {}, TINY_MLP, 1001, True),
+        ("protocol=quick", {}, TINY_MLP, 101, False),
+        ("protocol=quick", LIKE_MNIST, TINY_MLP, 101, True),
+        ("epochs=7", LIKE_MNIST, TINY_MLP, 7, True),
     ],
 )
 def test_epochs_and_augmentation_go_by_protocol_problem_and_architecture(
@@ -238,7 +235,7 @@ def test_students_of_both_evaluators_learn_the_toy_problem(toy, soft):
         assert all(record.epochs == 101 and record.accuracy > 0.9 and not record.collapsed for record in records)
 
 
-def test_kd_without_teacher_weight_is_plain_bit_for_bit(toy):
+def test_kd_without_teacher_weight_is_plain(toy):
     distilled = toy_set(toy)
     artifacts = teachers(KD, toy, distilled)
     (kd,) = evaluate(KD.replace("kd[", "kd[epochs=8,alpha=0,"), toy, distilled, artifacts=artifacts)
@@ -294,7 +291,7 @@ def test_students_hear_the_logits_of_the_teacher_as_evaluated(augment):
 
     images, labels = distilled.training_data()
     teacher = artifact.architecture.network(problem.shape, 3)
-    student = component("architecture", MLP).build(problem.shape, 3, Streams(0).generator("student", 0, 0))
+    student = component("architecture", TINY_MLP).build(problem.shape, 3, Streams(0).generator("student", 0, 0))
     expected = {}
     with torch.no_grad():
         for mode in (False, True):
@@ -302,7 +299,7 @@ def test_students_hear_the_logits_of_the_teacher_as_evaluated(augment):
             told = teacher.train(mode)(images)
             expected[mode] = float(distillation_loss(student(images), told, labels, alpha=0.7, temperature=2.0))
     # The noise of 0.001 hardly changes the logits; training mode changes them much.
-    tolerance = 1e-5 if augment == "none" else 2e-2
+    tolerance = 1e-5 if augment == "none" else 5e-3
     assert abs(expected[True] - expected[False]) > 3 * tolerance * expected[False]
     assert record.loss == pytest.approx(expected[False], rel=tolerance)
 
@@ -318,10 +315,10 @@ def test_students_leave_their_teacher_as_it_was(toy):
 
 
 def test_two_kd_students_and_then_three_more_are_five_at_once(toy, threads):
-    threads(2)
     distilled = toy_set(toy)
     name = KD.replace("kd[", "kd[epochs=5,")
     artifacts = teachers(name, toy, distilled, range(5))
+    threads(2)
     five = evaluate(name, toy, distilled, students=range(5), artifacts=artifacts)
     two = evaluate(name, toy, distilled, students=[0, 1], artifacts=artifacts)
     three = evaluate(name, toy, distilled, students=[2, 3, 4], artifacts=artifacts)

@@ -1,0 +1,174 @@
+"""What ``show NAME`` tells about a component."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import click
+import torch
+
+from harness.cli.output import print_table
+from harness.learning.networks import mixture
+from harness.plugins.registry import Registry, Resolved
+from harness.types.errors import DDBenchError, PluginError, UsageError
+from harness.types.names import parse
+from harness.types.problem import Shape
+
+SHAPES: tuple[Shape, ...] = ((3, 32, 32), (1, 28, 28))
+"""Images of CIFAR-10 and MNIST, for which networks are counted."""
+CLASSES = 10
+
+Details = dict[str, Any]
+
+
+def describe(kind: str, text: str, registry: Registry) -> Details:
+    """Load a component and say what it is, as JSON.
+
+    Options in brackets are applied. Where an option that must be given is not, the component is described without what
+    would need it, and ``needs`` says so.
+
+    Raises:
+        UsageError: an unknown name or option, or a value outside its range.
+        PluginError: the component cannot be loaded, or fails.
+    """
+    name = parse(text)
+    entry = registry.find(kind, name.name)
+    cls = entry.load()
+    details: Details = {
+        "kind": kind,
+        "name": text,
+        "summary": entry.summary,
+        "description": _first_paragraph(cls) or entry.summary,
+        "provider": entry.provider,
+        "provider_version": entry.provider_version,
+        "version": cls.version,
+        "target": entry.target,
+        "options": list(cls.Options.describe()),
+        "needs": None,
+    }
+    try:
+        resolved = registry.resolve(kind, name)
+    except UsageError as error:
+        if name.options:
+            raise
+        return {**details, "needs": str(error)}
+    try:
+        return {**details, "name": str(resolved), **_MORE[kind](resolved, registry)}
+    except DDBenchError:
+        raise
+    except Exception as error:  # a component of any plugin
+        raise PluginError(f"{kind} {text} of {entry.provider} fails: {type(error).__name__}: {error}") from error
+
+
+def print_details(details: Details) -> None:
+    """Print what `describe` gave, for people."""
+    click.echo(f"{details['name']}: {details['description']}")
+    provider = f"{details['provider']} {details['provider_version']}".rstrip()
+    click.echo(f"{details['kind']} version {details['version']}, from {provider} ({details['target']})\n")
+    if details["options"]:
+        columns = ("option", "type", "default", "meaning", "source")
+        print_table(columns, [list(option.values()) for option in details["options"]])
+    else:
+        click.echo("It takes no options.")
+    if details["needs"]:
+        click.echo(f"\nMore can be told when it is complete: {details['needs']}")
+    else:
+        _PRINT_MORE.get(details["kind"], lambda _: None)(details)
+
+
+def _first_paragraph(cls: type[Any]) -> str:
+    text = inspect.cleandoc(vars(cls).get("__doc__") or "")  # its own: a base class's would describe the base class
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _method(resolved: Resolved[Any], registry: Registry) -> Details:
+    return {"uses_pool": resolved.cls.uses_pool, "uses_total": resolved.cls.uses_total}
+
+
+def _print_method(details: Details) -> None:
+    if not details["uses_pool"]:
+        click.echo("\nIt draws no networks, so it goes with no pool.")
+    if details["uses_total"]:
+        click.echo("\nIts schedule depends on the total of iterations, so a run cannot be extended.")
+
+
+def _pool(resolved: Resolved[Any], registry: Registry) -> Details:
+    pool = resolved.cls(resolved.options)
+    drawn = mixture(pool, 0, lambda name: registry.resolve("architecture", name))
+    return {
+        "main": pool.main,
+        "distribution": [{"architecture": str(one), "probability": probability} for one, probability in drawn],
+    }
+
+
+def _print_pool(details: Details) -> None:
+    click.echo("\nAt iteration 0, equal architectures merged:\n")
+    lines = [(f"{row['probability']:.6f}", row["architecture"]) for row in details["distribution"]]
+    print_table(("probability", "architecture"), lines)
+
+
+def _evaluator(resolved: Resolved[Any], registry: Registry) -> Details:
+    return {}
+
+
+def _architecture(resolved: Resolved[Any], registry: Registry) -> Details:
+    return {"parameters": [_count(resolved, shape) for shape in SHAPES]}
+
+
+def _count(resolved: Resolved[Any], shape: Shape) -> Details:
+    row: Details = {"shape": "x".join(map(str, shape)), "classes": CLASSES, "count": None, "reason": None}
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):  # no memory for weights, and instant
+            network = resolved.cls(resolved.options).network(shape, CLASSES)
+        row["count"] = sum(parameter.numel() for parameter in network.parameters())
+    except DDBenchError as error:
+        row["reason"] = str(error)
+    return row
+
+
+def _print_architecture(details: Details) -> None:
+    click.echo("")
+    rows = [
+        (row["shape"], str(row["classes"]), f"{row['count']:,}" if row["reason"] is None else row["reason"])
+        for row in details["parameters"]
+    ]
+    print_table(("images", "classes", "parameters"), rows)
+
+
+def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
+    traits = resolved.cls(resolved.options).traits
+    return {
+        "normalize": traits.normalize,
+        "like": traits.like,
+        "augmentations": dict(traits.augmentations),
+        "defaults": dataclasses.asdict(traits.defaults),
+    }
+
+
+def _print_dataset(details: Details) -> None:
+    click.echo("")
+    normalize = details["normalize"] or "unknown: computed from the training images"
+    rows = [("normalisation", normalize), ("published numbers of", details["like"] or "none")]
+    rows += [(f"augmentation {family}", words) for family, words in details["augmentations"].items()]
+    for key, value in details["defaults"].items():
+        if key == "options":
+            rows += [(f"default {name}", ", ".join(f"{k}={v}" for k, v in some.items())) for name, some in value.items()]
+        else:
+            rows.append((f"default {key}", ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)))
+    print_table(("what", "value"), rows)
+
+
+_MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
+    "method": _method,
+    "pool": _pool,
+    "evaluator": _evaluator,
+    "architecture": _architecture,
+    "dataset": _dataset,
+}
+_PRINT_MORE: dict[str, Callable[[Details], None]] = {
+    "method": _print_method,
+    "pool": _print_pool,
+    "architecture": _print_architecture,
+    "dataset": _print_dataset,
+}

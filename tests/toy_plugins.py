@@ -1,0 +1,132 @@
+"""Components that misbehave in known ways, as a plugin would bring them."""
+
+import contextlib
+from typing import Literal
+
+import torch
+
+import harness
+from harness import DistilledSet, Evaluator, Method, Options, StudentRecord, option
+from harness.plugins.discovery import plugins
+from harness.plugins.registry import Entry
+
+KINDS = {"still": "method", "boom": "method", "lost": "method", "told": "evaluator", "grim": "evaluator"}
+
+
+@contextlib.contextmanager
+def registered():
+    """The components of this module, beside those of the real plugins."""
+    entries = plugins().registry.entries
+    mine = [Entry(kind, name, f"toy_plugins:{name.title()}", "a toy", "toys", "1") for name, kind in KINDS.items()]
+    entries.extend(mine)
+    try:
+        yield
+    finally:
+        for entry in mine:
+            entries.remove(entry)
+
+
+class StillOptions(Options):
+    value: float = option(0.0, "of every pixel")
+
+
+class Still(Method[StillOptions]):
+    """Constant images, learned by no network."""
+
+    Options = StillOptions
+    uses_pool = False
+
+    def __init__(self, task, options):
+        super().__init__(task, options)
+        self.labels = torch.arange(len(task.problem.classes)).repeat_interleave(task.ipc)
+        self.images = torch.full((len(self.labels), *task.problem.shape), options.value)
+
+    def step(self, iteration, networks):
+        return {}
+
+    def distilled(self):
+        return self.task.distilled(self.images, self.labels)
+
+    def learned(self):
+        return {"images": self.images}
+
+    def state(self):
+        return {"images": self.images}
+
+    def restore(self, state):
+        self.images = state["images"].clone()
+
+
+class BoomOptions(StillOptions):
+    at: int = option(0, "the iteration that raises")
+    error: Literal["runtime", "permission", "exit"] = option("runtime", "what it raises")
+
+
+class Boom(Still):
+    """Raises."""
+
+    Options = BoomOptions
+
+    def step(self, iteration, networks):
+        if iteration == self.options.at:
+            raise {"runtime": RuntimeError, "permission": PermissionError, "exit": SystemExit}[self.options.error](
+                "out of luck\nand of ideas"
+            )
+        return {}
+
+
+class LostOptions(StillOptions):
+    at: int = option(1, "the iteration that gives NaN")
+
+
+class Lost(Still):
+    """Adds one to every pixel at each iteration, and then loses them to NaN, its loss too."""
+
+    Options = LostOptions
+
+    def step(self, iteration, networks):
+        self.images = self.images + (float("nan") if iteration == self.options.at else 1)
+        return {"loss": float(self.images.mean())}
+
+
+ACCURACIES = {"validation": {"a": 0.9, "b": 0.5, "c": 0.1}, "test": {"a": 0.1, "b": 0.8, "c": 0.2}}
+
+
+class ToldOptions(Options):
+    which: Literal["a", "b", "c", "random"] = option("random", "row of `ACCURACIES`")
+
+
+class Told(Evaluator[ToldOptions]):
+    """Scores that its options tell, or that a hash gives; students 3, 6, ... collapse with a loss of NaN."""
+
+    Options = ToldOptions
+
+    def protocol(self, problem):
+        return "told v1"
+
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        for student in students:
+            known = ACCURACIES[problem.score_on].get(self.options.which)
+            accuracy = streams.number("told", student) % 1000 / 1000 if known is None else known
+            collapsed = student % 3 == 2
+            yield StudentRecord(student, accuracy, float("nan") if collapsed else 0.5, 1, 0.0, 0, collapsed, (0.5,))
+
+
+class GrimOptions(Options):
+    student: int = option(0, "the one that raises")
+
+
+class Grim(Evaluator[GrimOptions]):
+    """Raises at one student, after those before it."""
+
+    Options = GrimOptions
+
+    def protocol(self, problem):
+        return "grim v1"
+
+    def evaluate(self, distilled: DistilledSet, problem, architecture, students, artifacts, streams):
+        assert isinstance(distilled, harness.DistilledSet)
+        for student in students:
+            if student == self.options.student:
+                raise ValueError("it is over")
+            yield StudentRecord(student, 0.5, 0.5, 1, 0.0, 0, False)
