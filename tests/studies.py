@@ -55,7 +55,12 @@ def ddbench(*words):
 def small_words(data, store, **changes):
     """The words of `small_run` for the command line; an option set to None is left out."""
     options = {**SMALL, "dataset": f"arrays[path={data}]", "store": store, **changes}
-    return [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+    return [
+        word
+        for key, value in options.items()
+        if value is not None
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
 
 
 def records(store):

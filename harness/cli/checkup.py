@@ -1,4 +1,7 @@
-"""What ``ddbench doctor`` examines. Each examination imports what it needs itself, so that one failing leaves the others."""
+"""What ``ddbench doctor`` examines.
+
+Each examination imports what it needs itself, so that one failing leaves the others.
+"""
 
 import os
 import platform

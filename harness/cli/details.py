@@ -73,8 +73,8 @@ def print_details(details: Details) -> None:
         click.echo("It takes no options.")
     if details["needs"]:
         click.echo(f"\nMore can be told when it is complete: {details['needs']}")
-    else:
-        _PRINT_MORE.get(details["kind"], lambda _: None)(details)
+    elif details["kind"] in _PRINT_MORE:
+        _PRINT_MORE[details["kind"]](details)
 
 
 def _first_paragraph(cls: type[Any]) -> str:
@@ -106,10 +106,6 @@ def _print_pool(details: Details) -> None:
     click.echo("\nAt iteration 0, equal architectures merged:\n")
     lines = [(f"{row['probability']:.6f}", row["architecture"]) for row in details["distribution"]]
     print_table(("probability", "architecture"), lines)
-
-
-def _evaluator(resolved: Resolved[Any], registry: Registry) -> Details:
-    return {}
 
 
 def _architecture(resolved: Resolved[Any], registry: Registry) -> Details:
@@ -153,7 +149,8 @@ def _print_dataset(details: Details) -> None:
     rows += [(f"augmentation {family}", words) for family, words in details["augmentations"].items()]
     for key, value in details["defaults"].items():
         if key == "options":
-            rows += [(f"default {name}", ", ".join(f"{k}={v}" for k, v in some.items())) for name, some in value.items()]
+            for name, options in value.items():
+                rows.append((f"default {name}", ", ".join(f"{option}={text}" for option, text in options.items())))
         else:
             rows.append((f"default {key}", ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)))
     print_table(("what", "value"), rows)
@@ -162,7 +159,7 @@ def _print_dataset(details: Details) -> None:
 _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
-    "evaluator": _evaluator,
+    "evaluator": lambda resolved, registry: {},
     "architecture": _architecture,
     "dataset": _dataset,
 }

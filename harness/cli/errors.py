@@ -1,9 +1,10 @@
-"""How a command ends when it cannot go on: one line on stderr and an exit status, never a traceback for what users can mend.
+"""How a command ends that cannot go on: for what users can mend, one line on stderr and an exit status, no traceback.
 
 0 all good, 1 something failed, 2 wrong usage or something that the user can mend, 130 interrupted, 141 nobody reads on.
 """
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import click
 from harness.types.errors import DDBenchError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MISMATCH = ("torchvision::nms does not exist", "Couldn't load custom C++ ops", "torchvision/_C.so")
 
 
@@ -55,6 +57,8 @@ def one_line_errors() -> Iterator[None]:
         message = message_for(error)
         if message is None:
             raise
+        if isinstance(error, OSError):
+            _drop_stdout()  # it may be stdout that cannot be written, and what it still holds would fail again
         raise Failure(message) from error
 
 
@@ -69,6 +73,10 @@ def clean_exit() -> Iterator[None]:
     except BrokenPipeError:
         _drop_stdout()
         sys.exit(BROKEN_PIPE)
+    except OSError as error:  # of the flush: a command's own have become exit statuses
+        _drop_stdout()
+        report(message_for(error) or error)
+        sys.exit(Failure.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -78,14 +86,16 @@ def message_for(error: BaseException) -> str | None:
     chain = list(_chain(error))
     if any(_is_mismatch(link) for link in chain):
         return mismatched_pair()
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return f"{error.strerror}: make room for {error.filename or 'what is written'}"
     return _one_line(error) if isinstance(error, DDBenchError) else None
 
 
 def mismatched_pair() -> str:
     """What to do about a torch and a torchvision that were not built for each other."""
     return (
-        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} do not belong together: reinstall both "
-        "from the index (pip install --force-reinstall torch torchvision)"
+        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} do not belong together: reinstall "
+        "both from the index (pip install --force-reinstall torch torchvision)"
     )
 
 

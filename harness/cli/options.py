@@ -68,8 +68,9 @@ def values_of(given: Mapping[str, Any], config: Path | None) -> "Request":
 def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
     """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed."""
     from harness.cli.progress import reporter
+    from harness.plugins.registry import stdout_to_stderr
 
-    with reporter() as telling:
+    with reporter() as telling, stdout_to_stderr():
         result = work(telling)
     if as_json:
         click.echo(json.dumps(result.as_json(), allow_nan=False))

@@ -40,7 +40,8 @@ def _prepared(dataset: Resolved[Dataset[Any]], root: Path) -> str:
         with stdout_to_stderr():
             dataset.cls(dataset.options).prepare(root)
     except OSError as error:
-        raise DataError(f"{dataset} cannot be prepared in {root}: {error}; set DDBENCH_DATA to another folder") from error
+        remedy = "set DDBENCH_DATA to another folder"
+        raise DataError(f"{dataset} cannot be prepared in {root}: {error}; {remedy}") from error
     problem = make_problem(dataset, root=root)
     shape = "x".join(map(str, problem.shape))
     return (

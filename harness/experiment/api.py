@@ -96,8 +96,10 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
     keep_large_tensors_mapped()
-    hold_out = request.choose is not None
-    plan = Study(request, plugins().registry, hold_out).plan()
+    registry, hold_out = plugins().registry, request.choose is not None
+    if hold_out:
+        swept_option(request, registry)
+    plan = Study(request, registry, hold_out).plan()
     store = Store(request.store)
     if not store.is_new():
         store.check_schema()
@@ -139,7 +141,8 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     problem = replace(problem, preprocessing=distilled.preprocessing)
     source = FileSource(problem, distilled, _digest(distilled), file.name, request.seed)
     defaults = dataset.cls(dataset.options).traits.defaults
-    iterations = int(distilled.provenance.get("iterations") or 0)
+    told = distilled.provenance.get("iterations")
+    iterations = told if isinstance(told, int) else 0
     arms = list(study.arms([(source, iterations)], problem, defaults))
     return Plan(arms, request.students or defaults.students, 1, request.rerun_stale, _stored_accuracies(distilled))
 
@@ -150,7 +153,8 @@ def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:
     if not request.choose:
         return _execute(planned(Study(request, registry)), request, reporter)
     option = swept_option(request, registry)
-    explored = _execute(planned(Study(replace(request, score_on="validation"), registry)), request, reporter)
+    on_validation = replace(request, score_on="validation", choose=None)
+    explored = _execute(planned(Study(on_validation, registry)), request, reporter)
     plan = planned(Study(request, registry, hold_out=True))
     choice = Choice.made(option, explored.rows)
     result = _execute(replace(plan, arms=chosen_arms(plan.arms, choice)), request, reporter)

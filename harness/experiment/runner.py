@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import math
 import platform
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,26 +58,34 @@ class Runner:
             for distillation in range(self.plan.distillations):
                 if isinstance(source, TrajectorySource):
                     points = sorted({arm.iterations for arm in arms})
-                    with self._isolated(source.set_cell(distillation, points[-1])):
+                    with self._isolated([source.set_cell(distillation, point) for point in points]):
                         self._distil(source, distillation, points)
                 for arm in arms:
                     if isinstance(source, FileSource) or self.store.folder(arm.set_cell(distillation).key):
-                        with self._isolated(arm.student_cell(distillation, 0)):
+                        with self._isolated(self._cells_of(arm, distillation)):
                             self._score(arm, distillation)
 
     def _missing(self, cell: Cell) -> bool:
         return cell.key not in self._redone and self.plan.is_missing(cell, self.store)
 
+    def _cells_of(self, arm: Arm, distillation: int) -> list[Cell]:
+        """What `_score` makes: students, and before them what they need."""
+        students = range(self.plan.students)
+        artifacts = [arm.artifact_cell(distillation, student) for student in students]
+        return [cell for cell in artifacts if cell] + [arm.student_cell(distillation, student) for student in students]
+
     @contextmanager
-    def _isolated(self, cell: Cell) -> Iterator[None]:
+    def _isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
         try:
             yield
         except (StoreError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a method may raise anything: the other cells go on
+            lost = [cell for cell in cells if self._missing(cell)]
+            cell = next(iter(lost), cells[-1])
             log = self.store.note_failure(cell.key, traceback.format_exc())
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.failed[cell.key] = reason
+            self.failed |= dict.fromkeys([cell.key, *(other.key for other in lost)], reason)
             self.reporter.failed(cell, reason, log)
             self._notify("cell_finished", cell, {"status": "failed", "reason": reason})
 
@@ -218,7 +227,7 @@ class Runner:
         }
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
         whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
-        written = self.store.commit(cell.key, whole, files)
+        written = self.store.commit(cell.key, _finite(whole), files)
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
         self._notify("cell_finished", cell, written)
@@ -234,6 +243,15 @@ def _saver(tensors: Mapping[str, Tensor]) -> Writer:
         path.write_bytes(save(dict(tensors)))
 
     return write
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """The same as JSON can hold it: None in place of NaN and infinity, as the losses of lost students are."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _versions() -> dict[str, str]:

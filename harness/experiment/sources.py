@@ -148,17 +148,20 @@ class FileSource:
     @property
     def status(self) -> str:
         """What the file says became of the distillation."""
-        return str(self.distilled.provenance.get("status", "done"))
+        return self._told("status") or "done"
 
     def describe(self) -> dict[str, Any]:
         """The file's name in place of a method, unless the set says which method learned it."""
-        told = self.distilled.provenance
         return {
             "dataset": self.problem.name,
             "ipc": len(self.distilled.images) // len(self.distilled.classes),
-            "method": told.get("method") or f"file:{self.name}",
-            "pool": told.get("pool"),
+            "method": self._told("method") or f"file:{self.name}",
+            "pool": self._told("pool"),
         }
+
+    def _told(self, key: str) -> str | None:
+        value = self.distilled.provenance.get(key)
+        return value if isinstance(value, str) else None
 
     def set_cell(self, distillation: int, iterations: int) -> Cell:
         """The cell of this very set: known by its content."""

@@ -54,9 +54,10 @@ class Study:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
         options = defaults.options if isinstance(defaults, RunDefaults) else {}
         texts = [text for name in given for text in (self._all(kind) if name == "all" else [name])]
-        names = [name.with_defaults(dict(options.get(name.name, {}))) for text in texts for name in expand(text)]
+        expanded = [name for text in texts for name in expand(text)]
+        names = [name.with_defaults(dict(options.get(name.name.rpartition(":")[2], {}))) for name in expanded]
         resolved = [self.registry.resolve(kind, name) for name in names]
-        return list({str(component): component for component in resolved}.values())
+        return list({(one.entry.provider, str(one)): one for one in resolved}.values())
 
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:
         """Resolve the name of an architecture."""

@@ -11,7 +11,7 @@ import pluggy
 
 from harness.plugins import hookspecs
 from harness.plugins.registry import KINDS, Entry, Registry, stdout_to_stderr
-from harness.types.errors import PluginError
+from harness.types.errors import PluginError, did_you_mean
 
 GROUP = "ddbench"
 
@@ -59,40 +59,59 @@ def plugins() -> Plugins:
     manager = pluggy.PluginManager("ddbench")
     manager.add_hookspecs(hookspecs)
     found = Plugins(manager)
-    wanted = os.environ.get("DDBENCH_PLUGINS")
+    wanted = _wanted()
     points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: (p.value != "harness.builtin", p.name))
     for point in points:
         distribution = point.dist.name if point.dist else "unknown"
         row = PluginRow(point.name, point.value, distribution, point.dist.version if point.dist else "")
         found.rows.append(row)
-        allowed = wanted is None or point.name in wanted.split(",") or point.value == "harness.builtin"
-        if allowed:
+        if wanted is None or point.name in wanted or point.value == "harness.builtin":
             _load(found, point, row)
         else:
             row.status, row.reason = "disabled", "not named in DDBENCH_PLUGINS"
+    known = {point.name for point in points}
+    for name in sorted((wanted or set()) - known):
+        reason = f"named in DDBENCH_PLUGINS, but not installed: {did_you_mean(name, known)}"
+        found.rows.append(PluginRow(name, "", "no distribution", "", "broken", reason))
     return found
+
+
+def _wanted() -> set[str] | None:
+    """The entry points to load; None is all."""
+    names = os.environ.get("DDBENCH_PLUGINS")
+    return None if names is None else {name.strip() for name in names.split(",") if name.strip()}
 
 
 def _load(found: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow) -> None:
     try:
         with stdout_to_stderr():
             plugin = point.load()
-        name = found.manager.register(plugin, name=f"{row.distribution}:{point.name}")
-        row.hooks = sorted(caller.name for caller in found.manager.get_hookcallers(plugin) or [])
-        unknown = [hook for hook in vars(plugin) if _marked(plugin, hook) and hook not in row.hooks]
-        if unknown or name is None:
-            raise PluginError(f"it implements hooks that do not exist: {', '.join(unknown)}")
-        before = len(found.registry.entries)
+        found.manager.register(plugin, name=f"{row.distribution}:{point.name}")
         try:
-            for kind in KINDS:
-                _register(found, plugin, kind, row)
+            _take_up(found, plugin, row)
         except BaseException:
-            del found.registry.entries[before:]
+            found.manager.unregister(plugin)
             raise
     except (Exception, SystemExit) as error:
         row.status, row.reason = "broken", f"{type(error).__name__}: {error}".splitlines()[0]
-        if found.manager.is_registered(getattr(point, "_loaded", None)):
-            found.manager.unregister(name=f"{row.distribution}:{point.name}")
+
+
+def _take_up(found: Plugins, plugin: object, row: PluginRow) -> None:
+    """Let a plugin register its components: all of them, or none where it breaks."""
+    callers = found.manager.get_hookcallers(plugin) or []
+    row.hooks = sorted(caller.name for caller in callers if caller.has_spec())
+    if unknown := sorted(caller.name for caller in callers if not caller.has_spec()):
+        known = (caller.name for caller in vars(found.manager.hook).values() if caller.has_spec())
+        raise PluginError(
+            f"it implements hooks that do not exist: {', '.join(unknown)}: {did_you_mean(unknown[0], known)}"
+        )
+    before = len(found.registry.entries)
+    try:
+        for kind in KINDS:
+            _register(found, plugin, kind, row)
+    except BaseException:
+        del found.registry.entries[before:]
+        raise
 
 
 def _register(found: Plugins, plugin: object, kind: str, row: PluginRow) -> None:
@@ -105,7 +124,3 @@ def _register(found: Plugins, plugin: object, kind: str, row: PluginRow) -> None
 
     with stdout_to_stderr():
         hook(register)
-
-
-def _marked(plugin: object, attribute: str) -> bool:
-    return getattr(getattr(plugin, attribute, None), "ddbench_impl", None) is not None

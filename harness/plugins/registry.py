@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ _BASES = {
     "architecture": "harness.types.network:Architecture",
     "dataset": "harness.types.dataset:Dataset",
 }
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 C = TypeVar("C")
 
 
@@ -39,7 +41,7 @@ class Entry:
         """Import the class.
 
         Raises:
-            PluginError: it cannot be imported, or is not a subclass of its kind's base.
+            PluginError: it cannot be imported, or is not a complete subclass of its kind's base.
         """
         try:
             with stdout_to_stderr():
@@ -52,19 +54,30 @@ class Entry:
         base = _import(_BASES[self.kind])
         if not (inspect.isclass(cls) and issubclass(cls, base)):
             raise PluginError(f"{self.target!r} of {self.provider} is not a subclass of harness.{base.__name__}")
+        if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+            raise PluginError(f"{self.target!r} of {self.provider} does not define {', '.join(missing)}")
+        options: Any = getattr(cls, "Options", None)
+        if not (inspect.isclass(options) and issubclass(options, Options)):
+            raise PluginError(f"Options of {self.target!r} of {self.provider} is not a subclass of harness.Options")
         return cls
 
 
 @dataclass(frozen=True)
 class Resolved(Generic[C]):
-    """A component with checked options: what a name in brackets stands for."""
+    """A component with checked options: what a name in brackets stands for.
+
+    Attributes:
+        qualified: whether its name needs the distribution's before it, because several plugins claim it.
+    """
 
     entry: Entry
     cls: type[C]
     options: Options
+    qualified: bool = False
 
     def __str__(self) -> str:
-        return str(Name(self.entry.name, tuple(self.options.changed().items())))
+        name = f"{self.entry.provider}:{self.entry.name}" if self.qualified else self.entry.name
+        return str(Name(name, tuple(self.options.changed().items())))
 
     def identity(self) -> dict[str, Any]:
         """All that decides its numbers: name, provider, declared version, every option."""
@@ -108,7 +121,9 @@ class Registry:
         """
         if any((e.kind, e.name, e.provider) == (entry.kind, entry.name, entry.provider) for e in self.entries):
             raise PluginError(f"{entry.provider} registers the {entry.kind} {entry.name!r} twice")
-        if ":" not in entry.target or ":" in entry.name:
+        if not _NAME.fullmatch(entry.name):
+            raise PluginError(f"{entry.name!r} cannot name a {entry.kind}: use letters, digits and any of . _ -")
+        if ":" not in entry.target:
             raise PluginError(f"register({entry.name!r}, {entry.target!r}): the target must be 'package.module:Class'")
         self.entries.append(entry)
 
@@ -146,7 +161,7 @@ class Registry:
         parsed = parse(name) if isinstance(name, str) else name
         entry = self.find(kind, parsed.name)
         cls = entry.load()
-        return Resolved(entry, cls, cls.Options.from_name(parsed))
+        return Resolved(entry, cls, cls.Options.from_name(parsed), qualified=self.ambiguous(entry))
 
 
 @contextlib.contextmanager

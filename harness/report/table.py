@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,8 @@ _MEANING = {
     "incomplete": "… not all students are there",
     "failed": "✗ nothing could be scored",
 }
+_NO_LIMIT = 100_000
+"""Columns of a pipe: no table is wider."""
 Row = Mapping[str, Any]
 
 
@@ -25,7 +26,7 @@ def print_table(rows: Sequence[Row], notes: Iterable[str] = (), console: Console
     """Print the rows of a run; into a pipe without colours and without cutting anything off."""
     console = console or Console()
     if not console.is_terminal:
-        console = Console(file=console.file, width=400, color_system=None)
+        console = Console(file=console.file, width=_NO_LIMIT, color_system=None)
     console.print(render(rows, notes), highlight=False)
 
 
@@ -34,20 +35,20 @@ def render(rows: Sequence[Row], notes: Iterable[str] = ()) -> Group:
     varying = [key for key in _LINE if len({row[key] for row in rows}) > 1]
     shared = [_told(key, rows[0][key]) for key in _LINE if key not in varying and rows and rows[0][key] is not None]
     architectures = list(dict.fromkeys(row["architecture"] for row in rows))
-    table = Table(title=escape("  ".join(shared)), title_justify="left", title_style="bold")
+    table = Table()
     for key in varying or ["evaluator"]:
         table.add_column(key, overflow="fold")
     for architecture in architectures:
-        table.add_column(escape(architecture), justify="right", no_wrap=True)
+        table.add_column(Text(architecture), justify="right", no_wrap=True)
     for line in _lines(rows):
         by_name = {row["architecture"]: row for row in line}
         cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
-        table.add_row(*(escape(str(_or_dash(line[0][key]))) for key in varying or ["evaluator"]), *cells)
+        table.add_row(*(Text(str(_or_dash(line[0][key]))) for key in varying or ["evaluator"]), *cells)
         beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
         if beside:
             grey = [_reference(beside.get(name)) for name in architectures]
             table.add_row("published", *[""] * (len(varying or [1]) - 1), *grey, style="dim")
-    return Group(table, Text("\n".join(_beneath(rows, notes))))
+    return Group(Text("  ".join(shared), style="bold"), table, Text("\n".join(_beneath(rows, notes))))
 
 
 def _lines(rows: Sequence[Row]) -> list[list[Row]]:

@@ -32,12 +32,19 @@ class DistilledSet:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or not len(self.images):
+        if self.images.ndim != 4 or not self.images.numel():
             raise DataError(f"images must be (n, channels, height, width), not {tuple(self.images.shape)}")
         if len(self.labels) != len(self.images):
             raise DataError(f"there are {len(self.images)} images but {len(self.labels)} labels")
         if not bool(torch.isfinite(self.images).all()):
             raise DataError("the distilled images have NaN or infinite values")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        wanted = (len(self.images),) if self.label_kind == "hard" else (len(self.images), len(self.classes))
+        if tuple(self.labels.shape) != wanted or not bool(torch.isfinite(self.labels).all()):
+            told = f"not {self.labels.dtype} {tuple(self.labels.shape)}"
+            raise DataError(f"labels must be class indices (n,) or finite weights (n, {len(self.classes)}), {told}")
         if self.label_kind == "hard" and not bool(((self.labels >= 0) & (self.labels < len(self.classes))).all()):
             raise DataError(f"labels must lie in 0 ... {len(self.classes) - 1}")
 

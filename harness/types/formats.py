@@ -3,9 +3,11 @@
 Neither is read in a way that can run code.
 """
 
+import contextlib
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,21 @@ def load_distilled(
 
 
 def _load_own(path: Path) -> DistilledSet:
+    told, tensors = _read_own(path)
+    _check_told(told, path.name)
+    parts = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+    with _named(path.name):
+        preprocessing = preprocessing_from(told["preprocessing"], parts)
+        images, labels = tensors["images"].float(), tensors["labels"]
+        distilled = DistilledSet(
+            images, labels, tuple(told["classes"]), preprocessing, told["step_size"], told["provenance"]
+        )
+        _check_preprocessing(distilled)
+    return distilled
+
+
+def _read_own(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the file tells, and its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             told = json.loads((file.metadata() or {})["ddbench"])
@@ -75,17 +92,44 @@ def _load_own(path: Path) -> DistilledSet:
             raise DataError(
                 f"{path.name} has format {told['format']}, and this ddbench knows up to {FORMAT}: use a newer one"
             )
-        parts = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
-        return DistilledSet(
-            tensors["images"].float(),
-            tensors["labels"],
-            tuple(told["classes"]),
-            preprocessing_from(told["preprocessing"], parts),
-            told["step_size"],
-            told["provenance"],
-        )
+        missing = [name for name in ("images", "labels") if name not in tensors]
+        if missing:
+            raise KeyError(missing[0])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path.name} is no distilled set of ddbench ({type(error).__name__}: {error})") from None
+    return told, tensors
+
+
+def _check_told(told: Mapping[str, Any], name: str) -> None:
+    classes, step_size = told.get("classes"), told.get("step_size", "missing")
+    sound = {
+        "classes": isinstance(classes, list) and all(isinstance(word, str) for word in classes),
+        "preprocessing": isinstance(told.get("preprocessing"), str),
+        "step_size": step_size is None or isinstance(step_size, int | float),
+        "provenance": isinstance(told.get("provenance"), dict),
+    }
+    for key, is_sound in sound.items():
+        if not is_sound:
+            raise DataError(f"{name} is no distilled set of ddbench ({key} is {told.get(key)!r})")
+
+
+def _check_preprocessing(distilled: DistilledSet) -> None:
+    black = torch.zeros(1, *distilled.images.shape[1:])
+    try:
+        inputs = distilled.preprocessing.apply(black)
+    except RuntimeError:
+        inputs = black.new_zeros(())
+    if inputs.shape != black.shape or not bool(torch.isfinite(inputs).all()):
+        raise DataError(f"its preprocessing {distilled.preprocessing.name!r} does not fit images {tuple(black.shape)}")
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Begin what is wrong with a set with the file that it lies in."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _load_pt(path: Path, entry: int, preprocessing: Preprocessing, classes: Sequence[str] | None) -> DistilledSet:
@@ -102,7 +146,8 @@ def _load_pt(path: Path, entry: int, preprocessing: Preprocessing, classes: Sequ
     if index == len(sets) - 1:
         provenance["stored_accuracies"] = _accuracies(content.get("accs_all_exps"))
     names = tuple(classes) if classes else tuple(str(label) for label in range(count))
-    return DistilledSet(images, labels, names, preprocessing, provenance=provenance)
+    with _named(f"entry {index} of {path.name}"):
+        return DistilledSet(images, labels, names, preprocessing, provenance=provenance)
 
 
 def _read_pickle(path: Path) -> Any:  # noqa: ANN401
@@ -114,7 +159,7 @@ def _read_pickle(path: Path) -> Any:  # noqa: ANN401
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[2].partition("GLOBAL")[2].split(" by default")[0].strip()
-        told = f"it asks for {reason}" if reason else "it is no plain data"
+        told = f"it asks for {reason.splitlines()[0]}" if reason else "it is no plain data"
         raise DataError(f"{path.name} is not read, because it could run code: {told}") from None
     except Exception as error:  # a damaged zip or pickle raises almost anything
         line = (str(error).splitlines() or [""])[0][:120]
@@ -133,6 +178,9 @@ def _pair(value: Any, where: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401
 
 
 def _accuracies(value: Any) -> Mapping[str, list[float]]:  # noqa: ANN401
-    if not isinstance(value, dict):
-        return {}
-    return {str(name): [float(accuracy) for accuracy in values] for name, values in value.items() if len(values)}
+    lists = value.items() if isinstance(value, dict) else ()
+    return {str(name): [float(accuracy) for accuracy in values] for name, values in lists if _are_numbers(values)}
+
+
+def _are_numbers(values: Any) -> bool:  # noqa: ANN401
+    return isinstance(values, list | tuple) and bool(values) and all(isinstance(value, Real) for value in values)

@@ -2,7 +2,8 @@
 
 ``main-similar[main=0.8,warmup=500]`` is a name with two options. Brackets nest (``single[main=vgg11[norm=batch]]``),
 ``[a,b]`` as a value sweeps (``dc[lr_img=[0.1,1]]``), a list that is one value is joined by ``+``
-(``others=lenet+vgg11``), and a value in double quotes is taken as it stands (``folder[path="/data/a,b"]``).
+(``others=lenet+vgg11``), and a value in double quotes is taken as it stands (``folder[path="/data/a,b"]``; a double
+quote within it is written twice).
 """
 
 import itertools
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from harness.types.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _BRACKETED = re.compile(r"[A-Za-z0-9_.:-]+\[.*\]", re.DOTALL)
 
 
@@ -96,14 +99,14 @@ def split(text: str, separator: str) -> list[str]:
 
 def _pair(part: str, text: str) -> tuple[str, str]:
     key, equals, value = part.partition("=")
-    if not equals or not key.strip() or not value.strip():
+    if not equals or not _KEY.fullmatch(key.strip()) or not value.strip():
         raise UsageError(f"{part.strip()!r} in {text!r} is not option=value")
     return key.strip(), value.strip()
 
 
 def _values(value: str) -> Iterator[str]:
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        yield value[1:-1]
+    if _QUOTED.fullmatch(value):
+        yield value[1:-1].replace('""', '"')
     elif value.startswith("[") and value.endswith("]"):
         for part in split(value[1:-1], ","):
             yield from _values(part.strip())
@@ -116,12 +119,9 @@ def _values(value: str) -> Iterator[str]:
 
 
 def _quoted(value: str) -> str:
-    plain = not set(value) & set(',[]"') or all(_BRACKETED.fullmatch(part) or "[" not in part for part in _parts(value))
-    return value if plain else f'"{value}"'
-
-
-def _parts(value: str) -> list[str]:
+    """The value as it is typed: in quotes where it would be read as something else without."""
     try:
-        return split(value, "+") if len(split(value, ",")) == 1 else [value + "["]
+        plain = value == value.strip() != "" and len(split(value, ",")) == 1 and list(_values(value)) == [value]
     except UsageError:
-        return [value + "["]
+        plain = False
+    return value if plain else '"' + value.replace('"', '""') + '"'

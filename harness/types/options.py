@@ -1,10 +1,9 @@
 """Options of a component: frozen, typed, each with its meaning and where its default comes from."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pydantic
-from pydantic_core import PydanticUndefined
 
 from harness.types.errors import UsageError, did_you_mean
 from harness.types.names import Name, split
@@ -16,7 +15,7 @@ class Options(pydantic.BaseModel):
     Declare each one with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC")``.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -24,7 +23,7 @@ class Options(pydantic.BaseModel):
         """``auto`` gives an option that may be left to the component its unset value."""
         if not isinstance(values, dict):
             return values
-        unset = {key for key, field in cls.model_fields.items() if field.default is None}
+        unset = {key for key, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
         return {key: None if key in unset and value == "auto" else value for key, value in values.items()}
 
     @classmethod
@@ -61,11 +60,10 @@ class Options(pydantic.BaseModel):
         """For each option: name, type, default, meaning and source."""
         for key, field in cls.model_fields.items():
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            required = field.default is PydanticUndefined
             yield {
                 "name": key,
                 "type": _type_name(field.annotation),
-                "default": "required" if required else as_text(field.default),
+                "default": "required" if field.is_required() else as_text(field.get_default(call_default_factory=True)),
                 "meaning": field.description or "",
                 "source": str(extra.get("source", "")),
             }
@@ -112,6 +110,8 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401
 
 def _one_line(component: str, key: str, value: str | None, message: str) -> str:
     message = message.removeprefix("Value error, ").replace("Input should be", "should be")
+    if not key:
+        return f"{component}: {message}"
     if value is None:
         return f"{component!r} needs its option {key!r}: write {component}[{key}=...] ({message})"
     return f"{component}[{key}={value}]: {message}"

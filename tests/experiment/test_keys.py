@@ -170,5 +170,5 @@ def test_a_golden_key():
         "iterations": 3,
     }
     assert cell.identity == identity
-    assert cell.identity["trajectory"]["problem"] == ""
-    assert cell.key == ""
+    assert cell.identity["trajectory"]["problem"] == "8097fe66c26d62e4637de77c33e01030f8a0e5cd53f932a99c9bc21ffe5d7c00"
+    assert cell.key == "a722ffe6a19976fc8b9f3da77de5048106211ce5a77f4e804e31bacd5f17ac83"

@@ -1,0 +1,248 @@
+"""`ddbench run` through its front door."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from studies import KD, METHOD, POOL, SMALL, ddbench, records, small_run, small_words, stripes, write_arrays
+
+pytestmark = pytest.mark.usefixtures("toys")
+
+
+def assert_refused(result, *words):
+    """Exit code 2 with one line; or click's usage message, whose last line says what is wrong."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 or lines[0].startswith("Usage:")
+    assert lines[-1].startswith(("ddbench: error: ", "Error: "))
+    for word in words:
+        assert word in lines[-1], lines[-1]
+
+
+BAD = [
+    ({"method": "dd"}, ["there is no method 'dd'", "'dc'"]),
+    ({"method": None}, ["no method was given", "--method dc"]),
+    ({"method": "dc[lr_image=1]"}, ["'lr_image'", "'lr_img'"]),
+    ({"method": "dc[lr_img=fast]"}, ["lr_img", "fast"]),
+    ({"method": "dc[lr_img=-1]"}, ["lr_img", "-1"]),
+    ({"method": "dc[lr_img=inf]"}, ["lr_img", "inf"]),
+    ({"method": "dc[lr_img=1"}, ["dc"]),
+    ({"method": "dc[lr_img=1,lr_img=2]"}, ["twice"]),
+    ({"pool": "main-similr"}, ["'main-similar'"]),
+    ({"pool": "single[main=convnt]"}, ["'convnt'", "'convnet'"]),
+    ({"pool": "mix[of=convnet:0.5+mlp:-1]"}, ["mix", "-1"]),
+    ({"evaluator": "plan"}, ["'plain'"]),
+    ({"evaluator": "kd[teacher=convnt]"}, ["'convnt'", "'convnet'"]),
+    ({"evaluator": "kd[alpha=2]"}, ["alpha", "2"]),
+    ({"architecture": "vgg"}, ["vgg13"]),
+    ({"architecture": "convnet[depth=0]"}, ["depth"]),
+    ({"dataset": "cifar"}, ["'cifar10'"]),
+    ({"dataset": "arrays"}, ["arrays", "path"]),
+    ({"dataset": "arrays[path=nowhere.npz]"}, ["nowhere.npz", "does not exist"]),
+    ({"dataset": "folder[path=nowhere,size=16]"}, ["nowhere"]),
+    ({"dataset": "digits[normalize=mnits]"}, ["'mnits'", "'mnist'"]),
+    ({"ipc": "13"}, ["ipc 13 is larger than a class", "12 training images", "--ipc"]),
+    ({"ipc": "0"}, ["ipc is 0", "at least 1"]),
+    ({"ipc": "one"}, ["one", "whole numbers"]),
+    ({"iterations": "-1"}, ["iterations is -1"]),
+    ({"iterations": "1.5"}, ["1.5"]),
+    ({"students": "0"}, ["students"]),
+    ({"distillations": "0"}, ["distillations"]),
+    ({"seed": "x"}, ["seed"]),
+    ({"score_on": "train"}, ["train", "validation"]),
+    ({"precision": "fp16"}, ["fp16", "bf16"]),
+    ({"device": "cuda:99"}, ["cuda:99", "--device cpu"]),
+    ({"device": "gpu"}, ["gpu", "cpu"]),
+    ({"choose": "dc.lr_img"}, ["nothing sweeps it"]),
+    ({"config": "none.toml"}, ["none.toml", "cannot be read"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), BAD, ids=lambda part: str(part)[:40])
+def test_bad_input_is_refused_before_anything_happens(data, tmp_path, monkeypatch, changes, says):
+    monkeypatch.chdir(tmp_path)
+    words = small_words(data, tmp_path / "store", **changes)
+    assert_refused(ddbench("run", *words), *says)
+    assert_refused(ddbench("run", *words, "--dry-run", "--json"), *says)
+    assert os.listdir(tmp_path) == []
+
+
+ARRAYS = {
+    "NaN": ({"x_train": np.full((6, 16, 16), np.nan)}, "NaN"),
+    "beyond 1": ({"x_train": np.full((36, 16, 16), 200.0)}, "scale them"),
+    "shape": ({"x_train": np.zeros((36, 16), np.uint8)}, "x_train"),
+    "sizes": ({"x_test": stripes(6, size=20)[0]}, "but test images"),
+    "label": ({"y_test": np.full(18, 7)}, "label 7"),
+    "empty class": ({"y_test": np.zeros(18, int)}, "no image of class"),
+    "objects": ({"x_train": np.array([{}, {}])}, "plain arrays"),
+    "too few labels": ({"y_train": np.zeros(3, int)}, "36 images"),
+}
+
+
+@pytest.mark.parametrize("what", ARRAYS)
+def test_bad_images_are_refused(tmp_path, what):
+    changes, says = ARRAYS[what]
+    data = write_arrays(tmp_path / "a.npz", **changes)
+    assert_refused(ddbench("run", *small_words(data, tmp_path / "store")), says, "a.npz")
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_images_too_small_for_an_architecture_are_refused(tmp_path):
+    data = write_arrays(tmp_path / "a.npz", size=4)
+    for changes in (
+        {"architecture": "lenet"},
+        {"pool": "single[main=lenet]"},
+        {"evaluator": "kd[teacher=lenet]"},
+    ):
+        words = small_words(data, tmp_path / "store", **{"pool": "single[main=mlp[width=8]]", **changes})
+        assert_refused(ddbench("run", *words), "4")
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_names_of_classes_with_markup_are_text_in_errors(tmp_path):
+    data = write_arrays(tmp_path / "a.npz", classes=np.array(["[bold]", "[/red]", "z"]))
+    assert_refused(ddbench("run", *small_words(data, tmp_path / "store", ipc=13)), "'[bold]'")
+
+
+# --- the config file ----------------------------------------------------------------------------------------------------
+
+
+def config(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_config_file_means_what_the_options_mean(data, tmp_path):
+    text = "\n".join(
+        f"{key} = {json.dumps([value] if key == 'iterations' else value)}" for key, value in SMALL.items()
+    )
+    text += f'\ndataset = "arrays[path={data}]"\nstore = "{tmp_path / "store"}"\nscore-on = "test"\n'
+    file = config(tmp_path / "a.toml", text)
+    told = json.loads(ddbench("run", "--config", file, "--json").stdout)
+    assert told == json.loads(ddbench("run", *small_words(data, tmp_path / "store"), "--json").stdout)
+    more = json.loads(ddbench("run", "--config", file, "--students", 3, "--json").stdout)
+    assert more["rows"][0]["students"] == 3  # the option wins
+    assert set(told["cells"][0]) == {"key", "kind", "state", "label"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('methd = "dc"', ["'methd'", "'method'"]),
+        ("students = ", ["cannot be read"]),
+        ('students = "two"', ["students", "whole number"]),
+        ("students = true", ["students", "whole number"]),
+        ("students = 2.5", ["students", "whole number"]),
+        ("students = [1, 2]", ["students takes one value"]),
+        ("students = 0", ["students is 0"]),
+        ("method = 3", ["method"]),
+        ('iterations = "1,2"', ["iterations", "whole number"]),
+        ('score-on = "train"', ["score_on", "validation"]),
+        ('precision = "fp8"', ["precision", "bf16"]),
+        ('rerun-stale = "yes"', ["rerun_stale"]),
+        ("store = 5", ["store"]),
+        ("[run]\nstudents = 2", ["run"]),
+        ('method = "dc[lr=1]"', ["'lr'", "lr_img"]),
+    ],
+)
+def test_a_config_file_that_cannot_be_meant_is_refused(data, tmp_path, text, says):
+    file = config(tmp_path / "a.toml", text)
+    key = text.strip("[").split("]")[0].split()[0].replace("-", "_")
+    words = small_words(data, tmp_path / "store", **{key: None} if key in SMALL else {})
+    if key == "store":
+        words = words[: words.index("--store")] + words[words.index("--store") + 2 :]
+    assert_refused(ddbench("run", *words, "--config", file), *says)
+    assert os.listdir(tmp_path) == ["a.toml"]
+
+
+@pytest.mark.parametrize("name", ["a folder", "bytes.toml"])
+def test_a_config_that_is_no_text_is_refused(data, tmp_path, name):
+    if name == "a folder":
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(b"\xff\xfe\x00")
+    assert_refused(ddbench("run", *small_words(data, tmp_path / "s"), "--config", tmp_path / name), name)
+
+
+# --- the plan -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_states_and_changes_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = tmp_path / "store"
+    words = small_words(data, store, evaluator=KD)
+    first = ddbench("run", *words, "--dry-run")
+    assert first.exit_code == 0
+    assert os.listdir(tmp_path) == []
+    assert first.stdout.count("missing ") == 5
+    assert "5 of 5 cells are missing, about" in first.stdout
+    small_run(data, store, evaluator=KD)
+    before = sorted(path.stat().st_mtime_ns for path in store.rglob("*"))
+    second = ddbench("run", *words, "--students", "3", "--dry-run")
+    assert second.stdout.count("done ") == 5
+    assert "2 of 7 cells are missing" in second.stdout
+    assert sorted(path.stat().st_mtime_ns for path in store.rglob("*")) == before
+
+
+def test_a_dry_run_as_json(data, tmp_path):
+    result = ddbench("run", *small_words(data, tmp_path / "store"), "--dry-run", "--json")
+    told = json.loads(result.stdout)
+    assert told["rows"] == []
+    assert {cell["state"] for cell in told["cells"]} == {"missing"}
+    assert told["estimate_seconds"] > 0
+
+
+def test_the_estimate_grows_with_the_work(data, tmp_path):
+    def seconds(**changes):
+        result = ddbench("run", *small_words(data, tmp_path / "none", **changes), "--dry-run", "--json")
+        return json.loads(result.stdout)["estimate_seconds"]
+
+    one = seconds(iterations=1000)
+    assert seconds(iterations=2000) > 1.5 * one
+    assert seconds(iterations=1000, distillations=2) == pytest.approx(2 * one, rel=0.01)
+    assert seconds(method="still") is None  # it does not tell its work
+
+
+def test_a_dry_run_of_a_choice_tells_that_there_is_one(data, tmp_path):
+    words = small_words(data, tmp_path / "none", evaluator="kd[temperature=[1,2]]", choose="kd.temperature")
+    result = ddbench("run", *words, "--dry-run")
+    assert result.exit_code == 0
+    assert "--choose" in result.stdout
+
+
+# --- what it prints -----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_goes_to_stdout_and_the_progress_to_stderr(data, tmp_path):
+    result = ddbench("run", *small_words(data, tmp_path))
+    assert result.exit_code == 0
+    assert "protocol: plain quick v1 + epochs=2" in result.stdout
+    assert f"store: {tmp_path}" in result.stdout
+    assert "2 students on each of 1 distillation" in result.stdout
+    assert "3 cells to make, 0 in the store" in result.stderr
+    assert result.stderr.count("done  ") == 3
+    assert "\x1b" not in result.output
+
+
+def test_lists_are_given_by_commas_or_again(data, tmp_path):
+    words = small_words(data, tmp_path, iterations="0,1", method=METHOD, pool=POOL)
+    result = ddbench("run", *words, "--iterations", "2", "--json")
+    assert [row["iterations"] for row in json.loads(result.stdout)["rows"]] == [0, 1, 2]
+
+
+def test_an_interrupted_run_says_so_and_goes_on_later(data, tmp_path, monkeypatch):
+    import toy_plugins
+
+    def step(self, iteration, networks):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy_plugins.Still, "step", step)
+        result = ddbench("run", *small_words(data, tmp_path, method="still"))
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "ddbench: interrupted"
+    assert not records(tmp_path)
+    assert not small_run(data, tmp_path, method="still").failed

@@ -1,0 +1,3 @@
+from fake_distributions import distribution
+
+__all__ = ["distribution"]
