@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib import metadata
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import click
 
@@ -64,7 +64,11 @@ def one_line_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
-    """For the process as a whole: what `one_line_errors` is for a command, and the last flush of stdout."""
+    """For the process as a whole: what `one_line_errors` is for a command, and the last flush of stdout.
+
+    An interrupted process ends at once: students that train in other threads would else be waited for, and what is in
+    the store is there whole.
+    """
     try:
         try:
             yield
@@ -78,7 +82,16 @@ def clean_exit() -> Iterator[None]:
         report(message_for(error) or error)
         sys.exit(Failure.exit_code)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _end_interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_interrupted()
+        raise
+
+
+def _end_interrupted() -> NoReturn:
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def message_for(error: BaseException) -> str | None:

@@ -141,10 +141,10 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     problem = replace(problem, preprocessing=distilled.preprocessing)
     source = FileSource(problem, distilled, _digest(distilled), file.name, request.seed)
     defaults = dataset.cls(dataset.options).traits.defaults
-    told = distilled.provenance.get("iterations")
-    iterations = told if isinstance(told, int) else 0
+    stated = distilled.provenance.get("iterations")
+    iterations = stated if isinstance(stated, int) else 0
     arms = list(study.arms([(source, iterations)], problem, defaults))
-    return Plan(arms, request.students or defaults.students, 1, request.rerun_stale, _stored_accuracies(distilled))
+    return Plan(arms, request.students or defaults.students, 1, request.rerun_stale, _said_of(file, distilled))
 
 
 def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
@@ -201,8 +201,12 @@ def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
         raise DataError(f"{name} has {told}: choose another --dataset")
 
 
-def _stored_accuracies(distilled: DistilledSet) -> tuple[str, ...]:
-    """What a file says its own authors measured, to stand beneath the table."""
+def _said_of(file: Path, distilled: DistilledSet) -> tuple[str, ...]:
+    """Of a ``.pt`` file, which set was taken, and what its authors measured."""
+    if file.suffix not in (".pt", ".pth"):
+        return ()
+    entry, entries = (distilled.provenance[key] for key in ("entry", "entries"))
+    taken = (f"entry {entry} of {entries} in {file.name}, counted from 0",) if entries > 1 else ()
     stored = distilled.provenance.get("stored_accuracies") or {}
     told = [
         f"{name} {100 * statistics.fmean(values):.2f}"
@@ -210,7 +214,7 @@ def _stored_accuracies(distilled: DistilledSet) -> tuple[str, ...]:
         + f" ({len(values)})"
         for name, values in stored.items()
     ]
-    return (f"stored in the file, in % (students): {', '.join(told)}",) if told else ()
+    return (*taken, *([f"stored in the file, in % (students): {', '.join(told)}"] if told else []))
 
 
 def _digest(distilled: DistilledSet) -> str:

@@ -107,7 +107,7 @@ def test_names_of_classes_with_markup_are_text_in_errors(tmp_path):
     assert_refused(ddbench("run", *small_words(data, tmp_path / "store", ipc=13)), "'[bold]'")
 
 
-# --- the config file ----------------------------------------------------------------------------------------------------
+# --- the config file --------------------------------------------------------------------------------------------------
 
 
 def config(path, text):
@@ -116,9 +116,7 @@ def config(path, text):
 
 
 def test_a_config_file_means_what_the_options_mean(data, tmp_path):
-    text = "\n".join(
-        f"{key} = {json.dumps([value] if key == 'iterations' else value)}" for key, value in SMALL.items()
-    )
+    text = "\n".join(f"{key} = {json.dumps([value] if key == 'iterations' else value)}" for key, value in SMALL.items())
     text += f'\ndataset = "arrays[path={data}]"\nstore = "{tmp_path / "store"}"\nscore-on = "test"\n'
     file = config(tmp_path / "a.toml", text)
     told = json.loads(ddbench("run", "--config", file, "--json").stdout)
@@ -167,7 +165,7 @@ def test_a_config_that_is_no_text_is_refused(data, tmp_path, name):
     assert_refused(ddbench("run", *small_words(data, tmp_path / "s"), "--config", tmp_path / name), name)
 
 
-# --- the plan -----------------------------------------------------------------------------------------------------------
+# --- the plan ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_dry_run_shows_states_and_changes_nothing(data, tmp_path, monkeypatch):
@@ -213,7 +211,7 @@ def test_a_dry_run_of_a_choice_tells_that_there_is_one(data, tmp_path):
     assert "--choose" in result.stdout
 
 
-# --- what it prints -----------------------------------------------------------------------------------------------------
+# --- what it prints ---------------------------------------------------------------------------------------------------
 
 
 def test_the_table_goes_to_stdout_and_the_progress_to_stderr(data, tmp_path):

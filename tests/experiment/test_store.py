@@ -212,7 +212,7 @@ def test_a_killed_opening_can_be_repeated(data, tmp_path):
     assert not small_run(data, tmp_path).failed
 
 
-# --- records made by other source ---------------------------------------------------------------------------------------
+# --- records made by other source -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -266,7 +266,7 @@ def test_records_come_as_soon_as_they_are_ready_and_errors_come_through(threads)
 
     cpu = torch.device("cpu")
     with pytest.raises(ValueError, match="student 3"):
-        assert [result for result in side_by_side(work, range(5), cpu, workers=1)] == []
+        list(side_by_side(work, range(5), cpu, workers=1))
     assert done[:3] == [0, 1, 2]
     assert next(side_by_side(work, range(2), torch.device("meta"))) == 0, "elsewhere than on a CPU they come one by one"
     assert done[-1] == 0

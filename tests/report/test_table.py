@@ -115,7 +115,7 @@ def test_lines_differ_by_what_varies():
     assert "1000 iterations" in text
 
 
-# --- published numbers --------------------------------------------------------------------------------------------------
+# --- published numbers ------------------------------------------------------------------------------------------------
 
 PUBLISHED = {"pool": "total-random", "architecture": "mlp"}
 
