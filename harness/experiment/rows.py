@@ -51,6 +51,7 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
         "device": "+".join(sorted(devices)) or None,
         "score_on": arm.source.problem.score_on,
         "like": arm.source.problem.like,
+        "preprocessing": arm.source.problem.preprocessing.name,
     }
 
 

@@ -110,6 +110,12 @@ class TrajectorySource:
         """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""
         return self._appearances[: max((n for i, n in enumerate(self._counts) if i < iterations), default=0)]
 
+    def drawable(self) -> list[Resolved[Architecture[Any]]]:
+        """Every architecture that may be drawn, those of the first iteration even where there is none."""
+        if self.pool is None or self.total:
+            return self.architectures_until(self.total)
+        return [architecture for architecture, _ in mixture(self.pool.cls(self.pool.options), 0, self.resolve)]
+
     @cached_property
     def _appearances(self) -> list[Resolved[Architecture[Any]]]:
         return list({str(a): a for drawable in self._drawable for a in drawable}.values())

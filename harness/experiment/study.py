@@ -110,7 +110,7 @@ class Study:
                 max(points),
                 self.architecture,
             )
-            for drawable in source.architectures_until(max(points)):
+            for drawable in source.drawable():
                 check_buildable(drawable, problem)
             for point in points:
                 sources.setdefault(source.set_cell(0, point).key, (source, point))

@@ -18,8 +18,11 @@ class Published:
 
 
 def published_for(row: Mapping[str, Any]) -> Published | None:
-    """The published number for the same data set, method, pool, counts, protocol and architecture, if there is one."""
-    if row["score_on"] != "test":
+    """The published number for the same data set, method, pool, counts, protocol and architecture, if there is one.
+
+    None where images are scored or preprocessed otherwise than the data set's own way.
+    """
+    if row["score_on"] != "test" or row["preprocessing"] != row["like"]:
         return None
     wanted = tuple(str(row[key]) for key in ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture"))
     return _table().get(wanted)

@@ -8,8 +8,6 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from harness import UsageError
-
 _PAD = 4
 _SCALE = 0.2
 _ROTATE = 45
@@ -65,16 +63,21 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
 }
 
 
-def dc_augmentation(strategy: str) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """The augmentation of a batch by the operations that ``strategy`` names, joined by ``+``.
+def check_strategy(strategy: str | None) -> str | None:
+    """A validator of an option that names operations joined by ``+``, or ``none``.
 
     Raises:
-        UsageError: an unknown operation.
+        ValueError: an unknown operation.
     """
-    names = strategy.split("+")
-    for name in names:
+    for name in strategy.split("+") if strategy not in (None, "none") else ():
         if name not in OPERATIONS:
-            raise UsageError(f"augment={strategy}: there is no operation {name!r}; use {'+'.join(OPERATIONS)} or none")
+            raise ValueError(f"there is no operation {name!r}: use {', '.join(OPERATIONS)} joined by +, or none")
+    return strategy
+
+
+def dc_augmentation(strategy: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """The augmentation of a batch by the operations that ``strategy`` names, joined by ``+``."""
+    names = strategy.split("+")
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         fill = images.mean(dim=(0, 2, 3))

@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import Any, Literal
 
+import pydantic
+
 from harness import Architecture, Options, Problem, Recipe, option
+from mpdd_plugins.augmentations.dc import check_strategy
 
 EPOCHS = {"v1": (301, 1001), "quick": (101, 101)}
 """Epochs of each protocol without and with augmentation."""
@@ -32,6 +35,8 @@ class TrainingOptions(Options):
         "auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none",
         source="DC, utils.py",
     )
+
+    _check_augment = pydantic.field_validator("augment")(check_strategy)
 
     def version_name(self) -> str:
         """The protocol as it is printed: ``v1`` or ``quick v1``."""

@@ -30,6 +30,7 @@ ROW = {
     "device": "cpu",
     "score_on": "test",
     "like": "cifar10",
+    "preprocessing": "cifar10",
 }
 
 
@@ -134,6 +135,7 @@ def test_a_published_number_stands_beside_ours():
     [
         {"like": None},
         {"like": "mnist"},
+        {"preprocessing": "auto"},
         {"ipc": 2},
         {"iterations": 999},
         {"method": "dc[lr_img=1]"},
