@@ -8,6 +8,8 @@ from .learning.matching import DISTANCES as DISTANCES
 from .learning.matching import gradient_in_slices as gradient_in_slices
 from .learning.matching import gradient_of as gradient_of
 from .learning.matching import layerwise_cosine as layerwise_cosine
+from .learning.parallel import draws_globally as draws_globally
+from .learning.parallel import side_by_side as side_by_side
 from .learning.recipe import Batch as Batch
 from .learning.recipe import Loss as Loss
 from .learning.recipe import Recipe as Recipe

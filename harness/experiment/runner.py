@@ -24,7 +24,7 @@ from harness.experiment.sources import FileSource, Source, TrajectorySource
 from harness.experiment.store import Store, Writer
 from harness.learning.machine import Compute
 from harness.learning.networks import PoolNetworks
-from harness.learning.students import side_by_side
+from harness.learning.parallel import side_by_side
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved

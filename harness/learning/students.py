@@ -4,22 +4,20 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from harness.learning.machine import peak_memory, reset_peak_memory
+from harness.learning.parallel import draws_globally, side_by_side
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy, train_classifier
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
-
-T = TypeVar("T")
 
 COLLAPSED_SHARE = 0.99
 """A student that gives one class to this share of the scored images has collapsed."""
@@ -105,44 +103,6 @@ def score(network: nn.Module, problem: Problem) -> tuple[float, float]:
             right += int((predicted == labels).sum())
             counts += torch.bincount(predicted, minlength=len(counts))
     return right / len(problem.score), int(counts.max()) / len(problem.score)
-
-
-def side_by_side(
-    work: Callable[[int], T], indices: Sequence[int], device: torch.device, workers: int | None = None
-) -> Iterator[T]:
-    """Results of ``work`` for each index, in order.
-
-    On a CPU as many at a time as torch has threads (or ``workers``), each on one core, so that no number depends on how
-    many cores there are; on a GPU one after the other in the calling thread.
-    """
-    if device.type != "cpu":
-        yield from map(work, indices)
-        return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers or threads, initializer=torch.set_num_threads, initargs=(1,))
-    finish = True
-    try:
-        for future in [pool.submit(work, index) for index in indices]:
-            yield future.result()
-    except KeyboardInterrupt:
-        finish = False  # whoever interrupts does not want to wait for the students at work
-        raise
-    finally:
-        pool.shutdown(wait=finish, cancel_futures=True)
-        torch.set_num_threads(threads)
-
-
-def draws_globally(network: nn.Module, problem: Problem) -> bool:
-    """Whether a training pass draws from the global generator, as dropout does."""
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    probe = torch.zeros(2, *problem.shape, device=problem.device)
-    with global_rng_from(torch.Generator()), torch.no_grad():
-        before = torch.get_rng_state()
-        network.train()(probe)
-        drew = not torch.equal(before, torch.get_rng_state())
-    for name, buffer in network.named_buffers():
-        buffer.copy_(buffers[name])
-    return drew
 
 
 def _workers(problem: Problem, architecture: Architecture[Any]) -> int | None:

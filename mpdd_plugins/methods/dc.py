@@ -15,10 +15,12 @@ from harness import (
     Options,
     Recipe,
     Task,
+    draws_globally,
     freeze_statistics,
     gradient_in_slices,
     gradient_of,
     option,
+    side_by_side,
     train_classifier,
 )
 
@@ -60,10 +62,12 @@ class DC(Method[DCOptions]):
         self.images = self._initial().requires_grad_()
         self.optimizer = torch.optim.SGD([self.images], options.lr_img, momentum=options.momentum_img)
         self.distance = DISTANCES[options.distance]
+        self.workers: int | None = None
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
         """Match gradients along the training of one fresh network (algorithm 1 of the paper)."""
         network = networks.draw()
+        self.workers = 1 if draws_globally(network, self.task.problem) else None
         outer, inner = self.options.loops(self.ipc)
         total = 0.0
         for round_ in range(outer):
@@ -75,20 +79,21 @@ class DC(Method[DCOptions]):
         return {"loss": total / (self.classes * outer)}
 
     def _match(self, network: Network, iteration: int, round_: int) -> float:
-        """Set the images' gradient, class by class: that of the sum over classes, with the graph of only one."""
-        gradients: list[Tensor] = []
-        total = 0.0
-        for label in range(self.classes):
+        """Set the images' gradient: that of the sum over classes, of which each is matched on its own."""
+
+        def match(label: int) -> tuple[float, Tensor]:
             real = self._real(label, self.options.batch_real, "real", iteration, round_)
             with self.task.reduced_precision():
                 target = gradient_in_slices(network, real, self.labels.new_full((len(real),), label))
             mine = slice(label * self.ipc, (label + 1) * self.ipc)
             synthetic = self.images[mine].detach().requires_grad_()
             loss = self.distance(gradient_of(network, synthetic, self.labels[mine], differentiable=True), target)
-            gradients += torch.autograd.grad(loss, synthetic)
-            total += loss.item()
-        self.images.grad = torch.cat(gradients)
-        return total
+            (gradient,) = torch.autograd.grad(loss, synthetic)
+            return loss.item(), gradient
+
+        matched = list(side_by_side(match, range(self.classes), self.images.device, self.workers))
+        self.images.grad = torch.cat([gradient for _, gradient in matched])
+        return sum(loss for loss, _ in matched)
 
     def _freeze(self, network: Network, iteration: int, round_: int) -> None:
         count = self.options.batch_statistics
