@@ -101,7 +101,7 @@ class Told(Evaluator[ToldOptions]):
 
     Options = ToldOptions
 
-    def protocol(self, problem):
+    def protocol(self, problem, architecture):
         return "told v1"
 
     def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
@@ -121,7 +121,7 @@ class Grim(Evaluator[GrimOptions]):
 
     Options = GrimOptions
 
-    def protocol(self, problem):
+    def protocol(self, problem, architecture):
         return "grim v1"
 
     def evaluate(self, distilled: DistilledSet, problem, architecture, students, artifacts, streams):

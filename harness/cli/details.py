@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -13,11 +13,14 @@ from harness.learning.networks import mixture
 from harness.plugins.registry import Registry, Resolved
 from harness.types.errors import DDBenchError, PluginError, UsageError
 from harness.types.names import parse
+from harness.types.pool import Pool
 from harness.types.problem import Shape
 
 SHAPES: tuple[Shape, ...] = ((3, 32, 32), (1, 28, 28))
 """Images of CIFAR-10 and MNIST, for which networks are counted."""
 CLASSES = 10
+LATER = 100_000
+"""An iteration beyond any warm-up, at which a pool is shown too where it differs."""
 
 Details = dict[str, Any]
 
@@ -95,17 +98,21 @@ def _print_method(details: Details) -> None:
 
 def _pool(resolved: Resolved[Any], registry: Registry) -> Details:
     pool = resolved.cls(resolved.options)
-    drawn = mixture(pool, 0, lambda name: registry.resolve("architecture", name))
-    return {
-        "main": pool.main,
-        "distribution": [{"architecture": str(one), "probability": probability} for one, probability in drawn],
-    }
+    first, later = ([*_drawn(pool, iteration, registry)] for iteration in (0, LATER))
+    return {"main": pool.main, "distribution": first, "later": later if later != first else None}
+
+
+def _drawn(pool: Pool[Any], iteration: int, registry: Registry) -> Iterator[Details]:
+    for one, probability in mixture(pool, iteration, lambda name: registry.resolve("architecture", name)):
+        yield {"architecture": str(one), "probability": probability}
 
 
 def _print_pool(details: Details) -> None:
-    click.echo("\nAt iteration 0, equal architectures merged:\n")
-    lines = [(f"{row['probability']:.6f}", row["architecture"]) for row in details["distribution"]]
-    print_table(("probability", "architecture"), lines)
+    for title, rows in (("iteration 0", details["distribution"]), (f"iteration {LATER}", details["later"])):
+        if rows:
+            click.echo(f"\nAt {title}, equal architectures merged:\n")
+            lines = [(f"{row['probability']:.6f}", row["architecture"]) for row in rows]
+            print_table(("probability", "architecture"), lines)
 
 
 def _architecture(resolved: Resolved[Any], registry: Registry) -> Details:

@@ -74,6 +74,8 @@ def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
         result = work(telling)
     if as_json:
         click.echo(json.dumps(result.as_json(), allow_nan=False))
+        for note in result.notes:
+            click.echo(note, err=True)
     else:
         _print(result)
     if result.failed:
@@ -94,7 +96,7 @@ def _print(result: "RunResult") -> None:
 
 
 def _numbers(key: str, texts: tuple[str, ...]) -> list[int]:
-    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    parts = [part.strip() for text in texts for part in text.split(",")]
     try:
         return [int(part) for part in parts]
     except ValueError:

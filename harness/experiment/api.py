@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets.problems import preprocessing_known
-from harness.experiment.choice import Choice, chosen_arms, swept_option
+from harness.experiment.choice import Choice, chosen_arms, record_choice, swept_option
 from harness.experiment.estimate import estimate_seconds
 from harness.experiment.events import Reporter, Silent
 from harness.experiment.plan import Plan
@@ -22,7 +22,7 @@ from harness.learning.machine import keep_large_tensors_mapped
 from harness.plugins.discovery import plugins
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, UsageError
-from harness.types.formats import load_distilled
+from harness.types.formats import PICKLED, load_distilled
 from harness.types.problem import Problem
 
 
@@ -96,10 +96,10 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
     keep_large_tensors_mapped()
-    registry, hold_out = plugins().registry, request.choose is not None
-    if hold_out:
+    registry = plugins().registry
+    if request.choose:
         swept_option(request, registry)
-    plan = Study(request, registry, hold_out).plan()
+    plan = Study(_on_validation(request) if request.choose else request, registry).plan()
     store = Store(request.store)
     if not store.is_new():
         store.check_schema()
@@ -107,8 +107,8 @@ def plan_request(request: Request) -> RunResult:
     missing = sum(cell["state"] == "missing" for cell in cells)
     took = "a time that cannot be told" if seconds is None else _duration(seconds)
     notes = [*plan.notes, f"{missing} of {len(cells)} cells are missing, about {took} on {plan.device}"]
-    if hold_out:
-        notes.append("--choose: every value is scored on validation first, and only the chosen one on test")
+    if request.choose:
+        notes.append("these are scored on validation; then only the chosen ones are scored on test too")
     return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
 
 
@@ -133,7 +133,7 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     (dataset,) = study.names("dataset", request.dataset, {})
     problem = study.problem(dataset)
     known = preprocessing_known(dataset)
-    if file.suffix in (".pt", ".pth") and not known:
+    if file.suffix.lower() in PICKLED and not known:
         told = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
         raise DataError(f"{file.name} does not tell how its images were normalised: {told}")
     distilled = load_distilled(file, entry=entry, preprocessing=problem.preprocessing, classes=problem.classes)
@@ -142,7 +142,7 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     source = FileSource(problem, distilled, _digest(distilled), file.name, request.seed)
     defaults = dataset.cls(dataset.options).traits.defaults
     stated = distilled.provenance.get("iterations")
-    iterations = stated if isinstance(stated, int) else 0
+    iterations = stated if isinstance(stated, int) else None
     arms = list(study.arms([(source, iterations)], problem, defaults))
     return Plan(arms, request.students or defaults.students, 1, request.rerun_stale, _said_of(file, distilled))
 
@@ -153,15 +153,19 @@ def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:
     if not request.choose:
         return _execute(planned(Study(request, registry)), request, reporter)
     option = swept_option(request, registry)
-    on_validation = replace(request, score_on="validation", choose=None)
-    explored = _execute(planned(Study(on_validation, registry)), request, reporter)
+    explored = _execute(planned(Study(_on_validation(request), registry)), request, reporter)
     plan = planned(Study(request, registry, hold_out=True))
     choice = Choice.made(option, explored.rows)
+    record_choice(choice, [cell["key"] for cell in explored.cells], Store(request.store))
     result = _execute(replace(plan, arms=chosen_arms(plan.arms, choice)), request, reporter)
     rows = [{**row, "chosen": choice.told(row)} for row in result.rows]
     notes = (f"{request.choose} was chosen on a validation split of the training set, for each row", *result.notes)
     return replace(result, rows=rows, cells=explored.cells + result.cells, notes=notes,
                    failed={**explored.failed, **result.failed})  # fmt: skip
+
+
+def _on_validation(request: Request) -> Request:
+    return replace(request, score_on="validation", choose=None)
 
 
 def _execute(plan: Plan, request: Request, reporter: Reporter) -> RunResult:
@@ -203,7 +207,7 @@ def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
 
 def _said_of(file: Path, distilled: DistilledSet) -> tuple[str, ...]:
     """Of a ``.pt`` file, which set was taken, and what its authors measured."""
-    if file.suffix not in (".pt", ".pth"):
+    if file.suffix.lower() not in PICKLED:
         return ()
     entry, entries = (distilled.provenance[key] for key in ("entry", "entries"))
     taken = (f"entry {entry} of {entries} in {file.name}, counted from 0",) if entries > 1 else ()

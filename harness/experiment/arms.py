@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.experiment.cells import Cell
-from harness.experiment.sources import Source
+from harness.experiment.sources import Source, learning_source
 from harness.learning.networks import Resolve
 from harness.plugins.registry import Resolved
 from harness.types.evaluator import Evaluator
@@ -16,7 +16,7 @@ class Arm:
     """Students of one architecture, trained by one evaluator on the sets of one source after so many iterations."""
 
     source: Source
-    iterations: int
+    iterations: int | None
     evaluator: Resolved[Evaluator[Any]]
     architecture: Resolved[Architecture[Any]]
     resolve: Resolve
@@ -33,7 +33,8 @@ class Arm:
     @property
     def protocol(self) -> str:
         """The recipe that the row's numbers were made by."""
-        return self.evaluator.cls(self.evaluator.options).protocol(self.source.problem)
+        architecture = self.architecture.cls(self.architecture.options)
+        return self.evaluator.cls(self.evaluator.options).protocol(self.source.problem, architecture)
 
     def set_cell(self, distillation: int) -> Cell:
         """The distilled set."""
@@ -48,6 +49,7 @@ class Arm:
         entry = self.evaluator.entry
         identity = {
             "set": self.set_cell(distillation).key,
+            "augmentations": dict(self.source.problem.augmentations),
             "request": {"kind": request.kind, **request.identity},
             "architecture": architecture.identity() if architecture else None,
             "evaluator": [entry.name, entry.provider, self.evaluator.cls.version],
@@ -65,6 +67,7 @@ class Arm:
         identity = {
             "set": self.set_cell(distillation).key,
             "artifact": artifact.key if artifact else None,
+            "augmentations": dict(problem.augmentations),
             "score_on": problem.score_on,
             "score": problem.score.fingerprint,
             "evaluator": self.evaluator.identity(),
@@ -79,4 +82,4 @@ class Arm:
     def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
         components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
         own = dict(component.source for component in components)
-        return {**self.set_cell(distillation).sources, **own}
+        return {**self.set_cell(distillation).sources, **own, **learning_source()}

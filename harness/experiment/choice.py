@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.experiment.arms import Arm
+from harness.experiment.cells import key_of
 from harness.experiment.request import Request
 from harness.experiment.rows import Row
+from harness.experiment.store import Store
 from harness.plugins.registry import Registry
 from harness.types.errors import UsageError
 from harness.types.names import expand, parse
@@ -92,3 +94,16 @@ class Choice:
 def chosen_arms(arms: Sequence[Arm], choice: Choice) -> list[Arm]:
     """The arms that are scored on test."""
     return [arm for arm in arms if choice.takes(arm.describe())]
+
+
+def record_choice(choice: Choice, cells: Sequence[str], store: Store) -> None:
+    """Keep in the store what was chosen, from which curve, by which cells; once for each group of rows."""
+    option = f"{choice.option.component}.{choice.option.option}"
+    for group, curve in choice.curves.items():
+        identity = {"kind": "choice", "option": option, "among": sorted(cells), "group": str(group)}
+        if store.folder(key_of(identity)) is None:
+            best = max(curve, key=lambda name: curve[name])
+            told = {"option": option, "value": best, "curve": dict(curve)}
+            label = f"{best} chosen for {option}"
+            record = {"kind": "choice", "label": label, "identity": identity, "result": told, "provenance": {}}
+            store.commit(key_of(identity), record)

@@ -1,5 +1,6 @@
 """How long a plan will take, roughly: arithmetic counted by torch, over the machine's measured rate."""
 
+import itertools
 import time
 from functools import cache
 from typing import Any
@@ -28,13 +29,11 @@ def estimate_seconds(plan: Plan, store: Store) -> float | None:
     for arm in plan.arms:
         for distillation in range(plan.distillations):
             cells = [arm.student_cell(distillation, student) for student in range(plan.students)]
-            missing = sum(plan.is_missing(cell, store) for cell in cells)
-            if missing:
-                student = _student(arm)
-                parts.append(None if student is None else missing * student)
+            parts += [_student(arm, arm.architecture) for cell in cells if plan.is_missing(cell, store)]
+    parts += list(_artifacts(plan, store).values())
     for source in dict.fromkeys(arm.source for arm in plan.arms):
         if isinstance(source, TrajectorySource):
-            points = sorted({arm.iterations for arm in plan.arms if arm.source is source})
+            points = sorted({arm.iterations or 0 for arm in plan.arms if arm.source is source})
             for distillation in range(plan.distillations):
                 parts.append(_trajectory(source, distillation, points, plan, store))
     if any(part is None for part in parts):
@@ -59,14 +58,27 @@ def _trajectory(
     return (max(missing) - done) * work * mean / (_rate(source.problem.device) * EFFICIENCY)
 
 
-def _student(arm: Arm) -> float | None:
+def _artifacts(plan: Plan, store: Store) -> dict[str, float | None]:
+    """Seconds of each missing artifact by key; one is taken to cost what a student of its architecture costs."""
+    seconds: dict[str, float | None] = {}
+    for arm in plan.arms:
+        for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
+            cell = arm.artifact_cell(distillation, student)
+            request = arm.evaluator.cls(arm.evaluator.options).artifact(student)
+            if cell and request and cell.key not in seconds and plan.is_missing(cell, store):
+                architecture = arm.resolve(request.architecture) if request.architecture else arm.architecture
+                seconds[cell.key] = _student(arm, architecture)
+    return seconds
+
+
+def _student(arm: Arm, architecture: Resolved[Architecture[Any]]) -> float | None:
     problem = arm.source.problem
     images = arm.source.describe()["ipc"] * len(problem.classes)
     evaluator = arm.evaluator.cls(arm.evaluator.options)
     work = evaluator.work(problem, images)
     if work is None:
         return None
-    return float(work * _flops(arm.architecture, problem) / (_rate(problem.device) * EFFICIENCY))
+    return float(work * _flops(architecture, problem) / (_rate(problem.device) * EFFICIENCY))
 
 
 def _flops(architecture: Resolved[Architecture[Any]], problem: Problem) -> float:

@@ -57,7 +57,7 @@ class Runner:
             arms = [arm for arm in self.plan.arms if arm.source is source]
             for distillation in range(self.plan.distillations):
                 if isinstance(source, TrajectorySource):
-                    points = sorted({arm.iterations for arm in arms})
+                    points = sorted({arm.iterations for arm in arms if arm.iterations is not None})
                     with self._isolated([source.set_cell(distillation, point) for point in points]):
                         self._distil(source, distillation, points)
                 for arm in arms:
@@ -115,7 +115,8 @@ class Runner:
             folder = self.store.folder(cell.key)
             if folder and not self._missing(cell):
                 record = self.store.record(cell.key) or {}
-                trajectory.restore(load_file(folder / "state.safetensors"), History(**record["history"]))
+                state = self.store.file(cell.key, "state.safetensors")
+                trajectory.restore(load_file(state), History(**record["history"]))
                 break
         return trajectory
 
@@ -195,16 +196,12 @@ class Runner:
         return {student: self._artifact(cell, architecture) for student, cell in wanted.items()}
 
     def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
-        folder = self.store.folder(cell.key)
-        assert folder, "it was committed just now"
-        return Artifact(load_file(folder / "artifact.safetensors"), architecture=architecture)
+        return Artifact(load_file(self.store.file(cell.key, "artifact.safetensors")), architecture=architecture)
 
     def _set(self, source: Source, key: str) -> DistilledSet:
         if isinstance(source, FileSource):
             return source.distilled
-        folder = self.store.folder(key)
-        assert folder, "it was committed before its students"
-        return load_distilled(folder / "set.safetensors")
+        return load_distilled(self.store.file(key, "set.safetensors"))
 
     def _start(self, cell: Cell) -> None:
         self.reporter.started(cell)

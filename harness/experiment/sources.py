@@ -8,11 +8,17 @@ from typing import Any, Protocol
 from harness.experiment.cells import Cell, key_of
 from harness.learning.networks import Resolve, mixture
 from harness.plugins.registry import Resolved
+from harness.plugins.source import package_digest
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method
 from harness.types.network import Architecture
 from harness.types.pool import Pool
 from harness.types.problem import Problem
+
+
+def learning_source() -> dict[str, str]:
+    """The source that every number rests on beside its components'."""
+    return {"harness.learning": package_digest("harness.learning")}
 
 
 class Source(Protocol):
@@ -37,7 +43,7 @@ class Source(Protocol):
         """``dataset``, ``ipc``, ``method`` and ``pool`` as they stand in tables."""
         ...
 
-    def set_cell(self, distillation: int, iterations: int) -> Cell:
+    def set_cell(self, distillation: int, iterations: int | None) -> Cell:
         """The cell of a distilled set."""
         ...
 
@@ -78,6 +84,7 @@ class TrajectorySource:
         """All that decides the numbers of a trajectory."""
         return {
             "problem": self.problem.fingerprint,
+            "augmentations": dict(self.problem.augmentations),
             "method": self.method.identity(),
             "pool": self.pool.identity() if self.pool else None,
             "ipc": self.ipc,
@@ -91,8 +98,9 @@ class TrajectorySource:
         """The key of a trajectory, whatever its length."""
         return key_of(self.trajectory(distillation))
 
-    def set_cell(self, distillation: int, iterations: int) -> Cell:
+    def set_cell(self, distillation: int, iterations: int | None) -> Cell:
         """The cell of the set after exactly ``iterations`` updates."""
+        assert iterations is not None, "a trajectory's sets have a place on it"
         drawable = self.architectures_until(iterations)
         identity = {
             "trajectory": self.trajectory(distillation),
@@ -104,11 +112,12 @@ class TrajectorySource:
             f"{self.method}{through} on {self.problem.name}, ipc {self.ipc}, #{distillation}, {iterations} iterations"
         )
         components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
-        return Cell("distilled", identity, label, dict(component.source for component in components))
+        sources = dict(component.source for component in components)
+        return Cell("distilled", identity, label, {**sources, **learning_source()})
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
         """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""
-        return self._appearances[: max((n for i, n in enumerate(self._counts) if i < iterations), default=0)]
+        return self._appearances[: self._counts[min(iterations, self.total) - 1]] if iterations and self._counts else []
 
     def drawable(self) -> list[Resolved[Architecture[Any]]]:
         """Every architecture that may be drawn, those of the first iteration even where there is none."""
@@ -161,14 +170,19 @@ class FileSource:
         return {
             "dataset": self.problem.name,
             "ipc": len(self.distilled.images) // len(self.distilled.classes),
-            "method": self._told("method") or f"file:{self.name}",
+            "method": self._told("method") or f"file:{self.name}{self._entry()}",
             "pool": self._told("pool"),
         }
+
+    def _entry(self) -> str:
+        """Which set of a file that holds several."""
+        told = self.distilled.provenance
+        return f"#{told['entry']}" if isinstance(told.get("entries"), int) and told["entries"] > 1 else ""
 
     def _told(self, key: str) -> str | None:
         value = self.distilled.provenance.get(key)
         return value if isinstance(value, str) else None
 
-    def set_cell(self, distillation: int, iterations: int) -> Cell:
+    def set_cell(self, distillation: int, iterations: int | None) -> Cell:
         """The cell of this very set: known by its content."""
         return Cell("distilled", {"file": self.digest}, f"{self.name}")

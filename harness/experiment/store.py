@@ -135,6 +135,21 @@ class Store:
             shutil.rmtree(scratch, ignore_errors=True)
         return whole
 
+    def file(self, key: str, name: str) -> Path:
+        """A file of a finished cell, checked against the digest in its record.
+
+        Raises:
+            StoreError: it is missing or was altered.
+        """
+        folder = self.folder(key)
+        if folder is None:
+            raise StoreError(f"{self.path} holds no finished cell {key}")
+        path = folder / name
+        wanted = self._read(folder)["files"].get(name)
+        if not path.is_file() or _digest(path) != wanted:
+            raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
+        return path
+
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold a cell while it is worked on, so that two runs on one store do nothing twice."""

@@ -63,7 +63,9 @@ class Study:
         """Resolve the name of an architecture."""
         return self.registry.resolve("architecture", name)
 
-    def arms(self, sources: Sequence[tuple[Source, int]], problem: Problem, defaults: RunDefaults) -> Iterator[Arm]:
+    def arms(
+        self, sources: Sequence[tuple[Source, int | None]], problem: Problem, defaults: RunDefaults
+    ) -> Iterator[Arm]:
         """Cross sources (with their iterations) with the evaluators and architectures that were asked for."""
         evaluators = self.names("evaluator", self.request.evaluator or defaults.evaluators, defaults)
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)

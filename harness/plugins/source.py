@@ -11,14 +11,23 @@ from pathlib import Path
 def source_digest(module: str) -> str:
     """SHA-256 over a module's source and that of its neighbours that it imports, directly or not.
 
-    Neighbours share its first package, or its room where that is the harness: what the harness does for everyone is
-    told by its version.
+    Neighbours share its first package, or its room where that is the harness.
     """
     sources: dict[str, bytes] = {}
     _collect(module, _neighbourhood(module), sources)
     digest = hashlib.sha256()
     for name in sorted(sources):
         digest.update(name.encode() + b"\0" + sources[name])
+    return digest.hexdigest()
+
+
+@functools.cache
+def package_digest(package: str) -> str:
+    """SHA-256 over all modules of a package, by name."""
+    origin = _path_of(package)
+    digest = hashlib.sha256()
+    for path in sorted(origin.parent.glob("*.py")) if origin else ():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

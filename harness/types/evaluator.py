@@ -78,7 +78,7 @@ class Evaluator(ABC, Generic[O]):
         self.options = options
 
     @abstractmethod
-    def protocol(self, problem: Problem) -> str:
+    def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """The recipe by name and version, with every departure from it: ``plain v1 + lr=0.0003``."""
 
     @abstractmethod

@@ -22,6 +22,7 @@ from harness.types.errors import DataError
 from harness.types.preprocessing import Preprocessing, preprocessing_from
 
 FORMAT = 1
+PICKLED = (".pt", ".pth")
 _PREFIX = "preprocessing."
 
 
@@ -61,10 +62,12 @@ def load_distilled(
     path = Path(path).expanduser()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix.lower() in PICKLED:
         if preprocessing is None:
             raise DataError(f"{path.name} does not tell how its images were normalised: give preprocessing=")
         return _load_pt(path, entry, preprocessing, classes)
+    if entry not in (-1, 0):
+        raise DataError(f"{path.name} holds one set: leave out --entry")
     return _load_own(path)
 
 

@@ -25,7 +25,7 @@ from harness import (
     train_students,
 )
 from mpdd_plugins.augmentations.dc import dc_augmentation
-from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol import TrainingOptions, own_operations
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
@@ -55,7 +55,11 @@ class KDOptions(TrainingOptions):
 
     temperature: float = option(1.5, "tau, by which both logits are divided", source="the paper's code", gt=0)
     alpha: float = option(0.5, "weight of the teacher's part", source="the paper's code", ge=0, le=1)
-    teacher: str = option("convnet", "architecture of the teacher", source="model-pool paper, section 3.3")
+    teacher: str = option(
+        "convnet",
+        "architecture of the teacher, which is trained by the protocol itself whatever the students depart by",
+        source="model-pool paper, section 3.3",
+    )
 
 
 class KD(Evaluator[KDOptions]):
@@ -63,9 +67,9 @@ class KD(Evaluator[KDOptions]):
 
     Options = KDOptions
 
-    def protocol(self, problem: Problem) -> str:
+    def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """``kd v1`` and its departures."""
-        return f"kd {self.options.version_name()}{self.options.departures(problem)}"
+        return f"kd {self.options.version_name()}{self.options.departures(problem, architecture)}"
 
     def artifact(self, student: int) -> ArtifactRequest:
         """A teacher: trained by the protocol itself, whatever the students depart by."""
@@ -82,7 +86,7 @@ class KD(Evaluator[KDOptions]):
     ) -> Artifact:
         """Train the teacher with cross-entropy from a seed of its own, and keep its weights."""
         assert architecture is not None
-        operations = architecture.augmentations.get("dc") or problem.augmentations.get("dc", "none")
+        operations = own_operations(problem, architecture)
         augmented = operations != "none"
         augment = dc_augmentation(operations) if augmented else None
         lesson = Lesson(distilled, self.options.protocol_recipe(augmented), streams, "teacher", augment=augment)

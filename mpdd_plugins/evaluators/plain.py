@@ -34,9 +34,9 @@ class Plain(Evaluator[PlainOptions]):
 
     Options = PlainOptions
 
-    def protocol(self, problem: Problem) -> str:
+    def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """``plain v1`` and its departures."""
-        return f"plain {self.options.version_name()}{self.options.departures(problem)}"
+        return f"plain {self.options.version_name()}{self.options.departures(problem, architecture)}"
 
     def evaluate(
         self,

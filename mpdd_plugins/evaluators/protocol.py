@@ -12,6 +12,11 @@ EPOCHS = {"v1": (301, 1001), "quick": (101, 101)}
 """Epochs of each protocol without and with augmentation."""
 
 
+def own_operations(problem: Problem, architecture: Architecture[Any]) -> str:
+    """The operations on training images that the protocols have: the architecture's own, else the data set's."""
+    return architecture.augmentations.get("dc") or problem.augmentations.get("dc", "none")
+
+
 class TrainingOptions(Options):
     """What every evaluator lets one change; what is not given is the protocol's."""
 
@@ -42,18 +47,17 @@ class TrainingOptions(Options):
         """The protocol as it is printed: ``v1`` or ``quick v1``."""
         return "v1" if self.protocol == "v1" else "quick v1"
 
-    def departures(self, problem: Problem) -> str:
+    def departures(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Every option that departs from the protocol, as it is printed after its name."""
-        operations = problem.augmentations.get("dc", "none")
+        operations = own_operations(problem, architecture)
         recipe = self.protocol_recipe(augmented=operations != "none")
         own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": recipe.lr, "augment": operations}
         departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
         return "".join(f" + {key}={value}" for key, value in departing.items())
 
     def augmentation(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """The operations on training images: as given, else the architecture's, else the data set's."""
-        own = architecture.augmentations.get("dc") or problem.augmentations.get("dc", "none")
-        return own if self.augment is None else self.augment
+        """The operations on training images: as given, else the protocol's."""
+        return own_operations(problem, architecture) if self.augment is None else self.augment
 
     def protocol_recipe(self, augmented: bool) -> Recipe:
         """The protocol's recipe without departures."""

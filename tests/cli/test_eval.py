@@ -57,10 +57,10 @@ def test_a_published_file_is_evaluated(published, data, tmp_path):
     store = tmp_path / "store"
     result = evaluate(published, data, store)
     assert result.exit_code == 0, result.output
-    assert "file:res.pt" in result.stdout
+    assert "file:res.pt#2" in result.stdout
     assert evaluate(published, data, store).stderr.count("0 cells to make, 2 in the store") == 1
     told = json.loads(evaluate(published, data, store, "--json").stdout)
-    assert told["rows"][0]["method"] == "file:res.pt"
+    assert told["rows"][0]["method"] == "file:res.pt#2"
     assert told["rows"][0]["ipc"] == 1
     assert all(record["kind"] == "student" for record in records(store).values())
 

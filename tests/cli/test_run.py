@@ -208,7 +208,7 @@ def test_a_dry_run_of_a_choice_tells_that_there_is_one(data, tmp_path):
     words = small_words(data, tmp_path / "none", evaluator="kd[temperature=[1,2]]", choose="kd.temperature")
     result = ddbench("run", *words, "--dry-run")
     assert result.exit_code == 0
-    assert "--choose" in result.stdout
+    assert "scored on validation; then only the chosen ones" in result.stdout
 
 
 # --- what it prints ---------------------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ def test_a_golden_key():
     identity = {
         "trajectory": {
             "problem": golden_source().problem.fingerprint,
+            "augmentations": {},
             "method": {
                 "name": "dc",
                 "provider": "ddbench",
@@ -171,4 +172,4 @@ def test_a_golden_key():
     }
     assert cell.identity == identity
     assert cell.identity["trajectory"]["problem"] == "8097fe66c26d62e4637de77c33e01030f8a0e5cd53f932a99c9bc21ffe5d7c00"
-    assert cell.key == "a722ffe6a19976fc8b9f3da77de5048106211ce5a77f4e804e31bacd5f17ac83"
+    assert cell.key == "53441e31d17ff45bb0b413e3a4e922c1ba2278afccc06c3135545d95fb7af2f3"

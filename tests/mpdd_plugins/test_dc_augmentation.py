@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from harness import UsageError
 from mpdd_plugins.augmentations import dc
 from mpdd_plugins.augmentations.dc import dc_augmentation
 
@@ -129,8 +128,3 @@ def test_augmented_images_are_a_function_of_the_generator_alone(strategy):
     assert first.shape == images.shape
     assert first.dtype == images.dtype
     assert torch.equal(images, kept)
-
-
-def test_an_unknown_operation_is_an_error_that_tells_the_known_ones():
-    with pytest.raises(UsageError, match=r"'flip'.*crop\+scale\+rotate\+noise"):
-        dc_augmentation("crop+flip")

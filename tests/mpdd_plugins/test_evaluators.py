@@ -128,14 +128,31 @@ def teachers(name, problem, distilled, students=(0,), seed=0):
     ],
 )
 def test_a_protocol_tells_its_name_and_every_departure(toy, name, protocol):
-    said = component("evaluator", name).protocol(toy)
+    said = component("evaluator", name).protocol(toy, component("architecture", "convnet"))
     assert said.split(" + ")[0] == protocol.split(" + ")[0]
     assert sorted(said.split(" + ")) == sorted(protocol.split(" + "))
+
+
+def test_a_batch_norm_convnet_departs_from_its_own_protocol(toy):
+    """Its protocol augments with crop+noise and so has 1001 epochs."""
+    network = component("architecture", "convnet[norm=batch]")
+    told = {text: component("evaluator", text).protocol(toy, network) for text in BATCH_NORM_PROTOCOLS}
+    assert told == BATCH_NORM_PROTOCOLS
+
+
+BATCH_NORM_PROTOCOLS = {
+    "plain": "plain v1",
+    "plain[augment=crop+noise]": "plain v1",
+    "plain[epochs=1001]": "plain v1",
+    "plain[augment=none]": "plain v1 + augment=none",
+    "plain[epochs=301]": "plain v1 + epochs=301",
+}
 
 
 @pytest.mark.parametrize(
     "name",
     [
+        "plain[augment=crop+flip]",
         "plain[lr=0]",
         "plain[epochs=0]",
         "plain[protocol=v2]",
