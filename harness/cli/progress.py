@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.experiment.cells import Cell
+from harness.experiment.events import Reporter
 
 
-class Lines:
+class Lines(Reporter):
     """A line an event, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:

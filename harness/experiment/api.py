@@ -10,7 +10,7 @@ from typing import Any
 from harness.datasets.problems import preprocessing_known
 from harness.experiment.choice import Choice, chosen_arms, record_choice, swept_option
 from harness.experiment.estimate import estimate_seconds
-from harness.experiment.events import Reporter, Silent
+from harness.experiment.events import Reporter
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, rows_of
@@ -64,7 +64,7 @@ def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # no
     Raises:
         DDBenchError: something cannot be meant or cannot work; nothing was started.
     """
-    return run_request(request_from(options), reporter or Silent())
+    return run_request(request_from(options), reporter or Reporter())
 
 
 def evaluate(
@@ -85,7 +85,7 @@ def evaluate(
     Raises:
         DDBenchError: something cannot be meant or cannot work; nothing was started.
     """
-    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Silent(), entry)
+    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Reporter(), entry)
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from harness.experiment.cells import Cell
 
 
-class Reporter(Protocol):
-    """Hears of the work; the command line shows it, tests collect it."""
+class Reporter:
+    """Hears of the work, and does nothing; subclasses show it on the command line, or collect it."""
 
     def planned(self, missing: int, done: int) -> None:
         """So many cells are to be made, so many are there."""
@@ -27,25 +27,3 @@ class Reporter(Protocol):
 
     def notice(self, text: str) -> None:
         """Something that the user should know."""
-
-
-class Silent:
-    """Tells nothing."""
-
-    def planned(self, missing: int, done: int) -> None:
-        """Nothing."""
-
-    def started(self, cell: Cell) -> None:
-        """Nothing."""
-
-    def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def finished(self, cell: Cell, record: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def failed(self, cell: Cell, reason: str, log: Path) -> None:
-        """Nothing."""
-
-    def notice(self, text: str) -> None:
-        """Nothing."""

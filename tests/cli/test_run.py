@@ -244,3 +244,11 @@ def test_an_interrupted_run_says_so_and_goes_on_later(data, tmp_path, monkeypatc
     assert result.stderr.splitlines()[-1] == "ddbench: interrupted"
     assert not records(tmp_path)
     assert not small_run(data, tmp_path, method="still").failed
+
+
+def test_the_estimate_counts_teachers(data, tmp_path):
+    def seconds(evaluator):
+        words = small_words(data, tmp_path / "store", evaluator=evaluator)
+        return json.loads(ddbench("run", *words, "--dry-run", "--json").stdout)["estimate_seconds"]
+
+    assert seconds("kd[teacher=vgg11]") > 5 * seconds("plain")

@@ -114,3 +114,11 @@ def test_validation_scores_another_problem(data, tmp_path):
     assert [one.rows[0]["mean"] for one in (validation, test)] == [0.9, 0.1]
     assert not {cell["key"] for cell in validation.cells} & {cell["key"] for cell in test.cells}
     assert "accuracy on validation" in ddbench("run", *small_words(data, tmp_path, score_on="validation")).stdout
+
+
+def test_choice_and_curve_are_kept_in_the_store(data, tmp_path):
+    store = tmp_path / "store"
+    run = small_run(data, store, evaluator="plain[epochs=2,lr=[0.01,0.1]]", choose="plain.lr")
+    (kept,) = [record["result"] for record in records(store).values() if record["kind"] == "choice"]
+    assert kept == run.rows[0]["chosen"]
+    assert set(kept["curve"]) == {"plain[protocol=quick,epochs=2,lr=0.01]", "plain[protocol=quick,epochs=2,lr=0.1]"}

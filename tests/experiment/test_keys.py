@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from studies import KD, SMALL, stripes, write_arrays
+from studies import KD, SMALL, small_run, stripes, write_arrays
 
 from harness.experiment.api import plan_request
 from harness.experiment.cells import Cell, canonical_json, key_of
@@ -173,3 +173,15 @@ def test_a_golden_key():
     assert cell.identity == identity
     assert cell.identity["trajectory"]["problem"] == "8097fe66c26d62e4637de77c33e01030f8a0e5cd53f932a99c9bc21ffe5d7c00"
     assert cell.key == "53441e31d17ff45bb0b413e3a4e922c1ba2278afccc06c3135545d95fb7af2f3"
+
+
+def test_the_augmentation_that_goes_with_a_data_set_is_in_the_key(data, tmp_path):
+    """``plain`` augments a copy of MNIST, so that its students are others though pixels and options are the same."""
+    v1 = "plain[protocol=v1,epochs=2]"
+    runs = [
+        small_run(data, tmp_path / "store", dataset=f"arrays[path={data},{told}=mnist]", evaluator=v1)
+        for told in ("like", "normalize")
+    ]
+    augmented, plain = ({cell["key"] for cell in run.cells if cell["kind"] == "student"} for run in runs)
+    assert augmented.isdisjoint(plain)
+    assert [row["protocol"] for run in runs for row in run.rows] == ["plain v1 + epochs=2"] * 2

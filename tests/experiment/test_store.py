@@ -264,3 +264,23 @@ def test_stale_records_are_redone_beside_the_old_on_demand(data, tmp_path, other
     again = Heard()
     small_run(data, tmp_path, rerun_stale=True, reporter=again)
     assert again.done == []
+
+
+def test_a_file_is_checked_against_its_digest_before_it_is_used(store):
+    store.commit(KEY, {"result": {}}, {"a.txt": write("a")})
+    path = store.file(KEY, "a.txt")
+    assert path.read_text() == "a"
+    path.write_text("b")
+    with pytest.raises(StoreError, match=r"a\.txt is missing or was altered; move that folder away"):
+        store.file(KEY, "a.txt")
+    path.unlink()
+    with pytest.raises(StoreError, match="missing or was altered"):
+        store.file(KEY, "a.txt")
+
+
+def test_a_damaged_set_is_told_with_its_place(data, tmp_path):
+    store = tmp_path / "store"
+    small_run(data, store)
+    (path,) = store.glob("cells/*/*/set.safetensors")
+    path.write_bytes(b"damaged")
+    assert_one_line(ddbench("run", *small_words(data, store, students=3)), path, "move that folder away")
