@@ -15,7 +15,7 @@ from harness.types.problem import Shape
 class TorchvisionOptions(Options):
     """Options of torchvision's classifiers."""
 
-    model: str = option(..., "a classifier of torchvision that ends in a linear layer, such as mobilenet_v2")
+    model: str = option(..., "a classifier of torchvision, such as mobilenet_v2")
 
     @field_validator("model")
     @classmethod
@@ -27,24 +27,28 @@ class TorchvisionOptions(Options):
 
 
 class TorchvisionNetwork(Network):
-    """A classifier of torchvision, taken apart before its last linear layer."""
+    """A classifier of torchvision, taken apart before its last linear layer, or its last convolution if it has none."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, shape: Shape) -> None:
         super().__init__()
         linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        classifier = model.get_submodule(linear[-1])
-        model.set_submodule(linear[-1], nn.Identity())
-        self.trunk = model
-        self.classifier = classifier
+        if linear:
+            self.classifier = model.get_submodule(linear[-1])
+            model.set_submodule(linear[-1], nn.Identity())
+            self.trunk = model
+        else:  # SqueezeNet: its classifier sees maps
+            self.trunk = model.get_submodule("features")
+            maps = self.trunk.eval()(torch.zeros(1, 3, *shape[1:])).shape[1:]
+            self.classifier = nn.Sequential(nn.Unflatten(1, maps), model.get_submodule("classifier"), nn.Flatten())
 
     def features(self, images: Tensor) -> Tensor:
-        """What the last linear layer is given; a grey image takes all three channels."""
+        """What the classifier is given, flat; a grey image takes all three channels."""
         vectors: Tensor = self.trunk(images.expand(-1, 3, -1, -1))
-        return vectors
+        return vectors.flatten(1)
 
 
 class TorchvisionClassifier(Architecture[TorchvisionOptions]):
-    """Any classifier of torchvision that ends in a linear layer, without trained weights.
+    """Any classifier of torchvision, without trained weights.
 
     Layers and initial weights are torchvision's; so a vision transformer starts with a classifier of zeros. It is built
     for the size of the images. The auxiliary classifiers of GoogLeNet and Inception are left out.
@@ -61,7 +65,7 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
         if shape[0] not in (1, 3):
             raise DataError(f"{self._name} takes grey or colour images, not {shape[0]} channels: drop or add channels")
         try:
-            network = TorchvisionNetwork(self._model(shape, classes)).eval()
+            network = TorchvisionNetwork(self._model(shape, classes), shape).eval()
             with torch.no_grad():
                 network(torch.zeros(1, *shape))
         except (RuntimeError, ValueError, AssertionError) as error:
@@ -98,7 +102,7 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
 
 
 def classifiers() -> list[str]:
-    """Names of torchvision's classifiers that end in a linear layer; SqueezeNet ends in a convolution."""
+    """Names of torchvision's classifiers."""
     from torchvision import models
 
-    return list(models.list_models(module=models, exclude="squeezenet*"))
+    return list(models.list_models(module=models))
