@@ -177,10 +177,8 @@ def seen_along(pool, *, iterations=12):
 
     trajectory.networks.draw = spying_draw
     trajectory.advance(iterations)
-    in_order = [
-        (name, weights, sorted(batches, key=lambda batch: float(batch.sum()))) for name, weights, batches in seen
-    ]
-    return in_order  # of their sums: the classes are matched side by side, in any order
+    # In the order of their sums, because the classes are matched side by side, in any order.
+    return [(name, weights, sorted(batches, key=lambda batch: float(batch.sum()))) for name, weights, batches in seen]
 
 
 def test_two_pools_share_real_batches_always_and_weights_wherever_both_draw_the_main_model():
