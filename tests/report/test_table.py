@@ -103,8 +103,10 @@ def test_names_with_markup_are_text():
         assert name in text
 
 
-def test_no_rows_are_no_error():
-    print_table([], console=Console(file=io.StringIO()))
+def test_no_rows_are_an_empty_table():
+    file = io.StringIO()
+    print_table([], console=Console(file=file))
+    assert "0 students on each of 0 distillations" in file.getvalue()
 
 
 def test_lines_differ_by_what_varies():
