@@ -7,6 +7,14 @@ from harness import Register, hookimpl
 def register_methods(register: Register) -> None:
     """Distillation methods."""
     register("dc", "mpdd_plugins.methods.dc:DC", "gradient matching (Zhao, Mopuri, Bilen, ICLR 2021)")
+    register("dsa", "mpdd_plugins.methods.dsa:DSA", "gradient matching under siamese augmentation (ICML 2021)")
+    register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
+    register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
+    coresets = "mpdd_plugins.methods.coresets"
+    register("random", f"{coresets}:Random", "real images drawn uniformly")
+    register("herding", f"{coresets}:Herding", "real images whose mean feature is the class's (Welling, ICML 2009)")
+    register("k-center", f"{coresets}:KCenter", "real images that cover the class (Sener, Savarese, ICLR 2018)")
+    register("whole", f"{coresets}:Whole", "all training images: the upper bound")
 
 
 @hookimpl

@@ -6,11 +6,18 @@ from typing import Literal
 import torch
 
 import harness
-from harness import DistilledSet, Evaluator, Method, Options, StudentRecord, option
+from harness import DistilledSet, Evaluator, Method, Options, Pool, StudentRecord, option
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 
-KINDS = {"still": "method", "boom": "method", "lost": "method", "told": "evaluator", "grim": "evaluator"}
+KINDS = {
+    "still": "method",
+    "boom": "method",
+    "lost": "method",
+    "told": "evaluator",
+    "grim": "evaluator",
+    "wary": "pool",
+}
 
 
 @contextlib.contextmanager
@@ -130,3 +137,30 @@ class Grim(Evaluator[GrimOptions]):
             if student == self.options.student:
                 raise ValueError("it is over")
             yield StudentRecord(student, 0.5, 0.5, 1, 0.0, 0, False)
+
+
+class WaryOptions(Options):
+    first: str = option("convnet", "drawn until something was observed")
+    then: str = option("mlp", "drawn afterwards")
+
+
+class Wary(Pool[WaryOptions]):
+    """Turns to another architecture as soon as it has heard of a step."""
+
+    Options = WaryOptions
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.heard = 0
+
+    def distribution(self, iteration):
+        return {self.options.then if self.heard else self.options.first: 1.0}
+
+    def observe(self, architecture, scalars):
+        self.heard += 1
+
+    def state(self):
+        return {"heard": self.heard}
+
+    def restore(self, state):
+        self.heard = state.get("heard", 0)

@@ -1,6 +1,7 @@
 """A problem so small that distilling and training take milliseconds, and components by the names that users type."""
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -44,7 +45,7 @@ def resolve(name):
 def component(kind, name):
     """A pool, an evaluator or an architecture."""
     resolved = registry().resolve(kind, name)
-    return resolved.cls(resolved.options)
+    return resolved.make()
 
 
 def toy_split(per_class, *, classes, shape, seed):
@@ -87,9 +88,34 @@ def toy_trajectory(
     """A distillation about to begin."""
     problem, streams = problem or toy_problem(), Streams(seed)
     resolved = registry().resolve("method", method)
-    built = resolved.cls(Task(problem, ipc, streams, iterations=100, **task), resolved.options)
-    networks = PoolNetworks(component("pool", pool), resolve, problem, streams)
+    built = resolved.make(Task(problem, ipc, streams, iterations=100, **task))
+    networks = PoolNetworks(component("pool", pool), resolve, problem, streams, supplied(built, problem, seed))
     return Trajectory(built, networks, problem, streams)
+
+
+class MemoryScratch(dict):
+    """Parts of an artifact, kept in memory."""
+
+    def put(self, part, tensors):
+        self[part] = dict(tensors)
+
+
+def supplied(method, problem, seed=0):
+    """What a method needs, made when it asks for it, and only once."""
+    made = {}
+
+    def supply(iteration, architecture):
+        return [one(request) for request in method.needs(iteration, architecture)]
+
+    def one(request):
+        key = (request.kind, request.index, request.architecture)
+        if key not in made:
+            built = resolve(request.architecture).make() if request.architecture else None
+            artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())
+            made[key] = replace(artifact, architecture=built)
+        return made[key]
+
+    return supply
 
 
 class FromFunction(Architecture[Options]):

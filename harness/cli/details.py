@@ -97,7 +97,7 @@ def _print_method(details: Details) -> None:
 
 
 def _pool(resolved: Resolved[Any], registry: Registry) -> Details:
-    pool = resolved.cls(resolved.options)
+    pool = resolved.make()
     first, later = ([*_drawn(pool, iteration, registry)] for iteration in (0, LATER))
     return {"main": pool.main, "distribution": first, "later": later if later != first else None}
 
@@ -123,7 +123,7 @@ def _count(resolved: Resolved[Any], shape: Shape) -> Details:
     row: Details = {"shape": "x".join(map(str, shape)), "classes": CLASSES, "count": None, "reason": None}
     try:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):  # no memory for weights, and instant
-            network = resolved.cls(resolved.options).network(shape, CLASSES)
+            network = resolved.make().network(shape, CLASSES)
         row["count"] = sum(parameter.numel() for parameter in network.parameters())
     except DDBenchError as error:
         row["reason"] = str(error)
@@ -140,7 +140,7 @@ def _print_architecture(details: Details) -> None:
 
 
 def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
-    traits = resolved.cls(resolved.options).traits
+    traits = resolved.make().traits
     return {
         "normalize": traits.normalize,
         "like": traits.like,

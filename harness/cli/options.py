@@ -33,6 +33,12 @@ def study_options(command: F) -> F:
             click.option("--students", type=click.IntRange(1), metavar="N", help="Students of each architecture."),
             click.option("--seed", type=int, metavar="N", help="Decides every random number. [0]"),
             click.option(
+                "--set",
+                multiple=True,
+                metavar="NAME.OPTION=VALUE",
+                help="An option of a component wherever it is used, say mtt.experts=5; repeatable.",
+            ),
+            click.option(
                 "--score-on",
                 type=click.Choice(["test", "validation"]),
                 help="validation: on a part of the training set, held out of the distillation too. [test]",
@@ -44,6 +50,7 @@ def study_options(command: F) -> F:
             ),
             click.option("--store", type=click.Path(path_type=Path), help="Folder of all records. [./ddbench-store]"),
             click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [auto]"),
+            click.option("--strict-plugins", is_flag=True, default=None, help="A broken plugin is an error."),
             click.option("--rerun-stale", is_flag=True, default=None, help="Redo what other source code made."),
         ]
     ):

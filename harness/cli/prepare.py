@@ -38,7 +38,7 @@ def _prepared(dataset: Resolved[Dataset[Any]], root: Path) -> str:
     """Fetch, decode and check a set; one line that says what it is."""
     try:
         with stdout_to_stderr():
-            dataset.cls(dataset.options).prepare(root)
+            dataset.make().prepare(root)
     except OSError as error:
         remedy = "set DDBENCH_DATA to another folder"
         raise DataError(f"{dataset} cannot be prepared in {root}: {error}; {remedy}") from error

@@ -19,6 +19,12 @@ from harness.cli.options import config_option, show, study_options, values_of
 @click.option("--iterations", multiple=True, metavar="N,...", help="Points of one trajectory; each gives a set.")
 @click.option("--distillations", type=click.IntRange(1), metavar="N", help="Independent trajectories.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: the real gradient in bfloat16. [fp32]")
+@click.option(
+    "--max-storage",
+    type=click.FloatRange(0),
+    metavar="GB",
+    help="Refuse a plan whose new artifacts, such as expert trajectories, take more. [20]",
+)
 @config_option
 @click.option("--dry-run", is_flag=True, help="Only show the plan, what is in the store, and an estimate of time.")
 @click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")

@@ -11,6 +11,7 @@ from harness.datasets.cache import cached
 from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
 from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.plugins.returns import returned
 from harness.types.dataset import Dataset, DatasetOptions, RawData
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
@@ -52,10 +53,10 @@ def make_problem(
         DataError: the images are missing or cannot be used.
     """
     name = name or str(dataset)
-    source, options = dataset.cls(dataset.options), _options(dataset)
+    source, options = dataset.make(), _options(dataset)
     normalization = _normalization(source, options, name)
     with stdout_to_stderr():
-        raw = source.load(root)
+        raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
     check(raw, name)
     train, score = raw.train, raw.test
     if hold_out or score_on == "validation":
@@ -70,6 +71,7 @@ def make_problem(
         preprocessing=_preprocessing(train, normalization, options, root),
         like=source.traits.like,
         augmentations=source.traits.augmentations,
+        provider=dataset.provenance(),
         device=device,
     )
 
@@ -80,7 +82,7 @@ def preprocessing_known(dataset: Resolved[Dataset[Any]]) -> bool:
     If not, a problem computes its normalisation, but a distilled set made elsewhere may well have had another.
     """
     options = _options(dataset)
-    return options.zca or options.normalize != "own" or dataset.cls(dataset.options).traits.normalize is not None
+    return options.zca or options.normalize != "own" or dataset.make().traits.normalize is not None
 
 
 def _options(dataset: Resolved[Dataset[Any]]) -> DatasetOptions:

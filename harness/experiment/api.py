@@ -9,17 +9,19 @@ from typing import Any
 
 from harness.datasets.problems import preprocessing_known
 from harness.experiment.choice import Choice, chosen_arms, record_choice, swept_option
-from harness.experiment.estimate import estimate_seconds
+from harness.experiment.estimate import artifact_seconds, estimate_seconds
 from harness.experiment.events import Reporter
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, rows_of
 from harness.experiment.runner import Runner
 from harness.experiment.sources import FileSource
+from harness.experiment.storage import check_storage, demands, told
 from harness.experiment.store import Store
-from harness.experiment.study import Study
+from harness.experiment.study import NO_DEFAULTS, Study
 from harness.learning.machine import keep_large_tensors_mapped
 from harness.plugins.discovery import plugins
+from harness.plugins.registry import Registry
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, UsageError
 from harness.types.formats import PICKLED, load_distilled
@@ -96,7 +98,7 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
     keep_large_tensors_mapped()
-    registry = plugins().registry
+    registry = _registry(request)
     if request.choose:
         swept_option(request, registry)
     plan = Study(_on_validation(request) if request.choose else request, registry).plan()
@@ -105,8 +107,8 @@ def plan_request(request: Request) -> RunResult:
         store.check_schema()
     cells, seconds = cells_of(plan, store, {}), estimate_seconds(plan, store)
     missing = sum(cell["state"] == "missing" for cell in cells)
-    took = "a time that cannot be told" if seconds is None else _duration(seconds)
-    notes = [*plan.notes, f"{missing} of {len(cells)} cells are missing, about {took} on {plan.device}"]
+    notes = [*plan.notes, *_first(plan, store, request)]
+    notes.append(f"{missing} of {len(cells)} cells are missing, {_duration(seconds)} on {plan.device}")
     if request.choose:
         notes.append("these are scored on validation; then only the chosen ones are scored on test too")
     return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
@@ -130,7 +132,7 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     request = study.request
     if len(request.dataset) != 1:
         raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
-    (dataset,) = study.names("dataset", request.dataset, {})
+    (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
     problem = study.problem(dataset)
     known = preprocessing_known(dataset)
     if file.suffix.lower() in PICKLED and not known:
@@ -140,16 +142,22 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
     _check_fits(distilled, problem, file.name)
     problem = replace(problem, preprocessing=distilled.preprocessing)
     source = FileSource(problem, distilled, _digest(distilled), file.name, request.seed)
-    defaults = dataset.cls(dataset.options).traits.defaults
+    defaults = dataset.make().traits.defaults
     stated = distilled.provenance.get("iterations")
     iterations = stated if isinstance(stated, int) else None
     arms = list(study.arms([(source, iterations)], problem, defaults))
-    return Plan(arms, request.students or defaults.students, 1, request.rerun_stale, _said_of(file, distilled))
+    return Plan(
+        arms,
+        request.students or defaults.students,
+        1,
+        request.rerun_stale,
+        (*_said_of(file, distilled), *study.notes()),
+    )
 
 
 def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
     keep_large_tensors_mapped()
-    registry = plugins().registry
+    registry = _registry(request)
     if not request.choose:
         return _execute(planned(Study(request, registry)), request, reporter)
     option = swept_option(request, registry)
@@ -164,18 +172,41 @@ def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:
                    failed={**explored.failed, **result.failed})  # fmt: skip
 
 
+def _registry(request: Request) -> Registry:
+    found = plugins()
+    if request.strict_plugins:
+        found.refuse_broken()
+    return found.registry
+
+
 def _on_validation(request: Request) -> Request:
     return replace(request, score_on="validation", choose=None)
 
 
+def _first(plan: Plan, store: Store, request: Request) -> list[str]:
+    """What methods need made before anything else, with its room on disk and its time.
+
+    Raises:
+        UsageError: it would take more room than it may.
+    """
+    wanted = demands(plan, store)
+    if not wanted:
+        return []
+    check_storage(wanted, request.max_storage)
+    return [f"{told(wanted)}, {_duration(artifact_seconds(plan, store))}"]
+
+
 def _execute(plan: Plan, request: Request, reporter: Reporter) -> RunResult:
     store = Store(request.store).open()
+    first = _first(plan, store, request)
     states = [plan.state(cell, store) for cell in plan.cells]
     stale = states.count("stale")
     missing = states.count("missing") + (stale if plan.rerun_stale else 0)
     reporter.planned(missing, len(states) - missing)
     if stale and not plan.rerun_stale:
         reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
+    for line in first:
+        reporter.notice(line)
     runner = Runner(plan, store, plugins(), reporter)
     runner.run()
     return RunResult(store.path, cells_of(plan, store, runner.failed), rows_of(plan, store), runner.failed, plan.notes)
@@ -229,7 +260,10 @@ def _digest(distilled: DistilledSet) -> str:
     return digest.hexdigest()
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "a time that cannot be told"
     hours, rest = divmod(round(seconds), 3600)
     minutes, rest = divmod(rest, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    told = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"about {told}"

@@ -7,6 +7,7 @@ from harness.experiment.cells import Cell
 from harness.experiment.sources import Source, learning_source
 from harness.learning.networks import Resolve
 from harness.plugins.registry import Resolved
+from harness.plugins.returns import returned
 from harness.types.evaluator import Evaluator
 from harness.types.network import Architecture
 
@@ -24,8 +25,7 @@ class Arm:
     def describe(self) -> dict[str, Any]:
         """What identifies the row."""
         return {
-            **self.source.describe(),
-            "iterations": self.iterations,
+            **self.source.describe(self.iterations),
             "evaluator": str(self.evaluator),
             "architecture": str(self.architecture),
         }
@@ -33,8 +33,9 @@ class Arm:
     @property
     def protocol(self) -> str:
         """The recipe that the row's numbers were made by."""
-        architecture = self.architecture.cls(self.architecture.options)
-        return self.evaluator.cls(self.evaluator.options).protocol(self.source.problem, architecture)
+        architecture = self.architecture.make()
+        told = self.evaluator.make().protocol(self.source.problem, architecture)
+        return returned(told, str, f"{self.evaluator.cls.__name__}.protocol()")
 
     def set_cell(self, distillation: int) -> Cell:
         """The distilled set."""
@@ -42,7 +43,7 @@ class Arm:
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """What the student's evaluation needs made first, if anything."""
-        request = self.evaluator.cls(self.evaluator.options).artifact(student)
+        request = self.evaluator.make().artifact(student)
         if request is None:
             return None
         architecture = self.resolve(request.architecture) if request.architecture else None

@@ -24,6 +24,9 @@ class SweptOption:
     component: str
     option: str
 
+    def __str__(self) -> str:
+        return f"{self.component}.{self.option}"
+
     def group(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """What a row has in common with those that differ from it only in this option."""
         name = parse(row[self.kind] or "none")
@@ -76,19 +79,23 @@ class Choice:
         """Whether a row is scored on test: the chosen ones, and all that the option does not concern."""
         if not self.option.concerns(row):
             return True
-        curve = self.curves.get(self.option.group(row), {})
-        return bool(curve) and max(curve, key=lambda name: curve[name]) == row[self.option.kind]
+        curve = self.curves.get(self.option.group(row))
+        return curve is not None and best_of(curve) == row[self.option.kind]
 
     def told(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """The choice and its curve, for a row's record."""
         if not self.option.concerns(row):
             return None
-        curve = self.curves[self.option.group(row)]
         return {
-            "option": f"{self.option.component}.{self.option.option}",
+            "option": str(self.option),
             "value": row[self.option.kind],
-            "curve": dict(curve),
+            "curve": dict(self.curves[self.option.group(row)]),
         }
+
+
+def best_of(curve: Mapping[str, float]) -> str:
+    """The name with the highest mean, the first of equals."""
+    return max(curve, key=lambda name: curve[name])
 
 
 def chosen_arms(arms: Sequence[Arm], choice: Choice) -> list[Arm]:
@@ -98,11 +105,11 @@ def chosen_arms(arms: Sequence[Arm], choice: Choice) -> list[Arm]:
 
 def record_choice(choice: Choice, cells: Sequence[str], store: Store) -> None:
     """Keep in the store what was chosen, from which curve, by which cells; once for each group of rows."""
-    option = f"{choice.option.component}.{choice.option.option}"
+    option = str(choice.option)
     for group, curve in choice.curves.items():
         identity = {"kind": "choice", "option": option, "among": sorted(cells), "group": str(group)}
         if store.folder(key_of(identity)) is None:
-            best = max(curve, key=lambda name: curve[name])
+            best = best_of(curve)
             told = {"option": option, "value": best, "curve": dict(curve)}
             label = f"{best} chosen for {option}"
             record = {"kind": "choice", "label": label, "identity": identity, "result": told, "provenance": {}}

@@ -8,8 +8,8 @@ import torch
 
 from harness.experiment.arms import Arm
 from harness.experiment.cells import Cell
-from harness.experiment.sources import TrajectorySource
 from harness.experiment.store import Store
+from harness.experiment.trajectories import TrajectorySource
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,8 @@ class Plan:
         for arm in self.arms:
             for distillation in range(self.distillations):
                 if isinstance(arm.source, TrajectorySource):
+                    requests = arm.source.needs(distillation, arm.iterations or 0)
+                    yield from (arm.source.artifact_cell(request) for request in requests)
                     yield arm.set_cell(distillation)
                 for student in range(self.students):
                     artifact = arm.artifact_cell(distillation, student)

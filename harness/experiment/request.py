@@ -15,10 +15,13 @@ class Request:
 
     Attributes:
         method, pool, evaluator, architecture, dataset: names with options; ``all`` is every one of the kind.
+        set: options by component, ``NAME.OPTION=VALUE``, wherever it is used.
         choose: a swept option, say ``kd.temperature``, whose value is chosen on a validation split.
         score_on: ``test``, or ``validation``: a part of the training set that is held out of the distillation too.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, or ``bf16`` for the heavy part of a method.
+        max_storage: GB that new artifacts (expert trajectories) may take; a plan that needs more is refused.
+        strict_plugins: a broken plugin is an error.
     """
 
     method: tuple[str, ...] = ()
@@ -26,6 +29,7 @@ class Request:
     evaluator: tuple[str, ...] = ()
     architecture: tuple[str, ...] = ()
     dataset: tuple[str, ...] = ("digits",)
+    set: tuple[str, ...] = ()
     ipc: tuple[int, ...] = ()
     iterations: tuple[int, ...] = ()
     distillations: int | None = None
@@ -37,6 +41,8 @@ class Request:
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     rerun_stale: bool = False
+    max_storage: float = 20.0
+    strict_plugins: bool = False
 
     def __post_init__(self) -> None:
         for name in ("distillations", "students"):
@@ -47,6 +53,8 @@ class Request:
             raise UsageError(f"ipc is {min(self.ipc)}, but at least 1 image per class is needed")
         if any(iterations < 0 for iterations in self.iterations):
             raise UsageError(f"iterations is {min(self.iterations)}, but it counts from 0")
+        if not self.max_storage >= 0:
+            raise UsageError(f"max_storage is {self.max_storage}, but it counts GB from 0")
         if self.choose and self.score_on == "validation":
             raise UsageError("--choose scores its choice on test: leave out --score-on validation")
 
@@ -87,14 +95,21 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
     if not several and isinstance(value, list | tuple):
         raise UsageError(f"{where}: {key} takes one value, not {value!r}")
     for single in values:
-        wanted = int if "int" in kind else bool if "bool" in kind else (str, Path)
-        if not isinstance(single, wanted) or (wanted is int and isinstance(single, bool)):
-            raise UsageError(
-                f"{where}: {key} = {single!r} is not {'a whole number' if wanted is int else 'of its type'}"
-            )
+        wanted, told = _type_of(kind)
+        if not isinstance(single, wanted) or (isinstance(single, bool) and bool not in wanted):
+            raise UsageError(f"{where}: {key} = {single!r} is not {told}")
     allowed = {"score_on": ("test", "validation"), "precision": ("fp32", "bf16")}.get(key)
     if allowed and value not in allowed:
         raise UsageError(f"{where}: {key} = {value!r}: use {' or '.join(allowed)}")
     if several:
         return tuple(values)
     return Path(value) if key == "store" else value
+
+
+def _type_of(kind: str) -> tuple[tuple[type, ...], str]:
+    """What an annotation admits, and how it is told."""
+    if "int" in kind:
+        return (int,), "a whole number"
+    if "float" in kind:
+        return (int, float), "a number"
+    return ((bool,), "true or false") if "bool" in kind else ((str, Path), "of its type")

@@ -17,6 +17,7 @@ def rows_of(plan: Plan, store: Store) -> list[Row]:
 
     Accuracies are fractions. ``std_students`` is the spread between students of one set (pooled over distillations),
     ``std_distillations`` that between the means of distillations; both with ddof 1, None where there is only one.
+    ``draws`` counts, over all distillations, how often the pool gave each architecture.
     """
     return [_row(arm, plan, store) for arm in plan.arms]
 
@@ -25,9 +26,12 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
     scores: list[list[Mapping[str, Any]]] = []
     states: list[str] = []
     devices: set[str] = set()
+    draws: dict[str, int] = {}
     for distillation in range(plan.distillations):
         found = store.record(arm.set_cell(distillation).key)
         states.append(found["result"]["status"] if found else arm.source.status)
+        for name, count in (found["result"].get("draws") or {}).items() if found else ():
+            draws[name] = draws.get(name, 0) + count
         keys = [arm.student_cell(distillation, student).key for student in range(plan.students)]
         records = [record for key in keys if (record := store.record(key))]
         scores.append([record["result"] for record in records])
@@ -46,6 +50,7 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
         "distillations": len(groups),
         "collapsed": sum(score["collapsed"] for group in scores for score in group),
         "status": _status(states, bool(every), whole),
+        "draws": draws,
         "protocol": arm.protocol,
         "seed": arm.source.seed,
         "device": "+".join(sorted(devices)) or None,

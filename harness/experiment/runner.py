@@ -1,39 +1,34 @@
 """Doing what a plan still lacks: trajectories, then artifacts and students, each committed when it is done."""
 
 import dataclasses
-import datetime
-import importlib.metadata
-import json
-import math
-import platform
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
-from torch import Tensor
+from safetensors.torch import load_file
 
 from harness.experiment.arms import Arm
 from harness.experiment.cells import Cell
 from harness.experiment.events import Reporter
+from harness.experiment.ledger import Ledger, saver
 from harness.experiment.picture import draw_grid
 from harness.experiment.plan import Plan
-from harness.experiment.sources import FileSource, Source, TrajectorySource
+from harness.experiment.sources import FileSource, Source
 from harness.experiment.store import Store, Writer
-from harness.learning.machine import Compute
+from harness.experiment.supplies import ARTIFACT_FILE, Supplies
+from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import PoolNetworks
 from harness.learning.parallel import side_by_side
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
+from harness.plugins.returns import returned
+from harness.types.artifact import Artifact
 from harness.types.distilled import DistilledSet
-from harness.types.errors import StoreError
-from harness.types.evaluator import Artifact
+from harness.types.errors import PluginError, StoreError
+from harness.types.evaluator import StudentRecord
 from harness.types.formats import load_distilled, save_distilled
-from harness.types.method import Task
-from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
 
@@ -41,10 +36,10 @@ class Runner:
     """Works through a plan in this process, one job after the other; a failing one does not stop the rest."""
 
     def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
-        self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
+        self.plan, self.store, self.reporter = plan, store, reporter
+        self.ledger = Ledger(plan, store, plugins, reporter)
         self.failed: dict[str, str] = {}
         """Keys of the cells that could not be made, with the reason."""
-        self._redone: set[str] = set()
 
     def run(self) -> None:
         """Make every missing cell.
@@ -58,15 +53,11 @@ class Runner:
             for distillation in range(self.plan.distillations):
                 if isinstance(source, TrajectorySource):
                     points = sorted({arm.iterations for arm in arms if arm.iterations is not None})
-                    with self._isolated([source.set_cell(distillation, point) for point in points]):
-                        self._distil(source, distillation, points)
+                    self._learn(source, distillation, points)
                 for arm in arms:
                     if isinstance(source, FileSource) or self.store.folder(arm.set_cell(distillation).key):
                         with self._isolated(self._cells_of(arm, distillation)):
                             self._score(arm, distillation)
-
-    def _missing(self, cell: Cell) -> bool:
-        return cell.key not in self._redone and self.plan.is_missing(cell, self.store)
 
     def _cells_of(self, arm: Arm, distillation: int) -> list[Cell]:
         """What `_score` makes: students, and before them what they need."""
@@ -81,44 +72,49 @@ class Runner:
         except (StoreError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a method may raise anything: the other cells go on
-            lost = [cell for cell in cells if self._missing(cell)]
+            lost = [cell for cell in cells if self.ledger.is_missing(cell)]
             cell = next(iter(lost), cells[-1])
             log = self.store.note_failure(cell.key, traceback.format_exc())
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = (f"{type(error).__name__}: {error}".splitlines() or [type(error).__name__])[0]
             self.failed |= dict.fromkeys([cell.key, *(other.key for other in lost)], reason)
             self.reporter.failed(cell, reason, log)
-            self._notify("cell_finished", cell, {"status": "failed", "reason": reason})
+            self.ledger.notify("cell_finished", cell, {"status": "failed", "reason": reason})
 
-    def _distil(self, source: TrajectorySource, distillation: int, points: Sequence[int]) -> None:
+    def _learn(self, source: TrajectorySource, distillation: int, points: Sequence[int]) -> None:
+        """The sets at ``points`` of one trajectory, and before them the artifacts that it needs."""
         cells = {point: source.set_cell(distillation, point) for point in points}
-        if not any(self._missing(cell) for cell in cells.values()):
+        missing = [point for point, cell in cells.items() if self.ledger.is_missing(cell)]
+        if not missing:
             return
-        with self.store.lock(source.trajectory_key(distillation)):
-            trajectory: Trajectory | None = None
+        requests = source.needs(distillation, max(missing))
+        artifacts = [source.artifact_cell(request) for request in requests]
+        with self._isolated([*artifacts, *cells.values()]), self.store.lock(source.trajectory_key(distillation)):
+            method = source.new_method(distillation)
+            supplies = Supplies(source, method, self.ledger)
+            supplies.prepare(requests)
+            pool = source.pool.make() if source.pool else None
+            streams = Streams(source.seed, distillation)
+            networks = PoolNetworks(pool, source.resolve, source.problem, streams, supplies.of)
+            trajectory = Trajectory(method, networks, source.problem, streams)
+            resumed = False
             for point, cell in cells.items():
-                if not self._missing(cell):
+                if not self.ledger.is_missing(cell):
                     continue
-                self._start(cell)
-                trajectory = trajectory or self._resume(source, distillation, point)
+                self.ledger.start(cell)
+                if not resumed:
+                    self._resume(trajectory, source, distillation, point)
+                    resumed = True
                 self._advance(trajectory, source, distillation, point, cell)
 
-    def _resume(self, source: TrajectorySource, distillation: int, point: int) -> Trajectory:
-        """The trajectory at the furthest stored iteration up to ``point``, or at its start."""
-        problem, streams = source.problem, Streams(source.seed, distillation)
-        task = Task(problem, source.ipc, streams, source.total, source.precision)
-        method = source.method.cls(task, source.method.options)
-        pool = source.pool.cls(source.pool.options) if source.pool else None
-        networks = PoolNetworks(pool, source.resolve, problem, streams)
-        trajectory = Trajectory(method, networks, problem, streams)
+    def _resume(self, trajectory: Trajectory, source: TrajectorySource, distillation: int, point: int) -> None:
+        """Take up the trajectory at the furthest stored iteration up to ``point``, if there is one."""
         for iteration in range(point, 0, -1):
             cell = source.set_cell(distillation, iteration)
-            folder = self.store.folder(cell.key)
-            if folder and not self._missing(cell):
+            if self.store.folder(cell.key) and not self.ledger.is_missing(cell):
                 record = self.store.record(cell.key) or {}
                 state = self.store.file(cell.key, "state.safetensors")
                 trajectory.restore(load_file(state), History(**record["history"]))
-                break
-        return trajectory
+                return
 
     def _advance(
         self, trajectory: Trajectory, source: TrajectorySource, distillation: int, point: int, cell: Cell
@@ -129,47 +125,62 @@ class Runner:
         distilled = trajectory.advance(point, on_step)
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()
-        told = {**source.describe(), "iterations": point, "seed": source.seed, "distillation": distillation}
+        told = {**source.describe(point), "seed": source.seed, "distillation": distillation}
         distilled = dataclasses.replace(distilled, provenance={**told, "status": status, "cell": cell.key})
         record = {
-            "result": {"status": status, **distilled.statistics(), "seconds": history.seconds, **told},
+            "result": {
+                "status": status,
+                **distilled.statistics(),
+                "seconds": history.seconds,
+                "storage_floats": distilled.storage_floats,
+                "step_size": distilled.step_size,
+                "settings": dict(trajectory.method.settings()),
+                "draws": history.realised_mix(),
+                **told,
+            },
             "history": dataclasses.asdict(history),
             "trajectory": source.trajectory_key(distillation),
         }
-        components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else [])]
-        files = {
+        drawn = [source.resolve(name) for name in history.architectures]
+        files: dict[str, Writer] = {
             "set.safetensors": lambda path: save_distilled(distilled, path),
             "images.png": lambda path: draw_grid(distilled, path),
-            "state.safetensors": _saver(tensors),
+            "state.safetensors": saver(tensors),
         }
-        self._commit(cell, record, source.problem, [c.provenance() for c in components], files)
+        components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else []), *drawn]
+        self.ledger.commit(cell, record, source.problem, components, files)
 
     def _score(self, arm: Arm, distillation: int) -> None:
         cells = {student: arm.student_cell(distillation, student) for student in range(self.plan.students)}
-        if not any(self._missing(cell) for cell in cells.values()):
+        if not any(self.ledger.is_missing(cell) for cell in cells.values()):
             return
         set_key = arm.set_cell(distillation).key
         with self.store.lock(f"{set_key}-{cells[0].key}"):
-            missing = [student for student, cell in cells.items() if self._missing(cell)]
+            missing = [student for student, cell in cells.items() if self.ledger.is_missing(cell)]
             if not missing:
                 return
             distilled = self._set(arm.source, set_key)
             problem, streams = arm.source.problem, Streams(arm.source.seed, distillation)
-            artifacts = self._artifacts(arm, distillation, missing, distilled)
-            evaluator = arm.evaluator.cls(arm.evaluator.options)
-            architecture = arm.architecture.cls(arm.architecture.options)
+            artifacts = self._teachers(arm, distillation, missing, distilled)
+            evaluator, architecture = arm.evaluator.make(), arm.architecture.make()
             told = {**arm.describe(), "protocol": arm.protocol, "seed": arm.source.seed, "distillation": distillation}
             for student in missing:
-                self._start(cells[student])
-            for score in evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams):
+                self.ledger.start(cells[student])
+            what, asked = f"{type(evaluator).__name__}.evaluate()", iter(missing)
+            for given in evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams):
+                score = returned(given, StudentRecord, what)
+                if score.student != next(asked, None):
+                    raise PluginError(f"{what} gave student {score.student} out of turn: it was asked for {missing}")
                 record = {"result": {**dataclasses.asdict(score), **told, "score_on": problem.score_on}, "set": set_key}
-                components = [arm.evaluator.provenance(), arm.architecture.provenance()]
-                self._commit(cells[score.student], record, problem, components)
+                self.ledger.commit(cells[score.student], record, problem, [arm.evaluator, arm.architecture])
+            if left := list(asked):
+                raise PluginError(f"{what} did not give the students {left}")
 
-    def _artifacts(
+    def _teachers(
         self, arm: Arm, distillation: int, students: Sequence[int], distilled: DistilledSet
     ) -> dict[int, Artifact]:
-        evaluator = arm.evaluator.cls(arm.evaluator.options)
+        """The artifacts that these students' evaluation needs, by student."""
+        evaluator = arm.evaluator.make()
         asked = {student: evaluator.artifact(student) for student in students}
         requests = {student: request for student, request in asked.items() if request}
         cells = {student: arm.artifact_cell(distillation, student) for student in requests}
@@ -179,78 +190,25 @@ class Runner:
         problem, streams = arm.source.problem, Streams(arm.source.seed, distillation)
         name = next(iter(requests.values())).architecture
         resolved = arm.resolve(name) if name else None
-        architecture = resolved.cls(resolved.options) if resolved else None
+        architecture = resolved.make() if resolved else None
 
         def make(student: int) -> Artifact:
-            made: Artifact = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
-            return made
+            made = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
+            return returned(made, Artifact, f"{type(evaluator).__name__}.make_artifact()")
 
-        missing = [student for student, cell in wanted.items() if self._missing(cell)]
+        missing = [student for student, cell in wanted.items() if self.ledger.is_missing(cell)]
         for student in missing:
-            self._start(wanted[student])
+            self.ledger.start(wanted[student])
         for student, artifact in zip(missing, side_by_side(make, missing, problem.device), strict=True):
-            tensors = {key: value.cpu().contiguous() for key, value in artifact.tensors.items()}
-            files = {"artifact.safetensors": _saver(tensors)}
             record = {"result": dict(artifact.scalars), "set": arm.set_cell(distillation).key}
-            self._commit(wanted[student], record, problem, [arm.evaluator.provenance()], files)
+            components: list[Resolved[Any]] = [arm.evaluator, *([resolved] if resolved else [])]
+            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(artifact.tensors)})
         return {student: self._artifact(cell, architecture) for student, cell in wanted.items()}
 
     def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
-        return Artifact(load_file(self.store.file(cell.key, "artifact.safetensors")), architecture=architecture)
+        return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)
 
     def _set(self, source: Source, key: str) -> DistilledSet:
         if isinstance(source, FileSource):
             return source.distilled
         return load_distilled(self.store.file(key, "set.safetensors"))
-
-    def _start(self, cell: Cell) -> None:
-        self.reporter.started(cell)
-        self._notify("cell_started", cell)
-
-    def _commit(
-        self,
-        cell: Cell,
-        record: Mapping[str, Any],
-        problem: Problem,
-        components: list[dict[str, str]],
-        files: Mapping[str, Writer] | None = None,
-    ) -> None:
-        provenance = {
-            "components": components,
-            "sources": dict(cell.sources),
-            "compute": dataclasses.asdict(Compute.of(problem.device)),
-            "versions": _versions(),
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
-        whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
-        written = self.store.commit(cell.key, _finite(whole), files)
-        self._redone.add(cell.key)
-        self.reporter.finished(cell, written)
-        self._notify("cell_finished", cell, written)
-
-    def _notify(self, hook: str, cell: Cell, outcome: Mapping[str, Any] | None = None) -> None:
-        arguments = {"cell": {"key": cell.key, "kind": cell.kind, "identity": cell.identity}}
-        for complaint in self.plugins.notify(hook, **arguments, **({} if outcome is None else {"outcome": outcome})):
-            self.reporter.notice(complaint)
-
-
-def _saver(tensors: Mapping[str, Tensor]) -> Writer:
-    def write(path: Path) -> None:
-        path.write_bytes(save(dict(tensors)))
-
-    return write
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401
-    """The same as JSON can hold it: None in place of NaN and infinity, as the losses of lost students are."""
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _versions() -> dict[str, str]:
-    names = ("ddbench", "torch", "torchvision", "kornia", "numpy", "scipy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

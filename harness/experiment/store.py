@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from harness.experiment.cells import canonical_json
 from harness.types.errors import StoreError
 
 SCHEMA = 1
-Writer = Callable[[Path], None]
+Writer = Callable[[Path], object]
 
 
 class Store:
@@ -164,6 +167,10 @@ class Store:
         finally:
             lock.release()
 
+    def scratch(self, key: str) -> "PartialFiles":
+        """Where parts of a cell are kept while it is made; held under the cell's `lock`."""
+        return PartialFiles(self.path / "partial" / key, self._cannot)
+
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
         path = self.path / "failures" / f"{key}.log"
@@ -189,6 +196,42 @@ class Store:
     def _cannot(self, what: str, error: OSError) -> StoreError:
         reason = error.strerror or str(error)
         return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
+
+
+class PartialFiles:
+    """Parts of a cell in the making, a file each (see `harness.Scratch`)."""
+
+    def __init__(self, folder: Path, cannot: Callable[[str, OSError], StoreError]) -> None:
+        self._folder, self._cannot = folder, cannot
+
+    def get(self, part: str) -> dict[str, Tensor] | None:
+        """A part that was kept; None where there is none, or none that can be read."""
+        path = self._path(part)
+        try:
+            return load_file(path) if path.exists() else None
+        except (SafetensorError, OSError):
+            return None
+
+    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write a part beside its place and rename it into it."""
+        path = self._path(part)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+            _sync(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            raise self._cannot("write to", error) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget all parts: the cell is finished."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, part: str) -> Path:
+        return self._folder / f"{part}.safetensors"
 
 
 def _attempt(folder: Path | None) -> int:

@@ -1,7 +1,8 @@
 """From a request to a plan: names resolved, options checked, and everything refused that can be refused before work."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -9,16 +10,22 @@ import torch
 
 from harness.datasets.problems import data_root, make_problem
 from harness.experiment.arms import Arm
+from harness.experiment.given import GivenOptions
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request
-from harness.experiment.sources import Source, TrajectorySource
+from harness.experiment.sources import Source
+from harness.experiment.trajectories import TrajectorySource
 from harness.learning.machine import choose_device
-from harness.plugins.registry import Registry, Resolved
+from harness.plugins.registry import Entry, Registry, Resolved
+from harness.plugins.returns import returned
 from harness.types.dataset import RunDefaults
-from harness.types.errors import DataError, UsageError
-from harness.types.names import Name, expand
-from harness.types.network import Architecture
+from harness.types.errors import DataError, DDBenchError, PluginError, UsageError
+from harness.types.names import Name, expand, parse
+from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
+
+NO_DEFAULTS = RunDefaults(options={})
+"""For data sets themselves, whose defaults are known only once they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +41,12 @@ class Study:
     request: Request
     registry: Registry
     hold_out: bool = False
+    _left_out: dict[str, None] = field(default_factory=dict)
+
+    @cached_property
+    def given(self) -> GivenOptions:
+        """The options that were set by component."""
+        return GivenOptions.read(self.request.set, self.registry)
 
     def plan(self) -> Plan:
         """All arms that were asked for, and the counts.
@@ -43,25 +56,53 @@ class Study:
         """
         if not self.request.method:
             raise UsageError("no method was given: say --method dc; `ddbench methods` lists them")
-        plans = [self._plan_on(dataset) for dataset in self.names("dataset", self.request.dataset, {})]
+        plans = [self._plan_on(dataset) for dataset in self.names("dataset", self.request.dataset, NO_DEFAULTS)]
         counts = {(plan.students, plan.distillations) for plan in plans}
         if len(counts) > 1:
             raise UsageError("these data sets have different defaults: give --students and --distillations")
-        skipped = tuple(dict.fromkeys(reason for plan in plans for reason in plan.notes))
-        return replace(plans[0], arms=[arm for plan in plans for arm in plan.arms], notes=skipped)
+        notes = dict.fromkeys(note for plan in plans for note in plan.notes)
+        return replace(plans[0], arms=[arm for plan in plans for arm in plan.arms], notes=(*notes, *self.notes()))
 
-    def names(self, kind: str, given: Sequence[str], defaults: RunDefaults | dict[str, Any]) -> list[Resolved[Any]]:
+    def notes(self) -> list[str]:
+        """What was left out of the names, and options that nothing uses."""
+        unused = [f"--set {name}: nothing here uses {name}" for name in self.given.unused]
+        return [*self._left_out, *unused]
+
+    def names(self, kind: str, given: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
-        options = defaults.options if isinstance(defaults, RunDefaults) else {}
-        texts = [text for name in given for text in (self._all(kind) if name == "all" else [name])]
-        expanded = [name for text in texts for name in expand(text)]
-        names = [name.with_defaults(dict(options.get(name.name.rpartition(":")[2], {}))) for name in expanded]
-        resolved = [self.registry.resolve(kind, name) for name in names]
+        resolved = [one for text in given for one in self._resolved(kind, text.strip(), defaults)]
         return list({(one.entry.provider, str(one)): one for one in resolved}.values())
 
+    def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
+        if text != "all":
+            for name in expand(text):
+                yield self._complete(kind, name, defaults)
+            return
+        for entry in self.registry.of_kind(kind):
+            try:
+                qualified = f"{entry.provider}:{entry.name}" if self.registry.ambiguous(entry) else entry.name
+                if not self._lacks_options(entry, defaults):
+                    one = self._complete(kind, Name(qualified), defaults)
+                    if kind in ("pool", "evaluator", "architecture"):
+                        one.make()
+                    yield one
+            except PluginError as error:  # of one plugin: the others are still all
+                if self.request.strict_plugins:
+                    raise
+                self._left_out[f"left out: {error}"] = None
+
+    def _complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
+        entry = self.registry.find(kind, name.name)
+        return self.registry.resolve(kind, self.given.complete(name, entry, defaults.options.get(entry.name, {})))
+
+    def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
+        fields = entry.load().Options.model_fields
+        told = {**defaults.options.get(entry.name, {}), **self.given.of(entry)}
+        return any(one.is_required() and name not in told for name, one in fields.items())
+
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:
-        """Resolve the name of an architecture."""
-        return self.registry.resolve("architecture", name)
+        """Resolve the name of an architecture, as pools and evaluators give it."""
+        return self._complete("architecture", parse(name), NO_DEFAULTS)
 
     def arms(
         self, sources: Sequence[tuple[Source, int | None]], problem: Problem, defaults: RunDefaults
@@ -72,7 +113,7 @@ class Study:
         for architecture in architectures:
             check_buildable(architecture, problem)
         for evaluator in evaluators:
-            request = evaluator.cls(evaluator.options).artifact(0)
+            request = evaluator.make().artifact(0)
             if request and request.architecture:
                 check_buildable(self.architecture(request.architecture), problem)
         for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
@@ -91,29 +132,15 @@ class Study:
         )
 
     def _plan_on(self, dataset: Resolved[Any]) -> Plan:
-        defaults: RunDefaults = dataset.cls(dataset.options).traits.defaults
+        defaults: RunDefaults = dataset.make().traits.defaults
         request, problem = self.request, self.problem(dataset)
-        points = tuple(dict.fromkeys(request.iterations or defaults.iterations))
-        methods = self.names("method", request.method, defaults)
-        pools = self.names("pool", request.pool, defaults)
         sources: dict[str, tuple[Source, int]] = {}
-        skipped = []
-        for ipc, method, pool in product(request.ipc or defaults.ipc, methods, pools):
-            check_ipc(ipc, problem)
-            if not method.cls.uses_pool:
-                skipped.append(f"{method} draws no network: a pool is not applicable to it")
-            source = TrajectorySource(
-                problem,
-                method,
-                pool if method.cls.uses_pool else None,
-                ipc,
-                request.seed,
-                request.precision,
-                max(points),
-                self.architecture,
-            )
-            for drawable in source.drawable():
-                check_buildable(drawable, problem)
+        notes: dict[str, None] = {}
+        without_pool: dict[str, None] = {}
+        for source, points in self._sources(problem, defaults):
+            if source.pool is None:
+                without_pool[source.method.entry.name] = None
+            notes |= dict.fromkeys(source.first.notes())
             for point in points:
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
         return Plan(
@@ -121,13 +148,44 @@ class Study:
             request.students or defaults.students,
             request.distillations or defaults.distillations,
             request.rerun_stale,
-            tuple(dict.fromkeys(skipped)),
+            (*_not_applicable(list(without_pool)), *notes),
         )
 
-    def _all(self, kind: str) -> list[str]:
-        entries = self.registry.of_kind(kind)
-        chosen = [e for e in entries if not _needs_options(e.load())]
-        return [f"{e.provider}:{e.name}" if self.registry.ambiguous(e) else e.name for e in chosen]
+    def _sources(self, problem: Problem, defaults: RunDefaults) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
+        """Methods crossed with pools and images per class, each with its points; what is not applicable just once."""
+        request = self.request
+        given = tuple(dict.fromkeys(request.iterations or defaults.iterations))
+        methods = self.names("method", request.method, defaults)
+        pools = self.names("pool", request.pool, defaults)
+        for ipc, method, pool in product(request.ipc or defaults.ipc, methods, pools):
+            if method.cls.uses_ipc:
+                check_ipc(ipc, problem)
+            points = given if method.cls.iterates else (1,)
+            source = TrajectorySource(
+                problem,
+                method,
+                pool if method.cls.uses_pool else None,
+                ipc if method.cls.uses_ipc else None,
+                request.seed,
+                request.precision,
+                max(points),
+                self.architecture,
+            )
+            for drawable in source.drawable():
+                check_buildable(drawable, problem)
+            for asked in source.needs(0, source.total):
+                if asked.architecture:
+                    check_buildable(self.architecture(asked.architecture), problem)
+            yield source, points
+
+
+def _not_applicable(without_pool: Sequence[str]) -> list[str]:
+    """One line for all methods that draw no network, in place of a row for each pool."""
+    if not without_pool:
+        return []
+    *others, last = without_pool
+    named, verb = (f"{', '.join(others)} and {last}", "draw") if others else (last, "draws")
+    return [f"{named} {verb} no network: a pool is not applicable"]
 
 
 def check_ipc(ipc: int, problem: Problem) -> None:
@@ -144,15 +202,15 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
 
     Raises:
         DataError: the architecture cannot take images of this shape.
+        PluginError: it builds something else than a network.
     """
-    with torch.device("meta"):
-        architecture.cls(architecture.options).build(problem.shape, len(problem.classes), torch.Generator("cpu"))
-
-
-def _needs_options(component: type[Any]) -> bool:
-    return any(field.is_required() for field in component.Options.model_fields.values())
-
-
-def name_of(resolved: Resolved[Any]) -> Name:
-    """The name with the options that differ from their defaults."""
-    return Name(resolved.entry.name, tuple(resolved.options.changed().items()))
+    who = f"architecture {architecture} of {architecture.entry.provider}"
+    made = architecture.make()
+    try:
+        with torch.device("meta"):
+            network = made.build(problem.shape, len(problem.classes), torch.Generator("cpu"))
+    except DDBenchError:
+        raise
+    except Exception as error:  # of any plugin
+        raise PluginError(f"{who} cannot be built: {type(error).__name__}: {error}") from error
+    returned(network, Network, f"{who}: build()")

@@ -2,12 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from harness.plugins.registry import Resolved
+from harness.plugins.returns import returned
+from harness.types.artifact import Artifact
 from harness.types.errors import PluginError
 from harness.types.network import Architecture, Network
 from harness.types.pool import Pool
@@ -16,6 +18,7 @@ from harness.types.seeds import Streams
 
 Resolve = Callable[[str], Resolved[Architecture[Any]]]
 Mixture = list[tuple[Resolved[Architecture[Any]], float]]
+Supply = Callable[[int, str | None], Sequence[Artifact]]
 
 
 def mixture(pool: Pool[Any], iteration: int, resolve: Resolve) -> Mixture:
@@ -24,19 +27,60 @@ def mixture(pool: Pool[Any], iteration: int, resolve: Resolve) -> Mixture:
     Raises:
         PluginError: it is not a distribution.
     """
-    merged: dict[str, tuple[Resolved[Architecture[Any]], float]] = {}
-    distribution = pool.distribution(iteration)
+    return _merged(distribution_of(pool, iteration), pool, iteration, resolve)
+
+
+def distribution_of(pool: Pool[Any], iteration: int) -> dict[str, float]:
+    """What the pool says, as a dictionary of its own.
+
+    Raises:
+        PluginError: it says something else than probabilities by name.
+    """
+    given = returned(pool.distribution(iteration), Mapping, f"{type(pool).__name__}.distribution()")  # type: ignore[type-abstract]
+    for name, probability in given.items():
+        number = isinstance(probability, int | float) and math.isfinite(probability)
+        if not isinstance(name, str) or not number or probability < 0:
+            raise PluginError(f"{type(pool).__name__} gives {name!r} the probability {probability!r}")
+    return dict(given)
+
+
+def _merged(distribution: Mapping[str, float], pool: Pool[Any], iteration: int, resolve: Resolve) -> Mixture:
+    """The same with names looked up and equal architectures merged."""
+    found: dict[str, tuple[Resolved[Architecture[Any]], float]] = {}
     for name, probability in distribution.items():
-        if not (math.isfinite(probability) and probability >= 0):
-            raise PluginError(f"{type(pool).__name__} gives {name!r} the probability {probability}")
         if probability > 0:
             resolved = resolve(name)
-            _, before = merged.get(str(resolved), (resolved, 0.0))
-            merged[str(resolved)] = (resolved, before + probability)
-    total = math.fsum(probability for _, probability in merged.values())
+            _, before = found.get(str(resolved), (resolved, 0.0))
+            found[str(resolved)] = (resolved, before + probability)
+    total = math.fsum(probability for _, probability in found.values())
     if abs(total - 1) > 1e-6:
         raise PluginError(f"{type(pool).__name__} gives probabilities that sum to {total:g} at iteration {iteration}")
-    return list(merged.values())
+    return list(found.values())
+
+
+class Lottery:
+    """Draws architectures from a pool.
+
+    A draw is a function of pool, seed, iteration and index alone: known ahead, unless the pool adapts.
+    """
+
+    def __init__(self, pool: Pool[Any], resolve: Resolve, streams: Streams) -> None:
+        self.pool, self._resolve, self._streams = pool, resolve, streams
+        self._last: tuple[dict[str, float] | None, Mixture] = (None, [])
+
+    def mixture(self, iteration: int) -> Mixture:
+        """The distribution at an iteration; names are looked up again only where it changes."""
+        distribution = distribution_of(self.pool, iteration)
+        if distribution != self._last[0]:
+            self._last = (distribution, _merged(distribution, self.pool, iteration, self._resolve))
+        return self._last[1]
+
+    def draw(self, iteration: int, index: int = 0) -> Resolved[Architecture[Any]]:
+        """The architecture of an iteration's draw number ``index``."""
+        choices = self.mixture(iteration)
+        point = torch.rand((), generator=self._streams.generator("pool", iteration, index), dtype=torch.float64)
+        edges = itertools.accumulate(probability for _, probability in choices)
+        return next((c for (c, _), edge in zip(choices, edges, strict=True) if float(point) < edge), choices[-1][0])
 
 
 class PoolNetworks:
@@ -44,13 +88,28 @@ class PoolNetworks:
 
     The draw and the initial weights come from streams of the iteration alone: wherever two pools draw the same
     architecture at an iteration, they get the same weights.
+
+    Args:
+        pool: None for a method that draws no network.
+        resolve: finds architectures by name.
+        problem: gives the shape of the images.
+        streams: of this distillation.
+        supply: for an iteration and an architecture drawn, the artifacts that the method needs.
     """
 
-    def __init__(self, pool: Pool[Any] | None, resolve: Resolve, problem: Problem, streams: Streams) -> None:
+    def __init__(
+        self,
+        pool: Pool[Any] | None,
+        resolve: Resolve,
+        problem: Problem,
+        streams: Streams,
+        supply: Supply | None = None,
+    ) -> None:
         self.pool = pool
         self.drawn: list[str] = []
         """Names of the architectures drawn at the current iteration, in order."""
-        self._resolve, self._problem, self._streams = resolve, problem, streams
+        self._lottery = Lottery(pool, resolve, streams) if pool else None
+        self._problem, self._streams, self._supply = problem, streams, supply
         self._iteration = 0
 
     def begin(self, iteration: int) -> None:
@@ -77,14 +136,21 @@ class PoolNetworks:
         Raises:
             PluginError: there is no pool, because the method says that it draws no network.
         """
-        if self.pool is None:
+        if self._lottery is None:
             raise PluginError("the method draws a network, but declares uses_pool = False")
         index = len(self.drawn)
-        choices = mixture(self.pool, self._iteration, self._resolve)
-        point = torch.rand((), generator=self._streams.generator("pool", self._iteration, index), dtype=torch.float64)
-        edges = itertools.accumulate(probability for _, probability in choices)
-        chosen = next((c for (c, _), edge in zip(choices, edges, strict=True) if float(point) < edge), choices[-1][0])
+        chosen = self._lottery.draw(self._iteration, index)
         self.drawn.append(str(chosen))
         generator = self._streams.generator("network", self._iteration, index)
-        network = chosen.cls(chosen.options).build(self._problem.shape, len(self._problem.classes), generator)
+        network = chosen.make().build(self._problem.shape, len(self._problem.classes), generator)
         return network.to(self._problem.device)
+
+    def needed(self) -> Sequence[Artifact]:
+        """What the method's `needs` asks for at this iteration and for the architecture drawn last.
+
+        Raises:
+            PluginError: nobody makes artifacts here.
+        """
+        if self._supply is None:
+            raise PluginError("the method asks for artifacts, but there is nobody to make them")
+        return self._supply(self._iteration, self.drawn[-1] if self.drawn else None)

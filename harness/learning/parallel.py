@@ -41,6 +41,7 @@ def side_by_side(
 def draws_globally(network: nn.Module, problem: Problem) -> bool:
     """Whether a training pass draws from the global generator, as dropout does."""
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    modes = {module: module.training for module in network.modules()}
     probe = torch.zeros(2, *problem.shape, device=problem.device)
     with global_rng_from(torch.Generator()), torch.no_grad():
         before = torch.get_rng_state()
@@ -48,4 +49,6 @@ def draws_globally(network: nn.Module, problem: Problem) -> bool:
         drew = not torch.equal(before, torch.get_rng_state())
     for name, buffer in network.named_buffers():
         buffer.copy_(buffers[name])
+    for module, mode in modes.items():
+        module.training = mode
     return drew

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from harness.learning.networks import PoolNetworks
+from harness.plugins.returns import returned
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method
 from harness.types.problem import Problem
@@ -87,7 +88,7 @@ class Trajectory:
             scalars = self._step(self.history.iterations)
             if on_step:
                 on_step(self.history.iterations, scalars)
-        return self.method.distilled()
+        return returned(self.method.distilled(), DistilledSet, f"{type(self.method).__name__}.distilled()")
 
     def status(self, distilled: DistilledSet) -> str:
         """``done``, ``blown up`` or ``diverged``."""
@@ -101,7 +102,8 @@ class Trajectory:
         started = time.perf_counter()
         self.networks.begin(iteration)
         with global_rng_from(self.streams.generator("library", iteration)):
-            scalars = self.method.step(iteration, self.networks)
+            told = self.method.step(iteration, self.networks)
+        scalars = returned(told, Mapping, f"{type(self.method).__name__}.step()")  # type: ignore[type-abstract]
         self.history.seconds += time.perf_counter() - started
         self.history.iterations += 1
         self.history.note(self.networks.drawn, scalars)

@@ -37,6 +37,12 @@ class Plugins:
     registry: Registry = field(default_factory=Registry)
     rows: list[PluginRow] = field(default_factory=list)
 
+    def refuse_broken(self) -> None:
+        """Raise `PluginError` for the first plugin that is broken, or that claims a name which another claims."""
+        for row in self.rows:
+            if row.reason and row.status != "disabled":
+                raise PluginError(f"plugin {row.name!r} of {row.distribution}: {row.reason} (--strict-plugins)")
+
     def notify(self, hook: str, **arguments: Mapping[str, Any]) -> list[str]:
         """Call an observer hook of every plugin, each on its own; return what went wrong, a line a plugin."""
         complaints = []
@@ -69,11 +75,22 @@ def plugins() -> Plugins:
             _load(found, point, row)
         else:
             row.status, row.reason = "disabled", "not named in DDBENCH_PLUGINS"
+    _tell_of_claims(found)
     known = {point.name for point in points}
     for name in sorted((wanted or set()) - known):
         reason = f"named in DDBENCH_PLUGINS, but not installed: {did_you_mean(name, known)}"
         found.rows.append(PluginRow(name, "", "no distribution", "", "broken", reason))
     return found
+
+
+def _tell_of_claims(found: Plugins) -> None:
+    """Say in the rows of plugins that claim the same name which it is, and how both can be reached."""
+    for entry in found.registry.entries:
+        if found.registry.ambiguous(entry):
+            told = f"{entry.kind} {entry.name!r} is claimed by another plugin too: write {entry.provider}:{entry.name}"
+            for row in found.rows:
+                if row.distribution == entry.provider and row.status == "active" and told not in row.reason:
+                    row.reason = f"{row.reason}; {told}" if row.reason else told
 
 
 def _wanted() -> set[str] | None:

@@ -5,12 +5,12 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from harness.plugins.source import source_digest
-from harness.types.errors import PluginError, UsageError, did_you_mean
+from harness.types.errors import DDBenchError, PluginError, UsageError, did_you_mean
 from harness.types.names import Name, parse
 from harness.types.options import Options
 
@@ -78,6 +78,23 @@ class Resolved(Generic[C]):
     def __str__(self) -> str:
         name = f"{self.entry.provider}:{self.entry.name}" if self.qualified else self.entry.name
         return str(Name(name, tuple(self.options.changed().items())))
+
+    def make(self, *given: Any) -> C:  # noqa: ANN401
+        """The component: its class called with what its kind is given, and its options last.
+
+        Raises:
+            PluginError: its constructor raised.
+            DDBenchError: its constructor refused what it was given.
+        """
+        constructor: Callable[..., C] = self.cls
+        try:
+            with stdout_to_stderr():
+                return constructor(*given, self.options)
+        except DDBenchError:
+            raise
+        except (Exception, SystemExit) as error:
+            told = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise PluginError(f"{self.entry.kind} {self} of {self.entry.provider} cannot be made: {told}") from error
 
     def identity(self) -> dict[str, Any]:
         """All that decides its numbers: name, provider, declared version, every option."""

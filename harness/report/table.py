@@ -17,6 +17,8 @@ _MEANING = {
     "incomplete": "… not all students are there",
     "failed": "✗ nothing could be scored",
 }
+_MOST_DRAWN = 4
+"""Architectures of a pool that are named with their count; the others are counted together."""
 _NO_LIMIT = 100_000
 """Columns of a pipe: no table is wider."""
 Row = Mapping[str, Any]
@@ -95,9 +97,39 @@ def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
     lines += [f"{dataset} is a copy of {like}" for dataset, like in sorted(copies)]
     chosen = [row for row in rows if row.get("chosen")]
     lines += [f"{row['architecture']}: {row['chosen']['value']} chosen from {_curve(row['chosen'])}" for row in chosen]
+    lines += _mixes(rows)
     sources = {reference.source for row in rows if (reference := published_for(row))}
     lines += [f"published: {source}" for source in sorted(sources)]
     return lines + list(notes)
+
+
+def _mixes(rows: Sequence[Row]) -> list[str]:
+    """For each pool that drew several architectures, how often each really came."""
+    drawn = {(row["pool"], _row_name(row, rows)): mix for row in rows if (mix := _mix(row.get("draws") or {}))}
+    lines = []
+    for pool in dict.fromkeys(pool for pool, _ in drawn):
+        mixes = {name: mix for (one, name), mix in drawn.items() if one == pool}
+        if len(set(mixes.values())) == 1:
+            lines.append(f"drawn by {pool}: {next(iter(mixes.values()))}")
+        else:
+            lines += [f"drawn by {pool} in {name}: {mix}" for name, mix in mixes.items()]
+    return lines
+
+
+def _mix(draws: Mapping[str, int]) -> str:
+    if len(draws) < 2:
+        return ""
+    ordered = sorted(draws.items(), key=lambda item: -item[1])
+    listed, rest = ordered[:_MOST_DRAWN], ordered[_MOST_DRAWN:]
+    more = [f"{len(rest)} others {sum(count for _, count in rest)}"] if rest else []
+    return ", ".join([*(f"{name} {count}" for name, count in listed), *more])
+
+
+def _row_name(row: Row, rows: Sequence[Row]) -> str:
+    """What tells the row's distillation from others through the same pool."""
+    keys = ("dataset", "ipc", "iterations", "method")
+    varying = [key for key in keys if len({other[key] for other in rows}) > 1 and row[key] is not None]
+    return " ".join(_told(key, row[key]) for key in varying)
 
 
 def _curve(chosen: Mapping[str, Any]) -> str:

@@ -2,11 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import Tensor
-
+from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture
 from harness.types.options import Options
@@ -39,32 +38,6 @@ class StudentRecord:
     peak_memory: int
     collapsed: bool
     losses: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class ArtifactRequest:
-    """Something that several students share and that is made only once, such as a teacher.
-
-    Attributes:
-        kind: what it is, in one word.
-        architecture: the name of an architecture that it needs built, if any.
-        identity: as JSON, all that decides its numbers beside the distilled set, the problem and the seed.
-        student: the student index that it belongs to.
-    """
-
-    kind: str
-    student: int
-    architecture: str | None = None
-    identity: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Artifact:
-    """A made artifact: its tensors, and scalars worth recording. The harness adds the architecture asked for."""
-
-    tensors: Mapping[str, Tensor]
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    architecture: Architecture[Any] | None = None
 
 
 class Evaluator(ABC, Generic[O]):

@@ -1,7 +1,7 @@
 """What the author of a distillation method subclasses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from harness.types.artifact import Artifact, ArtifactRequest, Scratch
 from harness.types.distilled import DistilledSet
-from harness.types.network import Networks
+from harness.types.network import Architecture
+from harness.types.networks import Networks
 from harness.types.options import Options
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
@@ -24,7 +26,7 @@ class Task:
 
     Attributes:
         problem: the real data.
-        ipc: images per class of the distilled set, at least 1.
+        ipc: images per class of the distilled set, at least 1; 0 for a method that says ``uses_ipc = False``.
         streams: the random streams of this distillation.
         iterations: the total asked for. A method whose schedule depends on it sets ``uses_total``.
         precision: ``fp32``, or ``bf16`` where the method's heavy, noise-tolerant part may run in bfloat16.
@@ -56,6 +58,10 @@ class Method(ABC, Generic[O]):
     """False where no network is drawn: a crossing with a pool is then not applicable."""
     uses_total: ClassVar[bool] = False
     """True where the schedule depends on the total of iterations: such a trajectory cannot be extended."""
+    iterates: ClassVar[bool] = True
+    """False where the set is chosen in one step: a number of iterations is then not applicable."""
+    uses_ipc: ClassVar[bool] = True
+    """False where the set's size is not asked for, as of all training data."""
 
     def __init__(self, task: Task, options: O) -> None:
         self.task = task
@@ -80,6 +86,44 @@ class Method(ABC, Generic[O]):
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up what `state` gave, bit for bit."""
+
+    def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
+        """The artifacts that a step asks for when the pool draws ``architecture`` for it (None: without a pool).
+
+        A function of its arguments, the task and the options alone: what a whole run needs is found out, told and made
+        before it. The step gets them from ``networks.needed()``.
+        """
+        return ()
+
+    def make_artifact(
+        self,
+        request: ArtifactRequest,
+        problem: Problem,
+        architecture: Architecture[Any] | None,
+        streams: Streams,
+        scratch: Scratch,
+    ) -> Artifact:
+        """Make what `needs` asked for: whichever distillation asks, so from ``streams`` and not the task's.
+
+        Args:
+            request: one of those that `needs` gave.
+            problem: the real data.
+            architecture: the one that the request names.
+            streams: the random streams of what distillations share.
+            scratch: keeps what is done, so that a later try goes on from there.
+        """
+        raise TypeError(f"{type(self).__name__} asks for an artifact that it cannot make")
+
+    def settings(self) -> Mapping[str, Any]:
+        """As JSON, the values that options left to ``auto`` take on this problem: part of the key, and recorded.
+
+        Only those that depend on more than options, ipc, the training images and the problem's augmentations.
+        """
+        return {}
+
+    def notes(self) -> Sequence[str]:
+        """What should be said beneath the table, such as a published setting that the run departs from."""
+        return ()
 
     def work(self) -> float | None:
         """How many images pass forward through a network in one iteration (a backward pass counts as two), if known.

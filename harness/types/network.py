@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +60,3 @@ class Architecture(ABC, Generic[O]):
         """Construct a network with initial weights drawn from ``generator``, in training mode."""
         with global_rng_from(generator):
             return self.network(shape, classes)
-
-
-class Networks(Protocol):
-    """Where a method gets its networks from: the harness, which draws them from the pool."""
-
-    def draw(self) -> Network:
-        """A freshly initialised network, in training mode, of an architecture drawn for this iteration."""
-        ...

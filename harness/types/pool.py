@@ -28,6 +28,11 @@ class Pool(ABC, Generic[O]):
         """The main architecture, where the policy has one."""
         return None
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the distribution depends on what was observed, so that no draw is known ahead."""
+        return type(self).observe is not Pool.observe
+
     def observe(self, architecture: str, scalars: Mapping[str, float]) -> None:
         """Hear what a step logged after it drew ``architecture``; for pools that adapt."""
 

@@ -51,6 +51,7 @@ class Problem:
         preprocessing: from pixels to network inputs.
         like: the known data set whose defaults and published numbers apply, if any.
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit the data set.
+        provider: the distribution and version of the data set's plugin, as records tell it.
         device: where networks and their inputs live.
     """
 
@@ -62,6 +63,7 @@ class Problem:
     preprocessing: Preprocessing
     like: str | None = None
     augmentations: Mapping[str, str] = field(default_factory=dict)
+    provider: Mapping[str, str] = field(default_factory=dict)
     device: torch.device = CPU
 
     @property
@@ -84,6 +86,12 @@ class Problem:
         members = self.of_class[label]
         chosen = members[torch.randperm(len(members), generator=generator)[:count]]
         return self.preprocessing.to_inputs(self.train.images[chosen].to(self.device))
+
+    @cached_property
+    def train_inputs(self) -> Tensor:
+        """All training images as network inputs, float32, on the device."""
+        parts = torch.split(self.train.images, 4096)
+        return torch.cat([self.preprocessing.to_inputs(part.to(self.device)) for part in parts])
 
     @cached_property
     def fingerprint(self) -> str:

@@ -90,7 +90,7 @@ class KD(Evaluator[KDOptions]):
         augmented = operations != "none"
         augment = dc_augmentation(operations) if augmented else None
         lesson = Lesson(distilled, self.options.protocol_recipe(augmented), streams, "teacher", augment=augment)
-        network, losses = train_network(lesson, problem, architecture, request.student)
+        network, losses = train_network(lesson, problem, architecture, request.index)
         return Artifact(network.state_dict(), {"loss": losses[-1]})
 
     def evaluate(

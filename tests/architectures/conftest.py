@@ -19,7 +19,7 @@ def architecture() -> Callable[[str], Architecture[Any]]:
 
     def architecture(name: str) -> Architecture[Any]:
         resolved = registry.resolve("architecture", name)
-        return resolved.cls(resolved.options)
+        return resolved.make()
 
     return architecture
 

@@ -50,7 +50,7 @@ def load(resolve, root):
 
     def load(name: str):
         resolved = resolve(name)
-        return resolved.cls(resolved.options).load(root)
+        return resolved.make().load(root)
 
     return load
 

@@ -111,8 +111,8 @@ def test_a_named_normalisation(problem, arrays, option, used):
 def test_like_gives_all_that_goes_with_the_known_set(resolve, problem, arrays):
     path = arrays()
     copied, known = resolve(f"arrays[path={path},like=cifar10]"), resolve("cifar10")
-    traits = copied.cls(copied.options).traits
-    assert traits == known.cls(known.options).traits
+    traits = copied.make().traits
+    assert traits == known.make().traits
     made = problem(f"arrays[path={path},like=cifar10]")
     assert (made.like, made.augmentations) == ("cifar10", traits.augmentations)
     assert problem(f"arrays[path={path},like=cifar10,normalize=auto]").preprocessing.name == "auto"

@@ -65,7 +65,7 @@ def test_prepare_unpacks_archives_that_were_put_there_by_hand(load, root, resolv
     with pytest.raises(DataError, match="run `ddbench prepare fashion-mnist`"):
         load("fashion-mnist")
     resolved = resolve("fashion-mnist")
-    resolved.cls(resolved.options).prepare(root)
+    resolved.make().prepare(root)
     raw = load("fashion-mnist")
     assert np.array_equal(raw.train.images[:, 0].numpy(), images)
     assert raw.classes[0] == "T-shirt/top"
@@ -149,7 +149,7 @@ def test_prepare_without_a_network_says_which_files_to_put_where(resolve, root, 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     resolved = resolve(name)
     with pytest.raises(DataError, match=rf"{name} cannot be fetched: put .* into {root}.*no network") as caught:
-        resolved.cls(resolved.options).prepare(root)
+        resolved.make().prepare(root)
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
 
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_one_clear_line(load, root, idx_files):
 @pytest.mark.parametrize("name", NAMES)
 def test_traits_are_those_of_the_field(resolve, name):
     resolved = resolve(name)
-    traits = resolved.cls(resolved.options).traits
+    traits = resolved.make().traits
     assert traits.normalize == traits.like == name
     assert traits.augmentations["dc"] == ("crop+scale+rotate" if name == "mnist" else "none")
     flips = "flip" in traits.augmentations["dsa"].split("+")

@@ -12,7 +12,7 @@ from studies import KD, SMALL, small_run, stripes, write_arrays
 from harness.experiment.api import plan_request
 from harness.experiment.cells import Cell, canonical_json, key_of
 from harness.experiment.request import request_from
-from harness.experiment.sources import TrajectorySource
+from harness.experiment.trajectories import TrajectorySource
 from harness.plugins.discovery import plugins
 from harness.types.preprocessing import Normalize
 from harness.types.problem import Problem, Split

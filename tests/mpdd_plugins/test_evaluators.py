@@ -263,7 +263,7 @@ def test_kd_without_teacher_weight_is_plain(toy):
 
 def test_a_teacher_is_asked_for_by_student_and_not_by_what_the_students_do():
     request = component("evaluator", "kd").artifact(3)
-    assert (request.student, request.architecture) == (3, "convnet")
+    assert (request.index, request.architecture) == (3, "convnet")
     departed = component(
         "evaluator", "kd[temperature=4,alpha=0.1,lr=0.1,epochs=9,optimizer=adam,batch=2,schedule=cosine]"
     )

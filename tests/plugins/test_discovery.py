@@ -28,7 +28,7 @@ def test_a_good_plugin_is_active_and_its_component_can_be_used(distribution):
     assert (mine.status, mine.reason, mine.hooks) == ("active", "", ["register_pools"])
     assert (mine.distribution, mine.version, mine.target) == ("good", "1.2", "good")
     resolved = plugins().registry.resolve("pool", "mine")
-    assert resolved.cls(resolved.options).distribution(0)["mlp"] == 0.75
+    assert resolved.make().distribution(0)["mlp"] == 0.75
     assert resolved.identity()["provider"] == "good"
 
 

@@ -1,0 +1,89 @@
+"""What is still to be made, and committing what was: with its provenance, and with word to whoever listens."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from harness.experiment.cells import Cell
+from harness.experiment.events import Reporter
+from harness.experiment.plan import Plan
+from harness.experiment.store import Store, Writer
+from harness.learning.machine import Compute
+from harness.plugins.discovery import Plugins
+from harness.plugins.registry import Resolved
+from harness.types.problem import Problem
+
+
+class Ledger:
+    """The cells of a plan as they are made."""
+
+    def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
+        self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
+        self._redone: set[str] = set()
+
+    def is_missing(self, cell: Cell) -> bool:
+        """Whether the cell has still to be made."""
+        return cell.key not in self._redone and self.plan.is_missing(cell, self.store)
+
+    def start(self, cell: Cell) -> None:
+        """Say that work on a cell begins."""
+        self.reporter.started(cell)
+        self.notify("cell_started", cell)
+
+    def commit(
+        self,
+        cell: Cell,
+        record: Mapping[str, Any],
+        problem: Problem,
+        components: Iterable[Resolved[Any]],
+        files: Mapping[str, Writer] | None = None,
+    ) -> None:
+        """Put a finished cell into the store, with what made it."""
+        provenance = {
+            "components": [component.provenance() for component in components],
+            "dataset": dict(problem.provider),
+            "sources": dict(cell.sources),
+            "compute": dataclasses.asdict(Compute.of(problem.device)),
+            "versions": _versions(),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
+        whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
+        written = self.store.commit(cell.key, _finite(whole), files)
+        self._redone.add(cell.key)
+        self.reporter.finished(cell, written)
+        self.notify("cell_finished", cell, written)
+
+    def notify(self, hook: str, cell: Cell, outcome: Mapping[str, Any] | None = None) -> None:
+        """Call an observer hook of every plugin."""
+        arguments = {"cell": {"key": cell.key, "kind": cell.kind, "identity": cell.identity}}
+        for complaint in self.plugins.notify(hook, **arguments, **({} if outcome is None else {"outcome": outcome})):
+            self.reporter.notice(complaint)
+
+
+def saver(tensors: Mapping[str, Tensor]) -> Writer:
+    """A function that writes tensors to the path it is given."""
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return lambda path: path.write_bytes(save(whole))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """The same as JSON can hold it: None in place of NaN and infinity, as the losses of lost students are."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _versions() -> dict[str, str]:
+    names = ("ddbench", "torch", "torchvision", "kornia", "numpy", "scipy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

@@ -1,0 +1,69 @@
+"""DSA's operations as Kornia augmentations that are told their parameters.
+
+Kornia's samplers draw from the global generator, so its modules are only ever called with parameters. Three of its
+operations are not those of DSA, which acts on normalised images of any value: saturation (Kornia goes through HSV of
+[0, 1]), contrast (Kornia scales about 0), and warps, which DSA gives in the coordinates of ``affine_grid``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from kornia.augmentation import IntensityAugmentationBase2D, RandomAffine
+from kornia.geometry.conversions import normal_transform_pixel
+from torch import Tensor
+
+Params = Mapping[str, Tensor]
+
+
+class Saturation(IntensityAugmentationBase2D):
+    """(x - m) * factor + m with m each pixel's mean over the channels: nothing happens to grey images."""
+
+    def __init__(self) -> None:
+        super().__init__(p=1.0)
+
+    def apply_transform(
+        self, input: Tensor, params: Params, flags: Mapping[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """Images (n, channels, height, width) with ``factor`` (n,)."""
+        return _about(input.mean(dim=1, keepdim=True), input, params["factor"])
+
+
+class Contrast(IntensityAugmentationBase2D):
+    """(x - m) * factor + m with m each image's mean over channels and pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(p=1.0)
+
+    def apply_transform(
+        self, input: Tensor, params: Params, flags: Mapping[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """Images (n, channels, height, width) with ``factor`` (n,)."""
+        return _about(input.mean(dim=(1, 2, 3), keepdim=True), input, params["factor"])
+
+
+class Warp(RandomAffine):  # type: ignore[misc]
+    """Samples where ``theta`` (n, 2, 3) says, in the coordinates of ``torch.nn.functional.affine_grid``.
+
+    Pixels from outside are 0, and corners are not aligned: torch's default since 1.3 (the reference was written for
+    1.2, which aligned them).
+
+    Args:
+        resample: ``bilinear``, or ``nearest`` for shifts by whole pixels.
+    """
+
+    def __init__(self, resample: str = "bilinear") -> None:
+        super().__init__(0.0, resample=resample, align_corners=False, padding_mode="zeros", p=1.0)
+
+    def compute_transformation(self, input: Tensor, params: Params, flags: Mapping[str, Any]) -> Tensor:
+        """The matrix (n, 3, 3) in pixels that Kornia turns back into the inverse of ``theta``."""
+        theta = params["theta"].to(device=input.device, dtype=torch.float64)
+        last = theta.new_tensor([[[0.0, 0.0, 1.0]]]).expand(len(theta), 1, 3)
+        height, width = input.shape[-2:]
+        scale = normal_transform_pixel(height, width, device=input.device, dtype=torch.float64, align_corners=False)
+        matrix: Tensor = torch.linalg.inv(scale) @ torch.linalg.inv(torch.cat([theta, last], dim=1)) @ scale
+        return matrix.to(input.dtype)
+
+
+def _about(mean: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    return (images - mean) * factor.to(images).view(-1, 1, 1, 1) + mean

@@ -1,0 +1,340 @@
+"""DSA's augmentation: every parameter's distribution, every operation against its formula, siamese pairs, gradients."""
+
+import pytest
+import torch
+from scipy import stats
+from torch.nn import functional
+
+from harness import Problem
+from mpdd_plugins.augmentations.dsa import (
+    EVERY,
+    OPERATIONS,
+    check_strategy,
+    dsa_augmentation,
+    own_strategy,
+    per_image,
+    siamese,
+)
+from tests.toys import toy_problem
+
+SHAPES = [(3, 32, 32), (1, 28, 28), (3, 20, 14)]
+MANY = 4000
+SURE = 1e-4
+"""Below this p-value a distribution is another one; seeds are fixed, so nothing fails by chance."""
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def images(shape=(3, 32, 32), count=5, dtype=torch.float64, seed=1):
+    return 3 * torch.randn(count, *shape, generator=generator(seed), dtype=dtype)
+
+
+def drawn(name, shape=(3, 32, 32), count=MANY, seed=0):
+    """The parameters of an operation's stages, merged."""
+    return [params for _, params in OPERATIONS[name](shape, count, generator(seed))]
+
+
+def assert_uniform(values, low, high):
+    assert low <= float(values.min())
+    assert float(values.max()) <= high
+    assert stats.kstest(values.double().numpy(), "uniform", args=(low, high - low)).pvalue > SURE
+
+
+def assert_whole(values, low, high):
+    """Uniform over the whole numbers low ... high."""
+    counts = torch.bincount((values - low).long(), minlength=high - low + 1)
+    assert len(counts) == high - low + 1
+    assert stats.chisquare(counts.numpy()).pvalue > SURE
+
+
+# --- distributions ----------------------------------------------------------------------------------------------------
+
+
+def test_color():
+    brightness, saturation, contrast = drawn("color")
+    assert_uniform(brightness["brightness_factor"] - 1, -0.5, 0.5)
+    assert_uniform(saturation["factor"], 0, 2)
+    assert_uniform(contrast["factor"], 0.5, 1.5)
+    for one, other in (
+        (brightness["brightness_factor"], saturation["factor"]),
+        (saturation["factor"], contrast["factor"]),
+    ):
+        assert stats.pearsonr(one.numpy(), other.numpy()).pvalue > SURE
+
+
+@pytest.mark.parametrize(("shape", "bounds"), [((3, 32, 32), (4, 4)), ((1, 28, 28), (4, 4)), ((3, 20, 14), (3, 2))])
+def test_crop(shape, bounds):
+    (params,) = drawn("crop", shape)
+    for axis, side, bound in ((1, shape[1], bounds[0]), (0, shape[2], bounds[1])):
+        shift = -params["theta"][:, axis, 2] * side / 2
+        torch.testing.assert_close(shift, shift.round())
+        assert_whole(shift.round(), -bound, bound)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 30, 30)])
+def test_cutout(shape):
+    """Centres are recovered from the boxes where the border has not cut them."""
+    (params,) = drawn("cutout", shape)
+    for start, size, side in (("ys", "heights", shape[1]), ("xs", "widths", shape[2])):
+        box = int(side * 0.5 + 0.5)
+        first, length = params[start], params[size]
+        assert int(first.min()) == 0
+        assert int((first + length).max()) == side
+        assert int(length.min()) == box - box // 2, "a centre on the border leaves half of the box"
+        assert int(length.max()) == box
+        centre = torch.where(first > 0, first + box // 2, length - (box - box // 2))
+        assert_whole(centre, 0, side - box % 2)
+
+
+def test_flip():
+    (params,) = drawn("flip")
+    assert stats.binomtest(int(params["batch_prob"].sum()), MANY, 0.5).pvalue > SURE
+
+
+def test_scale():
+    (params,) = drawn("scale")
+    theta = params["theta"]
+    for axis in range(2):
+        assert_uniform(theta[:, axis, axis], 1 / 1.2, 1.2)
+    assert stats.pearsonr(theta[:, 0, 0].numpy(), theta[:, 1, 1].numpy()).pvalue > SURE
+    assert not theta[:, 0, 1:].any()
+    assert not theta[:, 1, [0, 2]].any()
+
+
+def test_rotate():
+    (params,) = drawn("rotate")
+    theta = params["theta"]
+    angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
+    assert_uniform(angle, -15, 15)
+    torch.testing.assert_close(theta[:, 0, 0], theta[:, 1, 1])
+    torch.testing.assert_close(theta[:, 0, 1], -theta[:, 1, 0])
+    torch.testing.assert_close(theta[:, 0, 0].square() + theta[:, 1, 0].square(), torch.ones(MANY, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("strategy", [EVERY, "color+crop+cutout+scale+rotate", "flip+rotate"])
+def test_each_operation_is_drawn_equally_often(strategy, monkeypatch):
+    seen = []
+    for name in OPERATIONS:
+        monkeypatch.setitem(OPERATIONS, name, lambda *words, name=name: seen.append(name) or [])
+    for seed in range(1200):
+        siamese(strategy, (3, 32, 32), generator(seed))
+    assert set(seen) == set(strategy.split("+"))
+    assert stats.chisquare([seen.count(name) for name in strategy.split("+")]).pvalue > SURE
+
+
+# --- formulas ---------------------------------------------------------------------------------------------------------
+
+
+def applied(name, batch, seed=0):
+    """An operation's parameters for each image, and what it makes of the batch."""
+    shape, same = tuple(batch.shape[1:]), generator(seed)
+    torch.randint(1, (), generator=same)  # the choice among one operation
+    params = [params for _, params in OPERATIONS[name](shape, len(batch), same)]
+    return params, per_image(name, shape, len(batch), generator(seed))(batch)
+
+
+def column(values):
+    return values.view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_color_is_brightness_then_saturation_then_contrast(shape):
+    batch = images(shape)
+    (brightness, saturation, contrast), found = applied("color", batch)
+    wanted = batch + column(brightness["brightness_factor"] - 1)
+    grey = wanted.mean(1, keepdim=True)
+    wanted = (wanted - grey) * column(saturation["factor"]) + grey
+    mean = wanted.mean((1, 2, 3), keepdim=True)
+    wanted = (wanted - mean) * column(contrast["factor"]) + mean
+    torch.testing.assert_close(found, wanted)
+    assert float(found.abs().max()) > 3, "nothing is clipped to [0, 1]"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(6))
+def test_crop_moves_whole_pixels_and_leaves_zeros(shape, seed):
+    batch = images(shape)
+    (params,), found = applied("crop", batch, seed)
+    height, width = shape[1:]
+    for image, theta, result in zip(batch, params["theta"], found, strict=True):
+        right, down = round(float(-theta[0, 2] * width / 2)), round(float(-theta[1, 2] * height / 2))
+        wanted = torch.zeros_like(image)
+        rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
+        source = image[:, max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)]
+        wanted[:, rows, columns] = source
+        assert torch.equal(result, wanted), "no pixel is blended with another"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(6))
+def test_cutout_is_cut_at_the_border(shape, seed):
+    """The reference clamps the coordinates of the whole box, pixel by pixel."""
+    batch = images(shape)
+    height, width = shape[1:]
+    sizes = [int(side * 0.5 + 0.5) for side in (height, width)]
+    same = generator(seed)
+    torch.randint(1, (), generator=same)
+    centres = [
+        torch.randint(0, side + 1 - size % 2, (len(batch),), generator=same)
+        for side, size in zip((height, width), sizes, strict=True)
+    ]
+    found = per_image("cutout", shape, len(batch), generator(seed))(batch)
+    for image, row, column_, result in zip(batch, *centres, found, strict=True):
+        wanted = image.clone()
+        for i in range(sizes[0]):
+            for j in range(sizes[1]):
+                y = min(max(int(row) + i - sizes[0] // 2, 0), height - 1)
+                x = min(max(int(column_) + j - sizes[1] // 2, 0), width - 1)
+                wanted[:, y, x] = 0
+        assert torch.equal(result, wanted)
+
+
+def test_flip_mirrors_those_that_it_says():
+    batch = images(count=40)
+    (params,), found = applied("flip", batch)
+    assert 0 < int(params["batch_prob"].sum()) < 40
+    for image, flipped, result in zip(batch, params["batch_prob"], found, strict=True):
+        assert torch.equal(result, image.flip(-1) if flipped else image)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["scale", "rotate"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_warps_are_those_of_affine_grid(name, shape, dtype):
+    batch = images(shape, dtype=dtype)
+    (params,), found = applied(name, batch)
+    grid = functional.affine_grid(params["theta"].to(dtype), list(batch.shape), align_corners=False)
+    wanted = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    exact = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 2e-4}
+    torch.testing.assert_close(found, wanted, **exact)
+    assert not torch.equal(found, batch)
+
+
+def test_scale_above_one_shrinks_the_content():
+    batch = torch.ones(60, 1, 32, 32)
+    (params,), found = applied("scale", batch)
+    shrunk = params["theta"][:, 0, 0] > 1.12
+    assert shrunk.any()
+    assert (~shrunk).any()
+    assert (found[shrunk][:, 0, 16, 0] == 0).all()
+    assert (found[params["theta"][:, 0, 0] < 1][:, 0, 16, 0] == 1).all()
+
+
+# --- siamese, for each image, replay ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_siamese_pair_gets_the_same_transform(name, shape):
+    """Real and synthetic batches of other sizes: an image's result does not depend on the batch that it is in."""
+    for seed in range(4):
+        transform = siamese(name, shape, generator(seed))
+        real, synthetic = images(shape, 7), images(shape, 2, seed=9)
+        both = transform(torch.cat([real, synthetic]))
+        assert torch.equal(transform(real), both[:7])
+        assert torch.equal(transform(synthetic), both[7:])
+        assert torch.equal(transform(real), transform(real)), "again and again"
+        same = torch.cat([real[:1]] * 5)
+        assert all(torch.equal(one, transform(real[:1])[0]) for one in transform(same))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_in_training_every_image_has_parameters_of_its_own(name):
+    one = images(count=1).expand(12, -1, -1, -1)
+    transform = per_image(name, (3, 32, 32), 12, generator())
+    results = transform(one)
+    assert len({tuple(result.flatten().tolist()) for result in results}) >= (2 if name == "flip" else 8)
+    assert torch.equal(transform(one), results)
+    assert torch.equal(dsa_augmentation(name)(one, generator()), results)
+
+
+def test_one_operation_a_batch():
+    """Whatever is drawn, all images underwent it: zeros of a cut box in every image, or in none."""
+    augment, batch = dsa_augmentation("cutout+color"), images(count=6).abs() + 10
+    kinds = [(augment(batch, generator(seed)) == 0).flatten(1).any(1) for seed in range(30)]
+    assert all(bool(kind.all()) or not bool(kind.any()) for kind in kinds)
+    assert len({bool(kind.all()) for kind in kinds}) == 2
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_global_generator_is_left_alone(name):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = dsa_augmentation(name)(images(), generator())
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(6)
+    assert torch.equal(dsa_augmentation(name)(images(), generator()), first)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nothing_is_done_in_place(name):
+    batch = images()
+    before = batch.clone()
+    dsa_augmentation(name)(batch, generator())
+    assert torch.equal(batch, before)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 5, 7)])
+def test_gradients_flow_through(name, shape):
+    for seed in range(3):
+        transform = siamese(name, shape, generator(seed))
+        assert torch.autograd.gradcheck(transform, (images(shape, 2).requires_grad_(),))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_gradient_of_a_gradient_reaches_the_images(name):
+    """As matching uses it: the gradient by weights of what a network makes of the augmented images, by the images."""
+    transform = siamese(name, (3, 6, 6), generator(2))
+    weight = torch.randn(2, 108, generator=generator(3), dtype=torch.float64).requires_grad_()
+
+    def matched(batch):
+        loss = functional.cross_entropy(torch.tanh(transform(batch).flatten(1) @ weight.T), torch.tensor([0, 1]))
+        (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+        return gradient.square().sum()
+
+    assert torch.autograd.gradcheck(matched, (images((3, 6, 6), 2).requires_grad_(),))
+
+
+# --- strategies -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (None, None),
+        ("none", "none"),
+        ("color_crop_cutout_flip_scale_rotate", EVERY),
+        ("flip", "flip"),
+        ("color+crop", "color+crop"),
+    ],
+)
+def test_strategies_are_read(given, read):
+    assert check_strategy(given) == read
+
+
+@pytest.mark.parametrize(("given", "told"), [("flop", "flop"), ("", "''"), ("flip+", "''"), ("flip+flip", "twice")])
+def test_what_is_no_strategy_is_refused(given, told):
+    with pytest.raises(ValueError, match=told):
+        check_strategy(given)
+
+
+def test_the_sets_own_strategy():
+    assert own_strategy(toy_problem()) == EVERY
+    problem: Problem = toy_problem(augmentations={"dsa": "color+crop"})
+    assert own_strategy(problem) == "color+crop"
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "svhn"])
+def test_digits_are_never_mirrored(name):
+    from harness.datasets.traits import DIGITS_TRAITS, KNOWN_TRAITS
+
+    traits = DIGITS_TRAITS if name == "digits" else KNOWN_TRAITS[name]
+    assert traits.augmentations["dsa"] == EVERY.replace("+flip", "")
+    for known in ("cifar10", "cifar100", "fashion-mnist"):
+        assert KNOWN_TRAITS[known].augmentations["dsa"] == EVERY
