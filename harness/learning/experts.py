@@ -1,5 +1,6 @@
 """Expert trajectories: a network trained on the real data, with its weights after each epoch (MTT, section 3.1)."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,10 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from harness.learning.parallel import draws_globally
 from harness.learning.recipe import Augment, Draw, Recipe, train_classifier
 from harness.types.artifact import Scratch
 from harness.types.errors import DDBenchError
 from harness.types.problem import Problem
+from harness.types.seeds import global_rng_from
 
 _LOSS = "loss"
 
@@ -45,11 +48,12 @@ def train_expert(
     if recipe.momentum or recipe.schedule != "constant":
         raise ValueError("an expert's recipe has no momentum and a constant rate, so that it can go on at any epoch")
     images, labels = problem.train_inputs, problem.train.labels.to(problem.device)
+    drops = draws_globally(network, problem)
     snapshots, losses = _prefixed(network, 0), list[float]()
     for epoch in range(recipe.epochs):
         done = scratch.get(f"epoch-{epoch + 1}")
         if done is None:
-            done = _one_epoch(network, images, labels, recipe, draw, epoch, augment)
+            done = _one_epoch(network, images, labels, recipe, draw, epoch, augment, drops)
             scratch.put(f"epoch-{epoch + 1}", done)
         losses.append(float(done.pop(_LOSS)))
         if not math.isfinite(losses[-1]):
@@ -73,13 +77,16 @@ def _one_epoch(
     draw: Draw,
     epoch: int,
     augment: Augment | None,
+    drops: bool,
 ) -> dict[str, Tensor]:
     """Train for one epoch; weights, buffers and the loss."""
 
     def now(purpose: str, _: int) -> torch.Generator:
         return draw(purpose, epoch)
 
-    (loss,) = train_classifier(network, images, labels, replace(recipe, epochs=1), now, augment=augment)
+    # Dropout draws from the global generator: seeded anew, an epoch is the same whichever came before in this process.
+    with global_rng_from(draw("dropout", epoch)) if drops else contextlib.nullcontext():
+        (loss,) = train_classifier(network, images, labels, replace(recipe, epochs=1), now, augment=augment)
     return {**_copied(network), _LOSS: torch.tensor(loss, dtype=torch.float64)}
 
 

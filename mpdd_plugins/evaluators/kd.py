@@ -15,7 +15,6 @@ from harness import (
     Batch,
     DistilledSet,
     Evaluator,
-    Lesson,
     Loss,
     Problem,
     Streams,
@@ -24,8 +23,7 @@ from harness import (
     train_network,
     train_students,
 )
-from mpdd_plugins.augmentations.dc import dc_augmentation
-from mpdd_plugins.evaluators.protocol import TrainingOptions, own_operations
+from mpdd_plugins.evaluators.protocol import TrainingOptions
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
@@ -74,7 +72,8 @@ class KD(Evaluator[KDOptions]):
     def artifact(self, student: int) -> ArtifactRequest:
         """A teacher: trained by the protocol itself, whatever the students depart by."""
         recipe = asdict(self.options.protocol_recipe(augmented=False))
-        return ArtifactRequest("teacher", student, self.options.teacher, recipe)
+        family = {} if self.options.protocol in ("v1", "quick") else {"protocol": self.options.protocol}
+        return ArtifactRequest("teacher", student, self.options.teacher, recipe | family)
 
     def make_artifact(
         self,
@@ -86,10 +85,7 @@ class KD(Evaluator[KDOptions]):
     ) -> Artifact:
         """Train the teacher with cross-entropy from a seed of its own, and keep its weights."""
         assert architecture is not None
-        operations = own_operations(problem, architecture)
-        augmented = operations != "none"
-        augment = dc_augmentation(operations) if augmented else None
-        lesson = Lesson(distilled, self.options.protocol_recipe(augmented), streams, "teacher", augment=augment)
+        lesson = self.options.teaching(distilled, problem, architecture, streams)
         network, losses = train_network(lesson, problem, architecture, request.index)
         return Artifact(network.state_dict(), {"loss": losses[-1]})
 
@@ -103,8 +99,7 @@ class KD(Evaluator[KDOptions]):
         streams: Streams,
     ) -> Iterator[StudentRecord]:
         """Train and score, side by side where that is faster."""
-        operations = self.options.augmentation(problem, architecture)
-        augmented = operations != "none"
+        augmented = self.options.augmentation(problem, architecture) != "none"
 
         def loss_of(student: int) -> Loss:
             teacher = self._teacher(artifacts[student], problem)
@@ -119,13 +114,7 @@ class KD(Evaluator[KDOptions]):
 
             return loss
 
-        lesson = Lesson(
-            distilled,
-            self.options.recipe(augmented),
-            streams,
-            loss=loss_of,
-            augment=dc_augmentation(operations) if augmented else None,
-        )
+        lesson = self.options.lesson(distilled, problem, architecture, streams, loss_of)
         return train_students(lesson, problem, architecture, students)
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:

@@ -11,7 +11,6 @@ from harness import (
     Batch,
     DistilledSet,
     Evaluator,
-    Lesson,
     Problem,
     Streams,
     StudentRecord,
@@ -19,7 +18,6 @@ from harness import (
     option,
     train_students,
 )
-from mpdd_plugins.augmentations.dc import dc_augmentation
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 
 
@@ -52,15 +50,7 @@ class Plain(Evaluator[PlainOptions]):
         def loss(batch: Batch) -> Tensor:
             return self.options.ce_weight * cross_entropy(batch)
 
-        operations = self.options.augmentation(problem, architecture)
-        augmented = operations != "none"
-        lesson = Lesson(
-            distilled,
-            self.options.recipe(augmented),
-            streams,
-            loss=lambda student: loss,
-            augment=dc_augmentation(operations) if augmented else None,
-        )
+        lesson = self.options.lesson(distilled, problem, architecture, streams, lambda student: loss)
         return train_students(lesson, problem, architecture, students)
 
     def work(self, problem: Problem, images: int) -> float:

@@ -1,34 +1,53 @@
 """Protocols: recipes by name and version, and departures from them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
 import pydantic
 
-from harness import Architecture, Options, Problem, Recipe, option
-from mpdd_plugins.augmentations.dc import check_strategy
+from harness import (
+    Architecture,
+    Augment,
+    DataError,
+    DistilledSet,
+    Lesson,
+    Loss,
+    Options,
+    Problem,
+    Recipe,
+    Streams,
+    option,
+)
+from mpdd_plugins.augmentations import dc, dsa
 
-EPOCHS = {"v1": (301, 1001), "quick": (101, 101)}
+EPOCHS = {"v1": (301, 1001), "quick": (101, 101), "dsa": (1001, 1001), "mtt": (1001, 1001)}
 """Epochs of each protocol without and with augmentation."""
-
-
-def own_operations(problem: Problem, architecture: Architecture[Any]) -> str:
-    """The operations on training images that the protocols have: the architecture's own, else the data set's."""
-    return architecture.augmentations.get("dc") or problem.augmentations.get("dc", "none")
+FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa"}
+"""Whose augmentation each protocol has."""
+CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy}
+MAKE = {"dc": dc.dc_augmentation, "dsa": dsa.dsa_augmentation}
+OF_SET: dict[str, Callable[[Problem], str]] = {
+    "dc": lambda problem: problem.augmentations.get("dc", "none"),
+    "dsa": dsa.own_strategy,
+}
 
 
 class TrainingOptions(Options):
     """What every evaluator lets one change; what is not given is the protocol's."""
 
-    protocol: Literal["v1", "quick"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt"] = option(
         "v1",
         "v1: 301 epochs of SGD, momentum 0.9, weight decay 5e-4, lr 0.01, tenfold lower after epoch index 151 with "
         "fresh momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after "
-        "index 51",
-        source="DC, utils.py",
+        "index 51. dsa: v1 with 1001 epochs under DSA's augmentation. mtt: dsa with the learning rate that the set has "
+        "learned",
+        source="DC, utils.py; DSA; MTT, evaluation",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
-    lr: float | None = option(None, "learning rate at the start; auto: 0.01", source="DC", gt=0)
+    lr: float | None = option(
+        None, "learning rate at the start; auto: 0.01, or under mtt the set's own", source="DC", gt=0
+    )
     optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "optimiser", source="DC")
     schedule: Literal["step", "cosine", "constant"] = option(
         "step", "step: tenfold lower half-way, with fresh momentum; cosine to zero; constant", source="DC, utils.py"
@@ -36,31 +55,41 @@ class TrainingOptions(Options):
     batch: int = option(256, "images a step", source="DC", ge=1)
     augment: str | None = option(
         None,
-        "operations on training images, one of them for each image: crop, scale, rotate, noise joined by +; none; "
-        "auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none",
-        source="DC, utils.py",
+        "operations on training images joined by +, or none. v1, quick: of crop, scale, rotate, noise, one for each "
+        "image; auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none. dsa, mtt: of "
+        "color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own",
+        source="DC, utils.py; DSA",
     )
 
-    _check_augment = pydantic.field_validator("augment")(check_strategy)
+    @pydantic.field_validator("augment")
+    @classmethod
+    def _check_augment(cls, value: str | None, given: pydantic.ValidationInfo) -> str | None:
+        return CHECK[FAMILY[given.data.get("protocol", "v1")]](value)
 
     def version_name(self) -> str:
-        """The protocol as it is printed: ``v1`` or ``quick v1``."""
-        return "v1" if self.protocol == "v1" else "quick v1"
+        """The protocol as it is printed: ``v1``, ``quick v1``, ``dsa v1`` or ``mtt v1``."""
+        return "v1" if self.protocol == "v1" else f"{self.protocol} v1"
 
-    def departures(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """Every option that departs from the protocol, as it is printed after its name."""
-        operations = own_operations(problem, architecture)
-        recipe = self.protocol_recipe(augmented=operations != "none")
-        own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": recipe.lr, "augment": operations}
-        departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
-        return "".join(f" + {key}={value}" for key, value in departing.items())
+    def own_operations(self, problem: Problem, architecture: Architecture[Any]) -> str:
+        """The operations that the protocol has: the architecture's own, else the data set's."""
+        family = FAMILY[self.protocol]
+        return architecture.augmentations.get(family) or OF_SET[family](problem)
 
     def augmentation(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """The operations on training images: as given, else the protocol's."""
-        return own_operations(problem, architecture) if self.augment is None else self.augment
+        return self.own_operations(problem, architecture) if self.augment is None else self.augment
+
+    def departures(self, problem: Problem, architecture: Architecture[Any]) -> str:
+        """Every option that departs from the protocol, as it is printed after its name."""
+        operations = self.own_operations(problem, architecture)
+        recipe = self.protocol_recipe(augmented=operations != "none")
+        lr = None if self.protocol == "mtt" else recipe.lr
+        own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": lr, "augment": operations}
+        departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
+        return "".join(f" + {key}={value}" for key, value in departing.items())
 
     def protocol_recipe(self, augmented: bool) -> Recipe:
-        """The protocol's recipe without departures."""
+        """The protocol's recipe without departures; under mtt with a learning rate yet to be replaced by a set's."""
         return Recipe(epochs=EPOCHS[self.protocol][augmented])
 
     def recipe(self, augmented: bool) -> Recipe:
@@ -75,7 +104,48 @@ class TrainingOptions(Options):
             batch=self.batch,
         )
 
+    def lesson(
+        self,
+        distilled: DistilledSet,
+        problem: Problem,
+        architecture: Architecture[Any],
+        streams: Streams,
+        loss_of: Callable[[int], Loss],
+    ) -> Lesson:
+        """What students of an architecture learn from, by the protocol with what was given.
+
+        Raises:
+            DataError: the protocol wants a learned step size, and the set has none.
+        """
+        operations = self.augmentation(problem, architecture)
+        recipe = self.recipe(operations != "none")
+        if self.lr is None:
+            recipe = self._at_learned_rate(recipe, distilled)
+        return Lesson(distilled, recipe, streams, loss=loss_of, augment=self._augment(operations))
+
+    def teaching(
+        self, distilled: DistilledSet, problem: Problem, architecture: Architecture[Any], streams: Streams
+    ) -> Lesson:
+        """What a teacher learns from: the protocol itself, whatever the students depart by.
+
+        Raises:
+            DataError: as `lesson` does.
+        """
+        operations = self.own_operations(problem, architecture)
+        recipe = self._at_learned_rate(self.protocol_recipe(operations != "none"), distilled)
+        return Lesson(distilled, recipe, streams, "teacher", augment=self._augment(operations))
+
+    def _augment(self, operations: str) -> Augment | None:
+        return None if operations == "none" else MAKE[FAMILY[self.protocol]](operations)
+
+    def _at_learned_rate(self, recipe: Recipe, distilled: DistilledSet) -> Recipe:
+        if self.protocol != "mtt":
+            return recipe
+        if distilled.step_size is None:
+            raise DataError("the protocol mtt trains at the set's learned step size, which this set has not: give lr=")
+        return replace(recipe, lr=distilled.step_size)
+
     def student_work(self, problem: Problem, images: int) -> float:
         """Passes of one student: three for each image and epoch, one for each scored image."""
-        augmented = (self.augment or problem.augmentations.get("dc", "none")) != "none"
+        augmented = (self.augment or OF_SET[FAMILY[self.protocol]](problem)) != "none"
         return 3.0 * self.recipe(augmented).epochs * images + len(problem.score)

@@ -32,7 +32,9 @@ class FeatureOptions(Options):
     """Options of methods that compare images by the features of a trained network."""
 
     network: str = option(
-        "convnet", "architecture whose features are compared; trained on all real images", source="DC, its baselines"
+        "convnet",
+        "architecture whose features are compared; trained on all real images",
+        source="own choice: the papers do not tell",
     )
     epochs: int = option(
         20, "passes over the real images, by DC's recipe (lr 0.01, tenfold lower half-way); 0: as initialised",

@@ -110,3 +110,27 @@ def test_batches_are_augmented():
     plain, _ = train(Kept())
     flipped, _ = train(Kept(), augment=lambda images, generator: images.flip(-2))
     assert not torch.equal(plain["1.0.weight"], flipped["1.0.weight"])
+
+
+def test_dropout_comes_from_the_streams():
+    def dropping():
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(256, 3))
+
+    def trained(seed, scratch=None):
+        torch.manual_seed(seed)
+        with torch.random.fork_rng():
+            mine = dropping()
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        tensors, _ = train_expert(mine, toy_problem(), RECIPE, draw, scratch if scratch is not None else Kept())
+        assert torch.equal(before, torch.get_rng_state())
+        return tensors
+
+    first = trained(1)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in trained(2).items())
+    cut = Kept(breaks_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        trained(1, cut)
+    cut.breaks_after = None
+    assert all(torch.equal(tensor, first[name]) for name, tensor in trained(3, cut).items())

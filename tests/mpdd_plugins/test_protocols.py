@@ -1,0 +1,140 @@
+"""The protocols dsa and mtt: what is printed, what is trained, at which rate, under which augmentation."""
+
+import pytest
+import torch
+
+import mpdd_plugins.augmentations.dsa as dsa
+from harness import DataError, DistilledSet, UsageError
+from harness.types.seeds import Streams
+from mpdd_plugins.evaluators.protocol import TrainingOptions
+from tests.toys import TINY_CONVNET, TINY_MLP, component, toy_problem, toy_set
+
+PROBLEM = toy_problem(augmentations={"dc": "none", "dsa": "color+crop"})
+BOTH = ["plain", "kd"]
+
+
+def set_with(step_size=None, *, soft=False):
+    given = toy_set(PROBLEM, soft=soft)
+    return DistilledSet(given.images, given.labels, given.classes, given.preprocessing, step_size)
+
+
+def trained(name, distilled, *, problem=PROBLEM, architecture=TINY_MLP, students=(0, 1)):
+    """Students' records, with a teacher each where the evaluator wants one."""
+    evaluator, built = component("evaluator", name), component("architecture", architecture)
+    artifacts = {}
+    for student in students:
+        if request := evaluator.artifact(student):
+            teacher = component("architecture", TINY_CONVNET)
+            made = evaluator.make_artifact(request, distilled, problem, teacher, Streams(0))
+            artifacts[student] = type(made)(made.tensors, made.scalars, teacher)
+    return list(evaluator.evaluate(distilled, problem, built, students, artifacts, Streams(0)))
+
+
+def losses(records):
+    return [record.losses for record in records]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ("protocol=dsa", "dsa v1"),
+        ("protocol=mtt", "mtt v1"),
+        ("protocol=dsa,lr=0.01,epochs=1001", "dsa v1"),
+        ("protocol=dsa,epochs=5", "dsa v1 + epochs=5"),
+        ("protocol=mtt,lr=0.01", "mtt v1 + lr=0.01"),
+        ("protocol=dsa,augment=color_crop", "dsa v1"),
+        ("protocol=dsa,augment=flip", "dsa v1 + augment=flip"),
+        ("protocol=dsa,augment=none", "dsa v1 + augment=none"),
+    ],
+)
+def test_what_is_printed(kind, options, printed):
+    evaluator = component("evaluator", f"{kind}[{options}]")
+    assert evaluator.protocol(PROBLEM, component("architecture", TINY_MLP)) == f"{kind} {printed}"
+
+
+@pytest.mark.parametrize("protocol", ["dsa", "mtt"])
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_thousand_epochs_and_one(protocol, augmented):
+    assert TrainingOptions(protocol=protocol).recipe(augmented).epochs == 1001
+    work = component("evaluator", f"plain[protocol={protocol}]").work(PROBLEM, 10)
+    assert work == 3 * 1001 * 10 + len(PROBLEM.score)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_the_learned_step_size_is_the_learning_rate_under_mtt_alone(kind):
+    learned = trained(f"{kind}[protocol=mtt,epochs=6]", set_with(0.037))
+    if kind == "plain":
+        given = trained(f"{kind}[protocol=dsa,epochs=6,lr=0.037]", set_with())
+        assert losses(learned) == losses(given)
+    assert losses(learned) != losses(trained(f"{kind}[protocol=mtt,epochs=6]", set_with(0.001)))
+    for other in ("v1", "dsa"):
+        name = f"{kind}[protocol={other},epochs=6]"
+        assert losses(trained(name, set_with(0.037))) == losses(trained(name, set_with()))
+    told = trained(f"{kind}[protocol=mtt,epochs=6,lr=0.002]", set_with(0.037))
+    assert losses(told) != losses(learned)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_set_without_a_step_size_cannot_be_scored_under_mtt(kind):
+    with pytest.raises(DataError, match="learned step size, which this set has not: give lr="):
+        trained(f"{kind}[protocol=mtt,epochs=2]", set_with())
+    assert trained("plain[protocol=mtt,epochs=2,lr=0.01]", set_with())
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_every_batch_is_augmented_with_the_sets_own_strategy(kind, monkeypatch):
+    seen = []
+    original = dsa.per_image
+    monkeypatch.setattr(dsa, "per_image", lambda strategy, *words: seen.append(strategy) or original(strategy, *words))
+    monkeypatch.setitem(__import__("mpdd_plugins.evaluators.protocol", fromlist=["x"]).EPOCHS, "dsa", (7, 7))
+    trained(f"{kind}[protocol=dsa,epochs=4]", set_with(), students=(0,))
+    assert seen == ["color+crop"] * (4 if kind == "plain" else 7 + 4), "the teacher trains by the protocol itself"
+    seen.clear()
+    trained(f"{kind}[protocol=v1,epochs=4]", set_with(), students=(0,))
+    assert not seen
+
+
+def test_augmented_and_plain_students_differ():
+    plain, augmented = (trained(f"plain[protocol={name},epochs=5]", set_with()) for name in ("v1", "dsa"))
+    assert losses(plain) != losses(augmented)
+    assert losses(trained("plain[protocol=dsa,epochs=5,augment=none]", set_with())) == losses(plain)
+
+
+def test_students_are_the_same_alone_and_together():
+    together = trained("plain[protocol=dsa,epochs=5]", set_with())
+    alone = [trained("plain[protocol=dsa,epochs=5]", set_with(), students=(k,))[0] for k in (0, 1)]
+    assert losses(together) == losses(alone)
+    assert losses(together)[0] != losses(together)[1]
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("protocol", ["v1", "quick", "dsa", "mtt"])
+def test_soft_labels_and_step_sizes_pass_through_every_protocol(kind, protocol, monkeypatch):
+    monkeypatch.setitem(__import__("mpdd_plugins.evaluators.protocol", fromlist=["x"]).EPOCHS, protocol, (9, 9))
+    name = f"{kind}[protocol={protocol},epochs=9]"
+    soft, hard = trained(name, set_with(0.02, soft=True)), trained(name, set_with(0.02))
+    assert all(torch.isfinite(torch.tensor(record.losses)).all() for record in soft)
+    assert losses(soft) != losses(hard)
+
+
+def test_teachers_of_other_protocols_are_others():
+    requests = {
+        name: component("evaluator", f"kd[protocol={name}]").artifact(0).identity for name in ("v1", "dsa", "mtt")
+    }
+    assert len({str(sorted(identity.items())) for identity in requests.values()}) == 3
+    assert "protocol" not in requests["v1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("protocol=dsa,augment=noise", "no operation 'noise'.*color"),
+        ("protocol=v1,augment=color", "no operation 'color'.*noise"),
+        ("augment=flip", "no operation 'flip'"),
+        ("protocol=dsb", "'v1', 'quick', 'dsa' or 'mtt'"),
+    ],
+)
+def test_operations_belong_to_the_protocols_family(options, told):
+    with pytest.raises(UsageError, match=told):
+        component("evaluator", f"plain[{options}]")
