@@ -1,0 +1,103 @@
+"""The crossing file: every method through every pool under both evaluators, from the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.plugins.discovery import plugins
+
+CONFIG = Path(__file__).with_name("crossing.toml")
+LEARNING = {"dc", "dm", "dsa", "mtt"}
+CHOOSING = {"random", "herding", "k-center", "whole"}
+POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
+
+
+def crossing(store, *more):
+    command = [sys.executable, "-m", "harness", "run", "--config", CONFIG, "--store", store, "--json", *more]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600, check=False)
+
+
+def bare(name):
+    return name.partition("[")[0] if name else None
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Once for all tests: what the command printed."""
+    store = tmp_path_factory.mktemp("crossing") / "store"
+    done = crossing(store)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr, store
+
+
+def test_everything_that_is_registered_is_crossed(crossed):
+    """What a plugin beside ours registers is crossed too; ours must be there."""
+    rows = crossed[0]["rows"]
+    mine = {entry.name for entry in plugins().registry.of_kind("method") if entry.provider == "ddbench"}
+    assert mine == LEARNING | CHOOSING
+    assert {bare(row["method"]) for row in rows} >= mine
+    for method in LEARNING:
+        through = [row for row in rows if bare(row["method"]) == method]
+        assert {bare(row["pool"]) for row in through} == POOLS
+        assert len(through) == len(POOLS) * 2 * 2, "pools, evaluators, architectures"
+
+
+def test_every_cell_is_done_or_diverged(crossed):
+    result = crossed[0]
+    assert {cell["state"] for cell in result["cells"]} == {"done"}
+    for row in result["rows"]:
+        assert row["status"] in ("done", "diverged", "blown up")
+        assert row["students"] == 1
+        assert 0 <= row["mean"] <= 1
+
+
+def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
+    result, told, _ = crossed
+    for method in CHOOSING:
+        rows = [row for row in result["rows"] if bare(row["method"]) == method]
+        assert len(rows) == 2 * 2
+        assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
+    assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
+    (line,) = [line for line in told.splitlines() if "not applicable" in line]
+    assert line == "herding, k-center, random and whole draw no network: a pool is not applicable"
+
+
+def test_experts_and_the_feature_network_are_shared(crossed):
+    artifacts = [cell["label"] for cell in crossed[0]["cells"] if cell["kind"] == "artifact"]
+    features = [label for label in artifacts if label.startswith("features")]
+    assert len(features) == 1
+    experts = [label for label in artifacts if label.startswith("expert")]
+    assert len(experts) == len(set(experts)) <= 2 * 3, "two of each architecture that was drawn"
+
+
+def test_the_realised_mix_is_told(crossed):
+    for row in crossed[0]["rows"]:
+        assert sum(row["draws"].values()) == (2 if row["pool"] else 0)
+
+
+def test_a_second_time_nothing_is_left_to_do(crossed):
+    done = crossing(crossed[2])
+    assert done.returncode == 0
+    assert " 0 cells to make" in f" {done.stderr}"
+    assert json.loads(done.stdout)["rows"] == crossed[0]["rows"]
+
+
+def test_all_of_everything_from_the_command_line(tmp_path):
+    """As a plan: the same names, without the file."""
+    words = "run --method all --pool all --evaluator all --set mtt.expert_epochs=2 --store".split()
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *words, str(tmp_path / "store"), "--dry-run", "--iterations", "1"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mtt[expert_epochs=2" in done.stdout
+    for name in ("main-similar", "main-model", "total-random", "single"):
+        assert f"through {name} on" in done.stdout
+    assert "GB in all, about" in done.stdout
+    assert "draw no network: a pool is not applicable" in done.stdout
