@@ -87,7 +87,7 @@ def test_a_second_time_nothing_is_left_to_do(crossed):
 
 def test_all_of_everything_from_the_command_line(tmp_path):
     """As a plan: the same names, without the file."""
-    words = "run --method all --pool all --evaluator all --set mtt.expert_epochs=2 --store".split()
+    words = ["run", "--method", "all", "--pool", "all", "--evaluator", "all", "--set", "mtt.expert_epochs=2", "--store"]
     done = subprocess.run(
         [sys.executable, "-m", "harness", *words, str(tmp_path / "store"), "--dry-run", "--iterations", "1"],
         capture_output=True,
