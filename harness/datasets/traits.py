@@ -13,7 +13,11 @@ FULL_DEFAULTS = RunDefaults(iterations=(1000,), students=5)
 """A sound run on a data set of full size."""
 
 QUICK_DEFAULTS = RunDefaults(
-    options={"dc": {"batch_real": "64"}, "plain": {"protocol": "quick"}, "kd": {"protocol": "quick"}}
+    options={
+        **{method: {"batch_real": "64"} for method in ("dc", "dsa", "dm")},
+        "mtt": {"experts": "5", "train_epochs": "20", "lr_img": "100"},
+        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd")},
+    }
 )
 """A run of a few minutes, for small sets and for those that nothing is known of."""
 

@@ -56,13 +56,16 @@ class Warp(RandomAffine):  # type: ignore[misc]
         super().__init__(0.0, resample=resample, align_corners=False, padding_mode="zeros", p=1.0)
 
     def compute_transformation(self, input: Tensor, params: Params, flags: Mapping[str, Any]) -> Tensor:
-        """The matrix (n, 3, 3) in pixels that Kornia turns back into the inverse of ``theta``."""
-        theta = params["theta"].to(device=input.device, dtype=torch.float64)
+        """The matrix (n, 3, 3) in pixels that Kornia turns back into ``theta``.
+
+        In float64 and where the parameters are, and moved to the images when done: not every device has float64.
+        """
+        theta = params["theta"].to(torch.float64)
         last = theta.new_tensor([[[0.0, 0.0, 1.0]]]).expand(len(theta), 1, 3)
         height, width = input.shape[-2:]
-        scale = normal_transform_pixel(height, width, device=input.device, dtype=torch.float64, align_corners=False)
+        scale = normal_transform_pixel(height, width, device=theta.device, dtype=torch.float64, align_corners=False)
         matrix: Tensor = torch.linalg.inv(scale) @ torch.linalg.inv(torch.cat([theta, last], dim=1)) @ scale
-        return matrix.to(input.dtype)
+        return matrix.to(input)
 
 
 def _about(mean: Tensor, images: Tensor, factor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Protocols: recipes by name and version, and departures from them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -115,12 +116,12 @@ class TrainingOptions(Options):
         """What students of an architecture learn from, by the protocol with what was given.
 
         Raises:
-            DataError: the protocol wants a learned step size, and the set has none.
+            DataError: the protocol wants a learned step size, and the set has none that is a rate.
         """
         operations = self.augmentation(problem, architecture)
         recipe = self.recipe(operations != "none")
         if self.lr is None:
-            recipe = self._at_learned_rate(recipe, distilled)
+            recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
         return Lesson(distilled, recipe, streams, loss=loss_of, augment=self._augment(operations))
 
     def teaching(
@@ -129,21 +130,24 @@ class TrainingOptions(Options):
         """What a teacher learns from: the protocol itself, whatever the students depart by.
 
         Raises:
-            DataError: as `lesson` does.
+            DataError: as `lesson` does, even where ``lr`` is given: that is the students' alone.
         """
         operations = self.own_operations(problem, architecture)
-        recipe = self._at_learned_rate(self.protocol_recipe(operations != "none"), distilled)
+        recipe = self.protocol_recipe(operations != "none")
+        recipe = self._at_learned_rate(recipe, distilled, "give another protocol (lr= is not the teacher's)")
         return Lesson(distilled, recipe, streams, "teacher", augment=self._augment(operations))
 
     def _augment(self, operations: str) -> Augment | None:
         return None if operations == "none" else MAKE[FAMILY[self.protocol]](operations)
 
-    def _at_learned_rate(self, recipe: Recipe, distilled: DistilledSet) -> Recipe:
+    def _at_learned_rate(self, recipe: Recipe, distilled: DistilledSet, remedy: str) -> Recipe:
         if self.protocol != "mtt":
             return recipe
-        if distilled.step_size is None:
-            raise DataError("the protocol mtt trains at the set's learned step size, which this set has not: give lr=")
-        return replace(recipe, lr=distilled.step_size)
+        rate = distilled.step_size
+        if rate is None or not 0 < rate < math.inf:
+            told = "which this set has not" if rate is None else f"and {rate:g} is no learning rate"
+            raise DataError(f"the protocol mtt trains at the set's learned step size, {told}: {remedy}")
+        return replace(recipe, lr=rate)
 
     def student_work(self, problem: Problem, images: int) -> float:
         """Passes of one student: three for each image and epoch, one for each scored image."""

@@ -1,5 +1,7 @@
 """DSA's augmentation: every parameter's distribution, every operation against its formula, siamese pairs, gradients."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from scipy import stats
@@ -108,6 +110,7 @@ def test_rotate():
     theta = params["theta"]
     angle = torch.rad2deg(torch.atan2(theta[:, 1, 0], theta[:, 0, 0]))
     assert_uniform(angle, -15, 15)
+    torch.testing.assert_close(angle, 30 * torch.rand(MANY, generator=generator(), dtype=torch.float64) - 15)
     torch.testing.assert_close(theta[:, 0, 0], theta[:, 1, 1])
     torch.testing.assert_close(theta[:, 0, 1], -theta[:, 1, 0])
     torch.testing.assert_close(theta[:, 0, 0].square() + theta[:, 1, 0].square(), torch.ones(MANY, dtype=torch.float64))
@@ -152,10 +155,18 @@ def test_color_is_brightness_then_saturation_then_contrast(shape):
     assert float(found.abs().max()) > 3, "nothing is clipped to [0, 1]"
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_saturation_does_nothing_to_grey_images(dtype):
+    batch = images((1, 28, 28), dtype=dtype)
+    ((_, _), (saturate, params), (_, _)) = OPERATIONS["color"]((1, 28, 28), len(batch), generator())
+    assert torch.equal(saturate(batch, params=dict(params)), batch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 64, 96)])
 @pytest.mark.parametrize("seed", range(6))
-def test_crop_moves_whole_pixels_and_leaves_zeros(shape, seed):
-    batch = images(shape)
+def test_crop_moves_whole_pixels_and_leaves_zeros(shape, seed, dtype):
+    batch = images(shape, dtype=dtype)
     (params,), found = applied("crop", batch, seed)
     height, width = shape[1:]
     for image, theta, result in zip(batch, params["theta"], found, strict=True):
@@ -241,6 +252,27 @@ def test_a_siamese_pair_gets_the_same_transform(name, shape):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
+def test_threads_may_share_a_transform(name):
+    """Kornia's modules keep their last parameters and matrix on themselves: no result may come from there."""
+    transform = siamese(name, (3, 32, 32), generator(4))
+    batches = [images(count=count, seed=count) for count in range(1, 9)]
+    wanted = [transform(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(transform, batches * 12))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted * 12, strict=True))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_results_have_the_images_dtype_and_device(name, dtype):
+    """Parameters are drawn on the CPU in float64; ``meta`` stands for whatever other device the images are on."""
+    transform = siamese(name, (3, 32, 32), generator())
+    assert transform(images(dtype=dtype)).dtype == dtype
+    elsewhere = transform(images(dtype=dtype).to("meta"))
+    assert (elsewhere.dtype, elsewhere.device.type, elsewhere.shape) == (dtype, "meta", (5, 3, 32, 32))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
 def test_in_training_every_image_has_parameters_of_its_own(name):
     one = images(count=1).expand(12, -1, -1, -1)
     transform = per_image(name, (3, 32, 32), 12, generator())
@@ -285,6 +317,15 @@ def test_gradients_flow_through(name, shape):
     for seed in range(3):
         transform = siamese(name, shape, generator(seed))
         assert torch.autograd.gradcheck(transform, (images(shape, 2).requires_grad_(),))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 5, 7)])
+def test_gradients_flow_through_gradients(name, shape):
+    """The operations alone are affine, so a square goes before and after them."""
+    transform = per_image(name, shape, 2, generator(1))
+    given = (images(shape, 2).requires_grad_(),)
+    assert torch.autograd.gradgradcheck(lambda batch: transform(batch.square()).square(), given)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -6,6 +6,7 @@ import torch
 import mpdd_plugins.augmentations.dsa as dsa
 from harness import DataError, DistilledSet, UsageError
 from harness.types.seeds import Streams
+from mpdd_plugins.evaluators import kd, protocol
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from tests.toys import TINY_CONVNET, TINY_MLP, component, toy_problem, toy_set
 
@@ -34,6 +35,17 @@ def losses(records):
     return [record.losses for record in records]
 
 
+@pytest.fixture
+def short(monkeypatch):
+    """Protocols of so many epochs, teachers included."""
+
+    def shorten(epochs, *names):
+        for name in names:
+            monkeypatch.setitem(protocol.EPOCHS, name, (epochs, epochs))
+
+    return shorten
+
+
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize(
     ("options", "printed"),
@@ -53,16 +65,17 @@ def test_what_is_printed(kind, options, printed):
     assert evaluator.protocol(PROBLEM, component("architecture", TINY_MLP)) == f"{kind} {printed}"
 
 
-@pytest.mark.parametrize("protocol", ["dsa", "mtt"])
+@pytest.mark.parametrize("name", ["dsa", "mtt"])
 @pytest.mark.parametrize("augmented", [True, False])
-def test_a_thousand_epochs_and_one(protocol, augmented):
-    assert TrainingOptions(protocol=protocol).recipe(augmented).epochs == 1001
-    work = component("evaluator", f"plain[protocol={protocol}]").work(PROBLEM, 10)
+def test_a_thousand_epochs_and_one(name, augmented):
+    assert TrainingOptions(protocol=name).recipe(augmented).epochs == 1001
+    work = component("evaluator", f"plain[protocol={name}]").work(PROBLEM, 10)
     assert work == 3 * 1001 * 10 + len(PROBLEM.score)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_the_learned_step_size_is_the_learning_rate_under_mtt_alone(kind):
+def test_the_learned_step_size_is_the_learning_rate_under_mtt_alone(kind, short):
+    short(9, "v1", "dsa", "mtt")
     learned = trained(f"{kind}[protocol=mtt,epochs=6]", set_with(0.037))
     if kind == "plain":
         given = trained(f"{kind}[protocol=dsa,epochs=6,lr=0.037]", set_with())
@@ -77,22 +90,76 @@ def test_the_learned_step_size_is_the_learning_rate_under_mtt_alone(kind):
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_set_without_a_step_size_cannot_be_scored_under_mtt(kind):
-    with pytest.raises(DataError, match="learned step size, which this set has not: give lr="):
+    remedy = {"plain": "give lr=... or another protocol", "kd": "give another protocol .lr= is not the teacher's"}
+    with pytest.raises(DataError, match=f"learned step size, which this set has not: {remedy[kind]}") as told:
         trained(f"{kind}[protocol=mtt,epochs=2]", set_with())
+    assert "\n" not in str(told.value)
+
+
+def test_a_learning_rate_that_is_given_does_for_students_but_not_for_a_teacher():
     assert trained("plain[protocol=mtt,epochs=2,lr=0.01]", set_with())
+    with pytest.raises(DataError, match="give another protocol"):
+        trained("kd[protocol=mtt,epochs=2,lr=0.01]", set_with())
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.01, float("nan"), float("inf")])
+def test_what_is_no_learning_rate_is_refused(rate):
+    with pytest.raises(DataError, match=f"and {rate:g} is no learning rate: give lr="):
+        trained("plain[protocol=mtt,epochs=2]", set_with(rate))
+    assert trained("plain[protocol=mtt,epochs=2,lr=0.01]", set_with(rate))
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "rate"), [("v1", 301, 0.01), ("quick", 101, 0.01), ("dsa", 1001, 0.01), ("mtt", 1001, 0.037)]
+)
+def test_a_teacher_is_trained_by_the_protocol_itself(name, epochs, rate, monkeypatch):
+    """Whatever the students depart by."""
+    lessons, original = [], kd.train_network
+    monkeypatch.setattr(kd, "train_network", lambda lesson, *words: lessons.append(lesson) or original(lesson, *words))
+    monkeypatch.setattr(kd, "train_students", lambda lesson, *_: lessons.append(lesson) or [])
+    trained(f"kd[protocol={name},epochs=3,lr=0.5,augment=none,batch=2]", set_with(0.037), students=(0,))
+    teacher, student = lessons
+    assert (teacher.recipe.epochs, teacher.recipe.lr, teacher.recipe.batch) == (epochs, rate, 256)
+    assert (teacher.augment is not None) is (name in ("dsa", "mtt"))
+    assert (student.recipe.epochs, student.recipe.lr, student.augment) == (3, 0.5, None)
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_every_batch_is_augmented_with_the_sets_own_strategy(kind, monkeypatch):
+def test_every_batch_is_augmented_with_the_sets_own_strategy(kind, monkeypatch, short):
     seen = []
     original = dsa.per_image
     monkeypatch.setattr(dsa, "per_image", lambda strategy, *words: seen.append(strategy) or original(strategy, *words))
-    monkeypatch.setitem(__import__("mpdd_plugins.evaluators.protocol", fromlist=["x"]).EPOCHS, "dsa", (7, 7))
+    short(7, "v1", "dsa")
     trained(f"{kind}[protocol=dsa,epochs=4]", set_with(), students=(0,))
     assert seen == ["color+crop"] * (4 if kind == "plain" else 7 + 4), "the teacher trains by the protocol itself"
     seen.clear()
     trained(f"{kind}[protocol=v1,epochs=4]", set_with(), students=(0,))
     assert not seen
+
+
+def test_a_teacher_sees_the_images_that_its_student_sees(short):
+    """The first step's loss by hand: with alpha 1 it is the teacher's part alone, on the augmented images."""
+    short(9, "dsa")
+    distilled, streams = set_with(), Streams(0)
+    name = "kd[protocol=dsa,epochs=1,alpha=1,temperature=2,augment=cutout]"
+    evaluator, architecture = component("evaluator", name), component("architecture", TINY_CONVNET)
+    made = evaluator.make_artifact(evaluator.artifact(0), distilled, PROBLEM, architecture, streams)
+    artifact = type(made)(made.tensors, made.scalars, architecture)
+    (record,) = evaluator.evaluate(distilled, PROBLEM, architecture, [0], {0: artifact}, streams)
+
+    images, labels = distilled.training_data()
+    order = torch.randperm(len(images), generator=streams.generator("student-order", 0, 0))
+    seen = dsa.dsa_augmentation("cutout")(images[order], streams.generator("student-augment", 0, 0))
+    student, teacher = (architecture.build(PROBLEM.shape, 3, streams.generator("student", 0, 0)) for _ in range(2))
+    teacher.load_state_dict(dict(made.tensors))
+    how = {"alpha": 1.0, "temperature": 2.0}
+    with torch.no_grad():
+        told, bare = teacher.eval()(seen), teacher(images[order])
+        wanted, wrong = (
+            float(kd.distillation_loss(student(seen), said, labels[order], **how)) for said in (told, bare)
+        )
+    assert abs(wanted - wrong) > 0.01 * wanted
+    assert record.losses[0] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_augmented_and_plain_students_differ():
@@ -109,11 +176,11 @@ def test_students_are_the_same_alone_and_together():
 
 
 @pytest.mark.parametrize("kind", BOTH)
-@pytest.mark.parametrize("protocol", ["v1", "quick", "dsa", "mtt"])
-def test_soft_labels_and_step_sizes_pass_through_every_protocol(kind, protocol, monkeypatch):
-    monkeypatch.setitem(__import__("mpdd_plugins.evaluators.protocol", fromlist=["x"]).EPOCHS, protocol, (9, 9))
-    name = f"{kind}[protocol={protocol},epochs=9]"
-    soft, hard = trained(name, set_with(0.02, soft=True)), trained(name, set_with(0.02))
+@pytest.mark.parametrize("name", ["v1", "quick", "dsa", "mtt"])
+def test_soft_labels_and_step_sizes_pass_through_every_protocol(kind, name, short):
+    short(9, name)
+    told = f"{kind}[protocol={name},epochs=9]"
+    soft, hard = trained(told, set_with(0.02, soft=True)), trained(told, set_with(0.02))
     assert all(torch.isfinite(torch.tensor(record.losses)).all() for record in soft)
     assert losses(soft) != losses(hard)
 
