@@ -20,7 +20,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("harness.cli.run:run", "Distil data sets, train students on the results and print the table."),
     "eval": Verb("harness.cli.eval:evaluate", "Train and score students on a distilled set that lies in a file."),
-    "plugins": Verb("harness.cli.listings:plugins", "List the plugins that were found, and what became of them."),
+    "plugins": Verb("harness.cli.plugins:plugins", "List the plugins that were found, check one, or start a new one."),
     "methods": Verb("harness.cli.listings:methods", "List the distillation methods, or show one."),
     "pools": Verb("harness.cli.listings:pools", "List the model-pool policies, or show one."),
     "evaluators": Verb("harness.cli.listings:evaluators", "List the evaluators, or show one."),

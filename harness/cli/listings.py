@@ -1,6 +1,5 @@
-"""``ddbench plugins`` and, for each kind of component, a list and ``show NAME``."""
+"""For each kind of component, a list and ``show NAME``."""
 
-import dataclasses
 from typing import Any, NoReturn
 
 import click
@@ -8,23 +7,9 @@ import click
 from harness.cli.found import found_plugins
 from harness.cli.group import VERBS
 from harness.cli.output import print_json, print_table
-from harness.plugins.discovery import plugins as discover
 from harness.plugins.registry import Entry, Registry
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@click.command(help=VERBS["plugins"].summary)
-@_json
-def plugins(as_json: bool) -> None:
-    """Print a row for each entry point; a broken one is a row with its reason, not an error."""
-    rows = discover().rows
-    if as_json:
-        print_json([dataclasses.asdict(row) for row in rows])
-        return
-    columns = ("name", "distribution", "version", "status", "reason", "hooks")
-    lines = [(r.name, r.distribution, r.version, r.status, r.reason, ", ".join(r.hooks)) for r in rows]
-    print_table(columns, lines)
 
 
 class _KindGroup(click.Group):

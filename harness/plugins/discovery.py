@@ -122,6 +122,8 @@ def _take_up(found: Plugins, plugin: object, row: PluginRow) -> None:
         raise PluginError(
             f"it implements hooks that do not exist: {', '.join(unknown)}: {did_you_mean(unknown[0], known)}"
         )
+    if not row.hooks:
+        row.reason = f"it implements no hooks: {_origin(plugin)}"
     before = len(found.registry.entries)
     try:
         for kind in KINDS:
@@ -131,13 +133,19 @@ def _take_up(found: Plugins, plugin: object, row: PluginRow) -> None:
         raise
 
 
+def _origin(plugin: object) -> str:
+    """Where a plugin was found: a folder without ``__init__.py`` can stand in the way of the module that was meant."""
+    file: str | None = getattr(plugin, "__file__", None)
+    return file or f"{plugin!r} has no file; name a module whose functions are marked by @hookimpl"
+
+
 def _register(found: Plugins, plugin: object, kind: str, row: PluginRow) -> None:
     hook: Callable[..., Any] | None = getattr(plugin, f"register_{kind}s", None)
     if hook is None or f"register_{kind}s" not in row.hooks:
         return
 
     def register(name: str, target: str, summary: str) -> None:
-        found.registry.add(Entry(kind, name, target, summary, row.distribution, row.version))
+        found.registry.add(Entry(kind, name, target, summary, row.distribution, row.version, row.name))
 
     with stdout_to_stderr():
         hook(register)

@@ -36,6 +36,8 @@ class Entry:
     summary: str
     provider: str
     provider_version: str
+    plugin: str = ""
+    """The entry point that registered it: a distribution may have several."""
 
     def load(self) -> type[Any]:
         """Import the class.

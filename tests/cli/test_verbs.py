@@ -100,7 +100,7 @@ def raising(monkeypatch, error):
     def command():
         raise error
 
-    monkeypatch.setattr("harness.cli.listings.plugins", command)
+    monkeypatch.setattr("harness.cli.plugins.plugins", command)
 
 
 def chained(error, cause):

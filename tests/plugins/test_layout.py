@@ -9,7 +9,14 @@ import harness
 
 ROOT = Path(harness.__file__).parent.parent
 MODULES = sorted(path for package in ("harness", "mpdd_plugins") for path in (ROOT / package).rglob("*.py"))
-FLOORS = [{"cli"}, {"report"}, {"experiment"}, {"learning", "datasets", "architectures"}, {"plugins"}, {"types"}]
+FLOORS = [
+    {"cli"},
+    {"report"},
+    {"experiment", "testing"},
+    {"learning", "datasets", "architectures"},
+    {"plugins"},
+    {"types"},
+]
 """Rooms of the harness, from the top; a room imports itself and rooms of lower floors."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

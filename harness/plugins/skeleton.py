@@ -1,0 +1,78 @@
+"""A new plugin to start from: a folder to install, with components that work and a test of their contract."""
+
+import importlib.util
+import keyword
+import re
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from harness.types.errors import UsageError
+
+KINDS = ("pool", "method", "evaluator", "architecture", "dataset")
+"""What a plugin can bring, and what there are templates of."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
+_SUMMARIES = {
+    "pool": "a main architecture, and another one now and then",
+    "method": "matches the mean features of real images in fresh networks",
+    "evaluator": "students trained with smoothed labels",
+    "architecture": "two convolutions and a linear layer",
+    "dataset": "images of an .npz file in the data folder",
+}
+
+
+def write_skeleton(name: str, kinds: Sequence[str], into: Path) -> list[Path]:
+    """Write a plugin that registers, for each kind, a component called ``name``.
+
+    Args:
+        name: of the distribution, its entry point and its components; letters and digits, joined by - or _.
+        kinds: some of `KINDS`.
+        into: the folder in which the folder ``name`` is made.
+
+    Returns:
+        The files written, ``pyproject.toml`` first.
+
+    Raises:
+        UsageError: the name cannot be used, or there is something of that name already.
+    """
+    module = _module(name)
+    folder = into / name
+    if folder.exists():
+        raise UsageError(f"{folder} is there already: choose another name, or another folder with --into")
+    words = {"name": name, "module": module, "camel": "".join(part.title() for part in re.split("[_-]", name))}
+    texts = {folder / path: text for path, text in _files(words, kinds)}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}; choose another folder with --into") from None
+    return list(texts)
+
+
+def _module(name: str) -> str:
+    """The importable name that goes with a distribution's."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a plugin: use letters and digits, joined by - or _, a letter first")
+    module = name.replace("-", "_").lower()
+    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
+        raise UsageError(f"{name!r} would hide the module {module!r} that is there already: choose another name")
+    return module
+
+
+def _files(words: dict[str, str], kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
+    module = words["module"]
+    yield "pyproject.toml", _filled("pyproject", words)
+    yield "README.md", _filled("readme", words)
+    hooks = (_filled("hook", {**words, "kind": kind, "summary": _SUMMARIES[kind]}) for kind in kinds)
+    yield f"src/{module}/__init__.py", _filled("init", words) + "".join(hooks)
+    for kind in kinds:
+        yield f"src/{module}/{kind}.py", _filled(kind, words)
+    contracts = sorted(f"{kind.title()}Contract" for kind in kinds)
+    tests = (_filled("test", {**words, "kind": kind.title()}) for kind in kinds)
+    yield "tests/test_contract.py", _filled("tests", {**words, "contracts": ", ".join(contracts)}) + "".join(tests)
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    return Template((files("harness.plugins") / "templates" / f"{template}.txt").read_text()).substitute(words)

@@ -1,0 +1,28 @@
+"""The contract kit: what every plugin's components must do, as classes that pytest runs.
+
+In a test module of the plugin, once it is installed::
+
+    from harness.testing import PoolContract
+
+    class TestMine(PoolContract):
+        name = "mine[share=0.2]"
+
+``ddbench plugins check NAME`` runs the same checks without pytest.
+"""
+
+from harness.testing.architectures import ArchitectureContract
+from harness.testing.contract import Contract, Outcome
+from harness.testing.datasets import DatasetContract
+from harness.testing.evaluators import EvaluatorContract
+from harness.testing.methods import MethodContract
+from harness.testing.pools import PoolContract
+
+__all__ = [
+    "ArchitectureContract",
+    "Contract",
+    "DatasetContract",
+    "EvaluatorContract",
+    "MethodContract",
+    "Outcome",
+    "PoolContract",
+]

@@ -1,0 +1,76 @@
+"""Running the contracts of everything that a plugin brings."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.plugins.discovery import Plugins
+from harness.plugins.registry import Entry
+from harness.testing.architectures import ArchitectureContract
+from harness.testing.contract import Contract, Outcome
+from harness.testing.datasets import DatasetContract
+from harness.testing.evaluators import EvaluatorContract
+from harness.testing.methods import MethodContract
+from harness.testing.pools import PoolContract
+from harness.types.errors import DDBenchError, UsageError, did_you_mean
+from harness.types.names import parse
+
+CONTRACTS: dict[str, type[Contract]] = {
+    contract.kind: contract
+    for contract in (MethodContract, PoolContract, EvaluatorContract, ArchitectureContract, DatasetContract)
+}
+_LOADS = "The class loads, and the options given are taken"
+
+
+@dataclass(frozen=True)
+class Checkable:
+    """A component as it is to be checked: its entry, and its name with the options given."""
+
+    entry: Entry
+    name: str
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every check of its kind's contract; one alone where there is nothing that could be checked."""
+        try:
+            options = self.entry.load().Options
+            needed = [key for key, field in options.model_fields.items() if field.is_required()]
+            options.from_name(parse(self.name))
+        except DDBenchError as error:
+            lacking = isinstance(error, UsageError) and "[" not in self.name and needed
+            yield Outcome(_LOADS, "skipped" if lacking else "FAILED", str(error))
+            return
+        contract = CONTRACTS[self.entry.kind]()
+        contract.name = self.name
+        yield from contract.outcomes()
+
+
+def checkables(found: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
+    """The components of a plugin, each as it is without options, or those that are named, in brackets where wanted.
+
+    Args:
+        found: all plugins.
+        plugin: the name of an entry point.
+        names: of components of that plugin; none is all of them.
+
+    Raises:
+        UsageError: the plugin has no such component.
+    """
+    entries = [entry for entry in found.registry.entries if entry.plugin == plugin]
+    if not names:
+        return [Checkable(entry, _name(found, entry)) for entry in entries]
+    return [one for text in names for one in _named(found, plugin, entries, text)]
+
+
+def _named(found: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
+    """Those called so: one name may stand for a method and for a pool."""
+    wanted = parse(text)
+    short = wanted.name.rpartition(":")[2]
+    mine = [entry for entry in entries if entry.name == short]
+    if not mine:
+        known = did_you_mean(short, {entry.name for entry in entries})
+        raise UsageError(f"plugin {plugin!r} has no component {short!r}: {known}")
+    options = text.strip()[len(wanted.name) :]
+    return (Checkable(entry, _name(found, entry) + options) for entry in mine)
+
+
+def _name(found: Plugins, entry: Entry) -> str:
+    return f"{entry.provider}:{entry.name}" if found.registry.ambiguous(entry) else entry.name

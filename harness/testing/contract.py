@@ -1,0 +1,133 @@
+"""What the contracts of all kinds share: a component by its name, the checks of its options, and running them."""
+
+import inspect
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from harness.plugins.discovery import plugins
+from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.types.errors import UsageError
+from harness.types.network import Architecture
+from harness.types.options import Options
+
+_ODD_VALUES = ("", "?", "-1", "0", "1", "1e400", "nan", "auto", "a+b", "[", "none")
+"""Texts of which most options can make nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found; ``trace`` is the traceback of what was raised."""
+
+    check: str
+    status: Literal["ok", "FAILED", "skipped"]
+    detail: str = ""
+    trace: str = ""
+
+
+class Contract:
+    """The checks of one kind of component: each a method ``test_...`` whose docstring says what must hold.
+
+    A check fails with an `AssertionError`, and skips with `unittest.SkipTest`; whatever else a component raises
+    fails it too.
+
+    Attributes:
+        name: the component as it is typed, options in brackets included.
+    """
+
+    kind: ClassVar[str]
+    name: str
+
+    def resolved(self) -> Resolved[Any]:
+        """The component with its options."""
+        return plugins().registry.resolve(self.kind, self.name)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Run every check, in the order in which they are written."""
+        for check in self._checks():
+            yield self._outcome(check)
+
+    def _checks(self) -> list[str]:
+        defined = [name for cls in reversed(type(self).__mro__) for name in vars(cls) if name.startswith("test_")]
+        return list(dict.fromkeys(defined))
+
+    def _outcome(self, check: str) -> Outcome:
+        method = getattr(self, check)
+        says = (inspect.getdoc(method) or check).splitlines()[0].rstrip(".")
+        try:
+            with stdout_to_stderr():
+                method()
+        except SkipTest as reason:
+            return Outcome(says, "skipped", str(reason))
+        except AssertionError as error:
+            return Outcome(says, "FAILED", str(error), traceback.format_exc())
+        except (Exception, SystemExit) as error:
+            told = f"{type(error).__name__}: {error}".rstrip(": ")
+            return Outcome(says, "FAILED", told, traceback.format_exc())
+        return Outcome(says, "ok")
+
+    def test_version(self) -> None:
+        """The class loads, and its version is a whole number from 1 on."""
+        version = self.resolved().cls.version
+        require(type(version) is int and version >= 1, f"version is {version!r}")
+
+    def test_options_are_described(self) -> None:
+        """Every option says what it means."""
+        for described in self.resolved().cls.Options.describe():
+            require(
+                described["meaning"].strip(), f"the option {described['name']} has no meaning: declare it by option()"
+            )
+
+    def test_options_are_read_back(self) -> None:
+        """The options that are printed in brackets are read back as the same."""
+        resolved = self.resolved()
+        again = plugins().registry.resolve(self.kind, str(resolved))
+        require(
+            again.options.as_json() == resolved.options.as_json(),
+            f"{resolved} is read back as {again.options.as_json()}, not {resolved.options.as_json()}",
+        )
+
+    def test_odd_options_are_refused(self) -> None:
+        """Options validate: odd values are taken, or refused with a UsageError of one line."""
+        resolved = self.resolved()
+        given = resolved.options.changed()
+        for key in (*resolved.cls.Options.model_fields, "no_such_option"):
+            for value in _ODD_VALUES:
+                _take_or_refuse(resolved.cls.Options, {**given, key: value}, f"{resolved.entry.name}[{key}={value}]")
+
+
+def _take_or_refuse(options: type[Options], given: Mapping[str, str], told: str) -> None:
+    from harness.types.names import Name
+
+    try:
+        options.from_name(Name(told.partition("[")[0], tuple(given.items())))
+    except UsageError as error:
+        require("\n" not in str(error), f"the error for {told} has more than one line: {error}")
+    except Exception as error:  # the author's validators
+        raise AssertionError(f"{told} raises {type(error).__name__}, not a UsageError: {error}") from error
+
+
+def require(holds: object, told: str) -> None:
+    """Fail with ``told`` unless it holds; unlike ``assert``, whatever Python's options."""
+    if not holds:
+        raise AssertionError(told)
+
+
+def architecture(name: str) -> Resolved[Architecture[Any]]:
+    """An architecture by its name."""
+    return plugins().registry.resolve("architecture", name)
+
+
+def same_bits(ones: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    """Whether tensors by name are the same, bit for bit."""
+    return ones.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in ones.items())
+
+
+def finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether every value is finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

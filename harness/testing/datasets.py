@@ -1,0 +1,91 @@
+"""The contract of data sets."""
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from harness.datasets.checks import check
+from harness.datasets.problems import data_root, make_problem
+from harness.plugins.discovery import plugins
+from harness.plugins.returns import returned
+from harness.testing.contract import Contract, finite, require
+from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
+from harness.types.errors import DataError, DDBenchError, UsageError
+from harness.types.names import Name
+
+
+class DatasetContract(Contract):
+    """What every data set must do; what needs images is skipped where their files are not there."""
+
+    kind = "dataset"
+
+    def test_options_derive(self) -> None:
+        """Its options are those of every data set, and its own."""
+        options = self.resolved().cls.Options
+        require(issubclass(options, DatasetOptions), f"{options.__name__} does not derive from DatasetOptions")
+
+    def test_missing_files_are_told(self) -> None:
+        """Where there are no files, it does without, or a DataError says in one line where to put what."""
+        with tempfile.TemporaryDirectory() as empty:
+            try:
+                self.made().load(Path(empty))
+            except DataError as error:
+                require("\n" not in str(error), f"the error has more than one line: {error}")
+            except DDBenchError:
+                raise
+            except Exception as error:  # the author's code
+                raise AssertionError(f"it raises {type(error).__name__}, not a DataError: {error}") from error
+
+    def test_images_and_labels(self) -> None:
+        """Images are uint8 (n, channels, height, width), labels int64 (n,), and every class is in both splits."""
+        check(self.raw, self.name)
+
+    def test_classes(self) -> None:
+        """Classes have names of their own."""
+        classes = self.raw.classes
+        require(isinstance(classes, tuple) and all(isinstance(name, str) for name in classes), f"classes: {classes!r}")
+        require(len(set(classes)) == len(classes), "two classes have the same name")
+
+    def test_loads_the_same(self) -> None:
+        """Loaded twice, it gives the same bits."""
+        first, again = self.raw, returned(self.made().load(data_root()), RawData, "load()")
+        for one, other, split in ((first.train, again.train, "training"), (first.test, again.test, "test")):
+            require(one.fingerprint == other.fingerprint, f"the {split} set differs")
+
+    def test_makes_a_problem(self) -> None:
+        """Split and preprocessed, its images are finite network inputs."""
+        _ = self.raw
+        problem = make_problem(self.resolved(), root=data_root(), score_on="validation")
+        inputs = problem.preprocessing.to_inputs(problem.score.images[:8])
+        require(tuple(inputs.shape[1:]) == problem.shape, f"inputs are {tuple(inputs.shape)}")
+        require(finite({"inputs": inputs}), "inputs are not finite")
+
+    def test_traits(self) -> None:
+        """What is known of it names components and options that exist."""
+        traits = returned(self.made().traits, Traits, "traits")
+        registry, defaults = plugins().registry, traits.defaults
+        for name in defaults.evaluators:
+            registry.resolve("evaluator", name)
+        for name in defaults.architectures:
+            registry.resolve("architecture", name)
+        for name, options in defaults.options.items():
+            entries = [entry for entry in registry.entries if entry.name == name]
+            require(entries, f"its defaults have options for {name!r}, which is no component")
+            for entry in entries:
+                entry.load().Options.from_name(Name(name, tuple(options.items())))
+
+    def made(self) -> Dataset[Any]:
+        """The data set."""
+        dataset: Dataset[Any] = self.resolved().make()
+        return dataset
+
+    @cached_property
+    def raw(self) -> RawData:
+        """Its images, from the folder where data sets live."""
+        try:
+            loaded = self.made().load(data_root())
+        except (DataError, UsageError) as error:
+            raise SkipTest(str(error)) from error
+        return returned(loaded, RawData, "load()")

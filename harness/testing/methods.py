@@ -1,0 +1,230 @@
+"""The contract of distillation methods."""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from harness.learning.networks import PoolNetworks
+from harness.learning.trajectory import Trajectory
+from harness.testing.contract import Contract, architecture, finite, require, same_bits
+from harness.testing.small import Made, global_generators, small_problem, supply
+from harness.types.artifact import Artifact
+from harness.types.distilled import DistilledSet
+from harness.types.method import Method, Task
+from harness.types.pool import Pool
+from harness.types.problem import Problem
+from harness.types.seeds import Streams
+
+SMALL_CONVNET = "convnet[width=4,depth=2]"
+OTHER_IMAGES = (3, 32, 32)
+
+
+class OneArchitecture(Pool[Any]):
+    """Draws the same architecture always, whatever pools are installed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def distribution(self, iteration: int) -> Mapping[str, float]:
+        """All probability on one."""
+        return {self.name: 1.0}
+
+
+class MethodContract(Contract):
+    """What every method must do, on a problem of three classes of twelve images.
+
+    Attributes:
+        steps: how many iterations are done where several are needed.
+        ipc: images per class.
+        draws: the architecture of the networks that it is given.
+    """
+
+    kind = "method"
+    steps: ClassVar[int] = 2
+    ipc: ClassVar[int] = 1
+    draws: ClassVar[str] = SMALL_CONVNET
+
+    def test_begins_with_a_whole_set(self) -> None:
+        """Before any step there is a set with ipc images of each class, preprocessed as the problem is."""
+        if not self.cls.iterates:
+            raise SkipTest("it chooses its images in its first step")
+        for ipc in (1, 3):
+            self._check_set(self.started(ipc=ipc).advance(0), ipc=ipc)
+
+    def test_a_step_changes_the_images(self) -> None:
+        """Every step changes the images, and leaves ipc of each class."""
+        trajectory = self.started()
+        before = trajectory.advance(0) if self.cls.iterates else None
+        for iteration in range(self.length):
+            after = trajectory.advance(iteration + 1)
+            self._check_set(after)
+            same = before is not None and torch.equal(before.images, after.images)
+            require(not same, f"step {iteration} leaves all images as they were")
+            before = after
+
+    def test_gradients_are_finite(self) -> None:
+        """What is learned stays finite, and so do its gradients and what a step logs."""
+        trajectory = self.started()
+        trajectory.advance(self.length)
+        learned = trajectory.method.learned()
+        require(finite(learned), f"not finite: {', '.join(learned)}")
+        gradients = {name: tensor.grad for name, tensor in learned.items() if tensor.grad is not None}
+        require(finite(gradients), f"gradients that are not finite: {', '.join(gradients)}")
+        for name, values in trajectory.history.scalars.items():
+            require(all(map(math.isfinite, values)), f"it logs {name} = {values}")
+
+    def test_learned_images_are_the_sets(self) -> None:
+        """``learned()`` holds the very tensors that steps change, so that the harness can watch them."""
+        trajectory = self.started()
+        learned = trajectory.method.learned()
+        if not learned:
+            raise SkipTest("it learns no tensors")
+        before = {name: tensor.detach().clone() for name, tensor in learned.items()}
+        trajectory.advance(self.length)
+        now = trajectory.method.learned()
+        require(now.keys() == before.keys(), f"learned() has other names after a step: {', '.join(now)}")
+        require(not same_bits(before, now), "no learned tensor is changed by a step")
+
+    def test_same_seed_same_numbers(self) -> None:
+        """The same seed gives the same bits, whatever the global generators' state."""
+        with global_generators(1):
+            one = self.finished()
+        with global_generators(2):
+            other = self.finished()
+        require(self._same(one, other), "with the global generators in another state, the set is another")
+
+    def test_distillations_are_independent(self) -> None:
+        """Another distillation starts from other images or draws others, unless nothing is drawn at all."""
+        one, other = self.finished(), self.finished(distillation=1)
+        if self._same(one, other):
+            raise SkipTest("it gives the same set in every distillation: its numbers do not depend on a seed")
+
+    def test_state_round_trips(self) -> None:
+        """Stopped, and restored into a method made anew, it goes on with the same bits."""
+        whole, first, second = self.started(), self.started(), self.started()
+        wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
+        first.advance(self.length)
+        tensors, history = first.state()
+        kept = {name: tensor.clone() for name, tensor in tensors.items()}
+        second.restore(tensors, history)
+        require(same_bits(second.state()[0], kept), "state() after restore() is not what was restored")
+        got = second.advance(2 * self.steps if self.cls.iterates else 1)
+        require(self._same(wanted, got), "restored, it goes on to other images")
+        require(whole.history.scalars == second.history.scalars, "restored, it logs other scalars")
+        require(same_bits(tensors, kept), "what was restored from is changed by later steps: copy it in restore()")
+
+    def test_sets_are_copies(self) -> None:
+        """A set that was given out is not changed by later steps, and needs no gradient."""
+        trajectory = self.started()
+        given = trajectory.advance(self.length)
+        kept = given.images.clone()
+        require(not given.images.requires_grad, "its images require a gradient: detach them")
+        if self.cls.iterates:
+            trajectory.advance(self.length + 1)
+        require(torch.equal(kept, given.images), "a later step changes it: give a copy")
+
+    def test_networks_as_declared(self) -> None:
+        """It draws networks if it says so (``uses_pool``), and none if not."""
+        trajectory = self.started()
+        trajectory.advance(self.length)
+        drawn = sum(map(len, trajectory.history.draws))
+        if self.cls.uses_pool:
+            require(drawn > 0, "it draws no network: declare uses_pool = False")
+
+    def test_total_is_not_used(self) -> None:
+        """Its steps do not depend on how many will follow, or it says so (``uses_total``)."""
+        if self.cls.uses_total:
+            raise SkipTest("it says that its schedule depends on the total of iterations")
+        one, other = self.finished(total=self.length), self.finished(total=self.length + 50)
+        require(self._same(one, other), "with a longer run ahead its steps differ: declare uses_total = True")
+
+    def test_needs_are_known_ahead(self) -> None:
+        """What it asks for is a function of iteration and architecture alone, and it makes all of it."""
+        one, other, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
+        asked = [list(one.needs(iteration, drawn)) for iteration in range(self.steps)]
+        again = [list(other.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
+        require(asked == again, "asked in another order, it needs something else")
+        if not any(asked):
+            raise SkipTest("it needs nothing made before")
+        give = supply(one, self.problem, architecture)
+        for iteration in range(self.steps):
+            for artifact in give(iteration, drawn):
+                require(isinstance(artifact, Artifact), f"make_artifact() gives {type(artifact).__name__}")
+                require(finite(artifact.tensors), "an artifact is not finite")
+
+    def test_colour_images(self) -> None:
+        """It takes images of other shapes than those above: colour ones of 32x32, one a class."""
+        problem = small_problem(shape=OTHER_IMAGES, train=4)
+        self._check_set(self.started(problem, ipc=1).advance(1), problem, ipc=1)
+
+    def test_work_is_a_number(self) -> None:
+        """The work of an iteration, where it is told, is not negative."""
+        work = self.started().method.work()
+        require(work is None or (math.isfinite(work) and work >= 0), f"work() is {work!r}")
+
+    # --- what the checks are made of ---
+
+    @property
+    def cls(self) -> type[Method[Any]]:
+        """The method's class."""
+        return self.resolved().cls
+
+    @property
+    def length(self) -> int:
+        """So many steps are done: one for a method that does not iterate."""
+        return self.steps if self.cls.iterates else 1
+
+    @cached_property
+    def _made(self) -> Made:
+        """What distillations share, made once for all checks."""
+        return {}
+
+    @cached_property
+    def problem(self) -> Problem:
+        """Three classes of twelve grey images of 16x16."""
+        return small_problem()
+
+    def started(
+        self, problem: Problem | None = None, *, ipc: int | None = None, distillation: int = 0, total: int = 100
+    ) -> Trajectory:
+        """A distillation about to begin."""
+        problem, streams = problem or self.problem, Streams(0, distillation)
+        ipc = (ipc or self.ipc) if self.cls.uses_ipc else 0
+        method: Method[Any] = self.resolved().make(Task(problem, ipc, streams, total))
+        pool = OneArchitecture(self.draws) if self.cls.uses_pool else None
+        give = supply(method, problem, architecture, made=self._made)
+        networks = PoolNetworks(pool, architecture, problem, streams, give)
+        return Trajectory(method, networks, problem, streams)
+
+    def finished(self, *, distillation: int = 0, total: int = 100) -> DistilledSet:
+        """The set after some steps."""
+        return self.started(distillation=distillation, total=total).advance(self.length)
+
+    def _same(self, one: DistilledSet, other: DistilledSet) -> bool:
+        same = torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        return same and one.step_size == other.step_size
+
+    def _check_set(self, distilled: DistilledSet, problem: Problem | None = None, ipc: int | None = None) -> None:
+        problem, ipc = problem or self.problem, ipc or self.ipc
+        require(isinstance(distilled, DistilledSet), f"distilled() gives {type(distilled).__name__}")
+        images, labels = distilled.training_data()
+        require(tuple(images.shape[1:]) == problem.shape, f"images are {tuple(images.shape[1:])}, not {problem.shape}")
+        require(images.device.type == "cpu", "the set is not on the CPU: use task.distilled()")
+        require(distilled.preprocessing is problem.preprocessing, "its preprocessing is not the problem's")
+        require(distilled.classes == problem.classes, "its classes are not the problem's")
+        if self.cls.uses_ipc:
+            self._check_size(labels, problem, ipc)
+
+    def _check_size(self, labels: Tensor, problem: Problem, ipc: int) -> None:
+        count = len(problem.classes)
+        require(
+            len(labels) == ipc * count, f"{len(labels)} images where {ipc} of each of {count} classes were asked for"
+        )
+        if not labels.is_floating_point():
+            found = torch.bincount(labels, minlength=count).tolist()
+            require(found == [ipc] * count, f"images of each class are {found}, not {ipc}")

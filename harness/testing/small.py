@@ -1,0 +1,116 @@
+"""A problem so small that a step takes milliseconds, and what a component is given beside it."""
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.learning.networks import Resolve, Supply
+from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.distilled import DistilledSet
+from harness.types.method import Method
+from harness.types.preprocessing import Normalize
+from harness.types.problem import Problem, Shape, Split
+from harness.types.seeds import Streams
+
+
+def small_split(per_class: int, *, classes: int, shape: Shape, seed: int) -> Split:
+    """Noisy images, each class with a bright band of rows of its own."""
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(classes).repeat_interleave(per_class)
+    images = torch.randint(0, 90, (len(labels), channels, height, width), generator=generator)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, label * height // classes : (label + 1) * height // classes] += 120
+    return Split(images.to(torch.uint8), labels)
+
+
+def small_problem(
+    *,
+    classes: int = 3,
+    shape: Shape = (1, 16, 16),
+    train: int = 12,
+    test: int = 6,
+    seed: int = 0,
+    **given: Any,  # noqa: ANN401
+) -> Problem:
+    """A problem that any network can learn.
+
+    Args:
+        classes: at most ten.
+        shape: of the images.
+        train: training images of each class.
+        test: images of each class to score.
+        seed: of the images.
+        given: attributes of the problem, in place of its own.
+    """
+    how: dict[str, Any] = {
+        "name": "small",
+        "train": small_split(train, classes=classes, shape=shape, seed=2 * seed),
+        "score": small_split(test, classes=classes, shape=shape, seed=2 * seed + 1),
+        "score_on": "test",
+        "classes": tuple("abcdefghij"[:classes]),
+        "preprocessing": Normalize("small", torch.full(shape[:1], 0.4), torch.full(shape[:1], 0.25)),
+    }
+    return Problem(**(how | given))
+
+
+def small_set(
+    problem: Problem, per_class: int = 1, *, soft: bool = False, step_size: float | None = None
+) -> DistilledSet:
+    """The first training images of each class as a distilled set; ``soft`` gives every class a weight in each label."""
+    index = torch.cat([members[:per_class] for members in problem.of_class])
+    images = problem.preprocessing.to_inputs(problem.train.images[index])
+    labels = problem.train.labels[index]
+    if soft:
+        labels = nn.functional.one_hot(labels, len(problem.classes)).float() * 0.7 + 0.1
+    return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size)
+
+
+class MemoryScratch(dict[str, dict[str, Tensor]]):
+    """Parts of an artifact, kept in memory."""
+
+    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a part."""
+        self[part] = {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+Made = dict[tuple[str, int, str | None, Shape], Artifact]
+
+
+def supply(method: Method[Any], problem: Problem, resolve: Resolve, seed: int = 0, made: Made | None = None) -> Supply:
+    """What a method needs, made when it asks for it, and only once; ``made`` holds what is there already."""
+    made = {} if made is None else made
+
+    def one(request: ArtifactRequest) -> Artifact:
+        key = (request.kind, request.index, request.architecture, problem.shape)
+        if key not in made:
+            built = resolve(request.architecture).make() if request.architecture else None
+            artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())
+            made[key] = replace(artifact, architecture=built)
+        return made[key]
+
+    return lambda iteration, architecture: [one(request) for request in method.needs(iteration, architecture)]
+
+
+@contextmanager
+def global_generators(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python, and give them back as they were.
+
+    No number may depend on them.
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)

@@ -1,0 +1,168 @@
+"""``ddbench plugins check`` and ``plugins new``."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from fake_distributions import POOL, registering
+
+from harness.plugins.discovery import plugins
+from harness.plugins.skeleton import KINDS
+from tests.installing import ddbench as in_process
+from tests.installing import environment, install
+from tests.studies import stripes
+
+NEEDY = "\n    class Options(harness.Options):\n        share: float = harness.option(..., 'a share', ge=0, le=1)\n"
+
+
+def test_a_plugin_that_keeps_its_contract_is_said_to(ddbench, distribution):
+    distribution("good", registering("pool", "mine", "good:Mine") + POOL)
+    result = ddbench("plugins", "check", "good")
+    assert result.exit_code == 0, result.output
+    first, *checks, last = result.stdout.splitlines()
+    assert first == "pool mine (good:Mine)"
+    assert all(re.match(r"  (ok     |skipped) \S", line) for line in checks)
+    assert last == "1 component: 8 ok, 0 failed, 1 skipped"
+
+
+def test_a_broken_promise_is_named_and_is_exit_status_1(ddbench, distribution):
+    distribution("bad", registering("pool", "mine", "bad:Mine") + POOL.replace("0.75", "0.5"))
+    result = ddbench("plugins", "check", "bad")
+    assert result.exit_code == 1
+    assert "FAILED  Probabilities sum to 1 at every iteration" in result.stdout
+    assert "PluginError: Mine gives probabilities that sum to 0.75 at iteration 0" in result.stdout
+    assert "Traceback" not in result.stderr
+    assert "    Traceback" in ddbench("plugins", "check", "bad", "--traceback").stderr
+
+
+def test_as_json(ddbench, distribution):
+    distribution("bad", registering("pool", "mine", "bad:Mine") + POOL.replace("0.75", "0.5"))
+    result = ddbench("plugins", "check", "bad", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert {one["status"] for one in found} == {"ok", "FAILED", "skipped"}
+    assert {(one["kind"], one["name"]) for one in found} == {("pool", "mine")}
+    assert json.loads(ddbench("plugins", "--json", "check", "bad").stdout) == found
+
+
+def test_a_component_that_needs_options_is_skipped_until_they_are_given(ddbench, distribution):
+    distribution("good", "import harness\n" + registering("pool", "mine", "good:Mine") + POOL + NEEDY)
+    without = ddbench("plugins", "check", "good")
+    assert without.exit_code == 0
+    assert "skipped The class loads, and the options given are taken: 'mine' needs its option 'share'" in without.stdout
+    given = ddbench("plugins", "check", "good", "mine[share=0.5]")
+    assert given.exit_code == 0
+    assert "pool mine[share=0.5] (good:Mine)" in given.stdout
+    wrong = ddbench("plugins", "check", "good", "mine[share=2]")
+    assert wrong.exit_code == 1
+    assert "FAILED  The class loads, and the options given are taken: mine[share=2]: " in wrong.stdout
+
+
+def test_what_cannot_be_loaded_has_failed(ddbench, distribution):
+    distribution("bad", registering("pool", "mine", "bad:Missing"))
+    result = ddbench("plugins", "check", "bad")
+    assert result.exit_code == 1
+    assert "pool 'mine' of bad cannot be loaded from 'bad:Missing'" in result.stdout
+
+
+def test_of_two_that_claim_a_name_each_checks_its_own(ddbench, distribution):
+    distribution("one", registering("pool", "mine", "one:Mine") + POOL)
+    distribution("two", registering("pool", "mine", "two:Mine") + POOL.replace("0.75", "0.5"))
+    assert ddbench("plugins", "check", "one").exit_code == 0
+    assert ddbench("plugins", "check", "two", "mine").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "told"),
+    [
+        ("", ["check", "god"], "there is no plugin 'god': did you mean 'good'?"),
+        ("", ["check", "good"], r"plugin 'good' of good: it implements no hooks: .*good\.py"),
+        ("import no_such_package", ["check", "good"], "plugin 'good' of good is broken: ModuleNotFoundError"),
+        ("", ["check", "ddbench"], "ddbench has several plugins: name harness or mpdd"),
+        (registering("pool", "mine", "good:Mine") + POOL, ["check", "good", "mien"], "has no component 'mien': did"),
+        ("", ["new", "1st"], "'1st' cannot name a plugin"),
+        ("", ["new", "a b"], "'a b' cannot name a plugin"),
+        ("", ["new", "../up"], "cannot name a plugin"),
+        ("", ["new", "torch"], "'torch' would hide the module 'torch'"),
+        ("", ["new", "class"], "would hide the module 'class'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_one_line_and_exit_status_2(ddbench, distribution, source, words, told):
+    distribution("good", source)
+    result = ddbench("plugins", *words)
+    assert result.exit_code == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert re.search(told, line)
+
+
+def test_observers_alone_have_nothing_to_check(ddbench, distribution):
+    distribution("ears", "@hookimpl\ndef cell_started(cell):\n    pass\n")
+    result = ddbench("plugins", "check", "ears")
+    assert result.exit_code == 0
+    assert result.stdout == "plugin 'ears' registers no components (cell_started): there is nothing to check\n"
+
+
+def test_a_plugin_without_hooks_is_told_apart(distribution):
+    distribution("empty")
+    (row,) = [row for row in plugins().rows if row.name == "empty"]
+    assert row.status == "active"
+    assert re.fullmatch(r"it implements no hooks: .*empty\.py", row.reason)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A new plugin with all that there are templates of, installed, and the data that its data set asks for."""
+    folder = tmp_path_factory.mktemp("new")
+    kinds = [word for kind in KINDS for word in ("--kind", kind)]
+    done = in_process("plugins", "new", "my-things", *kinds, "--into", folder, env=environment(folder))
+    assert done.returncode == 0, done.stderr
+    install(folder / "my-things", folder / "site")
+    train, test = (stripes(n, channels=1, seed=n) for n in (8, 4))
+    x_train, x_test = (images.transpose(0, 3, 1, 2) for images, _ in (train, test))
+    np.savez(folder / "my-things.npz", x_train=x_train, y_train=train[1], x_test=x_test, y_test=test[1])
+    return folder, done.stdout
+
+
+def test_a_new_plugin_keeps_the_contract_as_it_is(everything):
+    folder, told = everything
+    assert told.splitlines()[-1].startswith("next: pip install -e ")
+    assert tomllib.loads((folder / "my-things" / "pyproject.toml").read_text())["project"]["name"] == "my-things"
+    env = environment(folder / "site", DDBENCH_DATA=str(folder))
+    done = in_process("plugins", "check", "my-things", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(r"5 components: \d+ ok, 0 failed, ", done.stdout.splitlines()[-1])
+    assert "there is no" not in done.stdout, "the data set's file is there"
+
+
+def test_a_new_plugin_is_used_by_name(everything, tmp_path):
+    folder, _ = everything
+    words = [word for kind in ("dataset", "method", "pool", "architecture") for word in (f"--{kind}", "my-things")]
+    small = ["--evaluator", "my-things[epochs=2]", "--iterations", "1", "--students", "1", "--set", "convnet.width=4"]
+    env = environment(folder / "site", DDBENCH_DATA=str(folder))
+    done = in_process("run", *words, *small, "--store", tmp_path / "store", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["status"] == "done"
+    assert row["protocol"] == "my-things v1 + epochs=2"
+
+
+def test_a_new_plugin_is_formatted_and_typed_like_ours(everything):
+    """What the templates write passes the checks that our own code passes."""
+    source = everything[0] / "my-things"
+    formatted, typed = "ruff format --check --line-length 120", "mypy --strict --ignore-missing-imports"
+    for command in (formatted, typed):
+        words = [sys.executable, "-m", *command.split(), str(source / "src")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_there_already_is_left_alone(ddbench, tmp_path):
+    (tmp_path / "mine").mkdir()
+    result = ddbench("plugins", "new", "mine", "--into", str(tmp_path))
+    assert result.exit_code == 2
+    assert "is there already: choose another name" in result.stderr
+    assert not list((tmp_path / "mine").iterdir())

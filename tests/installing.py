@@ -1,0 +1,25 @@
+"""Installing a plugin's package for real, in a folder of its own beside the environment."""
+
+import os
+import subprocess
+import sys
+
+
+def install(package, site):
+    """Build and install ``package`` into the folder ``site`` with pip, without dependencies and without an index."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    done = subprocess.run([*pip, "--target", str(site), str(package)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def environment(site, **more):
+    """The variables of a process that finds what is installed in ``site``."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("DDBENCH_")}
+    paths = [str(site), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **more}
+
+
+def ddbench(*words, env, cwd=None):
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "harness", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=env, cwd=cwd)

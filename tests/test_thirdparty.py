@@ -1,0 +1,115 @@
+"""The package in tests/thirdparty, installed, brings one of everything, and all of it works by name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.installing import ddbench, environment, install
+from tests.studies import numbers, records
+
+PACKAGE = Path(__file__).parent / "thirdparty"
+SMALL = "convnet[width=4,depth=2]"
+BANDIT = f"bandit[of={SMALL}+patches]"
+STUDY = [
+    *("run", "--dataset", "shapes", "--method", "centroid", "--method", "dm[batch_real=8]", "--pool", BANDIT),
+    *("--pool", f"single[main={SMALL}]", "--evaluator", "anchored[epochs=3]", "--evaluator", "plain[epochs=3]"),
+    *("--architecture", "patches", "--architecture", "mlp[width=8]", "--students", "2", "--json"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder in which it is installed, from a copy: a build leaves its traces."""
+    folder = tmp_path_factory.mktemp("thirdparty")
+    install(shutil.copytree(PACKAGE, folder / "source"), folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def study(site, tmp_path_factory):
+    """The store of a study with all that it brings, what the command printed, and the cells that it heard of."""
+    folder = tmp_path_factory.mktemp("study")
+    env = environment(site, ACME_LOG=str(folder / "log"))
+    done = ddbench(*STUDY, "--iterations", "4", "--store", folder / "store", env=env)
+    assert done.returncode == 0, done.stderr
+    return folder / "store", json.loads(done.stdout), done.stderr, (folder / "log").read_text().splitlines()
+
+
+def test_it_is_listed_with_its_distribution(site):
+    rows = json.loads(ddbench("plugins", "--json", env=environment(site)).stdout)
+    (mine,) = [row for row in rows if row["name"] == "acme"]
+    kinds = ("architecture", "dataset", "evaluator", "method", "pool")
+    assert (mine["status"], mine["reason"]) == ("active", "")
+    assert (mine["distribution"], mine["version"]) == ("acme-distill", "0.3")
+    assert mine["hooks"] == ["cell_finished", *(f"register_{kind}s" for kind in kinds)]
+
+
+def test_its_components_keep_the_contracts(site):
+    done = ddbench("plugins", "check", "acme", env=environment(site))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAILED" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("5 components: ")
+    for name in ("method centroid", "pool bandit", "evaluator anchored", "architecture patches", "dataset shapes"):
+        assert f"\n{name} (acme_distill." in f"\n{done.stdout}"
+
+
+def test_all_of_it_is_crossed_with_the_built_in(study):
+    _, result, told, _ = study
+    assert {cell["state"] for cell in result["cells"]} == {"done"}
+    arms = {(row["method"], row["pool"], row["evaluator"], row["architecture"]) for row in result["rows"]}
+    pools = {"centroid": [None], "dm[batch_real=8]": [BANDIT, f"single[main={SMALL}]"]}
+    assert arms == {
+        (method, pool, evaluator, architecture)
+        for method, through in pools.items()
+        for pool in through
+        for evaluator in ("anchored[epochs=3]", "plain[epochs=3]")
+        for architecture in ("patches", "mlp[width=8]")
+    }
+    assert "centroid draws no network: a pool is not applicable" in told
+    assert {row["protocol"] for row in result["rows"]} == {"anchored v1 + epochs=3", "plain v1 + epochs=3"}
+
+
+def test_who_made_what_is_part_of_every_record(study):
+    made = {}
+    for record in records(study[0]).values():
+        for one in record["provenance"]["components"]:
+            made[one["name"].partition("[")[0]] = (one["distribution"], one["distribution_version"])
+        assert record["provenance"]["dataset"]["distribution"] == "acme-distill"
+    assert {name for name, (distribution, _) in made.items() if distribution == "acme-distill"} == {
+        "centroid", "bandit", "anchored", "patches",
+    }  # fmt: skip
+    assert made["bandit"][1] == "0.3"
+    assert made["dm"][0] == "ddbench"
+
+
+def test_it_hears_of_every_cell(study):
+    _, result, _, heard = study
+    assert sorted(line.split()[2] for line in heard) == sorted(cell["key"] for cell in result["cells"])
+    assert {line.split()[0] for line in heard} == {"artifact", "distilled", "student"}
+
+
+def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
+    store, result, _, _ = study
+    (row, *_) = [row for row in result["rows"] if row["pool"] == BANDIT]
+    assert sum(row["draws"].values()) == 4
+    kept = shutil.copytree(store, tmp_path / "extended")
+    words = [*STUDY[:-1], "--iterations", "8", "--json"]
+    for into in (kept, tmp_path / "fresh"):
+        done = ddbench(*words, "--store", into, env=environment(site))
+        assert done.returncode == 0, done.stderr
+    fresh, extended = numbers(tmp_path / "fresh"), numbers(kept)
+    assert fresh == {key: extended[key] for key in fresh}
+    assert len(extended) > len(fresh)
+
+
+def test_without_it_everything_else_is_as_before(site, tmp_path):
+    env = environment(site, DDBENCH_PLUGINS="mpdd")
+    rows = {row["name"]: row for row in json.loads(ddbench("plugins", "--json", env=env).stdout)}
+    assert rows["acme"]["status"] == "disabled"
+    assert rows["mpdd"]["status"] == "active"
+    done = ddbench("run", "--method", "dm", "--pool", "bandit", "--store", tmp_path / "store", env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ddbench: error: there is no pool 'bandit'")
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,465 @@
+"""Components that each break one promise; what they do right they inherit. Names say which promise."""
+
+import itertools
+import random
+from dataclasses import replace
+
+import numpy as np
+import pydantic
+import torch
+from torch import nn
+
+from harness import (
+    Architecture,
+    Artifact,
+    ArtifactRequest,
+    DataError,
+    Dataset,
+    DatasetOptions,
+    DistilledSet,
+    Evaluator,
+    Method,
+    Network,
+    Options,
+    Pool,
+    RawData,
+    RunDefaults,
+    Split,
+    StudentRecord,
+    Traits,
+    option,
+)
+
+COUNT = itertools.count()
+
+
+# --- pools ---
+
+
+class GoodPool(Pool):
+    def distribution(self, iteration):
+        return {"mlp": 0.25, "convnet": 0.75}
+
+
+class HalfPool(GoodPool):
+    def distribution(self, iteration):
+        return {"mlp": 0.5}
+
+
+class UnknownPool(GoodPool):
+    def distribution(self, iteration):
+        return {"perceptron": 1.0}
+
+
+class CountingPool(GoodPool):
+    def __init__(self, options):
+        super().__init__(options)
+        self.asked = 0
+
+    def distribution(self, iteration):
+        self.asked += 1
+        return {"mlp": 1 / self.asked, "convnet": 1 - 1 / self.asked}
+
+
+class LuckyPool(GoodPool):
+    def __init__(self, options):
+        super().__init__(options)
+        self.share = 1 / (2 + next(COUNT) % 7)
+
+    def distribution(self, iteration):
+        return {"mlp": self.share, "convnet": 1 - self.share}
+
+
+class UndrawnMainPool(GoodPool):
+    main = "lenet"
+
+
+class ForgetfulPool(GoodPool):
+    heard = 0
+
+    def distribution(self, iteration):
+        return {"mlp": 1.0} if self.heard else {"convnet": 1.0}
+
+    def observe(self, architecture, scalars):
+        self.heard += 1
+
+
+# --- methods ---
+
+
+class GoodMethod(Method):
+    """Images drift towards fresh real ones."""
+
+    uses_pool = False
+
+    def __init__(self, task, options):
+        super().__init__(task, options)
+        self.labels = torch.arange(len(task.problem.classes)).repeat_interleave(task.ipc)
+        self.images = self.real("init")
+        self.drift = torch.zeros_like(self.images)
+
+    def real(self, role, *index):
+        problem, streams = self.task.problem, self.task.streams
+        draws = (streams.generator(role, *index, label) for label in range(len(problem.classes)))
+        return torch.cat([problem.real_batch(label, self.task.ipc, one) for label, one in enumerate(draws)])
+
+    def step(self, iteration, networks):
+        self.drift = 0.5 * self.drift + 0.1 * (self.real("real", iteration) - self.images)
+        self.images += self.drift
+        return {"drift": float(self.drift.norm())}
+
+    def distilled(self):
+        return self.task.distilled(self.images, self.labels)
+
+    def learned(self):
+        return {"images": self.images}
+
+    def state(self):
+        return {"images": self.images, "drift": self.drift}
+
+    def restore(self, state):
+        self.images, self.drift = state["images"].clone(), state["drift"].clone()
+
+
+class IdleMethod(GoodMethod):
+    def step(self, iteration, networks):
+        return {}
+
+
+class CopyingMethod(GoodMethod):
+    def __init__(self, task, options):
+        super().__init__(task, options)
+        self.first = self.images.clone()
+
+    def learned(self):
+        return {"images": self.first}
+
+
+class ClockMethod(GoodMethod):
+    def step(self, iteration, networks):
+        self.images += random.random() + float(np.random.rand())
+        return {}
+
+
+class ForgetfulMethod(GoodMethod):
+    def state(self):
+        return {"images": self.images}
+
+    def restore(self, state):
+        self.images = state["images"].clone()
+
+
+class SharingMethod(GoodMethod):
+    def restore(self, state):
+        self.images, self.drift = state["images"], state["drift"]
+
+
+class LiveMethod(GoodMethod):
+    def distilled(self):
+        return DistilledSet(self.images, self.labels, self.task.problem.classes, self.task.problem.preprocessing)
+
+
+class UndrawingMethod(GoodMethod):
+    uses_pool = True
+
+
+class HurriedMethod(GoodMethod):
+    def step(self, iteration, networks):
+        self.images += 1 / self.task.iterations
+        return {}
+
+
+class InfiniteMethod(GoodMethod):
+    def step(self, iteration, networks):
+        super().step(iteration, networks)
+        return {"loss": float("inf")}
+
+
+class NeedyMethod(GoodMethod):
+    def needs(self, iteration, architecture):
+        return [ArtifactRequest("toy", next(COUNT))]
+
+    def make_artifact(self, request, problem, architecture, streams, scratch):
+        return Artifact({"one": torch.ones(1)})
+
+
+class UnsoundMethod(NeedyMethod):
+    def needs(self, iteration, architecture):
+        return [ArtifactRequest("toy", 0)]
+
+    def make_artifact(self, request, problem, architecture, streams, scratch):
+        return Artifact({"one": torch.full((1,), torch.nan)})
+
+
+class SparingMethod(GoodMethod):
+    def distilled(self):
+        return self.task.distilled(self.images[:1], self.labels[:1])
+
+
+class GreyMethod(GoodMethod):
+    def step(self, iteration, networks):
+        self.images -= self.images.mean() * torch.ones(1, 1, 16, 16)
+        return super().step(iteration, networks)
+
+
+class LazyMethod(GoodMethod):
+    def work(self):
+        return -1.0
+
+
+# --- evaluators ---
+
+
+class GoodEvaluator(Evaluator):
+    """Scores that a hash gives."""
+
+    def protocol(self, problem, architecture):
+        return "good v1"
+
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        distilled.training_data()
+        for student in students:
+            yield self.record(student, streams.number("good", student) % 19, 18)
+
+    def record(self, student, right, of):
+        return StudentRecord(student, right / of, 0.5, 1, 0.0, 0, False)
+
+
+class SilentEvaluator(GoodEvaluator):
+    def protocol(self, problem, architecture):
+        return " "
+
+
+class BackwardEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        return super().evaluate(distilled, problem, architecture, students[::-1], artifacts, streams)
+
+
+class PercentEvaluator(GoodEvaluator):
+    def record(self, student, right, of):
+        return replace(super().record(student, right, of), accuracy=100.0)
+
+
+class RoundingEvaluator(GoodEvaluator):
+    def record(self, student, right, of):
+        return replace(super().record(student, right, of), accuracy=0.333)
+
+
+class CrowdedEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        for student in students:
+            yield self.record(student, (streams.number("good", student) + len(students)) % 19, 18)
+
+
+class ChanceEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        for student in students:
+            yield replace(self.record(student, 9, 18), loss=float(np.random.rand()))
+
+
+class ConstantEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        return (self.record(student, 9, 18) for student in students)
+
+
+class WritingEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        distilled.images.add_(1)
+        return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
+
+
+class HardEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        torch.nn.functional.one_hot(distilled.labels)
+        return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
+
+
+class MintingEvaluator(GoodEvaluator):
+    def artifact(self, student):
+        return ArtifactRequest("coin", student)
+
+    def make_artifact(self, request, distilled, problem, architecture, streams):
+        return Artifact({"coin": torch.rand(3)})
+
+
+class NothingToDoEvaluator(GoodEvaluator):
+    def work(self, problem, images):
+        return 0.0
+
+
+# --- architectures ---
+
+
+class GoodArchitecture(Architecture):
+    def network(self, shape, classes):
+        return Flat(shape, classes)
+
+
+class Flat(Network):
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 8))
+        self.classifier = nn.Linear(8, classes)
+
+    def features(self, images):
+        return self.body(images)
+
+
+def architecture(network):
+    """An architecture of networks of another kind."""
+    return type("Of", (GoodArchitecture,), {"network": lambda self, shape, classes: network(shape, classes)})
+
+
+class Maps(Flat):
+    def features(self, images):
+        return super().features(images)[:, :, None]
+
+    def forward(self, images):
+        return self.classifier(self.features(images)[:, :, 0])
+
+
+class Sleeping(Flat):
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.eval()
+
+
+class Unseeded(Flat):
+    def __init__(self, *given):
+        super().__init__(*given)
+        nn.init.constant_(self.classifier.bias, float(np.random.rand()))
+
+
+class Deaf(Flat):
+    def features(self, images):
+        return super().features(images.detach())
+
+
+class Noting(Flat):
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.level = torch.ones(1)
+
+    def features(self, images):
+        self.level = self.level + images.mean().detach()
+        return super().features(images) + self.level
+
+
+class Together(Flat):
+    def features(self, images):
+        features = super().features(images)
+        return features - features.mean(0)
+
+
+class Choosy(Flat):
+    def __init__(self, shape, classes):
+        super().__init__(shape, classes)
+        self.pool = nn.MaxPool2d(8)
+
+    def features(self, images):
+        self.pool(images)
+        return super().features(images)
+
+
+MapsArchitecture, SleepingArchitecture, UnseededArchitecture, DeafArchitecture = map(
+    architecture, (Maps, Sleeping, Unseeded, Deaf)
+)
+NotingArchitecture, TogetherArchitecture, ChoosyArchitecture = map(architecture, (Noting, Together, Choosy))
+
+
+class DrawingArchitecture(GoodArchitecture):
+    def build(self, shape, classes, generator):
+        torch.rand(1)
+        return super().build(shape, classes, generator)
+
+
+# --- data sets ---
+
+
+class GoodDataset(Dataset):
+    def load(self, root):
+        return RawData(self.split(6, 0), self.split(3, 1), ("a", "b"))
+
+    def split(self, per_class, seed):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(2).repeat(per_class)
+        return Split(torch.randint(0, 256, (len(labels), 1, 8, 8), generator=generator).to(torch.uint8), labels)
+
+
+class UnderivedDataset(GoodDataset):
+    class Options(Options):
+        normalize: str = option("own", "as others have it")
+        zca: bool = option(False, "as others have it")
+        zca_eps: float = option(0.1, "as others have it")
+
+
+class StumblingDataset(GoodDataset):
+    def load(self, root):
+        if not any(root.iterdir()):
+            raise KeyError("train.npz")
+        return super().load(root)
+
+
+class FloatDataset(GoodDataset):
+    def split(self, per_class, seed):
+        split = super().split(per_class, seed)
+        return Split(split.images.float(), split.labels)
+
+
+class TwinsDataset(GoodDataset):
+    def load(self, root):
+        return replace(super().load(root), classes=("a", "a"))
+
+
+class ChangingDataset(GoodDataset):
+    def split(self, per_class, seed):
+        return super().split(per_class, next(COUNT))
+
+
+class StrangeDataset(GoodDataset):
+    traits = Traits(defaults=RunDefaults(architectures=("perceptron",)))
+
+
+class BrokenPixelsDataset(GoodDataset):
+    class Options(DatasetOptions):
+        normalize: str = option("cifar10", "of another number of channels")
+
+
+# --- options ---
+
+
+class TypeErrorOptions(Options):
+    main: str = option("mlp", "architecture")
+
+    @pydantic.field_validator("main")
+    @classmethod
+    def _check(cls, value):
+        return value + None if value == "?" else value
+
+
+class RaisingOptionsPool(GoodPool):
+    Options = TypeErrorOptions
+
+
+class UndescribedPool(GoodPool):
+    class Options(Options):
+        share: float = 0.5
+
+
+class OneWayPool(GoodPool):
+    class Options(Options):
+        share: float = option(0.5, "a share")
+
+        @pydantic.field_validator("share")
+        @classmethod
+        def _halve(cls, value):
+            return value / 2
+
+
+class VersionlessPool(GoodPool):
+    version = "one"
+
+
+class RefusingDataset(GoodDataset):
+    def load(self, root):
+        raise DataError("not here")

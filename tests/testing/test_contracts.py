@@ -1,0 +1,219 @@
+"""The contract kit: the built-in components keep it, and who breaks a promise is caught by the check that names it."""
+
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.plugins.discovery import plugins
+from harness.plugins.registry import Entry
+from harness.testing import MethodContract, PoolContract
+from harness.testing.checking import CONTRACTS
+
+sys.path.insert(0, str(Path(__file__).parent))  # where targets of entries are imported from
+
+SMALL = "convnet[width=4,depth=2]"
+MTT = "experts=2,train_epochs=3,steps=2,expert_epochs=1,max_start_epoch=2"
+BUILT_IN = {
+    "method": [
+        "dc[batch_real=8,outer=2,inner=1]",
+        "dsa[batch_real=8,outer=2,inner=1]",
+        "dm[batch_real=8]",
+        f"mtt[{MTT}]",
+        f"mtt[{MTT},unroll=constant,labels=expert]",
+        "random",
+        f"herding[network={SMALL},epochs=2]",
+        f"k-center[network={SMALL},epochs=2]",
+        "whole",
+    ],
+    "pool": [
+        "single",
+        "total-random",
+        "main-model",
+        "main-similar",
+        "main-similar[preset=as-released]",
+        "mix[of=convnet:0.5+mlp:0.5]",
+    ],
+    "evaluator": [
+        "plain[epochs=3]",
+        "plain[protocol=dsa,epochs=3]",
+        "plain[protocol=mtt,epochs=3]",
+        "kd[epochs=3,protocol=quick,teacher=mlp[width=8]]",
+    ],
+    "architecture": [
+        *("mlp", "convnet", "convnet[norm=batch]", "lenet", "alexnet", "vgg11", "resnet18"),
+        "torchvision[model=mobilenet_v3_small]",
+    ],
+    "dataset": ["digits"],
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in BUILT_IN.items() for name in names])
+def test_the_built_in_components_keep_it(kind, name):
+    contract = CONTRACTS[kind]()
+    contract.name = name
+    outcomes = {outcome.check: outcome for outcome in contract.outcomes()}
+    assert not [outcome for outcome in outcomes.values() if outcome.status == "FAILED"]
+    assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 8
+
+
+class TestAsPytestRunsIt(PoolContract):
+    name = "single"
+
+
+class TestSeveralImagesAClass(MethodContract):
+    name = "dm[batch_real=8]"
+    ipc = 2
+
+
+class TestNetworksThatCoupleImages(MethodContract):
+    name = "dm[batch_real=8]"
+    draws = "convnet[width=4,depth=2,norm=batch]"
+
+
+# --- who breaks a promise is caught ---
+
+CAUGHT = {
+    "pool": {
+        "HalfPool": {"test_distribution_sums_to_one", "test_draws_are_seeded"},
+        "UnknownPool": {"test_distribution_sums_to_one", "test_draws_are_seeded"},
+        "CountingPool": {"test_distribution_is_a_function"},
+        "LuckyPool": {"test_distribution_is_a_function", "test_state_round_trips"},
+        "UndrawnMainPool": {"test_main_is_an_architecture"},
+        "ForgetfulPool": {"test_state_round_trips"},
+        "RaisingOptionsPool": {"test_odd_options_are_refused"},
+        "UndescribedPool": {"test_options_are_described"},
+        "OneWayPool": {"test_options_are_read_back"},
+        "VersionlessPool": {"test_version"},
+    },
+    "method": {
+        "IdleMethod": {"test_a_step_changes_the_images", "test_learned_images_are_the_sets"},
+        "CopyingMethod": {"test_learned_images_are_the_sets"},
+        "ClockMethod": {"test_same_seed_same_numbers", "test_state_round_trips", "test_total_is_not_used"},
+        "ForgetfulMethod": {"test_state_round_trips"},
+        "SharingMethod": {"test_state_round_trips"},
+        "LiveMethod": {"test_a_step_changes_the_images", "test_sets_are_copies"},
+        "UndrawingMethod": {"test_networks_as_declared"},
+        "HurriedMethod": {"test_total_is_not_used"},
+        "InfiniteMethod": {"test_gradients_are_finite"},
+        "NeedyMethod": {"test_needs_are_known_ahead"},
+        "UnsoundMethod": {"test_needs_are_known_ahead"},
+        "SparingMethod": {"test_begins_with_a_whole_set", "test_a_step_changes_the_images", "test_colour_images"},
+        "GreyMethod": {"test_colour_images"},
+        "LazyMethod": {"test_work_is_a_number"},
+    },
+    "evaluator": {
+        "SilentEvaluator": {"test_protocol_is_told"},
+        "BackwardEvaluator": {"test_students_come_in_order", "test_same_seed_same_numbers"},
+        "PercentEvaluator": {
+            "test_students_come_in_order",
+            "test_another_seed_other_students",
+            "test_soft_labels_and_step_sizes",
+        },  # fmt: skip,
+        "RoundingEvaluator": {"test_accuracy_is_of_the_scored_images", "test_another_seed_other_students"},
+        "CrowdedEvaluator": {"test_students_do_not_depend_on_each_other", "test_same_seed_same_numbers"},
+        "ChanceEvaluator": {"test_students_do_not_depend_on_each_other", "test_same_seed_same_numbers"},
+        "ConstantEvaluator": {"test_another_seed_other_students"},
+        "WritingEvaluator": {"test_the_set_is_left_alone"},
+        "HardEvaluator": {"test_soft_labels_and_step_sizes"},
+        "MintingEvaluator": {"test_artifacts"},
+        "NothingToDoEvaluator": {"test_work_is_a_number"},
+    },
+    "architecture": {
+        "MapsArchitecture": {"test_features_and_classifier"},
+        "SleepingArchitecture": {"test_in_training"},
+        "UnseededArchitecture": {"test_weights_are_seeded"},
+        "DeafArchitecture": {"test_gradients_are_finite"},
+        "NotingArchitecture": {
+            "test_features_and_classifier",
+            "test_state_round_trips",
+            "test_images_do_not_matter_to_each_other",
+        },  # fmt: skip,
+        "TogetherArchitecture": {"test_images_do_not_matter_to_each_other"},
+        "ChoosyArchitecture": {"test_odd_shapes_are_refused"},
+        "DrawingArchitecture": {"test_global_generator_is_left_alone"},
+    },
+    "dataset": {
+        "UnderivedDataset": {"test_options_derive", "test_makes_a_problem"},
+        "StumblingDataset": {"test_missing_files_are_told"},
+        "FloatDataset": {"test_images_and_labels", "test_makes_a_problem"},
+        "TwinsDataset": {"test_classes"},
+        "ChangingDataset": {"test_loads_the_same"},
+        "StrangeDataset": {"test_traits"},
+        "BrokenPixelsDataset": {"test_makes_a_problem"},
+    },
+}
+BREAKERS = [(kind, name, checks) for kind, names in CAUGHT.items() for name, checks in names.items()]
+
+
+@pytest.fixture
+def found(monkeypatch, tmp_path):
+    """The names of the checks of a kind's contract, by how they end, for a class of `broken`."""
+    monkeypatch.setenv("DDBENCH_DATA", str(tmp_path))
+    (tmp_path / "something").touch()
+
+    def found(kind, name):
+        entry = Entry(kind, "toy", f"broken:{name}", "a toy", "toys", "1")
+        monkeypatch.setattr(plugins().registry, "entries", [*plugins().registry.entries, entry])
+        contract = CONTRACTS[kind]()
+        contract.name = "toy[share=0.5]" if name == "OneWayPool" else "toy"
+        named = {
+            inspect.getdoc(getattr(contract, check)).splitlines()[0].rstrip("."): check
+            for check in dir(contract)
+            if check.startswith("test_")
+        }
+        return {named[outcome.check]: outcome for outcome in contract.outcomes()}
+
+    return found
+
+
+def failed(outcomes):
+    return {check for check, outcome in outcomes.items() if outcome.status == "FAILED"}
+
+
+@pytest.mark.parametrize(("kind", "name", "checks"), BREAKERS, ids=[name for _, name, _ in BREAKERS])
+def test_who_breaks_a_promise_is_caught(found, kind, name, checks):
+    outcomes = found(kind, name)
+    assert failed(outcomes) == checks
+    for check in checks:
+        assert outcomes[check].detail
+        assert "Traceback" in outcomes[check].trace
+
+
+@pytest.mark.parametrize("kind", CONTRACTS)
+def test_who_breaks_none_is_not(found, kind):
+    outcomes = found(kind, f"Good{kind.title()}")
+    assert not failed(outcomes)
+    assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 8
+
+
+def test_every_check_catches_somebody():
+    """No check that cannot fail: each is failed by a component above."""
+    shared = {
+        "test_version",
+        "test_options_are_described",
+        "test_options_are_read_back",
+        "test_odd_options_are_refused",
+    }
+    for kind, contract in CONTRACTS.items():
+        checks = {name for name in dir(contract) if name.startswith("test_")} - (shared if kind != "pool" else set())
+        caught = set().union(*CAUGHT[kind].values())
+        assert checks - caught <= {"test_distillations_are_independent"}, kind
+
+
+def test_where_there_are_no_files_the_images_are_not_checked(found):
+    outcomes = found("dataset", "RefusingDataset")
+    assert not failed(outcomes)
+    assert {check for check, one in outcomes.items() if one.status == "skipped"} == {
+        "test_images_and_labels", "test_classes", "test_loads_the_same", "test_makes_a_problem",
+    }  # fmt: skip
+    assert outcomes["test_classes"].detail == "not here"
+
+
+def test_torch_is_left_as_it_was(found):
+    before = torch.get_rng_state()
+    found("method", "GoodMethod")
+    found("evaluator", "GoodEvaluator")
+    assert torch.equal(before, torch.get_rng_state())
