@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from harness.experiment.cells import canonical_json
 from harness.types.errors import StoreError
@@ -49,7 +46,7 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         self.check_schema()
         return self
 
@@ -62,7 +59,7 @@ class Store:
         try:
             found = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
         except OSError as error:
-            raise self._cannot("read", error) from None
+            raise self.cannot("read", error) from None
         others = [name for name in found if not name.startswith(".store.json-")]  # left where an opening was killed
         if others and "store.json" not in found:
             raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
@@ -92,16 +89,20 @@ class Store:
             StoreError: it cannot be read, or was altered.
         """
         folder = self.folder(key)
-        return None if folder is None else self._read(folder)
+        return None if folder is None else self.read(folder)
+
+    def folders(self) -> list[Path]:
+        """The folder of the newest attempt at every cell, by key."""
+        newest: dict[str, tuple[int, Path]] = {}
+        for folder in (self.path / "cells").glob("??/*-*"):
+            key, attempt = folder.name.rpartition("-")[0], _attempt(folder)
+            if key not in newest or attempt > newest[key][0]:
+                newest[key] = (attempt, folder)
+        return [folder for _, (_, folder) in sorted(newest.items())]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
-        newest: dict[str, Path] = {}
-        for folder in (self.path / "cells").glob("??/*-*"):
-            key = folder.name.rpartition("-")[0]
-            if key not in newest or _attempt(folder) > _attempt(newest[key]):
-                newest[key] = folder
-        return (self._read(folder) for _, folder in sorted(newest.items()))
+        return map(self.read, self.folders())
 
     def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, Writer] | None = None) -> dict[str, Any]:
         """Add an attempt at a cell: its files, then its record, then its place in the store.
@@ -124,16 +125,16 @@ class Store:
             scratch.mkdir()
             for name, write in (files or {}).items():
                 write(scratch / name)
-                _sync(scratch / name)
+                sync(scratch / name)
             digests = {name: _digest(scratch / name) for name in files or {}}
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
             _write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
             before = self.folder(key)
             scratch.rename(parent / f"{key}-{_attempt(before) + 1 if before else 1}")
-            _sync(parent)
+            sync(parent)
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return whole
@@ -148,7 +149,7 @@ class Store:
         if folder is None:
             raise StoreError(f"{self.path} holds no finished cell {key}")
         path = folder / name
-        wanted = self._read(folder)["files"].get(name)
+        wanted = self.read(folder)["files"].get(name)
         if not path.is_file() or _digest(path) != wanted:
             raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
         return path
@@ -161,15 +162,11 @@ class Store:
             (self.path / "locks").mkdir(exist_ok=True)
             lock.acquire()
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         try:
             yield
         finally:
             lock.release()
-
-    def scratch(self, key: str) -> "PartialFiles":
-        """Where parts of a cell are kept while it is made; held under the cell's `lock`."""
-        return PartialFiles(self.path / "partial" / key, self._cannot)
 
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
@@ -178,10 +175,15 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         return path
 
-    def _read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The record in a cell's folder.
+
+        Raises:
+            StoreError: it cannot be read, or was altered.
+        """
         try:
             record: dict[str, Any] = json.loads((folder / "record.json").read_text())
             checksum = record.pop("checksum")
@@ -193,45 +195,10 @@ class Store:
             raise StoreError(f"{folder}/record.json was altered (checksum); move that folder away to redo the cell")
         return {**record, "checksum": checksum}
 
-    def _cannot(self, what: str, error: OSError) -> StoreError:
+    def cannot(self, what: str, error: OSError) -> StoreError:
+        """The error for what the file system refused, with the remedy."""
         reason = error.strerror or str(error)
         return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
-
-
-class PartialFiles:
-    """Parts of a cell in the making, a file each (see `harness.Scratch`)."""
-
-    def __init__(self, folder: Path, cannot: Callable[[str, OSError], StoreError]) -> None:
-        self._folder, self._cannot = folder, cannot
-
-    def get(self, part: str) -> dict[str, Tensor] | None:
-        """A part that was kept; None where there is none, or none that can be read."""
-        path = self._path(part)
-        try:
-            return load_file(path) if path.exists() else None
-        except (SafetensorError, OSError):
-            return None
-
-    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write a part beside its place and rename it into it."""
-        path = self._path(part)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-            _sync(temporary)
-            temporary.replace(path)
-        except OSError as error:
-            raise self._cannot("write to", error) from None
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Forget all parts: the cell is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _path(self, part: str) -> Path:
-        return self._folder / f"{part}.safetensors"
 
 
 def _attempt(folder: Path | None) -> int:
@@ -248,13 +215,14 @@ def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         temporary.write_text(text)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file or folder written through to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
