@@ -2,7 +2,7 @@
 
 ``cells/KK/KEY-N/`` holds attempt N of a cell: ``record.json`` and the files that it names with their SHA-256. An
 attempt is written beside its place and renamed into it, so that it is there whole or not at all; it is never changed
-afterwards.
+afterwards. Reading and committing records needs no torch.
 """
 
 import contextlib
@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from harness.experiment.cells import canonical_json
 from harness.types.errors import StoreError
@@ -49,7 +46,7 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         self.check_schema()
         return self
 
@@ -62,7 +59,7 @@ class Store:
         try:
             found = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
         except OSError as error:
-            raise self._cannot("read", error) from None
+            raise self.cannot("read", error) from None
         others = [name for name in found if not name.startswith(".store.json-")]  # left where an opening was killed
         if others and "store.json" not in found:
             raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
@@ -124,16 +121,16 @@ class Store:
             scratch.mkdir()
             for name, write in (files or {}).items():
                 write(scratch / name)
-                _sync(scratch / name)
+                sync(scratch / name)
             digests = {name: _digest(scratch / name) for name in files or {}}
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
             _write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
             before = self.folder(key)
             scratch.rename(parent / f"{key}-{_attempt(before) + 1 if before else 1}")
-            _sync(parent)
+            sync(parent)
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return whole
@@ -161,15 +158,11 @@ class Store:
             (self.path / "locks").mkdir(exist_ok=True)
             lock.acquire()
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         try:
             yield
         finally:
             lock.release()
-
-    def scratch(self, key: str) -> "PartialFiles":
-        """Where parts of a cell are kept while it is made; held under the cell's `lock`."""
-        return PartialFiles(self.path / "partial" / key, self._cannot)
 
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
@@ -178,7 +171,7 @@ class Store:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
         except OSError as error:
-            raise self._cannot("write to", error) from None
+            raise self.cannot("write to", error) from None
         return path
 
     def _read(self, folder: Path) -> dict[str, Any]:
@@ -193,45 +186,10 @@ class Store:
             raise StoreError(f"{folder}/record.json was altered (checksum); move that folder away to redo the cell")
         return {**record, "checksum": checksum}
 
-    def _cannot(self, what: str, error: OSError) -> StoreError:
+    def cannot(self, what: str, error: OSError) -> StoreError:
+        """The error for what the operating system refuses, with the remedy."""
         reason = error.strerror or str(error)
         return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
-
-
-class PartialFiles:
-    """Parts of a cell in the making, a file each (see `harness.Scratch`)."""
-
-    def __init__(self, folder: Path, cannot: Callable[[str, OSError], StoreError]) -> None:
-        self._folder, self._cannot = folder, cannot
-
-    def get(self, part: str) -> dict[str, Tensor] | None:
-        """A part that was kept; None where there is none, or none that can be read."""
-        path = self._path(part)
-        try:
-            return load_file(path) if path.exists() else None
-        except (SafetensorError, OSError):
-            return None
-
-    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write a part beside its place and rename it into it."""
-        path = self._path(part)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-            _sync(temporary)
-            temporary.replace(path)
-        except OSError as error:
-            raise self._cannot("write to", error) from None
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Forget all parts: the cell is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _path(self, part: str) -> Path:
-        return self._folder / f"{part}.safetensors"
 
 
 def _attempt(folder: Path | None) -> int:
@@ -248,13 +206,14 @@ def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         temporary.write_text(text)
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

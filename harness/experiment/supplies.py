@@ -7,6 +7,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from harness.experiment.ledger import Ledger, saver
+from harness.experiment.partial import PartialFiles
 from harness.experiment.store import Store
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.parallel import side_by_side
@@ -57,7 +58,7 @@ class Supplies:
             self.ledger.start(cell)
             resolved = source.resolve(request.architecture) if request.architecture else None
             architecture = resolved.make() if resolved else None
-            scratch = store.scratch(cell.key)
+            scratch = PartialFiles(store, cell.key)
             given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
             made = returned(given, Artifact, f"{type(self.method).__name__}.make_artifact()")
             record = {"result": dict(made.scalars)}

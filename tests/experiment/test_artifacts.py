@@ -3,7 +3,8 @@
 import pytest
 
 import harness
-from harness.experiment import store as stores
+from harness.experiment.partial import PartialFiles
+from harness.experiment.store import Store
 from harness.types.errors import UsageError
 from tests.studies import POOL, Heard, ddbench, leftovers, numbers, records, small_run, small_words, write_arrays
 from tests.toy_plugins import registered
@@ -81,7 +82,7 @@ class Cut(harness.StoreError):
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatch, after):
     run(data, tmp_path / "whole")
-    put, kept = stores.PartialFiles.put, []
+    put, kept = PartialFiles.put, []
 
     def dies(self, part, tensors):
         if len(kept) >= after:
@@ -89,16 +90,14 @@ def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatc
         put(self, part, tensors)
         kept.append(part)
 
-    monkeypatch.setattr(stores.PartialFiles, "put", dies)
+    monkeypatch.setattr(PartialFiles, "put", dies)
     with pytest.raises(Cut):
         run(data, tmp_path / "cut")
     left = len(list((tmp_path / "cut" / "partial").glob("*/*.safetensors")))
     assert left == len(kept) - 3 * len(experts(tmp_path / "cut"))
     monkeypatch.undo()
     again = []
-    monkeypatch.setattr(
-        stores.PartialFiles, "put", lambda self, part, tensors: again.append(part) or put(self, part, tensors)
-    )
+    monkeypatch.setattr(PartialFiles, "put", lambda self, part, tensors: again.append(part) or put(self, part, tensors))
     run(data, tmp_path / "cut")
     assert len(again) == 2 * 3 - len(kept), "no epoch is trained twice"
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
@@ -107,8 +106,8 @@ def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatc
 
 
 def test_a_part_that_was_damaged_is_made_again(data, tmp_path):
-    store = stores.Store(tmp_path / "store").open()
-    scratch = store.scratch("ab")
+    store = Store(tmp_path / "store").open()
+    scratch = PartialFiles(store, "ab")
     assert scratch.get("epoch-1") is None
     (tmp_path / "store" / "partial" / "ab").mkdir(parents=True)
     (tmp_path / "store" / "partial" / "ab" / "epoch-1.safetensors").write_bytes(b"half of it")

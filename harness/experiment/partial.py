@@ -1,0 +1,48 @@
+"""Where parts of a long artifact are kept while it is made, so that a killed run goes on from there."""
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from harness.experiment.store import Store, sync
+
+
+class PartialFiles:
+    """Parts of a cell in the making, a file each (see `harness.Scratch`); held under the cell's lock."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._folder = store, store.path / "partial" / key
+
+    def get(self, part: str) -> dict[str, Tensor] | None:
+        """A part that was kept; None where there is none, or none that can be read."""
+        path = self._path(part)
+        try:
+            return load_file(path) if path.exists() else None
+        except (SafetensorError, OSError):
+            return None
+
+    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write a part beside its place and rename it into it."""
+        path = self._path(part)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+            sync(temporary)
+            temporary.replace(path)
+        except OSError as error:
+            raise self._store.cannot("write to", error) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget all parts: the cell is finished."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, part: str) -> Path:
+        return self._folder / f"{part}.safetensors"
