@@ -89,16 +89,26 @@ class Store:
             StoreError: it cannot be read, or was altered.
         """
         folder = self.folder(key)
-        return None if folder is None else self._read(folder)
+        return None if folder is None else self.read(folder)
+
+    def attempts(self) -> dict[str, list[Path]]:
+        """By key, the folders of all attempts at a cell, the newest last; keys are sorted.
+
+        Raises:
+            StoreError: a folder cannot be read.
+        """
+        found: dict[str, list[Path]] = {}
+        try:
+            for shelf in _folders(self.path / "cells"):
+                for folder in _folders(shelf):
+                    found.setdefault(folder.name.rpartition("-")[0], []).append(folder)
+        except OSError as error:
+            raise self.cannot("read", error) from None
+        return {key: sorted(found[key], key=_attempt) for key in sorted(found)}
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
-        newest: dict[str, Path] = {}
-        for folder in (self.path / "cells").glob("??/*-*"):
-            key = folder.name.rpartition("-")[0]
-            if key not in newest or _attempt(folder) > _attempt(newest[key]):
-                newest[key] = folder
-        return (self._read(folder) for _, folder in sorted(newest.items()))
+        return (self.read(folders[-1]) for folders in self.attempts().values())
 
     def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, Writer] | None = None) -> dict[str, Any]:
         """Add an attempt at a cell: its files, then its record, then its place in the store.
@@ -145,7 +155,7 @@ class Store:
         if folder is None:
             raise StoreError(f"{self.path} holds no finished cell {key}")
         path = folder / name
-        wanted = self._read(folder)["files"].get(name)
+        wanted = self.read(folder)["files"].get(name)
         if not path.is_file() or _digest(path) != wanted:
             raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
         return path
@@ -174,7 +184,12 @@ class Store:
             raise self.cannot("write to", error) from None
         return path
 
-    def _read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The record in the folder of an attempt.
+
+        Raises:
+            StoreError: it cannot be read, or was altered.
+        """
         try:
             record: dict[str, Any] = json.loads((folder / "record.json").read_text())
             checksum = record.pop("checksum")
@@ -190,6 +205,14 @@ class Store:
         """The error for what the operating system refuses, with the remedy."""
         reason = error.strerror or str(error)
         return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
+
+
+def _folders(parent: Path) -> list[Path]:
+    """What lies in a folder under a name that does not begin with a dot, and is a folder."""
+    if not parent.is_dir():
+        return []
+    with os.scandir(parent) as entries:
+        return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
 
 
 def _attempt(folder: Path | None) -> int:
