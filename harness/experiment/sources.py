@@ -63,8 +63,8 @@ class FileSource:
 
     @property
     def images(self) -> int:
-        """How many the set has."""
-        return len(self.distilled.images)
+        """How many a student trains on."""
+        return len(self.distilled.training_data()[0])
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """The file's name in place of a method, unless the set says which method learned it."""

@@ -137,7 +137,7 @@ def damaged(name, published, own, tmp_path):
     if name == "missing":
         return tmp_path / "none.pt", ["no such file"]
     if name == "a folder":
-        return tmp_path, ["no such file"]
+        return tmp_path, ["no class folders", "CLASS/"]
     if name == "missing safetensors":
         return tmp_path / "none.safetensors", ["no such file"]
     if name == "truncated":
