@@ -20,6 +20,8 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("harness.cli.run:run", "Distil data sets, train students on the results and print the table."),
     "eval": Verb("harness.cli.eval:evaluate", "Train and score students on a distilled set that lies in a file."),
+    "convert": Verb("harness.cli.convert:convert", "Write a distilled set in another format, or out of a store."),
+    "results": Verb("harness.cli.results:results", "List, show, check and clean what lies in a store."),
     "plugins": Verb("harness.cli.listings:plugins", "List the plugins that were found, and what became of them."),
     "methods": Verb("harness.cli.listings:methods", "List the distillation methods, or show one."),
     "pools": Verb("harness.cli.listings:pools", "List the model-pool policies, or show one."),

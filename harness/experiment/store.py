@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +19,13 @@ from typing import Any
 import filelock
 
 from harness.experiment.cells import canonical_json
-from harness.types.errors import StoreError
+from harness.types.errors import StoreError, UsageError
 
 SCHEMA = 1
+SHORT = 12
+"""Digits of a key that are shown: among a million cells, two share them once in five hundred stores."""
+_SHOWN = 5
+_ATTEMPT = re.compile(r"[0-9a-f]{2,64}-[0-9]+")
 Writer = Callable[[Path], object]
 
 
@@ -82,6 +87,25 @@ class Store:
         attempts = [path for path in parent.glob(f"{key}-*") if (path / "record.json").exists()]
         return max(attempts, key=_attempt, default=None)
 
+    def find(self, prefix: str) -> str:
+        """The key of the one cell whose key begins with ``prefix``.
+
+        Raises:
+            UsageError: it is no beginning of a key, of none here, or of several.
+            StoreError: there is no store.
+        """
+        if not is_prefix(prefix):
+            raise UsageError(f"{prefix!r} is no beginning of a key: `ddbench results list` shows the keys")
+        self.check_schema()
+        found = [key for key in self.attempts(prefix[:2]) if key.startswith(prefix)]
+        if not found:
+            raise UsageError(f"no cell of {self.path} begins with {prefix}: `ddbench results list` shows the keys")
+        if len(found) > 1:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            told = ", ".join(key[:SHORT] for key in found[:_SHOWN])
+            raise UsageError(f"{len(found)} cells begin with {prefix}: {told}{more}; write more of the key")
+        return found[0]
+
     def record(self, key: str) -> dict[str, Any] | None:
         """The newest record of a cell, if it is done.
 
@@ -91,16 +115,20 @@ class Store:
         folder = self.folder(key)
         return None if folder is None else self.read(folder)
 
-    def attempts(self) -> dict[str, list[Path]]:
+    def attempts(self, shelf: str = "") -> dict[str, list[Path]]:
         """By key, the folders of all attempts at a cell, the newest last; keys are sorted.
+
+        Args:
+            shelf: only of keys whose first two digits begin so.
 
         Raises:
             StoreError: a folder cannot be read.
         """
         found: dict[str, list[Path]] = {}
         try:
-            for shelf in _folders(self.path / "cells"):
-                for folder in _folders(shelf):
+            shelves = [folder for folder in _folders(self.path / "cells") if folder.name.startswith(shelf)]
+            for folder in (one for each in shelves for one in _folders(each)):
+                if _ATTEMPT.fullmatch(folder.name):
                     found.setdefault(folder.name.rpartition("-")[0], []).append(folder)
         except OSError as error:
             raise self.cannot("read", error) from None
@@ -132,7 +160,7 @@ class Store:
             for name, write in (files or {}).items():
                 write(scratch / name)
                 sync(scratch / name)
-            digests = {name: _digest(scratch / name) for name in files or {}}
+            digests = {name: digest_of(scratch / name) for name in files or {}}
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
             _write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
@@ -156,7 +184,7 @@ class Store:
             raise StoreError(f"{self.path} holds no finished cell {key}")
         path = folder / name
         wanted = self.read(folder)["files"].get(name)
-        if not path.is_file() or _digest(path) != wanted:
+        if not path.is_file() or digest_of(path) != wanted:
             raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
         return path
 
@@ -173,6 +201,18 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def is_busy(self) -> bool:
+        """Whether a run holds one of the store's cells now."""
+        for path in (self.path / "locks").glob("*.lock"):
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    pass
+            except filelock.Timeout:
+                return True
+            except OSError as error:
+                raise self.cannot("lock", error) from None
+        return False
 
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
@@ -207,6 +247,11 @@ class Store:
         return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
 
 
+def is_prefix(text: str) -> bool:
+    """Whether it can begin a key."""
+    return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
+
+
 def _folders(parent: Path) -> list[Path]:
     """What lies in a folder under a name that does not begin with a dot, and is a folder."""
     if not parent.is_dir():
@@ -220,7 +265,8 @@ def _attempt(folder: Path | None) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

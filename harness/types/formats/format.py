@@ -47,4 +47,7 @@ def all_but_data(distilled: DistilledSet) -> tuple[str, ...]:
 
 def packing(distilled: DistilledSet) -> tuple[str, ...]:
     """What is lost where a packed set is decoded before it is written."""
-    return (f"packing by {distilled.decoder.name}",) if distilled.decoder else ()
+    if distilled.decoder is None:
+        return ()
+    images, _ = distilled.training_data()
+    return (f"packing by {distilled.decoder.name}: {len(images)} decoded images are written",)
