@@ -9,7 +9,7 @@ import click
 
 from harness.cli.group import VERBS
 from harness.cli.output import plain, print_json, print_table, size_told
-from harness.types.errors import did_you_mean
+from harness.types.errors import StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.experiment.inventory import Cost, Listed
@@ -108,15 +108,15 @@ def path(key: str, store: Path) -> None:
 @click.pass_context
 def verify(ctx: click.Context, store: Path) -> None:
     """Hash every record and file again; each damaged one is a line, and the exit status 1."""
+    from harness.experiment.inventory import NO_RECORD, waste
     from harness.experiment.inventory import verify as wrong
-    from harness.experiment.inventory import waste
 
     found = _opened(store)
     count = 0
     for line in wrong(found):
         count += 1
         click.echo(plain(line))
-    left = [one for one in waste(found) if one.reason != "an attempt without a record"]
+    left = [one for one in waste(found) if one.reason != NO_RECORD]
     for one in left:
         click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
     attempts = found.attempts()
@@ -135,7 +135,7 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
 
     found = _opened(store)
     if found.is_busy():
-        raise click.ClickException(f"a run works on {found.path}: wait until it is finished")
+        raise StoreError(f"a run works on {found.path}: wait until it is finished")
     left = list(waste(found, superseded))
     if yes:
         remove(left)

@@ -15,6 +15,7 @@ from harness.types.errors import StoreError
 
 RECORD = "record.json"
 UNREADABLE = "unreadable"
+NO_RECORD = "an attempt without a record"
 PARTS = ("partial", "failures", "locks")
 
 
@@ -121,7 +122,7 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
     for folders in attempts.values():
         for folder in folders:
             if not (folder / RECORD).exists():
-                yield _waste(folder, "an attempt without a record")
+                yield _waste(folder, NO_RECORD)
         older = [folder for folder in folders if (folder / RECORD).exists()][:-1] if superseded else []
         if older and _is_sound(store, _newest(folders)):
             yield from (_waste(folder, "superseded by a newer attempt") for folder in older)

@@ -10,6 +10,8 @@ from harness.types.errors import DataError
 
 MOST_VALUES = 2**31
 """Numbers that a distilled set may have: 8 GiB as float32."""
+MOST_BYTES = 8 * MOST_VALUES
+"""Of a file that is read at all."""
 MOST_PER_BYTE, SMALL = 100, 2**26
 """A file may unpack to so many numbers a byte, or to so many in all: more is no image but a way to fill the memory."""
 
@@ -18,7 +20,7 @@ def plain_file(path: Path) -> int:
     """The size in bytes of a plain file.
 
     Raises:
-        DataError: there is none, or it is a folder, a pipe or a device.
+        DataError: there is none, it is a folder, a pipe or a device, or larger than any set.
     """
     try:
         found = path.stat()
@@ -26,6 +28,8 @@ def plain_file(path: Path) -> int:
         raise DataError(f"{str(path)!r}: there is no such file ({reason_of(error)})") from None
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"{path}: there is no such file, but something else (a folder, a pipe or a device)")
+    if found.st_size > MOST_BYTES:
+        raise DataError(f"{path.name} is {found.st_size:,} bytes, and a distilled set takes at most {MOST_BYTES:,}")
     return found.st_size
 
 

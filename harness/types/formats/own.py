@@ -79,7 +79,7 @@ def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
                     raise KeyError(name)
             check_promise([file.get_slice(name).get_shape() for name in names], size, path.name)
             return text, {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path.name} is no distilled set of ddbench ({type(error).__name__}: {error})") from None
 
 
