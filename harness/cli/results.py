@@ -48,8 +48,9 @@ def results() -> None:
 
 def _filters(command: F) -> F:
     for name in reversed(FILTERS):
-        told = f"Only cells of this {name}, with or without its options; repeatable."
-        command = click.option(f"--{name}", multiple=True, metavar="NAME", help=told)(command)
+        command = click.option(f"--{name}", multiple=True, metavar="NAME", help=f"Only of this {name}; repeatable.")(
+            command
+        )
     return command
 
 
@@ -58,7 +59,10 @@ def _filters(command: F) -> F:
 @_store
 @_json
 def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
-    """List the cells, and what each kind of thing takes on disk."""
+    """List the cells, and what each kind of thing takes on disk.
+
+    A name without options stands for the component with any: --method dc, or --method 'dc[lr_img=0.1]'.
+    """
     from harness.experiment.inventory import costs, listed
 
     found = _opened(store)

@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.store import Store, digest_of
-from harness.types.errors import StoreError
+from harness.types.errors import StoreError, UsageError
+from harness.types.names import Name, parse
 
 RECORD = "record.json"
 UNREADABLE = "unreadable"
@@ -39,10 +41,9 @@ class Listed:
     result: Mapping[str, Any]
 
     def has(self, wanted: Mapping[str, Sequence[str]]) -> bool:
-        """Whether it has one of the values wanted for each name; a component's name counts with and without options."""
+        """Whether it has one of the values wanted for each name; a component may have more options than are wanted."""
         own: dict[str, Any] = {**self.result, "kind": self.kind, "status": self.status}
-        values = {name: str(own.get(name) or "") for name in wanted}
-        return all({value, value.partition("[")[0]} & set(wanted[name]) for name, value in values.items())
+        return all(any(_is(str(own.get(name) or ""), one) for one in values) for name, values in wanted.items())
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,19 @@ def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
         return Listed(key, record["kind"], status, record["label"], size, len(folders), finished, found)
     except (StoreError, KeyError, AttributeError, TypeError) as error:
         return Listed(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
+
+
+def _is(value: str, wanted: str) -> bool:
+    one, other = _parsed(value), _parsed(wanted)
+    return one.name == other.name and set(other.options) <= set(one.options)
+
+
+@cache
+def _parsed(text: str) -> Name:
+    try:
+        return parse(text)
+    except UsageError:
+        return Name(text)
 
 
 def _newest(folders: Sequence[Path]) -> Path:
