@@ -2,7 +2,7 @@
 
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from harness.experiment.store import SHORT, Store, is_prefix
 from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.discovery import plugins
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError, UsageError
+from harness.types.errors import DataError, StoreError, UsageError
 from harness.types.formats import ABOUT, SCORES, Content, Reading, load_distilled, read_content, told_of, writer_for
 
 RECIPE = "recipe"
@@ -68,11 +68,11 @@ def convert(
         DataError: the source cannot be used, or the format cannot hold it.
         StoreError: the store or a record cannot be read.
     """
-    write, no_notes = writer_for(target, to), tuple[str, ...]()
+    write = writer_for(target, to)
     _check_free(target, force)
     if store is not None or (is_prefix(source) and not Path(source).exists()):
         _refuse_reading(reading, dataset)
-        distilled, notes = set_of_cell(Store(store or Request.store), source), no_notes
+        distilled, notes = set_of_cell(Store(store or Request.store), source)
     else:
         distilled, notes = _from_file(Path(source), reading, dataset)
     try:
@@ -83,8 +83,8 @@ def convert(
     return Conversion(distilled, target, lost, notes)
 
 
-def set_of_cell(store: Store, prefix: str) -> DistilledSet:
-    """A set of a store, with its record and the scores of its students in its provenance.
+def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
+    """A set of a store, with its record and the scores of its students in its provenance; and what has to be said.
 
     Raises:
         UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
@@ -97,13 +97,28 @@ def set_of_cell(store: Store, prefix: str) -> DistilledSet:
         raise UsageError(f"{prefix} is a cell of kind {record['kind']}, not a distilled set: {told}")
     distilled = load_distilled(store.file(key, "set.safetensors"))
     made = {name: record["provenance"].get(name) for name in ("versions", "compute", "finished")}
-    whole = {**distilled.provenance, "record": record["checksum"], **made, **_scores(store, key)}
-    return replace(distilled, provenance=whole)
+    students, unread = _students(store, key)
+    whole = {**distilled.provenance, "record": record["checksum"], **made, **_scores(students)}
+    told = f"{unread} records cannot be read, and scores of this set may be among them: `ddbench results verify`"
+    return replace(distilled, provenance=whole), (told,) if unread else ()
 
 
-def _scores(store: Store, key: str) -> dict[str, Any]:
-    """The accuracies on test of all students of a set, by architecture, and the protocols that gave them."""
-    results = [record["result"] for record in store.records() if record["kind"] == "student" and record["set"] == key]
+def _students(store: Store, key: str) -> tuple[list[dict[str, Any]], int]:
+    """The results of all students of a set, and how many records could not be read."""
+    results, unread = [], 0
+    for cell in store.attempts():
+        try:
+            record = store.record(cell) or {}
+        except StoreError:
+            unread += 1
+            continue
+        if record.get("kind") == "student" and record["set"] == key:
+            results.append(record["result"])
+    return results, unread
+
+
+def _scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The accuracies on test by architecture, and the protocols that gave them."""
     scored = [result for result in results if result["score_on"] == "test"]
     recipe = {result["evaluator"]: result["protocol"] for result in scored}
     scores: dict[str, list[float]] = {}

@@ -83,7 +83,7 @@ class FileSource:
 
     def _told(self, key: str) -> str | None:
         value = self.distilled.provenance.get(key)
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, str) and value.isprintable() else None
 
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
         """The cell of this very set: known by its content."""

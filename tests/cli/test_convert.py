@@ -1,6 +1,7 @@
 """`ddbench convert` through its front door."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_an_exported_set_tells_all_of_its_making(store, key, tmp_path):
     for one in students:
         scores = told["stored_accuracies"][f"{one['evaluator']} {one['architecture']}"]
         assert scores[one["student"]] == one["accuracy"]
+
+
+def test_a_damaged_record_of_another_cell_does_not_matter(store, key, tmp_path):
+    spoilt = shutil.copytree(store, tmp_path / "spoilt")
+    student = next(one["key"] for one in records(store).values() if one["kind"] == "student")
+    (spoilt / "cells" / student[:2] / f"{student}-1" / "record.json").write_text("{")
+    result = ddbench("convert", key, tmp_path / "out.safetensors", "--store", spoilt)
+    assert result.exit_code == 0
+    assert "1 records cannot be read" in result.stdout
+    (spoilt / "cells" / key[:2] / f"{key}-1" / "set.safetensors").write_bytes(b"x")
+    assert_refused(ddbench("convert", key, tmp_path / "again.npz", "--store", spoilt), "missing or was altered")
 
 
 def test_vico_takes_the_accuracies_along(data, tmp_path):

@@ -120,6 +120,14 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
         ({"told": {"classes": ["a", "b"]}}, r"labels must lie in 0 \.\.\. 1"),
         ({"told": {"step_size": "fast"}}, "step"),
         ({"told": {"provenance": ["dc"]}}, "provenance"),
+        ({"told": {"label_kind": "soft"}}, "labels are hard, but it tells that they are 'soft'"),
+        ({"told": {"decoder": {"name": "zip"}}}, "packed by 'zip'"),
+        ({"told": {"decoder": "multi-formation"}}, "decoder"),
+        ({"told": {"step_size": True}}, "step"),
+        ({"told": {"step_size": 1e999}}, "step"),
+        ({"told": {"classes": ["a", "b", ""]}}, "'' is no name for a class"),
+        ({"told": {"classes": ["a", "b", "b"]}}, "same name"),
+        ({"images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)}, "images must be floats"),
         ({"told": {"preprocessing": None}}, "preprocessing"),
         ({"images": None}, "images"),
         ({"labels": None}, "labels"),
@@ -330,7 +338,10 @@ def test_other_content_is_refused(tmp_path, content):
         read(tmp_path / "res.pt")
 
 
-@pytest.mark.parametrize("scores", [{"ConvNet": 0.5}, {"ConvNet": ["good"]}, {"ConvNet": None}, [0.5], None])
+@pytest.mark.parametrize(
+    "scores",
+    [{"ConvNet": 0.5}, {"ConvNet": ["good"]}, {"ConvNet": None}, {"x": [10**400]}, {"x": [float("nan")]}, [0.5], None],
+)
 def test_odd_accuracies_do_not_matter(tmp_path, scores):
     distilled = read(published(tmp_path / "res.pt", accs_all_exps=scores))
     assert distilled.provenance["stored_accuracies"] == {}

@@ -95,6 +95,27 @@ def test_what_cannot_be_meant_is_refused(tmp_path, tensors, says):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_labels_without_names_must_be_few(tmp_path):
+    folder = written(tmp_path, images_best=IMAGES, labels_best=torch.tensor([0, 1, 10**9]))
+    with pytest.raises(DataError, match="labels go up to 1000000000"):
+        read(folder, classes=None)
+
+
+@pytest.mark.parametrize("name", ["images_best.pt", "images.pt", "data.pt"])
+def test_a_link_out_of_a_folder_is_not_followed(tmp_path, name):
+    torch.save(IMAGES, tmp_path / "other.pt")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).symlink_to(tmp_path / "other.pt")
+    with pytest.raises(DataError, match="link to another folder"):
+        read(tmp_path / "set")
+
+
+@pytest.mark.parametrize("format", ["mtt", "ddranking", "idc[factor=2]"])
+def test_a_folder_without_the_file_is_refused(tmp_path, format):
+    with pytest.raises(DataError, match="there is no such file"):
+        read(tmp_path, format=format)
+
+
 def test_a_bare_tensor_of_another_name_is_refused(tmp_path):
     torch.save(IMAGES, tmp_path / "x.pt")
     with pytest.raises(DataError, match=r"x\.pt is a bare tensor: call it images_NAME\.pt"):

@@ -12,10 +12,11 @@ from torch import Tensor
 from harness.types.decoders import Decoder
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
-from harness.types.formats.limits import MOST_VALUES
 from harness.types.preprocessing import Preprocessing
 
 LONGEST_NAME = 200
+MOST_CLASSES = 2**17
+"""Classes that labels may stand for where nothing names them."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class Content:
             count = labels.shape[1] if labels.ndim == 2 else 0
             return labels.detach().float(), self.classes or tuple(given or map(str, range(count)))
         count = int(labels.max()) + 1 if labels.numel() else 0
-        if count > MOST_VALUES:
-            raise DataError(f"labels go up to {count - 1}: they must be class indices")
+        if count > MOST_CLASSES and not (self.classes or given):
+            raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
         return labels.detach().long(), self.classes or tuple(given or map(str, range(max(count, 0))))
 
     def _step_size(self, given: float | None) -> float | None:

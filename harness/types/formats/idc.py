@@ -6,6 +6,7 @@ from harness.types.decoders import MultiFormation
 from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
+from harness.types.formats.limits import within
 from harness.types.formats.pickled import pair_of, read_pickled
 from harness.types.options import Options, option
 
@@ -20,7 +21,7 @@ class PackedOptions(Options):
 
 def read(path: Path, options: PackedOptions, _entry: int) -> Content:
     """Read a list of images and labels; the images stay packed and are decoded when they are used."""
-    path = path / FILE if path.is_dir() else path
+    path = within(path, FILE)
     images, labels = pair_of(read_pickled(path), path.name)
     if options.factor is None:
         raise DataError(

@@ -48,6 +48,20 @@ def beside(path: Path, name: str) -> Path | None:
     return other
 
 
+def within(path: Path, name: str) -> Path:
+    """The file itself, or the file ``name`` in a folder.
+
+    Raises:
+        DataError: the folder has none, or it is a link out of it.
+    """
+    if not path.is_dir():
+        return path
+    found = beside(path / name, name)
+    if found is None:
+        raise DataError(f"{path} has no {name}: there is no such file")
+    return found
+
+
 def check_promise(shapes: Sequence[Sequence[int]], stored: int, where: str) -> None:
     """Check the shapes that a header promises before memory is taken for them.
 

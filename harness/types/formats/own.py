@@ -36,6 +36,9 @@ def content_of(told: dict[str, Any], tensors: dict[str, Tensor], name: str) -> C
         raise DataError(f"{name}: images must be floats, not {images.dtype}")
     if labels.is_complex():
         raise DataError(f"{name}: labels must be whole numbers or floats, not {labels.dtype}")
+    kind = "soft" if labels.is_floating_point() else "hard"
+    if told.get("label_kind", kind) != kind:
+        raise DataError(f"{name}: its labels are {kind}, but it tells that they are {told['label_kind']!r:.50}")
     try:
         preprocessing = preprocessing_from(told["preprocessing"], parts)
     except DataError as error:

@@ -2,17 +2,20 @@
 
 import statistics
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
+
+import numpy as np
 
 SCORES = "stored_accuracies"
 """The key in a set's provenance under which they lie."""
+
+_LARGEST = 1e6
 
 
 def scores_of(value: Any) -> dict[str, list[float]]:  # noqa: ANN401
     """The lists of numbers in a dictionary, as plain floats; what is none is left out."""
     lists = value.items() if isinstance(value, Mapping) else ()
-    return {str(name): [float(accuracy) for accuracy in values] for name, values in lists if _are_numbers(values)}
+    return {_name(name): [float(accuracy) for accuracy in values] for name, values in lists if _are_numbers(values)}
 
 
 def scores_told(provenance: Mapping[str, Any]) -> tuple[str, ...]:
@@ -27,4 +30,11 @@ def scores_told(provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _are_numbers(values: Any) -> bool:  # noqa: ANN401
-    return isinstance(values, list | tuple) and bool(values) and all(isinstance(value, Real) for value in values)
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    return all(isinstance(value, int | float | np.floating | np.integer) and abs(value) < _LARGEST for value in values)
+
+
+def _name(value: object) -> str:
+    """A text that cannot steer a terminal."""
+    return str(value) if str(value).isprintable() else repr(str(value))

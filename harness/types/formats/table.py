@@ -1,5 +1,6 @@
 """The formats, and finding the one that a file is of."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def format_of(path: Path) -> Format:
         DataError: there is nothing, or nothing that is known.
     """
     if path.is_dir():
-        return next((format for file, format in _OF_FOLDER.items() if (path / file).exists()), folder.FORMAT)
+        return next((format for file, format in _OF_FOLDER.items() if os.path.lexists(path / file)), folder.FORMAT)
     plain_file(path)
     if path.suffix.lower() in PICKLED:
         return _of_pickled(path)

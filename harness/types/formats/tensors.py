@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
-from harness.types.formats.limits import beside
+from harness.types.formats.limits import beside, within
 from harness.types.formats.pickled import read_pickled
 from harness.types.options import Options, option
 
@@ -32,7 +32,7 @@ def read_mtt(path: Path, _options: Options, _entry: int) -> Content:
     ``images_best.pt`` with ``labels_best.pt`` beside it. MTT itself keeps its learned step size in no file; others of
     its family (DATM) write it to ``lr_best.pt``.
     """
-    path = path / MTT_FILE if path.is_dir() else path
+    path = within(path, MTT_FILE)
     images, labels, rate = _parts(path)
     if labels is None:
         raise DataError(f"{path.name} needs its labels beside it, in {_sibling(path, 'labels')}")
@@ -47,7 +47,7 @@ def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
 
     ``images.pt`` with ``labels.pt`` and ``lr.pt`` beside it, both optional.
     """
-    path = path / RANKED_FILE if path.is_dir() else path
+    path = within(path, RANKED_FILE)
     images, labels, rate = _parts(path)
     provenance: dict[str, Any] = {"file": path.name, "format": "ddranking"}
     notes: tuple[str, ...] = ()

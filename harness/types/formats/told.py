@@ -14,10 +14,11 @@ PLAIN, PACKED = 1, 2
 
 
 def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
-    """Classes, the name of the preprocessing, step size, provenance and decoder."""
+    """Classes, the kind of labels, the name of the preprocessing, step size, provenance and decoder."""
     told = {
         "format": PACKED if distilled.decoder else PLAIN,
         "classes": distilled.classes,
+        "label_kind": distilled.label_kind,
         "preprocessing": distilled.preprocessing.name,
         "step_size": distilled.step_size,
         "provenance": dict(distilled.provenance),
