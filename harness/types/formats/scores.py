@@ -30,9 +30,12 @@ def scores_told(provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _are_numbers(values: Any) -> bool:  # noqa: ANN401
-    if not isinstance(values, list | tuple) or not values:
-        return False
-    return all(isinstance(value, int | float | np.floating | np.integer) and abs(value) < _LARGEST for value in values)
+    return isinstance(values, list | tuple) and bool(values) and all(map(_is_score, values))
+
+
+def _is_score(value: object) -> bool:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return isinstance(plain, int | float) and -_LARGEST < plain < _LARGEST
 
 
 def _name(value: object) -> str:
