@@ -108,7 +108,7 @@ def spoil(folder, how):
         return "'cat' holds the folder 'more'"
     if how == "an image in no class":
         picture(folder / "x.png")
-        return r"x\.png is in no class"
+        return r"'x\.png' is in no class"
     if how == "a name of two lines":
         (folder / "cat").rename(folder / "cat\ncow")
         return r"'cat\\ncow' is no name for a class"

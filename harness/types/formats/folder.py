@@ -62,9 +62,9 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     images, labels = distilled.training_data()
     if images.shape[1] not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")
-    pixels = distilled.preprocessing.invert(images).mul_(255.0)
+    pixels = distilled.preprocessing.invert(images) * 255.0
     clipped = float(((pixels < -0.5) | (pixels >= 255.5)).double().mean())
-    levels = pixels.round_().clamp_(0, 255).to(torch.uint8)
+    levels = pixels.round().clamp(0, 255).to(torch.uint8)
     folders = folder_names(distilled.classes)
     width = len(str(int(torch.bincount(labels).max()) - 1))
     for label, folder in enumerate(folders):
@@ -112,7 +112,7 @@ def _folders(base: Path, name: str) -> list[str]:
         if _inside(entry, base, name).is_dir():
             found.append(entry.name)
         elif is_image(entry.name):
-            raise DataError(f"{name}/{entry.name!s} is in no class: images belong into CLASS/")
+            raise DataError(f"{name}: {entry.name!r} is in no class: images belong into CLASS/")
     if not found:
         raise DataError(f"{name} has no class folders: images belong into CLASS/NAME.png")
     return found
