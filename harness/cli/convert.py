@@ -29,12 +29,12 @@ def convert(
     store: Path | None,
     force: bool,
 ) -> None:
-    r"""Write the distilled set IN, a file, a folder or the beginning of a key in a store, as OUT.
+    """Write the distilled set IN, a file, a folder or the beginning of a key in a store, as OUT.
 
     \b
     ddbench convert res_DC_CIFAR10_ConvNet_1ipc.pt dc.safetensors --dataset cifar10
     ddbench convert 3f2a pictures --store ddbench-store
-    """
+    """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.experiment.convert import convert as carry_out
     from harness.plugins.registry import stdout_to_stderr
 

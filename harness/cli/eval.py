@@ -26,14 +26,14 @@ def evaluate(
     as_json: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    r"""Train students on the distilled set in FILE and print the cross-architecture table.
+    """Train students on the distilled set in FILE and print the cross-architecture table.
 
     FILE is a set.safetensors from a store, a .pt file of the VICO-UoE format, MTT's images_best.pt (or its folder), an
     .npz file, a folder CLASS/NAME.png, or DD-Ranking's or IDC's tensors; `ddbench convert` makes one of the other.
 
     \b
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20
-    """
+    """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.experiment.api import evaluate_request
 
     request, reading = values_of(given, config), reading_of(entry, format, step_size)

@@ -20,6 +20,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("harness.cli.run:run", "Distil data sets, train students on the results and print the table."),
     "eval": Verb("harness.cli.eval:evaluate", "Train and score students on a distilled set that lies in a file."),
+    "compare": Verb("harness.cli.compare:compare", "Compare what stores hold: differences, intervals and tests."),
     "convert": Verb("harness.cli.convert:convert", "Write a distilled set in another format, or out of a store."),
     "results": Verb("harness.cli.results:results", "List, show, check and clean what lies in a store."),
     "plugins": Verb("harness.cli.listings:plugins", "List the plugins that were found, and what became of them."),

@@ -37,6 +37,19 @@ class Arm:
         told = self.evaluator.make().protocol(self.source.problem, architecture)
         return returned(told, str, f"{self.evaluator.cls.__name__}.protocol()")
 
+    def told(self) -> dict[str, Any]:
+        """What every student's record says of its row: enough to make the table from records alone."""
+        problem = self.source.problem
+        return {
+            **self.describe(),
+            "protocol": self.protocol,
+            "precision": self.source.precision,
+            "seed": self.source.seed,
+            "score_on": problem.score_on,
+            "like": problem.like,
+            "preprocessing": problem.preprocessing.name,
+        }
+
     def set_cell(self, distillation: int) -> Cell:
         """The distilled set."""
         return self.source.set_cell(distillation, self.iterations)

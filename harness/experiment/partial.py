@@ -1,4 +1,4 @@
-"""Where parts of a long artifact are kept while it is made, so that a killed run goes on from there."""
+"""Parts of a cell in the making, kept beside the finished cells so that a later try goes on from there."""
 
 import secrets
 import shutil
@@ -13,7 +13,7 @@ from harness.experiment.store import Store, sync
 
 
 class PartialFiles:
-    """Parts of a cell in the making, a file each (see `harness.Scratch`); held under the cell's lock."""
+    """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's `Store.lock`."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._folder = store, store.path / "partial" / key

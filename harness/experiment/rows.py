@@ -1,12 +1,12 @@
 """Rows of a table, made from the store alone."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.experiment.arms import Arm
 from harness.experiment.plan import Plan
+from harness.experiment.spread import pooled_std, std
 from harness.experiment.store import Store
 
 Row = dict[str, Any]
@@ -44,8 +44,8 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
         **arm.describe(),
         "mean": statistics.fmean(every) if every else None,
         "median": statistics.median(every) if every else None,
-        "std_students": _pooled_std(groups),
-        "std_distillations": _std([statistics.fmean(group) for group in groups]),
+        "std_students": pooled_std(groups),
+        "std_distillations": std([statistics.fmean(group) for group in groups]),
         "students": count,
         "distillations": len(groups),
         "collapsed": sum(score["collapsed"] for group in scores for score in group),
@@ -67,16 +67,3 @@ def _status(states: Sequence[str], some: bool, whole: bool) -> str:
     if not whole:
         return "incomplete"
     return next((state for state in ("diverged", "blown up") if state in states), "done")
-
-
-def _std(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
-def _pooled_std(groups: Sequence[Sequence[float]]) -> float | None:
-    """Square root of the mean variance within groups, weighted by their degrees of freedom."""
-    spread = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in spread)
-    if not freedom:
-        return None
-    return math.sqrt(sum(statistics.variance(group) * (len(group) - 1) for group in spread) / freedom)

@@ -14,7 +14,7 @@ from harness.experiment.events import Reporter
 from harness.experiment.ledger import Ledger, saver
 from harness.experiment.picture import draw_grid
 from harness.experiment.plan import Plan
-from harness.experiment.sources import FileSource, Source
+from harness.experiment.sources import FileSource, Source, status_of
 from harness.experiment.store import Store, Writer
 from harness.experiment.supplies import ARTIFACT_FILE, Supplies
 from harness.experiment.trajectories import TrajectorySource
@@ -136,6 +136,7 @@ class Runner:
                 "step_size": distilled.step_size,
                 "settings": dict(trajectory.method.settings()),
                 "draws": history.realised_mix(),
+                "main": source.main,
                 **told,
             },
             "history": dataclasses.asdict(history),
@@ -163,7 +164,7 @@ class Runner:
             problem, streams = arm.source.problem, Streams(arm.source.seed, distillation)
             artifacts = self._teachers(arm, distillation, missing, distilled)
             evaluator, architecture = arm.evaluator.make(), arm.architecture.make()
-            told = {**arm.describe(), "protocol": arm.protocol, "seed": arm.source.seed, "distillation": distillation}
+            told = {**arm.told(), "distillation": distillation, "set_status": status_of(distilled)}
             for student in missing:
                 self.ledger.start(cells[student])
             what, asked = f"{type(evaluator).__name__}.evaluate()", iter(missing)
@@ -171,7 +172,7 @@ class Runner:
                 score = returned(given, StudentRecord, what)
                 if score.student != next(asked, None):
                     raise PluginError(f"{what} gave student {score.student} out of turn: it was asked for {missing}")
-                record = {"result": {**dataclasses.asdict(score), **told, "score_on": problem.score_on}, "set": set_key}
+                record = {"result": {**dataclasses.asdict(score), **told}, "set": set_key}
                 self.ledger.commit(cells[score.student], record, problem, [arm.evaluator, arm.architecture])
             if left := list(asked):
                 raise PluginError(f"{what} did not give the students {left}")

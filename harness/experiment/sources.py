@@ -14,6 +14,12 @@ def learning_source() -> dict[str, str]:
     return {"harness.learning": package_digest("harness.learning")}
 
 
+def status_of(distilled: DistilledSet) -> str:
+    """What became of a set's distillation, as far as the set itself tells."""
+    status = distilled.provenance.get("status")
+    return status if isinstance(status, str) else "done"
+
+
 class Source(Protocol):
     """One way to get distilled sets of a problem."""
 
@@ -25,6 +31,11 @@ class Source(Protocol):
     @property
     def seed(self) -> int:
         """The run's seed."""
+        ...
+
+    @property
+    def precision(self) -> str | None:
+        """Of the distillation; None where that is not known."""
         ...
 
     @property
@@ -57,9 +68,13 @@ class FileSource:
     seed: int
 
     @property
+    def precision(self) -> None:
+        """Not known: what a file says of it is not checked."""
+
+    @property
     def status(self) -> str:
         """What the file says became of the distillation."""
-        return self._told("status") or "done"
+        return status_of(self.distilled)
 
     @property
     def images(self) -> int:

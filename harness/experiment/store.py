@@ -134,9 +134,13 @@ class Store:
             raise self.cannot("read", error) from None
         return {key: sorted(found[key], key=_attempt) for key in sorted(found)}
 
+    def folders(self) -> list[Path]:
+        """The folder of the newest attempt at every cell, by key."""
+        return [folders[-1] for folders in self.attempts().values()]
+
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
-        return (self.read(folders[-1]) for folders in self.attempts().values())
+        return map(self.read, self.folders())
 
     def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, Writer] | None = None) -> dict[str, Any]:
         """Add an attempt at a cell: its files, then its record, then its place in the store.

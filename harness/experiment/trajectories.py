@@ -68,6 +68,12 @@ class TrajectorySource:
         """The method at the start of the first distillation: to ask it what holds for all."""
         return self.new_method(0)
 
+    @cached_property
+    def main(self) -> str | None:
+        """The pool's main architecture, as it stands in tables."""
+        main = self.pool.make().main if self.pool else None
+        return None if main is None else str(self.resolve(main))
+
     def trajectory(self, distillation: int) -> dict[str, Any]:
         """All that decides the numbers of a trajectory."""
         settings = dict(self.first.settings())

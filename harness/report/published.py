@@ -1,11 +1,17 @@
-"""Numbers that others have published, to stand beside ours where the protocol is the same."""
+"""Numbers that others have published, to stand beside ours."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from harness.types.errors import UsageError
+from harness.types.names import parse
+
+_FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
+"""What a number was published for; empty where it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -17,19 +23,89 @@ class Published:
     source: str
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """A published number for the same method, pool and architecture, and what it was made otherwise by."""
+
+    published: Published
+    departures: tuple[str, ...]
+
+
 def published_for(row: Mapping[str, Any]) -> Published | None:
     """The published number for the same data set, method, pool, counts, protocol and architecture, if there is one.
 
     None where images are scored or preprocessed otherwise than the data set's own way.
     """
-    if row["score_on"] != "test" or row["preprocessing"] != row["like"]:
+    nearest = nearest_published(row)
+    return nearest.published if nearest and not nearest.departures else None
+
+
+def nearest_published(row: Mapping[str, Any]) -> Nearest | None:
+    """The published number for the same data set, images per class, method, pool, evaluator and architecture.
+
+    Where there are several, the one that departs least; ``departures`` says in what, empty for the very condition.
+
+    Args:
+        row: the fields of a table's row; what is missing departs.
+    """
+    wanted = {name: "" if row.get(name) is None else str(row[name]) for name in _FIELDS}
+    found = [(_departures(row, wanted, key), key) for key in _candidates().get(_heads(wanted), ())]
+    if not found:
         return None
-    wanted = tuple(str(row[key]) for key in ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture"))
-    return _table().get(wanted)
+    departures, key = min(found, key=lambda one: (len(one[0]), _distance(wanted["iterations"], one[1][2]), one[1]))
+    return Nearest(_table()[key], departures)
+
+
+def _departures(row: Mapping[str, Any], wanted: Mapping[str, str], key: tuple[str, ...]) -> tuple[str, ...]:
+    """What the published number was made with, where that differs from the row."""
+    told = {"iterations": "{} iterations", "protocol": "protocol {}", "method": "method {}", "pool": "pool {}"}
+    published = dict(zip(_FIELDS, key, strict=True))
+    differing = [text.format(published[name]) for name, text in told.items() if published[name] != wanted[name]]
+    if row.get("score_on") != "test":
+        differing.append("scored on test")
+    if row.get("preprocessing") != wanted["like"]:
+        differing.append(f"normalised as {wanted['like']}")
+    return tuple(differing)
+
+
+def _heads(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """What must be equal for a number to stand beside another at all."""
+    recipe = fields["protocol"].split(" ")[0].rstrip(",")
+    return (
+        fields["like"],
+        fields["ipc"],
+        _head(fields["method"]),
+        _head(fields["pool"]),
+        recipe,
+        fields["architecture"],
+    )
+
+
+def _head(text: str) -> str:
+    try:
+        return parse(text).name if text else ""
+    except UsageError:
+        return text
+
+
+def _distance(wanted: str, published: str) -> float:
+    return abs(int(wanted) - int(published)) if wanted.isdigit() and published.isdigit() else float("inf")
+
+
+@cache
+def _candidates() -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for key in _table():
+        found.setdefault(_heads(dict(zip(_FIELDS, key, strict=True))), []).append(key)
+    return found
 
 
 @cache
 def _table() -> dict[tuple[str, ...], Published]:
+    return dict(_rows())
+
+
+def _rows() -> Iterator[tuple[tuple[str, ...], Published]]:
     text = files("harness.report").joinpath("published.csv").read_text()
-    rows = csv.reader(text.splitlines()[1:])
-    return {tuple(key): Published(float(mean), float(std) if std else None, source) for *key, mean, std, source in rows}
+    for *key, mean, std, source in csv.reader(text.splitlines()[1:]):
+        yield tuple(key), Published(float(mean), float(std) if std else None, source)

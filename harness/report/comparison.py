@@ -1,0 +1,92 @@
+"""From scores to the answer of a question, with all that has to be said of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from harness.report.estimates import holm
+from harness.report.question import Question, natural, value_of
+from harness.report.rows import Row, rows_of
+from harness.report.scores import Score, Scores
+from harness.report.variants import told_apart
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The answer.
+
+    Attributes:
+        question: what was asked.
+        baseline: the value that the others are compared with.
+        others: the other values, in order.
+        rows: every condition that the baseline or another has scores in.
+        family: how many tests Holm's correction is over.
+        stores: the folders that were read.
+        notes: what was left out or is doubtful.
+    """
+
+    question: Question
+    baseline: str
+    others: tuple[str, ...]
+    rows: tuple[Row, ...]
+    family: int
+    stores: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The baseline and then the others."""
+        return (self.baseline, *self.others)
+
+
+def compare(found: Scores, question: Question) -> Comparison:
+    """Answer a question from scores.
+
+    Raises:
+        UsageError: it names something that there is not.
+    """
+    by = question.by
+    scores, repeated = _once(found.scores, by)
+    scores, apart = told_apart(scores, by == "store")
+    chosen, baseline = question.choose(scores)
+    compared = [score for score in chosen if value_of(score, by) is not None]
+    left = sorted({score.method for score in chosen if value_of(score, by) is None})
+    labels = natural(str(getattr(score, by)) for score in compared)
+    others = tuple(label for label in labels if label != baseline)
+    rows, family = _corrected(rows_of(compared, question, baseline), question.level)
+    notes = [*found.notes, *repeated, *apart, *(f"{name} has no {by}: left out" for name in left)]
+    notes += _elsewhere(scores, question)
+    return Comparison(question, baseline, others, tuple(rows), family, found.stores, tuple(notes))
+
+
+def _once(scores: Sequence[Score], by: str) -> tuple[list[Score], list[str]]:
+    """Each student once: stores may hold the same cell, which counts twice only where stores are compared."""
+    if by == "store":
+        return list(scores), []
+    first: dict[str, Score] = {}
+    again = [score for score in scores if first.setdefault(score.key, score) is not score]
+    if not again:
+        return list(scores), []
+    differing = sum(first[score.key].accuracy != score.accuracy for score in again)
+    told = f"{len(again)} scores are in several stores: the first store's are taken"
+    return list(first.values()), [f"{told}; {differing} of them differ between the stores" if differing else told]
+
+
+def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
+    count = sum(score.score_on != question.score_on for score in scores)
+    if count:
+        other = "validation" if question.score_on == "test" else "test"
+        yield f"{count} scores on {other} are left out: --score-on {other}"
+
+
+def _corrected(rows: Sequence[Row], level: float) -> tuple[list[Row], int]:
+    """The rows with p values adjusted for all of them, and how many there are."""
+    tested = [effect for row in rows for effect in row.effects.values() if effect.estimate.p is not None]
+    adjusted = {
+        id(effect): effect.adjusted(value, level)
+        for effect, value in zip(tested, holm([effect.estimate.p or 0.0 for effect in tested]), strict=True)
+    }
+    made = [
+        replace(row, effects={label: adjusted.get(id(effect), effect) for label, effect in row.effects.items()})
+        for row in rows
+    ]
+    return made, len(tested)

@@ -1,0 +1,249 @@
+"""Scores as they stand in stores: one a student, with all that decides with which others it may be compared."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.cells import canonical_json
+from harness.experiment.store import Store
+from harness.types.errors import StoreError
+
+UNKNOWN = "unknown"
+"""The precision of a set that was distilled elsewhere."""
+_NAMED = 3
+"""Records that cannot be used are named up to this number; the others of a store are counted."""
+Record = Mapping[str, Any]
+_MAYBE_STR, _MAYBE_INT = str | None, int | None
+_TOLD: Mapping[str, Any] = {
+    "dataset": str,
+    "ipc": _MAYBE_INT,
+    "iterations": _MAYBE_INT,
+    "method": str,
+    "pool": _MAYBE_STR,
+    "evaluator": str,
+    "architecture": str,
+    "protocol": str,
+    "score_on": str,
+    "seed": int,
+    "distillation": int,
+    "student": int,
+    "accuracy": int | float,
+    "collapsed": bool,
+    "seconds": int | float,
+    "peak_memory": int,
+    "loss": int | float | None,
+}
+"""What a student's record tells of itself, with its types."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One student's score, from its record and its set's.
+
+    Attributes:
+        store: the store's folder as it was given.
+        key: of the student's cell.
+        set_key: of its set's cell.
+        dataset, ipc, iterations, method, pool, evaluator, architecture: as they stand in tables; None where the
+            method has no such thing.
+        protocol: the evaluator's recipe.
+        precision: of the distillation; ``unknown`` for a set from a file.
+        score_on: ``test`` or ``validation``.
+        scored: the fingerprint of the scored images.
+        accuracy: a fraction.
+        collapsed: see `harness.StudentRecord`.
+        status: of the set: ``done``, ``blown up`` or ``diverged``.
+        device: where the student was trained; ``set_device`` where the set was made, None for one from a file.
+        seconds, peak_memory: what the student took (seconds, bytes).
+        loss: its last training loss, None where that was not finite.
+        losses: its training losses.
+        checksum: of the student's record.
+        set_seconds: what the distillation took up to this set; None for one from a file.
+        like, preprocessing: the known data set whose published numbers apply, and the normalisation; None where the
+            record does not tell.
+        main: the pool's main architecture, if it has one and the record tells.
+        drawn: how often the pool really gave each architecture; empty for a set from a file.
+        from_file: whether the set was distilled elsewhere, so that no other set shares its random numbers.
+        identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
+            ``evaluator``, ``architecture``), as JSON, what the name stands for; equal names with other identities are
+            other things. A set from a file has only its own as its method's.
+    """
+
+    store: str
+    key: str
+    set_key: str
+    dataset: str
+    ipc: int | None
+    iterations: int | None
+    method: str
+    pool: str | None
+    evaluator: str
+    architecture: str
+    protocol: str
+    precision: str
+    score_on: str
+    scored: str
+    seed: int
+    distillation: int
+    student: int
+    accuracy: float
+    collapsed: bool
+    status: str
+    device: str
+    seconds: float
+    peak_memory: int
+    loss: float | None = None
+    losses: tuple[float | None, ...] = ()
+    checksum: str = ""
+    set_device: str | None = None
+    set_seconds: float | None = None
+    like: str | None = None
+    preprocessing: str | None = None
+    main: str | None = None
+    drawn: Mapping[str, int] = field(default_factory=dict)
+    from_file: bool = False
+    identities: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What stores hold.
+
+    Attributes:
+        scores: by store in the order given, then by key.
+        notes: what was left out or is doubtful, a line each.
+        stores: the folders that were read, as they were given, each once.
+    """
+
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...]
+    stores: tuple[str, ...]
+
+
+def read_scores(stores: Sequence[Path]) -> Scores:
+    """The newest score of every student in the stores; a store that is given twice is read once.
+
+    Records that cannot be read or used are named in the notes and counted.
+
+    Raises:
+        StoreError: a folder is no store, or cannot be read.
+    """
+    folders: dict[Path, Path] = {}
+    for path in stores:
+        folders.setdefault(path.expanduser().resolve(), path)
+    scores: list[Score] = []
+    notes: list[str] = []
+    for folder in folders.values():
+        found, lost = _read_store(folder)
+        scores += found
+        notes += _lost_notes(folder, lost)
+    return Scores(tuple(scores), tuple(notes), tuple(map(str, folders.values())))
+
+
+def _read_store(folder: Path) -> tuple[list[Score], list[str]]:
+    """The scores of one store, and what is wrong with the records that give none."""
+    store = Store(folder)
+    if store.is_new():
+        raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
+    store.check_schema()
+    students: list[Record] = []
+    sets: dict[str, _Set] = {}
+    lost: list[str] = []
+    for cell in store.folders():
+        try:
+            record = store.read(cell)
+            if record["kind"] == "distilled":
+                sets[record["key"]] = _Set.of(record)
+            elif record["kind"] == "student":
+                students.append(record)
+        except StoreError as error:
+            lost.append(str(error))
+        except (KeyError, TypeError, AttributeError) as error:
+            lost.append(f"{cell}/record.json cannot be used: {error!r}")
+    scores: list[Score] = []
+    for student in students:
+        try:
+            scores.append(_score(str(folder), student, sets.get(student["set"])))
+        except (LookupError, TypeError, AttributeError) as error:
+            lost.append(f"{folder}: the record of student {student.get('key')} cannot be used: {error!r}")
+    return scores, lost
+
+
+def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
+    yield from lost[:_NAMED]
+    if lost:
+        more = f"{len(lost) - _NAMED} more and " if len(lost) > _NAMED else ""
+        yield f"{more}in all {len(lost)} record{'s' if len(lost) > 1 else ''} of {folder} left out"
+
+
+def _text(part: Any) -> str:  # noqa: ANN401
+    """As JSON, kept once: stores repeat the same parts thousands of times."""
+    return sys.intern(canonical_json(part))
+
+
+@dataclass(frozen=True)
+class _Set:
+    """What a set's record tells of its students."""
+
+    status: str
+    precision: str
+    device: str
+    seconds: float
+    main: str | None
+    drawn: Mapping[str, int]
+    identities: Mapping[str, str]
+
+    @classmethod
+    def of(cls, record: Record) -> "_Set":
+        trajectory, result = record["identity"]["trajectory"], record["result"]
+        texts = {
+            "dataset": [trajectory["problem"], trajectory["augmentations"]],
+            "method": [trajectory["method"], trajectory.get("settings")],
+            "total": trajectory["total"],
+            "pool": trajectory["pool"],
+            "drawn": record["identity"]["architectures"],
+        }
+        return cls(
+            status=result["status"],
+            precision=trajectory["precision"],
+            device=record["provenance"]["compute"]["device"],
+            seconds=result["seconds"],
+            main=result.get("main"),
+            drawn=result.get("draws") or {},
+            identities={part: _text(value) for part, value in texts.items()},
+        )
+
+
+def _score(store: str, record: Record, found: _Set | None) -> Score:
+    """A score from a student's record and what its set's tells; a set from a file has no record."""
+    result, identity = record["result"], record["identity"]
+    told = {name: result[name] for name in _TOLD}
+    if wrong := [name for name, kind in _TOLD.items() if not isinstance(told[name], kind)]:
+        raise TypeError(f"{wrong[0]} is {told[wrong[0]]!r}")
+    precision = found.precision if found else result.get("precision")
+    if found is None and precision is not None:
+        raise LookupError("the record of its set is not there")
+    beneath: Record = found.identities if found else {"method": _text(record["set"])}
+    own = {part: _text(identity[part]) for part in ("evaluator", "architecture", "augmentations")}
+    return Score(
+        store=store,
+        key=record["key"],
+        set_key=record["set"],
+        **told,
+        scored=identity["score"],
+        precision=precision or UNKNOWN,
+        status=found.status if found else result.get("set_status") or "done",
+        device=record["provenance"]["compute"]["device"],
+        losses=tuple(result.get("losses") or ()),
+        checksum=record["checksum"],
+        set_device=found.device if found else None,
+        set_seconds=found.seconds if found else None,
+        like=result.get("like"),
+        preprocessing=result.get("preprocessing"),
+        main=found.main if found else None,
+        drawn=found.drawn if found else {},
+        from_file=found is None,
+        identities={**beneath, **own},
+    )

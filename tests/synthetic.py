@@ -1,0 +1,164 @@
+"""Stores of many cells, written as runs write them but in seconds: no set behind a set's record, no sync to disk."""
+
+import hashlib
+import itertools
+import json
+
+import numpy as np
+
+from harness.experiment.cells import canonical_json, key_of
+
+ARCHITECTURES = ("convnet", "mlp", "lenet", "alexnet", "vgg11")
+DIGEST = hashlib.sha256(b"source").hexdigest()
+
+
+def component(name, version=1, provider="ddbench", **options):
+    return {"name": name, "options": {"width": 128, **options}, "provider": provider, "version": version}
+
+
+def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, distillation=0, **given):
+    """The record of a distilled set; ``given`` are fields of its result, ``versions`` and ``precision``."""
+    versions, precision = given.pop("versions", {}), given.pop("precision", "fp32")
+    problem = given.pop("problem", "p")
+    trajectory = {
+        "problem": problem,
+        "augmentations": {"dc": "none"},
+        "method": component(method, versions.get("method", 1)),
+        "pool": pool and component(pool, versions.get("pool", 1)),
+        "ipc": ipc,
+        "seed": seed,
+        "distillation": distillation,
+        "precision": precision,
+        "total": given.pop("total", None),
+    }
+    identity = {
+        "kind": "distilled",
+        "trajectory": trajectory,
+        "architectures": [component("convnet")] if pool else [],
+        "iterations": iterations,
+    }
+    told = {
+        "dataset": given.pop("dataset", "digits"),
+        "ipc": ipc,
+        "iterations": iterations,
+        "method": method,
+        "pool": pool,
+        "seed": seed,
+        "distillation": distillation,
+    }
+    result = {
+        "status": "done",
+        "largest": 2.0,
+        "std": 1.0,
+        "seconds": 10.0,
+        "storage_floats": 2560,
+        "step_size": None,
+        "settings": {},
+        "draws": {"convnet": iterations} if pool else {},
+        "main": "convnet" if pool else None,
+        **told,
+    }
+    label = f"{method} through {pool} on {told['dataset']}, ipc {ipc}, #{distillation}, {iterations} iterations"
+    history = {"iterations": iterations, "seconds": 10.0, "architectures": ["convnet"], "draws": [], "scalars": {}}
+    device = given.pop("device", "cpu")
+    return _whole("distilled", label, identity, {**result, **given}, device, history=history)
+
+
+def student_record(of, *, evaluator="plain", architecture="convnet", student=0, accuracy=0.5, **given):
+    """The record of a student on the set whose record is ``of``; ``given`` are fields of its result, and versions."""
+    versions = given.pop("versions", {})
+    told = {key: of["result"][key] for key in ("dataset", "ipc", "iterations", "method", "pool", "seed")}
+    told["distillation"] = of["result"]["distillation"]
+    score_on = given.get("score_on", "test")
+    identity = {
+        "kind": "student",
+        "set": of["key"],
+        "artifact": None,
+        "augmentations": {"dc": "none"},
+        "score_on": score_on,
+        "score": given.pop("scored", f"images of {score_on}"),
+        "evaluator": component(evaluator, versions.get("evaluator", 1)),
+        "architecture": component(architecture, versions.get("architecture", 1)),
+        "seed": told["seed"],
+        "distillation": told["distillation"],
+        "student": student,
+    }
+    result = {
+        "student": student,
+        "accuracy": accuracy,
+        "loss": 0.5,
+        "epochs": 300,
+        "seconds": 1.0,
+        "peak_memory": 10**9,
+        "collapsed": False,
+        "losses": [2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.55, 0.5],
+        **told,
+        "evaluator": evaluator,
+        "architecture": architecture,
+        "protocol": f"{evaluator} v1",
+        "precision": of["identity"]["trajectory"]["precision"],
+        "score_on": score_on,
+        "like": None,
+        "preprocessing": "auto",
+        "set_status": of["result"]["status"],
+    }
+    device = given.pop("device", "cpu")
+    label = f"{evaluator} {architecture} student {student} on {of['label']}"
+    return _whole("student", label, identity, {**result, **given}, device, set=of["key"])
+
+
+def _whole(kind, label, identity, result, device, **more):
+    provenance = {
+        "components": [
+            {"distribution": "ddbench", "distribution_version": "0.1.0", "name": name, "source": DIGEST}
+            for name in ("one", "two")
+        ],
+        "dataset": {"distribution": "ddbench", "distribution_version": "0.1.0", "name": "digits", "source": DIGEST},
+        "sources": {f"harness.{name}": DIGEST for name in ("learning", "a.A", "b.B", "c.C", "d.D")},
+        "compute": {"device": device, "machine": "x86_64", "threads": 2, "torch_version": "2.14.1"},
+        "versions": {"ddbench": "0.1.0", "python": "3.11.7", "torch": "2.14.1", "numpy": "2.4.6"},
+        "finished": "2026-11-25T10:08:40+00:00",
+    }
+    key = key_of(identity)
+    record = {"kind": kind, "label": label, "identity": identity, "provenance": provenance, "result": result, **more}
+    return {"schema": 1, "key": key, **record, "files": {}}
+
+
+def write_store(path, records):
+    """A store that holds the records, each with its checksum, as attempt 1."""
+    (path / "cells").mkdir(parents=True, exist_ok=True)
+    (path / "store.json").write_text('{"schema":1}')
+    for record in records:
+        folder = path / "cells" / record["key"][:2] / f"{record['key']}-1"
+        folder.mkdir(parents=True)
+        checksum = hashlib.sha256(canonical_json(record).encode()).hexdigest()
+        text = json.dumps({**record, "checksum": checksum}, indent=1, sort_keys=True)
+        (folder / "record.json").write_text(text)
+    return path
+
+
+def study(*, methods=("dc",), pools=("single", "main-similar"), iterations=(1000,), evaluators=("plain",),
+          architectures=ARCHITECTURES[:2], distillations=3, students=2, gain=0.0, seed=1, **given):  # fmt: skip
+    """The records of a whole crossing; students of every pool but the first gain ``gain`` on average.
+
+    Distillations, students and their pairs vary as real ones do; the numbers come from a generator seeded by ``seed``.
+    """
+    random = np.random.default_rng(seed)
+    shared = random.normal(0, 0.02, (distillations, students))
+    for method, (index, pool), point in itertools.product(methods, enumerate(pools), iterations):
+        for distillation in range(distillations):
+            of = set_record(method=method, pool=pool, iterations=point, distillation=distillation, **given)
+            of_set = 0.5 + gain * (index > 0) + random.normal(0, 0.02)
+            yield of
+            for evaluator, architecture, student in itertools.product(evaluators, architectures, range(students)):
+                accuracy = of_set + shared[distillation, student] + random.normal(0, 0.02)
+                yield student_record(of, evaluator=evaluator, architecture=architecture, student=student,
+                                     accuracy=float(round(accuracy, 4)))  # fmt: skip
+
+
+def study_of(cells):
+    """A crossing of at least so many cells: four methods through three pools, five architectures, 3 x 5 repeats."""
+    per_point = 4 * 3 * 3 * (1 + 2 * 5 * 5)
+    points = tuple(100 * (1 + index) for index in range(-(-cells // per_point)))
+    return study(methods=("dc", "dsa", "dm", "mtt"), pools=("single", "main-similar", "total-random"),
+                 iterations=points, evaluators=("plain", "kd"), architectures=ARCHITECTURES, students=5)  # fmt: skip
