@@ -29,7 +29,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def plain(text: str) -> str:
     """A text on one line, without what would steer a terminal."""
-    line = " ".join(text.split())
+    return printable(" ".join(text.split()))
+
+
+def printable(line: str) -> str:
+    """A line with a sign in place of each character that would steer a terminal."""
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
