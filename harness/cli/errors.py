@@ -13,6 +13,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
+from harness.cli.output import printable
 from harness.types.errors import DDBenchError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
@@ -133,7 +134,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _one_line(message: object) -> str:
-    return " ".join(line.strip() for line in str(message).splitlines() if line.strip())
+    return printable(" ".join(line.strip() for line in str(message).splitlines() if line.strip()))
 
 
 def _drop_stdout() -> None:

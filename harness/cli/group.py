@@ -21,6 +21,8 @@ VERBS = {
     "run": Verb("harness.cli.run:run", "Distil data sets, train students on the results and print the table."),
     "eval": Verb("harness.cli.eval:evaluate", "Train and score students on a distilled set that lies in a file."),
     "compare": Verb("harness.cli.compare:compare", "Compare what stores hold: differences, intervals and tests."),
+    "convert": Verb("harness.cli.convert:convert", "Write a distilled set in another format, or out of a store."),
+    "results": Verb("harness.cli.results:results", "List, show, check and clean what lies in a store."),
     "plugins": Verb("harness.cli.plugins:plugins", "List the plugins that were found, check one, or start a new one."),
     "methods": Verb("harness.cli.listings:methods", "List the distillation methods, or show one."),
     "pools": Verb("harness.cli.listings:pools", "List the model-pool policies, or show one."),

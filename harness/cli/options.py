@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.experiment.api import RunResult
     from harness.experiment.events import Reporter
     from harness.experiment.request import Request
+    from harness.types.formats import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NUMBERS = ("ipc", "iterations")
@@ -56,6 +57,32 @@ def study_options(command: F) -> F:
     ):
         command = add(command)
     return command
+
+
+def reading_options(command: F) -> F:
+    """Add the options that say how a file of a distilled set is read."""
+    for add in reversed(
+        [
+            click.option("--entry", type=int, metavar="N", help="Which set of a file that holds several. [the last]"),
+            click.option(
+                "--from",
+                "format",
+                metavar="FORMAT",
+                help="Its format, with what it does not tell: 'idc[factor=2]', 'ddranking[temperature=1]', "
+                "'npz[pixels=true]', safetensors, vico, mtt, images. [as its content tells]",
+            ),
+            click.option("--step-size", type=float, metavar="X", help="The learned step size, if no file tells it."),
+        ]
+    ):
+        command = add(command)
+    return command
+
+
+def reading_of(entry: int | None, form: str | None, step_size: float | None) -> "Reading":
+    """How a file is to be read, from `reading_options`."""
+    from harness.types.formats import LAST, Reading
+
+    return Reading(LAST if entry is None else entry, form, step_size)
 
 
 def values_of(given: Mapping[str, Any], config: Path | None) -> "Request":

@@ -18,13 +18,33 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     A pipe gets every word on its row's line, whatever the width; NO_COLOR is honoured.
     """
-    lines = [tuple(" ".join(str(cell).split()) for cell in row) for row in rows]
+    lines = [tuple(plain(str(cell)) for cell in row) for row in rows]
     if sys.stdout.isatty():
         _draw(columns, lines)
         return
     widths = [max(len(line[i]) for line in [tuple(columns), *lines]) for i in range(len(columns))]
-    for line in [tuple(columns), *lines]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    told = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in [tuple(columns), *lines]]
+    click.echo("\n".join(told))
+
+
+def plain(text: str) -> str:
+    """A text on one line, without what would steer a terminal."""
+    return printable(" ".join(text.split()))
+
+
+def printable(line: str) -> str:
+    """A line with a sign in place of each character that would steer a terminal."""
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
+def size_told(size: int) -> str:
+    """Bytes in the unit that suits them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
 
 
 def _draw(columns: Sequence[str], lines: Sequence[tuple[str, ...]]) -> None:

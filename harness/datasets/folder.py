@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from harness.datasets.cache import Tensors, cached
-from harness.datasets.images import decode_files, files_below, hash_files, is_image
 from harness.datasets.traits import OwnImagesOptions
 from harness.types.dataset import Dataset, RawData, Traits
 from harness.types.errors import DataError
+from harness.types.images import decode_files, files_below, hash_files, is_image
 from harness.types.options import option
 from harness.types.problem import Split
 

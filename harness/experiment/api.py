@@ -1,14 +1,13 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
 import hashlib
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.problems import preprocessing_known
 from harness.experiment.choice import Choice, chosen_arms, record_choice, swept_option
+from harness.experiment.completion import complete
 from harness.experiment.estimate import artifact_seconds, estimate_seconds
 from harness.experiment.events import Reporter
 from harness.experiment.plan import Plan
@@ -23,9 +22,8 @@ from harness.learning.machine import keep_large_tensors_mapped
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError, UsageError
-from harness.types.formats import PICKLED, load_distilled
-from harness.types.problem import Problem
+from harness.types.errors import UsageError
+from harness.types.formats import LAST, Reading, read_content, told_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,22 +70,28 @@ def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # no
 def evaluate(
     file: str | Path,
     *,
-    entry: int = -1,
+    entry: int = LAST,
+    format: str | None = None,
+    step_size: float | None = None,
     reporter: Reporter | None = None,
     **options: Any,  # noqa: ANN401
 ) -> RunResult:
     """Evaluate a distilled set that lies in a file, as ``ddbench eval`` does.
 
     Args:
-        file: our own format or a VICO-UoE ``.pt``.
-        entry: which set of a ``.pt`` file.
+        file: a file or folder of one of the formats that `harness.load_distilled` reads.
+        entry: which set of a file that holds several.
+        format: its format with options, where its content does not tell.
+        step_size: the learned step size, where the file does not tell.
         reporter: hears of the progress.
-        options: those of ``ddbench eval``; ``dataset`` gives the test images, and a ``.pt`` file's preprocessing.
+        options: those of ``ddbench eval``; ``dataset`` gives the test images, and the preprocessing of a file
+            that does not tell it.
 
     Raises:
         DDBenchError: something cannot be meant or cannot work; nothing was started.
     """
-    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Reporter(), entry)
+    reading = Reading(entry, format, step_size)
+    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Reporter(), reading)
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
@@ -114,34 +118,30 @@ def plan_request(request: Request) -> RunResult:
     return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
 
 
-def evaluate_request(file: Path, request: Request, reporter: Reporter, entry: int = -1) -> RunResult:
+def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
     """Carry out a request of ``ddbench eval``."""
 
     def plan(study: Study) -> Plan:
-        return plan_of_file(study, file, entry)
+        return plan_of_file(study, file, reading)
 
     result = _carry_out(request, reporter, plan)
     if request.choose or request.score_on == "validation":
-        note = f"{file.name} was distilled elsewhere and may have seen the validation split"
+        note = f"{told_of(file)} was distilled elsewhere and may have seen the validation split"
         result = replace(result, notes=(*result.notes, note))
     return result
 
 
-def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
+def plan_of_file(study: Study, file: Path, reading: Reading) -> Plan:
     """A plan to evaluate one distilled set."""
     request = study.request
     if len(request.dataset) != 1:
         raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
     (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
+    content = read_content(file, reading)
     problem = study.problem(dataset)
-    known = preprocessing_known(dataset)
-    if file.suffix.lower() in PICKLED and not known:
-        told = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
-        raise DataError(f"{file.name} does not tell how its images were normalised: {told}")
-    distilled = load_distilled(file, entry=entry, preprocessing=problem.preprocessing, classes=problem.classes)
-    _check_fits(distilled, problem, file.name)
+    distilled = complete(content, reading, dataset, problem)
     problem = replace(problem, preprocessing=distilled.preprocessing)
-    source = FileSource(problem, distilled, _digest(distilled), file.name, request.seed)
+    source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
     defaults = dataset.make().traits.defaults
     stated = distilled.provenance.get("iterations")
     iterations = stated if isinstance(stated, int) else None
@@ -151,7 +151,7 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
         request.students or defaults.students,
         1,
         request.rerun_stale,
-        (*_said_of(file, distilled), *study.notes()),
+        (*content.notes, *study.notes()),
     )
 
 
@@ -223,33 +223,6 @@ def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[s
         }
         for cell in plan.cells
     ]
-
-
-def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
-    shape = tuple(distilled.images.shape[1:])
-    if shape != problem.shape:
-        raise DataError(
-            f"{name} has images of {shape}, but {problem.name} has {problem.shape}: choose another --dataset"
-        )
-    if len(distilled.classes) != len(problem.classes):
-        told = f"{len(distilled.classes)} classes, but {problem.name} has {len(problem.classes)}"
-        raise DataError(f"{name} has {told}: choose another --dataset")
-
-
-def _said_of(file: Path, distilled: DistilledSet) -> tuple[str, ...]:
-    """Of a ``.pt`` file, which set was taken, and what its authors measured."""
-    if file.suffix.lower() not in PICKLED:
-        return ()
-    entry, entries = (distilled.provenance[key] for key in ("entry", "entries"))
-    taken = (f"entry {entry} of {entries} in {file.name}, counted from 0",) if entries > 1 else ()
-    stored = distilled.provenance.get("stored_accuracies") or {}
-    told = [
-        f"{name} {100 * statistics.fmean(values):.2f}"
-        + (f"±{100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
-        + f" ({len(values)})"
-        for name, values in stored.items()
-    ]
-    return (*taken, *([f"stored in the file, in % (students): {', '.join(told)}"] if told else []))
 
 
 def _digest(distilled: DistilledSet) -> str:

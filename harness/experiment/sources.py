@@ -78,8 +78,8 @@ class FileSource:
 
     @property
     def images(self) -> int:
-        """How many the set has."""
-        return len(self.distilled.images)
+        """How many a student trains on."""
+        return len(self.distilled.training_data()[0])
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """The file's name in place of a method, unless the set says which method learned it."""
@@ -98,7 +98,7 @@ class FileSource:
 
     def _told(self, key: str) -> str | None:
         value = self.distilled.provenance.get(key)
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, str) and value.isprintable() else None
 
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
         """The cell of this very set: known by its content."""

@@ -2,13 +2,14 @@
 
 ``cells/KK/KEY-N/`` holds attempt N of a cell: ``record.json`` and the files that it names with their SHA-256. An
 attempt is written beside its place and renamed into it, so that it is there whole or not at all; it is never changed
-afterwards.
+afterwards. Reading and committing records needs no torch.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +19,13 @@ from typing import Any
 import filelock
 
 from harness.experiment.cells import canonical_json
-from harness.types.errors import StoreError
+from harness.types.errors import StoreError, UsageError
 
 SCHEMA = 1
+SHORT = 12
+"""Digits of a key that are shown: among a million cells, two share them once in five hundred stores."""
+_SHOWN = 5
+_ATTEMPT = re.compile(r"[0-9a-f]{2,64}-[0-9]+")
 Writer = Callable[[Path], object]
 
 
@@ -82,6 +87,25 @@ class Store:
         attempts = [path for path in parent.glob(f"{key}-*") if (path / "record.json").exists()]
         return max(attempts, key=_attempt, default=None)
 
+    def find(self, prefix: str) -> str:
+        """The key of the one cell whose key begins with ``prefix``.
+
+        Raises:
+            UsageError: it is no beginning of a key, of none here, or of several.
+            StoreError: there is no store.
+        """
+        if not is_prefix(prefix):
+            raise UsageError(f"{prefix!r} is no beginning of a key: `ddbench results list` shows the keys")
+        self.check_schema()
+        found = [key for key in self.attempts(prefix[:2]) if key.startswith(prefix)]
+        if not found:
+            raise UsageError(f"no cell of {self.path} begins with {prefix}: `ddbench results list` shows the keys")
+        if len(found) > 1:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            told = ", ".join(key[:SHORT] for key in found[:_SHOWN])
+            raise UsageError(f"{len(found)} cells begin with {prefix}: {told}{more}; write more of the key")
+        return found[0]
+
     def record(self, key: str) -> dict[str, Any] | None:
         """The newest record of a cell, if it is done.
 
@@ -91,14 +115,28 @@ class Store:
         folder = self.folder(key)
         return None if folder is None else self.read(folder)
 
+    def attempts(self, shelf: str = "") -> dict[str, list[Path]]:
+        """By key, the folders of all attempts at a cell, the newest last; keys are sorted.
+
+        Args:
+            shelf: only of keys whose first two digits begin so.
+
+        Raises:
+            StoreError: a folder cannot be read.
+        """
+        found: dict[str, list[Path]] = {}
+        try:
+            shelves = [folder for folder in _folders(self.path / "cells") if folder.name.startswith(shelf)]
+            for folder in (one for each in shelves for one in _folders(each)):
+                if _ATTEMPT.fullmatch(folder.name):
+                    found.setdefault(folder.name.rpartition("-")[0], []).append(folder)
+        except OSError as error:
+            raise self.cannot("read", error) from None
+        return {key: sorted(found[key], key=_attempt) for key in sorted(found)}
+
     def folders(self) -> list[Path]:
         """The folder of the newest attempt at every cell, by key."""
-        newest: dict[str, tuple[int, Path]] = {}
-        for folder in (self.path / "cells").glob("??/*-*"):
-            key, attempt = folder.name.rpartition("-")[0], _attempt(folder)
-            if key not in newest or attempt > newest[key][0]:
-                newest[key] = (attempt, folder)
-        return [folder for _, (_, folder) in sorted(newest.items())]
+        return [folders[-1] for folders in self.attempts().values()]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
@@ -126,7 +164,7 @@ class Store:
             for name, write in (files or {}).items():
                 write(scratch / name)
                 sync(scratch / name)
-            digests = {name: _digest(scratch / name) for name in files or {}}
+            digests = {name: digest_of(scratch / name) for name in files or {}}
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
             _write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
@@ -150,7 +188,7 @@ class Store:
             raise StoreError(f"{self.path} holds no finished cell {key}")
         path = folder / name
         wanted = self.read(folder)["files"].get(name)
-        if not path.is_file() or _digest(path) != wanted:
+        if not path.is_file() or digest_of(path) != wanted:
             raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
         return path
 
@@ -168,6 +206,18 @@ class Store:
         finally:
             lock.release()
 
+    def is_busy(self) -> bool:
+        """Whether a run holds one of the store's cells now."""
+        for path in (self.path / "locks").glob("*.lock"):
+            try:
+                with filelock.FileLock(path, timeout=0):
+                    pass
+            except filelock.Timeout:
+                return True
+            except OSError as error:
+                raise self.cannot("lock", error) from None
+        return False
+
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
         path = self.path / "failures" / f"{key}.log"
@@ -179,7 +229,7 @@ class Store:
         return path
 
     def read(self, folder: Path) -> dict[str, Any]:
-        """The record in a cell's folder.
+        """The record in the folder of an attempt.
 
         Raises:
             StoreError: it cannot be read, or was altered.
@@ -196,9 +246,22 @@ class Store:
         return {**record, "checksum": checksum}
 
     def cannot(self, what: str, error: OSError) -> StoreError:
-        """The error for what the file system refused, with the remedy."""
+        """The error for what the operating system refuses, with the remedy."""
         reason = error.strerror or str(error)
         return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
+
+
+def is_prefix(text: str) -> bool:
+    """Whether it can begin a key."""
+    return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
+
+
+def _folders(parent: Path) -> list[Path]:
+    """What lies in a folder under a name that does not begin with a dot, and is a folder."""
+    if not parent.is_dir():
+        return []
+    with os.scandir(parent) as entries:
+        return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
 
 
 def _attempt(folder: Path | None) -> int:
@@ -206,7 +269,8 @@ def _attempt(folder: Path | None) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -222,7 +286,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file or folder written through to the disk."""
+    """Have the disk hold what was written to a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from harness.types.decoders import Decoder
 from harness.types.errors import DataError
 from harness.types.preprocessing import Preprocessing
 
@@ -16,12 +18,13 @@ class DistilledSet:
     """Images as network inputs (n, channels, height, width), float32, with their labels.
 
     Attributes:
-        images: already preprocessed, as they were learned.
+        images: already preprocessed, as they were learned; with a decoder, what it decodes.
         labels: class indices (n,) int64, or one row of class weights for each image (n, classes), float32.
         classes: class names.
         preprocessing: what was done to the real images, and has to be done to test images.
         step_size: a learned learning rate for students, if the method learns one.
         provenance: where the set comes from: method, pool, seed, iteration and so on, as JSON.
+        decoder: makes images in [0, 1] of packed ones, which are then preprocessed; None where there is nothing to do.
     """
 
     images: Tensor
@@ -30,6 +33,7 @@ class DistilledSet:
     preprocessing: Preprocessing
     step_size: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or not self.images.numel():
@@ -59,13 +63,21 @@ class DistilledSet:
 
     @property
     def storage_floats(self) -> int:
-        """How many numbers the set takes: the budget that methods are compared at."""
+        """How many numbers the set takes, packed as it is stored: the budget that methods are compared at."""
         return self.images.numel() + (self.labels.numel() if self.label_kind == "soft" else 0)
 
     def training_data(self) -> tuple[Tensor, Tensor]:
-        """Images and labels as a student trains on them."""
-        return self.images, self.labels
+        """Images and labels as a student trains on them: decoded and preprocessed."""
+        return self._decoded
+
+    @cached_property
+    def _decoded(self) -> tuple[Tensor, Tensor]:
+        if self.decoder is None:
+            return self.images, self.labels
+        images, labels = self.decoder.decode(self.images, self.labels)
+        return self.preprocessing.apply(images), labels
 
     def statistics(self) -> dict[str, float]:
         """Largest absolute value and standard deviation over all values, by which a set that blew up is known."""
-        return {"largest": float(self.images.abs().max()), "std": float(self.images.std())}
+        images, _ = self.training_data()
+        return {"largest": float(images.abs().max()), "std": float(images.std())}

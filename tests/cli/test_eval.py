@@ -137,7 +137,7 @@ def damaged(name, published, own, tmp_path):
     if name == "missing":
         return tmp_path / "none.pt", ["no such file"]
     if name == "a folder":
-        return tmp_path, ["no such file"]
+        return tmp_path, ["no class folders", "CLASS/"]
     if name == "missing safetensors":
         return tmp_path / "none.safetensors", ["no such file"]
     if name == "truncated":
@@ -224,6 +224,30 @@ def test_soft_labels_and_whitening_are_evaluated(data, tmp_path):
     (row,) = json.loads(result.stdout)["rows"]
     assert (row["method"], row["status"], row["iterations"]) == ("mine", "blown up", 7)
     assert result.exit_code == 0
+
+
+def test_mtts_tensors_are_evaluated_at_their_step_size(data, tmp_path):
+    images, labels = stripes(1, seed=5)
+    torch.save(torch.from_numpy(images)[:, None] / 255, tmp_path / "images_best.pt")
+    torch.save(torch.from_numpy(labels), tmp_path / "labels_best.pt")
+    words = ("--evaluator", "plain[protocol=mtt,epochs=2]", "--architecture", ARCHITECTURE, "--students", "1")
+    refused = evaluate(tmp_path, data, tmp_path / "store", words=words)
+    assert "learned step size, which this set has not" in refused.output
+    for step_size in ("0.01", "0.02"):
+        result = evaluate(tmp_path, data, tmp_path / "store", "--step-size", step_size, words=words)
+        assert result.exit_code == 0, result.output
+    assert "file:" in result.stdout
+
+
+def test_packed_and_ranked_sets_are_evaluated(data, tmp_path):
+    torch.save([torch.rand(3, 1, 16, 16), torch.arange(3)], tmp_path / "data.pt")
+    torch.save(torch.randn(3, 1, 16, 16), tmp_path / "images.pt")
+    for name, format in (("data.pt", "idc[factor=2]"), ("images.pt", "ddranking")):
+        options = {"evaluator": EVALUATOR, "architecture": ARCHITECTURE, "students": 1, "store": tmp_path / "store"}
+        how = {"dataset": f"arrays[path={data},like=mnist]", "format": format, **options}
+        result = harness.evaluate(tmp_path / name, **how)
+        assert not result.failed
+        assert result.rows[0]["ipc"] == 1
 
 
 def test_provenance_of_others_cannot_break_anything(data, tmp_path):

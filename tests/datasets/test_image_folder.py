@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from harness.datasets.images import EXTENSIONS
 from harness.types.errors import DataError, UsageError
+from harness.types.images import EXTENSIONS
 
 
 def decoded(root):
@@ -188,7 +188,7 @@ def test_bad_options_are_told_when_the_name_is_read(resolve, name, line):
 def test_a_second_load_decodes_nothing(load, folder, root, monkeypatch):
     first = load(f"folder[path={folder}]")
     assert len(decoded(root)) == 1
-    monkeypatch.setattr("harness.datasets.images._decode", None)
+    monkeypatch.setattr("harness.types.images._decode", None)
     second = load(f"folder[path={folder}]")
     assert second.train.fingerprint == first.train.fingerprint
     assert second.test.fingerprint == first.test.fingerprint

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,15 @@ def test_what_is_committed_is_read_again(store):
     assert (store.folder(KEY) / "a.txt").read_text() == "a"
     assert list(store.records()) == [written]
     assert store.record("cd" * 32) is None
+
+
+def test_records_are_read_without_torch(store):
+    store.commit(KEY, {"result": 1})
+    code = (
+        "import sys, pathlib; from harness.experiment.store import Store; "
+        "assert list(Store(pathlib.Path(sys.argv[1])).records()); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store.path)], check=True)
 
 
 def test_attempts_lie_beside_each_other(store):

@@ -112,7 +112,7 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"told": {"format": 2}}, "format 2.*use a newer"),
+        ({"told": {"format": 3}}, "format 3.*use a newer"),
         ({"told": {"format": "new"}}, "no distilled set"),
         ({"told": {"classes": None}}, "no distilled set"),
         ({"told": {"classes": "abc"}}, "class"),
@@ -120,6 +120,14 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
         ({"told": {"classes": ["a", "b"]}}, r"labels must lie in 0 \.\.\. 1"),
         ({"told": {"step_size": "fast"}}, "step"),
         ({"told": {"provenance": ["dc"]}}, "provenance"),
+        ({"told": {"label_kind": "soft"}}, "labels are hard, but it tells that they are 'soft'"),
+        ({"told": {"decoder": {"name": "zip"}}}, "packed by 'zip'"),
+        ({"told": {"decoder": "multi-formation"}}, "decoder"),
+        ({"told": {"step_size": True}}, "step"),
+        ({"told": {"step_size": 1e999}}, "step"),
+        ({"told": {"classes": ["a", "b", ""]}}, "'' is no name for a class"),
+        ({"told": {"classes": ["a", "b", "b"]}}, "same name"),
+        ({"images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)}, "images must be floats"),
         ({"told": {"preprocessing": None}}, "preprocessing"),
         ({"images": None}, "images"),
         ({"labels": None}, "labels"),
@@ -178,7 +186,7 @@ def test_safetensors_of_others_are_refused(path):
         load_distilled(path)
 
 
-@pytest.mark.parametrize("name", ["none.safetensors", "none.pt", ""])
+@pytest.mark.parametrize("name", ["none.safetensors", "none.pt", "none.npz", "none", "a\nb"])
 def test_what_is_not_there_is_refused(tmp_path, name):
     with pytest.raises(DataError, match="there is no such file"):
         load_distilled(tmp_path / name)
@@ -323,14 +331,17 @@ def test_published_sets_that_cannot_be_meant_are_refused(tmp_path, changes, says
     assert "res.pt" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {"weights": torch.zeros(2)}, None])
+@pytest.mark.parametrize("content", [[1, 2], {"weights": torch.zeros(2)}, None])
 def test_other_content_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "res.pt")
     with pytest.raises(DataError, match="not of the VICO-UoE format"):
         read(tmp_path / "res.pt")
 
 
-@pytest.mark.parametrize("scores", [{"ConvNet": 0.5}, {"ConvNet": ["good"]}, {"ConvNet": None}, [0.5], None])
+@pytest.mark.parametrize(
+    "scores",
+    [{"ConvNet": 0.5}, {"ConvNet": ["good"]}, {"ConvNet": None}, {"x": [10**400]}, {"x": [float("nan")]}, [0.5], None],
+)
 def test_odd_accuracies_do_not_matter(tmp_path, scores):
     distilled = read(published(tmp_path / "res.pt", accs_all_exps=scores))
     assert distilled.provenance["stored_accuracies"] == {}

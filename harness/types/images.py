@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ from harness.types.errors import DataError
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """The suffixes that make a file an image, as in torchvision."""
 
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+"""What is decoded, whatever the suffix says: other formats of Pillow's start programs."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _THREADS = 4  # reading small files waits for the disk; decoding large ones runs outside the interpreter's lock
 _CHUNK = 256
@@ -53,7 +56,7 @@ def hash_files(files: Sequence[str]) -> bytes:
     return hashlib.sha256(b"".join(digests)).digest()
 
 
-def decode_files(files: Sequence[str], size: int | None) -> Tensor:
+def decode_files(files: Sequence[str], size: int | None, *, most_values: int | None = None) -> Tensor:
     """Decode ``files`` to uint8 (n, channels, height, width), with one channel if all are grey and three otherwise.
 
     Transparency is dropped, and of several frames the first is taken.
@@ -61,11 +64,21 @@ def decode_files(files: Sequence[str], size: int | None) -> Tensor:
     Args:
         files: at least one.
         size: resize all to ``size`` x ``size`` (bilinear); None: all must have the same size.
+        most_values: how many numbers they may be in all; None: as many as the memory holds.
 
     Raises:
-        DataError: a file is no image, or the sizes differ.
+        DataError: a file is no image or enormous, the sizes differ, or they are too many.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return _decode_all(files, size, most_values)
+
+
+def _decode_all(files: Sequence[str], size: int | None, most_values: int | None) -> Tensor:
     first = _decode(files[0], size)[0]
+    values = len(files) * first.size
+    if most_values is not None and values > most_values:
+        raise DataError(f"{len(files)} images of {first.shape[1]}x{first.shape[0]} are more than a set may hold")
     pixels = np.empty((len(files), 3, *first.shape[:2]), dtype=np.uint8)
 
     def fill(start: int, chunk: Sequence[str]) -> bool:
@@ -103,7 +116,7 @@ def _hash_file(file: str) -> bytes:
 def _decode(file: str, size: int | None) -> tuple[NDArray[np.uint8], bool]:
     """Pixels (height, width, 3) of an image file, and whether it is grey."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             mode = image.mode
             if mode.startswith(("I", "F")):
                 raise DataError(f"{file} has more than 8 bits a channel: convert it to 8 bits")

@@ -1,0 +1,185 @@
+"""``ddbench results``: what lies in a store, whether it is sound, and what it costs on disk."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from harness.cli.group import VERBS
+from harness.cli.output import plain, print_json, print_table, size_told
+from harness.types.errors import StoreError, did_you_mean
+
+if TYPE_CHECKING:
+    from harness.experiment.inventory import Cost, Listed
+    from harness.experiment.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILTERS = ("kind", "dataset", "method", "pool", "evaluator", "architecture", "status")
+_LONG_LIST = 8
+
+_store = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("ddbench-store"), help="The store. [./ddbench-store]"
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Verbs(click.Group):
+    """Names the nearest verbs where one is misspelt."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which there are."""
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            _no_such_verb(ctx, args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+def _no_such_verb(ctx: click.Context, word: str, verbs: Mapping[str, Any]) -> NoReturn:
+    raise click.UsageError(f"there is no verb {word!r}: {did_you_mean(word, verbs)}", ctx)
+
+
+@click.group(cls=_Verbs, help=VERBS["results"].summary)
+def results() -> None:
+    """Only groups its verbs."""
+
+
+def _filters(command: F) -> F:
+    for name in reversed(FILTERS):
+        command = click.option(f"--{name}", multiple=True, metavar="NAME", help=f"Only of this {name}; repeatable.")(
+            command
+        )
+    return command
+
+
+@results.command("list")
+@_filters
+@_store
+@_json
+def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
+    """List the cells, and what each kind of thing takes on disk.
+
+    A name without options stands for the component with any: --method dc, or --method 'dc[lr_img=0.1]'.
+    """
+    from harness.experiment.inventory import costs, listed
+
+    found = _opened(store)
+    every = list(listed(found))
+    wanted = {name: values for name, values in filters.items() if values}
+    rows = [row for row in every if row.has(wanted)] if wanted else every
+    spent = costs(found, every)
+    if as_json:
+        cells = [dataclasses.asdict(row) for row in rows]
+        print_json({"store": str(found.path), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
+        return
+    _print_cells(rows)
+    click.echo("")
+    _print_costs(spent)
+    click.echo(f"{len(rows):,} of {len(every):,} cells; store: {found.path}")
+
+
+@results.command("show")
+@click.argument("key")
+@_store
+@_json
+def show(key: str, store: Path, as_json: bool) -> None:
+    """Show everything that the record of a cell tells; KEY is the beginning of its key."""
+    found = _opened(store)
+    whole = found.find(key)
+    record = found.record(whole) or {}
+    if as_json:
+        print_json(record)
+        return
+    click.echo(f"{plain(str(record.get('label')))}\n{found.folder(whole)}\n")
+    for line in _lines(record):
+        click.echo(line)
+
+
+@results.command("path")
+@click.argument("key")
+@_store
+def path(key: str, store: Path) -> None:
+    """Print the folder of the newest attempt at a cell; KEY is the beginning of its key."""
+    found = _opened(store)
+    whole = found.find(key)
+    click.echo(str(found.folder(whole) or found.attempts(whole[:2])[whole][-1]))
+
+
+@results.command("verify")
+@_store
+@click.pass_context
+def verify(ctx: click.Context, store: Path) -> None:
+    """Hash every record and file again; each damaged one is a line, and the exit status 1."""
+    from harness.experiment.inventory import NO_RECORD, waste
+    from harness.experiment.inventory import verify as wrong
+
+    found = _opened(store)
+    count = 0
+    for line in wrong(found):
+        count += 1
+        click.echo(plain(line))
+    left = [one for one in waste(found) if one.reason != NO_RECORD]
+    for one in left:
+        click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
+    attempts = found.attempts()
+    read = f"{sum(map(len, attempts.values())):,} records of {len(attempts):,} cells read"
+    click.echo(f"{read}, {count} things wrong, {len(left)} left over")
+    ctx.exit(1 if count else 0)
+
+
+@results.command("clean")
+@_store
+@click.option("--superseded", is_flag=True, help="Older attempts too, where the newest one is sound.")
+@click.option("--yes", is_flag=True, help="Remove them; else it is only said what would be removed.")
+def clean(store: Path, superseded: bool, yes: bool) -> None:
+    """Remove what nothing needs: leftovers of killed runs, parts of finished cells, logs of failures redone."""
+    from harness.experiment.inventory import remove, waste
+
+    found = _opened(store)
+    if found.is_busy():
+        raise StoreError(f"a run works on {found.path}: wait until it is finished")
+    left = list(waste(found, superseded))
+    if yes:
+        remove(left)
+    for one in left:
+        verb = "removed" if yes else "would remove"
+        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {size_told(one.size)}")
+    total = size_told(sum(one.size for one in left))
+    more = "" if yes or not left else "; --yes removes them"
+    click.echo(f"{len(left)} things, {total}{more}")
+
+
+def _opened(path: Path) -> "Store":
+    from harness.experiment.store import Store
+
+    store = Store(path)
+    store.check_schema()
+    return store
+
+
+def _print_cells(rows: "list[Listed]") -> None:
+    from harness.experiment.store import SHORT
+
+    lines = [(row.key[:SHORT], row.kind, row.status, row.label, size_told(row.size)) for row in rows]
+    print_table(("key", "kind", "status", "label", "size"), lines)
+
+
+def _print_costs(spent: "list[Cost]") -> None:
+    lines = [(cost.kind, f"{cost.count:,}", size_told(cost.size)) for cost in spent]
+    lines.append(("in all", "", size_told(sum(cost.size for cost in spent))))
+    print_table(("on disk", "count", "size"), lines)
+
+
+def _lines(value: Any, indent: int = 0) -> Iterator[str]:  # noqa: ANN401
+    """A record's tree as text; of a long list, its ends."""
+    for key, part in value.items():
+        name = f"{'  ' * indent}{plain(str(key))}"
+        if isinstance(part, dict) and part:
+            yield f"{name}:"
+            yield from _lines(part, indent + 1)
+        elif isinstance(part, list) and len(part) > _LONG_LIST:
+            yield f"{name}: {len(part)} values, from {plain(str(part[0]))} to {plain(str(part[-1]))}"
+        else:
+            yield f"{name}: {plain(str(part))}"

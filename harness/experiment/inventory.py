@@ -1,0 +1,243 @@
+"""What lies in a store: its cells with their sizes, what is damaged, and what nothing needs any more.
+
+Needs no torch, and one look at each file's size.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.store import Store, digest_of
+from harness.types.errors import StoreError, UsageError
+from harness.types.names import Name, parse
+
+RECORD = "record.json"
+UNREADABLE = "unreadable"
+NO_RECORD = "an attempt without a record"
+PARTS = ("partial", "failures", "locks")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A cell in the store, by its newest attempt.
+
+    Attributes:
+        result: what its record tells; empty where it cannot be read.
+        size: bytes of the newest attempt's files.
+        attempts: how many there are, with those that are superseded.
+    """
+
+    key: str
+    kind: str
+    status: str
+    label: str
+    size: int
+    attempts: int
+    finished: str
+    result: Mapping[str, Any]
+
+    def has(self, wanted: Mapping[str, Sequence[str]]) -> bool:
+        """Whether it has one of the values wanted for each name; a component may have more options than are wanted."""
+        own: dict[str, Any] = {**self.result, "kind": self.kind, "status": self.status}
+        return all(any(_is(str(own.get(name) or ""), one) for one in values) for name, values in wanted.items())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of thing takes on disk."""
+
+    kind: str
+    count: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something that nothing needs, and why."""
+
+    path: Path
+    reason: str
+    size: int
+
+
+def listed(store: Store) -> Iterator[Listed]:
+    """The cells of a store by key.
+
+    A record that cannot be read is a row of status ``unreadable``, with the reason as its label.
+    """
+    return (_row(store, key, folders) for key, folders in store.attempts().items())
+
+
+def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
+    """What each kind of thing takes: cells by kind, older attempts, what is in the making, failures, locks."""
+    by_kind: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        count, size = by_kind.get(row.kind, (0, 0))
+        by_kind[row.kind] = (count + 1, size + row.size)
+    told = [Cost(kind, count, size) for kind, (count, size) in sorted(by_kind.items())]
+    several = (folders for folders in store.attempts().values() if len(folders) > 1)
+    older = [folder for folders in several for folder in folders if folder != _newest(folders)]
+    if older:
+        told.append(Cost("superseded", len(older), sum(map(size_of, older))))
+    for part in PARTS:
+        entries = _entries(store.path / part)
+        if entries:
+            told.append(Cost(part, len(entries), sum(map(size_of, entries))))
+    scratch = list(_scratch(store))
+    return [*told, *([Cost("leftovers", len(scratch), sum(map(size_of, scratch)))] if scratch else [])]
+
+
+def verify(store: Store) -> Iterator[str]:
+    """Read every record of every attempt and hash every file: a line for each thing that is wrong, with the remedy."""
+    remedy = "move that folder away to redo the cell"
+    for key, folders in store.attempts().items():
+        for folder in folders:
+            if not (folder / RECORD).exists():
+                yield f"{folder} has no {RECORD}: {remedy}"
+                continue
+            try:
+                record = store.read(folder)
+            except StoreError as error:
+                yield str(error)
+                continue
+            if record.get("key") != key:
+                yield f"{folder}/{RECORD} is of another cell ({str(record.get('key'))[:80]!r}): {remedy}"
+            yield from _files_wrong(folder, record, remedy)
+
+
+def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
+    """What can be removed: never a cell's newest attempt, unless it has no record at all.
+
+    Args:
+        store: no run may work on it.
+        superseded: older attempts too, where the newest one is sound.
+    """
+    for path in _scratch(store):
+        yield _waste(path, "left by a run that was killed")
+    attempts = store.attempts()
+    done = {key for key, folders in attempts.items() if (_newest(folders) / RECORD).exists()}
+    for folders in attempts.values():
+        for folder in folders:
+            if not (folder / RECORD).exists():
+                yield _waste(folder, NO_RECORD)
+        older = [folder for folder in folders if (folder / RECORD).exists()][:-1] if superseded else []
+        if older and _is_sound(store, _newest(folders)):
+            yield from (_waste(folder, "superseded by a newer attempt") for folder in older)
+    for path in _entries(store.path / "partial"):
+        if path.name in done:
+            yield _waste(path, "parts of a cell that is finished")
+    for path in _entries(store.path / "failures"):
+        if path.name.removesuffix(".log") in done:
+            yield _waste(path, "of a failure that was redone")
+
+
+def remove(found: Iterable[Waste]) -> None:
+    """Delete what `waste` found.
+
+    Raises:
+        StoreError: something cannot be deleted.
+    """
+    for one in found:
+        try:
+            if one.path.is_dir() and not one.path.is_symlink():
+                shutil.rmtree(one.path)
+            else:
+                one.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{one.path} cannot be removed: {error.strerror}; remove it by hand") from None
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_size
+        with os.scandir(path) as entries:
+            return sum(
+                entry.stat(follow_symlinks=False).st_size
+                if not entry.is_dir(follow_symlinks=False)
+                else size_of(Path(entry.path))
+                for entry in entries
+            )
+    except OSError:
+        return 0
+
+
+def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
+    newest = _newest(folders)
+    size = size_of(newest)
+    try:
+        record = store.read(newest)
+        result = record.get("result")
+        found = result if isinstance(result, dict) else {}
+        status = "collapsed" if found.get("collapsed") else str(found.get("status") or "done")
+        finished = str(record["provenance"].get("finished") or "")
+        return Listed(key, record["kind"], status, record["label"], size, len(folders), finished, found)
+    except (StoreError, KeyError, AttributeError, TypeError) as error:
+        return Listed(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
+
+
+def _is(value: str, wanted: str) -> bool:
+    one, other = _parsed(value), _parsed(wanted)
+    return one.name == other.name and set(other.options) <= set(one.options)
+
+
+@cache
+def _parsed(text: str) -> Name:
+    try:
+        return parse(text)
+    except UsageError:
+        return Name(text)
+
+
+def _newest(folders: Sequence[Path]) -> Path:
+    """The newest attempt that has a record; without any, the newest."""
+    return next((folder for folder in reversed(folders) if (folder / RECORD).exists()), folders[-1])
+
+
+def _files_wrong(folder: Path, record: Mapping[str, Any], remedy: str) -> Iterator[str]:
+    named = record.get("files")
+    if not isinstance(named, dict):
+        yield f"{folder}/{RECORD} names no files: {remedy}"
+        return
+    for name, digest in named.items():
+        if not name or "/" in name or name in (".", ".."):
+            yield f"{folder}/{RECORD} names {name[:80]!r}, which is no file beside it: {remedy}"
+        elif not (folder / name).is_file():
+            yield f"{folder / name} is missing: {remedy}"
+        elif digest_of(folder / name) != digest:
+            yield f"{folder / name} was altered: {remedy}"
+    for path in _entries(folder):
+        if path.name not in named and path.name != RECORD:
+            yield f"{path} is in no record: move it away"
+
+
+def _is_sound(store: Store, folder: Path) -> bool:
+    try:
+        record = store.read(folder)
+    except StoreError:
+        return False
+    return not list(_files_wrong(folder, record, ""))
+
+
+def _scratch(store: Store) -> Iterator[Path]:
+    """What a killed run leaves: folders and files that were to be renamed into their places."""
+    for folder, prefixes in ((store.path / "cells", (".writing-", ".probe-")), (store.path, (".store.json-",))):
+        yield from (path for path in _entries(folder) if path.name.startswith(prefixes))
+    for folder in _entries(store.path / "partial"):
+        yield from (path for path in _entries(folder) if path.name.startswith("."))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _waste(path: Path, reason: str) -> Waste:
+    return Waste(path, reason, size_of(path))

@@ -1,0 +1,170 @@
+"""What a file tells of a distilled set, and completing it by what only the user can tell."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.types.decoders import Decoder
+from harness.types.distilled import DistilledSet
+from harness.types.errors import DataError
+from harness.types.preprocessing import Preprocessing
+
+LONGEST_NAME = 200
+MOST_CLASSES = 2**17
+"""Classes that labels may stand for where nothing names them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read, as far as that has to be said.
+
+    Attributes:
+        entry: which set of a file that holds several; -1 is the last.
+        format: the name of its format with options, ``idc[factor=2]``; None: as its content tells.
+        step_size: the students' learning rate that was learned with the images, where no file tells it.
+    """
+
+    entry: int = -1
+    format: str | None = None
+    step_size: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a file tells; None where it tells nothing.
+
+    Attributes:
+        where: what the file is called in messages.
+        images: (n, channels, height, width), floats.
+        labels: class indices (n,), or class weights (n, classes); None: the same number for each class, in order.
+        pixels: images are in [0, 1], not yet preprocessed; with a decoder, what it decodes is.
+        named: label i stands for the name ``classes[i]``, whatever the label is that a data set gives to that name.
+        notes: what should be told when the file is used.
+    """
+
+    where: str
+    images: Tensor
+    labels: Tensor | None
+    pixels: bool = False
+    classes: tuple[str, ...] | None = None
+    named: bool = False
+    preprocessing: Preprocessing | None = None
+    step_size: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    decoder: Decoder | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lacks_normalisation(self) -> bool:
+        """Whether images went through a preprocessing that the file does not tell."""
+        return self.preprocessing is None and not self.pixels
+
+    def completed(
+        self,
+        preprocessing: Preprocessing | None = None,
+        classes: Sequence[str] | None = None,
+        step_size: float | None = None,
+    ) -> DistilledSet:
+        """The set, with what is given for all that the file does not tell; what it tells stands.
+
+        Raises:
+            DataError: something is missing or does not fit, or values cannot be used.
+        """
+        preprocessing = self.preprocessing or preprocessing
+        if preprocessing is None:
+            told = "how its images are to be" if self.pixels else "how its images were"
+            raise DataError(f"{self.where} does not tell {told} normalised: give preprocessing= (--dataset)")
+        try:
+            labels, names = self._labels(classes)
+            _check_names(names)
+            rate = self._step_size(step_size)
+            images = self.images.detach().float()
+            made = DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
+            _check_preprocessing(made)
+            if self.pixels:
+                _check_pixels(images)
+                if self.decoder is None:
+                    made = replace(made, images=preprocessing.apply(images))
+        except DataError as error:
+            raise DataError(f"{self.where}: {error}") from None
+        return made
+
+    def _labels(self, given: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
+        labels = self.labels
+        if labels is None:
+            names = self.classes or tuple(given or ())
+            return _in_order(len(self.images), len(names)), names
+        if self.named and self.classes and given and (order := _by_name(self.classes, given)) is not None:
+            return order[labels.long()], tuple(given)
+        if labels.is_floating_point():
+            count = labels.shape[1] if labels.ndim == 2 else 0
+            return labels.detach().float(), self.classes or tuple(given or map(str, range(count)))
+        count = int(labels.max()) + 1 if labels.numel() else 0
+        if count > MOST_CLASSES and not (self.classes or given):
+            raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
+        return labels.detach().long(), self.classes or tuple(given or map(str, range(max(count, 0))))
+
+    def _step_size(self, given: float | None) -> float | None:
+        if self.step_size is not None and given is not None:
+            raise DataError(f"the step size is {self.step_size:g}, as the file tells: leave out --step-size")
+        rate = given if self.step_size is None else self.step_size
+        if rate is not None and not 0 < rate < math.inf:
+            raise DataError(f"the step size is {rate:g}, which is no learning rate")
+        return rate
+
+
+def told_of(path: Path) -> str:
+    """What a file or folder is called in messages and tables."""
+    return path.name or path.resolve().name or str(path)
+
+
+def _in_order(images: int, classes: int) -> Tensor:
+    if not classes:
+        raise DataError("there are no labels, and the classes are not known: give classes= (--dataset)")
+    if images % classes:
+        raise DataError(f"there are no labels, and {images} images are not the same number for {classes} classes")
+    return torch.arange(classes).repeat_interleave(images // classes)
+
+
+def _by_name(names: tuple[str, ...], given: Sequence[str]) -> Tensor | None:
+    """For each label of the file, that of the data set; None where the names are other words for the same number."""
+    known = {name: label for label, name in enumerate(given)}
+    if len(known) == len(given) and set(names) <= set(known):
+        return torch.tensor([known[name] for name in names])
+    if all(name.isdecimal() for name in names) and all(int(name) < len(given) for name in names):
+        return torch.tensor([int(name) for name in names])
+    unknown = next(name for name in names if name not in known)
+    told = f"its class {unknown!r} is none of {', '.join(list(given)[:10])}"
+    raise DataError(f"{told}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not name or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise DataError(f"{name[:50]!r} is no name for a class: it must be printable, and not too long")
+    if len(set(names)) < len(names):
+        raise DataError("two classes have the same name")
+
+
+def _check_pixels(images: Tensor) -> None:
+    low, high = float(images.min()), float(images.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise DataError(f"its images should be pixels in [0, 1], but go from {low:g} to {high:g}")
+
+
+def _check_preprocessing(distilled: DistilledSet) -> None:
+    image, label = distilled.images[:1], distilled.labels[:1]
+    if distilled.decoder:
+        image, _ = distilled.decoder.decode(image, label)
+    black = torch.zeros(1, *image.shape[1:])
+    try:
+        inputs = distilled.preprocessing.apply(black)
+    except RuntimeError:
+        inputs = black.new_zeros(())
+    if inputs.shape != black.shape or not bool(torch.isfinite(inputs).all()):
+        raise DataError(f"its preprocessing {distilled.preprocessing.name!r} does not fit images {tuple(black.shape)}")

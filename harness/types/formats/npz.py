@@ -1,0 +1,163 @@
+"""Arrays in a ``.npz`` file: ``images`` and ``labels``, and whatever else of a set it tells.
+
+========================  ============================================================================================
+``images``                (n, channels, height, width), or channels last; uint8: pixels; floats: network inputs
+``labels``                class indices (n,), integers; or class weights (n, classes), floats
+``step_size``             a number, optional
+``classes``               names of the classes, text (classes,), optional
+``ddbench``               JSON, as in our own files, optional; with it come ``preprocessing.mean`` and so on
+========================  ============================================================================================
+"""
+
+import json
+import zipfile
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.types.distilled import DistilledSet
+from harness.types.errors import DataError
+from harness.types.formats.content import Content
+from harness.types.formats.format import Format
+from harness.types.formats.limits import check_promise, plain_file, reason_of
+from harness.types.formats.own import PREFIX, content_of, tensors_of
+from harness.types.formats.told import read_told, told_of_set
+from harness.types.options import Options, option
+
+Array = NDArray[Any]
+KEYS = ("images", "labels", "step_size", "classes", "ddbench")
+
+
+class ArrayOptions(Options):
+    """What float images are."""
+
+    pixels: bool = option(False, "float images are pixels in [0, 1] and not yet normalised")
+
+
+def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
+    """Read a file of these arrays; nothing in it is unpickled."""
+    arrays = _arrays(path)
+    if "ddbench" in arrays:
+        told = read_told(_text(arrays["ddbench"], "ddbench", path.name), path.name)
+        tensors = {key: _tensor(value, key, path.name) for key, value in arrays.items() if key not in KEYS[2:]}
+        return content_of(told, tensors, path.name)
+    images = _images(arrays["images"], path.name)
+    pixels = images.dtype == np.uint8
+    if pixels:
+        images = images.astype(np.float32) / 255
+    return Content(
+        where=path.name,
+        images=_tensor(images, "images", path.name),
+        labels=_tensor(_labels(arrays["labels"], path.name), "labels", path.name),
+        pixels=pixels or options.pixels,
+        classes=_classes(arrays["classes"], path.name) if "classes" in arrays else None,
+        step_size=_number(arrays["step_size"], path.name) if "step_size" in arrays else None,
+        provenance={"file": path.name, "format": "npz"},
+    )
+
+
+def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
+    """Write a set with all that it tells: nothing is lost."""
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
+    arrays["ddbench"] = np.array(json.dumps(told_of_set(distilled), sort_keys=True))
+    arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
+    if distilled.step_size is not None:
+        arrays["step_size"] = np.array(distilled.step_size)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return ()
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    size = plain_file(path)
+    try:
+        with path.open("rb") as file:
+            _check_headers(file, size, path.name)
+            with np.load(file, allow_pickle=False) as archive:
+                names = [name for name in archive.files if name in KEYS or name.startswith(PREFIX)]
+                arrays = {name: archive[name] for name in names}
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive fails in many ways
+        told = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(f"{path.name} cannot be read as plain arrays ({told}): np.savez writes such files") from None
+    for name in ("images", "labels"):
+        if name not in arrays:
+            raise DataError(f"{path.name} has no array {name!r}: it must hold images and labels")
+    return arrays
+
+
+def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
+    """Check the header of every array before any is read."""
+    shapes = []
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read_header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(stream)
+            if dtype.hasobject:
+                raise DataError(f"{name} is not read, because {member.filename} holds objects, which could run code")
+            check_promise([shape], size, name)
+            if prod(shape) * dtype.itemsize > member.file_size:
+                raise DataError(f"{name} promises more in {member.filename} than it holds: it is damaged")
+            shapes.append((*shape, max(1, dtype.itemsize // 4)))
+    check_promise(shapes, size, name)
+    file.seek(0)
+
+
+def _tensor(array: Array, key: str, name: str) -> torch.Tensor:
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{name}: {key} must be numbers, not {array.dtype}")
+    wanted = np.float32 if array.dtype.kind == "f" else np.int64
+    return torch.from_numpy(np.ascontiguousarray(array.astype(wanted)).reshape(array.shape))
+
+
+def _images(images: Array, name: str) -> Array:
+    """As (n, channels, height, width)."""
+    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+        told = f"{images.dtype} {images.shape}"
+        raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {told}")
+    return images
+
+
+def _labels(labels: Array, name: str) -> Array:
+    if not (labels.ndim == 1 and labels.dtype.kind in "iu") and not (labels.ndim == 2 and labels.dtype.kind == "f"):
+        told = f"{labels.dtype} {labels.shape}"
+        raise DataError(f"{name}: labels must be integers (n,) or floats (n, classes), not {told}")
+    if labels.dtype.kind in "iu":
+        if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
+            raise DataError(f"{name}: labels must be class indices from 0")
+        return labels.astype(np.int64)
+    return labels
+
+
+def _classes(classes: Array, name: str) -> tuple[str, ...]:
+    if classes.ndim != 1 or classes.dtype.kind != "U":
+        raise DataError(f"{name}: classes must be names (text), not {classes.dtype} {classes.shape}")
+    return tuple(classes.tolist())
+
+
+def _number(value: Array, name: str) -> float:
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise DataError(f"{name}: step_size must be one number, not {value.dtype} {value.shape}")
+    return float(value.reshape(()))
+
+
+def _text(value: Array, key: str, name: str) -> str:
+    if value.ndim != 0 or value.dtype.kind != "U":
+        raise DataError(f"{name}: {key} must be a text, not {value.dtype} {value.shape}")
+    return str(value)
+
+
+FORMAT = Format(
+    "npz", (".npz",), "arrays images and labels; classes, step_size if there", read, write, options=ArrayOptions
+)

@@ -1,0 +1,43 @@
+"""Accuracies that travel with a set: by architecture, as fractions."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+SCORES = "stored_accuracies"
+"""The key in a set's provenance under which they lie."""
+
+_LARGEST = 1e6
+
+
+def scores_of(value: Any) -> dict[str, list[float]]:  # noqa: ANN401
+    """The lists of numbers in a dictionary, as plain floats; what is none is left out."""
+    lists = value.items() if isinstance(value, Mapping) else ()
+    return {_name(name): [float(accuracy) for accuracy in values] for name, values in lists if _are_numbers(values)}
+
+
+def scores_told(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was measured on a set before it was written, in a line; nothing where nothing was."""
+    told = [
+        f"{architecture} {100 * statistics.fmean(values):.2f}"
+        + (f"±{100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
+        + f" ({len(values)})"
+        for architecture, values in scores_of(provenance.get(SCORES)).items()
+    ]
+    return (f"stored in the file, in % (students): {', '.join(told)}",) if told else ()
+
+
+def _are_numbers(values: Any) -> bool:  # noqa: ANN401
+    return isinstance(values, list | tuple) and bool(values) and all(map(_is_score, values))
+
+
+def _is_score(value: object) -> bool:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return isinstance(plain, int | float) and -_LARGEST < plain < _LARGEST
+
+
+def _name(value: object) -> str:
+    """A text that cannot steer a terminal."""
+    return str(value) if str(value).isprintable() else repr(str(value))

@@ -1,0 +1,106 @@
+"""Formats that keep images, labels and a step size in a file of ``torch.save`` each: MTT's and DD-Ranking's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.types.errors import DataError
+from harness.types.formats.content import Content
+from harness.types.formats.format import Format
+from harness.types.formats.limits import beside, within
+from harness.types.formats.pickled import read_pickled
+from harness.types.options import Options, option
+
+MTT_FILE, RANKED_FILE = "images_best.pt", "images.pt"
+_IMAGES = re.compile(r"images(?=[_.])")
+
+
+class LabelOptions(Options):
+    """How DD-Ranking's soft labels become class weights."""
+
+    temperature: float = option(
+        1.0, "soft labels are logits: weights are softmax(logits / temperature)", source="DD-Ranking, sce", gt=0
+    )
+
+
+def read_mtt(path: Path, _options: Options, _entry: int) -> Content:
+    """Read what MTT and its successors save: network inputs, and labels that are class indices or class weights.
+
+    ``images_best.pt`` with ``labels_best.pt`` beside it. MTT itself keeps its learned step size in no file; others of
+    its family (DATM) write it to ``lr_best.pt``.
+    """
+    path = within(path, MTT_FILE)
+    images, labels, rate = _parts(path)
+    if labels is None:
+        raise DataError(f"{path.name} needs its labels beside it, in {_sibling(path, 'labels')}")
+    if labels.is_floating_point() and not _are_weights(labels):
+        told = "are no class weights (not all from 0 to 1, or a row does not sum to 1)"
+        raise DataError(f"{path.name}: its labels {told}: if they are logits, say --from ddranking")
+    return Content(path.name, images, labels, step_size=rate, provenance={"file": path.name, "format": "mtt"})
+
+
+def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
+    """Read what DD-Ranking takes: network inputs, and logits for labels; without labels, classes are in order.
+
+    ``images.pt`` with ``labels.pt`` and ``lr.pt`` beside it, both optional.
+    """
+    path = within(path, RANKED_FILE)
+    images, labels, rate = _parts(path)
+    provenance: dict[str, Any] = {"file": path.name, "format": "ddranking"}
+    notes: tuple[str, ...] = ()
+    if labels is not None and labels.is_floating_point():
+        labels = torch.softmax(labels.float() / options.temperature, dim=-1)
+        notes = (f"labels of {path.name}: softmax of its logits at temperature {options.temperature:g}",)
+        provenance["label_temperature"] = options.temperature
+    return Content(path.name, images, labels, step_size=rate, provenance=provenance, notes=notes)
+
+
+def _parts(path: Path) -> tuple[Tensor, Tensor | None, float | None]:
+    """Images, labels and step size."""
+    images = read_pickled(path)
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        raise DataError(f"{path.name} is no tensor of images (n, channels, height, width), floats")
+    labels, rate = (beside(path, name) for name in (_sibling(path, "labels"), _sibling(path, "lr")))
+    return images, _labels(labels) if labels else None, _rate(rate) if rate else None
+
+
+def _sibling(path: Path, kind: str) -> str:
+    """The name of the file that belongs to one of images: ``labels_best.pt`` to ``images_best.pt``."""
+    if not _IMAGES.match(path.name):
+        raise DataError(
+            f"{path.name} is a bare tensor: call it images_NAME.pt, and its labels labels_NAME.pt beside it"
+        )
+    return _IMAGES.sub(kind, path.name)
+
+
+def _labels(path: Path) -> Tensor:
+    labels = read_pickled(path)
+    soft = isinstance(labels, Tensor) and labels.is_floating_point()
+    if not isinstance(labels, Tensor) or labels.is_complex() or labels.ndim != (2 if soft else 1) or not len(labels):
+        raise DataError(f"{path.name} holds no labels: class indices (n,), or floats (n, classes)")
+    if not soft and int(labels.min()) < 0:
+        raise DataError(f"{path.name}: labels must be class indices from 0")
+    return labels
+
+
+def _rate(path: Path) -> float:
+    rate = read_pickled(path)
+    if isinstance(rate, Tensor) and rate.numel() == 1 and not rate.is_complex():
+        rate = rate.item()
+    if isinstance(rate, bool) or not isinstance(rate, int | float):
+        raise DataError(f"{path.name} holds no step size: it must be one number")
+    return float(rate)
+
+
+def _are_weights(labels: Tensor) -> bool:
+    whole = labels.double()
+    return bool((whole >= 0).all()) and torch.allclose(whole.sum(-1), whole.new_ones(len(whole)), atol=1e-3)
+
+
+MTT = Format("mtt", (), "MTT's images_best.pt with labels_best.pt (and lr_best.pt) beside it", read_mtt)
+DDRANKING = Format(
+    "ddranking", (), "DD-Ranking's images.pt; labels.pt (logits) and lr.pt if there", read_ranked, options=LabelOptions
+)

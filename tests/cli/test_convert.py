@@ -1,0 +1,249 @@
+"""`ddbench convert` through its front door."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from studies import ARCHITECTURE, EVALUATOR, KD, ddbench, records, small_run, stripes
+from test_run import assert_refused
+
+import harness
+
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+"""Published sets, beside the checkout where they are."""
+
+
+@pytest.fixture
+def published(tmp_path):
+    """Two sets in a file as DC's code writes it."""
+    images, labels = stripes(1, seed=5)
+    images = torch.from_numpy(images)[:, None] / 255
+    pairs = [[images * k, torch.from_numpy(labels)] for k in (1, 2)]
+    torch.save({"data": pairs, "accs_all_exps": {"ConvNet": [0.5, 0.25]}}, tmp_path / "res.pt")
+    return tmp_path / "res.pt"
+
+
+@pytest.fixture(scope="module")
+def store(data, tmp_path_factory):
+    """A store with one set, on which two evaluators trained."""
+    path = tmp_path_factory.mktemp("store")
+    small_run(data, path, evaluator=[EVALUATOR, KD])
+    return path
+
+
+@pytest.fixture(scope="module")
+def key(store):
+    """Of the set."""
+    (found,) = [record["key"] for record in records(store).values() if record["kind"] == "distilled"]
+    return found
+
+
+def dataset(data, options="normalize=mnist"):
+    return "--dataset", f"arrays[path={data}{',' if options else ''}{options}]"
+
+
+def test_a_published_set_becomes_ours(published, data, tmp_path):
+    result = ddbench("convert", published, tmp_path / "ours.safetensors", *dataset(data))
+    assert result.exit_code == 0, result.output
+    entry, scores, wrote = result.stdout.splitlines()
+    assert entry == "entry 1 of 2 in res.pt, counted from 0"
+    assert scores == "stored in the file, in % (students): ConvNet 37.50±17.68 (2)"
+    assert wrote == (
+        f"wrote {tmp_path}/ours.safetensors: 3 images of 1x16x16 in 3 classes, hard labels; nothing is lost"
+    )
+    made = harness.load_distilled(tmp_path / "ours.safetensors")
+    assert torch.equal(made.images, torch.load(published)["data"][1][0])
+    assert made.preprocessing.name == "mnist"
+    assert made.provenance["stored_accuracies"] == {"ConvNet": [0.5, 0.25]}
+    first = ddbench("convert", published, tmp_path / "first.npz", "--entry", "0", *dataset(data))
+    assert first.exit_code == 0
+    assert np.load(tmp_path / "first.npz")["images"].max() < made.images.max()
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.npz", "out.pt", "out"])
+def test_a_cell_becomes_any_format(store, key, data, tmp_path, name):
+    result = ddbench("convert", key[:8], tmp_path / name, "--store", store)
+    assert result.exit_code == 0, result.output
+    assert f"wrote {tmp_path / name}: 3 images of 1x16x16 in 3 classes, hard labels; " in result.stdout
+    assert ("nothing is lost" in result.stdout) == (name in ("out.safetensors", "out.npz"))
+    evaluated = ddbench(
+        *("eval", tmp_path / name, *dataset(data), "--store", tmp_path / "store", "--json"),
+        *("--evaluator", EVALUATOR, "--architecture", ARCHITECTURE, "--students", 1),
+    )
+    assert evaluated.exit_code == 0, evaluated.output
+    (row,) = json.loads(evaluated.stdout)["rows"]
+    assert row["mean"] is not None
+
+
+def test_an_exported_set_tells_all_of_its_making(store, key, tmp_path):
+    ddbench("convert", key, tmp_path / "out.safetensors", "--store", store)
+    made = harness.load_distilled(tmp_path / "out.safetensors")
+    record = next(one for one in records(store).values() if one["key"] == key)
+    told = made.provenance
+    assert told["record"] == record["checksum"]
+    assert all(told[name] == record["result"][name] for name in ("method", "pool", "seed", "iterations", "status"))
+    assert told["versions"] == record["provenance"]["versions"]
+    students = [one["result"] for one in records(store).values() if one["kind"] == "student"]
+    assert told["recipe"] == {one["evaluator"]: one["protocol"] for one in students}
+    for one in students:
+        scores = told["stored_accuracies"][f"{one['evaluator']} {one['architecture']}"]
+        assert scores[one["student"]] == one["accuracy"]
+
+
+def test_a_damaged_record_of_another_cell_does_not_matter(store, key, tmp_path):
+    spoilt = shutil.copytree(store, tmp_path / "spoilt")
+    student = next(one["key"] for one in records(store).values() if one["kind"] == "student")
+    (spoilt / "cells" / student[:2] / f"{student}-1" / "record.json").write_text("{")
+    result = ddbench("convert", key, tmp_path / "out.safetensors", "--store", spoilt)
+    assert result.exit_code == 0
+    assert "1 records cannot be read" in result.stdout
+    (spoilt / "cells" / key[:2] / f"{key}-1" / "set.safetensors").write_bytes(b"x")
+    assert_refused(ddbench("convert", key, tmp_path / "again.npz", "--store", spoilt), "missing or was altered")
+
+
+def test_vico_takes_the_accuracies_along(data, tmp_path):
+    result = small_run(data, tmp_path / "store")
+    key = next(cell["key"] for cell in result.cells if cell["kind"] == "distilled")
+    assert ddbench("convert", key[:6], tmp_path / "out.pt", "--store", tmp_path / "store").exit_code == 0
+    content = torch.load(tmp_path / "out.pt", weights_only=True)
+    students = [one["result"] for one in records(tmp_path / "store").values() if one["kind"] == "student"]
+    ordered = sorted(students, key=lambda one: one["student"])
+    assert content["accs_all_exps"] == {ARCHITECTURE: [one["accuracy"] for one in ordered]}
+
+
+def test_a_key_is_looked_for_in_the_usual_store(store, key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ddbench-store").symlink_to(store)
+    assert ddbench("convert", key[:8], "out").exit_code == 0
+    (tmp_path / key[:8]).write_text("x")
+    assert_refused(ddbench("convert", key[:8], "other"), f"{key[:8]} is no distilled set of ddbench")
+
+
+def test_whitened_packed_and_soft_go_through(data, tmp_path):
+    torch.save([torch.rand(3, 1, 16, 16), torch.arange(3)], tmp_path / "data.pt")
+    words = ("--from", "idc[factor=2]", *dataset(data, "zca=true"))
+    assert ddbench("convert", tmp_path / "data.pt", tmp_path / "packed.safetensors", *words).exit_code == 0
+    packed = harness.load_distilled(tmp_path / "packed.safetensors")
+    assert len(packed.training_data()[0]) == 12
+    out = ddbench("convert", tmp_path / "packed.safetensors", tmp_path / "plain.pt").stdout
+    assert "packing by multi-formation: 12 decoded images are written" in out
+    torch.save(torch.randn(3, 1, 16, 16), tmp_path / "images.pt")
+    torch.save(torch.randn(3, 3), tmp_path / "labels.pt")
+    words = (*dataset(data), "--step-size", "0.02")
+    soft = ddbench("convert", tmp_path / "images.pt", tmp_path / "soft.npz", *words)
+    assert "softmax of its logits at temperature 1" in soft.stdout
+    assert "soft labels; nothing is lost" in soft.stdout
+    assert harness.load_distilled(tmp_path / "soft.npz").step_size == 0.02
+
+
+def test_nothing_is_replaced_unless_it_is_said(store, key, tmp_path):
+    for name in ("out.pt", "out"):
+        words = ("convert", key[:8], tmp_path / name, "--store", store)
+        assert ddbench(*words).exit_code == 0
+        assert_refused(ddbench(*words), str(tmp_path / name), "is there already", "--force")
+        assert ddbench(*words, "--force").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.pt"]
+
+
+def test_a_folder_of_other_things_is_never_replaced(store, key, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    words = ("convert", key[:8], tmp_path / "mine", "--store", store)
+    assert_refused(ddbench(*words, "--force"), "mine is a folder that ddbench did not write")
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    (tmp_path / "empty").mkdir()
+    assert ddbench("convert", key[:8], tmp_path / "empty", "--store", store, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["out.safetensors", "out.npz", "out.pt", "out"])
+def test_a_full_disk_leaves_nothing(store, key, tmp_path, monkeypatch, name):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for target in ("pathlib.Path.write_bytes", "numpy.savez_compressed", "torch.save", "PIL.Image.Image.save"):
+        monkeypatch.setattr(target, full)
+    assert_refused(ddbench("convert", key[:8], tmp_path / name, "--store", store), name, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_told(store, key, tmp_path):
+    words = ("convert", key[:8], tmp_path / "none" / "out.npz", "--store", store)
+    assert_refused(ddbench(*words), "out.npz cannot be written: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["res.pt", "out.safetensors"], ["does not tell how its images were normalised", "--dataset"]),
+        (["none.pt", "out.safetensors"], ["none.pt", "no such file"]),
+        (["res.pt", "out.xyz"], [".xyz", "--to"]),
+        (["res.pt", "out", "--to", "pt"], ["there is no format 'pt'"]),
+        (["res.pt", "out", "--to", "mtt"], ["'mtt' is only read"]),
+        (["res.pt", "out", "--from", "vicco"], ["did you mean 'vico'"]),
+        (["res.pt", "out", "--from", "npz"], ["cannot be read as plain arrays"]),
+        (["res.pt", "out", "--from", "safetensors"], ["no distilled set"]),
+        (["res.pt", "out", "--dataset", "digts"], ["'digits'"]),
+        (["res.pt", "out", "--dataset", "digits[zca=[true,false]]"], ["stands for 2 data sets"]),
+        (["res.pt", "out", "--entry", "2", "--dataset", "digits"], ["--entry goes from 0 to 1"]),
+        (["res.pt", "out", "--step-size", "fast"], ["fast"]),
+        (["res.pt", "out", "--store", "none"], ["'res.pt' is no beginning of a key"]),
+        (["abcd", "out"], ["no store"]),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(published, monkeypatch, words, says):
+    monkeypatch.chdir(published.parent)
+    assert_refused(ddbench("convert", *words), *says)
+    assert [path.name for path in published.parent.iterdir()] == ["res.pt"]
+
+
+def test_a_data_set_that_does_not_tell_is_no_help(published, data, tmp_path):
+    words = ("convert", published, tmp_path / "out", *dataset(data, ""))
+    assert_refused(ddbench(*words), "does not tell how its images were normalised", "normalize=", "like=")
+
+
+def test_pixels_need_no_known_normalisation(data, store, key, tmp_path):
+    ddbench("convert", key[:8], tmp_path / "pictures", "--store", store)
+    result = ddbench("convert", tmp_path / "pictures", tmp_path / "out.npz", *dataset(data, ""))
+    assert result.exit_code == 0, result.output
+    assert_refused(ddbench("convert", tmp_path / "pictures", tmp_path / "again.npz"), "pictures", "--dataset")
+
+
+@pytest.mark.parametrize("words", [["--entry", "0"], ["--from", "npz"], ["--step-size", "1"], ["--dataset", "digits"]])
+def test_a_cell_needs_nothing_told(store, key, tmp_path, words):
+    assert_refused(ddbench("convert", key[:8], tmp_path / "out", "--store", store, *words), "leave out", words[0])
+
+
+def test_only_sets_are_converted(store, key, tmp_path):
+    student = next(one["key"] for one in records(store).values() if one["kind"] == "student")
+    says = [student[:12], "a cell of kind student", f"its set is {key[:12]}"]
+    assert_refused(ddbench("convert", student[:12], tmp_path / "out", "--store", store), *says)
+
+
+def test_classes_in_another_order_are_refused(data, tmp_path):
+    for name, classes in (("same", ("0", "1", "2")), ("other", ("2", "1", "0"))):
+        made = harness.DistilledSet(
+            torch.zeros(3, 1, 16, 16), torch.arange(3), classes, harness.Normalize("n", torch.zeros(1), torch.ones(1))
+        )
+        harness.save_distilled(made, tmp_path / f"{name}.safetensors")
+    assert ddbench("convert", tmp_path / "same.safetensors", tmp_path / "a.npz", *dataset(data)).exit_code == 0
+    words = ("convert", tmp_path / "other.safetensors", tmp_path / "b.npz", *dataset(data))
+    assert_refused(ddbench(*words), "other.safetensors", "another order", "label 0 is '2'")
+
+
+@pytest.mark.parametrize("file", sorted(SAMPLES.glob("*.pt")) or [None], ids=str)
+def test_sets_that_were_published_go_through(file, tmp_path):
+    if file is None:
+        pytest.skip("the published sets are not beside this checkout")
+    preprocessing = harness.Normalize.named("cifar10", 3)
+    made = harness.load_distilled(file, preprocessing=preprocessing)
+    for name in ("out.safetensors", "out.npz", "out.pt"):
+        harness.save_distilled(made, tmp_path / name)
+        again = harness.load_distilled(tmp_path / name, preprocessing=preprocessing)
+        assert torch.equal(again.images, made.images)
+        assert torch.equal(again.labels, made.labels)
+    theirs = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert theirs["accs_all_exps"] == made.provenance["stored_accuracies"]
+    assert made.images.shape[1:] == (3, 32, 32)

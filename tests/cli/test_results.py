@@ -1,0 +1,346 @@
+"""`ddbench results` through its front door."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import filelock
+import pytest
+from studies import EVALUATOR, ddbench, numbers, records, small_run
+from test_run import assert_refused
+
+from harness.experiment.cells import canonical_json
+from harness.experiment.store import Store
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    """A store with one set, two students and an older attempt at one of them."""
+    path = tmp_path_factory.mktemp("made") / "store"
+    small_run(data, path)
+    store = Store(path)
+    student = next(record for record in store.records() if record["kind"] == "student")
+    again = {key: value for key, value in student.items() if key not in ("checksum", "schema", "key", "files")}
+    store.commit(student["key"], again)
+    return path
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(made, tmp_path / "store")
+
+
+def run(*words):
+    result = ddbench("results", *words)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def read(*words):
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def keys(store, kind):
+    return sorted({record["key"] for record in records(store).values() if record["kind"] == kind})
+
+
+def folder_of(store, kind):
+    return Store(store).folder(keys(store, kind)[0])
+
+
+# --- list, show, path -------------------------------------------------------------------------------------------------
+
+
+def test_the_cells_and_what_they_cost(store):
+    lines = run("list", "--store", store).stdout.splitlines()
+    assert lines[0].split() == ["key", "kind", "status", "label", "size"]
+    assert [line.split()[1] for line in lines[1:4]].count("student") == 2
+    told = read("list", "--store", store)
+    assert [cell["key"] for cell in told["cells"]] == sorted(keys(store, "distilled") + keys(store, "student"))
+    for cell in told["cells"]:
+        folder = Store(store).folder(cell["key"])
+        assert cell["size"] == sum(path.stat().st_size for path in folder.iterdir())
+    spent = {cost["kind"]: cost for cost in told["costs"]}
+    assert spent["distilled"]["count"] == 1
+    assert spent["student"]["count"] == 2
+    assert spent["superseded"]["count"] == 1
+    assert spent["locks"]["count"] == len(list((store / "locks").iterdir()))
+    whole = sum(path.stat().st_size for path in store.rglob("*") if path.is_file() and path.name != "store.json")
+    assert sum(cost["size"] for cost in told["costs"]) == whole
+    assert "3 of 3 cells" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["--kind", "distilled"], 1),
+        (["--kind", "student"], 2),
+        (["--kind", "student", "--kind", "distilled"], 3),
+        (["--method", "dc"], 3),
+        (["--method", "dc[batch_real=4]"], 3),
+        (["--method", "dm"], 0),
+        (["--pool", "single", "--kind", "distilled"], 1),
+        (["--evaluator", EVALUATOR], 2),
+        (["--evaluator", "plain[epochs=3]"], 0),
+        (["--architecture", "mlp"], 2),
+        (["--architecture", "mlp[width=9]"], 0),
+        (["--status", "done"], None),
+    ],
+)
+def test_cells_are_chosen_by_what_they_are(store, words, count):
+    told = read("list", "--store", store, *words)["cells"]
+    assert len(told) == count or (count is None and all(cell["status"] == "done" for cell in told))
+    assert len(run("list", "--store", store, *words).stdout.splitlines()) > 3
+
+
+def test_a_record_that_cannot_be_read_is_a_row(store):
+    path = folder_of(store, "distilled") / "record.json"
+    path.write_text("{")
+    (row,) = [cell for cell in read("list", "--store", store)["cells"] if cell["kind"] == "unreadable"]
+    assert "record.json cannot be read" in row["label"]
+    assert "unreadable" in run("list", "--store", store).stdout
+
+
+def test_everything_of_a_record_is_shown(store):
+    key = keys(store, "distilled")[0]
+    assert read("show", key[:9], "--store", store) == Store(store).record(key)
+    text = run("show", key[:9], "--store", store).stdout
+    record = Store(store).record(key)
+    for word in (record["label"], record["checksum"], record["provenance"]["finished"], str(Store(store).folder(key))):
+        assert word in text
+    assert "        batch_real: 4\n" in text
+
+
+def test_the_folder_is_printed(store):
+    key = keys(store, "student")[0]
+    assert run("path", key[:10], "--store", store).stdout == f"{Store(store).folder(key)}\n"
+
+
+def test_a_beginning_of_several_keys_lists_them(store):
+    key = keys(store, "distilled")[0]
+    shelf = store / "cells" / key[:2]
+    for number in range(7):
+        other = key[:5] + f"{number:x}" * 59
+        (shelf / f"{other}-1").mkdir(exist_ok=True)
+    result = run("show", key[:5], "--store", store)
+    assert_refused(result, f"8 cells begin with {key[:5]}", key[:12], "and 3 more; write more of the key")
+    assert len(result.stderr) < 400
+
+
+@pytest.mark.parametrize("verb", ["show", "path"])
+@pytest.mark.parametrize("key", ["", "xyz", "../../etc", "*", "?", "[0-9]", "A" * 5, "0" * 65, "a/b"])
+def test_what_is_no_key_is_refused(store, verb, key):
+    assert_refused(run(verb, key, "--store", store), "is no beginning of a key", "ddbench results list")
+
+
+def test_a_key_that_is_not_there_is_refused(store):
+    there = {key[:4] for key in Store(store).attempts()}
+    absent = next(f"{n:04x}" for n in range(99) if f"{n:04x}" not in there)
+    assert_refused(run("show", absent, "--store", store), f"begins with {absent}", "ddbench results list")
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["clean"], ["show", "ab"], ["path", "ab"]])
+def test_what_is_no_store_is_refused(tmp_path, words):
+    assert_refused(run(*words, "--store", tmp_path / "none"), "none is no store", "--store")
+    (tmp_path / "store.json").write_text('{"schema": 9}')
+    assert_refused(run(*words, "--store", tmp_path), "schema 9", "newer")
+
+
+def test_verbs_are_suggested():
+    assert_refused(run("lst"), "there is no verb 'lst': did you mean 'list'")
+
+
+def test_texts_of_records_cannot_steer_a_terminal(store):
+    rewrite(folder_of(store, "distilled"), lambda record: record | {"label": "\x1b[2J\x07<b>\nx"})
+    for words in (["list"], ["show", keys(store, "distilled")[0]]):
+        text = run(*words, "--store", store).stdout
+        assert "�[2J�<b> x" in text
+        assert "\x1b" not in text
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+def rewrite(folder, change):
+    """Alter a record and give it a fitting checksum."""
+    record = json.loads((folder / "record.json").read_text())
+    record.pop("checksum")
+    changed = change(record)
+    changed["checksum"] = hashlib.sha256(canonical_json(changed).encode()).hexdigest()
+    (folder / "record.json").write_text(json.dumps(changed))
+
+
+def test_a_sound_store_is_sound(store):
+    result = run("verify", "--store", store)
+    assert result.exit_code == 0
+    assert result.stdout == "4 records of 3 cells read, 0 things wrong, 0 left over\n"
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "a flipped bit in a file": (lambda folder: flip(folder / "set.safetensors"), "set.safetensors was altered"),
+    "a missing file": (lambda folder: (folder / "images.png").unlink(), "images.png is missing"),
+    "a file more": (lambda folder: (folder / "more.txt").write_text("x"), "more.txt is in no record"),
+    "an altered record": (
+        lambda folder: (folder / "record.json").write_text(
+            (folder / "record.json").read_text().replace('"seed": 0', '"seed": 1')
+        ),
+        "record.json was altered (checksum)",
+    ),
+    "half a record": (lambda folder: os.truncate(folder / "record.json", 99), "record.json cannot be read"),
+    "no record": (lambda folder: (folder / "record.json").unlink(), "has no record.json"),
+    "a record of another": (
+        lambda folder: rewrite(folder, lambda one: one | {"key": "ab"}),
+        "is of another cell ('ab')",
+    ),
+    "a file elsewhere": (
+        lambda folder: rewrite(folder, lambda one: one | {"files": {"../../../../etc/passwd": "x"}}),
+        "which is no file beside it",
+    ),
+    "no files": (lambda folder: rewrite(folder, lambda one: one | {"files": 3}), "names no files"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_each_damage_is_a_line(store, name):
+    spoil, says = DAMAGE[name]
+    folder = folder_of(store, "distilled")
+    spoil(folder)
+    result = run("verify", "--store", store)
+    assert result.exit_code == 1
+    wrong = [line for line in result.stdout.splitlines() if says in line]
+    assert len(wrong) == 1, result.stdout
+    assert str(folder) in wrong[0]
+    assert "move" in wrong[0]
+    assert ", 0 things wrong" not in result.stdout
+
+
+def test_an_older_attempt_is_verified_too(store):
+    (older,) = [folders[0] for folders in Store(store).attempts().values() if len(folders) == 2]
+    flip(older / "record.json")
+    assert run("verify", "--store", store).exit_code == 1
+
+
+# --- clean ------------------------------------------------------------------------------------------------------------
+
+
+def litter(store):
+    """What killed runs and failures leave, and what must stay."""
+    done, absent = keys(store, "distilled")[0], "ef" * 32
+    gone = [
+        store / "cells" / ".writing-1-abcd" / "set.safetensors",
+        store / "cells" / ".probe-abcd",
+        store / ".store.json-abcd",
+        store / "partial" / done / "epoch-1.safetensors",
+        store / "partial" / absent / ".epoch-2.safetensors-abcd",
+        store / "failures" / f"{done}.log",
+        store / "cells" / absent[:2] / f"{absent}-1" / "set.safetensors",
+    ]
+    kept = [store / "partial" / absent / "epoch-1.safetensors", store / "failures" / f"{absent}.log"]
+    for path in gone + kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("left")
+    return gone, kept
+
+
+def test_nothing_is_removed_unless_it_is_said(store):
+    gone, kept = litter(store)
+    result = run("clean", "--store", store)
+    assert result.exit_code == 0
+    assert len([line for line in result.stdout.splitlines() if line.startswith("would remove ")]) == len(gone)
+    assert result.stdout.splitlines()[-1] == "7 things, 28 B; --yes removes them"
+    assert all(path.exists() for path in gone + kept)
+    assert "6 left over" in run("verify", "--store", store).stdout
+
+
+def test_what_nothing_needs_is_removed(store):
+    before = numbers(store)
+    gone, kept = litter(store)
+    result = run("clean", "--store", store, "--yes")
+    assert result.exit_code == 0
+    assert "removed" in result.stdout
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+    assert numbers(store) == before
+    assert run("clean", "--store", store).stdout == "0 things, 0 B\n"
+
+
+def test_older_attempts_go_when_it_is_said(store):
+    before = numbers(store)
+    assert "superseded" in run("clean", "--store", store, "--superseded").stdout
+    assert run("clean", "--store", store, "--superseded", "--yes").exit_code == 0
+    after = numbers(store)
+    assert len(before) - len(after) == 1
+    assert set(before) - set(after) == {name for name in before if name.replace("-1", "-2") in before and "-1" in name}
+
+
+@pytest.mark.parametrize("name", ["a flipped bit", "no record"])
+def test_an_older_attempt_stays_while_the_newest_is_damaged(store, name):
+    (older, newest) = next(folders for folders in Store(store).attempts().values() if len(folders) == 2)
+    if name == "no record":
+        (newest / "record.json").unlink()
+    else:
+        flip(newest / "record.json")
+    run("clean", "--store", store, "--superseded", "--yes")
+    assert (older / "record.json").exists()
+
+
+def test_links_are_removed_and_not_what_they_lead_to(store, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    (store / "cells" / ".writing-1-ab").symlink_to(tmp_path / "mine")
+    run("clean", "--store", store, "--yes")
+    assert not (store / "cells" / ".writing-1-ab").is_symlink()
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_store_at_work_is_not_cleaned(store):
+    with filelock.FileLock(next((store / "locks").glob("*.lock"))):
+        assert_refused(run("clean", "--store", store, "--yes"), "a run works on", "wait")
+
+
+# --- ten thousand -----------------------------------------------------------------------------------------------------
+
+
+def many(store, path, count):
+    """A store of so many cells, like those of ``store``."""
+    samples = [record for record in Store(store).records() if record["kind"] == "student"]
+    (path / "cells").mkdir(parents=True)
+    (path / "store.json").write_text('{"schema":1}')
+    for number in range(count):
+        key = hashlib.sha256(str(number).encode()).hexdigest()
+        record = {**samples[number % len(samples)], "key": key, "number": number}
+        record.pop("checksum")
+        record["checksum"] = hashlib.sha256(canonical_json(record).encode()).hexdigest()
+        folder = path / "cells" / key[:2] / f"{key}-1"
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(record, indent=1, sort_keys=True))
+    return path
+
+
+def test_many_cells_are_listed_fast_and_without_torch(made, tmp_path):
+    store = many(made, tmp_path / "many", 2_000)
+    code = (
+        "import sys; from harness.cli.group import cli\n"
+        f"try: cli(['results', 'list', '--store', {str(store)!r}])\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, sorted({'torch', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    begun = time.process_time() + sum(os.times()[2:4])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    spent = time.process_time() + sum(os.times()[2:4]) - begun
+    assert done.stderr == "0 []\n"
+    assert len(done.stdout.splitlines()) > 2_000
+    assert spent < 3, "seconds of processor time, for a fifth of what three seconds must be enough for"
