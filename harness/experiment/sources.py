@@ -93,8 +93,8 @@ class FileSource:
 
     def _entry(self) -> str:
         """Which set of a file that holds several."""
-        told = self.distilled.provenance
-        return f"#{told['entry']}" if isinstance(told.get("entries"), int) and told["entries"] > 1 else ""
+        entry, entries = (self.distilled.provenance.get(key) for key in ("entry", "entries"))
+        return f"#{entry}" if isinstance(entry, int) and isinstance(entries, int) and entries > 1 else ""
 
     def _told(self, key: str) -> str | None:
         value = self.distilled.provenance.get(key)

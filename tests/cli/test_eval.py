@@ -253,10 +253,11 @@ def test_packed_and_ranked_sets_are_evaluated(data, tmp_path):
 def test_provenance_of_others_cannot_break_anything(data, tmp_path):
     images, labels = torch.zeros(3, 1, 16, 16), torch.arange(3)
     preprocessing = harness.Normalize("n", torch.zeros(1), torch.ones(1))
-    odd = {"iterations": "many", "method": 7, "pool": ["x"], "status": 3}
+    odd = {"iterations": "many", "method": 7, "pool": "\x1b[2J", "status": 3, "entries": 9, "stored_accuracies": [1]}
     harness.save_distilled(
         harness.DistilledSet(images, labels, ("a", "b", "c"), preprocessing, None, odd), tmp_path / "odd.safetensors"
     )
     result = evaluate(tmp_path / "odd.safetensors", data, tmp_path / "store", options="")
     assert result.exit_code == 0, result.output
     assert result.exception is None
+    assert "\x1b" not in result.output
