@@ -152,6 +152,7 @@ def plan_of_file(study: Study, file: Path, entry: int = -1) -> Plan:
         1,
         request.rerun_stale,
         (*_said_of(file, distilled), *study.notes()),
+        request.set,
     )
 
 
