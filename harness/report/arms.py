@@ -39,7 +39,7 @@ class Arm:
     def of(cls, label: str, scores: Sequence[Score]) -> "Arm":
         """The students of one architecture."""
         values: dict[Unit, dict[int, float]] = {}
-        for score in scores:
+        for score in sorted(scores, key=lambda one: (one.seed, one.distillation, one.set_key, one.student)):
             values.setdefault(unit_of(score), {})[score.student] = score.accuracy
         return cls(label, values, scores, (scores[0].architecture,))
 

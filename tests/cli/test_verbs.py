@@ -29,7 +29,16 @@ def python(code, *, stdout=subprocess.PIPE, **environment):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["-h"], ["--version"], ["methods"], ["plugins", "--json"], ["pools", "show", "-h"], ["run", "-h"]],
+    [
+        ["--help"],
+        ["-h"],
+        ["--version"],
+        ["methods"],
+        ["plugins", "--json"],
+        ["pools", "show", "-h"],
+        ["run", "-h"],
+        ["compare", "-h"],
+    ],
 )
 def test_telling_what_there_is_imports_nothing_heavy(arguments):
     code = f"""

@@ -1,0 +1,296 @@
+"""``ddbench compare`` as it is typed: names, filters, formats and errors."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from studies import ddbench, small_run
+from synthetic import ARCHITECTURES, set_record, student_record, study, write_store
+
+from harness.cli.group import cli
+
+FORMATS = ("terminal", "markdown", "csv", "latex", "json")
+EVIL = {
+    "method": "m[bold]x[/bold]|y`z`<script>alert(1)</script>",
+    "architecture": "mlp[red]*_~#$![a](javascript:b)",
+    "pool": "p\x1b[31m\x07\nq :smile:",
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Two methods through three pools, two evaluators, three architectures."""
+    records = study(methods=("dc", "dm"), pools=("single", "main-similar", "main-model"), evaluators=("plain", "kd"),
+                    iterations=(100, 1000), architectures=ARCHITECTURES[:3])  # fmt: skip
+    return write_store(tmp_path_factory.mktemp("many") / "store", records)
+
+
+@pytest.fixture(scope="module")
+def evil(tmp_path_factory):
+    records = []
+    for pool in ("single", EVIL["pool"]):
+        for distillation in (0, 1):
+            of = set_record(method=EVIL["method"], pool=pool, distillation=distillation)
+            scores = (0.3 + 0.1 * distillation * (pool != "single"), 0.35)
+            records += [of, *(student_record(of, architecture=EVIL["architecture"], student=student, accuracy=accuracy)
+                              for student, accuracy in enumerate(scores))]  # fmt: skip
+    return write_store(tmp_path_factory.mktemp("evil") / "store", records)
+
+
+def rows(*words):
+    result = ddbench("compare", *words, "--format", "json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["rows"]
+
+
+def found(axis, *words):
+    return {row[axis] for row in rows(*words)}
+
+
+# --- names and filters ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axis", "words", "kept"),
+    [
+        ("method", ["--method", "dm"], {"dm"}),
+        ("method", ["-m", "dc", "-m", "dm"], {"dc", "dm"}),
+        ("evaluator", ["--evaluator", "kd"], {"kd"}),
+        ("evaluator", ["-e", "plain[width=128]"], {"plain"}),
+        ("evaluator", ["-e", "plain[width=128.0]"], {"plain"}),
+        ("iterations", ["--iterations", "100"], {100}),
+        ("iterations", ["--iterations", "100,1000"], {100, 1000}),
+        ("ipc", ["--ipc", "1"], {1}),
+        ("dataset", ["--dataset", "digits"], {"digits"}),
+        ("pool", ["--pool", "main-model"], {"single", "main-model"}),
+    ],
+)
+def test_filters(store, axis, words, kept):
+    assert found(axis, store, *words) == kept
+
+
+def test_architectures_are_filtered(store):
+    assert found("architecture", store, "-a", "mlp") == {"mlp"}
+
+
+def test_names_with_options(tmp_path):
+    of = set_record(method="dc[lr_img=0.1,init=real]")
+    other = set_record(method="dc[lr_img=1]", distillation=1)
+    write_store(tmp_path, [of, other, *(student_record(one, student=index) for one in (of, other) for index in (0, 1))])
+    every = {"dc[lr_img=0.1,init=real]", "dc[lr_img=1]"}
+    assert found("method", tmp_path) == found("method", tmp_path, "-m", "dc") == every
+    assert found("method", tmp_path, "-m", "dc[lr_img=1]") == {"dc[lr_img=1]"}
+    assert found("method", tmp_path, "-m", "dc[init=real]") == {"dc[lr_img=0.1,init=real]"}
+    assert found("method", tmp_path, "-m", "dc[lr_img=[1,0.1]]") == every
+    told = ddbench("compare", tmp_path, "--by", "method", "--baseline", "dc")
+    assert told.exit_code == 2
+    assert "may be any of dc[lr_img=0.1,init=real], dc[lr_img=1]: write one of them" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--by", "pol"], "--by pol: did you mean 'pool'?"),
+        (["--baseline", "singel"], "--by pool --baseline singel: did you mean 'single' or 'main-model'?"),
+        (["--by", "method"], "--by method --baseline NAME is needed: there is dc, dm"),
+        (["--method", "dmx"], "--method dmx: no score has it: did you mean 'dm'?"),
+        (["--iterations", "7"], "--iterations 7: no score has it: there is 100, 1000"),
+        (["--pool", "dm["], "--pool dm[: no score has it"),
+        (["--score-on", "validation"], "there are no scores on validation: say --score-on test"),
+        (["--level", "95"], "--level 95 is not between 0 and 1"),
+        (["--level", "nan"], "--level nan is not between 0 and 1"),
+        (["--format", "html"], "--format"),
+        (["--baselin", "x"], "--baseline"),
+        (["--output", "/nowhere/at/all.csv"], "--output /nowhere/at/all.csv cannot be written"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(store, words, says):
+    result = ddbench("compare", store, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize("content", [None, "photo.jpg"])
+def test_a_folder_that_is_no_store(tmp_path, content):
+    if content:
+        (tmp_path / content).touch()
+    result = ddbench("compare", tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert str(tmp_path) in result.stderr
+
+
+def test_a_store_without_scores(tmp_path):
+    result = ddbench("compare", write_store(tmp_path, []))
+    assert result.exit_code == 2
+    assert "there are no scores on test: `ddbench run` makes some" in result.stderr
+
+
+def test_no_score_with_the_axis(tmp_path):
+    of = set_record(method="random", pool=None)
+    result = ddbench("compare", write_store(tmp_path, [of, student_record(of)]))
+    assert result.exit_code == 2
+    assert "--by pool: no score has one" in result.stderr
+
+
+def test_the_default_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "ddbench-store holds no store" in ddbench("compare").stderr
+    write_store(tmp_path / "ddbench-store", study(architectures=("mlp",)))
+    assert "store: ddbench-store" in ddbench("compare").stdout
+
+
+def test_one_value_is_shown_without_a_comparison(tmp_path):
+    result = ddbench("compare", write_store(tmp_path, study(pools=("single",))))
+    assert result.exit_code == 0
+    assert "there is nothing to compare single with" in result.stdout
+
+
+def test_records_that_cannot_be_read_are_named(tmp_path):
+    write_store(tmp_path, study(architectures=("mlp",)))
+    path = next((tmp_path / "cells").glob("??/*/record.json"))
+    path.write_text("{")
+    result = ddbench("compare", tmp_path)
+    assert result.exit_code == 0
+    assert str(path.parent) in result.stdout
+    assert "left out" in result.stdout
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_is_what_stdout_gets(store, tmp_path, form):
+    shown = ddbench("compare", store, "--iterations", "100", "--format", form)
+    written = ddbench("compare", store, "--iterations", "100", "--format", form, "--output", tmp_path / "out")
+    assert (shown.exit_code, written.exit_code, written.stdout) == (0, 0, "")
+    assert (tmp_path / "out").read_text() == shown.stdout
+
+
+def test_csv_and_json_hold_the_same_unrounded_numbers(store):
+    text = ddbench("compare", store, "--format", "csv").stdout
+    lines = list(csv.DictReader(io.StringIO(text)))
+    told = rows(store)
+    assert len(lines) == len(told) > 50
+    for line, row in zip(lines, told, strict=True):
+        assert set(line) == set(row)
+        for key, value in row.items():
+            if isinstance(value, float):
+                assert float(line[key]) == value, key
+            else:
+                assert line[key] == ("" if value is None else str(value)), key
+
+
+def test_json_has_no_nan(store):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    told = json.loads(ddbench("compare", store, "--format", "json").stdout, parse_constant=refuse)
+    assert told["question"]["by"] == "pool"
+    assert told["stores"] == [str(store)]
+
+
+def test_a_pipe_gets_every_word_on_its_row(store):
+    text = ddbench("compare", store).stdout
+    lines = [line for line in text.splitlines() if line.startswith("│")]
+    assert len(lines) == 2 * 2 * 2 * (3 + 3)
+    assert all(line.count("│") == lines[0].count("│") for line in lines)
+    assert "\x1b" not in text
+    for word in ("main-similar − single", "main-model − single", "convnet minus others", "protocol: kd v1, plain v1"):
+        assert word in text
+
+
+def markdown_cells(line):
+    """The cells of a Markdown row, with backslashes undone."""
+    cells, escaped = [""], False
+    for letter in line.strip()[1:-1]:
+        if not escaped and letter == "|":
+            cells.append("")
+        elif not escaped and letter == "\\":
+            escaped = True
+            continue
+        else:
+            cells[-1] += letter
+        escaped = False
+    return [cell.strip() for cell in cells]
+
+
+def test_markdown_is_a_table(store):
+    text = ddbench("compare", store, "--iterations", "100", "-m", "dc", "--format", "markdown").stdout
+    table = [markdown_cells(line) for line in text.splitlines() if line.startswith("|")]
+    assert {len(cells) for cells in table} == {len(table[0])}
+    assert table[0] == ["evaluator", "architecture", "single", "main-model", "main-model − single", "main-similar",
+                        "main-similar − single"]  # fmt: skip
+    assert set(table[1]) == {"---", "---:"}
+    told = {
+        (row["evaluator"], row["architecture"], row["value"]): row
+        for row in rows(store, "--iterations", "100", "-m", "dc")
+    }
+    for evaluator, architecture, single, *_ in table[2:]:
+        row = told[evaluator, architecture, "single"]
+        wanted = f"{100 * row['mean']:.1f} ({100 * row['median']:.1f})".replace("-", "−").replace("−0.0 ", "0.0 ")
+        assert single.startswith(wanted)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_names_are_never_markup(evil, form):
+    result = ddbench("compare", evil, "--format", form)
+    assert result.exit_code == 0, result.output
+    if form in ("terminal", "markdown", "latex"):
+        assert "\x1b" not in result.stdout
+        assert "\x07" not in result.stdout
+    if form == "terminal":
+        for text in (EVIL["method"], EVIL["architecture"], "p [31m q :smile:"):
+            assert text in result.stdout
+    if form == "markdown":
+        table = [line for line in result.stdout.splitlines() if line.startswith("|")]
+        assert {len(markdown_cells(line)) for line in table} == {4}
+        assert markdown_cells(table[2])[0] == EVIL["architecture"]
+        assert "<script" not in result.stdout
+        assert "[a](" not in result.stdout
+    if form == "json":
+        assert {row["pool"] for row in json.loads(result.stdout)["rows"]} == {"single", EVIL["pool"]}
+
+
+def test_a_terminal_gets_colours_and_its_width(store):
+    environment = {"FORCE_COLOR": "1", "COLUMNS": "100", "TERM": "xterm"}
+    result = CliRunner(env=environment).invoke(cli, ["compare", str(store), "-m", "dc"], color=True)
+    assert result.exit_code == 0
+    assert "\x1b[" in result.stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
+    assert max(len(line) for line in plain.splitlines()) == 100
+    assert "…" not in plain
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_comparing_imports_no_torch(store, form):
+    code = f"""
+import sys
+from harness.cli.group import cli
+try:
+    cli(["compare", {str(store)!r}, "--format", {form!r}, "--output", {os.devnull!r}])
+except SystemExit as end:
+    print("END", end.code, sorted({{"torch", "torchvision", "kornia", "sklearn", "matplotlib"}} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.splitlines()[-1] == "END 0 []"
+
+
+def test_a_real_store(data, tmp_path):
+    small_run(data, tmp_path, pool=["single[main=mlp[width=8]]", "mix[of=mlp[width=8]:1+mlp[width=6]:1]"],
+              architecture=["mlp[width=8]", "mlp[width=6]"], distillations=2)  # fmt: skip
+    told = rows(tmp_path)
+    assert {row["over"] for row in told} == {"architecture", "all", "gap"}
+    assert {row["baseline"] for row in told} == {"single[main=mlp[width=8]]"}
+    assert len(told) == 2 * 4
+    text = ddbench("compare", tmp_path).stdout
+    assert "2 students on each of 2 distillations, seed 0" in text
+    assert "protocol: plain quick v1 + epochs=2; device: cpu" in text

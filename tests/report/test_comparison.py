@@ -1,0 +1,459 @@
+"""What ``ddbench compare`` answers, against NumPy and SciPy on the records' numbers."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from studies import ddbench, small_run
+from synthetic import ARCHITECTURES, set_record, student_record, study, write_store
+
+import harness
+
+
+def compare(*words, exit_code=0):
+    result = ddbench("compare", *words, "--format", "json")
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout) if exit_code == 0 else result.stderr
+
+
+def rows(told, **wanted):
+    return [row for row in told["rows"] if all(row[key] == value for key, value in wanted.items())]
+
+
+def row(told, **wanted):
+    (found,) = rows(told, **wanted)
+    return found
+
+
+def arm(pool, accuracies, **given):
+    """Records of one pool: ``accuracies`` by distillation and student; None where there is no score."""
+    student = {key: given.pop(key) for key in ("collapsed", "device", "scored", "versions") if key in given}
+    of_set = {"versions": student["versions"]} if "versions" in student else {}
+    for distillation, students in enumerate(accuracies):
+        of = set_record(pool=pool, distillation=distillation, **of_set, **given)
+        yield of
+        for index, accuracy in enumerate(students):
+            if accuracy is not None:
+                yield student_record(of, student=index, accuracy=accuracy, **student)
+
+
+def values(records, **wanted):
+    """Accuracies by distillation and student."""
+    found = [one["result"] for one in records if one["kind"] == "student"]
+    found = [one for one in found if all(one[key] == value for key, value in wanted.items())]
+    table = np.full([1 + max(one[key] for one in found) for key in ("distillation", "student")], np.nan)
+    for one in found:
+        table[one["distillation"], one["student"]] = one["accuracy"]
+    return table
+
+
+def close(value):
+    return pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+# --- designs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_several_distillations_are_the_units(tmp_path, level):
+    records = list(study(architectures=("mlp",), distillations=4, students=3, gain=0.05))
+    told = compare(write_store(tmp_path, records), "--level", level)
+    tables = [values(records, pool=pool) for pool in ("single", "main-similar")]
+    differences = (tables[1] - tables[0]).mean(axis=1)
+    test = stats.ttest_1samp(differences, 0)
+    found = row(told, value="main-similar")
+    assert (found["difference"], found["p"]) == (close(differences.mean()), close(test.pvalue))
+    assert (found["low"], found["high"]) == close(tuple(test.confidence_interval(level)))
+    assert found["median_difference"] == close(np.median(differences))
+    assert (found["design"], found["units"], found["effect_doubts"]) == ("distillations", "4", "")
+    assert found["decided"] == (found["p_holm"] < 1 - level)
+    for table, pool in zip(tables, ("single", "main-similar"), strict=True):
+        found = row(told, value=pool)
+        assert (found["mean"], found["median"]) == (close(table.mean()), close(np.median(table)))
+        assert found["std_students"] == close(np.sqrt(table.var(axis=1, ddof=1).mean()))
+        assert found["std_distillations"] == close(table.mean(axis=1).std(ddof=1))
+        assert (found["distillations"], found["students"], found["scores"]) == (4, 3, 12)
+    assert row(told, value="single")["difference"] is None
+
+
+def test_the_students_of_one_set_decide_nothing_about_others(tmp_path):
+    records = [*arm("single", [[0.30, 0.31, 0.32, 0.30]]), *arm("main-similar", [[0.40, 0.42, 0.41, 0.43]])]
+    found = row(compare(write_store(tmp_path, records)), value="main-similar")
+    test = stats.ttest_1samp([0.10, 0.11, 0.09, 0.13], 0)
+    assert (found["design"], found["units"], found["p"]) == ("students", "4", close(test.pvalue))
+    assert found["p"] < 0.01
+    assert found["decided"] is False
+    assert "1 distillation in each arm" in found["effect_doubts"]
+    assert "the variance between sets is unknown" in found["effect_doubts"]
+    text = ddbench("compare", tmp_path).stdout
+    assert "every effect: 1 distillation in each arm" in text
+    assert "p=0.0011" in text
+    assert "p=0.0011*" not in text
+
+
+def test_one_student_is_not_testable(tmp_path):
+    records = [*arm("single", [[0.3]]), *arm("main-similar", [[0.4]])]
+    found = row(compare(write_store(tmp_path, records)), value="main-similar")
+    assert found["difference"] == close(0.1)
+    assert found["low"] is found["p"] is found["p_holm"] is None
+    assert "not testable" in found["effect_doubts"]
+    assert "+10.0 │" in ddbench("compare", tmp_path).stdout
+
+
+def test_equal_scores_are_not_testable(tmp_path):
+    records = [one for pool in ("single", "main-similar") for one in arm(pool, [[0.3, 0.2], [0.4, 0.5]])]
+    found = row(compare(write_store(tmp_path, records)), value="main-similar")
+    assert (found["difference"], found["p"]) == (0, None)
+    assert "all differences are zero: not testable" in found["effect_doubts"]
+
+
+def test_only_what_both_have_is_paired(tmp_path):
+    single = [[0.30, 0.32, 0.31], [0.33, 0.35, None], [0.31, 0.30, 0.29], [0.9, 0.9, 0.9]]
+    other = [[0.40, None, 0.41], [0.41, 0.44, 0.42], [0.40, 0.45, 0.41]]
+    records = [*arm("single", single), *arm("main-similar", other)]
+    told = compare(write_store(tmp_path, records))
+    found = row(told, value="main-similar")
+    differences = [np.mean([0.10, 0.10]), np.mean([0.08, 0.09]), np.mean([0.09, 0.15, 0.12])]
+    assert found["difference"] == close(np.mean(differences))
+    assert found["p"] == close(stats.ttest_1samp(differences, 0).pvalue)
+    assert (found["units"], found["left_out_baseline"], found["left_out"]) == ("3", 4, 1)
+    assert "unequal repeats: 4 scores of single and 1 of main-similar left out" in found["effect_doubts"]
+    assert "unequal repeats: 2 to 3 students" in row(told, value="single")["arm_doubts"]
+    text = ddbench("compare", tmp_path).stdout
+    assert "n=4×3" in text
+    assert "n=3×3" in text
+    assert "left out of the pairs" in text
+
+
+def test_without_common_distillations_it_is_welch(tmp_path):
+    records = [*arm("single", [[0.30, 0.32], [0.35, 0.36], [0.2, 0.22]]),
+               *arm("main-similar", [[0.40, 0.42], [0.45, 0.41]], seed=7)]  # fmt: skip
+    found = row(compare(write_store(tmp_path, records)), value="main-similar")
+    test = stats.ttest_ind([0.41, 0.43], [0.31, 0.355, 0.21], equal_var=False)
+    assert (found["design"], found["units"], found["p"]) == ("unpaired", "3+2", close(test.pvalue))
+    assert (found["low"], found["high"]) == close(tuple(test.confidence_interval()))
+    assert "not paired" in found["effect_doubts"]
+    assert "Welch" in found["effect_doubts"]
+    assert (found["left_out"], found["left_out_baseline"]) == (0, 0)
+
+
+def test_seeds_are_units_too(tmp_path):
+    records = [one for seed in (0, 1) for pool, base in (("single", 0.3), ("main-similar", 0.35))
+               for one in arm(pool, [[base, base + 0.01 * seed]], seed=seed)]  # fmt: skip
+    found = row(compare(write_store(tmp_path, records)), value="main-similar")
+    assert (found["design"], found["units"], found["difference"]) == ("distillations", "2", close(0.05))
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_set_from_a_file_is_not_paired_with_ours(data, tmp_path):
+    small_run(data, tmp_path / "store", evaluator="told", students=4, distillations=2)
+    path = next((tmp_path / "store" / "cells").glob("??/*/set.safetensors"))
+    options = {"dataset": f"arrays[path={data}]", "evaluator": "told", "architecture": "mlp[width=8]", "students": 4}
+    harness.evaluate(path, **options, store=tmp_path / "store")
+    told = compare(tmp_path / "store", "--by", "method", "--baseline", "dc[batch_real=4]")
+    (label,) = {one["value"] for one in told["rows"]} - {"dc[batch_real=4]"}
+    assert label.startswith("dc[batch_real=4] (file ")
+    assert any("stands for 2 different things, which are kept apart" in note for note in told["notes"])
+    found = row(told, value=label)
+    assert (found["design"], found["p"], found["distillations"]) == ("unpaired", None, 1)
+    assert "one value in an arm, and none is paired: not testable" in found["effect_doubts"]
+    assert "what the file says of it is not checked" in found["arm_doubts"]
+
+
+@pytest.mark.usefixtures("toys")
+def test_evaluators_of_one_file_are_paired(data, tmp_path):
+    small_run(data, tmp_path / "other", method="still", students=1)
+    path = next((tmp_path / "other" / "cells").glob("??/*/set.safetensors"))
+    options = {"dataset": f"arrays[path={data}]", "architecture": "mlp[width=8]", "students": 3}
+    harness.evaluate(path, evaluator=["told", "plain[epochs=1]"], **options, store=tmp_path / "store")
+    found = row(compare(tmp_path / "store", "--by", "evaluator", "--baseline", "plain"), value="told")
+    assert (found["design"], found["units"]) == ("students", "3")
+
+
+# --- what is doubtful -------------------------------------------------------------------------------------------------
+
+
+def test_other_versions_are_kept_apart(tmp_path):
+    records = [*arm("single", [[0.3, 0.31], [0.32, 0.3]]), *arm("main-similar", [[0.4, 0.41], [0.42, 0.4]])]
+    again = arm("single", [[0.5, 0.51], [0.52, 0.5]], versions={"evaluator": 2})
+    told = compare(write_store(tmp_path, [*records, *(one for one in again if one["kind"] == "student")]))
+    assert "evaluator plain stands for 2 different things, which are kept apart: version 1, version 2" in told["notes"]
+    assert row(told, evaluator="plain (version 1)", value="single")["mean"] == close(0.3075)
+    assert row(told, evaluator="plain (version 2)", value="single")["mean"] == close(0.5075)
+    assert row(told, evaluator="plain (version 1)", value="main-similar")["difference"] == close(0.1)
+    assert not rows(told, evaluator="plain (version 2)", value="main-similar")
+
+
+def test_a_baseline_that_is_two_things_must_be_told_apart(tmp_path):
+    records = [one for version in (1, 2) for one in arm("single", [[0.3], [0.4]], versions={"pool": version})]
+    write_store(tmp_path, records)
+    assert "single (version 1), single (version 2)" in compare(tmp_path, exit_code=2)
+    told = compare(tmp_path, "--baseline", "single (version 2)")
+    assert (told["baseline"], told["family"]) == ("single (version 2)", 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"scored": "others"}, "dataset"), ({"problem": "q"}, "dataset"), ({"precision": "bf16"}, "precision"),
+     ({"versions": {"method": 2}}, "method"), ({"versions": {"architecture": 2}}, "architecture"),
+     ({"total": 5}, "method"), ({"versions": {"evaluator": 2}}, "evaluator")],
+)  # fmt: skip
+def test_what_differs_in_more_than_the_axis_is_never_paired(tmp_path, changes, field):
+    records = [*arm("single", [[0.3, 0.31], [0.32, 0.3]]), *arm("main-similar", [[0.4], [0.42]], **changes)]
+    told = compare(write_store(tmp_path, {one["key"]: one for one in records}.values()))
+    assert told["family"] == 0
+    assert all(one["difference"] is None for one in told["rows"])
+    assert len({one[field] for one in told["rows"]}) == 2
+
+
+def test_devices_that_differ_are_flagged(tmp_path):
+    records = [
+        *arm("single", [[0.3, 0.31], [0.32, 0.3]]),
+        *arm("main-similar", [[0.4, 0.4], [0.42, 0.4]], device="H100"),
+    ]
+    told = compare(write_store(tmp_path, records))
+    assert "the arms were made on different devices: H100, cpu" in row(told, value="main-similar")["effect_doubts"]
+    assert "made on several devices: H100, cpu" in row(told, value="main-similar")["arm_doubts"]
+    assert row(told, value="single")["arm_doubts"] == ""
+
+
+@pytest.mark.parametrize(("status", "word"), [("diverged", "last set in range"), ("blown up", "8 times as large")])
+def test_sets_that_went_wrong_are_flagged(tmp_path, status, word):
+    records = [
+        *arm("single", [[0.3, 0.31], [0.32, 0.3]]),
+        *arm("main-similar", [[0.4, 0.4], [0.42, 0.4]], status=status),
+    ]
+    told = compare(write_store(tmp_path, records))
+    found = row(told, value="main-similar")
+    assert found["status"] == status
+    assert f"2 of 2 sets {status}" in found["arm_doubts"]
+    assert word in found["arm_doubts"]
+    assert row(told, value="single")["status"] == "done"
+    assert f"(a) 2 of 2 sets {status}" in ddbench("compare", tmp_path).stdout
+
+
+def test_collapsed_students_are_counted_and_the_median_stands_beside(tmp_path):
+    records = [*arm("single", [[0.3, 0.3], [0.3, 0.3]]), *arm("main-similar", [[0.4, 0.4], [0.4, 0.4]])]
+    of = set_record(pool="main-similar", distillation=2)
+    records += [of, student_record(of, accuracy=0.1, collapsed=True)]
+    found = row(compare(write_store(tmp_path, records)), value="main-similar")
+    assert (found["collapsed"], found["mean"], found["median"]) == (1, close(0.34), close(0.4))
+    text = ddbench("compare", tmp_path).stdout
+    assert "34.0 (40.0)" in text
+    assert "1 collapsed" in text
+    assert "99 % of the images" in text
+
+
+# --- families and summaries -------------------------------------------------------------------------------------------
+
+
+def test_holm_is_over_every_effect_shown(tmp_path):
+    records = list(study(pools=("single", "a", "b"), architectures=ARCHITECTURES[:3], gain=0.03, distillations=5))
+    told = compare(write_store(tmp_path, records))
+    tested = sorted((one["p"], one["p_holm"]) for one in told["rows"] if one["p"] is not None)
+    assert len(tested) == told["family"] == 2 * (3 + 3)
+    least = 0
+    for rank, (p, adjusted) in enumerate(tested):
+        least = max(least, min(1, (len(tested) - rank) * p))
+        assert adjusted == close(least)
+
+
+def test_rows_that_sum_up_architectures(tmp_path):
+    records = list(study(architectures=ARCHITECTURES[:3], distillations=3, students=2, gain=0.05))
+    told = compare(write_store(tmp_path, records))
+    tables = {(pool, name): values(records, pool=pool, architecture=name)
+              for pool, name in itertools.product(("single", "main-similar"), ARCHITECTURES[:3])}  # fmt: skip
+    others = {pool: (tables[pool, "mlp"] + tables[pool, "lenet"]) / 2 for pool in ("single", "main-similar")}
+    every = {pool: (tables[pool, "convnet"] + 2 * others[pool]) / 3 for pool in others}
+    gap = {pool: tables[pool, "convnet"] - others[pool] for pool in others}
+    for over, named, made in (
+        ("all", "all architectures", every),
+        ("others", "all but convnet", others),
+        ("gap", "convnet minus others", gap),
+    ):
+        found = row(told, over=over, value="main-similar")
+        assert found["architecture"] == named
+        differences = (made["main-similar"] - made["single"]).mean(axis=1)
+        assert found["difference"] == close(differences.mean())
+        assert found["p"] == close(stats.ttest_1samp(differences, 0).pvalue)
+        assert found["mean"] == close(made["main-similar"].mean())
+        assert found["std_distillations"] == close(made["main-similar"].mean(axis=1).std(ddof=1))
+
+
+def test_a_summary_is_over_the_architectures_that_both_have(tmp_path):
+    records = list(study(architectures=ARCHITECTURES[:3]))
+    kept = [one for one in records
+            if (one["result"]["pool"], one["result"].get("architecture")) != ("main-similar", "lenet")]  # fmt: skip
+    told = compare(write_store(tmp_path, kept))
+    found = row(told, over="all", value="main-similar")
+    both = [values(kept, pool=pool, architecture=name)
+            for pool, name in itertools.product(("single", "main-similar"), ("convnet", "mlp"))]  # fmt: skip
+    assert found["difference"] == close((both[2] + both[3] - both[0] - both[1]).mean() / 2)
+    assert "over the 2 architectures that both have: convnet, mlp" in found["effect_doubts"]
+    assert not rows(told, architecture="lenet", value="main-similar")
+
+
+def test_one_architecture_is_not_summed_up(tmp_path):
+    told = compare(write_store(tmp_path, study(architectures=("mlp",))))
+    assert {one["over"] for one in told["rows"]} == {"architecture"}
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------
+
+
+def test_methods_without_a_pool_are_left_out_aloud(tmp_path):
+    records = [*study(), *arm(None, [[0.2]], method="random")]
+    told = compare(write_store(tmp_path, records))
+    assert "random has no pool: left out" in told["notes"]
+    assert {one["method"] for one in told["rows"]} == {"dc"}
+
+
+def test_a_method_without_a_pool_stands_beside_every_pool(tmp_path):
+    records = list(study(architectures=("convnet",), iterations=(100, 200)))
+    records += arm(None, [[0.2, 0.21], [0.22, 0.2], [0.2, 0.23]], method="random", iterations=None)
+    told = compare(write_store(tmp_path, records), "--by", "method", "--baseline", "random")
+    found = rows(told, value="dc")
+    assert {(one["pool"], one["iterations"]) for one in found} == set(
+        itertools.product(("single", "main-similar"), (100, 200))
+    )
+    table = values(records, pool="single", iterations=200)
+    assert row(told, value="dc", pool="single", iterations=200)["difference"] == close(table.mean() - 0.21)
+    only = compare(tmp_path, "--by", "method", "--baseline", "random", "--iterations", "100", "--pool", "single")
+    assert len(rows(only, value="dc")) == len(rows(only, value="random")) == 1
+
+
+@pytest.mark.parametrize(
+    ("by", "baseline"), [("iterations", "100"), ("evaluator", "kd"), ("architecture", "mlp"), ("method", "dm")]
+)
+def test_every_axis_is_paired(tmp_path, by, baseline):
+    records = list(study(methods=("dc", "dm"), iterations=(100, 1000), evaluators=("plain", "kd"), pools=("single",),
+                         architectures=ARCHITECTURES[:3]))  # fmt: skip
+    told = compare(write_store(tmp_path, records), "--by", by, "--baseline", baseline)
+    found = [one for one in told["rows"] if one["difference"] is not None]
+    assert found
+    assert {one["design"] for one in found} == {"distillations"}
+    assert {one["baseline"] for one in told["rows"]} == {baseline}
+    assert {str(one[by]) for one in found} == {str(one["value"]) for one in found}
+    architectures = {one["over"] for one in told["rows"]}
+    assert architectures == ({"architecture"} if by == "architecture" else {"architecture", "all", "others", "gap"})
+
+
+def test_numbers_count_up_and_the_smallest_is_the_baseline(tmp_path):
+    told = compare(write_store(tmp_path, study(iterations=(1000, 20, 100), pools=("single",))), "--by", "iterations")
+    assert told["baseline"] == "20"
+    assert list(dict.fromkeys(one["value"] for one in told["rows"])) == ["20", "100", "1000"]
+
+
+def test_data_sets_are_not_paired(tmp_path):
+    records = [*arm("single", [[0.3], [0.4]]), *arm("single", [[0.7], [0.9]], dataset="mnist", problem="m")]
+    told = compare(write_store(tmp_path, records), "--by", "dataset", "--baseline", "digits")
+    found = row(told, value="mnist")
+    assert (found["design"], found["difference"]) == ("unpaired", close(0.45))
+
+
+def test_stores_are_compared(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    records = list(study(pools=("single",), architectures=("mlp",)))
+    write_store(first, records)
+    for one in records:
+        if one["kind"] == "student":
+            one["result"]["accuracy"] += 0.1 if one["result"]["student"] else 0.11 * (1 + one["result"]["distillation"])
+    write_store(second, records)
+    told = compare(first, second, "--by", "store")
+    assert told["baseline"] == str(first)
+    found = row(told, value=str(second))
+    assert (found["design"], found["units"]) == ("distillations", "3")
+    assert found["difference"] == close(np.mean([0.105, 0.16, 0.215]))
+    assert compare(first, second, "--by", "store", "--baseline", second)["baseline"] == str(second)
+
+
+def test_stores_that_differ_in_more_are_not_paired(tmp_path):
+    write_store(tmp_path / "a", arm("single", [[0.3, 0.32], [0.31, 0.36]]))
+    write_store(tmp_path / "b", arm("single", [[0.4, 0.42], [0.41, 0.43]], versions={"evaluator": 2}))
+    found = row(compare(tmp_path / "a", tmp_path / "b", "--by", "store"), value=str(tmp_path / "b"))
+    assert found["design"] == "unpaired"
+    assert "other images or versions under the same names" in found["effect_doubts"]
+
+
+def test_cells_in_two_stores_count_once(tmp_path):
+    records = list(study(architectures=("mlp",)))
+    write_store(tmp_path / "a", records)
+    alone = compare(tmp_path / "a")
+    records[1]["result"]["accuracy"] += 0.2
+    write_store(tmp_path / "b", records)
+    told = compare(tmp_path / "a", tmp_path / "b")
+    assert told["rows"] == alone["rows"]
+    assert "12 scores are in several stores: the first store's are taken; 1 of them differ" in told["notes"][0]
+
+
+def test_distillations_in_two_stores_add_up(tmp_path):
+    records = list(study(architectures=("mlp",), distillations=4))
+    write_store(tmp_path / "whole", records)
+    parts = [[one for one in records if one["result"]["distillation"] % 2 == half] for half in (0, 1)]
+    stores = [write_store(tmp_path / f"part{half}", part) for half, part in enumerate(parts)]
+    assert compare(*stores)["rows"] == compare(tmp_path / "whole")["rows"]
+
+
+def test_test_and_validation_are_never_mixed(tmp_path):
+    records = list(arm("single", [[0.3, 0.31]]))
+    records += [student_record(records[0], student=5, accuracy=0.9, score_on="validation")]
+    write_store(tmp_path, records)
+    told = compare(tmp_path)
+    assert "1 scores on validation are left out: --score-on validation" in told["notes"]
+    assert row(told, value="single")["mean"] == close(0.305)
+    assert row(compare(tmp_path, "--score-on", "validation"), value="single")["mean"] == 0.9
+
+
+# --- bootstrap --------------------------------------------------------------------------------------------------------
+
+
+def test_a_bootstrap_interval(tmp_path):
+    write_store(tmp_path, study(architectures=("mlp",), distillations=12, gain=0.05))
+    t, (first, again), other = (
+        compare(tmp_path),
+        [compare(tmp_path, "--interval", "bootstrap") for _ in range(2)],
+        compare(tmp_path, "--interval", "bootstrap", "--seed", 1),
+    )
+    assert first == again
+    lows = [row(told, value="main-similar")["low"] for told in (t, first, other)]
+    assert len(set(lows)) == 3
+    assert lows[1:] == pytest.approx([lows[0]] * 2, abs=0.02)
+    assert "BCa bootstrap" in ddbench("compare", tmp_path, "--interval", "bootstrap").stdout
+
+
+def test_too_few_units_for_a_bootstrap_are_told(tmp_path):
+    write_store(tmp_path, study(architectures=("mlp",), distillations=3))
+    found = row(compare(tmp_path, "--interval", "bootstrap"), value="main-similar")
+    assert "t interval: too few units for a bootstrap" in found["effect_doubts"]
+    assert found["low"] == row(compare(tmp_path), value="main-similar")["low"]
+
+
+# --- published numbers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("iterations", "departs"), [(1000, ""), (300, "1000 iterations")])
+def test_published_numbers_stand_beside_and_say_what_departs(tmp_path, iterations, departs):
+    known = {"like": "cifar10", "preprocessing": "cifar10"}
+    for pool in ("single", "total-random"):
+        of = set_record(pool=pool, iterations=iterations)
+        students = [
+            student_record(of, architecture="mlp", student=index, accuracy=0.2 + index / 100, **known)
+            for index in (0, 1)
+        ]
+        write_store(tmp_path, [of, *students])
+    found = row(compare(tmp_path), value="total-random")
+    assert (found["published"], found["published_departures"]) == (close(0.1029), departs)
+    assert "table 5" in found["published_source"]
+    text = ddbench("compare", tmp_path).stdout
+    assert "published total-random" in text
+    assert "10.3" in text
+    assert "published: Zhou, Zhong, Chen (model pool), table 5" in text
+    assert ("published otherwise: 1000 iterations" in text) == bool(departs)
+
+
+def test_records_that_do_not_tell_have_no_published_number(tmp_path):
+    told = compare(write_store(tmp_path, study()))
+    assert all(one["published"] is None for one in told["rows"])
+    assert "published" not in ddbench("compare", tmp_path).stdout
