@@ -157,8 +157,8 @@ def study(*, methods=("dc",), pools=("single", "main-similar"), iterations=(1000
 
 
 def study_of(cells):
-    """A crossing of about so many cells: four methods through three pools, five architectures, 3 x 5 repeats."""
+    """A crossing of at least so many cells: four methods through three pools, five architectures, 3 x 5 repeats."""
     per_point = 4 * 3 * 3 * (1 + 2 * 5 * 5)
-    points = tuple(100 * (1 + index) for index in range(max(1, round(cells / per_point))))
+    points = tuple(100 * (1 + index) for index in range(-(-cells // per_point)))
     return study(methods=("dc", "dsa", "dm", "mtt"), pools=("single", "main-similar", "total-random"),
                  iterations=points, evaluators=("plain", "kd"), architectures=ARCHITECTURES, students=5)  # fmt: skip

@@ -28,6 +28,9 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 @click.option("--architecture", "-a", multiple=True, metavar="NAME", help="Only these students; repeatable.")
 @click.option("--ipc", multiple=True, metavar="N,...", help="Only these images per class.")
 @click.option("--iterations", multiple=True, metavar="N,...", help="Only these iterations.")
+@click.option("--over", multiple=True, type=click.Choice(["architecture", "all", "others", "gap"]),
+              help="Only these rows: each architecture, the mean of all, of all but the pool's main one, or the gap "
+              "between. Fewer rows are a smaller family of tests. Repeatable.")  # fmt: skip
 @click.option("--score-on", type=click.Choice(["test", "validation"]), default="test", show_default=True,
               help="Which images the scores are of.")  # fmt: skip
 @click.option("--level", type=float, default=0.95, show_default=True, help="Of the intervals.")
@@ -41,6 +44,7 @@ def compare(
     stores: tuple[Path, ...],
     by: str,
     baseline: str | None,
+    over: tuple[str, ...],
     score_on: str,
     level: float,
     interval: str,
@@ -49,12 +53,12 @@ def compare(
     output: Path | None,
     **only: tuple[str, ...],
 ) -> None:
-    r"""Compare what STOREs hold along one axis, with intervals and tests. [./ddbench-store]
+    """Compare what STOREs hold along one axis, with intervals and tests. [./ddbench-store]
 
     \b
     ddbench compare --by pool --baseline single
     ddbench compare old-store new-store --by store --format markdown
-    """
+    """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.report.comparison import compare as answer
     from harness.report.estimates import Bootstrap
     from harness.report.question import NUMBERS, Question
@@ -65,7 +69,7 @@ def compare(
         for axis, given in only.items()
     }
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters, score_on, level, bootstrap)
+    question = Question(by, baseline, filters, over, score_on, level, bootstrap)
     found = read_scores(stores or (Path("ddbench-store"),))
     _write(answer(found, question), form, output)
 
@@ -86,6 +90,6 @@ def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
         click.echo(text, nl=False)
         return
     try:
-        output.write_text(text)
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--output {output} cannot be written: {error.strerror or error}") from None

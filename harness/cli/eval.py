@@ -18,13 +18,13 @@ from harness.cli.options import config_option, show, study_options, values_of
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")
 def evaluate(file: Path, config: Path | None, entry: int | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401
-    r"""Train students on the distilled set in FILE and print the cross-architecture table.
+    """Train students on the distilled set in FILE and print the cross-architecture table.
 
     FILE is a set.safetensors from a store, or a .pt file of the VICO-UoE format.
 
     \b
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20
-    """
+    """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.experiment.api import evaluate_request
 
     request = values_of(given, config)

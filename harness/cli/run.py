@@ -29,7 +29,7 @@ from harness.cli.options import config_option, show, study_options, values_of
 @click.option("--dry-run", is_flag=True, help="Only show the plan, what is in the store, and an estimate of time.")
 @click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")
 def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None:  # noqa: ANN401
-    r"""Distil with methods through pools, train students on the sets, print the cross-architecture table.
+    """Distil with methods through pools, train students on the sets, print the cross-architecture table.
 
     Finished cells are kept in the store: the same command runs only what is missing, more students or distillations
     add to those there, and more iterations extend a trajectory.
@@ -37,7 +37,7 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None
     \b
     ddbench run --method dc --pool main-similar
     ddbench run --method dc --pool single --pool main-similar --dataset cifar10 --dry-run
-    """
+    """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.experiment.api import plan_request, run_request
 
     request = values_of(given, config)

@@ -16,6 +16,8 @@ NUMBERS = ("ipc", "iterations")
 """Axes whose values are whole numbers."""
 AXES = ("dataset", *NUMBERS, "method", "pool", "evaluator", "architecture", "precision", "store")
 """What arms can differ in."""
+KINDS = ("architecture", "all", "others", "gap")
+"""Of rows: each architecture's, their mean, the mean of all but the main one, the main one minus those."""
 FILTERS = ("dataset", *NUMBERS, "method", "pool", "evaluator", "architecture")
 """What scores can be chosen by."""
 
@@ -28,6 +30,7 @@ class Question:
         by: the axis whose values are compared.
         baseline: the value that the others are compared with; None for the axis's usual one.
         only: by axis, names or numbers that scores are restricted to; the baseline stays.
+        over: kinds of rows that are wanted (see `harness.report.rows.Row`); empty for all.
         score_on: ``test`` or ``validation``.
         level: of the intervals; tests are at one minus it.
         bootstrap: how to resample; None for t intervals.
@@ -36,6 +39,7 @@ class Question:
     by: str = "pool"
     baseline: str | None = None
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    over: tuple[str, ...] = ()
     score_on: str = "test"
     level: float = 0.95
     bootstrap: Bootstrap | None = None

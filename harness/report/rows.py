@@ -19,7 +19,7 @@ class Row:
     Attributes:
         condition: by field; the axis that is compared is not among them.
         over: the architecture, or what the row sums up.
-        kind: ``architecture``, or of a row that sums up: ``all``, ``others`` (all but the main one), ``gap``.
+        kind: one of `harness.report.question.KINDS`.
         arms: by label.
         effects: by label of the other arm.
     """
@@ -38,7 +38,8 @@ def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[
     one minus the others: the cross-architecture gap.
     """
     maker = _Maker(question, baseline)
-    return [row for block in blocks_of(scores, question.by) for row in maker.rows(block)]
+    rows = (row for block in blocks_of(scores, question.by) for row in maker.rows(block))
+    return [row for row in rows if not question.over or row.kind in question.over]
 
 
 @dataclass(frozen=True)

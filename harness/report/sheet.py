@@ -200,11 +200,12 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
         f"seed {_join(score.seed for score in scores)}",
     ]
     if comparison.others:
-        how = "BCa bootstrap" if question.bootstrap else "paired t"
+        how = "BCa bootstrap" if question.bootstrap else "t"
+        tests = f"p: two-sided t test, Holm over {comparison.family} effects; *: below {1 - question.level:.3g}"
         lines.append(
             f"differences to {comparison.baseline} in percentage points, the same distillations and students paired, "
-            f"each with its own {100 * question.level:g} % interval ({how}); p: two-sided t test, Holm over "
-            f"{comparison.family} effects; *: below {1 - question.level:.3g}"
+            f"each with its own {100 * question.level:g} % interval ({how}); "
+            f"{tests if comparison.family else 'none could be tested'}"
         )
     else:
         lines.append(f"there is nothing to compare {comparison.baseline} with")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.report.comparison import Comparison
+from harness.report.question import NUMBERS
 from harness.report.rows import Row
 from harness.report.sheet import published_beside
 
@@ -28,7 +29,7 @@ def as_csv(comparison: Comparison) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
 
 
@@ -53,7 +54,7 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
             continue
         condition = {name: row.condition.get(name) for name in _CONDITION} | {"architecture": row.over}
         yield {
-            **{name: label if name == by else value for name, value in condition.items()},
+            **{name: _typed(by, label) if name == by else value for name, value in condition.items()},
             "over": row.kind,
             "protocol": "; ".join(sorted({score.protocol for score in arm.scores})),
             "score_on": comparison.question.score_on,
@@ -74,6 +75,15 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
             **_published(row, label),
             **_effect(row, label),
         }
+
+
+def _typed(by: str, label: str) -> str | int:
+    return int(label) if by in NUMBERS else label
+
+
+def _inert(value: Any) -> Any:  # noqa: ANN401
+    """Text that a spreadsheet would take for a formula begins with a quote: what a file says of itself is anything."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _published(row: Row, label: str) -> dict[str, Any]:

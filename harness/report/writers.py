@@ -37,10 +37,10 @@ def print_sheet(sheet: Sheet, file: TextIO | None = None) -> None:
         if index in sheet.sections:
             table.add_section()
         table.add_row(*(Text(_line(cell.text) + _bracketed(cell)) for cell in cells))
-    beneath = [f"({mark}) {meaning}" for mark, meaning in sheet.marks.items()]
+    beneath = [*(f"({mark}) {meaning}" for mark, meaning in sheet.marks.items()), *sheet.caption]
     console.print(Text(_line(sheet.title), style="bold"), highlight=False)
     console.print(table, highlight=False)
-    console.print(Text("\n".join(_line(text) for text in (*sheet.caption, *beneath))), highlight=False)
+    console.print(Text("\n".join(_line(text) for text in beneath)), highlight=False)
 
 
 def terminal(sheet: Sheet) -> str:
@@ -56,8 +56,8 @@ def markdown(sheet: Sheet) -> str:
     rules = ["---:" if column.number else "---" for column in sheet.columns]
     lines = [f"**{_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
     lines += [_markdown_row([_markdown_cell(cell) for cell in cells]) for cells in sheet.lines]
-    lines += ["", *(f"* {_markdown(text)}" for text in sheet.caption)]
-    lines += [f"* <sup>{mark}</sup> {_markdown(meaning)}" for mark, meaning in sheet.marks.items()]
+    lines += ["", *(f"* <sup>{mark}</sup> {_markdown(meaning)}" for mark, meaning in sheet.marks.items())]
+    lines += [f"* {_markdown(text)}" for text in sheet.caption]
     return "\n".join(lines) + "\n"
 
 
@@ -72,8 +72,8 @@ def latex(sheet: Sheet) -> str:
             body.append("\\midrule")
         body.append(_latex_row([_latex_cell(cell) for cell in cells]))
     body += ["\\bottomrule", "\\end{tabular}"]
-    beneath = [escape_latex(text) for text in sheet.caption]
-    beneath += [f"\\textsuperscript{{{mark}}} {escape_latex(meaning)}" for mark, meaning in sheet.marks.items()]
+    beneath = [f"\\textsuperscript{{{mark}}} {escape_latex(meaning)}" for mark, meaning in sheet.marks.items()]
+    beneath += [escape_latex(text) for text in sheet.caption]
     notes = ["\\par\\medskip\\raggedright\\footnotesize", *(f"{text}\\par" for text in beneath)]
     head = ["% \\usepackage{booktabs,xcolor,textcomp}", "\\begin{table}", "\\centering", "\\small"]
     return "\n".join([*head, *body, *notes, "\\end{table}"]) + "\n"

@@ -186,6 +186,14 @@ def test_csv_and_json_hold_the_same_unrounded_numbers(store):
                 assert line[key] == ("" if value is None else str(value)), key
 
 
+def test_csv_has_no_formulas(tmp_path):
+    records = [set_record(pool=pool, method="=1+1", distillation=d) for pool in ("single", "@SUM(A1)") for d in (0, 1)]
+    write_store(tmp_path, [*records, *(student_record(one, accuracy=0.4) for one in records)])
+    lines = list(csv.DictReader(io.StringIO(ddbench("compare", tmp_path, "--format", "csv").stdout)))
+    assert {(line["method"], line["pool"]) for line in lines} == {("'=1+1", "single"), ("'=1+1", "'@SUM(A1)")}
+    assert {row["pool"] for row in rows(tmp_path)} == {"single", "@SUM(A1)"}
+
+
 def test_json_has_no_nan(store):
     def refuse(constant):
         raise AssertionError(constant)

@@ -64,7 +64,9 @@ def test_help_has_every_verb_with_its_summary(ddbench):
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_command_with_help(ddbench, verb):
     assert isinstance(cli.get_command(click.Context(cli), verb), click.Command)
-    assert ddbench(verb, "-h").exit_code == 0
+    result = ddbench(verb, "-h")
+    assert result.exit_code == 0
+    assert "\\b" not in result.stdout, "examples keep their lines"
 
 
 def test_version(ddbench):

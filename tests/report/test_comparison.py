@@ -295,6 +295,16 @@ def test_a_summary_is_over_the_architectures_that_both_have(tmp_path):
     assert not rows(told, architecture="lenet", value="main-similar")
 
 
+@pytest.mark.parametrize("over", ["architecture", "all", "others", "gap"])
+def test_fewer_rows_are_a_smaller_family(tmp_path, over):
+    told = compare(write_store(tmp_path, study(architectures=ARCHITECTURES[:3], distillations=4)), "--over", over)
+    assert {one["over"] for one in told["rows"]} == {over}
+    assert told["family"] == (3 if over == "architecture" else 1)
+    if over != "architecture":
+        found = row(told, value="main-similar")
+        assert found["p_holm"] == found["p"]
+
+
 def test_one_architecture_is_not_summed_up(tmp_path):
     told = compare(write_store(tmp_path, study(architectures=("mlp",))))
     assert {one["over"] for one in told["rows"]} == {"architecture"}
