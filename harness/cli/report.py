@@ -29,14 +29,14 @@ def report(
     opened: bool,
     **only: tuple[str, ...],
 ) -> None:
-    r"""Write reports on the results in one or more STOREs [./ddbench-store].
+    """Write reports on the results in one or more STOREs [./ddbench-store].
 
     The page is one HTML file that needs no network.
 
     \b
     ddbench report
     ddbench report first-store second-store --report page --output page.html
-    """
+    """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.report.results import read_results
     from harness.report.write import rendered, targets, write_whole
 

@@ -306,10 +306,11 @@ def test_the_draws_are_those_of_the_histories(store, text):
             for name, number in record["result"]["draws"].items():
                 counts[name] = counts.get(name, 0) + number
     (rows,) = [rows for caption, rows in tables(text).items() if caption.startswith("mix") and "networks" in caption]
-    shown = {row[0]: (int(row[1]), float(row[2])) for row in rows if len(row) == 3 and row[1].isdigit()}
+    shown = {row[0]: (int(row[1]), float(row[2])) for row in rows if row[1].isdigit()}
     assert {name: drawn for name, (drawn, _) in shown.items() if drawn} == counts
     assert sum(expected for _, expected in shown.values()) == sum(counts.values()) == 8
     assert {expected for _, expected in shown.values()} == {4.0}
+    assert {row[3] for row in rows[1:]} == {"0.5000"}
 
 
 # --- the summary ------------------------------------------------------------------------------------------------------
@@ -336,6 +337,19 @@ def test_one_pool_is_compared_with_nothing(data, tmp_path):
     text = written(tmp_path / "store", tmp_path / "page.html")
     assert "there is no pool to compare with another" in text
     assert "Effects of the pools" not in text
+
+
+def test_a_baseline_that_is_not_there_or_may_be_several_is_said(store, data, tmp_path):
+    text = written(store, tmp_path / "page.html", "--report", "page[baseline=main-similar]")
+    assert "for the baseline main-similar is none of mix[" in text
+    assert "page[baseline=...]" in text
+    small_run(data, tmp_path / "store", pool=[POOL, "single[main=mlp[width=8]]"])
+    text = written(tmp_path / "store", tmp_path / "page.html")
+    assert "for the baseline single is any of single[main=convnet[depth=2,width=4]]" in text.replace(
+        "width=4,depth=2", "depth=2,width=4"
+    )
+    text = written(tmp_path / "store", tmp_path / "page.html", "--report", f"page[baseline={POOL}]")
+    assert "changes accuracy by" in text
 
 
 @pytest.mark.parametrize(("size", "pairs"), [(0.5, 34), (0.8, 15), (1.0, 10)])

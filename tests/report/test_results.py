@@ -143,6 +143,13 @@ def test_a_report_of_a_plugin_stands_beside_the_built_in_ones(mine, store, tmp_p
     assert result.stdout == "mine[word=here]: ddbench-mine.txt (0.0 MB)\n"
 
 
+def test_what_was_written_is_opened(mine, store, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("click.launch", opened.append)
+    assert ddbench("report", store, "--report", "mine", "--report", "broken", "--open").exit_code == 1
+    assert opened == ["ddbench-mine.txt"]
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

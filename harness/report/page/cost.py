@@ -77,7 +77,7 @@ def cost_section(panels: Sequence[Panel], palette: Palette) -> Section | None:
 
 def _costs(panel: Panel, palette: Palette) -> list[Picture]:
     points = []
-    for line in panel.last:
+    for line in () if panel.is_long else panel.last:
         accuracy = panel.mean_of(line)
         if accuracy is None:
             continue

@@ -124,12 +124,20 @@ def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Sect
 
 def _table(name: str, drawn: Drawn) -> Table:
     rows = [
-        Row(architecture, [Entry(f"{number:,}"), Entry("–" if wanted is None else f"{wanted:,.1f}")])
+        Row(architecture, [Entry(f"{number:,}"), *_expected_of(wanted, drawn.total)])
         for architecture, number, wanted in drawn.rows
     ]
     notes = [f"Expected counts are not known: {drawn.reason}"] if drawn.reason else []
     trajectories = count(drawn.trajectories, "trajectory", "trajectories")
-    columns = [Column("architecture"), Column("drawn", number=True), Column("expected", number=True)]
+    columns = [Column("architecture")]
+    columns += [Column(text, number=True) for text in ("drawn", "expected", "mean probability")]
     return Table(
         name, f"{drawn.pool}: {count(drawn.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
     )
+
+
+def _expected_of(wanted: float | None, total: int) -> list[Entry]:
+    """The expected count, and the pool's probability as a mean over all draws."""
+    if wanted is None:
+        return [Entry("–"), Entry("–")]
+    return [Entry(f"{wanted:,.1f}"), Entry(f"{wanted / total:.4f}")]

@@ -15,10 +15,9 @@ from harness.report.page.panel import Panel
 from harness.report.page.tables import count
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table
 from harness.report.page.view import Row as TableRow
-from harness.report.question import Question
+from harness.report.question import Question, matching, natural
 from harness.report.rows import Row
 from harness.report.scores import Scores
-from harness.types.errors import UsageError
 from harness.types.report import Results
 
 _MOST_POOLS = 3
@@ -31,8 +30,8 @@ _MOST_DISTILLATIONS = 1000
 _FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
-def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | None:
-    """Every pool against the baseline pool, at the last iteration of each method; None where there are not two."""
+def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
+    """Every pool against the baseline pool, at the last iteration of each method; or why there is nothing to compare."""
     last = {
         (score.store, score.key)
         for panel in panels
@@ -43,11 +42,17 @@ def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Compar
         for score in arm.scores
     }
     scores = tuple(score for score in results.scores if (score.store, score.key) in last)
-    try:
-        made = compare(Scores(scores, (), results.stores), Question("pool", baseline))
-    except UsageError:
-        return None
-    return made if any(row.effects for row in made.rows) else None
+    pools = natural({score.pool for score in scores if score.pool})
+    if len(pools) < 2:
+        return "there is no pool to compare with another"
+    found = matching(baseline, scores, "pool")
+    if len(found) != 1:
+        told = f"any of {', '.join(found)}" if found else f"none of {', '.join(pools)}"
+        return f"pools are not compared, for the baseline {baseline} is {told}: give page[baseline=...]"
+    made = compare(Scores(scores, (), results.stores), Question("pool", found[0]))
+    return (
+        made if any(row.effects for row in made.rows) else f"nothing was scored both with {found[0]} and another pool"
+    )
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,11 @@ class Told:
     verdict: str
 
 
-def summary_of(results: Results, panels: Sequence[Panel], comparison: Comparison | None) -> tuple[str, list[str]]:
+def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, list[str]]:
     """What was compared and what came out in one sentence, and the effects one by one where they are few."""
     what = _what(panels)
-    if comparison is None:
-        return f"{what}; there is no pool to compare with another.", []
+    if isinstance(comparison, str):
+        return f"{what}; {comparison}.", []
     told = [_told(row, label, effect, comparison) for row, label, effect in summed_effects(comparison)]
     shown = [f"{one.where}: {one.words}." for one in told[:_MOST_TOLD]] if len(told) > 1 else []
     more = [f"{len(told) - _MOST_TOLD} more in the section on effects."] if len(told) > _MOST_TOLD else []
@@ -212,9 +217,9 @@ def distillations_needed(effect: Effect, tests: int) -> int | None:
     return bisect_left(range(_MOST_DISTILLATIONS + 1), True, lo=units + 1, key=suffices)
 
 
-def effects_section(comparison: Comparison | None) -> Section | None:
+def effects_section(comparison: Comparison | str) -> Section | None:
     """Every difference with its interval and test."""
-    if comparison is None:
+    if isinstance(comparison, str):
         return None
     groups: dict[str, list[TableRow]] = {}
     for row in comparison.rows:

@@ -13,6 +13,8 @@ from harness.types.report import SetRecord
 
 _SNAPSHOTS = 5
 """Points of one trajectory that are shown: the first, the last and some between."""
+_OF_ALL = 3
+"""Images of each class that are shown of a set of all training images."""
 _LARGEST = 30_000_000
 """Sets of more numbers than this are not read for a picture."""
 
@@ -84,13 +86,14 @@ def _picture(record: SetRecord, name: str) -> tuple[Picture, tuple[str, ...]]:
     when = f" after {record.iterations} iterations" if record.iterations is not None else ""
     flag = f", {record.status}" if record.status != "done" else ""
     alt = f"Images of {name}{when}{flag}: one column a class"
-    return draw_images(distilled, f"{title}{flag}", alt), distilled.classes
+    most = MOST_A_CLASS if record.ipc else _OF_ALL
+    return draw_images(distilled, f"{title}{flag}", alt, most), distilled.classes
 
 
 def _columns(classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:MOST_CLASSES])
     more = f", and {len(classes) - MOST_CLASSES} classes that are not shown" if len(classes) > MOST_CLASSES else ""
-    return f"Columns: {shown}{more}; at most {MOST_A_CLASS} images of each. At the side: iterations."
+    return f"Columns: {shown}{more}; the first images of each. At the side: iterations."
 
 
 def _title(dataset: str, ipc: int | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.report.page.curves import Curve, draw_curves
-from harness.report.page.panel import Line, Panel
+from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.pictures import Key, Palette, Picture, draw_legend
 from harness.report.page.tables import count, iterations_table
 from harness.report.page.view import Part, Section
@@ -48,7 +48,7 @@ def _losses(trajectories: Sequence[SetRecord], palette: Palette) -> Iterator[Par
             if curve:
                 curves.append(curve)
                 keys[dataset, ipc][key.name] = key
-        if curves:
+        if curves and len(pictures[dataset, ipc]) < MOST_LINES:
             pictures[dataset, ipc].append(draw_curves(curves, title=method, x="iteration", y=scalar))
     for (dataset, ipc), drawn in pictures.items():
         size = f", {count(ipc, 'image')} per class" if ipc else ""
@@ -81,7 +81,7 @@ def _accuracies(panel: Panel, palette: Palette) -> Iterator[Part]:
     real = [line for line in panel.last if line.is_baseline]
     levels = {line: Key(str(line), "0.5", line=_STYLES[i % len(_STYLES)]) for i, line in enumerate(real)}
     pictures = []
-    for architecture in panel.architectures:
+    for architecture in () if panel.is_long else panel.architectures:
         curves = [curve for end in ends if (curve := _accuracy(panel, end, architecture, keys[end.end]))]
         beside = [
             (key, 100 * panel.tiles[line, architecture].mean)
@@ -92,8 +92,8 @@ def _accuracies(panel: Panel, palette: Palette) -> Iterator[Part]:
             y = "accuracy, %"
             drawn = draw_curves(curves, title=architecture, x="iterations", y=y, levels=beside, within=(0, 100))
             pictures.append(drawn)
-    legend = draw_legend([*keys.values(), *levels.values()], "Legend")
-    yield Part(f"Accuracy, {panel.title}", pictures=[*pictures, legend], folded=[table])
+    legend = [draw_legend([*keys.values(), *levels.values()], "Legend")] if pictures else []
+    yield Part(f"Accuracy, {panel.title}", pictures=[*pictures, *legend], folded=[table])
 
 
 def _accuracy(panel: Panel, end: Line, architecture: str, key: Key) -> Curve | None:

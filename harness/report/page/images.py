@@ -11,14 +11,14 @@ from harness.types.distilled import DistilledSet
 
 MOST_CLASSES = 20
 MOST_A_CLASS = 10
-_GAP = 1
+_GAP = 2
 _WIDTH = 560
 """CSS pixels that a grid is enlarged to, at most, by a whole factor."""
 
 
-def draw_images(distilled: DistilledSet, title: str, alt: str) -> Picture:
+def draw_images(distilled: DistilledSet, title: str, alt: str, most: int = MOST_A_CLASS) -> Picture:
     """The images of the first classes, the first of each; between them the page shows through."""
-    columns = [pixels[:MOST_A_CLASS] for pixels in pixels_by_class(distilled)[:MOST_CLASSES]]
+    columns = [pixels[:most] for pixels in pixels_by_class(distilled)[:MOST_CLASSES]]
     pixels = _mosaic(columns)
     scale = max(1, min(4, _WIDTH // pixels.shape[1]))
     return as_png(pixels, alt, title, scale)

@@ -88,7 +88,7 @@ def _tiles(
     axes.spines[:].set_visible(False)
 
 
-def maps_section(panels: Sequence[Panel], comparison: Comparison | None) -> Section | None:
+def maps_section(panels: Sequence[Panel], comparison: Comparison | str) -> Section | None:
     """For each panel, accuracy, gain over the baseline pool and the cross-architecture gap, methods by pools."""
     parts = [part for panel in panels for part in _maps_of(panel, comparison)]
     if not parts:
@@ -100,11 +100,11 @@ def maps_section(panels: Sequence[Panel], comparison: Comparison | None) -> Sect
     return Section("maps", "Methods by pools", intro, parts)
 
 
-def _maps_of(panel: Panel, comparison: Comparison | None) -> Iterator[Part]:
+def _maps_of(panel: Panel, comparison: Comparison | str) -> Iterator[Part]:
     lines = [line for line in panel.last if line.pool]
     pools = list(dict.fromkeys(line.pool or "" for line in lines))
     methods = sorted({line.method for line in lines})
-    if len(pools) * len(methods) < 2:
+    if len(pools) * len(methods) < 2 or panel.is_long:
         return
     accuracy = {name: _accuracies(panel, lines, name) for name in panel.architectures}
     scale = limits(list(accuracy.values()))
@@ -114,7 +114,7 @@ def _maps_of(panel: Panel, comparison: Comparison | None) -> Iterator[Part]:
         if values
     ]
     yield Part(panel.title, [f"Accuracy on {panel.score_on} in %, by the students' architecture."], pictures=drawn)
-    if comparison:
+    if isinstance(comparison, Comparison):
         rows = [row for row in comparison.rows if panel.holds(row.condition)]
         yield from _gains(rows, methods, comparison)
         yield from _gaps(rows, methods, pools)

@@ -46,7 +46,7 @@ class Page(Report[PageOptions]):
         results = told_apart_in(results)
         panels = panels_of(results.scores, self.options.baseline)
         comparison = compared(results, panels, self.options.baseline)
-        sentence, effects = summary_of(results, panels, comparison)
+        sentence, effects = summary_of(panels, comparison)
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return template.render(
             title=self.options.title,

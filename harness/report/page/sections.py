@@ -11,7 +11,7 @@ from harness.report.page.effects import effects_section
 from harness.report.page.gallery import images_section
 from harness.report.page.history import curves_section, trajectories_of
 from harness.report.page.maps import maps_section
-from harness.report.page.panel import Panel, is_pool
+from harness.report.page.panel import MOST_LINES, Panel, is_pool
 from harness.report.page.pictures import Palette
 from harness.report.page.tables import count, paper_table
 from harness.report.page.view import Part, Section
@@ -24,7 +24,7 @@ MOST_PANELS = 12
 def sections_of(
     results: Results,
     panels: Sequence[Panel],
-    comparison: Comparison | None,
+    comparison: Comparison | str,
     registry: Registry,
     *,
     baseline: str,
@@ -36,7 +36,7 @@ def sections_of(
     Args:
         results: what the stores hold.
         panels: its scores.
-        comparison: of the pools.
+        comparison: of the pools, or why there is none.
         registry: to ask pools what they were meant to draw.
         baseline: the pool that stands before the others.
         cells: the most cells that are listed one by one.
@@ -67,8 +67,10 @@ def _palette(results: Results, baseline: str) -> Palette:
 
 
 def _tables(shown: Sequence[Panel], number: int) -> Section:
-    left = number - len(shown)
+    left, long = number - len(shown), sum(panel.is_long for panel in shown)
     intro = [f"{count(left, 'more table')} (other data sets, sizes or evaluators) are left out."] if left else []
+    if long:
+        intro.append(f"{count(long, 'table')} with more than {MOST_LINES} rows: for these there are no pictures.")
     return Section("results", "Results", intro, [Part(tables=[paper_table(panel) for panel in shown])])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from harness.report.arms import Arm
-from harness.report.page.panel import Line, Panel, published_beside
+from harness.report.page.panel import MOST_LINES, Line, Panel, published_beside
 from harness.report.page.view import Column, Entry, Group, Row, Table
 from harness.report.published import Nearest
 
@@ -114,6 +114,8 @@ def _beneath(panel: Panel, arms: Sequence[Arm], best: Collection[tuple[Line, str
     if best:
         lines.append("Bold: told apart from every other learned row of its column (paired t test over distillations, "
                      "Holm's correction over all pairs of the column).")  # fmt: skip
+    elif panel.is_long:
+        lines.append(f"No best is marked: there are more than {MOST_LINES} rows to tell it from.")
     elif len(panel.last) > 1:
         lines.append("No best is marked: in no column can one row be told apart from all others.")
     if any(arm.collapsed for arm in arms):

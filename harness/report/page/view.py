@@ -1,5 +1,6 @@
 """What the template is given: sections, tables and pictures; all text in them is data."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,11 @@ class Again:
     reason: str
     facts: Sequence[tuple[str, str]]
     table: Table | None
+
+    @property
+    def pieces(self) -> list[str]:
+        """The command in pieces that stay on a line: words with what belongs to them."""
+        return re.split(r" (?=--)", self.command or "")
 
 
 @dataclass(frozen=True)
