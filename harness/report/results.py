@@ -1,7 +1,7 @@
 """Reading stores for reports: scores, distilled sets, and where each record comes from."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
 
 Record = Mapping[str, Any]
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading a record raises that is not as this ddbench writes them."""
 
 
 def read_results(
@@ -48,16 +50,35 @@ def read_results(
         if given:
             values = {*selected(scores, axis, given), None}
             scores = [score for score in scores if value_of(score, axis) in values]
-    commands, counts, origins = Commands(registry), _counts(scores), {}
+    origins, lost = _origins(scores, kept, held_out, Commands(registry))
+    scores = [score for score in scores if (score.store, score.key) in origins]
+    sets, unusable = [], 0
+    for place in dict.fromkeys((score.store, score.set_key) for score in scores):
+        if place in kept:
+            try:
+                sets.append(_set(place[0], kept[place]))
+            except _MALFORMED:
+                unusable += 1
+    notes += [f"{lost} scores left out: their records do not tell where they come from"] if lost else []
+    notes += [f"{unusable} sets left out: their records do not tell their histories"] if unusable else []
+    return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins)
+
+
+def _origins(
+    scores: Sequence[Score], kept: Mapping[tuple[str, str], Record], held_out: Collection[str], commands: Commands
+) -> tuple[dict[tuple[str, str], Origin], int]:
+    """By store and key, where the scores come from, and how many records do not tell."""
+    counts, origins = _counts(scores), {}
     for score in scores:
-        distilled = kept.get((score.store, score.set_key))
-        line, reason = None, "its training set had a validation split held out: it belongs to a run with --choose"
-        if score.score_on != "test" or distilled is None or _problem(distilled) not in held_out:
-            line, reason = _command(commands, kept[score.store, score.key], distilled, counts[_arm(score)])
-        origins[score.store, score.key] = _origin(kept[score.store, score.key], line, reason)
-    used = dict.fromkeys((score.store, score.set_key) for score in scores)
-    sets = tuple(_set(place[0], kept[place]) for place in used if place in kept)
-    return Results(tuple(scores), sets, (*read.notes, *notes), read.stores, origins)
+        student, distilled = kept[score.store, score.key], kept.get((score.store, score.set_key))
+        try:
+            line, reason = None, "its training set had a validation split held out: it belongs to a run with --choose"
+            if score.score_on != "test" or distilled is None or _problem(distilled) not in held_out:
+                line, reason = _command(commands, student, distilled, counts[_arm(score)])
+            origins[score.store, score.key] = _origin(student, line, reason)
+        except _MALFORMED:
+            continue
+    return origins, len(scores) - len(origins)
 
 
 def _arm(score: Score) -> tuple[Any, ...]:
@@ -97,8 +118,8 @@ def _origin(record: Record, command: str | None, reason: str) -> Origin:
         command=command,
         reason=reason,
         checksum=record["checksum"],
-        finished=provenance["finished"],
-        versions=provenance["versions"],
+        finished=str(provenance["finished"]),
+        versions={name: str(version) for name, version in provenance["versions"].items()},
         components={one["name"]: f"{one['distribution']} {one['distribution_version']}" for one in made_by},
         compute={key: str(value) for key, value in provenance["compute"].items()},
     )

@@ -14,6 +14,7 @@ import pytest
 from pages import CHROMIUM, LOADING, Page, browse, tables
 from PIL import Image
 from studies import EVALUATOR, POOL, ddbench, records, small_run, write_arrays
+from synthetic import set_record, student_record, write_store
 
 from harness.cli.options import values_of
 from harness.cli.run import run
@@ -313,6 +314,28 @@ def test_the_draws_are_those_of_the_histories(store, text):
     assert {row[3] for row in rows[1:]} == {"0.5000"}
 
 
+def test_published_numbers_stand_beneath_ours_in_grey_with_their_source(tmp_path):
+    like = {"like": "cifar10", "preprocessing": "cifar10"}
+    made = []
+    for iterations in (1000, 1500):
+        of = set_record(method="dc", pool="total-random", iterations=iterations)
+        made += [
+            of,
+            student_record(of, architecture="mlp", **like),
+            student_record(of, architecture="resnet34", **like),
+        ]
+        text = written(write_store(tmp_path / f"store{iterations}", made), tmp_path / "page.html")
+        ((columns, _, ours, published),) = [rows for caption, rows in tables(text).items() if "accuracy on" in caption]
+        otherwise = "" if iterations == 1000 else " made otherwise"
+        assert columns == ["method", "iterations", "mlp", "resnet34"]
+        assert ours[:3] == ["dc", f"{iterations:,}", "50.0"]
+        assert published == ["published", "", f"10.3{otherwise}", ""]
+        assert '<tr class="grey"><th scope="row" class="name">published' in text
+        assert "Published: Zhou, Zhong, Chen (model pool), table 5" in text
+        assert ("with 1000 iterations" in text) == bool(otherwise)
+        made = []
+
+
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
@@ -345,9 +368,7 @@ def test_a_baseline_that_is_not_there_or_may_be_several_is_said(store, data, tmp
     assert "page[baseline=...]" in text
     small_run(data, tmp_path / "store", pool=[POOL, "single[main=mlp[width=8]]"])
     text = written(tmp_path / "store", tmp_path / "page.html")
-    assert "for the baseline single is any of single[main=convnet[depth=2,width=4]]" in text.replace(
-        "width=4,depth=2", "depth=2,width=4"
-    )
+    assert f"for the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
     text = written(tmp_path / "store", tmp_path / "page.html", "--report", f"page[baseline={POOL}]")
     assert "changes accuracy by" in text
 

@@ -1,12 +1,15 @@
 """What reports are given, and how they are asked for, made and written."""
 
+import hashlib
 import json
 import os
+import shutil
 
 import pytest
 from fake_distributions import distribution
 from studies import ddbench, records, small_run
 
+from harness.experiment.cells import canonical_json
 from harness.plugins.discovery import plugins
 from harness.report.results import read_results
 from harness.types.errors import StoreError, UsageError
@@ -124,6 +127,24 @@ def test_a_damaged_record_is_left_out_and_said(data, tmp_path):
     result = ddbench("report", tmp_path / "store", "--output", tmp_path / "page.html")
     assert result.exit_code == 0
     assert "cannot be read" in (tmp_path / "page.html").read_text()
+
+
+def test_records_that_do_not_tell_where_they_come_from_are_left_out_and_counted(store, tmp_path):
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    students = [name for name, record in records(copy).items() if record["kind"] == "student"]
+    sets = [name for name, record in records(copy).items() if record["kind"] == "distilled"]
+    for name, part, key in ((students[0], "provenance", "components"), (sets[0], "history", "draws")):
+        (path,) = (copy / "cells").glob(f"??/{name}/record.json")
+        record = json.loads(path.read_text())
+        del record[part][key], record["checksum"]
+        record["checksum"] = hashlib.sha256(canonical_json(record).encode()).hexdigest()
+        path.write_text(json.dumps(record))
+    results = read_results([copy], plugins().registry)
+    assert len(results.scores) == len(students) - 1
+    assert len(results.sets) == len(sets) - 1
+    assert any(note.startswith("1 scores left out") for note in results.notes)
+    assert any(note.startswith("1 sets left out") for note in results.notes)
 
 
 # --- reports of plugins -----------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ _FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
 def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
-    """Every pool against the baseline pool, at the last iteration of each method; or why there is nothing to compare."""
+    """Every pool against the baseline pool, at the last iteration of each method, or why they are not compared."""
     last = {
         (score.store, score.key)
         for panel in panels
@@ -50,9 +50,9 @@ def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Compar
         told = f"any of {', '.join(found)}" if found else f"none of {', '.join(pools)}"
         return f"pools are not compared, for the baseline {baseline} is {told}: give page[baseline=...]"
     made = compare(Scores(scores, (), results.stores), Question("pool", found[0]))
-    return (
-        made if any(row.effects for row in made.rows) else f"nothing was scored both with {found[0]} and another pool"
-    )
+    if not any(row.effects for row in made.rows):
+        return f"nothing was scored both with the pool {found[0]} and with another"
+    return made
 
 
 @dataclass(frozen=True)
