@@ -196,7 +196,7 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     sets, students = (_range([arm.counts[index] for arm in arms]) for index in (0, 1))
     lines = [
         f"accuracy on {question.score_on} in %: mean (median) ±between students ±between distillations (standard "
-        f"deviations, ddof 1); {students} students on each of {sets} distillations, "
+        f"deviations, ddof 1); {_count(students, 'student')} on each of {_count(sets, 'distillation')}, "
         f"seed {_join(score.seed for score in scores)}",
     ]
     if comparison.others:
@@ -214,6 +214,8 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     lines.append(f"protocol: {_join(sorted({score.protocol for score in scores}))}; device: {devices}")
     if any(arm.collapsed for arm in arms):
         lines.append("collapsed: loss not finite, or one class given to at least 99 % of the images; in the mean")
+    copies = {(score.dataset, score.like) for score in scores if score.like and score.like != score.dataset}
+    lines += [f"{dataset} is a copy of {like}" for dataset, like in sorted(copies)]
     lines += [f"store: {store}" for store in comparison.stores]
     return lines
 
@@ -221,6 +223,10 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
 def _range(numbers: Sequence[int]) -> str:
     low, high = min(numbers, default=0), max(numbers, default=0)
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _count(number: str, noun: str) -> str:
+    return f"{number} {noun}{'' if number == '1' else 's'}"
 
 
 def _join(values: Iterable[object]) -> str:
