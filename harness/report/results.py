@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.experiment.choice import CHOOSABLE
 from harness.experiment.store import Store
 from harness.plugins.registry import Registry
-from harness.report.command import Commands, NoCommand
+from harness.report.command import Commands, NoCommand, is_chosen
 from harness.report.comparison import once
 from harness.report.question import selected, value_of
 from harness.report.scores import read_scores
 from harness.types.distilled import DistilledSet
-from harness.types.errors import UsageError
+from harness.types.errors import DDBenchError
 from harness.types.formats import load_distilled
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
@@ -69,16 +70,25 @@ def _origins(
 ) -> tuple[dict[tuple[str, str], Origin], int]:
     """By store and key, where the scores come from, and how many records do not tell."""
     counts, origins = _counts(scores), {}
+    choices = [(store, record) for (store, _), record in kept.items() if record["kind"] == "choice"]
     for score in scores:
         student, distilled = kept[score.store, score.key], kept.get((score.store, score.set_key))
         try:
-            line, reason = None, "its training set had a validation split held out: it belongs to a run with --choose"
-            if score.score_on != "test" or distilled is None or _problem(distilled) not in held_out:
-                line, reason = _command(commands, student, distilled, counts[_arm(score)])
+            choice = None
+            if score.score_on == "test" and distilled is not None and _problem(distilled) in held_out:
+                choice = _choice(student, [record for store, record in choices if store == score.store])
+            line, reason = _command(commands, student, distilled, counts[_arm(score)], choice)
             origins[score.store, score.key] = _origin(student, line, reason)
         except _MALFORMED:
             continue
     return origins, len(scores) - len(origins)
+
+
+def _choice(student: Record, choices: Sequence[Record]) -> Record | str:
+    """The choice by which a student was scored on test, or why it is not known."""
+    told = student["result"]
+    made = (choice for choice in choices if any(is_chosen(choice, kind, told) for kind in CHOOSABLE))
+    return next(made, "its training set had a validation split held out, as in a run with --choose of something else")
 
 
 def _arm(score: Score) -> tuple[Any, ...]:
@@ -101,14 +111,20 @@ def _problem(distilled: Record) -> str:
 
 
 def _command(
-    commands: Commands, student: Record, distilled: Record | None, counts: tuple[int, int]
+    commands: Commands,
+    student: Record,
+    distilled: Record | None,
+    counts: tuple[int, int],
+    choice: Record | str | None,
 ) -> tuple[str | None, str]:
+    if isinstance(choice, str):
+        return None, choice
     try:
-        return commands.line(student, distilled, counts), ""
+        return commands.line(student, distilled, counts, choice), ""
     except NoCommand as error:
         return None, error.reason
-    except UsageError as error:
-        return None, f"its names cannot be typed: {error}"
+    except DDBenchError as error:
+        return None, f"its names cannot be typed here: {error}"
 
 
 def _origin(record: Record, command: str | None, reason: str) -> Origin:
