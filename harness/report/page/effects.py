@@ -253,10 +253,12 @@ def _entry(effect: Effect | None) -> Entry:
 def _beneath(comparison: Comparison) -> list[str]:
     every = [effect for row in comparison.rows for effect in row.effects.values()]
     tests = count(comparison.family, "test")
-    lines = [
-        "Paired over distillations: each is the mean of its students' differences (t interval). Holm's correction over "
-        f"{tests}; bold: p < 0.05."
-    ]
+    lines = ["Nothing here can be tested."]
+    if comparison.family:
+        lines = [
+            "Paired over distillations: each is the mean of its students' differences (t interval). Holm's correction "
+            f"over {tests}; bold: p < 0.05."
+        ]
     designs = {effect.design for effect in every}
     if "students" in designs:
         lines.append("§ over the students of one set in each arm: the variance between sets is unknown")

@@ -39,9 +39,9 @@ class Page(Report[PageOptions]):
         if not results.scores:
             raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; `ddbench run` does it")
         room = files("harness.report.page")
-        style = room.joinpath("style.css").read_text()
+        style = room.joinpath("style.css").read_text(encoding="utf-8")
         template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
-            room.joinpath("template.html").read_text()
+            room.joinpath("template.html").read_text(encoding="utf-8")
         )
         results = told_apart_in(results)
         panels = panels_of(results.scores, self.options.baseline)
