@@ -73,7 +73,7 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
     identity = {
         "kind": "student",
         "set": of["key"],
-        "artifact": None,
+        "artifact": given.pop("artifact", None),
         "augmentations": {"dc": "none"},
         "score_on": score_on,
         "score": given.pop("scored", f"images of {score_on}"),
@@ -105,6 +105,17 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
     device = given.pop("device", "cpu")
     label = f"{evaluator} {architecture} student {student} on {of['label']}"
     return _whole("student", label, identity, {**result, **given}, device, set=of["key"])
+
+
+def artifact_record(of, *, versions=(("architecture", 1),)):
+    """The record of a teacher for a set."""
+    identity = {
+        "kind": "artifact",
+        "set": of["key"],
+        "request": {"kind": "teacher"},
+        "architecture": component("convnet", dict(versions)["architecture"]),
+    }
+    return _whole("artifact", f"teacher for {of['label']}", identity, {}, "cpu", set=of["key"])
 
 
 def _whole(kind, label, identity, result, device, **more):

@@ -28,20 +28,23 @@ class Arm:
         values: one a student of each distillation.
         scores: what they were made of.
         architectures: of the students; several where values are made of several.
+        unused: how many scores were not used: students that not every architecture has, or a second score of one.
     """
 
     label: str
     values: Values
     scores: Sequence[Score]
     architectures: tuple[str, ...]
+    unused: int = 0
 
     @classmethod
     def of(cls, label: str, scores: Sequence[Score]) -> "Arm":
         """The students of one architecture."""
         values: dict[Unit, dict[int, float]] = {}
         for score in sorted(scores, key=lambda one: (one.seed, one.distillation, one.set_key, one.student)):
-            values.setdefault(unit_of(score), {})[score.student] = score.accuracy
-        return cls(label, values, scores, (scores[0].architecture,))
+            values.setdefault(unit_of(score), {}).setdefault(score.student, score.accuracy)
+        unused = len(scores) - sum(map(len, values.values()))
+        return cls(label, values, scores, (scores[0].architecture,), unused)
 
     @cached_property
     def every(self) -> list[float]:
@@ -110,6 +113,10 @@ class Arm:
         numbers = sorted({len(students) for students in self.values.values()})
         if len(numbers) > 1:
             doubts.append(f"unequal repeats: {numbers[0]} to {numbers[-1]} students on its sets")
+        if self.unused and len(self.architectures) > 1:
+            doubts.append(f"{self.unused} scores of students that not every architecture has left out")
+        elif self.unused:
+            doubts.append(f"{self.unused} students have several scores under the same names: one of each is taken")
         if len(self.devices) > 1:
             doubts.append(f"made on several devices: {', '.join(sorted(self.devices))}")
         if any(score.from_file for score in sets.values()):
@@ -143,7 +150,8 @@ def combined(arms: Mapping[str, Arm], combine: Combine) -> Arm | None:
     if not values:
         return None
     used = [score for arm in arms.values() for score in arm.scores if score.student in values.get(unit_of(score), {})]
-    return Arm(first.label, values, used, tuple(arms))
+    unused = sum(len(arm.scores) for arm in arms.values()) - len(used)
+    return Arm(first.label, values, used, tuple(arms), unused)
 
 
 def mean_of_all(accuracies: Mapping[str, float]) -> float:

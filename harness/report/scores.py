@@ -87,6 +87,7 @@ def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]
     store.check_schema()
     students: list[Record] = []
     sets: dict[str, _Set] = {}
+    artifacts: dict[str, str] = {}
     lost: list[str] = []
     for cell in store.folders():
         try:
@@ -97,6 +98,8 @@ def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]
                 sets[record["key"]] = _Set.of(record)
             elif record["kind"] == "student":
                 students.append(record)
+            elif record["kind"] == "artifact":
+                artifacts[record["key"]] = _text(record["identity"]["architecture"])
         except StoreError as error:
             lost.append(str(error))
         except (KeyError, TypeError, AttributeError) as error:
@@ -104,7 +107,8 @@ def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]
     scores: list[Score] = []
     for student in students:
         try:
-            scores.append(_score(str(folder), student, sets.get(student["set"])))
+            found, artifact = sets.get(student["set"]), artifacts.get(student["identity"]["artifact"])
+            scores.append(_score(str(folder), student, found, artifact))
         except (LookupError, TypeError, AttributeError) as error:
             lost.append(f"{folder}: the record of student {student.get('key')} cannot be used: {error!r}")
     return scores, lost
@@ -155,8 +159,8 @@ class _Set:
         )
 
 
-def _score(store: str, record: Record, found: _Set | None) -> Score:
-    """A score from a student's record and what its set's tells; a set from a file has no record."""
+def _score(store: str, record: Record, found: _Set | None, artifact: str | None) -> Score:
+    """A score from a student's record, what its set's tells (a set from a file has none) and its artifact's network."""
     result, identity = record["result"], record["identity"]
     told = {name: result[name] for name in _TOLD}
     if wrong := [name for name, kind in _TOLD.items() if not isinstance(told[name], kind)]:
@@ -166,6 +170,7 @@ def _score(store: str, record: Record, found: _Set | None) -> Score:
         raise LookupError("the record of its set is not there")
     beneath: Record = found.identities if found else {"method": _text(record["set"])}
     own = {part: _text(identity[part]) for part in ("evaluator", "architecture", "augmentations")}
+    own |= {"artifact": artifact} if artifact else {}
     return Score(
         store=store,
         key=record["key"],

@@ -17,9 +17,18 @@ _PARTS = (
     ("pool", "pool", ()),
     ("pool", "drawn", ("iterations",)),
     ("evaluator", "evaluator", ()),
+    ("evaluator", "artifact", ()),
     ("architecture", "architecture", ()),
 )
 """Axis, the part of an identity that its names stand for, and what else that part may depend on."""
+_SAID = {
+    "scored": "scored images",
+    "augmentations": "augmentations",
+    "dataset": "training images",
+    "drawn": "networks",
+    "artifact": "teacher",
+}
+"""What differs, where a digest is all that tells how."""
 Variants = dict[str, str]
 """By identity, what tells it apart."""
 
@@ -80,9 +89,10 @@ def _suffixes(identities: Sequence[str], part: str) -> Variants:
         elif part == "method" and isinstance(thing, str):
             suffixes[identity] = f"file {thing[:8]}"
         elif isinstance(thing, dict):
-            suffixes[identity] = ", ".join(f"{key} {thing.get(key)}" for key in differing)
+            words = [_SAID[part]] if part in _SAID else []
+            suffixes[identity] = " ".join([*words, ", ".join(f"{key} {thing.get(key)}" for key in differing)]).strip()
         else:
-            suffixes[identity] = ""
+            suffixes[identity] = _SAID.get(part, "")
     every = list(suffixes.values())
     return {
         identity: suffix if every.count(suffix) == 1 else f"{suffix} #{_digest(identity)}".strip()
@@ -96,7 +106,7 @@ def _digest(identity: str) -> str:
 
 def _component(identity: str, part: str) -> Any:  # noqa: ANN401
     """A component's identity, a file's set, or nothing of the kind."""
-    if part not in ("method", "pool", "evaluator", "architecture"):
+    if part not in ("method", "pool", "evaluator", "architecture", "artifact"):
         return None
     told = json.loads(identity)
     return told[0] if isinstance(told, list) else told

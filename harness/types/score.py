@@ -33,8 +33,8 @@ class Score:
         drawn: how often the pool really gave each architecture; empty for a set from a file.
         from_file: whether the set was distilled elsewhere, so that no other set shares its random numbers.
         identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
-            ``evaluator``, ``architecture``), as JSON, what the name stands for; equal names with other identities are
-            other things. A set from a file has only its own as its method's.
+            ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
+            identities are other things. A set from a file has only its own as its method's.
     """
 
     store: str

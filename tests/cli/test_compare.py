@@ -159,6 +159,9 @@ def test_records_that_cannot_be_read_are_named(tmp_path):
     assert result.exit_code == 0
     assert str(path.parent) in result.stdout
     assert "left out" in result.stdout
+    result = ddbench("compare", tmp_path, "--format", "csv")
+    assert str(path.parent) in result.stderr
+    assert str(path.parent) not in result.stdout
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from studies import ddbench, small_run
-from synthetic import ARCHITECTURES, set_record, student_record, study, write_store
+from synthetic import ARCHITECTURES, artifact_record, set_record, student_record, study, write_store
 
 import harness
 
@@ -186,6 +186,27 @@ def test_other_versions_are_kept_apart(tmp_path):
     assert not rows(told, evaluator="plain (version 2)", value="main-similar")
 
 
+def test_teachers_of_other_versions_are_kept_apart(tmp_path):
+    of = set_record()
+    records = [of]
+    for version in (1, 2):
+        teacher = artifact_record(of, versions={"architecture": version})
+        records += [teacher, *(student_record(of, evaluator="kd", student=index, artifact=teacher["key"], accuracy=0.3)
+                               for index in (0, 1))]  # fmt: skip
+    told = compare(write_store(tmp_path, records))
+    evaluators = {"kd (teacher version 1)", "kd (teacher version 2)"}
+    assert {one["evaluator"] for one in told["rows"]} == evaluators
+    assert all((one["scores"], one["arm_doubts"]) == (2, "") for one in told["rows"])
+
+
+def test_several_scores_of_one_student_are_flagged(tmp_path):
+    of = set_record()
+    records = [of, *(student_record(of, artifact=key, accuracy=0.3) for key in ("a", "b"))]
+    found = row(compare(write_store(tmp_path, records)), value="single")
+    assert found["scores"] == 1
+    assert "1 students have several scores under the same names: one of each is taken" in found["arm_doubts"]
+
+
 def test_a_baseline_that_is_two_things_must_be_told_apart(tmp_path):
     records = [one for version in (1, 2) for one in arm("single", [[0.3], [0.4]], versions={"pool": version})]
     write_store(tmp_path, records)
@@ -293,6 +314,20 @@ def test_a_summary_is_over_the_architectures_that_both_have(tmp_path):
     assert found["difference"] == close((both[2] + both[3] - both[0] - both[1]).mean() / 2)
     assert "over the 2 architectures that both have: convnet, mlp" in found["effect_doubts"]
     assert not rows(told, architecture="lenet", value="main-similar")
+
+
+@pytest.mark.parametrize("over", ["all", "gap"])
+def test_students_that_not_every_architecture_has_are_left_out_of_a_summary_aloud(tmp_path, over):
+    records = list(study(architectures=ARCHITECTURES[:2], students=3))
+    kept = [one for one in records
+            if (one["result"].get("architecture"), one["result"].get("student")) != ("mlp", 2)]  # fmt: skip
+    told = compare(write_store(tmp_path, kept))
+    assert row(told, over=over, value="single")["scores"] == 6
+    assert (
+        "3 scores of students that not every architecture has left out"
+        in row(told, over=over, value="single")["arm_doubts"]
+    )
+    assert row(told, architecture="convnet", value="single")["arm_doubts"] == ""
 
 
 @pytest.mark.parametrize("over", ["architecture", "all", "others", "gap"])
