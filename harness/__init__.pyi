@@ -62,6 +62,11 @@ from .types.preprocessing import Whiten as Whiten
 from .types.problem import Problem as Problem
 from .types.problem import Shape as Shape
 from .types.problem import Split as Split
+from .types.report import Origin as Origin
+from .types.report import Report as Report
+from .types.report import Results as Results
+from .types.report import SetRecord as SetRecord
+from .types.score import Score as Score
 from .types.seeds import Streams as Streams
 
 __version__: str

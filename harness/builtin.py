@@ -1,4 +1,4 @@
-"""The host's own data sets and architectures, registered through the same hooks as anyone's."""
+"""The host's own data sets, architectures and reports, registered through the same hooks as anyone's."""
 
 from harness.plugins.hookspecs import Register, hookimpl
 
@@ -32,3 +32,14 @@ def register_datasets(register: Register) -> None:
     register("svhn", f"{sets}.torchvision:SVHN", "99,289 colour house numbers of 32x32")
     register("folder", f"{sets}.folder:Folder", "an image folder with train/CLASS/ and test/CLASS/")
     register("arrays", f"{sets}.arrays:Arrays", "an .npz file with train and test images and labels")
+
+
+@hookimpl
+def register_reports(register: Register) -> None:
+    """The page, and scores after DD-Ranking."""
+    register("page", "harness.report.page.page:Page", "one HTML file: tables, pictures, curves, and how to do it again")
+    register(
+        "robust-scores",
+        "harness.report.robust:RobustScores",
+        "label-robust and augmentation-robust scores after DD-Ranking, accuracies as fractions",
+    )

@@ -17,6 +17,7 @@ VERBS = {
     "compare": ["compare", "{store}", "--by", "pool"],
     "compare csv": ["compare", "{store}", "--by", "pool", "--format", "csv"],
     "compare by method": ["compare", "{store}", "--by", "method", "--baseline", "dc", "--format", "csv"],
+    "report": ["report", "{store}", "--output", "-"],
 }
 
 

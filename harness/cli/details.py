@@ -169,6 +169,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "evaluator": lambda resolved, registry: {},
     "architecture": _architecture,
     "dataset": _dataset,
+    "report": lambda resolved, registry: {},
 }
 _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "method": _print_method,

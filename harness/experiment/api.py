@@ -152,6 +152,7 @@ def plan_of_file(study: Study, file: Path, reading: Reading) -> Plan:
         1,
         request.rerun_stale,
         (*content.notes, *study.notes()),
+        request.set,
     )
 
 

@@ -51,6 +51,7 @@ class Ledger:
             "components": [component.provenance() for component in components],
             "dataset": dict(problem.provider),
             "sources": dict(cell.sources),
+            "set": list(self.plan.given),
             "compute": dataclasses.asdict(Compute.of(problem.device)),
             "versions": _versions(),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from harness.types.distilled import DistilledSet
 
@@ -12,14 +13,19 @@ _GAP = 2
 _MOST_COLUMNS = 50
 
 
-def draw_grid(distilled: DistilledSet, path: Path) -> None:
-    """Write a PNG of the images as they look before preprocessing, clipped to [0, 1], at most 50 of each class."""
+def pixels_by_class(distilled: DistilledSet) -> list[NDArray[np.float32]]:
+    """For each class, its images (n, height, width, channels) as they look before preprocessing, clipped to [0, 1]."""
     images, labels = distilled.training_data()
     pixels = distilled.preprocessing.invert(images).clamp(0, 1).permute(0, 2, 3, 1).numpy()
     hard = (labels if distilled.label_kind == "hard" else labels.argmax(1)).numpy()
-    rows = [pixels[hard == label][:_MOST_COLUMNS] for label in range(len(distilled.classes))]
+    return [pixels[hard == label] for label in range(len(distilled.classes))]
+
+
+def draw_grid(distilled: DistilledSet, path: Path) -> None:
+    """Write a PNG of the images as they look before preprocessing, clipped to [0, 1], at most 50 of each class."""
+    rows = [pixels[:_MOST_COLUMNS] for pixels in pixels_by_class(distilled)]
     columns = max(len(row) for row in rows)
-    height, width, channels = pixels.shape[1:]
+    height, width, channels = rows[0].shape[1:]
     mosaic = np.ones((len(rows) * (height + _GAP), columns * (width + _GAP), channels))
     for r, row in enumerate(rows):
         for c, image in enumerate(row):

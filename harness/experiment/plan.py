@@ -19,6 +19,8 @@ class Plan:
     Attributes:
         rerun_stale: treat records that other source made as missing.
         notes: what has to be said beneath the table, such as crossings that mean nothing.
+        given: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever wants to
+            make a cell again.
     """
 
     arms: list[Arm]
@@ -26,6 +28,7 @@ class Plan:
     distillations: int
     rerun_stale: bool = False
     notes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:

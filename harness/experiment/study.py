@@ -61,7 +61,8 @@ class Study:
         if len(counts) > 1:
             raise UsageError("these data sets have different defaults: give --students and --distillations")
         notes = dict.fromkeys(note for plan in plans for note in plan.notes)
-        return replace(plans[0], arms=[arm for plan in plans for arm in plan.arms], notes=(*notes, *self.notes()))
+        arms = [arm for plan in plans for arm in plan.arms]
+        return replace(plans[0], arms=arms, notes=(*notes, *self.notes()), given=self.request.set)
 
     def notes(self) -> list[str]:
         """What was left out of the names, and options that nothing uses."""

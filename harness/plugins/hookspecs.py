@@ -52,6 +52,11 @@ def register_datasets(register: Register) -> None:
 
 
 @hookspec
+def register_reports(register: Register) -> None:
+    """Register reports on the results in stores, subclasses of `harness.Report`."""
+
+
+@hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
     """Hear that work on a cell starts, in the process that runs it. ``cell`` holds its key and its identity."""
 

@@ -14,13 +14,14 @@ from harness.types.errors import DDBenchError, PluginError, UsageError, did_you_
 from harness.types.names import Name, parse
 from harness.types.options import Options
 
-KINDS = ("method", "pool", "evaluator", "architecture", "dataset")
+KINDS = ("method", "pool", "evaluator", "architecture", "dataset", "report")
 _BASES = {
     "method": "harness.types.method:Method",
     "pool": "harness.types.pool:Pool",
     "evaluator": "harness.types.evaluator:Evaluator",
     "architecture": "harness.types.network:Architecture",
     "dataset": "harness.types.dataset:Dataset",
+    "report": "harness.types.report:Report",
 }
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 C = TypeVar("C")

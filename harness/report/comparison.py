@@ -45,7 +45,7 @@ def compare(found: Scores, question: Question) -> Comparison:
         UsageError: it names something that there is not.
     """
     by = question.by
-    scores, repeated = _once(found.scores, by)
+    scores, repeated = (list(found.scores), []) if by == "store" else once(found.scores)
     scores, apart = told_apart(scores, by == "store")
     chosen, baseline = question.choose(scores)
     compared = [score for score in chosen if value_of(score, by) is not None]
@@ -58,10 +58,8 @@ def compare(found: Scores, question: Question) -> Comparison:
     return Comparison(question, baseline, others, tuple(rows), family, found.stores, tuple(notes))
 
 
-def _once(scores: Sequence[Score], by: str) -> tuple[list[Score], list[str]]:
-    """Each student once: stores may hold the same cell, which counts twice only where stores are compared."""
-    if by == "store":
-        return list(scores), []
+def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
+    """Each student once, as the first store has it, and what is to be said of those that stand in several."""
     first: dict[str, Score] = {}
     again = [score for score in scores if first.setdefault(score.key, score) is not score]
     if not again:

@@ -61,11 +61,11 @@ class Question:
             raise UsageError(f"there are no scores on {self.score_on}: {self._elsewhere(scores)}")
         for axis in FILTERS:
             if axis != self.by and self.only.get(axis):
-                values = _selected(chosen, axis, self.only[axis])
+                values = selected(chosen, axis, self.only[axis])
                 chosen = [score for score in chosen if self._keeps(value_of(score, axis), values)]
         baseline = self._baseline(chosen)
         if self.only.get(self.by):
-            values = _selected(chosen, self.by, self.only[self.by]) | {baseline}
+            values = selected(chosen, self.by, self.only[self.by]) | {baseline}
             chosen = [score for score in chosen if value_of(score, self.by) in values]
         return chosen, baseline
 
@@ -147,7 +147,12 @@ def _has(identity: str, key: str, given: str) -> bool:
         return False
 
 
-def _selected(scores: Sequence[Score], axis: str, given: Sequence[str]) -> set[str]:
+def selected(scores: Sequence[Score], axis: str, given: Sequence[str]) -> set[str]:
+    """The values on an axis that the texts stand for, as `matching` finds them.
+
+    Raises:
+        UsageError: no score has one of them.
+    """
     found: set[str] = set()
     for text in given:
         values = matching(text, scores, axis)

@@ -1,20 +1,22 @@
 """Scores as they stand in stores: one a student, with all that decides with which others it may be compared."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.cells import canonical_json
 from harness.experiment.store import Store
 from harness.types.errors import StoreError
+from harness.types.score import Score as Score
 
 UNKNOWN = "unknown"
 """The precision of a set that was distilled elsewhere."""
 _NAMED = 3
 """Records that cannot be used are named up to this number; the others of a store are counted."""
 Record = Mapping[str, Any]
+Hear = Callable[[str, Record], None]
 _MAYBE_STR, _MAYBE_INT = str | None, int | None
 _TOLD: Mapping[str, Any] = {
     "dataset": str,
@@ -39,75 +41,6 @@ _TOLD: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Score:
-    """One student's score, from its record and its set's.
-
-    Attributes:
-        store: the store's folder as it was given.
-        key: of the student's cell.
-        set_key: of its set's cell.
-        dataset, ipc, iterations, method, pool, evaluator, architecture: as they stand in tables; None where the
-            method has no such thing.
-        protocol: the evaluator's recipe.
-        precision: of the distillation; ``unknown`` for a set from a file.
-        score_on: ``test`` or ``validation``.
-        scored: the fingerprint of the scored images.
-        accuracy: a fraction.
-        collapsed: see `harness.StudentRecord`.
-        status: of the set: ``done``, ``blown up`` or ``diverged``.
-        device: where the student was trained; ``set_device`` where the set was made, None for one from a file.
-        seconds, peak_memory: what the student took (seconds, bytes).
-        loss: its last training loss, None where that was not finite.
-        losses: its training losses.
-        checksum: of the student's record.
-        set_seconds: what the distillation took up to this set; None for one from a file.
-        like, preprocessing: the known data set whose published numbers apply, and the normalisation; None where the
-            record does not tell.
-        main: the pool's main architecture, if it has one and the record tells.
-        drawn: how often the pool really gave each architecture; empty for a set from a file.
-        from_file: whether the set was distilled elsewhere, so that no other set shares its random numbers.
-        identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
-            ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
-            identities are other things. A set from a file has only its own as its method's.
-    """
-
-    store: str
-    key: str
-    set_key: str
-    dataset: str
-    ipc: int | None
-    iterations: int | None
-    method: str
-    pool: str | None
-    evaluator: str
-    architecture: str
-    protocol: str
-    precision: str
-    score_on: str
-    scored: str
-    seed: int
-    distillation: int
-    student: int
-    accuracy: float
-    collapsed: bool
-    status: str
-    device: str
-    seconds: float
-    peak_memory: int
-    loss: float | None = None
-    losses: tuple[float | None, ...] = ()
-    checksum: str = ""
-    set_device: str | None = None
-    set_seconds: float | None = None
-    like: str | None = None
-    preprocessing: str | None = None
-    main: str | None = None
-    drawn: Mapping[str, int] = field(default_factory=dict)
-    from_file: bool = False
-    identities: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Scores:
     """What stores hold.
 
@@ -122,10 +55,14 @@ class Scores:
     stores: tuple[str, ...]
 
 
-def read_scores(stores: Sequence[Path]) -> Scores:
+def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
     """The newest score of every student in the stores; a store that is given twice is read once.
 
     Records that cannot be read or used are named in the notes and counted.
+
+    Args:
+        stores: their folders.
+        hear: is told of each record that could be read, with its store.
 
     Raises:
         StoreError: a folder is no store, or cannot be read.
@@ -136,13 +73,13 @@ def read_scores(stores: Sequence[Path]) -> Scores:
     scores: list[Score] = []
     notes: list[str] = []
     for folder in folders.values():
-        found, lost = _read_store(folder)
+        found, lost = _read_store(folder, hear)
         scores += found
         notes += _lost_notes(folder, lost)
     return Scores(tuple(scores), tuple(notes), tuple(map(str, folders.values())))
 
 
-def _read_store(folder: Path) -> tuple[list[Score], list[str]]:
+def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]]:
     """The scores of one store, and what is wrong with the records that give none."""
     store = Store(folder)
     if store.is_new():
@@ -155,6 +92,8 @@ def _read_store(folder: Path) -> tuple[list[Score], list[str]]:
     for cell in store.folders():
         try:
             record = store.read(cell)
+            if hear:
+                hear(str(folder), record)
             if record["kind"] == "distilled":
                 sets[record["key"]] = _Set.of(record)
             elif record["kind"] == "student":

@@ -1,0 +1,1 @@
+"""The page: what stores hold, in one HTML file that needs nothing else."""

@@ -1,0 +1,133 @@
+"""The section of cells: how each is made again, what made it, and its checksum."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.report.arms import Arm
+from harness.report.page.panel import Line, Panel
+from harness.report.page.tables import count
+from harness.report.page.view import Again, Column, Entry, Group, Part, Row, Section, Table
+from harness.types.report import Origin, Results
+from harness.types.score import Score
+
+_DIGITS = 16
+"""Of keys and checksums: enough to find a record and to see that it is another."""
+
+
+def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Section:
+    """For each arm of each panel the command that makes its cells again, and the cells unless there are too many."""
+    environments = _environments(results)
+    number = len(results.scores)
+    seen: set[tuple[str, str]] = set()
+    parts = []
+    for panel in panels:
+        made: list[Again] = []
+        for place, ((line, architecture), arm) in enumerate(_ordered(panel)):
+            what = f"{line}{_when(line)} → {architecture}"
+            fresh = _unseen(arm, seen)
+            made += _again(f"{panel.id}-cells-{place}", what, fresh, results, environments, number <= most)
+        if made:
+            parts.append(Part(panel.title, again=made))
+    intro = [
+        "Each command makes its cells again, under the same keys, in a store of its own (--store); on the same machine "
+        "with the same versions and threads it gives the same numbers."
+    ]
+    if number > most:
+        intro.append(
+            f"The {count(number, 'cell')} are more than the {most:,} that a page lists one by one: only commands and "
+            f"counts stand here (--report 'page[cells={number}]' lists them all)."
+        )
+    environment = Part("Environments", tables=[_environment_table(environments)])
+    return Section("cells", "Every cell", intro, [*parts, environment])
+
+
+def _when(line: Line) -> str:
+    return "" if line.iterations is None else f", {line.iterations:,} iterations"
+
+
+def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], Arm]]:
+    places = {line: index for index, line in enumerate(panel.lines)}
+    return sorted(panel.tiles.items(), key=lambda item: (places[item[0][0]], panel.architectures.index(item[0][1])))
+
+
+def _unseen(arm: Arm, seen: set[tuple[str, str]]) -> list[Score]:
+    """Scores that no other panel has shown: sets of all images stand in several."""
+    fresh = [score for score in arm.scores if (score.store, score.key) not in seen]
+    seen.update((score.store, score.key) for score in fresh)
+    return sorted(fresh, key=lambda score: (score.seed, score.distillation, score.student))
+
+
+def _again(
+    name: str,
+    what: str,
+    scores: Sequence[Score],
+    results: Results,
+    environments: Mapping[str, int],
+    listed: bool,
+) -> list[Again]:
+    """The arm's cells by command; more than one only where seeds differ."""
+    by_command: dict[tuple[str | None, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        origin = results.origin(score)
+        by_command[origin.command, origin.reason].append(score)
+    made = []
+    for place, ((command, reason), several) in enumerate(by_command.items()):
+        mean = 100 * sum(score.accuracy for score in several) / len(several)
+        told = f"{mean:.1f} %, {count(len(several), 'cell')}"
+        table = _table(f"{name}-{place}", several, results) if listed else None
+        facts = _facts(several, results, environments)
+        made.append(Again(what, told, command, reason, facts, table))
+    return made
+
+
+def _facts(scores: Sequence[Score], results: Results, environments: Mapping[str, int]) -> list[tuple[str, str]]:
+    seeds = ", ".join(map(str, sorted({score.seed for score in scores})))
+    used = ", ".join(map(str, sorted({environments[_environment(results.origin(score))] for score in scores})))
+    return [
+        ("protocol", ", ".join(sorted({score.protocol for score in scores}))),
+        ("seed", seeds),
+        ("environment", used),
+    ]
+
+
+def _table(name: str, scores: Sequence[Score], results: Results) -> Table:
+    columns = [Column("distillation, student")]
+    columns += [Column(text, number=True) for text in ("accuracy, %", "loss", "seconds")]
+    columns += [Column("key"), Column("record's checksum")]
+    rows = [
+        Row(
+            f"{score.distillation}, {score.student}",
+            [
+                Entry(f"{100 * score.accuracy:.2f}", below="collapsed" if score.collapsed else ""),
+                Entry("–" if score.loss is None else f"{score.loss:.4g}"),
+                Entry(f"{score.seconds:.1f}"),
+                Entry(score.key[:_DIGITS], number=False),
+                Entry(results.origin(score).checksum[:_DIGITS], number=False),
+            ],
+        )
+        for score in scores
+    ]
+    caption = f"Students; keys and checksums by their first {_DIGITS} digits"
+    return Table(name, caption, columns, [Group("", rows)])
+
+
+def _environment(origin: Origin) -> str:
+    told: dict[str, Any] = {**origin.versions, **origin.compute}
+    told["providers"] = " ".join(sorted(set(origin.components.values())))
+    return json.dumps(told, sort_keys=True)
+
+
+def _environments(results: Results) -> dict[str, int]:
+    """Each set of versions, machine and providers that made something, counted from 1."""
+    told = dict.fromkeys(_environment(results.origin(score)) for score in results.scores)
+    return {text: number for number, text in enumerate(sorted(told), 1)}
+
+
+def _environment_table(environments: Mapping[str, int]) -> Table:
+    facts = {number: json.loads(text) for text, number in environments.items()}
+    keys = list(dict.fromkeys(key for told in facts.values() for key in told))
+    columns = [Column("what"), *(Column(str(number)) for number in facts)]
+    rows = [Row(key, [Entry(str(told.get(key, "–")), number=False) for told in facts.values()]) for key in keys]
+    return Table("environments", "Versions, device and providers of components", columns, [Group("", rows)])

@@ -1,0 +1,95 @@
+"""The page as a report."""
+
+import base64
+import hashlib
+from dataclasses import replace
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from harness.plugins.discovery import plugins
+from harness.report.page.effects import compared, summary_of
+from harness.report.page.panel import panels_of
+from harness.report.page.sections import sections_of
+from harness.report.page.tables import count
+from harness.report.variants import told_apart
+from harness.types.errors import UsageError
+from harness.types.options import Options, option
+from harness.types.report import Report, Results
+
+
+class PageOptions(Options):
+    """Options of `Page`."""
+
+    title: str = option("Dataset distillation: what was measured", "heading of the page")
+    baseline: str = option("single", "the pool that gains are measured against")
+    cells: int = option(2000, "the most cells that are listed one by one", ge=0)
+    pictures: int = option(48, "the most sets whose images are shown", ge=0)
+
+
+class Page(Report[PageOptions]):
+    """One HTML file with everything in it: no network, no script, light and dark, to be printed too."""
+
+    Options = PageOptions
+    suffix = ".html"
+
+    def render(self, results: Results) -> str:
+        """The page."""
+        if not results.scores:
+            raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; `ddbench run` does it")
+        room = files("harness.report.page")
+        style = room.joinpath("style.css").read_text(encoding="utf-8")
+        template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
+            room.joinpath("template.html").read_text(encoding="utf-8")
+        )
+        results = told_apart_in(results)
+        panels = panels_of(results.scores, self.options.baseline)
+        comparison = compared(results, panels, self.options.baseline)
+        sentence, effects = summary_of(panels, comparison)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        return template.render(
+            title=self.options.title,
+            about=_about(results),
+            summary=sentence,
+            effects=effects,
+            sections=sections_of(
+                results,
+                panels,
+                comparison,
+                plugins().registry,
+                baseline=self.options.baseline,
+                cells=self.options.cells,
+                pictures=self.options.pictures,
+            ),
+            style=Markup(style),
+            style_hash=f"sha256-{digest}",
+            footer=_footer(results),
+        )
+
+
+def told_apart_in(results: Results) -> Results:
+    """The same with names, of sets too, that tell different things apart."""
+    scores, notes = told_apart(results.scores, by_store=False)
+    named = {(score.store, score.set_key): score for score in scores}
+    sets = []
+    for one in results.sets:
+        score = named.get((one.store, one.key))
+        sets.append(replace(one, dataset=score.dataset, method=score.method, pool=score.pool) if score else one)
+    return replace(results, scores=tuple(scores), sets=tuple(sets), notes=(*results.notes, *notes))
+
+
+def _about(results: Results) -> str:
+    days = sorted({results.origin(score).finished[:10] for score in results.scores})
+    when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
+    return (
+        f"{count(len(results.scores), 'student')} on {count(len(results.sets), 'distilled set')}, "
+        f"finished {when}, from {', '.join(results.stores)}"
+    )
+
+
+def _footer(results: Results) -> str:
+    versions = sorted({results.origin(score).versions.get("ddbench", "?") for score in results.scores})
+    return (
+        f"Made by ddbench from records of ddbench {', '.join(versions)}; nothing on this page is loaded from elsewhere."
+    )

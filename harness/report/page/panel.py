@@ -1,0 +1,193 @@
+"""Scores as tables show them: panels of lines by architectures."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from harness.report.arms import Arm
+from harness.report.effects import effect_of
+from harness.report.estimates import holm
+from harness.report.published import Nearest, nearest_published
+from harness.report.question import natural
+from harness.types.score import Score
+
+LEVEL = 0.95
+MOST_LINES = 40
+"""Rows that pictures can show and that every other can be told apart from."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a row stands for: a method through a pool, at so many iterations.
+
+    Attributes:
+        pool: None for a method that draws no network.
+        iterations: None for one that takes no steps.
+        from_file: the sets were distilled elsewhere.
+    """
+
+    method: str
+    pool: str | None
+    iterations: int | None
+    from_file: bool = False
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing was learned: real images, chosen in one step."""
+        return self.pool is None and self.iterations is None and not self.from_file
+
+    @property
+    def end(self) -> "Line":
+        """The same whatever the iterations."""
+        return replace(self, iterations=None)
+
+    def __str__(self) -> str:
+        return f"{self.method} · {self.pool}" if self.pool else self.method
+
+
+Tiles = Mapping[tuple[Line, str], Arm]
+"""By line and architecture, all students."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """What may stand in one table: one data set, images per class, evaluator, split and precision.
+
+    Attributes:
+        id: unique among the panels of a page.
+        lines: those that nothing was learned for first, then by pool, method and iterations.
+        architectures: the students', in the order of their names.
+        tiles: the scores.
+        protocols: the recipes of the scores.
+    """
+
+    id: str
+    dataset: str
+    ipc: int | None
+    evaluator: str
+    score_on: str
+    precision: str
+    lines: tuple[Line, ...]
+    architectures: tuple[str, ...]
+    tiles: Tiles
+    protocols: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What all its numbers have in common."""
+        size = f", {self.ipc} image{'s' if self.ipc != 1 else ''} per class" if self.ipc else ""
+        precision = f", {self.precision}" if self.precision not in ("fp32", "unknown") else ""
+        split = f", on {self.score_on}" if self.score_on != "test" else ""
+        return f"{self.dataset}{size}, {self.evaluator}{precision}{split}"
+
+    @property
+    def last(self) -> tuple[Line, ...]:
+        """Of lines that differ only in iterations, the one with the most."""
+        return tuple({line.end: line for line in self.lines}.values())
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has more rows than a picture can show."""
+        return len(self.last) > MOST_LINES
+
+    def holds(self, condition: Mapping[str, Any]) -> bool:
+        """Whether a condition of a comparison is of this panel."""
+        fields = ("dataset", "ipc", "evaluator", "precision")
+        return all(condition.get(field) == getattr(self, field) for field in fields)
+
+    def mean_of(self, line: Line) -> float | None:
+        """Mean over all architectures of a line, in percent; None where one is missing."""
+        arms = [self.tiles.get((line, architecture)) for architecture in self.architectures]
+        return 100 * statistics.fmean(arm.mean for arm in arms if arm) if all(arms) else None
+
+    def best(self) -> set[tuple[Line, str]]:
+        """In each column, the learned line that is told apart from all others, if there is one.
+
+        Told apart: at least two distillations in common, and a paired t test over them below 5 % for each of the
+        others after Holm's correction over all pairs of the column, since the best is known only by looking.
+        """
+        found: set[tuple[Line, str]] = set()
+        for architecture in () if self.is_long else self.architectures:
+            lines = [line for line in self.last if not line.is_baseline and (line, architecture) in self.tiles]
+            winner = _winner([self.tiles[line, architecture] for line in lines])
+            if winner is not None:
+                found.add((lines[winner], architecture))
+        return found
+
+
+def _winner(arms: Sequence[Arm]) -> int | None:
+    if len(arms) < 2 or min(len(arm.values) for arm in arms) < 2:
+        return None
+    pairs = list(combinations(range(len(arms)), 2))
+    top = max(range(len(arms)), key=lambda index: arms[index].mean)
+    effects = [effect_of(arms[a], arms[b], LEVEL) for a, b in pairs]
+    adjusted = holm([1.0 if effect.estimate.p is None else effect.estimate.p for effect in effects])
+    sure = [
+        effect.design == "distillations" and p < 1 - LEVEL
+        for (pair, effect, p) in zip(pairs, effects, adjusted, strict=True)
+        if top in pair
+    ]
+    return top if all(sure) else None
+
+
+def published_beside(arm: Arm) -> Nearest | None:
+    """What others have published for the same, or for what comes nearest."""
+    first = arm.scores[0]
+    keys = ("score_on", "preprocessing", "like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
+    return nearest_published({key: getattr(first, key) for key in keys})
+
+
+def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
+    """Group scores into panels; sets of all images stand in every panel of their data set and evaluator.
+
+    Args:
+        scores: of students, whose names tell different things apart.
+        first_pool: the pool whose lines come before the others'.
+    """
+    grouped: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
+    everywhere: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
+    for score in scores:
+        common = (score.dataset, score.evaluator, score.score_on)
+        if score.ipc is None:
+            everywhere[common].append(score)
+        else:
+            grouped[*common, score.ipc, score.precision].append(score)
+    for common, whole in everywhere.items():
+        beside = [key for key in grouped if key[:3] == common] or [(*common, None, whole[0].precision)]
+        for key in beside:
+            grouped[key].extend(whole)
+    order = sorted(grouped, key=lambda key: (*key[:3], key[3] or 0, key[4]))
+    return [_panel(f"panel-{place}", key, grouped[key], first_pool) for place, key in enumerate(order)]
+
+
+def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool: str) -> Panel:
+    tiles: dict[tuple[Line, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        line = Line(score.method, score.pool, score.iterations, score.from_file)
+        tiles[line, score.architecture].append(score)
+
+    def order(line: Line) -> tuple[Any, ...]:
+        pool = line.pool or ""
+        return not line.is_baseline, bool(pool), not is_pool(pool, first_pool), pool, line.method, line.iterations or 0
+
+    dataset, evaluator, score_on, ipc, precision = key
+    return Panel(
+        id=name,
+        dataset=dataset,
+        ipc=ipc,
+        evaluator=evaluator,
+        score_on=score_on,
+        precision=precision,
+        lines=tuple(sorted({line for line, _ in tiles}, key=order)),
+        architectures=tuple(natural(score.architecture for score in scores)),
+        tiles={place: Arm.of(str(place[0]), students) for place, students in tiles.items()},
+        protocols=tuple(sorted({score.protocol for score in scores})),
+    )
+
+
+def is_pool(pool: str, name: str) -> bool:
+    """Whether a pool is the one called ``name``, with options or without."""
+    return pool == name or pool.startswith(f"{name}[")

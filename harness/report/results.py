@@ -1,0 +1,161 @@
+"""Reading stores for reports: scores, distilled sets, and where each record comes from."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.choice import CHOOSABLE
+from harness.experiment.store import Store
+from harness.plugins.registry import Registry
+from harness.report.command import Commands, NoCommand, is_chosen
+from harness.report.comparison import once
+from harness.report.question import selected, value_of
+from harness.report.scores import read_scores
+from harness.types.distilled import DistilledSet
+from harness.types.errors import DDBenchError
+from harness.types.formats import load_distilled
+from harness.types.report import Origin, Results, SetRecord
+from harness.types.score import Score
+
+Record = Mapping[str, Any]
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+"""What reading a record raises that is not as this ddbench writes them."""
+
+
+def read_results(
+    stores: Sequence[Path], registry: Registry, only: Mapping[str, Sequence[str]] | None = None
+) -> Results:
+    """What the stores hold; a cell that stands in several of them is taken from the first.
+
+    Args:
+        stores: their folders.
+        registry: tells what commands have to say.
+        only: by axis, the names that scores are restricted to, as ``ddbench compare`` takes them; methods that have no
+            pool stand beside every pool.
+
+    Raises:
+        StoreError: a folder is no store, or cannot be read.
+        UsageError: no score has one of the names.
+    """
+    kept: dict[tuple[str, str], Record] = {}
+
+    def keep(store: str, record: Record) -> None:
+        kept[store, record["key"]] = record
+
+    read = read_scores(stores, keep)
+    scores, notes = once(read.scores)
+    held_out = {_problem(kept[s.store, s.set_key]) for s in scores if s.score_on != "test" and not s.from_file}
+    for axis, given in (only or {}).items():
+        if given:
+            values = {*selected(scores, axis, given), None}
+            scores = [score for score in scores if value_of(score, axis) in values]
+    origins, lost = _origins(scores, kept, held_out, Commands(registry))
+    scores = [score for score in scores if (score.store, score.key) in origins]
+    sets, unusable = [], 0
+    for place in dict.fromkeys((score.store, score.set_key) for score in scores):
+        if place in kept:
+            try:
+                sets.append(_set(place[0], kept[place]))
+            except _MALFORMED:
+                unusable += 1
+    notes += [f"{lost} scores left out: their records do not tell where they come from"] if lost else []
+    notes += [f"{unusable} sets left out: their records do not tell their histories"] if unusable else []
+    return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins)
+
+
+def _origins(
+    scores: Sequence[Score], kept: Mapping[tuple[str, str], Record], held_out: Collection[str], commands: Commands
+) -> tuple[dict[tuple[str, str], Origin], int]:
+    """By store and key, where the scores come from, and how many records do not tell."""
+    counts, origins = _counts(scores), {}
+    choices = [(store, record) for (store, _), record in kept.items() if record["kind"] == "choice"]
+    for score in scores:
+        student, distilled = kept[score.store, score.key], kept.get((score.store, score.set_key))
+        try:
+            choice = None
+            if score.score_on == "test" and distilled is not None and _problem(distilled) in held_out:
+                choice = _choice(student, [record for store, record in choices if store == score.store])
+            line, reason = _command(commands, student, distilled, counts[_arm(score)], choice)
+            origins[score.store, score.key] = _origin(student, line, reason)
+        except _MALFORMED:
+            continue
+    return origins, len(scores) - len(origins)
+
+
+def _choice(student: Record, choices: Sequence[Record]) -> Record | str:
+    """The choice by which a student was scored on test, or why it is not known."""
+    told = student["result"]
+    made = (choice for choice in choices if any(is_chosen(choice, kind, told) for kind in CHOOSABLE))
+    return next(made, "its training set had a validation split held out, as in a run with --choose of something else")
+
+
+def _arm(score: Score) -> tuple[Any, ...]:
+    """What the cells have in common that one command makes."""
+    what = score.set_key if score.from_file else tuple(score.identities.items())
+    return what, score.iterations, score.ipc, score.score_on, score.scored, score.precision, score.seed
+
+
+def _counts(scores: Sequence[Score]) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """By arm, how many distillations and students to ask for."""
+    counts: dict[tuple[Any, ...], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for score in scores:
+        distillations, students = counts[_arm(score)]
+        counts[_arm(score)] = (max(distillations, score.distillation + 1), max(students, score.student + 1))
+    return counts
+
+
+def _problem(distilled: Record) -> str:
+    return str(distilled["identity"]["trajectory"]["problem"])
+
+
+def _command(
+    commands: Commands,
+    student: Record,
+    distilled: Record | None,
+    counts: tuple[int, int],
+    choice: Record | str | None,
+) -> tuple[str | None, str]:
+    if isinstance(choice, str):
+        return None, choice
+    try:
+        return commands.line(student, distilled, counts, choice), ""
+    except NoCommand as error:
+        return None, error.reason
+    except DDBenchError as error:
+        return None, f"its names cannot be typed here: {error}"
+
+
+def _origin(record: Record, command: str | None, reason: str) -> Origin:
+    provenance = record["provenance"]
+    made_by = [*provenance["components"], provenance["dataset"]]
+    return Origin(
+        command=command,
+        reason=reason,
+        checksum=record["checksum"],
+        finished=str(provenance["finished"]),
+        versions={name: str(version) for name, version in provenance["versions"].items()},
+        components={one["name"]: f"{one['distribution']} {one['distribution_version']}" for one in made_by},
+        compute={key: str(value) for key, value in provenance["compute"].items()},
+    )
+
+
+def _set(store: str, record: Record) -> SetRecord:
+    result, history = record["result"], record["history"]
+    told = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
+    return SetRecord(
+        store=store,
+        key=record["key"],
+        **{key: result[key] for key in told},
+        storage_floats=result["storage_floats"],
+        scalars=history["scalars"],
+        architectures=history["architectures"],
+        draws=history["draws"],
+        checksum=record["checksum"],
+        load=partial(_load, store, record["key"]),
+    )
+
+
+def _load(store: str, key: str) -> DistilledSet:
+    return load_distilled(Store(Path(store)).file(key, "set.safetensors"))

@@ -1,0 +1,73 @@
+"""The score of one student, with all that decides with which others it may be compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Score:
+    """One student's score, from its record and its set's.
+
+    Attributes:
+        store: the store's folder as it was given.
+        key: of the student's cell.
+        set_key: of its set's cell.
+        dataset, ipc, iterations, method, pool, evaluator, architecture: as they stand in tables; None where the
+            method has no such thing.
+        protocol: the evaluator's recipe.
+        precision: of the distillation; ``unknown`` for a set from a file.
+        score_on: ``test`` or ``validation``.
+        scored: the fingerprint of the scored images.
+        accuracy: a fraction.
+        collapsed: see `harness.StudentRecord`.
+        status: of the set: ``done``, ``blown up`` or ``diverged``.
+        device: where the student was trained; ``set_device`` where the set was made, None for one from a file.
+        seconds, peak_memory: what the student took (seconds, bytes).
+        loss: its last training loss, None where that was not finite.
+        losses: its training losses.
+        checksum: of the student's record.
+        set_seconds: what the distillation took up to this set; None for one from a file.
+        like, preprocessing: the known data set whose published numbers apply, and the normalisation; None where the
+            record does not tell.
+        main: the pool's main architecture, if it has one and the record tells.
+        drawn: how often the pool really gave each architecture; empty for a set from a file.
+        from_file: whether the set was distilled elsewhere, so that no other set shares its random numbers.
+        identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
+            ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
+            identities are other things. A set from a file has only its own as its method's.
+    """
+
+    store: str
+    key: str
+    set_key: str
+    dataset: str
+    ipc: int | None
+    iterations: int | None
+    method: str
+    pool: str | None
+    evaluator: str
+    architecture: str
+    protocol: str
+    precision: str
+    score_on: str
+    scored: str
+    seed: int
+    distillation: int
+    student: int
+    accuracy: float
+    collapsed: bool
+    status: str
+    device: str
+    seconds: float
+    peak_memory: int
+    loss: float | None = None
+    losses: tuple[float | None, ...] = ()
+    checksum: str = ""
+    set_device: str | None = None
+    set_seconds: float | None = None
+    like: str | None = None
+    preprocessing: str | None = None
+    main: str | None = None
+    drawn: Mapping[str, int] = field(default_factory=dict)
+    from_file: bool = False
+    identities: Mapping[str, str] = field(default_factory=dict)

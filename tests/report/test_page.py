@@ -1,0 +1,433 @@
+"""The page, read by the standard library's parser and held against the records that it was made from."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shlex
+import statistics
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from pages import CHROMIUM, LOADING, Page, browse, tables
+from PIL import Image
+from studies import EVALUATOR, POOL, ddbench, records, small_run, write_arrays
+from synthetic import set_record, student_record, write_store
+
+from harness.cli.options import values_of
+from harness.cli.run import run
+from harness.experiment.cells import canonical_json
+from harness.experiment.study import Study
+from harness.plugins.discovery import plugins
+from harness.report.page.effects import distillations_needed
+from harness.report.results import read_results
+
+OTHER = "mix[of=convnet[width=4,depth=2]:0.5+mlp[width=8]:0.5]"
+STUDY = {
+    "method": ["dc[batch_real=4]", "dm[batch_real=4]", "random", "whole"],
+    "pool": [POOL, OTHER],
+    "architecture": ["mlp[width=8]", "convnet[width=4,depth=2]"],
+    "iterations": [0, 2],
+    "distillations": 2,
+}
+HOSTILE = "<script>alert(1)</script>"
+"""As a plugin of somebody's store may be called; ours may not."""
+FOLDER = "<script>alert('é')<&amp;>"
+"""As a folder of a class may be called."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    small_run(write_arrays(folder / "stripes.npz"), folder / "store", **STUDY)
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def text(store, tmp_path_factory):
+    return written(store, tmp_path_factory.mktemp("written") / "page.html")
+
+
+def written(store, file, *words):
+    result = ddbench("report", store, "--output", file, *words)
+    assert result.exit_code == 0, result.output
+    assert str(file) in result.stdout
+    return file.read_text()
+
+
+# --- one file, and only that ------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_from_elsewhere(text):
+    page = Page(text)
+    for element in page.elements:
+        for name, value in element["attrs"].items():
+            assert not name.startswith("on"), name
+            assert name != "style"
+            if name in LOADING:
+                assert value.startswith("data:image/"), (element["tag"], name, value[:60])
+            if name in ("href", "xlink:href"):
+                assert (element["tag"], value[0]) == ("a", "#")
+        assert element["tag"] not in ("script", "link", "iframe", "object", "embed", "base", "form", "video", "audio")
+    (style,) = page.all("style")
+    for word in ("url(", "@import", "@font-face", "expression", "src:", "http"):
+        assert word not in style["text"]
+
+
+def test_the_policy_lets_nothing_in_but_the_pictures_and_our_style(text):
+    page = Page(text)
+    (policy,) = [one["attrs"]["content"] for one in page.all("meta") if "http-equiv" in one["attrs"]]
+    digest = hashlib.sha256(page.all("style")[0]["text"].encode()).digest()
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert rules["style-src"] == f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert "script-src" not in rules
+
+
+def test_pictures_are_whole_and_load_nothing_themselves(text):
+    pictures = Page(text).all("img")
+    kinds = {decoded(one["attrs"]["src"]) for one in pictures}
+    assert kinds == {"png", "svg"}
+    for one in pictures:
+        assert len(one["attrs"]["alt"]) > 10
+        assert int(one["attrs"]["width"]) > 0
+        assert int(one["attrs"]["height"]) > 0
+
+
+def decoded(source):
+    """The kind of a picture in a data URI, after checking that it can be read and refers to nothing outside."""
+    head, content = source.split(";base64,")
+    raw = base64.b64decode(content)
+    if head == "data:image/png":
+        Image.open(io.BytesIO(raw)).load()
+        return "png"
+    root = ElementTree.fromstring(raw)
+    assert root.tag.endswith("svg")
+    for element in root.iter():
+        assert not element.tag.endswith(("script", "foreignObject"))
+        for name, value in element.attrib.items():
+            if name.endswith("href"):
+                assert value.startswith(("#", "data:image/png;base64,"))
+            assert "url(" not in value or "url(#" in value
+    assert "@import" not in raw.decode()
+    return "svg"
+
+
+def test_ids_are_unique_and_what_refers_to_one_finds_it(text):
+    page = Page(text)
+    ids = [one["attrs"]["id"] for one in page.elements if "id" in one["attrs"]]
+    assert len(ids) == len(set(ids))
+    for one in page.elements:
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            assert set(one["attrs"].get(name, "").split()) <= set(ids)
+        if one["tag"] == "a":
+            assert one["attrs"]["href"][1:] in ids
+    assert [one["tag"] for one in page.elements].count("h1") == 1
+    assert page.all("html")[0]["attrs"]["lang"] == "en"
+
+
+def test_every_table_can_be_read_aloud(text):
+    page = Page(text)
+    assert len(page.all("table")) == len(page.all("caption")) > 5
+    for head in page.all("th"):
+        assert head["attrs"]["scope"] in ("col", "row", "rowgroup")
+    for part in re.findall(r"<table>.*?</table>", text, re.DOTALL):
+        columns = part.count('scope="col"')
+        assert columns > 1
+        for row in re.findall(r"<tr.*?</tr>", part, re.DOTALL):
+            assert "<th" in row
+            assert "colspan" in row or len(re.findall(r"<t[hd]", row)) == columns
+
+
+def test_the_same_records_give_the_same_page(store, text, tmp_path):
+    assert written(store, tmp_path / "page.html") == text
+
+
+# --- names are data ---------------------------------------------------------------------------------------------------
+
+
+def altered(store, old, new):
+    """Rename things in all records of a store, with checksums that are right again."""
+    for path in (store / "cells").glob("??/*/record.json"):
+        record = json.loads(path.read_text().replace(json.dumps(old)[1:-1], json.dumps(new)[1:-1]))
+        record.pop("checksum")
+        record["checksum"] = hashlib.sha256(canonical_json(record).encode()).hexdigest()
+        path.write_text(json.dumps(record))
+
+
+def test_a_plugin_that_is_called_like_a_script_shows_as_text(data, tmp_path):
+    small_run(data, tmp_path / "store", distillations=2, pool=[POOL, OTHER])
+    altered(tmp_path / "store", "dc[batch_real=4]", HOSTILE)
+    altered(tmp_path / "store", "mix[of=", f'{HOSTILE}"[of=')
+    page = Page(written(tmp_path / "store", tmp_path / "page.html"))
+    assert not page.all("script")
+    assert page.text.count(HOSTILE) > 3
+    titles = [one["text"] for one in page.all("figcaption")]
+    assert any(HOSTILE in title for title in titles)
+    assert any(HOSTILE in one["attrs"]["alt"] for one in page.all("img"))
+    for one in page.all("img"):
+        decoded(one["attrs"]["src"])
+
+
+def test_a_class_folder_that_is_called_like_a_script_shows_as_text(tmp_path):
+    for split, name in ((split, name) for split in ("train", "test") for name in (FOLDER, "other")):
+        folder = tmp_path / "images" / split / name
+        folder.mkdir(parents=True)
+        for index in range(4):
+            pixels = np.full((16, 16, 3), 60 * index + (name == "other"), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index}.png")
+    small_run(None, tmp_path / "store", dataset=f"folder[path={tmp_path / 'images'},size=16]")
+    page = Page(written(tmp_path / "store", tmp_path / "page.html"))
+    assert not page.all("script")
+    assert FOLDER in page.text
+
+
+# --- numbers and commands are those of the records --------------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_the_records(store, text):
+    results = [record["result"] for record in records(store).values() if record["kind"] == "student"]
+    found = tables(text)
+    (caption,) = [caption for caption in found if "accuracy on test" in caption]
+    columns, *rows = found[caption]
+    pool, checked = None, 0
+    for row in rows:
+        if len(row) == 1:
+            pool = row[0]
+            continue
+        for architecture, cell in zip(columns[2:], row[2:], strict=True):
+            scores = [
+                result
+                for result in results
+                if (result["method"], result["architecture"]) == (row[0], architecture)
+                and (result["pool"] or "real images, nothing learned") == pool
+                and str(result["iterations"] or "") == row[1]
+            ]
+            groups = [[s["accuracy"] for s in scores if s["distillation"] == d] for d in (0, 1)]
+            mean = 100 * statistics.fmean(s["accuracy"] for s in scores)
+            between = 100 * statistics.stdev(statistics.fmean(group) for group in groups)
+            within = 100 * statistics.fmean(statistics.variance(group) for group in groups) ** 0.5
+            assert cell.startswith(f"{mean:.1f} ±{within:.1f} ±{between:.1f}"), (row[0], pool, architecture)
+            assert len(scores) == 4
+            checked += 1
+    assert checked == 12
+    assert columns[2:] == ["convnet[width=4,depth=2]", "mlp[width=8]"]
+
+
+def test_every_cell_stands_on_the_page_with_its_checksum(store, text):
+    page = Page(text)
+    students = [record for record in records(store).values() if record["kind"] == "student"]
+    for record in students:
+        assert record["key"][:16] in page.text
+        assert record["checksum"][:16] in page.text
+    assert text.count("<pre><code>") == len({tuple(r["result"][k] for k in NAMES) for r in students})
+
+
+NAMES = ("method", "pool", "iterations", "evaluator", "architecture")
+
+
+def keys_of(command):
+    """The keys of the cells that a line of the page makes."""
+    name, verb, *arguments = shlex.split(command)
+    assert (name, verb) == ("ddbench", "run")
+    with run.make_context("run", arguments, help_option_names=["-h", "--help"]) as context:
+        given = {key: value for key, value in context.params.items() if key not in ("config", "dry_run", "as_json")}
+    plan = Study(values_of(given, None), plugins().registry).plan()
+    return {cell.key for cell in plan.cells if cell.kind == "student"}
+
+
+def cells_by_command(store):
+    results = read_results([store], plugins().registry)
+    found = {}
+    for score in results.scores:
+        found.setdefault(results.origin(score).command, set()).add(score.key)
+    return found
+
+
+def test_each_command_makes_its_cells_and_no_others(store, text):
+    page = Page(text)
+    by_command = cells_by_command(store)
+    assert {one["text"] for one in page.all("pre")} == set(by_command)
+    for command, keys in by_command.items():
+        assert keys_of(command) == keys
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "digits", "method": "dc[batch_real=256]"},
+        {"score_on": "validation", "precision": "bf16", "seed": 3},
+        {"set": ["convnet.width=6", "mlp.width=5"], "pool": "single", "architecture": "mlp", "method": "dm"},
+        {"evaluator": "kd[epochs=2,teacher=convnet]", "set": ["convnet.width=4", "kd.temperature=3"]},
+        {"method": "mtt[experts=1,train_epochs=3,expert_epochs=1,max_start_epoch=1,steps=2]", "iterations": [1, 2]},
+    ],
+    ids=["an option that the data set changes", "split, precision, seed", "set", "set for a teacher", "total"],
+)
+def test_commands_tell_all_that_decides_a_key(data, tmp_path, changes):
+    small_run(data, tmp_path / "store", **changes)
+    for command, keys in cells_by_command(tmp_path / "store").items():
+        assert keys_of(command) == keys
+
+
+def test_what_was_chosen_is_chosen_again(data, tmp_path):
+    """Two values on validation, one of them the default; the chosen one on test, beside what was not swept."""
+    swept = {"evaluator": ["plain[epochs=2,batch=[2,256]]", "kd[epochs=2]"], "choose": "plain.batch"}
+    small_run(data, tmp_path / "store", **swept)
+    by_command = cells_by_command(tmp_path / "store")
+    chosen = [command for command in by_command if command and "--choose" in command]
+    assert len(chosen) == 1
+    assert "batch=256" in chosen[0]
+    assert ddbench(*shlex.split(chosen[0])[1:], "--store", tmp_path / "again").exit_code == 0
+    made = {record["key"] for record in records(tmp_path / "again").values() if record["kind"] == "student"}
+    assert by_command.pop(chosen[0]) <= made
+    assert "as in a run with --choose of something else" in written(tmp_path / "store", tmp_path / "page.html")
+    assert len(by_command.pop(None)) == 2
+    for command, keys in by_command.items():
+        assert "--score-on validation" in command
+        assert keys_of(command) == keys
+
+
+def test_a_set_from_a_file_has_no_command_and_says_why(data, tmp_path):
+    small_run(data, tmp_path / "first")
+    (file,) = (tmp_path / "first").rglob("set.safetensors")
+    words = ("--dataset", f"arrays[path={data}]", "--evaluator", EVALUATOR, "--architecture", "mlp[width=8]")
+    assert ddbench("eval", file, *words, "--store", tmp_path / "store").exit_code == 0
+    assert "ddbench eval FILE" in written(tmp_path / "store", tmp_path / "page.html")
+
+
+def test_a_large_store_is_summarised_and_says_so(store, text, tmp_path):
+    short = written(store, tmp_path / "page.html", "--report", "page[cells=5,pictures=2]")
+    assert "more than the 5 that a page lists one by one" in short
+    assert "more are not shown" in short
+    assert len(short) < len(text)
+    assert Page(short).text.count("--evaluator") == Page(text).text.count("--evaluator")
+
+
+def test_the_draws_are_those_of_the_histories(store, text):
+    sets = [r for r in records(store).values() if r["kind"] == "distilled" and r["result"]["iterations"] == 2]
+    counts = {}
+    for record in sets:
+        if record["result"]["pool"].startswith("mix"):
+            for name, number in record["result"]["draws"].items():
+                counts[name] = counts.get(name, 0) + number
+    (rows,) = [rows for caption, rows in tables(text).items() if caption.startswith("mix") and "networks" in caption]
+    shown = {row[0]: (int(row[1]), float(row[2])) for row in rows if row[1].isdigit()}
+    assert {name: drawn for name, (drawn, _) in shown.items() if drawn} == counts
+    assert sum(expected for _, expected in shown.values()) == sum(counts.values()) == 8
+    assert {expected for _, expected in shown.values()} == {4.0}
+    assert {row[3] for row in rows[1:]} == {"0.5000"}
+
+
+def test_published_numbers_stand_beneath_ours_in_grey_with_their_source(tmp_path):
+    like = {"like": "cifar10", "preprocessing": "cifar10"}
+    made = []
+    for iterations in (1000, 1500):
+        of = set_record(method="dc", pool="total-random", iterations=iterations)
+        made += [
+            of,
+            student_record(of, architecture="mlp", **like),
+            student_record(of, architecture="resnet34", **like),
+        ]
+        text = written(write_store(tmp_path / f"store{iterations}", made), tmp_path / "page.html")
+        ((columns, _, ours, published),) = [rows for caption, rows in tables(text).items() if "accuracy on" in caption]
+        otherwise = "" if iterations == 1000 else " made otherwise"
+        assert columns == ["method", "iterations", "mlp", "resnet34"]
+        assert ours[:3] == ["dc", f"{iterations:,}", "50.0"]
+        assert published == ["published", "", f"10.3{otherwise}", ""]
+        assert '<tr class="grey"><th scope="row" class="name">published' in text
+        assert "Published: Zhou, Zhong, Chen (model pool), table 5" in text
+        assert ("with 1000 iterations" in text) == bool(otherwise)
+        made = []
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_says_what_was_compared_and_what_is_known(text):
+    (summary,) = [one["text"] for one in Page(text).all("p") if one["attrs"].get("class") == "summary"]
+    assert summary.startswith("2 methods through 2 pools on arrays[path=")
+    assert "scored by 2 architectures: mix" in summary
+    assert re.search(r"changes accuracy by [+−]\d+\.\d points against single", summary)
+    assert re.search(r"95\u00a0% interval [+−][\d.]+ … [+−][\d.]+\): (undecided, it would take|better|worse)", summary)
+
+
+def test_one_distillation_decides_nothing_about_others(data, tmp_path):
+    small_run(data, tmp_path / "store", pool=[POOL, OTHER])
+    text = written(tmp_path / "store", tmp_path / "page.html")
+    assert "undecided, for one distillation says nothing about others" in text
+    assert "how much sets of the same kind differ is unknown" in text
+    assert 'class="number best"' not in text
+
+
+def test_one_pool_is_compared_with_nothing(data, tmp_path):
+    small_run(data, tmp_path / "store")
+    text = written(tmp_path / "store", tmp_path / "page.html")
+    assert "there is no pool to compare with another" in text
+    assert "Effects of the pools" not in text
+
+
+def test_a_baseline_that_is_not_there_or_may_be_several_is_said(store, data, tmp_path):
+    text = written(store, tmp_path / "page.html", "--report", "page[baseline=main-similar]")
+    assert "for the baseline main-similar is none of mix[" in text
+    assert "page[baseline=...]" in text
+    small_run(data, tmp_path / "store", pool=[POOL, "single[main=mlp[width=8]]"])
+    text = written(tmp_path / "store", tmp_path / "page.html")
+    assert f"for the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
+    text = written(tmp_path / "store", tmp_path / "page.html", "--report", f"page[baseline={POOL}]")
+    assert "changes accuracy by" in text
+
+
+@pytest.mark.parametrize(("size", "pairs"), [(0.5, 34), (0.8, 15), (1.0, 10)])
+def test_distillations_needed_are_those_of_the_tables(size, pairs):
+    """Of a paired t test at 5 % with a power of 80 %, as G*Power gives them."""
+    from scipy.special import stdtrit
+
+    from harness.report.arms import Arm
+    from harness.report.effects import effect_of
+
+    assert abs(stdtrit(3, 0.975) - 3.1824) < 1e-4
+    raw = np.array([-1.5, -0.5, 0.5, 1.5])
+    differences = (size + raw / raw.std(ddof=1)) / 100
+    zero = Arm("a", {(0, d): {0: 0.5} for d in range(4)}, (), ("mlp",))
+    other = Arm("b", {(0, d): {0: 0.5 + value} for d, value in enumerate(differences)}, (), ("mlp",))
+    assert distillations_needed(effect_of(zero, other, 0.95), 1) == pairs
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_and_asks_for_nothing(store, text, tmp_path, width):
+    page = tmp_path / "page.html"
+    page.write_text(text)
+    told, said, asked = browse(page, tmp_path / "browser", width)
+    assert said == []
+    assert told["images"] == told["decoded"] == len(Page(text).all("img")) > 10
+    assert told["scripts"] == 0
+    assert told["scroll"] <= told["width"] == width
+    assert told["color"] == "rgb(29, 36, 48)"
+    assert asked == set()
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+def test_a_browser_would_say_what_is_wrong(text, tmp_path):
+    """The test above sees a request, a script, a broken picture and a page that is too wide."""
+    wrong = (
+        '<img src="http://127.0.0.1:9/a.png" alt="a"><script>console.error("no")</script><p style="min-width:999px">a'
+    )
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</h1>", f"</h1>{wrong}</p>").replace("Content-Security-Policy", "X"))
+    told, said, asked = browse(page, tmp_path / "browser", 390)
+    assert any("no" in line for line in said)
+    assert told["decoded"] < told["images"]
+    assert (told["scripts"], told["width"]) == (1, 390)
+    assert told["scroll"] > 900
+    assert asked == {"http://127.0.0.1:9/a.png"}
+    page.write_text(text.replace("</h1>", f"</h1>{wrong}</p>"))
+    told, said, asked = browse(page, tmp_path / "again", 390)
+    assert asked == set()
+    assert len([line for line in said if "Content Security Policy" in line]) > 1
