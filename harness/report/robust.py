@@ -79,9 +79,12 @@ class RobustScores(Report[RobustOptions]):
         """The table.
 
         Raises:
-            UsageError: no method has the baselines and evaluators that either score needs.
+            UsageError: there are no scores on test, or no method has the baselines and evaluators that either score
+                needs.
         """
         scores, told = told_apart([score for score in results.scores if score.score_on == "test"], by_store=False)
+        if not scores:
+            raise UsageError("there are no scores on test: `ddbench run` makes some")
         notes = [*results.notes, *told]
         evaluators = self._evaluators(scores)
         soft = _soft(results, scores)

@@ -16,6 +16,7 @@ from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
+from harness.testing.reports import ReportContract
 
 __all__ = [
     "ArchitectureContract",
@@ -25,4 +26,5 @@ __all__ = [
     "MethodContract",
     "Outcome",
     "PoolContract",
+    "ReportContract",
 ]

@@ -11,12 +11,20 @@ from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
+from harness.testing.reports import ReportContract
 from harness.types.errors import DDBenchError, UsageError, did_you_mean
 from harness.types.names import parse
 
 CONTRACTS: dict[str, type[Contract]] = {
     contract.kind: contract
-    for contract in (MethodContract, PoolContract, EvaluatorContract, ArchitectureContract, DatasetContract)
+    for contract in (
+        MethodContract,
+        PoolContract,
+        EvaluatorContract,
+        ArchitectureContract,
+        DatasetContract,
+        ReportContract,
+    )
 }
 _LOADS = "The class loads, and the options given are taken"
 

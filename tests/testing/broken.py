@@ -1,5 +1,6 @@
 """Components that each break one promise; what they do right they inherit. Names say which promise."""
 
+import html
 import itertools
 import random
 from dataclasses import replace
@@ -23,6 +24,7 @@ from harness import (
     Options,
     Pool,
     RawData,
+    Report,
     RunDefaults,
     Split,
     StudentRecord,
@@ -423,6 +425,40 @@ class StrangeDataset(GoodDataset):
 class BrokenPixelsDataset(GoodDataset):
     class Options(DatasetOptions):
         normalize: str = option("cifar10", "of another number of channels")
+
+
+# --- reports ---
+
+
+class GoodReport(Report):
+    suffix = ".html"
+
+    def render(self, results):
+        return "".join(f"<p>{html.escape(score.method)} {score.accuracy}</p>" for score in results.scores) or "nothing"
+
+
+class SuffixReport(GoodReport):
+    suffix = "html"
+
+
+class SilentReport(GoodReport):
+    def render(self, results):
+        return None
+
+
+class ChangingReport(GoodReport):
+    def render(self, results):
+        return f"{super().render(results)} {next(COUNT)}"
+
+
+class MarkupReport(GoodReport):
+    def render(self, results):
+        return "".join(f"<p>{score.method}</p>" for score in results.scores) or "nothing"
+
+
+class HungryReport(GoodReport):
+    def render(self, results):
+        return f"{super().render(results)} {results.scores[0].method!r:.3}"
 
 
 # --- options ---

@@ -47,6 +47,7 @@ BUILT_IN = {
         "torchvision[model=mobilenet_v3_small]",
     ],
     "dataset": ["digits"],
+    "report": ["page", "robust-scores"],
 }
 
 
@@ -143,6 +144,13 @@ CAUGHT = {
         "ChangingDataset": {"test_loads_the_same"},
         "StrangeDataset": {"test_traits"},
         "BrokenPixelsDataset": {"test_makes_a_problem"},
+    },
+    "report": {
+        "SuffixReport": {"test_suffix"},
+        "SilentReport": {"test_renders", "test_names_are_data"},
+        "ChangingReport": {"test_renders_the_same"},
+        "MarkupReport": {"test_names_are_data"},
+        "HungryReport": {"test_no_results"},
     },
 }
 BREAKERS = [(kind, name, checks) for kind, names in CAUGHT.items() for name, checks in names.items()]
