@@ -57,7 +57,7 @@ def test_the_built_in_components_keep_it(kind, name):
     contract.name = name
     outcomes = {outcome.check: outcome for outcome in contract.outcomes()}
     assert not [outcome for outcome in outcomes.values() if outcome.status == "FAILED"]
-    assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 8
+    assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 6
 
 
 class TestAsPytestRunsIt(PoolContract):
@@ -194,7 +194,7 @@ def test_who_breaks_a_promise_is_caught(found, kind, name, checks):
 def test_who_breaks_none_is_not(found, kind):
     outcomes = found(kind, f"Good{kind.title()}")
     assert not failed(outcomes)
-    assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 8
+    assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 6
 
 
 def test_every_check_catches_somebody():
