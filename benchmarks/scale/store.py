@@ -17,6 +17,8 @@ VERBS = {
     "compare": ["compare", "{store}", "--by", "pool"],
     "compare csv": ["compare", "{store}", "--by", "pool", "--format", "csv"],
     "compare by method": ["compare", "{store}", "--by", "method", "--baseline", "dc", "--format", "csv"],
+    "results list": ["results", "list", "--store", "{store}"],
+    "results verify": ["results", "verify", "--store", "{store}"],
     "report": ["report", "{store}", "--output", "-"],
 }
 
