@@ -70,7 +70,8 @@ def test_the_pool_is_measured_beside_another(followed):
     assert "3 distillations" in second
     assert re.search(r"drawn by growing.*: .*convnet\[.*width=32.*\] \d+", second)
     table = [line for line in second.splitlines() if line.startswith("│")]
-    assert len(table) == 2
+    assert [line.split()[1] for line in table] == ["single[main=convnet[width=32]]", "growing", "lenet", "mlp", "all"]
+    assert (followed[1] / "ddbench-page.html").stat().st_size > 10_000
 
 
 def test_its_own_test_passes(followed):

@@ -134,7 +134,7 @@ def test_a_new_plugin_keeps_the_contract_as_it_is(everything):
     env = environment(folder / "site", DDBENCH_DATA=str(folder))
     done = in_process("plugins", "check", "my-things", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.match(r"5 components: \d+ ok, 0 failed, ", done.stdout.splitlines()[-1])
+    assert re.match(r"6 components: \d+ ok, 0 failed, ", done.stdout.splitlines()[-1])
     assert "there is no" not in done.stdout, "the data set's file is there"
 
 
@@ -148,6 +148,18 @@ def test_a_new_plugin_is_used_by_name(everything, tmp_path):
     (row,) = json.loads(done.stdout)["rows"]
     assert row["status"] == "done"
     assert row["protocol"] == "my-things v1 + epochs=2"
+
+
+def test_a_new_report_is_written_by_name(everything, tmp_path):
+    folder, _ = everything
+    env, words = environment(folder / "site"), ["--evaluator", "plain[epochs=1]", "--architecture", "mlp[width=8]"]
+    done = in_process("run", "--method", "random", *words, "--store", tmp_path / "store", env=env)
+    assert done.returncode == 0, done.stderr
+    done = in_process("report", tmp_path / "store", "--report", "my-things[digits=2]", "--output", "-", env=env)
+    assert done.returncode == 0, done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head == "method,pool,evaluator,architecture,distillation,student,accuracy"
+    assert [line.split(",")[0] for line in lines] == ["random", "random"]
 
 
 def test_a_new_plugin_is_formatted_and_typed_like_ours(everything):
