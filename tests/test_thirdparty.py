@@ -95,7 +95,8 @@ def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
     (row, *_) = [row for row in result["rows"] if row["pool"] == BANDIT]
     assert sum(row["draws"].values()) == 4
     kept = shutil.copytree(store, tmp_path / "extended")
-    words = [*STUDY[:-1], "--iterations", "8", "--json"]
+    words = ["run", "--dataset", "shapes", "--method", "dm[batch_real=8]", "--pool", BANDIT, "--iterations", "8"]
+    words += ["--evaluator", "plain[epochs=3]", "--architecture", "mlp[width=8]", "--students", "2"]
     for into in (kept, tmp_path / "fresh"):
         done = ddbench(*words, "--store", into, env=environment(site))
         assert done.returncode == 0, done.stderr
