@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.report.estimates import holm
+from harness.report.effects import corrected
 from harness.report.question import Question, natural, value_of
 from harness.report.rows import Row, rows_of
 from harness.report.scores import Score, Scores
@@ -78,13 +78,7 @@ def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
 
 def _corrected(rows: Sequence[Row], level: float) -> tuple[list[Row], int]:
     """The rows with p values adjusted for all of them, and how many there are."""
-    tested = [effect for row in rows for effect in row.effects.values() if effect.estimate.p is not None]
-    adjusted = {
-        id(effect): effect.adjusted(value, level)
-        for effect, value in zip(tested, holm([effect.estimate.p or 0.0 for effect in tested]), strict=True)
-    }
-    made = [
-        replace(row, effects={label: adjusted.get(id(effect), effect) for label, effect in row.effects.items()})
-        for row in rows
-    ]
-    return made, len(tested)
+    effects = [effect for row in rows for effect in row.effects.values()]
+    adjusted = iter(corrected(effects, level))
+    made = [replace(row, effects={label: next(adjusted) for label in row.effects}) for row in rows]
+    return made, sum(effect.estimate.p is not None for effect in effects)

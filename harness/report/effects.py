@@ -1,11 +1,11 @@
 """The effect of one arm against the baseline: paired where the design pairs them, and what is doubtful about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.report.arms import Arm, Unit, Values
-from harness.report.estimates import Bootstrap, Estimate, paired, welch
+from harness.report.estimates import Bootstrap, Estimate, holm, paired, welch
 
 Design = Literal["distillations", "students", "unpaired"]
 ONE_SET = (
@@ -76,6 +76,13 @@ def effect_of(
     left_out = (len(baseline.every) - pairs, len(other.every) - pairs) if common else (0, 0)
     effect = Effect(baseline, other, estimate, design, len(common), left_out, ())
     return replace(effect, doubts=tuple(_doubts(effect, may_pair, bootstrap)))
+
+
+def corrected(effects: Sequence[Effect], level: float) -> list[Effect]:
+    """The effects, in their order, with p values adjusted by Holm for all of them; those without one stay."""
+    tested = [effect.estimate.p for effect in effects if effect.estimate.p is not None]
+    adjusted = iter(holm(tested))
+    return [effect if effect.estimate.p is None else effect.adjusted(next(adjusted), level) for effect in effects]
 
 
 def _common(baseline: Values, other: Values) -> dict[Unit, list[float]]:

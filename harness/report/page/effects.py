@@ -3,14 +3,13 @@
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.report.arms import combined, mean_of_all
 from harness.report.comparison import Comparison, compare
-from harness.report.effects import Effect, effect_of
-from harness.report.estimates import holm
+from harness.report.effects import Effect, corrected, effect_of
 from harness.report.page.panel import Panel
 from harness.report.page.tables import count
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table
@@ -111,16 +110,7 @@ def main_effects(comparison: Comparison) -> dict[str, Effect]:
         )
         if baseline and other:
             found[label] = effect_of(baseline, other, comparison.question.level)
-    return _corrected(found, comparison.question.level)
-
-
-def _corrected(found: Mapping[str, Effect], level: float) -> dict[str, Effect]:
-    tested = {label: effect.estimate.p for label, effect in found.items() if effect.estimate.p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return {
-        label: effect.adjusted(adjusted[label], level) if label in adjusted else effect
-        for label, effect in found.items()
-    }
+    return dict(zip(found, corrected(list(found.values()), comparison.question.level), strict=True))
 
 
 def summed_effects(comparison: Comparison) -> Iterator[tuple[Row, str, Effect]]:
