@@ -1,17 +1,21 @@
 """Students of one architecture, trained side by side and scored."""
 
+import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from harness.learning.compiling import is_compiled, logits_of
+from harness.learning.gradients import SLICE, Reduced
 from harness.learning.machine import peak_memory, reset_peak_memory
-from harness.learning.parallel import draws_globally, side_by_side
+from harness.learning.parallel import side_by_side
+from harness.learning.probe import draws_globally
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy, train_classifier
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
@@ -21,8 +25,8 @@ from harness.types.seeds import Streams, global_rng_from
 
 COLLAPSED_SHARE = 0.99
 """A student that gives one class to this share of the scored images has collapsed."""
-_SCORING_SLICE = 32
-"""Small enough for the activations of a slice to stay in the cache: on a CPU twice as fast as slices of 256."""
+Precision = Literal["fp32", "bf16-scoring", "bf16"]
+"""What students compute in: bfloat16 nowhere, when they are scored, or when they are trained as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,7 @@ class Lesson:
     Attributes:
         role: the role of the streams: students of equal index and role start from the same weights in every arm.
         loss: for a student index, the loss of its steps.
+        precision: of training and scoring.
     """
 
     distilled: DistilledSet
@@ -40,6 +45,7 @@ class Lesson:
     role: str = "student"
     loss: Callable[[int], Loss] = lambda student: cross_entropy
     augment: Augment | None = None
+    precision: Precision = "fp32"
 
 
 def train_students(
@@ -55,7 +61,7 @@ def train_students(
         started = time.perf_counter()
         reset_peak_memory(problem.device)
         network, losses = train_network(lesson, problem, architecture, student)
-        accuracy, share = score(network, problem)
+        accuracy, share = score(network, problem, lesson.precision)
         collapsed = not math.isfinite(losses[-1]) or share >= COLLAPSED_SHARE
         seconds, peak = time.perf_counter() - started, peak_memory(problem.device)
         return StudentRecord(student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses))
@@ -76,8 +82,17 @@ def train_network(
         return streams.generator(f"{role}-{purpose}", epoch, student)
 
     def train() -> list[float]:
+        # A student has a core of its own: slices only bring what is compiled.
         return train_classifier(
-            network, images, labels, lesson.recipe, draw, loss=lesson.loss(student), augment=lesson.augment
+            network,
+            images,
+            labels,
+            lesson.recipe,
+            draw,
+            loss=lesson.loss(student),
+            augment=lesson.augment,
+            sliced=is_compiled(network, images),
+            reduced=_context(problem.device, lesson.precision == "bf16"),
         )
 
     if not draws_globally(network, problem):
@@ -86,23 +101,24 @@ def train_network(
         return network, train()
 
 
-def score(network: nn.Module, problem: Problem) -> tuple[float, float]:
+def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -> tuple[float, float]:
     """Accuracy on the scored images, and the largest share of them that is given one class."""
     network.eval()
-    network.to(memory_format=torch.channels_last)
     counts = torch.zeros(len(problem.classes), dtype=torch.int64)
     right = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), _context(problem.device, precision != "fp32")():
         for images, labels in zip(
-            torch.split(problem.score.images, _SCORING_SLICE),
-            torch.split(problem.score.labels, _SCORING_SLICE),
-            strict=True,
+            torch.split(problem.score.images, SLICE), torch.split(problem.score.labels, SLICE), strict=True
         ):
             inputs = problem.preprocessing.to_inputs(images.to(problem.device))
-            predicted = network(inputs.contiguous(memory_format=torch.channels_last)).argmax(1).cpu()
+            predicted = logits_of(network, inputs).argmax(1).cpu()
             right += int((predicted == labels).sum())
             counts += torch.bincount(predicted, minlength=len(counts))
     return right / len(problem.score), int(counts.max()) / len(problem.score)
+
+
+def _context(device: torch.device, reduced: bool) -> Reduced:
+    return functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
 
 
 def _workers(problem: Problem, architecture: Architecture[Any]) -> int | None:
