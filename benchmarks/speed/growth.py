@@ -1,0 +1,63 @@
+"""How time grows with sizes, and what memory a step takes."""
+
+from statistics import median
+
+from figures import Figure, median_of
+from processes import timed
+
+METHOD = "dc"
+COUNT = 3
+
+
+def memory(settings, progress):
+    """Peak memory of two steps beyond the data, each number of classes in a process of its own."""
+    for classes in settings.memory_classes:
+        progress(f"{classes} classes")
+        noise = {"classes": classes, "of_class": settings.memory_batch, "shape": settings.shape}
+        for precision in settings.precisions:
+            case = {"method": METHOD, "noise": noise, "precision": precision, "batch_real": settings.memory_batch}
+            lines = timed("iterations", dataset=settings.dataset, cases=[{**case, "count": 1}], peak=True)
+            (peak,) = (line["peak"] for line in lines if "peak" in line)
+            what = f"{METHOD}, ipc 1, {classes} classes of noise, {settings.memory_batch} images of each a step"
+            yield Figure("memory", what, f"peak beyond the data, {precision}", peak / 1e6, "MB", count=1)
+
+
+def growth(settings, progress):
+    """Seconds of an iteration with one outer step against each size, and of students against their number."""
+    for name, values in settings.growth:
+        progress(name)
+        cases = [{**case_of(settings, name, value), "outer": 1, "count": COUNT} for value in values]
+        lines = timed("iterations", dataset=settings.dataset, cases=cases)
+        found = [
+            [line["seconds"] for line in lines if line["case"] == i and "seconds" in line] for i in range(len(cases))
+        ]
+        yield from against(f"{METHOD}[outer=1], {name}", values, found)
+    progress("students")
+    evaluator = settings.evaluators[0]
+    lines = timed(
+        "students", dataset=settings.dataset, ipc=1, architecture="convnet", evaluators=[evaluator],
+        counts=settings.students,
+    )  # fmt: skip
+    found = [[line["seconds"] * line["students"]] for line in lines if "students" in line]
+    yield from against(f"convnet, {evaluator}, students", settings.students, found)
+
+
+def case_of(settings, name, value):
+    """A case with one size that is not the usual one."""
+    if name == "ipc":
+        return {"method": METHOD, "ipc": value}
+    if name == "classes":
+        noise = {"classes": value, "of_class": settings.batch, "shape": settings.shape}
+        return {"method": METHOD, "noise": noise, "batch_real": settings.batch}
+    if name == "width":
+        return {"method": METHOD, "pool": f"single[main=convnet[width={value}]]", "batch_real": settings.batch}
+    return {"method": METHOD, name: value}
+
+
+def against(what, values, found):
+    """Seconds at each value, and how many times those at the first."""
+    for value, seconds in zip(values, found, strict=True):
+        row = f"{what} {value}"
+        yield median_of("growth", row, "ddbench", seconds)
+        yield Figure("growth", row, "to the first", median(seconds) / median(found[0]), "times")
+        yield Figure("growth", row, "size to the first", value / values[0], "times")
