@@ -26,12 +26,13 @@ def growth(settings, progress):
     """Seconds of an iteration with one outer step against each size, and of students against their number."""
     for name, values in settings.growth:
         progress(name)
-        cases = [{**case_of(settings, name, value), "outer": 1, "count": COUNT} for value in values]
-        lines = timed("iterations", dataset=settings.dataset, cases=cases)
-        found = [
-            [line["seconds"] for line in lines if line["case"] == i and "seconds" in line] for i in range(len(cases))
-        ]
-        yield from against(f"{METHOD}[outer=1], {name}", values, found)
+        cases = [case_of(settings, name, value) for value in values]
+        counted = [{"method": METHOD, "outer": 1, "count": COUNT, **case} for case in cases]
+        lines = timed("iterations", dataset=settings.dataset, cases=counted)
+        of_case = [[line for line in lines if line["case"] == index] for index in range(len(cases))]
+        found = [[line["seconds"] for line in of if "seconds" in line] for of in of_case]
+        batch = f",batch_real={settings.batch}" if "batch_real" in cases[0] and name != "batch_real" else ""
+        yield from against(f"{METHOD}[outer=1{batch}], {name}", values, found)
     progress("students")
     evaluator = settings.evaluators[0]
     lines = timed(
@@ -44,14 +45,12 @@ def growth(settings, progress):
 
 def case_of(settings, name, value):
     """A case with one size that is not the usual one."""
-    if name == "ipc":
-        return {"method": METHOD, "ipc": value}
     if name == "classes":
         noise = {"classes": value, "of_class": settings.batch, "shape": settings.shape}
-        return {"method": METHOD, "noise": noise, "batch_real": settings.batch}
+        return {"noise": noise, "batch_real": settings.batch}
     if name == "width":
-        return {"method": METHOD, "pool": f"single[main=convnet[width={value}]]", "batch_real": settings.batch}
-    return {"method": METHOD, name: value}
+        return {"pool": f"single[main=convnet[width={value}]]", "batch_real": settings.batch}
+    return {name: value}
 
 
 def against(what, values, found):

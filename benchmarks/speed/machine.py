@@ -20,8 +20,8 @@ class Machine:
 def measure(settings, rates):
     """Describe the machine; with ``rates``, measure them."""
     lines = timed(
-        "roofline", dataset=settings.dataset, architecture="convnet", batches=settings.batches, side=settings.matrix,
-        repeats=max(settings.repeats, 3) if rates else 0,
+        "roofline", dataset=settings.dataset, architecture="convnet", batches=settings.batches, images=settings.images,
+        side=settings.matrix, repeats=max(settings.repeats, 3) if rates else 0,
     )  # fmt: skip
     (description,) = (line["machine"] for line in lines if "machine" in line)
     found = [line for line in lines if "rate" in line]

@@ -41,6 +41,9 @@ prints a line for each student that it has trained and scored. What else they pr
 @click.option("--repeats", type=click.IntRange(1), help="Rounds of what is timed in turn.  [default: 3]")
 @click.option("--method", "methods", metavar="NAME", multiple=True, help="Instead of dc and dsa.")
 @click.option("--ipc", multiple=True, type=click.IntRange(1), help="Instead of 1 and 10.")
+@click.option(
+    "--computed-ipc", type=click.IntRange(0), help="Whose iteration is computed from its parts; 0: none.  [default: 50]"
+)
 @click.option("--evaluator", "evaluators", metavar="NAME", multiple=True, help="Instead of plain and kd.")
 @click.option("--architecture", "architectures", metavar="NAME", multiple=True, help="Instead of the usual six.")
 @click.option("--other", "others", metavar="NAME=COMMAND", multiple=True, help="Another implementation of the methods.")
@@ -53,7 +56,7 @@ prints a line for each student that it has trained and scored. What else they pr
 def main(parts, quick, output, others, other_students, **given):
     settings = replace(
         QUICK if quick else Settings(),
-        **{name: value for name, value in given.items() if value},
+        **{name: value for name, value in given.items() if value not in (None, ())},
         others=tuple(Other.given(text, ("method", "ipc", "count")) for text in others),
         other_students=tuple(Other.given(text, ("architecture", "ipc", "count")) for text in other_students),
     )

@@ -12,10 +12,11 @@ class Settings:
 
     Attributes:
         methods: that match gradients along outer and inner loops; the other implementations are timed beside them.
-        computed_ipc: of an iteration that is too long to be measured: its parts are.
+        computed_ipc: of an iteration that is too long to be measured: its parts are; 0 is none.
         inner: epochs of an inner loop by which the time of one is known.
         of_class: training images of each class, so that mtt's experts are soon there.
-        growth: by what grows, its values; ``classes`` are noise of ``shape``, ``batch`` images of each in a step.
+        batches: images that a convolution takes at once; ``images`` in one measurement of its rate.
+    growth: by what grows, its values; ``classes`` are noise of ``shape``, ``batch`` images of each in a step.
     """
 
     dataset: str = "digits"
@@ -42,14 +43,15 @@ class Settings:
     )
     matrix: int = 2048
     batches: tuple = (32, 256)
+    images: int = 256
     others: tuple = ()
     other_students: tuple = ()
 
 
 QUICK = Settings(
-    repeats=1, methods=("dc[batch_real=16,inner=2]",), ipc=(1, 2), computed_ipc=5, precisions=("fp32",), inner=2,
+    repeats=1, methods=("dc[batch_real=16,inner=2]",), ipc=(1, 2), computed_ipc=3, precisions=("fp32",), inner=2,
     of_class=20, cheap=("dm[batch_real=16]", "mtt[experts=1,train_epochs=2,steps=2]"), architectures=("mlp",),
     evaluators=("plain[epochs=2]", "kd[protocol=quick,epochs=2]"), students=(1, 2), shape=(1, 8, 8), batch=8,
-    memory_classes=(2, 10), memory_batch=8, matrix=256, batches=(32,),
-    growth=(("ipc", (1, 2)), ("classes", (2, 10)), ("width", (32, 64)), ("batch_real", (8, 16))),
+    memory_classes=(10,), memory_batch=8, matrix=256, batches=(8,), images=8,
+    growth=(("ipc", (1, 2)), ("classes", (2, 10)), ("width", (16, 32))),
 )  # fmt: skip

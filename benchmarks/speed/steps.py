@@ -15,7 +15,7 @@ def measure(settings, machine, progress):
         for ipc in settings.ipc:
             progress(f"{method}, ipc {ipc}")
             yield from iterations(settings, machine, method, ipc)
-    for method in settings.methods[:1]:
+    for method in settings.methods[:1] if settings.computed_ipc else ():
         progress(f"{method}, ipc {settings.computed_ipc}, its parts")
         for precision, found in parts(settings, method, settings.computed_ipc).items():
             what = f"{method}, ipc {settings.computed_ipc}, {precision}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 MEASURE = Path(__file__).parents[2] / "benchmarks" / "speed" / "measure.py"
-WHAT = "dc[batch_real=16,inner=2], ipc 2, fp32"
+WHAT = "dc[batch_real=16,inner=2], ipc 1, fp32"
 TOY = """
 import json, sys
 for _ in range(int(sys.argv[3])):
@@ -33,7 +33,7 @@ def toy(tmp_path_factory):
 def steps(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
     other = f"toy={toy} {{method}} {{ipc}} {{count}}"
-    done = measure(folder, "--only", "steps", "--ipc", "2", "--other", other)
+    done = measure(folder, "--only", "steps", "--ipc", "1", "--computed-ipc", "2", "--other", other)
     assert done.returncode == 0, done.stderr
     written = json.loads((folder / "speed.json").read_text())
     assert (folder / "speed.md").read_text() == done.stdout
@@ -53,23 +53,25 @@ def test_steps_are_measured_beside_the_limit_of_the_machine(steps):
     assert times["value"] * least["value"] == pytest.approx(figures[WHAT, "ddbench"]["value"])
     # ConvNet on 16x16: convolutions of 9 1 128 256, 9 128^2 64 and 9 128^2 16 products, then 4 128 10
     forward = 2 * (9 * 128 * 256 + 9 * 128**2 * 64 + 9 * 128**2 * 16 + 4 * 128 * 10)
-    passes = 2 * (3 * 10 * 16 + 9 * 20) + 2 * 3 * 20
+    passes = 3 * 10 * 16 + 9 * 10
     rate = figures[WHAT, "rate"]["value"] * figures[WHAT, "ddbench"]["value"]
     assert rate == pytest.approx(forward * passes / 1e9)
 
 
 def test_medians_have_their_extremes(steps):
     _, figures = steps
-    matching = figures[WHAT, "one matching"]
-    assert matching["count"] == 3
-    assert 0 < matching["low"] <= matching["value"] <= matching["high"]
+    ours = figures[WHAT, "ddbench"]
+    assert ours["count"] == 3
+    assert 0 < ours["low"] <= ours["value"] <= ours["high"]
 
 
 def test_the_parts_of_a_long_iteration_are_added_up(steps):
     _, figures = steps
-    what = WHAT.replace("ipc 2", "ipc 5")
+    what = WHAT.replace("ipc 1", "ipc 2")
     matching, epoch = (figures[what, name]["value"] for name in ("one matching", "one inner epoch"))
-    assert figures[what, "computed from parts"]["value"] == pytest.approx(5 * matching + 4 * 2 * epoch)
+    assert figures[what, "computed from parts"]["value"] == pytest.approx(2 * matching + 2 * epoch)
+    shares = [figures[what, name]["value"] for name in ("all matching", "all inner loops")]
+    assert sum(shares) == pytest.approx(100)
     assert "count" not in figures[what, "computed from parts"]
 
 
@@ -81,7 +83,7 @@ def test_an_experts_epoch_is_told(steps):
 
 def test_another_implementation_is_timed_beside_ours(steps):
     _, figures = steps
-    assert (figures[WHAT, "toy"]["value"], figures[WHAT, "toy"]["count"]) == (1000, 1)
+    assert (figures[WHAT, "toy"]["value"], figures[WHAT, "toy"]["count"]) == (1000, 3)
     ratio = 1000 / figures[WHAT, "ddbench"]["value"]
     assert figures[WHAT, "toy / ddbench"]["value"] == pytest.approx(ratio)
 
@@ -98,6 +100,20 @@ def test_students_are_timed_beside_plain_eager_code(toy, tmp_path):
         assert (kd, name) not in figures
     assert 0 < figures[plain, "eager torch, scoring"]["value"] < figures[plain, "eager torch"]["value"]
     assert figures[kd, "its teacher, made once for all"]["value"] > 0
+
+
+def test_memory_and_growth_are_told_for_every_size(tmp_path):
+    done = measure(tmp_path, "--only", "memory", "--only", "growth")
+    assert done.returncode == 0, done.stderr
+    figures = {(f["what"], f["name"]): f for f in json.loads((tmp_path / "speed.json").read_text())["figures"]}
+    peaks = [figure for (_, name), figure in figures.items() if name == "peak beyond the data, fp32"]
+    assert [peak["unit"] for peak in peaks if 0 < peak["value"] < 1000] == ["MB"]
+    sizes = [("ipc", 1), ("ipc", 2), ("classes", 2), ("classes", 10), ("width", 16), ("width", 32), ("students", 1)]
+    rows = [next(what for what, _ in figures if what.endswith(f", {name} {value}")) for name, value in sizes]
+    assert all(figures[row, "ddbench"]["value"] > 0 for row in rows)
+    assert figures[rows[3], "size to the first"]["value"] == 5
+    ratio = figures[rows[3], "ddbench"]["value"] / figures[rows[2], "ddbench"]["value"]
+    assert figures[rows[3], "to the first"]["value"] == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize(

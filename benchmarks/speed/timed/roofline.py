@@ -21,13 +21,14 @@ LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 WAYS = ("a thread a core", "torch's threads")
 
 
-def roofline(dataset, architecture, batches, side, repeats):
+def roofline(dataset, architecture, batches, images, side, repeats):
     """The machine; then, unless ``repeats`` is 0, each rate by each way of using its cores.
 
     Args:
         dataset: gives the shape of the images.
         architecture: gives the shapes of the convolutions.
         batches: images that a convolution takes at once.
+        images: that it takes in one measurement.
         side: of the matrices.
         repeats: the median of so many is told.
     """
@@ -48,7 +49,7 @@ def roofline(dataset, architecture, batches, side, repeats):
                     for layout in LAYOUTS:
                         found = convolution(layer, shape, batch, dtype, LAYOUTS[layout], number > 0)
                         for direction, (make, flop) in found.items():
-                            seconds = spent(make, way, max(1, 256 // batch), repeats) / batch
+                            seconds = spent(make, way, max(1, images // batch), repeats) / batch
                             tell(
                                 rate="convolution", layer=number, direction=direction, precision=precision, way=way,
                                 batch=batch, layout=layout, flop=flop / batch, seconds=seconds,
