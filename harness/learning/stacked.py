@@ -3,9 +3,11 @@
 There a step of one small network takes less time than its launch; stacked, all take one launch sequence.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ def train_together(
     draws: Sequence[Draw],
     losses: Sequence[Loss],
     augment: Augment | None = None,
+    reduced: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> list[list[float]]:
     """Train each network in place as `train_classifier` would, with its own streams and loss; the same up to rounding.
 
@@ -40,6 +43,7 @@ def train_together(
         losses: of a step of each. Equal ones, and `functools.partial`s of equal ones with tensors of equal shape, are
             computed for all at once where `torch.func.vmap` can; others one after the other.
         augment: applied to each network's batches by themselves.
+        reduced: the context in which the networks run, such as autocast.
 
     Returns:
         Each network's mean training loss of each epoch.
@@ -62,7 +66,9 @@ def train_together(
             given = images[index]
             if augment:
                 given = torch.stack([augment(own, noise) for own, noise in zip(given, noises, strict=True)])
-            batch = Batch(index, given, labels[index], logits_of(weights, buffers, given))
+            with reduced():
+                logits = logits_of(weights, buffers, given)
+            batch = Batch(index, given, labels[index], logits.to(images.dtype))
             of_each = of_each or _at_once(losses, batch)
             values = of_each(batch)
             optimizer.zero_grad()

@@ -113,6 +113,26 @@ def test_so_they_are_with_soft_labels():
     assert_same(*train_both("mlp[width=8]", RECIPES["step"], plain(), *data(soft=True)))
 
 
+def test_networks_may_run_in_bfloat16_while_weights_and_losses_stay_as_they_are():
+    images, labels = data()
+    draws, recipe = [draw_of(k) for k in range(COUNT)], Recipe(epochs=3, lr=0.05)
+    exact, coarse = ([network.float() for network in networks_of("convnet[width=4,depth=1]")] for _ in range(2))
+    seen = []
+
+    def loss(batch):
+        seen.append(batch.logits.dtype)
+        return cross_entropy(batch)
+
+    expected = train_together(exact, images.float(), labels, recipe, draws, plain())
+    context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+    found = train_together(coarse, images.float(), labels, recipe, draws, [loss] * COUNT, reduced=context)
+    assert set(seen) == {torch.float32}
+    assert found != expected
+    for mine, other in zip(found, expected, strict=True):
+        assert mine == pytest.approx(other, rel=0.02)
+    assert all(weight.dtype == torch.float32 for network in coarse for weight in network.parameters())
+
+
 def test_each_has_its_own_stream_of_augmentation():
     augment = dc_augmentation("crop+noise")
     found, expected = train_both("convnet[width=4,depth=1]", RECIPES["step"], kd(), *data(), augment)
