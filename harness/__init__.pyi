@@ -4,13 +4,12 @@ from .experiment.api import RunResult as RunResult
 from .experiment.api import evaluate as evaluate
 from .experiment.api import run as run
 from .learning.batchnorm import freeze_statistics as freeze_statistics
+from .learning.distances import DISTANCES as DISTANCES
+from .learning.distances import layerwise_cosine as layerwise_cosine
 from .learning.experts import snapshot as snapshot
 from .learning.experts import train_expert as train_expert
 from .learning.gradients import gradient_in_slices as gradient_in_slices
 from .learning.gradients import gradient_of as gradient_of
-from .learning.matching import DISTANCES as DISTANCES
-from .learning.matching import Pair as Pair
-from .learning.matching import layerwise_cosine as layerwise_cosine
 from .learning.matching import match_classes as match_classes
 from .learning.parallel import side_by_side as side_by_side
 from .learning.pixels import PixelMethod as PixelMethod
@@ -26,6 +25,7 @@ from .learning.students import Lesson as Lesson
 from .learning.students import Precision as Precision
 from .learning.students import train_network as train_network
 from .learning.students import train_students as train_students
+from .learning.together import Pair as Pair
 from .learning.unroll import Step as Step
 from .learning.unroll import Student as Student
 from .learning.unroll import unroll_constantly as unroll_constantly

@@ -18,7 +18,11 @@ from harness.cli.options import config_option, show, study_options, values_of
 @click.option("--ipc", multiple=True, metavar="N,...", help="Images per class.")
 @click.option("--iterations", multiple=True, metavar="N,...", help="Points of one trajectory; each gives a set.")
 @click.option("--distillations", type=click.IntRange(1), metavar="N", help="Independent trajectories.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: the real gradient in bfloat16. [fp32]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    help="Of the distillation. tf32: all products, on a GPU; bf16: the real gradient in bfloat16. [fp32]",
+)
 @click.option(
     "--max-storage",
     type=click.FloatRange(0),

@@ -20,6 +20,7 @@ from harness.experiment.supplies import ARTIFACT_FILE, Supplies
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import PoolNetworks
 from harness.learning.parallel import side_by_side
+from harness.learning.precision import float32_products
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
@@ -42,11 +43,15 @@ class Runner:
         """Keys of the cells that could not be made, with the reason."""
 
     def run(self) -> None:
-        """Make every missing cell.
+        """Make every missing cell. Whatever asks for nothing else computes in float32.
 
         Raises:
             StoreError: the store cannot be written any more.
         """
+        with float32_products("fp32"):
+            self._run()
+
+    def _run(self) -> None:
         sources = list(dict.fromkeys(arm.source for arm in self.plan.arms))
         for source in sources:
             arms = [arm for arm in self.plan.arms if arm.source is source]

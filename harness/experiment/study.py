@@ -129,8 +129,14 @@ class Study:
             score_on=request.score_on,
             hold_out=self.hold_out,
             seed=request.seed,
-            device=choose_device(request.device),
+            device=self._device(),
         )
+
+    def _device(self) -> torch.device:
+        device = choose_device(self.request.device)
+        if self.request.precision == "tf32" and device.type != "cuda":
+            raise UsageError(f"--precision tf32 is for NVIDIA GPUs, but this run is on {device}: use fp32 or bf16")
+        return device
 
     def _plan_on(self, dataset: Resolved[Any]) -> Plan:
         defaults: RunDefaults = dataset.make().traits.defaults

@@ -11,6 +11,7 @@ from harness.experiment.partial import PartialFiles
 from harness.experiment.store import Store
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.parallel import side_by_side
+from harness.learning.precision import float32_products
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import returned
 from harness.types.artifact import Artifact, ArtifactRequest
@@ -59,7 +60,8 @@ class Supplies:
             resolved = source.resolve(request.architecture) if request.architecture else None
             architecture = resolved.make() if resolved else None
             scratch = PartialFiles(store, cell.key)
-            given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
+            with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
+                given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
             made = returned(given, Artifact, f"{type(self.method).__name__}.make_artifact()")
             record = {"result": dict(made.scalars)}
             components: list[Resolved[Any]] = [source.method, *([resolved] if resolved else [])]

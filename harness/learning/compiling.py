@@ -101,6 +101,8 @@ def _is_worth(network: nn.Module, shape: Shape) -> bool:
 def _compiled(number: int) -> Forward:
     """A function to compile: weights are its inputs, so that a fresh network needs no new code."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(code_folder()))
+    # It says at each start that there is a CUDA compiler, but no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
     def forward(network: nn.Module, images: Tensor) -> Tensor:
         logits: Tensor = network(images)

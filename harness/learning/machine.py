@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from harness.learning.compiling import compilation
+from harness.learning.compiling import Policy, compilation, set_compilation
 from harness.types.errors import UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -31,6 +31,13 @@ def keep_large_tensors_mapped() -> bool:
         return all(taken)
     except (OSError, AttributeError):
         return False
+
+
+def prepare_process(compilation: Policy) -> None:
+    """Set up this process as all numbers are made: memory, denormals, and whether networks are compiled."""
+    keep_large_tensors_mapped()
+    flush_denormals()
+    set_compilation(compilation)
 
 
 def flush_denormals() -> bool:

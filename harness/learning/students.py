@@ -17,6 +17,7 @@ from harness.learning.machine import peak_memory, reset_peak_memory
 from harness.learning.parallel import side_by_side
 from harness.learning.probe import draws_globally
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy, train_classifier
+from harness.learning.stacked import stackable, train_together
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.network import Architecture, Network
@@ -25,6 +26,12 @@ from harness.types.seeds import Streams, global_rng_from
 
 COLLAPSED_SHARE = 0.99
 """A student that gives one class to this share of the scored images has collapsed."""
+BLOCK = 20
+"""Students of a block, at most."""
+IMAGES_AT_ONCE = 2560
+"""Images that a block's step takes, at most, so that memory does not grow with the batch."""
+_SCORING_SLICE_GPU = 1024
+
 Precision = Literal["fp32", "bf16-scoring", "bf16"]
 """What students compute in: bfloat16 nowhere, when they are scored, or when they are trained as well."""
 
@@ -54,32 +61,73 @@ def train_students(
     """Train and score students, yielding each as soon as it and those before it are done.
 
     On a CPU each student has a thread of its own that computes on one core, so that its numbers depend neither on the
-    number of cores nor on its neighbours; networks that draw from the global generator (dropout) train one by one.
+    number of cores nor on its neighbours. On a GPU those of a block train at once. Networks that draw from the global
+    generator (dropout) train one by one.
     """
+    if _in_blocks(problem, architecture):
+        for block in blocks(students, block_size(lesson)):
+            yield from train_block(lesson, problem, architecture, block)
+        return
 
     def one(student: int) -> StudentRecord:
-        started = time.perf_counter()
-        reset_peak_memory(problem.device)
-        network, losses = train_network(lesson, problem, architecture, student)
-        accuracy, share = score(network, problem, lesson.precision)
-        collapsed = not math.isfinite(losses[-1]) or share >= COLLAPSED_SHARE
-        seconds, peak = time.perf_counter() - started, peak_memory(problem.device)
-        return StudentRecord(student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses))
+        (record,) = train_block(lesson, problem, architecture, [student])
+        return record
 
     yield from side_by_side(one, students, problem.device, _workers(problem, architecture))
+
+
+def block_size(lesson: Lesson) -> int:
+    """How many students a block has: decided by the lesson alone."""
+    images, _ = lesson.distilled.training_data()
+    return max(1, min(BLOCK, IMAGES_AT_ONCE // min(lesson.recipe.batch, len(images))))
+
+
+def blocks(students: Sequence[int], size: int) -> Iterator[list[int]]:
+    """The students asked for of one block after the other: those with the indices k size ... (k + 1) size - 1."""
+    for _, block in itertools.groupby(students, lambda student: student // size):
+        yield list(block)
+
+
+def train_block(
+    lesson: Lesson, problem: Problem, architecture: Architecture[Any], block: Sequence[int]
+) -> Iterator[StudentRecord]:
+    """Train students at once and score one after the other; each is told its share of the time."""
+    reset_peak_memory(problem.device)
+    started = time.perf_counter()
+    if len(block) == 1:
+        trained = [train_network(lesson, problem, architecture, block[0])]
+    else:
+        trained = train_networks(lesson, problem, architecture, block)
+    shared = (time.perf_counter() - started) / len(block)
+    for student, (network, losses) in zip(block, trained, strict=True):
+        started = time.perf_counter()
+        accuracy, share = score(network, problem, lesson.precision)
+        collapsed = not math.isfinite(losses[-1]) or share >= COLLAPSED_SHARE
+        seconds, peak = shared + time.perf_counter() - started, peak_memory(problem.device)
+        yield StudentRecord(
+            student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses), len(block)
+        )
+
+
+def train_networks(
+    lesson: Lesson, problem: Problem, architecture: Architecture[Any], students: Sequence[int]
+) -> list[tuple[Network, list[float]]]:
+    """The same as `train_network` for several students at once, up to rounding; their networks have to be stackable."""
+    networks = [_begin(lesson, problem, architecture, student) for student in students]
+    images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
+    draws = [functools.partial(_draw, lesson, student) for student in students]
+    losses = [lesson.loss(student) for student in students]
+    reduced = _context(problem.device, lesson.precision == "bf16")
+    curves = train_together(networks, images, labels, lesson.recipe, draws, losses, lesson.augment, reduced)
+    return list(zip(networks, curves, strict=True))
 
 
 def train_network(
     lesson: Lesson, problem: Problem, architecture: Architecture[Any], student: int
 ) -> tuple[Network, list[float]]:
     """A network of ``architecture`` trained from scratch by the lesson, and its loss at each epoch."""
-    streams, role = lesson.streams, lesson.role
-    network = architecture.build(problem.shape, len(problem.classes), streams.generator(role, 0, student))
-    network.to(problem.device)
+    network, draw = _begin(lesson, problem, architecture, student), functools.partial(_draw, lesson, student)
     images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
-
-    def draw(purpose: str, epoch: int) -> torch.Generator:
-        return streams.generator(f"{role}-{purpose}", epoch, student)
 
     def train() -> list[float]:
         # A student has a core of its own: slices only bring what is compiled.
@@ -97,28 +145,42 @@ def train_network(
 
     if not draws_globally(network, problem):
         return network, train()
-    with global_rng_from(streams.generator(f"{role}-dropout", 0, student)):
+    with global_rng_from(lesson.streams.generator(f"{lesson.role}-dropout", 0, student)):
         return network, train()
+
+
+def _begin(lesson: Lesson, problem: Problem, architecture: Architecture[Any], student: int) -> Network:
+    generator = lesson.streams.generator(lesson.role, 0, student)
+    return architecture.build(problem.shape, len(problem.classes), generator).to(problem.device)
+
+
+def _draw(lesson: Lesson, student: int, purpose: str, epoch: int) -> torch.Generator:
+    return lesson.streams.generator(f"{lesson.role}-{purpose}", epoch, student)
 
 
 def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -> tuple[float, float]:
     """Accuracy on the scored images, and the largest share of them that is given one class."""
     network.eval()
-    counts = torch.zeros(len(problem.classes), dtype=torch.int64)
-    right = 0
+    here = problem.resident
+    slices = torch.split(here.score.images, SLICE if problem.device.type == "cpu" else _SCORING_SLICE_GPU)
     with torch.inference_mode(), _context(problem.device, precision != "fp32")():
-        for images, labels in zip(
-            torch.split(problem.score.images, SLICE), torch.split(problem.score.labels, SLICE), strict=True
-        ):
-            inputs = problem.preprocessing.to_inputs(images.to(problem.device))
-            predicted = logits_of(network, inputs).argmax(1).cpu()
-            right += int((predicted == labels).sum())
-            counts += torch.bincount(predicted, minlength=len(counts))
+        inputs = (here.preprocessing.to_inputs(part) for part in slices)
+        predicted = torch.cat([logits_of(network, part).argmax(1) for part in inputs]).cpu()
+    right = int((predicted == problem.score.labels).sum())
+    counts = torch.bincount(predicted, minlength=len(problem.classes))
     return right / len(problem.score), int(counts.max()) / len(problem.score)
 
 
 def _context(device: torch.device, reduced: bool) -> Reduced:
     return functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
+
+
+def _in_blocks(problem: Problem, architecture: Architecture[Any]) -> bool:
+    """Whether students train at once: a CPU has work enough in one."""
+    if problem.device.type == "cpu":
+        return False
+    probe = architecture.build(problem.shape, len(problem.classes), torch.Generator()).to(problem.device)
+    return stackable(probe, torch.zeros(2, *problem.shape, device=problem.device))
 
 
 def _workers(problem: Problem, architecture: Architecture[Any]) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from harness.learning.networks import PoolNetworks
+from harness.learning.precision import float32_products
 from harness.plugins.returns import returned
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method
@@ -101,7 +102,8 @@ class Trajectory:
         before = {name: tensor.detach().clone() for name, tensor in self.method.state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)
-        with global_rng_from(self.streams.generator("library", iteration)):
+        library = self.streams.generator("library", iteration)
+        with global_rng_from(library), float32_products(self.method.task.precision):
             told = self.method.step(iteration, self.networks)
         scalars = returned(told, Mapping, f"{type(self.method).__name__}.step()")  # type: ignore[type-abstract]
         self.history.seconds += time.perf_counter() - started

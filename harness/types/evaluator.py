@@ -28,6 +28,7 @@ class StudentRecord:
         peak_memory: bytes; of the process on a CPU, so shared by students that train side by side.
         collapsed: a non-finite loss, or one class predicted for at least 99 % of the scored images.
         losses: training loss after each tenth of the epochs.
+        abreast: how many students were trained at once in stacked weights, which decides their last bits (on a GPU).
     """
 
     student: int
@@ -38,6 +39,7 @@ class StudentRecord:
     peak_memory: int
     collapsed: bool
     losses: tuple[float, ...] = ()
+    abreast: int = 1
 
 
 class Evaluator(ABC, Generic[O]):
@@ -66,7 +68,8 @@ class Evaluator(ABC, Generic[O]):
     ) -> Iterator[StudentRecord]:
         """Train the students with these indices from scratch on ``distilled`` and score them, yielding each when done.
 
-        A student's numbers depend on its index and never on which others train beside it.
+        A student's numbers depend on its index and never on which others train beside it, but for their last bits on a
+        GPU.
         """
 
     def artifact(self, student: int) -> ArtifactRequest | None:

@@ -29,7 +29,8 @@ class Task:
         ipc: images per class of the distilled set, at least 1; 0 for a method that says ``uses_ipc = False``.
         streams: the random streams of this distillation.
         iterations: the total asked for. A method whose schedule depends on it sets ``uses_total``.
-        precision: ``fp32``, or ``bf16`` where the method's heavy, noise-tolerant part may run in bfloat16.
+        precision: ``fp32``; ``tf32`` where a GPU may round the factors of all products; ``bf16`` where the method's
+            heavy, noise-tolerant part may run in bfloat16.
     """
 
     problem: Problem
@@ -39,7 +40,7 @@ class Task:
     precision: str = "fp32"
 
     def reduced_precision(self) -> AbstractContextManager[Any]:
-        """A context for the part that tolerates noise: bfloat16 autocast under ``bf16``, nothing under ``fp32``."""
+        """A context for the part that tolerates noise: bfloat16 autocast under ``bf16``, nothing under another."""
         return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def distilled(self, images: Tensor, labels: Tensor, step_size: float | None = None) -> DistilledSet:

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from harness.types.preprocessing import Preprocessing
+from harness.types.preprocessing import Preprocessing, preprocessing_from
+from harness.types.transfer import send
 
 CPU = torch.device("cpu")
 Shape = tuple[int, int, int]
@@ -28,6 +29,10 @@ class Split:
 
     def __getitem__(self, index: Tensor) -> "Split":
         return Split(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> "Split":
+        """The same on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,7 +90,19 @@ class Problem:
         """
         members = self.of_class[label]
         chosen = members[torch.randperm(len(members), generator=generator)[:count]]
-        return self.preprocessing.to_inputs(self.train.images[chosen].to(self.device))
+        here = self.resident
+        return here.preprocessing.to_inputs(here.train.images[send(chosen, self.device)])
+
+    @cached_property
+    def resident(self) -> "Problem":
+        """The same with pixels, labels and preprocessing on the device, where they stay; itself on a CPU."""
+        if self.device.type == "cpu":
+            return self
+        tensors = {name: tensor.to(self.device) for name, tensor in self.preprocessing.tensors().items()}
+        preprocessing = preprocessing_from(self.preprocessing.name, tensors)
+        return replace(
+            self, train=self.train.to(self.device), score=self.score.to(self.device), preprocessing=preprocessing
+        )
 
     @cached_property
     def train_inputs(self) -> Tensor:

@@ -54,6 +54,7 @@ BAD = [
     ({"seed": "x"}, ["seed"]),
     ({"score_on": "train"}, ["train", "validation"]),
     ({"precision": "fp16"}, ["fp16", "bf16"]),
+    ({"precision": "tf32", "device": "cpu"}, ["tf32", "cpu", "use fp32"]),
     ({"device": "cuda:99"}, ["cuda:99", "--device cpu"]),
     ({"device": "gpu"}, ["gpu", "cpu"]),
     ({"choose": "dc.lr_img"}, ["nothing sweeps it"]),

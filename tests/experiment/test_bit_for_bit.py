@@ -132,7 +132,7 @@ def test_records_tell_where_they_come_from(data, tmp_path):
     for record in records(tmp_path).values():
         told = record["provenance"]
         assert set(told["versions"]) >= {"python", "torch", "ddbench", "numpy"}
-        assert set(told["compute"]) == {"device", "threads", "torch_version", "machine"}
+        assert set(told["compute"]) == {"device", "threads", "torch_version", "machine", "compilation"}
         assert told["components"]
         assert told["sources"]
         assert all(len(part["source"]) == 64 for part in told["components"])

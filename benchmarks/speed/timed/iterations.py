@@ -9,7 +9,7 @@ import torch
 from subjects import answer, method_name, random_problem, real_problem, resolve, tell, trajectory_of, with_options
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.learning.machine import keep_large_tensors_mapped, peak_memory, reset_peak_memory
+from harness.learning.machine import peak_memory, prepare_process, reset_peak_memory
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def iterations(dataset, cases, peak=False):
         cases: each with what it gives to `case_of`, and its ``count`` of iterations; 0 only tells its arithmetic.
         peak: tell the peak of memory beyond what the process had when its data was there.
     """
-    keep_large_tensors_mapped()
+    prepare_process("auto")
     counts = [case.pop("count") for case in cases]
     found = [case_of(dataset, index, **case) for index, case in enumerate(cases)]
     before = resident() if peak else 0

@@ -5,7 +5,7 @@ import time
 
 from subjects import STREAMS, answer, real_problem, real_set, resolve, tell, with_options
 
-from harness.learning.machine import keep_large_tensors_mapped
+from harness.learning.machine import prepare_process
 from harness.learning.parallel import side_by_side
 from harness.types.artifact import Artifact
 
@@ -15,7 +15,7 @@ WARM = 512
 
 def students(dataset, ipc, architecture, evaluators, counts):
     """Seconds a student by each evaluator, for each of ``counts`` students side by side; and of one epoch alone."""
-    keep_large_tensors_mapped()
+    prepare_process("auto")
     problem = real_problem(dataset)
     few = dataclasses.replace(problem, score=problem.score[: min(WARM, len(problem.score))])
     distilled = real_set(problem, ipc)

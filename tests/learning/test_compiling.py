@@ -1,0 +1,102 @@
+"""Which networks are compiled, and that this changes nothing but the time."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+from toys import component
+
+from harness import gradient_of
+from harness.learning import compiling
+from harness.learning.compiling import compilation, is_compiled, logits_of, set_compilation
+
+SMALL = "convnet[width=4,depth=1]"
+needs_a_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def policy(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling._Mode, "refused", set())
+    monkeypatch.setattr(compiling, "_code", {})
+    set_compilation("auto")
+    yield
+    set_compilation("never")
+
+
+def built(name, seed=0, shape=(3, 32, 32)):
+    return component("architecture", name).build(shape, 10, torch.Generator().manual_seed(seed))
+
+
+def images(count, shape=(3, 32, 32)):
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "gains"),
+    [
+        ("convnet", True),
+        ("convnet[norm=batch]", True),
+        ("convnet[width=32]", False),
+        ("mlp", False),
+        ("lenet", False),
+        ("alexnet", False),
+        ("vgg11", False),
+        ("resnet18", False),
+    ],
+)
+def test_heavy_networks_that_leave_something_to_gain_are_compiled(name, gains):
+    assert is_compiled(built(name), images(32)) is gains
+
+
+def test_nothing_is_compiled_under_never():
+    network = built("convnet")
+    assert is_compiled(network, images(32))
+    set_compilation("never")
+    assert not is_compiled(network, images(32))
+    assert compilation() == "never"
+
+
+def test_batches_outside_the_slices_sizes_are_run_as_they_are(monkeypatch):
+    monkeypatch.setattr(compiling, "_compiled", lambda number: pytest.fail("was compiled"))
+    network = built("convnet")
+    for count in (1, 7, 33):
+        assert torch.equal(logits_of(network, images(count)), network(images(count)))
+
+
+@needs_a_compiler
+def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypatch):
+    monkeypatch.setattr(compiling, "HEAVY", 0.0)
+    given, labels = images(9, (1, 16, 16)), torch.arange(9) % 3
+    for seed in (0, 1):
+        network = built(SMALL, seed, (1, 16, 16))
+        ours = gradient_of(network, given, labels)
+        set_compilation("never")
+        for compiled, eager in zip(ours, gradient_of(network, given, labels), strict=True):
+            torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-6)
+        set_compilation("auto")
+    assert len(compiling._code) == 1, "the second network needs no code of its own"
+    assert compilation() == "auto"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_where_nothing_can_be_compiled_it_is_said_once_and_networks_run_as_they_are(monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no C++ compiler\nmore words")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with caplog.at_level(logging.WARNING, logger="ddbench"):
+        for name in ("convnet", "convnet[width=96]"):
+            network = built(name)
+            assert torch.equal(logits_of(network, images(8)), network(images(8)))
+    assert [record.message for record in caplog.records] == [
+        "a network is not compiled, which is slower: no C++ compiler (--compile never does not try)"
+    ]
+    assert compilation() == "auto, failed"
+
+
+def test_a_networks_own_error_is_its_own(monkeypatch):
+    monkeypatch.setattr(compiling, "_compiled", lambda number: lambda network, images: network(images))
+    with pytest.raises(RuntimeError, match="channels"):
+        logits_of(built("convnet"), images(8, (5, 32, 32)))
