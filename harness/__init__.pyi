@@ -6,14 +6,16 @@ from .experiment.api import run as run
 from .learning.batchnorm import freeze_statistics as freeze_statistics
 from .learning.experts import snapshot as snapshot
 from .learning.experts import train_expert as train_expert
+from .learning.gradients import gradient_in_slices as gradient_in_slices
+from .learning.gradients import gradient_of as gradient_of
 from .learning.matching import DISTANCES as DISTANCES
-from .learning.matching import gradient_in_slices as gradient_in_slices
-from .learning.matching import gradient_of as gradient_of
+from .learning.matching import Pair as Pair
 from .learning.matching import layerwise_cosine as layerwise_cosine
-from .learning.parallel import draws_globally as draws_globally
+from .learning.matching import match_classes as match_classes
 from .learning.parallel import side_by_side as side_by_side
 from .learning.pixels import PixelMethod as PixelMethod
 from .learning.pixels import PixelOptions as PixelOptions
+from .learning.probe import draws_globally as draws_globally
 from .learning.recipe import Augment as Augment
 from .learning.recipe import Batch as Batch
 from .learning.recipe import Loss as Loss
@@ -21,6 +23,7 @@ from .learning.recipe import Recipe as Recipe
 from .learning.recipe import cross_entropy as cross_entropy
 from .learning.recipe import train_classifier as train_classifier
 from .learning.students import Lesson as Lesson
+from .learning.students import Precision as Precision
 from .learning.students import train_network as train_network
 from .learning.students import train_students as train_students
 from .learning.unroll import Step as Step

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from harness.architectures.pooling import AveragePool, MaxPool
 from harness.types.errors import DataError
 from harness.types.network import Network
 from harness.types.problem import Shape
@@ -95,7 +96,7 @@ class Layers:
         halved = (channels, height // 2, width // 2)
         if name == "none" or not leaves_enough(before, halved):
             return self
-        return self.add(nn.AvgPool2d(2) if name == "avg" else nn.MaxPool2d(2), halved)
+        return self.add(AveragePool() if name == "avg" else MaxPool(), halved)
 
     def body(self) -> nn.Sequential:
         """The layers as one module."""

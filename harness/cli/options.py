@@ -51,6 +51,11 @@ def study_options(command: F) -> F:
             ),
             click.option("--store", type=click.Path(path_type=Path), help="Folder of all records. [./ddbench-store]"),
             click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [auto]"),
+            click.option(
+                "--compile",
+                type=click.Choice(["auto", "never"]),
+                help="auto: compile networks that gain by it on a CPU, once; kept between runs. [auto]",
+            ),
             click.option("--strict-plugins", is_flag=True, default=None, help="A broken plugin is an error."),
             click.option("--rerun-stale", is_flag=True, default=None, help="Redo what other source code made."),
         ]

@@ -18,7 +18,8 @@ from harness.experiment.sources import FileSource
 from harness.experiment.storage import check_storage, demands, told
 from harness.experiment.store import Store
 from harness.experiment.study import NO_DEFAULTS, Study
-from harness.learning.machine import keep_large_tensors_mapped
+from harness.learning.compiling import set_compilation
+from harness.learning.machine import flush_denormals, keep_large_tensors_mapped
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
 from harness.types.distilled import DistilledSet
@@ -158,6 +159,8 @@ def plan_of_file(study: Study, file: Path, reading: Reading) -> Plan:
 
 def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
     keep_large_tensors_mapped()
+    flush_denormals()
+    set_compilation(request.compile)
     registry = _registry(request)
     if not request.choose:
         return _execute(planned(Study(request, registry)), request, reporter)

@@ -20,6 +20,7 @@ class Request:
         score_on: ``test``, or ``validation``: a part of the training set that is held out of the distillation too.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: of the distillation: ``fp32``, ``tf32`` (NVIDIA GPUs), or ``bf16`` for the heavy part of a method.
+        compile: ``auto`` compiles networks that gain by it; ``never`` runs all as they are.
         max_storage: GB that new artifacts (expert trajectories) may take; a plan that needs more is refused.
         strict_plugins: a broken plugin is an error.
     """
@@ -40,6 +41,7 @@ class Request:
     store: Path = Path("ddbench-store")
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    compile: Literal["auto", "never"] = "auto"
     rerun_stale: bool = False
     max_storage: float = 20.0
     strict_plugins: bool = False
@@ -98,7 +100,8 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
         wanted, told = _type_of(kind)
         if not isinstance(single, wanted) or (isinstance(single, bool) and bool not in wanted):
             raise UsageError(f"{where}: {key} = {single!r} is not {told}")
-    allowed = {"score_on": ("test", "validation"), "precision": ("fp32", "tf32", "bf16")}.get(key)
+    choices = {"score_on": ("test", "validation"), "precision": ("fp32", "tf32", "bf16"), "compile": ("auto", "never")}
+    allowed = choices.get(key)
     if allowed and value not in allowed:
         raise UsageError(f"{where}: {key} = {value!r}: use {' or '.join(allowed)}")
     if several:

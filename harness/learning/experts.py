@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from harness.learning.parallel import draws_globally
+from harness.learning.probe import draws_globally
 from harness.learning.recipe import Augment, Draw, Recipe, train_classifier
 from harness.types.artifact import Scratch
 from harness.types.errors import DDBenchError

@@ -1,39 +1,73 @@
-"""Gradients of a network, and how far two of them are apart (DC, equations 7 to 9)."""
+"""Matching the gradients of synthetic and real images, and how far two are apart (DC, equations 7 to 9)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-Gradient = Sequence[Tensor]
+from harness.learning.gradients import Gradient, Reduced, gradient_in_slices, gradient_of
+from harness.learning.parallel import side_by_side
+from harness.learning.probe import draws_globally
+from harness.types.problem import Problem
+
 Distance = Callable[[Gradient, Gradient], Tensor]
 
 
-def gradient_of(network: nn.Module, images: Tensor, labels: Tensor, *, differentiable: bool = False) -> list[Tensor]:
-    """Gradient of the mean cross-entropy with respect to all trainable parameters, in their order.
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What one class is matched on.
+
+    Attributes:
+        label: the class.
+        real: its real images, transformed (n, channels, height, width).
+        synthetic: its synthetic ones as they stand (ipc, channels, height, width).
+        transform: what has to be done to these: differentiable.
+    """
+
+    label: int
+    real: Tensor
+    synthetic: Tensor
+    transform: Callable[[Tensor], Tensor]
+
+
+def match_classes(
+    network: nn.Module,
+    problem: Problem,
+    pair: Callable[[int], Pair],
+    distance: Distance,
+    reduced: Reduced,
+) -> tuple[float, Tensor]:
+    """Match the gradient of each class's synthetic images with that of its real ones.
+
+    Classes come one after the other on each core of a CPU, which is the joint step with a fraction of its memory.
 
     Args:
-        network: gives logits.
-        images: (n, channels, height, width).
-        labels: (n,) class indices or (n, classes) weights.
-        differentiable: keep the graph, so that the gradient can itself be differentiated by ``images``.
+        network: no layer of it couples the images of a batch.
+        problem: gives classes and device.
+        pair: what a class is matched on.
+        distance: between the two gradients.
+        reduced: the context in which the real gradient is taken (`Task.reduced_precision`).
+
+    Returns:
+        The sum of all classes' distances, and its gradient with respect to their synthetic images, class by class.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    loss = functional.cross_entropy(network(images), labels)
-    return list(torch.autograd.grad(loss, parameters, create_graph=differentiable))
 
+    def match(label: int) -> tuple[float, Tensor]:
+        given = pair(label)
+        labels = torch.full((len(given.real),), label, device=given.real.device)
+        with reduced():
+            target = gradient_in_slices(network, given.real, labels)
+        synthetic = given.synthetic.detach().requires_grad_()
+        labels = labels.new_full((len(synthetic),), label)
+        gradient = gradient_of(network, given.transform(synthetic), labels, differentiable=True)
+        loss = distance(gradient, target)
+        (of_images,) = torch.autograd.grad(loss, synthetic)
+        return loss.item(), of_images
 
-def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size: int = 32) -> list[Tensor]:
-    """The same as `gradient_of`, from slices of ``size`` images: less memory, and their activations stay in the cache.
-
-    Exact, up to rounding, where no layer couples the images of a batch: batch norm has to be frozen.
-    """
-    total: list[Tensor] = []
-    for part, told in zip(torch.split(images, size), torch.split(labels, size), strict=True):
-        gradient = [piece * (len(part) / len(images)) for piece in gradient_of(network, part, told)]
-        total = [before + piece for before, piece in zip(total, gradient, strict=True)] if total else gradient
-    return total
+    workers = 1 if draws_globally(network, problem) else None
+    matched = list(side_by_side(match, range(len(problem.classes)), problem.device, workers))
+    return sum(loss for loss, _ in matched), torch.cat([gradient for _, gradient in matched])
 
 
 def layerwise_cosine(first: Gradient, second: Gradient) -> Tensor:

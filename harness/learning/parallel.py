@@ -1,14 +1,11 @@
 """Doing independent work side by side, one core each, so that numbers depend on no count of cores."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
-from torch import nn
-
-from harness.types.problem import Problem
-from harness.types.seeds import global_rng_from
 
 T = TypeVar("T")
 
@@ -19,36 +16,33 @@ def side_by_side(
     """Results of ``work`` for each index, in order.
 
     On a CPU as many at a time as torch has threads (or ``workers``), each on one core, so that no number depends on how
-    many cores there are; on a GPU one after the other in the calling thread.
+    many cores there are; on a GPU, or where this thread has but one core, one after the other in the calling thread.
     """
-    if device.type != "cpu":
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
         yield from map(work, indices)
         return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers or threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def alone(index: int) -> T:
+        torch.set_num_threads(1)
+        return work(index)
+
+    futures = [_pool(workers or threads).submit(alone, index) for index in indices]
     finish = True
     try:
-        for future in [pool.submit(work, index) for index in indices]:
+        for future in futures:
             yield future.result()
     except KeyboardInterrupt:
         finish = False  # whoever interrupts does not want to wait for the students at work
         raise
     finally:
-        pool.shutdown(wait=finish, cancel_futures=True)
+        begun = [future for future in futures if not future.cancel()]
+        if finish:
+            wait(begun)
         torch.set_num_threads(threads)
 
 
-def draws_globally(network: nn.Module, problem: Problem) -> bool:
-    """Whether a training pass draws from the global generator, as dropout does."""
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    modes = {module: module.training for module in network.modules()}
-    probe = torch.zeros(2, *problem.shape, device=problem.device)
-    with global_rng_from(torch.Generator()), torch.no_grad():
-        before = torch.get_rng_state()
-        network.train()(probe)
-        drew = not torch.equal(before, torch.get_rng_state())
-    for name, buffer in network.named_buffers():
-        buffer.copy_(buffers[name])
-    for module, mode in modes.items():
-        module.training = mode
-    return drew
+@functools.cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that stay: what libraries keep for each thread would else be made anew, for a tenth of the time."""
+    return ThreadPoolExecutor(workers)

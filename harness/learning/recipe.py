@@ -1,5 +1,6 @@
 """Training a classifier on a small set that fits in memory."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from harness.learning.gradients import SLICE, GradientOfLoss, Reduced, as_a_whole, in_slices, trainable
+from harness.learning.probe import couples_images, draws_from_global
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Draw = Callable[[str, int], torch.Generator]
@@ -54,7 +58,7 @@ class Recipe:
             return torch.optim.Adam(network.parameters(), rate, weight_decay=decay)
         if self.optimizer == "adamw":
             return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
-        return torch.optim.SGD(network.parameters(), rate, momentum=self.momentum, weight_decay=decay)
+        return torch.optim.SGD(network.parameters(), rate, momentum=self.momentum, weight_decay=decay, fused=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,8 @@ def train_classifier(
     *,
     loss: Loss = cross_entropy,
     augment: Augment | None = None,
+    sliced: bool = True,
+    reduced: Reduced = contextlib.nullcontext,
 ) -> list[float]:
     """Train ``network`` in place by ``recipe``.
 
@@ -95,11 +101,15 @@ def train_classifier(
         draw: the streams: ``draw("order", epoch)`` shuffles, ``draw("augment", epoch)`` augments.
         loss: of one step.
         augment: applied to each batch of images.
+        sliced: on a CPU, let slices of a batch pass through the network side by side, one core each, where no layer
+            couples images.
+        reduced: the context in which the network runs, such as autocast.
 
     Returns:
         Mean training loss of each epoch. Training stops after the first one that is not finite.
     """
     network.train()
+    gradient = in_slices if sliced and _can_be_sliced(network, images) else as_a_whole
     losses: list[float] = []
     optimizer = recipe.new_optimizer(network, 0)
     for epoch in range(recipe.epochs):
@@ -109,15 +119,39 @@ def train_classifier(
         noise = draw("augment", epoch) if augment else None
         total = images.new_zeros(())
         for index in torch.split(order, recipe.batch):
-            batch_images = augment(images[index], noise) if augment and noise else images[index]
-            value = loss(Batch(index, batch_images, labels[index], network(batch_images)))
-            optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            batch = augment(images[index], noise) if augment and noise else images[index]
+            value = _set_gradient(network, batch, index, labels[index], loss, gradient, reduced)
             optimizer.step()
-            total += value.detach() * len(index)
+            total += value * len(index)
         losses.append(float(total) / len(images))
         if not math.isfinite(losses[-1]):
             break
         if recipe.drops_after(epoch):
             optimizer = recipe.new_optimizer(network, epoch + 1)
     return losses
+
+
+def _set_gradient(
+    network: nn.Module,
+    images: Tensor,
+    index: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    gradient: GradientOfLoss,
+    reduced: Reduced,
+) -> Tensor:
+    """Give every trainable parameter the gradient of one step, and return its loss."""
+
+    def of_logits(logits: Tensor) -> Tensor:
+        return loss(Batch(index, images, labels, logits))
+
+    value, gradients = gradient(network, images, of_logits, reduced)
+    for parameter, given in zip(trainable(network), gradients, strict=True):
+        parameter.grad = given
+    return value
+
+
+def _can_be_sliced(network: nn.Module, images: Tensor) -> bool:
+    if images.device.type != "cpu" or len(images) <= SLICE:
+        return False
+    return not (couples_images(network, images.shape[1:], images.device) or draws_from_global(network, images[:2]))

@@ -7,12 +7,12 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from harness.learning.gradients import Reduced
 from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, train_classifier
 from harness.types.transfer import send
 
@@ -27,7 +27,7 @@ def train_together(
     draws: Sequence[Draw],
     losses: Sequence[Loss],
     augment: Augment | None = None,
-    reduced: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    reduced: Reduced = contextlib.nullcontext,
 ) -> list[list[float]]:
     """Train each network in place as `train_classifier` would, with its own streams and loss; the same up to rounding.
 
@@ -83,7 +83,9 @@ def train_together(
         if all(map(math.isfinite, curves[i])):
             _take_up(network, {**weights, **buffers}, i)
         else:
-            curves[i] = train_classifier(network, images, labels, recipe, draw, loss=loss, augment=augment)
+            curves[i] = train_classifier(
+                network, images, labels, recipe, draw, loss=loss, augment=augment, reduced=reduced
+            )
     return curves
 
 

@@ -6,13 +6,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from harness.learning.compiling import is_compiled, logits_of
+from harness.learning.gradients import SLICE, Reduced
 from harness.learning.machine import peak_memory, reset_peak_memory
-from harness.learning.parallel import draws_globally, side_by_side
+from harness.learning.parallel import side_by_side
+from harness.learning.probe import draws_globally
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy, train_classifier
 from harness.learning.stacked import stackable, train_together
 from harness.types.distilled import DistilledSet
@@ -27,9 +30,10 @@ BLOCK = 20
 """Students of a block, at most."""
 IMAGES_AT_ONCE = 2560
 """Images that a block's step takes, at most, so that memory does not grow with the batch."""
-_SCORING_SLICE = 32
-"""Small enough for the activations of a slice to stay in the cache: on a CPU twice as fast as slices of 256."""
-_SCORING_SLICE_GPU = 1024
+SCORED_AT_ONCE = 1024
+"""Images that are scored at once on a GPU."""
+Precision = Literal["fp32", "bf16-scoring", "bf16"]
+"""What students compute in: bfloat16 nowhere, when they are scored, or when they are trained as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,7 @@ class Lesson:
     Attributes:
         role: the role of the streams: students of equal index and role start from the same weights in every arm.
         loss: for a student index, the loss of its steps.
+        precision: of training and scoring.
     """
 
     distilled: DistilledSet
@@ -47,6 +52,7 @@ class Lesson:
     role: str = "student"
     loss: Callable[[int], Loss] = lambda student: cross_entropy
     augment: Augment | None = None
+    precision: Precision = "fp32"
 
 
 def train_students(
@@ -95,7 +101,7 @@ def train_block(
     shared = (time.perf_counter() - started) / len(block)
     for student, (network, losses) in zip(block, trained, strict=True):
         started = time.perf_counter()
-        accuracy, share = score(network, problem)
+        accuracy, share = score(network, problem, lesson.precision)
         collapsed = not math.isfinite(losses[-1]) or share >= COLLAPSED_SHARE
         seconds, peak = shared + time.perf_counter() - started, peak_memory(problem.device)
         yield StudentRecord(
@@ -111,7 +117,8 @@ def train_networks(
     images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
     draws = [functools.partial(_draw, lesson, student) for student in students]
     losses = [lesson.loss(student) for student in students]
-    curves = train_together(networks, images, labels, lesson.recipe, draws, losses, lesson.augment)
+    reduced = _context(problem.device, lesson.precision == "bf16")
+    curves = train_together(networks, images, labels, lesson.recipe, draws, losses, lesson.augment, reduced)
     return list(zip(networks, curves, strict=True))
 
 
@@ -123,8 +130,17 @@ def train_network(
     images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
 
     def train() -> list[float]:
+        # A student has a core of its own: slices only bring what is compiled.
         return train_classifier(
-            network, images, labels, lesson.recipe, draw, loss=lesson.loss(student), augment=lesson.augment
+            network,
+            images,
+            labels,
+            lesson.recipe,
+            draw,
+            loss=lesson.loss(student),
+            augment=lesson.augment,
+            sliced=is_compiled(network, images),
+            reduced=_context(problem.device, lesson.precision == "bf16"),
         )
 
     if not draws_globally(network, problem):
@@ -142,18 +158,21 @@ def _draw(lesson: Lesson, student: int, purpose: str, epoch: int) -> torch.Gener
     return lesson.streams.generator(f"{lesson.role}-{purpose}", epoch, student)
 
 
-def score(network: nn.Module, problem: Problem) -> tuple[float, float]:
+def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -> tuple[float, float]:
     """Accuracy on the scored images, and the largest share of them that is given one class."""
     network.eval()
-    network.to(memory_format=torch.channels_last)
     here = problem.resident
-    slices = torch.split(here.score.images, _SCORING_SLICE if problem.device.type == "cpu" else _SCORING_SLICE_GPU)
-    with torch.inference_mode():
-        inputs = (here.preprocessing.to_inputs(part).contiguous(memory_format=torch.channels_last) for part in slices)
-        predicted = torch.cat([network(part).argmax(1) for part in inputs]).cpu()
+    slices = torch.split(here.score.images, SLICE if problem.device.type == "cpu" else SCORED_AT_ONCE)
+    with torch.inference_mode(), _context(problem.device, precision != "fp32")():
+        inputs = (here.preprocessing.to_inputs(part) for part in slices)
+        predicted = torch.cat([logits_of(network, part).argmax(1) for part in inputs]).cpu()
     right = int((predicted == problem.score.labels).sum())
     counts = torch.bincount(predicted, minlength=len(problem.classes))
     return right / len(problem.score), int(counts.max()) / len(problem.score)
+
+
+def _context(device: torch.device, reduced: bool) -> Reduced:
+    return functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
 
 
 def _in_blocks(problem: Problem, architecture: Architecture[Any]) -> bool:

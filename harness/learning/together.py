@@ -5,40 +5,25 @@ at once would be grouped convolutions, which are seldom as fast as plain ones. S
 class, which also lets classes have unequal numbers of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn import functional
 
-from harness.learning.matching import Distance, gradient_of
+from harness.learning.gradients import Reduced, gradient_of
+
+if TYPE_CHECKING:  # which decides who comes here, and so imports this
+    from harness.learning.matching import Distance, Pair
 
 CLASSES_AT_ONCE = 10
 """So that memory does not grow with the number of classes: each holds gradients of the whole network, and a graph."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """What one class is matched on.
-
-    Attributes:
-        real: images as transformed (n, channels, height, width).
-        synthetic: images as they stand (ipc, channels, height, width).
-        transform: what is done to them.
-    """
-
-    label: int
-    real: Tensor
-    synthetic: Tensor
-    transform: Callable[[Tensor], Tensor]
-
-
 def match_together(
-    network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: Callable[[], AbstractContextManager[Any]]
+    network: nn.Module, pairs: "Sequence[Pair]", distance: "Distance", reduced: Reduced
 ) -> tuple[Tensor, list[Tensor]]:
     """Each pair's distance between real and synthetic gradient, and its gradient with respect to the synthetic images.
 
@@ -60,7 +45,7 @@ def match_together(
 
 
 def _match(
-    network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: Callable[[], AbstractContextManager[Any]]
+    network: nn.Module, pairs: "Sequence[Pair]", distance: "Distance", reduced: Reduced
 ) -> tuple[Tensor, Sequence[Tensor]]:
     with reduced():
         told = [gradient_of(network, pair.real, _labels(pair, pair.real)) for pair in pairs]
@@ -81,5 +66,5 @@ def _match(
     return losses, torch.autograd.grad(images, leaves, of_images)
 
 
-def _labels(pair: Pair, images: Tensor) -> Tensor:
+def _labels(pair: "Pair", images: Tensor) -> Tensor:
     return torch.full((len(images),), pair.label, device=images.device)

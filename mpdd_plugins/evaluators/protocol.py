@@ -15,6 +15,7 @@ from harness import (
     Lesson,
     Loss,
     Options,
+    Precision,
     Problem,
     Recipe,
     Streams,
@@ -60,6 +61,12 @@ class TrainingOptions(Options):
         "image; auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none. dsa, mtt: of "
         "color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own",
         source="DC, utils.py; DSA",
+    )
+
+    precision: Precision = option(
+        "fp32",
+        "bf16-scoring: score students in bfloat16; bf16: train them in it too (weights stay float32; a teacher is not)",
+        source="own choice: quicker",
     )
 
     @pydantic.field_validator("augment")
@@ -122,7 +129,8 @@ class TrainingOptions(Options):
         recipe = self.recipe(operations != "none")
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
-        return Lesson(distilled, recipe, streams, loss=loss_of, augment=self._augment(operations))
+        augment = self._augment(operations)
+        return Lesson(distilled, recipe, streams, loss=loss_of, augment=augment, precision=self.precision)
 
     def teaching(
         self, distilled: DistilledSet, problem: Problem, architecture: Architecture[Any], streams: Streams

@@ -11,16 +11,14 @@ from harness import (
     Augment,
     Network,
     Networks,
+    Pair,
     PixelMethod,
     PixelOptions,
     Recipe,
     Task,
-    draws_globally,
     freeze_statistics,
-    gradient_in_slices,
-    gradient_of,
+    match_classes,
     option,
-    side_by_side,
     train_classifier,
 )
 
@@ -56,12 +54,10 @@ class DC(PixelMethod[DCOptions]):
     def __init__(self, task: Task, options: DCOptions) -> None:
         super().__init__(task, options)
         self.distance = DISTANCES[options.distance]
-        self.workers: int | None = None
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
         """Match gradients along the training of one fresh network (algorithm 1 of the paper)."""
         network = networks.draw()
-        self.workers = 1 if draws_globally(network, self.task.problem) else None
         outer, inner = self.options.loops(self.ipc)
         total = 0.0
         for round_ in range(outer):
@@ -75,21 +71,14 @@ class DC(PixelMethod[DCOptions]):
     def _match(self, network: Network, iteration: int, round_: int) -> float:
         """Set the images' gradient: that of the sum over classes, of which each is matched on its own."""
 
-        def match(label: int) -> tuple[float, Tensor]:
+        def pair(label: int) -> Pair:
             transform = self._siamese(iteration, round_, label)
-            real = transform(self.real(label, self.options.batch_real, "real", iteration, round_))
-            with self.task.reduced_precision():
-                target = gradient_in_slices(network, real, self.labels.new_full((len(real),), label))
-            mine = self.mine(label)
-            synthetic = self.images[mine].detach().requires_grad_()
-            gradient = gradient_of(network, transform(synthetic), self.labels[mine], differentiable=True)
-            loss = self.distance(gradient, target)
-            (of_images,) = torch.autograd.grad(loss, synthetic)
-            return loss.item(), of_images
+            real = self.real(label, self.options.batch_real, "real", iteration, round_)
+            return Pair(label, transform(real), self.images[self.mine(label)], transform)
 
-        matched = list(side_by_side(match, range(self.classes), self.images.device, self.workers))
-        self.images.grad = torch.cat([gradient for _, gradient in matched])
-        return sum(loss for loss, _ in matched)
+        problem, reduced = self.task.problem, self.task.reduced_precision
+        loss, self.images.grad = match_classes(network, problem, pair, self.distance, reduced)
+        return loss
 
     def _siamese(self, iteration: int, round_: int, label: int) -> Callable[[Tensor], Tensor]:
         """What is done to the real and the synthetic images of a class alike: nothing."""

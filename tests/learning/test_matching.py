@@ -13,7 +13,7 @@ from torch import nn
 from toys import component
 
 from harness import DISTANCES, gradient_of, layerwise_cosine
-from harness.learning.matching import gradient_in_slices
+from harness.learning.gradients import gradient_in_slices
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "reference_values.json").read_text())["matching"]
 

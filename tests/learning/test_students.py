@@ -10,7 +10,8 @@ from torch import nn
 from toys import TINY_CONVNET, TINY_MLP, DropoutNetwork, FromFunction, component, toy_problem, toy_set
 
 from harness import Lesson, Recipe, Streams, train_network, train_students
-from harness.learning.parallel import draws_globally, side_by_side
+from harness.learning.parallel import side_by_side
+from harness.learning.probe import draws_globally
 from harness.learning.students import score
 from harness.types.network import Network
 from harness.types.preprocessing import Normalize

@@ -213,8 +213,8 @@ def test_batch_norm_is_frozen_by_16_images_a_class():
 
     trajectory.networks.draw = counted_draw
     trajectory.advance(1)
-    probe, statistics, *matching = sizes
-    assert (probe, statistics) == (2, 16 * 3)
+    statistics, probe, *matching = sizes
+    assert (statistics, probe) == (16 * 3, 2)
     assert sorted(matching) == [1, 1, 1, 7, 7, 7], "the classes side by side, in any order"
 
 

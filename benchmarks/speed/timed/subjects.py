@@ -1,0 +1,110 @@
+"""What is timed, made from names as `ddbench run` takes them, and how a timed process tells what it found."""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from harness.datasets.problems import data_root, make_problem
+from harness.learning.networks import PoolNetworks
+from harness.learning.trajectory import Trajectory
+from harness.plugins.discovery import plugins
+from harness.types.artifact import Artifact
+from harness.types.errors import DDBenchError
+from harness.types.method import Task
+from harness.types.names import Name, parse
+from harness.types.preprocessing import Normalize
+from harness.types.problem import Problem, Split
+from harness.types.seeds import Streams
+
+STREAMS = Streams(0)
+
+
+def resolve(kind, name):
+    return plugins().registry.resolve(kind, name)
+
+
+def with_options(name, **options):
+    """The name with these options, given before or not."""
+    parsed = parse(name) if isinstance(name, str) else name
+    kept = tuple((key, value) for key, value in parsed.options if key not in options)
+    return Name(parsed.name, kept + tuple((key, str(value)) for key, value in options.items()))
+
+
+def real_problem(dataset, of_class=None):
+    """A data set's problem; with ``of_class``, only so many training images of each class."""
+    problem = make_problem(resolve("dataset", dataset), root=data_root())
+    if of_class is None:
+        return problem
+    chosen = torch.cat([members[:of_class] for members in problem.of_class])
+    return dataclasses.replace(problem, train=problem.train[chosen])
+
+
+def random_problem(classes, of_class, shape):
+    """Noise in any number of classes: what it costs depends on sizes alone."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (classes * of_class, *shape), generator=generator, dtype=torch.uint8)
+    split = Split(images, torch.arange(classes).repeat_interleave(of_class))
+    names = tuple(f"class {label}" for label in range(classes))
+    return Problem("noise", split, split, "test", names, Normalize.computed(images))
+
+
+def method_name(dataset, method):
+    """A method's name with the options that it takes on a data set where they are not given."""
+    defaults = resolve("dataset", dataset).make().traits.defaults.options
+    parsed = parse(method)
+    return parsed.with_defaults(dict(defaults.get(parsed.name, {})))
+
+
+class NoScratch:
+    """Keeps nothing: an expert is trained from its first epoch."""
+
+    def get(self, part):
+        return None
+
+    def put(self, part, tensors):
+        pass
+
+
+def trajectory_of(problem, method, pool="single", ipc=1, precision="fp32", made=lambda request, seconds: None):
+    """A distillation at its start; ``made`` is told of each artifact that had to be made, and how long it took."""
+    total, artifacts = 1000, {}
+    maker = resolve("method", method).make(Task(problem, ipc, STREAMS, total, precision))
+
+    def supply(iteration, architecture):
+        return [artifact_of(request) for request in maker.needs(iteration, architecture)]
+
+    def artifact_of(request):
+        if request.index not in artifacts:
+            begun = time.perf_counter()
+            architecture = resolve("architecture", request.architecture).make()
+            given = maker.make_artifact(request, problem, architecture, STREAMS, NoScratch())
+            artifacts[request.index] = Artifact(given.tensors, given.scalars, architecture)
+            made(request, time.perf_counter() - begun)
+        return artifacts[request.index]
+
+    made_pool = resolve("pool", pool).make() if maker.uses_pool else None
+    networks = PoolNetworks(made_pool, lambda name: resolve("architecture", name), problem, STREAMS, supply)
+    return Trajectory(maker, networks, problem, STREAMS)
+
+
+def real_set(problem, ipc):
+    """Real images as a set to learn from: students take as long on them as on learned ones."""
+    return trajectory_of(problem, "random", ipc=ipc).advance(1)
+
+
+def tell(**found):
+    """One finding as a line of JSON."""
+    print(json.dumps(found), flush=True)
+
+
+def answer(request):
+    """Call ``request`` with the JSON on the command line; what the user can mend ends in one line."""
+    try:
+        request(**json.loads(sys.argv[1]))
+    except DDBenchError as error:
+        sys.exit(str(error))

@@ -1,0 +1,153 @@
+"""The command that measures speed: it ends, tells units, and times another implementation beside ours."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEASURE = Path(__file__).parents[2] / "benchmarks" / "speed" / "measure.py"
+WHAT = "dc[batch_real=16,inner=2], ipc 1, fp32"
+TOY = """
+import json, sys
+for _ in range(int(sys.argv[3])):
+    print("chatter"), print(json.dumps({"seconds": 1000 if sys.argv[1] == "dc" else 0.5}))
+"""
+
+
+def measure(folder, *words):
+    command = [sys.executable, MEASURE, "--quick", "--output", folder, *words]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy") / "toy.py"
+    path.write_text(TOY)
+    return f"{sys.executable} {path}"
+
+
+@pytest.fixture(scope="module")
+def steps(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("steps")
+    other = f"toy={toy} {{method}} {{ipc}} {{count}}"
+    done = measure(folder, "--only", "steps", "--ipc", "1", "--computed-ipc", "2", "--other", other)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((folder / "speed.json").read_text())
+    assert (folder / "speed.md").read_text() == done.stdout
+    return written, {(f["what"], f["name"]): f for f in written["figures"]}
+
+
+def test_every_number_has_a_unit_and_the_machine_is_told(steps):
+    written, figures = steps
+    assert {"cpu", "cores", "threads of torch", "torch", "memory settings", "compiler"} <= {*written["machine"]}
+    assert not [value for value in written["machine"].values() if not isinstance(value, str)]
+    assert {figure["unit"] for figure in figures.values()} <= {"s", "ms", "GFLOP/s", "times", "%"}
+
+
+def test_steps_are_measured_beside_the_limit_of_the_machine(steps):
+    _, figures = steps
+    least, times = figures[WHAT, "convolutions at least"], figures[WHAT, "ddbench / convolutions"]
+    assert times["value"] * least["value"] == pytest.approx(figures[WHAT, "ddbench"]["value"])
+    # ConvNet on 16x16: convolutions of 9 1 128 256, 9 128^2 64 and 9 128^2 16 products, then 4 128 10
+    forward = 2 * (9 * 128 * 256 + 9 * 128**2 * 64 + 9 * 128**2 * 16 + 4 * 128 * 10)
+    passes = 3 * 10 * 16 + 9 * 10
+    rate = figures[WHAT, "rate"]["value"] * figures[WHAT, "ddbench"]["value"]
+    assert rate == pytest.approx(forward * passes / 1e9)
+
+
+def test_medians_have_their_extremes(steps):
+    _, figures = steps
+    ours = figures[WHAT, "ddbench"]
+    assert ours["count"] == 3
+    assert 0 < ours["low"] <= ours["value"] <= ours["high"]
+
+
+def test_the_parts_of_a_long_iteration_are_added_up(steps):
+    _, figures = steps
+    what = WHAT.replace("ipc 1", "ipc 2")
+    matching, epoch = (figures[what, name]["value"] for name in ("one matching", "one inner epoch"))
+    assert figures[what, "computed from parts"]["value"] == pytest.approx(2 * matching + 2 * epoch)
+    shares = [figures[what, name]["value"] for name in ("all matching", "all inner loops")]
+    assert sum(shares) == pytest.approx(100)
+    assert "count" not in figures[what, "computed from parts"]
+
+
+def test_an_experts_epoch_is_told(steps):
+    _, figures = steps
+    (epoch,) = (figure for (_, name), figure in figures.items() if name.startswith("an epoch of an expert"))
+    assert epoch["value"] > 0
+
+
+def test_another_implementation_is_timed_beside_ours(steps):
+    _, figures = steps
+    assert (figures[WHAT, "toy"]["value"], figures[WHAT, "toy"]["count"]) == (1000, 3)
+    ratio = 1000 / figures[WHAT, "ddbench"]["value"]
+    assert figures[WHAT, "toy / ddbench"]["value"] == pytest.approx(ratio)
+
+
+def test_students_are_timed_beside_plain_eager_code(toy, tmp_path):
+    other = f"toy={toy} {{architecture}} {{ipc}} {{count}}"
+    done = measure(tmp_path, "--only", "students", "--other-students", other)
+    assert done.returncode == 0, done.stderr
+    figures = {(f["what"], f["name"]): f for f in json.loads((tmp_path / "speed.json").read_text())["figures"]}
+    plain, kd = "mlp, plain[epochs=2]", "mlp, kd[protocol=quick,epochs=2]"
+    for name in ("eager torch", "toy"):
+        ratio = figures[plain, name]["value"] / figures[plain, "ddbench"]["value"]
+        assert figures[plain, f"{name} / ddbench"]["value"] == pytest.approx(ratio)
+        assert (kd, name) not in figures
+    assert 0 < figures[plain, "eager torch, scoring"]["value"] < figures[plain, "eager torch"]["value"]
+    assert figures[kd, "its teacher, made once for all"]["value"] > 0
+
+
+def test_memory_and_growth_are_told_for_every_size(tmp_path):
+    done = measure(tmp_path, "--only", "memory", "--only", "growth")
+    assert done.returncode == 0, done.stderr
+    figures = {(f["what"], f["name"]): f for f in json.loads((tmp_path / "speed.json").read_text())["figures"]}
+    peaks = [figure for (_, name), figure in figures.items() if name == "peak beyond the data, fp32"]
+    assert [peak["unit"] for peak in peaks if 0 < peak["value"] < 1000] == ["MB"]
+    sizes = [("ipc", 1), ("ipc", 2), ("classes", 2), ("classes", 10), ("width", 16), ("width", 32), ("students", 1)]
+    rows = [next(what for what, _ in figures if what.endswith(f", {name} {value}")) for name, value in sizes]
+    assert all(figures[row, "ddbench"]["value"] > 0 for row in rows)
+    assert figures[rows[3], "size to the first"]["value"] == 5
+    ratio = figures[rows[3], "ddbench"]["value"] / figures[rows[2], "ddbench"]["value"]
+    assert figures[rows[3], "to the first"]["value"] == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("raise SystemExit('no such {architecture} [here]')", "ended with exit status 1: no such mlp [here]"),
+        ("print('{ipc}')", "printed 0 lines with seconds, not 1"),
+        ("print('{\\\"seconds\\\": -1}')", "printed -1 as seconds"),
+    ],
+)
+def test_a_command_that_fails_stops_with_one_line(script, told, tmp_path):
+    command = f'toy={sys.executable} -c "{script}" {{architecture}} {{ipc}} {{count}}'
+    done = measure(tmp_path, "--only", "students", "--other-students", command)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"Error: toy {told}"
+    assert (tmp_path / "speed.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("python step.py", "'python step.py' is not NAME=COMMAND"),
+        ("toy=python step.py {method} {ipc}", "the command of 'toy' has no {count}, so it cannot be told"),
+        ("toy=python '{method} {ipc} {count}", "the command of 'toy' cannot be read: No closing quotation"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_refused(command, told, tmp_path):
+    done = measure(tmp_path / "new", "--other", command)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"Error: {told}"
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_name_ends_in_one_line(tmp_path):
+    done = measure(tmp_path, "--dataset", "digit", "--only", "steps")
+    assert done.returncode == 1
+    assert "there is no dataset 'digit': did you mean 'digits'?" in done.stderr.splitlines()[-1]
