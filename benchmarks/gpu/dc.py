@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from harness import DISTANCES, Recipe, Streams, Task, gradient_of, train_classifier
+from harness import DISTANCES, Pair, Recipe, Streams, Task, gradient_of, train_classifier
 from harness.learning.networks import PoolNetworks
 from harness.learning.precision import float32_products
-from harness.learning.together import Pair, match_together
+from harness.learning.together import match_together
 from harness.learning.trajectory import History, Trajectory
 from mpdd_plugins.methods.dc import DC
 

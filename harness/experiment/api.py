@@ -18,7 +18,7 @@ from harness.experiment.sources import FileSource
 from harness.experiment.storage import check_storage, demands, told
 from harness.experiment.store import Store
 from harness.experiment.study import NO_DEFAULTS, Study
-from harness.learning.machine import prepare_process
+from harness.learning.machine import prepared
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
 from harness.types.distilled import DistilledSet
@@ -101,7 +101,6 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 
 def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
-    prepare_process(request.compile)
     registry = _registry(request)
     if request.choose:
         swept_option(request, registry)
@@ -157,7 +156,11 @@ def plan_of_file(study: Study, file: Path, reading: Reading) -> Plan:
 
 
 def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
-    prepare_process(request.compile)
+    with prepared(request.compile):
+        return _carried_out(request, reporter, planned)
+
+
+def _carried_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
     registry = _registry(request)
     if not request.choose:
         return _execute(planned(Study(request, registry)), request, reporter)

@@ -4,6 +4,8 @@ import ctypes
 import platform
 import re
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,22 +35,26 @@ def keep_large_tensors_mapped() -> bool:
         return False
 
 
-def prepare_process(compilation: Policy) -> None:
-    """Set up this process as all numbers are made: memory, denormals, and whether networks are compiled."""
-    keep_large_tensors_mapped()
-    flush_denormals()
-    set_compilation(compilation)
+def prepare_process(policy: Policy = "auto") -> None:
+    """Set up this process and thread as all numbers are made: memory, denormals, and whether networks are compiled.
 
-
-def flush_denormals() -> bool:
-    """Take numbers too small for full precision as zero, in this thread and those that it starts from now on.
-
-    They come up where a small set is learned by heart, and are many times slower on some processors.
-
-    Returns:
-        Whether the processor can do so.
+    Numbers too small for full precision count as zero: they come up where a small set is learned by heart, and are many
+    times slower on some processors.
     """
-    return torch.set_flush_denormal(True)
+    keep_large_tensors_mapped()
+    torch.set_flush_denormal(True)
+    set_compilation(policy)
+
+
+@contextmanager
+def prepared(policy: Policy) -> Iterator[None]:
+    """The same for a while; then small numbers count again, and nothing is compiled."""
+    prepare_process(policy)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        set_compilation("never")
 
 
 def choose_device(name: str) -> torch.device:

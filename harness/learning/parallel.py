@@ -25,6 +25,7 @@ def side_by_side(
 
     def alone(index: int) -> T:
         torch.set_num_threads(1)
+        torch.set_flush_denormal(True)  # of this thread, which may be older than the run
         return work(index)
 
     futures = [_pool(workers or threads).submit(alone, index) for index in indices]

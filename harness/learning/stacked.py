@@ -83,7 +83,9 @@ def train_together(
         if all(map(math.isfinite, curves[i])):
             _take_up(network, {**weights, **buffers}, i)
         else:
-            curves[i] = train_classifier(network, images, labels, recipe, draw, loss=loss, augment=augment)
+            curves[i] = train_classifier(
+                network, images, labels, recipe, draw, loss=loss, augment=augment, reduced=reduced
+            )
     return curves
 
 

@@ -12,8 +12,9 @@ QUICK = ["--device", "cpu", "--quick"]
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Imports a script as it would be if it were started."""
+def script(monkeypatch, threads):
+    """Imports a script as it would be if it were started; on one core, as others may be busy."""
+    threads(1)
     monkeypatch.syspath_prepend(SCRIPTS)
     names = [path.stem for path in SCRIPTS.glob("*.py")]
     monkeypatch.setattr(importlib.import_module("bench"), "SECONDS", float("inf"))

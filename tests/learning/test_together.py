@@ -6,9 +6,9 @@ import pytest
 import torch
 from toys import component
 
-from harness import DISTANCES, freeze_statistics, gradient_of
+from harness import DISTANCES, Pair, freeze_statistics, gradient_of
 from harness.learning import together
-from harness.learning.together import Pair, match_together
+from harness.learning.together import match_together
 
 NETWORKS = {
     "mlp": "mlp[width=8]",
