@@ -35,9 +35,10 @@ def libraries() -> list[Check]:
 
 
 def machine() -> list[Check]:
-    """Devices, threads, and whether the C library can be told to keep large blocks."""
+    """Devices, threads, whether the C library keeps large blocks, and whether networks can be compiled."""
     import torch
 
+    from harness.learning.compiling import code_folder, compiler
     from harness.learning.machine import keep_large_tensors_mapped
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -50,6 +51,11 @@ def machine() -> list[Check]:
             "large tensors stay mapped",
             "ok" if mapped else "note",
             "the C library takes the setting" if mapped else "this C library is not glibc: large tensors are slower",
+        ),
+        Check(
+            "compiled networks",
+            "ok" if compiler() else "note",
+            f"{compiler()}, code kept in {code_folder()}" if compiler() else "no C++ compiler (g++): somewhat slower",
         ),
     ]
 

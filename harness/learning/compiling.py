@@ -7,6 +7,7 @@ a method or an architecture has to think of it: the harness sends first-order wo
 
 import logging
 import os
+import shutil
 import threading
 import types
 import weakref
@@ -112,6 +113,11 @@ def _compiled(number: int) -> Forward:
     own = types.FunctionType(forward.__code__.replace(co_name=f"forward_{number}"), globals())
     # One thread: slices run side by side, one core each.
     return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp.threads": 1})
+
+
+def compiler() -> str | None:
+    """Path of the C++ compiler that torch uses, if there is one: ``$CXX``, else g++."""
+    return shutil.which(os.environ.get("CXX") or "g++")
 
 
 def code_folder() -> Path:
