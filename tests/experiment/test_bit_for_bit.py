@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from studies import EVALUATOR, KD, METHOD, POOL, SMALL, Heard, numbers, records, small_run
 
 import harness
+from harness.learning.compiling import compilation
 
 BOTH = {"evaluator": [EVALUATOR, KD], "architecture": ["mlp[width=8]", "convnet[width=4,depth=1]"]}
 
@@ -149,3 +150,20 @@ def test_the_digits_are_there_without_a_file(tmp_path):
     assert result.rows[0]["dataset"] == "digits"
     assert result.rows[0]["protocol"].startswith("plain quick v1")
     assert not result.failed
+
+
+def test_whether_networks_are_compiled_is_recorded_and_no_part_of_a_key(data, tmp_path):
+    small_run(data, tmp_path / "auto")
+    small_run(data, tmp_path / "never", compile="never")
+    auto, never = (records(tmp_path / name) for name in ("auto", "never"))
+    assert set(auto) == set(never)
+    for found, told in ((auto, "auto"), (never, "never")):
+        assert {record["provenance"]["compute"]["compilation"] for record in found.values()} == {told}
+    with pytest.raises(harness.UsageError, match="compile = 'maybe'"):
+        small_run(data, tmp_path, compile="maybe")
+
+
+def test_a_run_leaves_the_process_as_it_was(data, tmp_path):
+    small_run(data, tmp_path)
+    assert torch.tensor(1e-40) * 0.5 > 0, "small numbers count"
+    assert compilation() == "never"

@@ -205,3 +205,24 @@ def test_teachers_of_other_protocols_are_others():
 def test_operations_belong_to_the_protocols_family(options, told):
     with pytest.raises(UsageError, match=told):
         component("evaluator", f"plain[{options}]")
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_bfloat16_is_asked_for_and_told(kind, short):
+    short(20, "v1")
+    names = [f"{kind}{options}" for options in ("", "[precision=bf16-scoring]", "[precision=bf16]")]
+    exact, scored, whole = (trained(name, set_with()) for name in names)
+    assert losses(scored) == losses(exact), "only scoring is in bfloat16"
+    assert losses(whole) != losses(exact)
+    for ours, theirs in zip(losses(whole), losses(exact), strict=True):
+        assert ours == pytest.approx(theirs, rel=0.1)
+    for record, reference in zip([*scored, *whole], [*exact, *exact], strict=True):
+        assert record.accuracy == pytest.approx(reference.accuracy, abs=0.12)  # two of 18 images
+    told = component("evaluator", names[-1]).protocol(PROBLEM, component("architecture", TINY_MLP))
+    assert told == f"{kind} v1 + precision=bf16"
+
+
+def test_a_teacher_is_never_in_bfloat16():
+    assert component("evaluator", "kd").artifact(0) == component("evaluator", "kd[precision=bf16]").artifact(0)
+    with pytest.raises(UsageError, match="precision"):
+        component("evaluator", "plain[precision=fp16]")
