@@ -8,6 +8,7 @@ from .learning.distances import DISTANCES as DISTANCES
 from .learning.distances import layerwise_cosine as layerwise_cosine
 from .learning.experts import snapshot as snapshot
 from .learning.experts import train_expert as train_expert
+from .learning.gradients import SLICE as SLICE
 from .learning.gradients import gradient_in_slices as gradient_in_slices
 from .learning.gradients import gradient_of as gradient_of
 from .learning.matching import match_classes as match_classes

@@ -43,7 +43,7 @@ def machine() -> list[Check]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    mapped = keep_large_tensors_mapped()
+    mapped, found = keep_large_tensors_mapped(), compiler()
     return [
         Check("devices", "ok", ", ".join(["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(gpus))])),
         Check("cpu threads", "ok", f"{torch.get_num_threads()} used by torch, {cores} cores available"),
@@ -54,8 +54,8 @@ def machine() -> list[Check]:
         ),
         Check(
             "compiled networks",
-            "ok" if compiler() else "note",
-            f"{compiler()}, code kept in {code_folder()}" if compiler() else "no C++ compiler (g++): somewhat slower",
+            "ok" if found else "note",
+            f"{found}, code kept in {code_folder()}" if found else "no C++ compiler (g++): somewhat slower",
         ),
     ]
 

@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness import Network, Networks, PixelMethod, PixelOptions, Task, draws_globally, option, side_by_side
+from harness import SLICE, Network, Networks, PixelMethod, PixelOptions, Task, draws_globally, option, side_by_side
 from mpdd_plugins.augmentations.dsa import check_strategy, own_strategy, siamese
-
-SLICE = 32
-"""Real images that pass through a network at once: their activations stay in the cache."""
 
 
 class DMOptions(PixelOptions):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness import (
+    SLICE,
     Architecture,
     Artifact,
     ArtifactRequest,
@@ -23,9 +24,6 @@ from harness import (
     option,
     train_network,
 )
-
-SLICE = 32
-"""Real images that pass through the network at once: their activations stay in the cache."""
 
 
 class FeatureOptions(Options):
