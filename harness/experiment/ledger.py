@@ -6,7 +6,9 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from safetensors.torch import save
@@ -19,6 +21,7 @@ from harness.experiment.store import Store, Writer
 from harness.learning.machine import Compute
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
+from harness.types.errors import StoreError
 from harness.types.problem import Problem
 
 
@@ -28,6 +31,8 @@ class Ledger:
     def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
         self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
         self._redone: set[str] = set()
+        self.failed: dict[str, str] = {}
+        """Keys of the cells that could not be made, with the reason."""
 
     def is_missing(self, cell: Cell) -> bool:
         """Whether the cell has still to be made."""
@@ -62,6 +67,22 @@ class Ledger:
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
         self.notify("cell_finished", cell, written)
+
+    @contextmanager
+    def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Whatever is raised while ``cells`` are made fails the first that is missing, and those behind it."""
+        try:
+            yield
+        except (StoreError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a method may raise anything: the other cells go on
+            lost = [cell for cell in cells if self.is_missing(cell)]
+            cell = next(iter(lost), cells[-1])
+            log = self.store.note_failure(cell.key, traceback.format_exc())
+            reason = (f"{type(error).__name__}: {error}".splitlines() or [type(error).__name__])[0]
+            self.failed |= dict.fromkeys([cell.key, *(other.key for other in lost)], reason)
+            self.reporter.failed(cell, reason, log)
+            self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
 
     def notify(self, hook: str, cell: Cell, outcome: Mapping[str, Any] | None = None) -> None:
         """Call an observer hook of every plugin."""

@@ -8,6 +8,7 @@ import torch
 
 from harness.experiment.arms import Arm
 from harness.experiment.cells import Cell
+from harness.experiment.sources import Source
 from harness.experiment.store import Store
 from harness.experiment.trajectories import TrajectorySource
 
@@ -34,6 +35,11 @@ class Plan:
     def device(self) -> torch.device:
         """Where the work is done."""
         return self.arms[0].source.problem.device
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """Where the sets come from, each once."""
+        return list(dict.fromkeys(arm.source for arm in self.arms))
 
     @cached_property
     def cells(self) -> list[Cell]:

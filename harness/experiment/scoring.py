@@ -1,0 +1,110 @@
+"""Making students: those of one arm on one distilled set, and before them what their evaluation needs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from safetensors.torch import load_file
+
+from harness.experiment.arms import Arm
+from harness.experiment.cells import Cell
+from harness.experiment.ledger import Ledger, saver
+from harness.experiment.sources import FileSource, Source, status_of
+from harness.experiment.supplies import ARTIFACT_FILE
+from harness.learning.parallel import side_by_side
+from harness.plugins.returns import returned
+from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.distilled import DistilledSet
+from harness.types.errors import PluginError
+from harness.types.evaluator import StudentRecord
+from harness.types.formats import load_distilled
+from harness.types.seeds import Streams
+
+
+class Scorer:
+    """Trains and scores the students of one arm on one distillation, each committed when it is done."""
+
+    def __init__(self, ledger: Ledger, arm: Arm, distillation: int) -> None:
+        self.ledger, self.store = ledger, ledger.store
+        self.arm, self.distillation = arm, distillation
+        self.set_cell = arm.set_cell(distillation)
+
+    def score(self, students: Sequence[int]) -> None:
+        """Make the students that are missing."""
+        cells = {student: self.arm.student_cell(self.distillation, student) for student in students}
+        if not any(self.ledger.is_missing(cell) for cell in cells.values()):
+            return
+        artifacts = [self.arm.artifact_cell(self.distillation, student) for student in students]
+        with self.ledger.isolated([*(cell for cell in artifacts if cell), *cells.values()]):
+            self._score(cells)
+
+    def _score(self, cells: Mapping[int, Cell]) -> None:
+        with self.store.lock(f"{self.set_cell.key}-{cells[0].key}"):
+            missing = [student for student, cell in cells.items() if self.ledger.is_missing(cell)]
+            if not missing:
+                return
+            distilled = distilled_set(self.ledger, self.arm.source, self.set_cell.key)
+            problem, streams = self.arm.source.problem, Streams(self.arm.source.seed, self.distillation)
+            artifacts = self._teachers(missing, distilled)
+            evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
+            told = {**self.arm.told(), "distillation": self.distillation, "set_status": status_of(distilled)}
+            for student in missing:
+                self.ledger.start(cells[student])
+            what, asked = f"{type(evaluator).__name__}.evaluate()", iter(missing)
+            for given in evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams):
+                score = returned(given, StudentRecord, what)
+                if score.student != next(asked, None):
+                    raise PluginError(f"{what} gave student {score.student} out of turn: it was asked for {missing}")
+                record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key}
+                components: list[Any] = [self.arm.evaluator, self.arm.architecture]
+                self.ledger.commit(cells[score.student], record, problem, components)
+            if left := list(asked):
+                raise PluginError(f"{what} did not give the students {left}")
+
+    def _teachers(self, students: Sequence[int], distilled: DistilledSet) -> dict[int, Artifact]:
+        """The artifacts that these students' evaluation needs, by student."""
+        evaluator = self.arm.evaluator.make()
+        asked = {student: evaluator.artifact(student) for student in students}
+        requests = {student: request for student, request in asked.items() if request}
+        cells = {student: self.arm.artifact_cell(self.distillation, student) for student in requests}
+        wanted = {student: cell for student, cell in cells.items() if cell}
+        if not wanted:
+            return {}
+        name = next(iter(requests.values())).architecture
+        resolved = self.arm.resolve(name) if name else None
+        architecture = resolved.make() if resolved else None
+        self._make_teachers(wanted, requests, distilled, resolved, architecture)
+        return {student: self._artifact(cell, architecture) for student, cell in wanted.items()}
+
+    def _make_teachers(
+        self,
+        wanted: Mapping[int, Cell],
+        requests: Mapping[int, ArtifactRequest],
+        distilled: DistilledSet,
+        resolved: Any,  # noqa: ANN401
+        architecture: Any,  # noqa: ANN401
+    ) -> None:
+        evaluator, problem = self.arm.evaluator.make(), self.arm.source.problem
+        streams = Streams(self.arm.source.seed, self.distillation)
+
+        def make(student: int) -> Artifact:
+            made = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
+            return returned(made, Artifact, f"{type(evaluator).__name__}.make_artifact()")
+
+        missing = [student for student, cell in wanted.items() if self.ledger.is_missing(cell)]
+        for student in missing:
+            self.ledger.start(wanted[student])
+        for student, artifact in zip(missing, side_by_side(make, missing, problem.device), strict=True):
+            record = {"result": dict(artifact.scalars), "set": self.set_cell.key}
+            components: list[Any] = [self.arm.evaluator, *([resolved] if resolved else [])]
+            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(artifact.tensors)})
+
+    def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
+        return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)
+
+
+def distilled_set(ledger: Ledger, source: Source, key: str) -> DistilledSet:
+    """The set of a finished cell, or the one that lies in the source's file."""
+    if isinstance(source, FileSource):
+        return source.distilled
+    return load_distilled(ledger.store.file(key, "set.safetensors"))
