@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.output import put
+
 if TYPE_CHECKING:
     from harness.report.comparison import Comparison
 
@@ -78,7 +80,6 @@ def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
     from harness.report.sheet import sheet_of
     from harness.report.tidy import as_csv, as_json
     from harness.report.writers import latex, markdown, print_sheet, terminal
-    from harness.types.errors import UsageError
 
     if form == "terminal" and output is None:
         print_sheet(sheet_of(comparison))
@@ -91,7 +92,4 @@ def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--output {output} cannot be written: {error.strerror or error}") from None
+    put(output, text)

@@ -3,9 +3,13 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+
+from harness.experiment.files import write_whole
+from harness.types.errors import UsageError
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401
@@ -25,6 +29,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[i]) for line in [tuple(columns), *lines]) for i in range(len(columns))]
     told = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in [tuple(columns), *lines]]
     click.echo("\n".join(told))
+
+
+def put(path: Path, content: bytes | str) -> None:
+    """Write the file of ``--output``; what is no file, such as /dev/stdout, is written to and not replaced.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            write_whole(path.resolve(), data)  # a link stays, and leads to what is new
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}; give another --output") from None
 
 
 def plain(text: str) -> str:

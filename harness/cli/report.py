@@ -7,6 +7,7 @@ import click
 
 from harness.cli.errors import report as tell
 from harness.cli.found import found_plugins
+from harness.cli.output import put
 
 
 @click.command(
@@ -38,7 +39,7 @@ def report(
     ddbench report first-store second-store --report page --output page.html
     """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.report.results import read_results
-    from harness.report.write import rendered, targets, write_whole
+    from harness.report.write import rendered, targets
 
     registry = found_plugins().registry
     reports = [registry.resolve("report", name) for name in names or ("page",)]
@@ -55,7 +56,7 @@ def report(
         if file is None:
             click.echo(content, nl=False)
             continue
-        write_whole(file, content)
+        put(file, content)
         click.echo(f"{resolved}: {file} ({len(content) / 1e6:.1f} MB)")
         if opened:
             click.launch(str(file))

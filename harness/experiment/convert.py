@@ -1,14 +1,12 @@
 """A distilled set from one format into another, or out of a store."""
 
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.completion import complete
+from harness.experiment.files import beside
 from harness.experiment.request import Request
 from harness.experiment.store import SHORT, Store, is_prefix
 from harness.experiment.study import NO_DEFAULTS, Study
@@ -76,7 +74,7 @@ def convert(
     else:
         distilled, notes = _from_file(Path(source), reading, dataset)
     try:
-        with _beside(target) as temporary:
+        with beside(target) as temporary:
             lost = write(distilled, temporary)
     except OSError as error:
         raise DataError(f"{target} cannot be written: {error.strerror}; free it or give another name") from None
@@ -165,17 +163,3 @@ def _check_free(target: Path, force: bool) -> None:
         raise UsageError(f"{target} is there already: give another name, or --force to replace it")
     if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
         raise UsageError(f"{told_of(target)} is a folder that ddbench did not write: --force does not replace it")
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A path beside the target; what is written there takes its place in the end."""
-    temporary = target.with_name(f".{told_of(target)}-{secrets.token_hex(4)}")
-    try:
-        yield temporary
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)

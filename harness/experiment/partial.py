@@ -1,6 +1,5 @@
 """Parts of a cell in the making, kept beside the finished cells so that a later try goes on from there."""
 
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from harness.experiment.store import Store, sync
+from harness.experiment.files import write_whole
+from harness.experiment.store import Store
 
 
 class PartialFiles:
@@ -27,18 +27,12 @@ class PartialFiles:
             return None
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write a part beside its place and rename it into it."""
-        path = self._path(part)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        """Write a part whole."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-            sync(temporary)
-            temporary.replace(path)
+            write_whole(self._path(part), save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
         except OSError as error:
             raise self._store.cannot("write to", error) from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget all parts: the cell is finished."""

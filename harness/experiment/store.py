@@ -19,6 +19,7 @@ from typing import Any
 import filelock
 
 from harness.experiment.cells import canonical_json
+from harness.experiment.files import sync, write_whole
 from harness.types.errors import StoreError, UsageError
 
 SCHEMA = 1
@@ -45,7 +46,7 @@ class Store:
         try:
             if self.is_new():
                 self.path.mkdir(parents=True, exist_ok=True)
-                _write_whole(marker, canonical_json({"schema": SCHEMA}))
+                write_whole(marker, canonical_json({"schema": SCHEMA}))
             (self.path / "cells").mkdir(exist_ok=True)
             probe = self.path / "cells" / f".probe-{secrets.token_hex(4)}"
             probe.touch()
@@ -167,7 +168,7 @@ class Store:
             digests = {name: digest_of(scratch / name) for name in files or {}}
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
-            _write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
+            write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
             before = self.folder(key)
             scratch.rename(parent / f"{key}-{_attempt(before) + 1 if before else 1}")
             sync(parent)
@@ -223,7 +224,7 @@ class Store:
         path = self.path / "failures" / f"{key}.log"
         try:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
+            write_whole(path, text)
         except OSError as error:
             raise self.cannot("write to", error) from None
         return path
@@ -273,22 +274,3 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(text)
-        sync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold what was written to a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

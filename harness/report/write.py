@@ -1,6 +1,5 @@
-"""Making reports and writing them: each whole or not at all."""
+"""Making reports, and the files that they go into."""
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,19 +47,3 @@ def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
     if isinstance(content, str):
         return content.encode()
     return returned(content, bytes, f"{type(report).__name__}.render()")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it into it.
-
-    Raises:
-        UsageError: it cannot be written there.
-    """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; give another --output") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ def test_names_with_options(tmp_path):
         (["--level", "nan"], "--level nan is not between 0 and 1"),
         (["--format", "html"], "--format"),
         (["--baselin", "x"], "--baseline"),
-        (["--output", "/nowhere/at/all.csv"], "--output /nowhere/at/all.csv cannot be written"),
+        (["--output", "/nowhere/at/all.csv"], "/nowhere/at/all.csv cannot be written"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(store, words, says):
