@@ -138,8 +138,9 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
     from harness.experiment.inventory import remove, waste
 
     found = _opened(store)
-    if found.is_busy():
-        raise StoreError(f"a run works on {found.path}: wait until it is finished")
+    live = [holder for holder in found.leases.all() if holder.is_live]
+    if live:
+        raise StoreError(f"{live[0]} works on {found.path} ({live[0].label}): wait until it is finished")
     left = list(waste(found, superseded))
     if yes:
         remove(left)

@@ -38,7 +38,8 @@ class Distiller:
             self._distil(cells, requests)
 
     def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:
-        with self.store.lock(self.source.trajectory_key(self.distillation)):
+        label = list(cells.values())[-1].label
+        with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
             supplies = Supplies(self.source, method, self.ledger)
             supplies.prepare(requests)
@@ -73,7 +74,7 @@ class Distiller:
         source = self.source
 
         def on_step(iteration: int, scalars: Mapping[str, float]) -> None:
-            self.ledger.reporter.step(cell, iteration, point, scalars)
+            self.ledger.step(cell, iteration, point, scalars)
 
         distilled = trajectory.advance(point, on_step)
         status = trajectory.status(distilled)

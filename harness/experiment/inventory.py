@@ -18,7 +18,7 @@ from harness.types.names import Name, parse
 RECORD = "record.json"
 UNREADABLE = "unreadable"
 NO_RECORD = "an attempt without a record"
-PARTS = ("partial", "failures", "locks")
+PARTS = ("partial", "failures", "leases", "locks")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def listed(store: Store) -> Iterator[Listed]:
 
 
 def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
-    """What each kind of thing takes: cells by kind, older attempts, what is in the making, failures, locks."""
+    """What each kind of thing takes: cells by kind, older attempts, what is in the making, failures, leases."""
     by_kind: dict[str, tuple[int, int]] = {}
     for row in rows:
         count, size = by_kind.get(row.kind, (0, 0))
@@ -118,6 +118,10 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
     """
     for path in _scratch(store):
         yield _waste(path, "left by a run that was killed")
+    for path in store.leases.leftovers():
+        yield _waste(path, "left by a run that was killed")
+    if (store.path / "locks").is_dir():
+        yield _waste(store.path / "locks", "of an older ddbench")
     attempts = store.attempts()
     done = {key for key, folders in attempts.items() if (_newest(folders) / RECORD).exists()}
     for folders in attempts.values():

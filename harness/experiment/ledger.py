@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from harness.experiment.cells import Cell
 from harness.experiment.events import Reporter
+from harness.experiment.leases import Holder, Lease, LeaseLost
 from harness.experiment.plan import Plan
 from harness.experiment.store import Store, Writer
 from harness.learning.machine import Compute
@@ -31,6 +33,8 @@ class Ledger:
     def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
         self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
         self._redone: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        self._here = threading.local()
         self.failed: dict[str, str] = {}
         """Keys of the cells that could not be made, with the reason."""
 
@@ -38,10 +42,47 @@ class Ledger:
         """Whether the cell has still to be made."""
         return cell.key not in self._redone and self.plan.is_missing(cell, self.store)
 
+    @contextmanager
+    def hold(self, key: str, label: str) -> Iterator[None]:
+        """Hold a lease while this thread makes what it stands for; what others did meanwhile is in the store then."""
+        before = self._lease
+        with self.store.leases.hold(key, label, self._waits) as lease:
+            self._here.lease = lease
+            try:
+                yield
+            finally:
+                self._here.lease = before
+
+    @property
+    def _lease(self) -> Lease | None:
+        lease: Lease | None = getattr(self._here, "lease", None)
+        return lease
+
+    def _waits(self, holder: Holder) -> None:
+        self.reporter.notice(f"waiting for {holder}, which works on {holder.label}")
+
     def start(self, cell: Cell) -> None:
         """Say that work on a cell begins."""
+        self._attempts[cell.key] = self.store.next_attempt(cell.key)
+        if self._lease:
+            self._lease.tell(cell=cell.key, label=cell.label)
         self.reporter.started(cell)
         self.notify("cell_started", cell)
+
+    def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
+        """Say how far a trajectory is.
+
+        Raises:
+            LeaseLost: somebody else makes it now.
+        """
+        if self._lease:
+            self._lease.tell(cell=cell.key, iteration=iteration, total=total)
+        self.reporter.step(cell, iteration, total, scalars)
+
+    def check(self) -> None:
+        """Raise `LeaseLost` where somebody else has taken over what this thread works on."""
+        if self._lease:
+            self._lease.check()
 
     def commit(
         self,
@@ -51,7 +92,11 @@ class Ledger:
         components: Iterable[Resolved[Any]],
         files: Mapping[str, Writer] | None = None,
     ) -> None:
-        """Put a finished cell into the store, with what made it."""
+        """Put a finished cell into the store, with what made it.
+
+        Raises:
+            LeaseLost: somebody else has taken it over, or has made it.
+        """
         provenance = {
             "components": [component.provenance() for component in components],
             "dataset": dict(problem.provider),
@@ -63,7 +108,8 @@ class Ledger:
         }
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
         whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
-        written = self.store.commit(cell.key, _finite(whole), files)
+        self.check()
+        written = self.store.commit(cell.key, _finite(whole), files, self._attempts.pop(cell.key, None))
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
         self.notify("cell_finished", cell, written)
@@ -73,7 +119,7 @@ class Ledger:
         """Whatever is raised while ``cells`` are made fails the first that is missing, and those behind it."""
         try:
             yield
-        except (StoreError, KeyboardInterrupt):
+        except (StoreError, LeaseLost, KeyboardInterrupt):
             raise
         except BaseException as error:  # a method may raise anything: the other cells go on
             lost = [cell for cell in cells if self.is_missing(cell)]

@@ -13,7 +13,7 @@ from harness.experiment.store import Store
 
 
 class PartialFiles:
-    """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's `Store.lock`."""
+    """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
 
     def __init__(self, store: Store, key: str) -> None:
         self._store, self._folder = store, store.path / "partial" / key

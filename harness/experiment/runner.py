@@ -1,7 +1,10 @@
 """Doing what a plan still lacks in this process, one job after the other."""
 
+from collections import deque
+
 from harness.experiment.events import Reporter
 from harness.experiment.jobs import jobs_of
+from harness.experiment.leases import LeaseLost
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
 from harness.experiment.store import Store
@@ -28,5 +31,11 @@ class Runner:
             StoreError: the store cannot be written any more.
         """
         with float32_products("fp32"):
-            for job in jobs_of(self.plan):
-                job.do(self.ledger)
+            waiting = deque(jobs_of(self.plan))
+            while waiting:
+                job = waiting.popleft()
+                try:
+                    job.do(self.ledger)
+                except LeaseLost as loss:  # look again in the end: until then the others have made it, or died
+                    self.ledger.reporter.notice(str(loss))
+                    waiting.append(job)

@@ -39,7 +39,7 @@ class Scorer:
             self._score(cells)
 
     def _score(self, cells: Mapping[int, Cell]) -> None:
-        with self.store.lock(f"{self.set_cell.key}-{cells[0].key}"):
+        with self.ledger.hold(f"{self.set_cell.key}-{cells[0].key}", cells[0].label):
             missing = [student for student, cell in cells.items() if self.ledger.is_missing(cell)]
             if not missing:
                 return

@@ -5,7 +5,7 @@ attempt is written beside its place and renamed into it, so that it is there who
 afterwards. Reading and committing records needs no torch.
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from harness.experiment.cells import canonical_json
-from harness.experiment.files import sync, write_whole
+from harness.experiment.files import cannot, sync, write_whole
+from harness.experiment.leases import LeaseLost, Leases
 from harness.types.errors import StoreError, UsageError
 
 SCHEMA = 1
@@ -35,6 +34,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
+        self.leases = Leases(self.path)
 
     def open(self) -> "Store":
         """Make the folder if needed, and check that it is a store that can be written.
@@ -143,18 +143,30 @@ class Store:
         """The newest record of every finished cell."""
         return map(self.read, self.folders())
 
-    def commit(self, key: str, record: Mapping[str, Any], files: Mapping[str, Writer] | None = None) -> dict[str, Any]:
+    def next_attempt(self, key: str) -> int:
+        """The number of an attempt that would be made now."""
+        return max(map(_attempt, (self.path / "cells" / key[:2]).glob(f"{key}-*")), default=0) + 1
+
+    def commit(
+        self,
+        key: str,
+        record: Mapping[str, Any],
+        files: Mapping[str, Writer] | None = None,
+        attempt: int | None = None,
+    ) -> dict[str, Any]:
         """Add an attempt at a cell: its files, then its record, then its place in the store.
 
         Args:
             key: the cell's key.
             record: as JSON; key, schema, the files' digests and a checksum are added.
             files: by name, a function that writes the file at the path it is given.
+            attempt: its number, of when the work began; by default the next.
 
         Returns:
             The record as it was written.
 
         Raises:
+            LeaseLost: somebody else has committed that attempt meanwhile.
             StoreError: the disk is full, or the folder not writable; nothing is left behind.
         """
         parent = self.path / "cells" / key[:2]
@@ -169,10 +181,12 @@ class Store:
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
             write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
-            before = self.folder(key)
-            scratch.rename(parent / f"{key}-{_attempt(before) + 1 if before else 1}")
+            sync(scratch)
+            scratch.rename(parent / f"{key}-{attempt or self.next_attempt(key)}")
             sync(parent)
         except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # of the rename: the names of all else are new
+                raise LeaseLost(f"another process has made {record.get('label', key)}") from None
             raise self.cannot("write to", error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -192,32 +206,6 @@ class Store:
         if not path.is_file() or digest_of(path) != wanted:
             raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
         return path
-
-    @contextlib.contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold a cell while it is worked on, so that two runs on one store do nothing twice."""
-        lock = filelock.FileLock(self.path / "locks" / f"{key}.lock")
-        try:
-            (self.path / "locks").mkdir(exist_ok=True)
-            lock.acquire()
-        except OSError as error:
-            raise self.cannot("write to", error) from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def is_busy(self) -> bool:
-        """Whether a run holds one of the store's cells now."""
-        for path in (self.path / "locks").glob("*.lock"):
-            try:
-                with filelock.FileLock(path, timeout=0):
-                    pass
-            except filelock.Timeout:
-                return True
-            except OSError as error:
-                raise self.cannot("lock", error) from None
-        return False
 
     def note_failure(self, key: str, text: str) -> Path:
         """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
@@ -248,8 +236,7 @@ class Store:
 
     def cannot(self, what: str, error: OSError) -> StoreError:
         """The error for what the operating system refuses, with the remedy."""
-        reason = error.strerror or str(error)
-        return StoreError(f"cannot {what} the store {self.path}: {reason}; free it or choose another with --store")
+        return cannot(what, self.path, error)
 
 
 def is_prefix(text: str) -> bool:
@@ -265,8 +252,8 @@ def _folders(parent: Path) -> list[Path]:
         return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
 
 
-def _attempt(folder: Path | None) -> int:
-    number = folder.name.rpartition("-")[2] if folder else "0"
+def _attempt(folder: Path) -> int:
+    number = folder.name.rpartition("-")[2]
     return int(number) if number.isdigit() else 0
 
 

@@ -53,7 +53,7 @@ class Supplies:
     def _make(self, request: ArtifactRequest) -> None:
         source, store = self.source, self.ledger.store
         cell = source.artifact_cell(request)
-        with store.lock(cell.key):
+        with self.ledger.hold(cell.key, cell.label):
             if not self.ledger.is_missing(cell):
                 return
             self.ledger.start(cell)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import filelock
 import pytest
 from studies import EVALUATOR, ddbench, numbers, records, small_run
 from test_run import assert_refused
@@ -71,7 +70,7 @@ def test_the_cells_and_what_they_cost(store):
     assert spent["distilled"]["count"] == 1
     assert spent["student"]["count"] == 2
     assert spent["superseded"]["count"] == 1
-    assert spent["locks"]["count"] == len(list((store / "locks").iterdir()))
+    assert "leases" not in spent  # each is removed where it was released
     whole = sum(path.stat().st_size for path in store.rglob("*") if path.is_file() and path.name != "store.json")
     assert sum(cost["size"] for cost in told["costs"]) == whole
     assert "3 of 3 cells" in lines[-1]
@@ -307,8 +306,21 @@ def test_links_are_removed_and_not_what_they_lead_to(store, tmp_path):
 
 
 def test_a_store_at_work_is_not_cleaned(store):
-    with filelock.FileLock(next((store / "locks").glob("*.lock"))):
-        assert_refused(run("clean", "--store", store, "--yes"), "a run works on", "wait")
+    with Store(store).leases.hold("ab", "my cell"):
+        assert_refused(run("clean", "--store", store, "--yes"), f"pid {os.getpid()} works on", "my cell", "wait")
+    assert run("clean", "--store", store, "--yes").stdout == "0 things, 0 B\n"
+
+
+def test_what_is_left_of_leases_and_of_older_locks_is_removed(store):
+    (store / "locks").mkdir()
+    (store / "locks" / "ab.lock").touch()
+    dead = store / "leases" / "ab.1"
+    dead.write_text('{"host": "here", "machine": "of another boot", "pid": 1}')
+    os.utime(dead, (0, 0))
+    assert "2 left over" in run("verify", "--store", store).stdout
+    assert run("clean", "--store", store, "--yes").exit_code == 0
+    assert not (store / "locks").exists()
+    assert not dead.exists()
 
 
 # --- ten thousand -----------------------------------------------------------------------------------------------------

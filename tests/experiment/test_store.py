@@ -150,8 +150,8 @@ def test_a_store_that_cannot_be_written(data, tmp_path, monkeypatch):
     assert_one_line(ddbench("run", *small_words(data, tmp_path)), tmp_path, "Read-only file system", "--store")
 
 
-def test_locks_that_cannot_be_made(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("filelock.FileLock.acquire", refuse(errno.ENOSPC))
+def test_leases_that_cannot_be_made(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", refuse(errno.ENOSPC))
     assert_one_line(ddbench("run", *small_words(data, tmp_path)), tmp_path, "No space left")
     monkeypatch.undo()
     assert not records(tmp_path)

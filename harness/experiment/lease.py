@@ -1,0 +1,249 @@
+"""One lease: a file ``KEY.G`` that its holder made, keeps open, and writes a beat into every few seconds."""
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.files import cannot, hidden_beside
+from harness.experiment.processes import Process
+from harness.types.errors import DDBenchError
+
+SCHEMA = 1
+_SIZE = 2048
+"""Of a lease's file, padded: one write replaces all of it, so that nobody reads the end of an older one."""
+_LABEL = 300
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+
+
+class LeaseLost(DDBenchError):
+    """Somebody else has taken over what this process worked on: this one must not commit it."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease.
+
+    Attributes:
+        label: what is worked on, for people.
+        started: when it was taken, by the holder's clock.
+        cell: the key of the cell in the making, with its iteration of so many where it has some.
+        age: seconds since the last heartbeat, by the clock of the file system.
+        is_live: its process has not ended, as far as can be told, and its heart beats.
+    """
+
+    key: str
+    label: str
+    host: str
+    pid: int
+    started: str
+    cell: str | None
+    iteration: int | None
+    total: int | None
+    age: float
+    is_live: bool
+
+    def __str__(self) -> str:
+        return f"{self.host} pid {self.pid}"
+
+
+class Lease:
+    """What a process holds, until it is released or somebody takes the next generation.
+
+    Its file stays open: a holder that was asleep writes into the file that it made, never into a later one.
+    """
+
+    def __init__(self, path: Path, descriptor: int, told: dict[str, Any], wake: threading.Event) -> None:
+        self.path = path
+        self._descriptor, self._told, self._wake = descriptor, told, wake
+        self._open = threading.Lock()
+        self._is_open, self._is_lost = True, False
+
+    @classmethod
+    def taken(cls, path: Path, label: str, wake: threading.Event) -> "Lease | None":
+        """The lease of a path; None where somebody else has made the file.
+
+        Args:
+            path: ``KEY.G``.
+            label: what is worked on, for people.
+            wake: is set where there is something to tell before the next heartbeat is due.
+        """
+        told = {
+            "schema": SCHEMA,
+            "key": parts(path)[0],
+            "label": label[:_LABEL],
+            **dataclasses.asdict(Process.own()),
+            "started": _now(),
+            "beat": 0,
+            "beat_at": _now(),
+            "cell": None,
+            "iteration": None,
+            "total": None,
+        }
+        descriptor = _made(path, _content(told))
+        return None if descriptor is None else cls(path, descriptor, told, wake)
+
+    def tell(
+        self,
+        *,
+        cell: str | None = None,
+        label: str | None = None,
+        iteration: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        """Have the next heartbeat say what is done now; another cell is told soon.
+
+        Raises:
+            LeaseLost: the last heartbeat found that somebody else has it.
+        """
+        if self._is_lost:
+            raise self._loss()
+        is_new = cell is not None and cell != self._told["cell"]
+        if is_new:
+            self._told |= {"iteration": None, "total": None}
+        given = {"cell": cell, "label": label and label[:_LABEL], "iteration": iteration, "total": total}
+        self._told |= {name: value for name, value in given.items() if value is not None}
+        if is_new:
+            self._wake.set()
+
+    def check(self) -> None:
+        """Make sure that it is still held: to be called right before anything is committed.
+
+        Raises:
+            LeaseLost: somebody else has it.
+            StoreError: that cannot be found out.
+        """
+        try:
+            self._is_lost = self._is_lost or not self._is_newest()
+        except OSError as error:
+            raise cannot("read", self.path.parent.parent, error) from None
+        if self._is_lost:
+            raise self._loss()
+
+    def beat(self) -> None:
+        """Tell that this process lives. A beat that cannot be written is left out: others wait for several."""
+        with self._open, contextlib.suppress(OSError):
+            if self._is_open and not self._is_lost:
+                self._told |= {"beat": self._told["beat"] + 1, "beat_at": _now()}
+                os.pwrite(self._descriptor, _content(self._told), 0)
+                os.fsync(self._descriptor)
+                self._is_lost = not self._is_newest()
+
+    def release(self) -> None:
+        """Remove it, and what is left of generations before. What cannot be removed goes stale."""
+        with self._open, contextlib.suppress(OSError):
+            self._is_open = False
+            if self._is_own():
+                key, generation = parts(self.path)
+                for one, path in generations(self.path.parent, key).items():
+                    if one < generation:
+                        path.unlink(missing_ok=True)
+                self.path.unlink()
+        os.close(self._descriptor)
+
+    def _is_newest(self) -> bool:
+        key, generation = parts(self.path)
+        return self._is_own() and max(generations(self.path.parent, key)) == generation
+
+    def _is_own(self) -> bool:
+        """Whether the file by that name is the one that was made: the generations may have begun anew."""
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ESTALE):
+                return False
+            raise
+
+    def _loss(self) -> LeaseLost:
+        return LeaseLost(f"another process works on {self._told['label']} now: it had heard nothing of this one")
+
+
+def parts(path: Path) -> tuple[str, int]:
+    """Key and generation in the name of a lease's file; generation 0 where it is none."""
+    key, _, number = path.name.rpartition(".")
+    return (key, int(number)) if key and number.isdecimal() and not key.startswith(".") else ("", 0)
+
+
+def generations(folder: Path, key: str) -> dict[int, Path]:
+    """The files of a key's lease."""
+    found = {parts(path): path for path in files(folder)}
+    return {generation: path for (one, generation), path in found.items() if one == key}
+
+
+def files(folder: Path) -> list[Path]:
+    """All that lies there, in order; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries)
+    except FileNotFoundError:
+        return []
+
+
+def told_in(content: bytes) -> dict[str, Any]:
+    """What a holder tells; nothing where it cannot be read."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def process_in(told: dict[str, Any]) -> Process:
+    """The holder's process; where it is not told, one of which nothing is known."""
+    host, machine, pid, start = (told.get(name) for name in ("host", "machine", "pid", "start"))
+    if isinstance(host, str) and isinstance(machine, str) and isinstance(pid, int) and pid > 0:
+        return Process(host, machine, pid, start if isinstance(start, int) else None)
+    return Process("?", "", 0, None)
+
+
+def _content(told: dict[str, Any]) -> bytes:
+    return json.dumps(told).encode().ljust(_SIZE)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _made(path: Path, content: bytes) -> int | None:
+    """The descriptor of a file that is made now, whole from its first moment; None where there is one of that name."""
+    temporary = hidden_beside(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _write(descriptor, content)
+        os.link(temporary, path)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, FileExistsError):
+            return None
+        if error.errno not in _NO_LINKS:
+            raise
+        return _made_in_place(path, content)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return descriptor
+
+
+def _made_in_place(path: Path, content: bytes) -> int | None:
+    """The same where the file system knows no links: who reads it too early finds it empty, and waits."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return None
+    try:
+        _write(descriptor, content)
+    except OSError:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    os.pwrite(descriptor, content, 0)
+    os.fsync(descriptor)
