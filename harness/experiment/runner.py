@@ -1,5 +1,6 @@
 """Doing what a plan still lacks in this process, one job after the other."""
 
+from harness.experiment import interrupts
 from harness.experiment.events import Reporter
 from harness.experiment.jobs import jobs_of
 from harness.experiment.ledger import Ledger
@@ -26,7 +27,8 @@ class Runner:
 
         Raises:
             StoreError: the store cannot be written any more.
+            Stopped: SIGINT or SIGTERM came.
         """
-        with float32_products("fp32"):
+        with float32_products("fp32"), interrupts.handled(self.ledger.reporter.notice):
             for job in jobs_of(self.plan):
                 job.do(self.ledger)
