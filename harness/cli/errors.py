@@ -48,8 +48,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (click.ClickException, click.exceptions.Exit):
         raise
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("ddbench: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        click.echo(f"ddbench: {str(stop) or 'interrupted'}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         _drop_stdout()

@@ -29,6 +29,12 @@ from harness.cli.options import config_option, show, study_options, values_of
     metavar="GB",
     help="Refuse a plan whose new artifacts, such as expert trajectories, take more. [20]",
 )
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How often a trajectory is kept, to go on from there; 0: after every iteration. [60]",
+)
 @config_option
 @click.option("--dry-run", is_flag=True, help="Only show the plan, what is in the store, and an estimate of time.")
 @click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
 
+from harness.experiment import interrupts
 from harness.experiment.cells import Cell
+from harness.experiment.checkpoints import Checkpoints
 from harness.experiment.ledger import Ledger, saver
 from harness.experiment.picture import draw_grid
 from harness.experiment.store import Writer
@@ -25,6 +28,13 @@ class Distiller:
     def __init__(self, ledger: Ledger, source: TrajectorySource, distillation: int) -> None:
         self.ledger, self.store = ledger, ledger.store
         self.source, self.distillation = source, distillation
+        self.checkpoints = Checkpoints(
+            ledger.store,
+            source.trajectory_key(distillation),
+            lambda iteration: source.set_cell(distillation, iteration),
+            ledger.plan.checkpoint_every,
+            ledger.reporter.notice,
+        )
 
     def distil(self, points: Sequence[int]) -> None:
         """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
@@ -36,6 +46,7 @@ class Distiller:
         artifacts = [self.source.artifact_cell(request) for request in requests]
         with self.ledger.isolated([*artifacts, *cells.values()]):
             self._distil(cells, requests)
+        interrupts.heed()
 
     def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:
         label = list(cells.values())[-1].label
@@ -44,15 +55,13 @@ class Distiller:
             supplies = Supplies(self.source, method, self.ledger)
             supplies.prepare(requests)
             trajectory = self._begin(method, supplies)
-            resumed = False
             for point, cell in cells.items():
-                if not self.ledger.is_missing(cell):
-                    continue
-                self.ledger.start(cell)
-                if not resumed:
+                if self.ledger.is_missing(cell):
+                    self.ledger.start(cell)
                     self._resume(trajectory, point)
-                    resumed = True
-                self._advance(trajectory, point, cell)
+                    with interrupts.steps():
+                        self._advance(trajectory, point, cell)
+                    interrupts.heed()
 
     def _begin(self, method: Any, supplies: Supplies) -> Trajectory:  # noqa: ANN401
         source, streams = self.source, Streams(self.source.seed, self.distillation)
@@ -61,20 +70,44 @@ class Distiller:
         return Trajectory(method, networks, source.problem, streams)
 
     def _resume(self, trajectory: Trajectory, point: int) -> None:
-        """Take up the trajectory at the furthest stored iteration up to ``point``, if there is one."""
-        for iteration in range(point, 0, -1):
-            cell = self.source.set_cell(self.distillation, iteration)
-            if self.store.folder(cell.key) and not self.ledger.is_missing(cell):
-                record = self.store.record(cell.key) or {}
-                state = self.store.file(cell.key, "state.safetensors")
-                trajectory.restore(load_file(state), History(**record["history"]))
-                return
+        """Take up the trajectory at the furthest iteration up to ``point`` whose set is stored or that was kept."""
+        reached = trajectory.history.iterations
+        stored = next((one for one in range(point, reached, -1) if self._is_stored(one)), reached)
+        kept = self.checkpoints.newest(stored, point)
+        if kept:
+            trajectory.restore(*kept)
+            self.ledger.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
+        elif stored > reached:
+            trajectory.restore(*self._stored(stored))
+        if changes := trajectory.mode_changes():
+            told = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
+            self.ledger.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
+
+    def _is_stored(self, iteration: int) -> bool:
+        cell = self.source.set_cell(self.distillation, iteration)
+        return self.store.folder(cell.key) is not None and not self.ledger.is_missing(cell)
+
+    def _stored(self, iteration: int) -> tuple[dict[str, Tensor], History]:
+        key = self.source.set_cell(self.distillation, iteration).key
+        record = self.store.record(key) or {}
+        return load_file(self.store.file(key, "state.safetensors")), History(**record["history"])
+
+    def _keep(self, trajectory: Trajectory, point: int) -> None:
+        """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""
+        asked, iteration = interrupts.asked(), trajectory.history.iterations
+        if asked or self.checkpoints.is_due():
+            self.checkpoints.save(*trajectory.state())
+        if asked:
+            told = f"stopped after iteration {iteration} of {point}"
+            raise interrupts.Stopped(f"{told}; the same command goes on from there")
 
     def _advance(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
         source = self.source
 
         def on_step(iteration: int, scalars: Mapping[str, float]) -> None:
             self.ledger.step(cell, iteration, point, scalars)
+            if iteration < point:
+                self._keep(trajectory, point)
 
         distilled = trajectory.advance(point, on_step)
         status = trajectory.status(distilled)
@@ -104,3 +137,4 @@ class Distiller:
         }
         components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else []), *drawn]
         self.ledger.commit(cell, record, source.problem, components, files)
+        self.checkpoints.forget(point)

@@ -3,6 +3,7 @@
 Needs no torch, and one look at each file's size.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.experiment.cells import key_of
+from harness.experiment.checkpoints import Mark, marks_in
 from harness.experiment.store import Store, digest_of
 from harness.types.errors import StoreError, UsageError
 from harness.types.names import Name, parse
@@ -134,6 +137,8 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
     for path in _entries(store.path / "partial"):
         if path.name in done:
             yield _waste(path, "parts of a cell that is finished")
+    for path in _passed(store, attempts):
+        yield _waste(path, "checkpoints on the way to a set that is finished")
     for path in _entries(store.path / "failures"):
         if path.name.removesuffix(".log") in done:
             yield _waste(path, "of a failure that was redone")
@@ -234,6 +239,25 @@ def _scratch(store: Store) -> Iterator[Path]:
         yield from (path for path in _entries(folder) if path.name.startswith(prefixes))
     for folder in _entries(store.path / "partial"):
         yield from (path for path in _entries(folder) if path.name.startswith("."))
+
+
+def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+    """Folders of checkpoints whose trajectories have finished sets further on."""
+    kept = {folder: marks for folder in _entries(store.path / "partial") if (marks := marks_in(folder))}
+    sets: dict[str, list[Mapping[str, Any]]] = {folder.name: [] for folder in kept}
+    for folders in attempts.values() if kept else ():
+        with contextlib.suppress(StoreError, AttributeError):
+            record = store.read(_newest(folders))
+            sets.get(str(record.get("trajectory")), []).append(record.get("identity") or {})
+    for folder, marks in kept.items():
+        if all(any(_is_behind(mark, identity) for identity in sets[folder.name]) for mark in marks):
+            yield folder
+
+
+def _is_behind(mark: Mark, identity: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint lies on the way to the set of this identity, which says so but for the iteration."""
+    there = key_of({**identity, "iterations": mark.iteration})
+    return mark.iteration <= int(identity.get("iterations", 0)) and there.startswith(mark.cell)
 
 
 def _entries(folder: Path) -> list[Path]:

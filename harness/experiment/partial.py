@@ -1,42 +1,37 @@
-"""Parts of a cell in the making, kept beside the finished cells so that a later try goes on from there."""
+"""Parts of an artifact in the making, kept beside the finished cells so that a later try goes on from there."""
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from harness.experiment.files import write_whole
+from harness.experiment import interrupts
+from harness.experiment.cells import Cell
+from harness.experiment.kept import KeptTensors, Notice
 from harness.experiment.store import Store
 
 
 class PartialFiles:
     """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._folder = store, store.path / "partial" / key
+    def __init__(self, store: Store, cell: Cell, notice: Notice) -> None:
+        self._kept, self._sources = KeptTensors(store, cell.key, notice), cell.sources
 
     def get(self, part: str) -> dict[str, Tensor] | None:
-        """A part that was kept; None where there is none, or none that can be read."""
-        path = self._path(part)
-        try:
-            return load_file(path) if path.exists() else None
-        except (SafetensorError, OSError):
-            return None
+        """A part that was kept; None where there is none, or none that can be used."""
+        for name, path in self._kept.files():
+            if name == part and (found := self._kept.read(path, self._sources)):
+                return found[0]
+        return None
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write a part whole."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path(part), save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-        except OSError as error:
-            raise self._store.cannot("write to", error) from None
+        """Keep a part in place of what could not be used; who was asked to stop does so."""
+        written = self._kept.write(part, tensors, self._sources, {})
+        for name, path in self._kept.files():
+            if name == part and path != written:
+                path.unlink(missing_ok=True)
+        interrupts.heed()
 
     def clear(self) -> None:
         """Forget all parts: the cell is finished."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _path(self, part: str) -> Path:
-        return self._folder / f"{part}.safetensors"
+        shutil.rmtree(self._kept.folder, ignore_errors=True)

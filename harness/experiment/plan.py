@@ -22,6 +22,7 @@ class Plan:
         notes: what has to be said beneath the table, such as crossings that mean nothing.
         given: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever wants to
             make a cell again.
+        checkpoint_every: seconds between the checkpoints of a trajectory.
     """
 
     arms: list[Arm]
@@ -30,6 +31,7 @@ class Plan:
     rerun_stale: bool = False
     notes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    checkpoint_every: float = 60.0
 
     @property
     def device(self) -> torch.device:

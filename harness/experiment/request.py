@@ -21,6 +21,7 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: of the distillation: ``fp32``, ``tf32`` (NVIDIA GPUs), or ``bf16`` for the heavy part of a method.
         compile: ``auto`` compiles networks that gain by it; ``never`` runs all as they are.
+        checkpoint_every: seconds between the checkpoints of a trajectory; 0 is after every step.
         max_storage: GB that new artifacts (expert trajectories) may take; a plan that needs more is refused.
         strict_plugins: a broken plugin is an error.
     """
@@ -43,6 +44,7 @@ class Request:
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     compile: Literal["auto", "never"] = "auto"
     rerun_stale: bool = False
+    checkpoint_every: float = 60.0
     max_storage: float = 20.0
     strict_plugins: bool = False
 
@@ -57,6 +59,8 @@ class Request:
             raise UsageError(f"iterations is {min(self.iterations)}, but it counts from 0")
         if not self.max_storage >= 0:
             raise UsageError(f"max_storage is {self.max_storage}, but it counts GB from 0")
+        if not self.checkpoint_every >= 0:
+            raise UsageError(f"checkpoint_every is {self.checkpoint_every}, but it counts seconds from 0")
         if self.choose and self.score_on == "validation":
             raise UsageError("--choose scores its choice on test: leave out --score-on validation")
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from harness.experiment import interrupts
 from harness.experiment.events import Reporter
 from harness.experiment.jobs import jobs_of
 from harness.experiment.leases import LeaseLost
@@ -30,7 +31,7 @@ class Runner:
         Raises:
             StoreError: the store cannot be written any more.
         """
-        with float32_products("fp32"):
+        with float32_products("fp32"), interrupts.handled(self.ledger.reporter.notice):
             waiting = deque(jobs_of(self.plan))
             while waiting:
                 job = waiting.popleft()

@@ -62,7 +62,13 @@ class Study:
             raise UsageError("these data sets have different defaults: give --students and --distillations")
         notes = dict.fromkeys(note for plan in plans for note in plan.notes)
         arms = [arm for plan in plans for arm in plan.arms]
-        return replace(plans[0], arms=arms, notes=(*notes, *self.notes()), given=self.request.set)
+        return replace(
+            plans[0],
+            arms=arms,
+            notes=(*notes, *self.notes()),
+            given=self.request.set,
+            checkpoint_every=self.request.checkpoint_every,
+        )
 
     def notes(self) -> list[str]:
         """What was left out of the names, and options that nothing uses."""

@@ -59,7 +59,7 @@ class Supplies:
             self.ledger.start(cell)
             resolved = source.resolve(request.architecture) if request.architecture else None
             architecture = resolved.make() if resolved else None
-            scratch = PartialFiles(store, cell.key)
+            scratch = PartialFiles(store, cell, self.ledger.reporter.notice)
             with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
                 given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
             made = returned(given, Artifact, f"{type(self.method).__name__}.make_artifact()")

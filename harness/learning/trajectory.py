@@ -1,6 +1,7 @@
 """One distillation in progress: the outer loop around a method's step."""
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from harness.learning.machine import Compute
 from harness.learning.networks import PoolNetworks
 from harness.learning.precision import float32_products
 from harness.plugins.returns import returned
@@ -35,6 +37,7 @@ class History:
         scalars: by name, what each step logged.
         architectures: names of the architectures drawn; ``draws`` holds, for each iteration, indices into it.
         pool: the state of an adaptive pool.
+        compute: the compute modes of the steps, one entry a change; ``since`` is the first iteration in that mode.
     """
 
     iterations: int = 0
@@ -44,6 +47,7 @@ class History:
     architectures: list[str] = field(default_factory=list)
     draws: list[list[int]] = field(default_factory=list)
     pool: dict[str, Any] = field(default_factory=dict)
+    compute: list[dict[str, Any]] = field(default_factory=list)
 
     def note(self, drawn: list[str], scalars: Mapping[str, float]) -> None:
         """Add what one iteration drew and logged."""
@@ -79,6 +83,12 @@ class Trajectory:
         self.history = copy.deepcopy(history)
         self.networks.restore_pool(self.history.pool)
 
+    def mode_changes(self) -> list[str]:
+        """In what the steps to come are computed otherwise than those before, as ``threads 2 -> 1``."""
+        before = self.history.compute[-1] if self.history.compute else {}
+        changed = {name: value for name, value in self._mode().items() if before.get(name, value) != value}
+        return [f"{name} {before[name]} -> {value}" for name, value in changed.items()]
+
     def advance(self, iterations: int, on_step: OnStep | None = None) -> DistilledSet:
         """Go on until exactly ``iterations`` updates are done, or the trajectory has diverged.
 
@@ -98,6 +108,9 @@ class Trajectory:
         blown_up = distilled.statistics()["largest"] > BLOWN_UP_ABOVE * self.problem.real_extreme
         return "blown up" if blown_up else "done"
 
+    def _mode(self) -> dict[str, Any]:
+        return dataclasses.asdict(Compute.of(self.problem.device))
+
     def _step(self, iteration: int) -> Mapping[str, float]:
         before = {name: tensor.detach().clone() for name, tensor in self.method.state().items()}
         started = time.perf_counter()
@@ -107,6 +120,8 @@ class Trajectory:
             told = self.method.step(iteration, self.networks)
         scalars = returned(told, Mapping, f"{type(self.method).__name__}.step()")  # type: ignore[type-abstract]
         self.history.seconds += time.perf_counter() - started
+        if self.mode_changes() or not self.history.compute:
+            self.history.compute.append({"since": iteration, **self._mode()})
         self.history.iterations += 1
         self.history.note(self.networks.drawn, scalars)
         self.networks.observe(scalars)

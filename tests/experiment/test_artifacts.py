@@ -1,8 +1,12 @@
 """What methods need made first: planned, told, shared, resumed, and never made in vain."""
 
+import dataclasses
+
 import pytest
+import torch
 
 import harness
+from harness.experiment.cells import Cell
 from harness.experiment.partial import PartialFiles
 from harness.experiment.store import Store
 from harness.types.errors import UsageError
@@ -11,6 +15,7 @@ from tests.toy_plugins import registered
 
 MTT = "mtt[experts=2,train_epochs=3,steps=2,expert_epochs=1,max_start_epoch=3,lr_img=1,batch_expert=12]"
 CONVNET = "convnet[width=4,depth=2]"
+PART = Cell("artifact", {"toy": 1}, "a toy", {"toys.Toy": "1"})
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +110,30 @@ def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatc
     assert not leftovers(tmp_path / "cut")
 
 
-def test_a_part_that_was_damaged_is_made_again(data, tmp_path):
-    store = Store(tmp_path / "store").open()
-    scratch = PartialFiles(store, "ab")
-    assert scratch.get("epoch-1") is None
-    (tmp_path / "store" / "partial" / "ab").mkdir(parents=True)
-    (tmp_path / "store" / "partial" / "ab" / "epoch-1.safetensors").write_bytes(b"half of it")
-    assert scratch.get("epoch-1") is None
+@pytest.mark.parametrize("damage", ["altered", "truncated", "empty"])
+def test_a_part_that_was_damaged_is_made_again(tmp_path, damage):
+    told = []
+    parts = PartialFiles(Store(tmp_path).open(), PART, told.append)
+    assert parts.get("epoch-1") is None
+    parts.put("epoch-1", {"weights": torch.arange(3.0)})
+    parts.put("epoch-10", {"weights": torch.zeros(1)})
+    assert torch.equal(parts.get("epoch-1")["weights"], torch.arange(3.0))
+    (path,) = tmp_path.glob("partial/*/epoch-1-*")
+    whole = path.read_bytes()
+    path.write_bytes({"altered": whole[:-1] + b"x", "truncated": whole[:-1], "empty": b""}[damage])
+    assert parts.get("epoch-1") is None
+    assert told == [f"{path} was damaged: it is passed over"]
+    parts.put("epoch-1", {"weights": torch.arange(4.0)})
+    assert torch.equal(parts.get("epoch-1")["weights"], torch.arange(4.0))
+    assert len(list(tmp_path.glob("partial/*/*"))) == 2, "the damaged one is gone"
+
+
+def test_a_part_that_other_source_made_is_made_again(tmp_path):
+    told, store = [], Store(tmp_path).open()
+    PartialFiles(store, PART, told.append).put("epoch-1", {"weights": torch.ones(1)})
+    changed = dataclasses.replace(PART, sources={"toys.Toy": "2"})
+    assert PartialFiles(store, changed, told.append).get("epoch-1") is None
+    assert "made by other source" in told[0]
 
 
 def test_room_and_time_are_told_before_anything_is_made(data, tmp_path):

@@ -1,0 +1,86 @@
+"""Being asked to stop: Ctrl-C, or SIGTERM from whoever manages the machine.
+
+The first time, a trajectory finishes its step and keeps what it has; any other work stops at once, for all that is
+finished is in the store. The second time everything stops at once.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+FINISHING = "finishing this step; once more stops at once"
+AT_ONCE = "stopped at once; the same command goes on from what was kept"
+KEPT = "stopped; the same command goes on from what was kept"
+
+
+class Stopped(KeyboardInterrupt):
+    """Work that was asked to stop, and has kept what it had; the message says how to go on."""
+
+
+class _State:
+    """Of this process: signals come to its main thread only."""
+
+    handled = False
+    steps = False
+    asked = False
+
+
+@contextmanager
+def handled(tell: Callable[[str], object]) -> Iterator[None]:
+    """Hear SIGINT and SIGTERM for a while, then leave them to whoever had them before.
+
+    Within another such context, and in a thread that is not the main one, it does nothing.
+
+    Args:
+        tell: told what happens now, where the work does not stop at once.
+    """
+    if _State.handled or not _is_main_thread():
+        yield
+        return
+
+    def on_signal(_number: int, _frame: object) -> None:
+        if not _State.steps or _State.asked:
+            raise Stopped(AT_ONCE)
+        _State.asked = True
+        with contextlib.suppress(RuntimeError):  # it came while a line was being written to the same place
+            tell(FINISHING)
+
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    _State.handled = True
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        _State.handled = _State.asked = False
+
+
+@contextmanager
+def steps() -> Iterator[None]:
+    """Work in steps that are worth finishing: it looks after each whether it was `asked` to stop."""
+    if not _is_main_thread():
+        yield
+        return
+    before, _State.steps = _State.steps, True
+    try:
+        yield
+    finally:
+        _State.steps = before
+
+
+def asked() -> bool:
+    """Whether the work in hand was asked to stop."""
+    return _State.asked
+
+
+def heed() -> None:
+    """Raise `Stopped` where the work was asked to stop, and has just kept what it had."""
+    if _State.asked:
+        raise Stopped(KEPT)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
