@@ -49,6 +49,9 @@ from .types.errors import StoreError as StoreError
 from .types.errors import UsageError as UsageError
 from .types.evaluator import Evaluator as Evaluator
 from .types.evaluator import StudentRecord as StudentRecord
+from .types.executor import Executor as Executor
+from .types.executor import Order as Order
+from .types.executor import Running as Running
 from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
 from .types.method import Method as Method

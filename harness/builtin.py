@@ -1,4 +1,4 @@
-"""The host's own data sets, architectures and reports, registered through the same hooks as anyone's."""
+"""The host's own data sets, architectures, reports and executors, registered through the same hooks as anyone's."""
 
 from harness.plugins.hookspecs import Register, hookimpl
 
@@ -43,3 +43,13 @@ def register_reports(register: Register) -> None:
         "harness.report.robust:RobustScores",
         "label-robust and augmentation-robust scores after DD-Ranking, accuracies as fractions",
     )
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """Processes of this machine, this process, and clusters."""
+    where = "harness.executors"
+    register("local", f"{where}.local:Local", "a process of this machine for each job, as many at once as it has slots")
+    register("inline", f"{where}.inline:Inline", "one job after the other in this process, for debugging")
+    register("slurm", f"{where}.slurm:Slurm", "array jobs of a SLURM cluster, started again where they ran out of time")
+    register("ray", f"{where}.ray:Ray", "tasks of a Ray cluster, or of one that is started here")

@@ -163,6 +163,17 @@ def _print_dataset(details: Details) -> None:
     print_table(("what", "value"), rows)
 
 
+def _executor(resolved: Resolved[Any], registry: Registry) -> Details:
+    return {"in_process": resolved.cls.in_process, "detaches": resolved.cls.detaches}
+
+
+def _print_executor(details: Details) -> None:
+    if details["in_process"]:
+        click.echo("\nIt does the work in this process: what crashes or hangs takes the run with it.")
+    if details["detaches"]:
+        click.echo("\nWhat it has started goes on when the run's process ends: `ddbench run --detach`.")
+
+
 _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
@@ -170,10 +181,12 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "architecture": _architecture,
     "dataset": _dataset,
     "report": lambda resolved, registry: {},
+    "executor": _executor,
 }
 _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "method": _print_method,
     "pool": _print_pool,
     "architecture": _print_architecture,
     "dataset": _print_dataset,
+    "executor": _print_executor,
 }

@@ -30,6 +30,7 @@ VERBS = {
     "architectures": Verb("harness.cli.listings:architectures", "List the architectures, or show one."),
     "datasets": Verb("harness.cli.listings:datasets", "List the data sets, or show one."),
     "reports": Verb("harness.cli.listings:reports", "List the reports, or show one."),
+    "executors": Verb("harness.cli.listings:executors", "List what can start the work of a run, or show one."),
     "report": Verb("harness.cli.report:report", "Write a page, or another report, on the results in stores."),
     "prepare": Verb("harness.cli.prepare:prepare", "Fetch and decode data sets ahead of a run."),
     "doctor": Verb("harness.cli.doctor:doctor", "Tell versions, devices, disk space and the health of plugins."),

@@ -57,6 +57,11 @@ def register_reports(register: Register) -> None:
 
 
 @hookspec
+def register_executors(register: Register) -> None:
+    """Register executors, which start the work of a run somewhere, subclasses of `harness.Executor`."""
+
+
+@hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
     """Hear that work on a cell starts, in the process that runs it. ``cell`` holds its key and its identity."""
 

@@ -14,7 +14,7 @@ from harness.types.errors import DDBenchError, PluginError, UsageError, did_you_
 from harness.types.names import Name, parse
 from harness.types.options import Options
 
-KINDS = ("method", "pool", "evaluator", "architecture", "dataset", "report")
+KINDS = ("method", "pool", "evaluator", "architecture", "dataset", "report", "executor")
 _BASES = {
     "method": "harness.types.method:Method",
     "pool": "harness.types.pool:Pool",
@@ -22,6 +22,7 @@ _BASES = {
     "architecture": "harness.types.network:Architecture",
     "dataset": "harness.types.dataset:Dataset",
     "report": "harness.types.report:Report",
+    "executor": "harness.types.executor:Executor",
 }
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 C = TypeVar("C")

@@ -10,7 +10,7 @@ from string import Template
 
 from harness.types.errors import UsageError
 
-KINDS = ("pool", "method", "evaluator", "architecture", "dataset", "report")
+KINDS = ("pool", "method", "evaluator", "architecture", "dataset", "report", "executor")
 """What a plugin can bring, and what there are templates of."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
 _SUMMARIES = {
@@ -20,6 +20,7 @@ _SUMMARIES = {
     "architecture": "two convolutions and a linear layer",
     "dataset": "images of an .npz file in the data folder",
     "report": "a table of all students, a line each",
+    "executor": "processes of this machine that let others go first",
 }
 
 

@@ -14,6 +14,7 @@ from harness.testing.architectures import ArchitectureContract
 from harness.testing.contract import Contract, Outcome
 from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
+from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
@@ -23,6 +24,7 @@ __all__ = [
     "Contract",
     "DatasetContract",
     "EvaluatorContract",
+    "ExecutorContract",
     "MethodContract",
     "Outcome",
     "PoolContract",

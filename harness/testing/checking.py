@@ -9,6 +9,7 @@ from harness.testing.architectures import ArchitectureContract
 from harness.testing.contract import Contract, Outcome
 from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
+from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
@@ -24,6 +25,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         ArchitectureContract,
         DatasetContract,
         ReportContract,
+        ExecutorContract,
     )
 }
 _LOADS = "The class loads, and the options given are taken"

@@ -37,6 +37,7 @@ def test_disabled_plugins_are_listed(ddbench_json, distribution, monkeypatch):
         ("evaluators", {"plain", "kd"}),
         ("architectures", {"mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18", "torchvision"}),
         ("datasets", {"digits", "cifar10", "mnist", "folder", "arrays"}),
+        ("executors", {"local", "inline", "slurm", "ray"}),
     ],
 )
 def test_components_are_listed_with_their_provider(ddbench, ddbench_json, verb, names):
@@ -165,6 +166,13 @@ def test_show_dataset_with_its_defaults(ddbench, ddbench_json):
     text = ddbench("datasets", "show", "digits").stdout
     assert "protocol=quick" in text
     assert "resnet18" in text
+
+
+def test_show_executor_with_what_it_can(ddbench, ddbench_json):
+    shown = ddbench_json("executors", "show", "slurm[time=2-00:00:00]")
+    assert (shown["in_process"], shown["detaches"]) == (False, True)
+    assert "ddbench run --detach" in ddbench("executors", "show", "slurm").stdout
+    assert "--detach" not in ddbench("executors", "show", "ray").stdout
 
 
 def test_show_without_an_option_that_must_be_given(ddbench, ddbench_json):

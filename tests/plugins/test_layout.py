@@ -11,7 +11,7 @@ ROOT = Path(harness.__file__).parent.parent
 MODULES = sorted(path for package in ("harness", "mpdd_plugins") for path in (ROOT / package).rglob("*.py"))
 FLOORS = [
     {"cli"},
-    {"report"},
+    {"report", "executors"},
     {"experiment", "testing"},
     {"learning", "datasets", "architectures"},
     {"plugins"},

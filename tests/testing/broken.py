@@ -3,6 +3,8 @@
 import html
 import itertools
 import random
+import signal
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,7 @@ from harness import (
     DatasetOptions,
     DistilledSet,
     Evaluator,
+    Executor,
     Method,
     Network,
     Options,
@@ -26,6 +29,7 @@ from harness import (
     RawData,
     Report,
     RunDefaults,
+    Running,
     Split,
     StudentRecord,
     Traits,
@@ -459,6 +463,84 @@ class MarkupReport(GoodReport):
 class HungryReport(GoodReport):
     def render(self, results):
         return f"{super().render(results)} {results.scores[0].method!r:.3}"
+
+
+# --- executors ---
+
+
+class Child(Running):
+    """A process of this machine."""
+
+    where = "here"
+    log_mode = "ab"
+
+    def __init__(self, order):
+        with order.log.open(self.log_mode) as log:
+            self.process = subprocess.Popen(order.command, stdout=log, stderr=log, start_new_session=True)
+
+    def poll(self):
+        return self.process.poll()
+
+    def stop(self, at_once=False):
+        self.process.send_signal(signal.SIGKILL if at_once else signal.SIGINT)
+
+
+class GoodExecutor(Executor):
+    running = Child
+    slots = 2
+    detaches = True
+    detached = []
+    """Kept until the end: a process that nobody holds while it runs is warned of."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.started = []
+
+    def start(self, orders, detach=False):
+        started = [self.running(order) for order in orders]
+        (self.detached if detach else self.started).extend(started)
+        return started
+
+    def close(self):
+        self.end(self.started)
+
+    def end(self, started):
+        for one in started:
+            one.process.kill()
+            one.process.wait()
+
+
+def executor(**changes):
+    """An executor of processes that are otherwise like those of `GoodExecutor`."""
+    return type("Of", (GoodExecutor,), {"running": type("One", (Child,), changes)})
+
+
+class YesExecutor(GoodExecutor):
+    slots = True
+
+
+FlatExecutor = executor(poll=lambda self: self.process.poll() and 1)
+HastyExecutor = executor(poll=lambda self: 0)
+EmptyingExecutor = executor(log_mode="wb")
+LostExecutor = executor(where="")
+HardExecutor = executor(stop=lambda self, at_once=False: self.process.kill())
+SoftExecutor = executor(stop=lambda self, at_once=False: self.process.send_signal(signal.SIGINT))
+
+
+class OnceExecutor(GoodExecutor):
+    def __init__(self, options):
+        super().__init__(options)
+        self.known = {}
+
+    def start(self, orders, detach=False):
+        new = [order for order in orders if order.job not in self.known]
+        self.known |= zip((order.job for order in new), super().start(new, detach), strict=True)
+        return [self.known[order.job] for order in orders]
+
+
+class EndingExecutor(GoodExecutor):
+    def close(self):
+        self.end(self.started + self.detached)
 
 
 # --- options ---

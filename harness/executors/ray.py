@@ -1,0 +1,161 @@
+"""Tasks of a Ray cluster, through Ray Core: one for each order."""
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from harness.executors.process import Command
+from harness.types.errors import UsageError
+from harness.types.executor import STOPPED, Executor, Order, Running
+from harness.types.options import Options, option
+
+LOST = 1
+"""The exit status of an order whose worker or node died."""
+_MEMORY = 10**8
+"""Bytes for the objects of a cluster that is started here: exit statuses, and nothing else."""
+
+
+class RayOptions(Options):
+    """Options of `Ray`."""
+
+    address: str = option("local", "a cluster's HOST:PORT, auto: the one of this machine, or local: start one here")
+    cpus: int = option(1, "cores of an order, and threads that it computes with", ge=1)
+    gpus: float | None = option(None, "GPUs of an order, or a share of one; auto: one where it computes on a GPU", ge=0)
+    slots: int | None = option(None, "orders at once; auto: as many as the cluster has room for", ge=1)
+
+
+class Ray(Executor[RayOptions]):
+    """Starts a task for each order; Ray finds a node that has the cores and the GPUs for it.
+
+    The commands, the store and the data must lie at the same paths on the nodes. No task is tried again by Ray: the
+    harness orders again what is missing when a worker or a node has died.
+    """
+
+    Options = RayOptions
+    poll_seconds = 0.5
+
+    def __init__(self, options: RayOptions) -> None:
+        super().__init__(options)
+        self._ray: Any = None
+        self._is_ours = False
+
+    @property
+    def slots(self) -> int:
+        """As many as were asked for, or as have room in the cluster as it is now."""
+        if self.options.slots is not None:
+            return self.options.slots
+        room = self._connected().cluster_resources()
+        by_gpus = room.get("GPU", 0) / self.options.gpus if self.options.gpus else float("inf")
+        return max(1, int(min(room.get("CPU", 0) / self.options.cpus, by_gpus)))
+
+    def start(self, orders: Sequence[Order], detach: bool = False) -> Sequence[Running]:
+        """Hand them to Ray, which queues what has no room."""
+        ray = self._connected()
+        do = ray.remote(max_retries=0)(run)
+        return [RayTask(ray, do.options(**self._asked(order)).remote(self._command(order))) for order in orders]
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if self._is_ours:
+            self._ray.shutdown()
+        self._ray, self._is_ours = None, False
+
+    def _asked(self, order: Order) -> dict[str, Any]:
+        gpus = self.options.gpus if self.options.gpus is not None else float(order.gpu)
+        return {"name": order.label, "num_cpus": self.options.cpus, "num_gpus": gpus}
+
+    def _command(self, order: Order) -> Command:
+        return Command.of(order, OMP_NUM_THREADS=str(self.options.cpus))
+
+    def _connected(self) -> Any:  # noqa: ANN401
+        """Ray, connected to the cluster; a connection that this process has already is used, and left."""
+        if self._ray is None:
+            with _quietly():
+                self._ray = _ray()
+                if not self._ray.is_initialized():
+                    _connect(self._ray, self.options)
+                    self._is_ours = True
+        return self._ray
+
+
+class RayTask(Running):
+    """A task of an order, in Ray's queue or on a node."""
+
+    def __init__(self, ray: Any, reference: Any) -> None:  # noqa: ANN401
+        self._ray, self._reference = ray, reference
+        self._status: int | None = None
+
+    @property
+    def where(self) -> str:
+        """Its number."""
+        return f"Ray task {self._reference.task_id().hex()}"
+
+    def poll(self) -> int | None:
+        """Its exit status; `LOST` where its worker or node died, `STOPPED` where it was taken out of the queue."""
+        if self._status is None and self._ray.wait([self._reference], timeout=0)[0]:
+            self._status = self._outcome()
+        return self._status
+
+    def stop(self, at_once: bool = False) -> None:
+        """Interrupt the task, which asks the command to stop; at once: end its worker, which the command sees."""
+        if self.poll() is None:
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.cancel(self._reference, force=at_once)
+
+    def _outcome(self) -> int:
+        try:
+            return int(self._ray.get(self._reference))
+        except self._ray.exceptions.TaskCancelledError:
+            return STOPPED
+        except Exception:  # Ray wraps whatever happens on a node
+            return LOST
+
+
+def run(command: Command) -> int:
+    """On a node: do it, and give its exit status; an interrupt is how Ray cancels a task."""
+    process = command.start()
+    asked = 0
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            asked += 1
+            process.stop(at_once=asked > 1)
+
+
+def _ray() -> Any:  # noqa: ANN401
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise UsageError("the executor ray needs Ray: pip install 'ddbench[ray]'") from None
+
+
+def _connect(ray: Any, options: RayOptions) -> None:  # noqa: ANN401
+    here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _MEMORY}
+    if options.slots is not None:
+        here["num_cpus"] = options.slots * options.cpus
+    own = here if options.address == "local" else {}
+    try:
+        ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        told = f"no Ray cluster answers at {options.address!r} ({said})"
+        raise UsageError(f"{told}: start one by `ray start --head`, or write ray[address=local]") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Ray reports nothing to its makers, and leaves SIGTERM to whoever handles it in this process."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,230 @@
+"""Jobs of a SLURM cluster, through submitit: an array for all orders that are started together."""
+
+import math
+import os
+import signal
+import subprocess
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from harness.executors.process import Command
+from harness.executors.queue import Queue
+from harness.executors.task import NOTICE, Task, stop_signal
+from harness.types.errors import UsageError
+from harness.types.executor import Executor, Order, Running
+from harness.types.options import Options, option
+
+if TYPE_CHECKING:
+    import submitit
+
+ARRAY = 1000
+"""Most tasks of an array: SLURM's own limit, where nobody has changed it, is 1001."""
+LOST = 1
+"""The exit status of an order of which nothing is known but that it is no more."""
+
+
+def minutes_of(time: str) -> int:
+    """Minutes, rounded up, of a time as SLURM writes it: ``90``, ``90:00``, ``1:30:00``, ``0-1``, ``0-1:30``.
+
+    Raises:
+        ValueError: it is none, or no time at all.
+    """
+    days, dash, clock = time.strip().rpartition("-")
+    parts = clock.split(":")
+    if len(parts) > 3 or not all(part.isdecimal() for part in [*parts, *([days] if dash else [])]):
+        raise ValueError("should be minutes, minutes:seconds, hours:minutes:seconds or days-hours:minutes:seconds")
+    from_hours = parts if dash or len(parts) == 3 else ["0", *parts]
+    hours, minutes, seconds = (int(part) for part in [*from_hours, "0", "0"][:3])
+    total = 1440 * int(days or 0) + 60 * hours + minutes + seconds / 60
+    if not total:
+        raise ValueError("should be more than no time")
+    return math.ceil(total)
+
+
+class SlurmOptions(Options):
+    """Options of `Slurm`."""
+
+    partition: str | None = option(None, "partition; auto: the cluster's default")
+    time: str = option(
+        "60", "longest run of a job as SLURM writes it: minutes, minutes:seconds, 12:30:00, 2-00 or 2-00:00:00"
+    )
+    memory: float | None = option(None, "memory of a job in GB; auto: the cluster's default", gt=0)
+    cpus: int = option(1, "cores of a job, and threads that it computes with", ge=1)
+    gpus: int | None = option(None, "GPUs of a job; auto: one where it computes on a GPU", ge=0)
+    slots: int = option(100, "jobs that may run at once", ge=1)
+    restarts: int = option(20, "how often SLURM starts a job again that ran out of time", ge=0)
+    account: str | None = option(None, "account that is charged")
+    qos: str | None = option(None, "quality of service")
+    constraint: str | None = option(None, "features that a node must have")
+    setup: str | None = option(None, "shell script that is read first on the node: modules, an environment")
+    cluster: Literal["slurm", "local"] = option("slurm", "local: submitit's processes on this machine, to try it out")
+
+    @pydantic.field_validator("time")
+    @classmethod
+    def _check_time(cls, value: str) -> str:
+        minutes_of(value)
+        return value
+
+
+class Slurm(Executor[SlurmOptions]):
+    """Submits an array of jobs for the orders that can be started, one job for each, as many at once as it has slots.
+
+    A job that runs out of time, or makes way for another, keeps what it has and is queued again by SLURM; the harness
+    orders again what is missing after any other end. The commands, the store and the data must lie at the same paths on
+    the nodes. The log of a job lies beside the log of its order, in the folder ``submitit``.
+    """
+
+    Options = SlurmOptions
+    detaches = True
+    poll_seconds = 1.0
+
+    def __init__(self, options: SlurmOptions) -> None:
+        super().__init__(options)
+        self._queue = Queue()
+
+    @property
+    def slots(self) -> int:
+        """As many jobs as may run at once."""
+        return self.options.slots
+
+    def start(self, orders: Sequence[Order], detach: bool = False) -> Sequence[Running]:
+        """Submit them: an array for those that compute on a GPU, and one for the others."""
+        submitted: dict[str, Running] = {}
+        for gpu in (True, False):
+            alike = [order for order in orders if order.gpu is gpu]
+            for first in range(0, len(alike), ARRAY):
+                part = alike[first : first + ARRAY]
+                submitted |= zip((order.job for order in part), self._submit(part, gpu), strict=True)
+        return [submitted[order.job] for order in orders]
+
+    def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
+        executor = self._executor(orders[0].log.parent / "submitit", gpu)
+        tasks = [Task(Command.of(order, OMP_NUM_THREADS=str(self.options.cpus))) for order in orders]
+        try:
+            jobs = executor.submit_array(tasks)
+        except Exception as error:  # submitit raises what sbatch says, in several ways
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise UsageError(f"SLURM takes no job: {said[-1]}; see `ddbench executors show slurm`") from error
+        if self.options.cluster == "local":
+            return [LocalJob(job) for job in jobs]
+        self._queue.follow(job.job_id for job in jobs)
+        return [SlurmJob(job, self._queue) for job in jobs]
+
+    def _executor(self, folder: Path, gpu: bool) -> "submitit.AutoExecutor":
+        try:
+            import submitit
+        except ImportError:
+            raise UsageError("the executor slurm needs submitit: pip install 'ddbench[slurm]'") from None
+        options = self.options
+        try:
+            executor = submitit.AutoExecutor(folder, options.cluster, slurm_max_num_timeout=options.restarts)
+        except RuntimeError:
+            raise UsageError(
+                "there is no SLURM here (no srun): log in to the cluster, or try slurm[cluster=local]"
+            ) from None
+        executor.update_parameters(**self._parameters(gpu))
+        return executor
+
+    def _parameters(self, gpu: bool) -> dict[str, Any]:
+        options = self.options
+        setup = [f". {Path(options.setup).expanduser().absolute()}"] if options.setup else None
+        asked: dict[str, Any] = {
+            "name": "ddbench",
+            "timeout_min": minutes_of(options.time),
+            "mem_gb": options.memory,
+            "cpus_per_task": options.cpus,
+            "gpus_per_node": options.gpus if options.gpus is not None else int(gpu),
+            "stderr_to_stdout": True,
+            f"{options.cluster}_setup": setup,
+            "slurm_partition": options.partition,
+            "slurm_account": options.account,
+            "slurm_qos": options.qos,
+            "slurm_constraint": options.constraint,
+            "slurm_array_parallelism": options.slots,
+            "slurm_signal_delay_s": NOTICE,
+        }
+        return {name: value for name, value in asked.items() if value not in (None, 0)}
+
+
+class _Submitted(Running):
+    """What submitit, or SLURM, says of a job is a hint; what the job has written is what happened."""
+
+    def __init__(self, job: "submitit.Job[int]") -> None:
+        self._job = job
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status; `LOST` where it is no more and has left none."""
+        if self._status is None:
+            lost = self._is_lost()  # before the look for what it has written last of all
+            if self._job.paths.result_pickle.exists():
+                self._status = _result(self._job)
+            elif lost:
+                self._status = LOST
+        return self._status
+
+    @abstractmethod
+    def _is_lost(self) -> bool: ...
+
+
+class SlurmJob(_Submitted):
+    """A job in SLURM's queue, or on a node."""
+
+    def __init__(self, job: "submitit.Job[int]", queue: Queue) -> None:
+        super().__init__(job)
+        self._queue = queue
+
+    @property
+    def where(self) -> str:
+        """Its number."""
+        return f"SLURM job {self._job.job_id}"
+
+    def stop(self, at_once: bool = False) -> None:
+        """Cancel it if it waits, else have it asked to stop; at once: ask, and cancel it anyhow."""
+        if self.poll() is not None:
+            return
+        self._scancel("--state=PENDING")
+        self._scancel(f"--signal={stop_signal().name.removeprefix('SIG')}")
+        if at_once:
+            self._scancel()  # which asks for the second time, and later kills
+
+    def _is_lost(self) -> bool:
+        return self._queue.has_lost(self._job.job_id)
+
+    def _scancel(self, *words: str) -> None:
+        command = ["scancel", "--quiet", *words, self._job.job_id]
+        with suppress(OSError, subprocess.SubprocessError):  # it may have ended
+            subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+
+class LocalJob(_Submitted):
+    """A process of submitit's on this machine."""
+
+    @property
+    def where(self) -> str:
+        """Its process."""
+        return f"pid {self._job.job_id}"
+
+    def stop(self, at_once: bool = False) -> None:
+        """Send what submitit passes on to its task."""
+        if self.poll() is not None:
+            return
+        if at_once:
+            self._job.cancel()
+        else:
+            os.kill(int(self._job.job_id), signal.SIGTERM)
+
+    def _is_lost(self) -> bool:
+        return self._job.done()
+
+
+def _result(job: "submitit.Job[int]") -> int:
+    try:
+        return int(job.result())
+    except Exception:  # the task raised; its log tells what
+        return LOST

@@ -1,0 +1,203 @@
+"""The contract of executors."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from harness.testing.contract import Contract, require
+from harness.types.errors import UsageError
+from harness.types.executor import Executor, Order, Running
+
+_LOOK = 0.05
+_ENDS = """
+import sys, time
+print("to stdout", flush=True)
+print("to stderr", file=sys.stderr)
+time.sleep({seconds})
+open(sys.argv[1], "w").close()
+sys.exit({status})
+"""
+_SLEEPS = """
+import os, signal, sys, time
+
+def asked(*_):
+    print("asked to stop")
+    sys.exit(130)
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, {handler})
+parent, until = os.getppid(), time.monotonic() + 300
+open(sys.argv[1], "w").close()
+while os.getppid() == parent and time.monotonic() < until:
+    time.sleep(0.05)
+"""
+"""As the harness's own command, it ends when whoever started it has ended."""
+
+
+def _ends(status: int, seconds: float = 0.0) -> str:
+    """A command that prints, leaves its mark after some time, and ends."""
+    return _ENDS.format(status=status, seconds=seconds)
+
+
+class ExecutorContract(Contract):
+    """What every executor must do, with small commands; they need the folder of temporary files (TMPDIR) wherever
+    they run.
+
+    Attributes:
+        patience: seconds within which a command that takes no time must have ended, waiting in a queue included.
+    """
+
+    kind = "executor"
+    patience = 120.0
+
+    def test_slots(self) -> None:
+        """It has one slot or more."""
+        with self._trial() as trial:
+            slots = trial.executor.slots
+            require(type(slots) is int and slots >= 1, f"slots is {slots!r}")
+
+    def test_exit_statuses(self) -> None:
+        """Commands are done, and the exit status of each is told, in the order in which they were given."""
+        with self._trial() as trial:
+            told = trial.do([_ends(status) for status in (0, 3, 0)])
+            require(told == [0, 3, 0], f"commands that end with 0, 3 and 0 are said to end with {told}")
+
+    def test_ends_when_the_command_has(self) -> None:
+        """A command is said to have ended when it has, and no sooner."""
+        with self._trial() as trial:
+            trial.do([_ends(0, seconds=0.2)])
+            require(trial.mark(0).exists(), "it was said to have ended, and went on")
+
+    def test_log(self) -> None:
+        """What a command prints is added to its log, stderr as well."""
+        with self._trial() as trial:
+            trial.needs_a_process()
+            trial.log(0).write_text("from before\n")
+            trial.do([_ends(0)])
+            lines = trial.log(0).read_text().splitlines()
+            for line in ("from before", "to stdout", "to stderr"):
+                require(line in lines, f"{line!r} is not in the log: {lines}")
+
+    def test_where(self) -> None:
+        """Where a command runs is told in one line."""
+        with self._trial() as trial:
+            (running,) = trial.start([_ends(0)])
+            told = running.where
+            trial.end_of(running)
+            require(told.strip() and "\n" not in told, f"where is {told!r}")
+
+    def test_an_order_can_be_given_again(self) -> None:
+        """An order can be given again when its command has ended."""
+        with self._trial() as trial:
+            told = [*trial.do([_ends(1)]), *trial.do([_ends(0)])]
+            require(told == [1, 0], f"given again, it ended with {told[1]}, not with 0")
+
+    def test_stops(self) -> None:
+        """A command is asked to stop by SIGINT or SIGTERM, and its end is told; then there is nothing to stop."""
+        with self._trial() as trial:
+            trial.needs_a_process()
+            running = trial.asleep(_SLEEPS.format(handler="asked"))
+            running.stop()
+            require(trial.end_of(running) != 0, "stopped, it is said to have done all that it could")
+            require("asked to stop" in trial.log(0).read_text(), "it was not asked: it can keep nothing")
+            running.stop()
+            running.stop(at_once=True)
+
+    def test_stops_at_once(self) -> None:
+        """A command that does not listen is ended all the same."""
+        with self._trial() as trial:
+            trial.needs_a_process()
+            running = trial.asleep(_SLEEPS.format(handler="signal.SIG_IGN"))
+            running.stop(at_once=True)
+            require(trial.end_of(running) != 0, "ended, it is said to have done all that it could")
+
+    def test_detached_work_goes_on(self) -> None:
+        """Where work can be detached, it goes on when the executor is closed."""
+        if not self.resolved().cls.detaches:
+            raise SkipTest("it does not detach")
+        with self._trial() as trial:
+            running = trial.start([_ends(0, seconds=0.4)], detach=True)
+            trial.executor.close()
+            trial.wait_until(trial.mark(0).exists, "what was detached was not done")
+            del running
+
+    @contextmanager
+    def _trial(self) -> Iterator["_Trial"]:
+        with tempfile.TemporaryDirectory(prefix="ddbench-check-", ignore_cleanup_errors=True) as folder:
+            trial = _Trial(self.resolved().make(), Path(folder), self.patience)
+            try:
+                yield trial
+            except UsageError as error:
+                require("\n" not in str(error), f"the error has more than one line: {error}")
+                raise SkipTest(str(error)) from error
+            finally:
+                trial.executor.close()
+
+
+@dataclass
+class _Trial:
+    """An executor with a folder for logs, and for marks that commands leave."""
+
+    executor: Executor[Any]
+    folder: Path
+    patience: float
+
+    def needs_a_process(self) -> None:
+        """Skip where commands are done in this process, which has one stdout and cannot be stopped."""
+        if self.executor.in_process:
+            raise SkipTest("it does the work in this process")
+
+    def log(self, number: int) -> Path:
+        """The log of an order."""
+        return self.folder / f"{number}.log"
+
+    def mark(self, number: int) -> Path:
+        """What its command leaves."""
+        return self.folder / f"{number}.mark"
+
+    def start(self, programs: Sequence[str], detach: bool = False) -> Sequence[Running]:
+        """Order each program, all at once."""
+        return self.executor.start([self._order(number, text) for number, text in enumerate(programs)], detach)
+
+    def do(self, programs: Sequence[str]) -> list[int]:
+        """Order each program when there is a slot, and give the exit statuses."""
+        slots, told = self.executor.slots, []
+        orders = [self._order(number, text) for number, text in enumerate(programs)]
+        for first in range(0, len(orders), slots):
+            told += [self.end_of(running) for running in self.executor.start(orders[first : first + slots])]
+        return told
+
+    def asleep(self, program: str) -> Running:
+        """Order a program, and wait until it sleeps."""
+        (running,) = self.start([program])
+        self.wait_until(self.mark(0).exists, "the command was not started")
+        return running
+
+    def end_of(self, running: Running) -> int:
+        """Its exit status, when it has ended."""
+        self.wait_until(lambda: running.poll() is not None, "the end of the command is not told")
+        status = running.poll()
+        require(type(status) is int, f"poll() gives {status!r}")
+        return int(status or 0)
+
+    def wait_until(self, holds: Callable[[], bool], told: str) -> None:
+        """Look again and again; where it lasts too long, that is what fails."""
+        until = time.monotonic() + self.patience
+        while not holds():
+            require(time.monotonic() < until, f"{told} within {self.patience:g} s")
+            time.sleep(_LOOK)
+
+    def _order(self, number: int, program: str) -> Order:
+        command = [sys.executable, "-S", "-c", program, str(self.mark(number))]
+
+        def here() -> int:
+            return subprocess.run(command, capture_output=True, check=False).returncode
+
+        return Order(f"job-{number}", f"command {number}", command, self.log(number), False, here)
