@@ -23,6 +23,10 @@ class Request:
         compile: ``auto`` compiles networks that gain by it; ``never`` runs all as they are.
         max_storage: GB that new artifacts (expert trajectories) may take; a plan that needs more is refused.
         strict_plugins: a broken plugin is an error.
+        executor: starts the work; None is the environment's ``DDBENCH_EXECUTOR``, else ``local``.
+        timeout: seconds that a cell may take before it is ended and failed.
+        retry_failed: make failed cells once more.
+        detach: order the work and do not wait for it.
     """
 
     method: tuple[str, ...] = ()
@@ -45,6 +49,11 @@ class Request:
     rerun_stale: bool = False
     max_storage: float = 20.0
     strict_plugins: bool = False
+    executor: str | None = None
+    timeout: float | None = None
+    retry_failed: bool = False
+    detach: bool = False
+    checkpoint_every: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("distillations", "students"):
@@ -57,6 +66,10 @@ class Request:
             raise UsageError(f"iterations is {min(self.iterations)}, but it counts from 0")
         if not self.max_storage >= 0:
             raise UsageError(f"max_storage is {self.max_storage}, but it counts GB from 0")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"timeout is {self.timeout:g}, but it counts seconds from above 0")
+        if self.choose and self.detach:
+            raise UsageError("--choose needs the scores before it can go on: leave out --detach")
         if self.choose and self.score_on == "validation":
             raise UsageError("--choose scores its choice on test: leave out --score-on validation")
 
