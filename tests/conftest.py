@@ -1,7 +1,11 @@
+import os
+
 import pytest
 import torch
 from studies import write_arrays
 from toys import toy_problem
+
+os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
 
 
 @pytest.fixture(scope="session")

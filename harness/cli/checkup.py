@@ -39,11 +39,11 @@ def machine() -> list[Check]:
     import torch
 
     from harness.learning.compiling import code_folder, compiler
-    from harness.learning.machine import keep_large_tensors_mapped
+    from harness.learning.machine import emulates_bfloat16, keep_large_tensors_mapped
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    mapped, found = keep_large_tensors_mapped(), compiler()
+    mapped, found, emulated = keep_large_tensors_mapped(), compiler(), emulates_bfloat16()
     return [
         Check("devices", "ok", ", ".join(["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(gpus))])),
         Check("cpu threads", "ok", f"{torch.get_num_threads()} used by torch, {cores} cores available"),
@@ -51,6 +51,11 @@ def machine() -> list[Check]:
             "large tensors stay mapped",
             "ok" if mapped else "note",
             "the C library takes the setting" if mapped else "this C library is not glibc: large tensors are slower",
+        ),
+        Check(
+            "bfloat16",
+            "note" if emulated else "ok",
+            "emulated by this processor: fp32 is faster" if emulated else "not known to be emulated",
         ),
         Check(
             "compiled networks",

@@ -56,6 +56,19 @@ def study_options(command: F) -> F:
                 type=click.Choice(["auto", "never"]),
                 help="auto: compile networks that gain by it on a CPU, once; kept between runs. [auto]",
             ),
+            click.option(
+                "--executor",
+                metavar="NAME",
+                help="What starts the work: local[slots=2], inline, slurm, ray. [DDBENCH_EXECUTOR, else local]",
+            ),
+            click.option("--timeout", type=float, metavar="SECONDS", help="Fail a cell that takes longer."),
+            click.option("--retry-failed", is_flag=True, default=None, help="Make failed cells once more."),
+            click.option(
+                "--detach",
+                is_flag=True,
+                default=None,
+                help="Order the work and leave; `ddbench status` tells how it stands (slurm).",
+            ),
             click.option("--strict-plugins", is_flag=True, default=None, help="A broken plugin is an error."),
             click.option("--rerun-stale", is_flag=True, default=None, help="Redo what other source code made."),
         ]

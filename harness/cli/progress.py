@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.experiment.cells import Cell
-from harness.experiment.events import Reporter
+from harness.experiment.events import Named, Reporter
 
 
 class Lines(Reporter):
@@ -22,22 +21,22 @@ class Lines(Reporter):
         """Say how much there is to do."""
         self._say(f"{missing} cells to make, {done} in the store")
 
-    def started(self, cell: Cell) -> None:
+    def started(self, cell: Named) -> None:
         """Say what begins, where it may take long."""
         if cell.kind == "distilled":
             self._say(f"started  {cell.label}")
 
-    def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
+    def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
         """A line each tenth of the way."""
         if iteration % max(1, total // 10) == 0:
             told = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
             self._say(f"iteration {iteration} of {total}: {told}")
 
-    def finished(self, cell: Cell, record: Mapping[str, Any]) -> None:
+    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
         """Say what came out."""
         self._say(f"done     {cell.label}{outcome(record)}")
 
-    def failed(self, cell: Cell, reason: str, log: Path) -> None:
+    def failed(self, cell: Named, reason: str, log: Path) -> None:
         """Say why, and where more is told."""
         self._say(f"FAILED   {cell.label}: {reason} (traceback in {log})")
 
@@ -77,14 +76,14 @@ class Bars(Lines):
         super().planned(missing, done)
         self.progress.update(self._cells, total=missing, completed=0)
 
-    def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
+    def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
         """Move the lower bar."""
         told = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         self.progress.update(
             self._steps, total=total, completed=iteration, visible=iteration < total, description=escape(told)
         )
 
-    def finished(self, cell: Cell, record: Mapping[str, Any]) -> None:
+    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
         """Move the upper bar."""
         super().finished(cell, record)
         self.progress.advance(self._cells)

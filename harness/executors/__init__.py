@@ -1,1 +1,1 @@
-"""Executors: where and how the processes that do the work of a run are started."""
+"""What starts the work of a run, registered through the same hook as anyone's; and the processes that are started."""

@@ -1,29 +1,27 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
-import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.experiment import interrupts
 from harness.experiment.choice import Choice, chosen_arms, record_choice, swept_option
-from harness.experiment.completion import complete
+from harness.experiment.engine import Engine
 from harness.experiment.estimate import artifact_seconds, estimate_seconds
 from harness.experiment.events import Reporter
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, rows_of
-from harness.experiment.runner import Runner
-from harness.experiment.sources import FileSource
+from harness.experiment.runs import Run
 from harness.experiment.storage import check_storage, demands, told
 from harness.experiment.store import Store
-from harness.experiment.study import NO_DEFAULTS, Study
 from harness.learning.machine import prepared
 from harness.plugins.discovery import plugins
-from harness.plugins.registry import Registry
-from harness.types.distilled import DistilledSet
-from harness.types.errors import UsageError
-from harness.types.formats import LAST, Reading, read_content, told_of
+from harness.plugins.registry import Registry, Resolved
+from harness.types.executor import Executor
+from harness.types.formats import LAST, Reading, told_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +94,7 @@ def evaluate(
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
     """Carry out a request of ``ddbench run``."""
-    return _carry_out(request, reporter, lambda study: study.plan())
+    return _carry_out(Run(request), reporter)
 
 
 def plan_request(request: Request) -> RunResult:
@@ -104,7 +102,7 @@ def plan_request(request: Request) -> RunResult:
     registry = _registry(request)
     if request.choose:
         swept_option(request, registry)
-    plan = Study(_on_validation(request) if request.choose else request, registry).plan()
+    plan = Run(_on_validation(request) if request.choose else request).plan(registry)
     store = Store(request.store)
     if not store.is_new():
         store.check_schema()
@@ -119,61 +117,37 @@ def plan_request(request: Request) -> RunResult:
 
 def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
     """Carry out a request of ``ddbench eval``."""
-
-    def plan(study: Study) -> Plan:
-        return plan_of_file(study, file, reading)
-
-    result = _carry_out(request, reporter, plan)
+    result = _carry_out(Run(request, file.absolute(), reading), reporter)
     if request.choose or request.score_on == "validation":
         note = f"{told_of(file)} was distilled elsewhere and may have seen the validation split"
         result = replace(result, notes=(*result.notes, note))
     return result
 
 
-def plan_of_file(study: Study, file: Path, reading: Reading) -> Plan:
-    """A plan to evaluate one distilled set."""
-    request = study.request
-    if len(request.dataset) != 1:
-        raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
-    (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
-    content = read_content(file, reading)
-    problem = study.problem(dataset)
-    distilled = complete(content, reading, dataset, problem)
-    problem = replace(problem, preprocessing=distilled.preprocessing)
-    source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
-    defaults = dataset.make().traits.defaults
-    stated = distilled.provenance.get("iterations")
-    iterations = stated if isinstance(stated, int) else None
-    arms = list(study.arms([(source, iterations)], problem, defaults))
-    return Plan(
-        arms,
-        request.students or defaults.students,
-        1,
-        request.rerun_stale,
-        (*content.notes, *study.notes()),
-        request.set,
-    )
+def _carry_out(run: Run, reporter: Reporter) -> RunResult:
+    with prepared(run.request.compile), interrupts.handled(reporter.notice):
+        return _carried_out(run, reporter)
 
 
-def _carry_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
-    with prepared(request.compile):
-        return _carried_out(request, reporter, planned)
-
-
-def _carried_out(request: Request, reporter: Reporter, planned: Any) -> RunResult:  # noqa: ANN401
+def _carried_out(run: Run, reporter: Reporter) -> RunResult:
+    request = run.request
     registry = _registry(request)
     if not request.choose:
-        return _execute(planned(Study(request, registry)), request, reporter)
+        return _execute(run, run.plan(registry), reporter)
     option = swept_option(request, registry)
-    explored = _execute(planned(Study(_on_validation(request), registry)), request, reporter)
-    plan = planned(Study(request, registry, hold_out=True))
-    choice = Choice.made(option, explored.rows)
-    record_choice(choice, [cell["key"] for cell in explored.cells], Store(request.store))
-    result = _execute(replace(plan, arms=chosen_arms(plan.arms, choice)), request, reporter)
+    explored = replace(run, request=_on_validation(request))
+    found = _execute(explored, explored.plan(registry), reporter)
+    run = replace(run, hold_out=True)
+    plan = run.plan(registry)
+    choice = Choice.made(option, found.rows)
+    record_choice(choice, [cell["key"] for cell in found.cells], Store(request.store))
+    chosen = chosen_arms(plan.arms, choice)
+    arms = tuple(index for index, arm in enumerate(plan.arms) if arm in chosen)
+    result = _execute(replace(run, arms=arms), replace(plan, arms=chosen), reporter)
     rows = [{**row, "chosen": choice.told(row)} for row in result.rows]
     notes = (f"{request.choose} was chosen on a validation split of the training set, for each row", *result.notes)
-    return replace(result, rows=rows, cells=explored.cells + result.cells, notes=notes,
-                   failed={**explored.failed, **result.failed})  # fmt: skip
+    return replace(result, rows=rows, cells=found.cells + result.cells, notes=notes,
+                   failed={**found.failed, **result.failed})  # fmt: skip
 
 
 def _registry(request: Request) -> Registry:
@@ -200,9 +174,14 @@ def _first(plan: Plan, store: Store, request: Request) -> list[str]:
     return [f"{told(wanted)}, {_duration(artifact_seconds(plan, store))}"]
 
 
-def _execute(plan: Plan, request: Request, reporter: Reporter) -> RunResult:
+def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
+    request = run.request
+    executor = _executor(request).make()
     store = Store(request.store).open()
     first = _first(plan, store, request)
+    if request.retry_failed:
+        for cell in plan.cells:
+            store.failures.forget(cell.key)
     states = [plan.state(cell, store) for cell in plan.cells]
     stale = states.count("stale")
     missing = states.count("missing") + (stale if plan.rerun_stale else 0)
@@ -211,9 +190,19 @@ def _execute(plan: Plan, request: Request, reporter: Reporter) -> RunResult:
         reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
     for line in first:
         reporter.notice(line)
-    runner = Runner(plan, store, plugins(), reporter)
-    runner.run()
-    return RunResult(store.path, cells_of(plan, store, runner.failed), rows_of(plan, store), runner.failed, plan.notes)
+    engine = Engine(plan, run, store, plugins(), reporter)
+    if request.detach:
+        count = engine.detach(executor)
+        note = f"{count} jobs were ordered from {request.executor}: `ddbench status` tells how they stand"
+        return RunResult(store.path, cells_of(plan, store, {}), [], notes=(*plan.notes, note), planned_only=True)
+    engine.carry_out(executor)
+    return RunResult(store.path, cells_of(plan, store, {}), rows_of(plan, store), {}, plan.notes)
+
+
+def _executor(request: Request) -> Resolved[Executor[Any]]:
+    """What starts the work: as asked for, or as the environment says."""
+    name = request.executor or os.environ.get("DDBENCH_EXECUTOR") or "local"
+    return plugins().registry.resolve("executor", name)
 
 
 def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[str, str]]:
@@ -227,14 +216,6 @@ def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[s
         }
         for cell in plan.cells
     ]
-
-
-def _digest(distilled: DistilledSet) -> str:
-    digest = hashlib.sha256(distilled.preprocessing.identity().encode())
-    for tensor in distilled.training_data():
-        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _duration(seconds: float | None) -> str:

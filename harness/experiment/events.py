@@ -2,9 +2,26 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from harness.experiment.cells import Cell
+
+class Named(Protocol):
+    """What is told of a cell."""
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``distilled``, ``artifact`` or ``student``."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        ...
 
 
 class Reporter:
@@ -13,16 +30,16 @@ class Reporter:
     def planned(self, missing: int, done: int) -> None:
         """So many cells are to be made, so many are there."""
 
-    def started(self, cell: Cell) -> None:
+    def started(self, cell: Named) -> None:
         """Work on a cell begins."""
 
-    def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
+    def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
         """A trajectory has done ``iteration`` of ``total`` updates."""
 
-    def finished(self, cell: Cell, record: Mapping[str, Any]) -> None:
+    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
         """A cell is in the store."""
 
-    def failed(self, cell: Cell, reason: str, log: Path) -> None:
+    def failed(self, cell: Named, reason: str, log: Path) -> None:
         """A cell could not be made; the others go on."""
 
     def notice(self, text: str) -> None:

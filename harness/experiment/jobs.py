@@ -8,6 +8,7 @@ from typing import Protocol
 from harness.experiment.arms import Arm
 from harness.experiment.cells import Cell, key_of
 from harness.experiment.distilling import Distiller
+from harness.experiment.leases import LeaseLost
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
 from harness.experiment.scoring import Scorer
@@ -122,6 +123,15 @@ class SetJob:
         for arm in self.arms:
             if isinstance(self.source, FileSource) or ledger.store.folder(arm.set_cell(self.distillation).key):
                 Scorer(ledger, arm, self.distillation).score(range(self.students))
+
+
+def carry_out(job: Job, ledger: Ledger) -> None:
+    """Do a job. Where somebody else has taken it over, wait for them, and do what they have left."""
+    while True:
+        try:
+            return job.do(ledger)
+        except LeaseLost as loss:
+            ledger.reporter.notice(str(loss))
 
 
 def jobs_of(plan: Plan) -> list[Job]:

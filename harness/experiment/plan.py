@@ -65,7 +65,7 @@ class Plan:
         """``missing``, ``done``, or ``stale`` where other source made the record."""
         record = store.record(cell.key)
         if record is None:
-            return "missing"
+            return "failed" if store.failures.get(cell.key) else "missing"
         return "stale" if cell.is_stale(record) else "done"
 
     def is_missing(self, cell: Cell, store: Store) -> bool:

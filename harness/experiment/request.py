@@ -24,6 +24,10 @@ class Request:
         checkpoint_every: seconds between the checkpoints of a trajectory; 0 is after every step.
         max_storage: GB that new artifacts (expert trajectories) may take; a plan that needs more is refused.
         strict_plugins: a broken plugin is an error.
+        executor: starts the work; None is the environment's ``DDBENCH_EXECUTOR``, else ``local``.
+        timeout: seconds that a cell may take before it is ended and failed.
+        retry_failed: make failed cells once more.
+        detach: order the work and do not wait for it.
     """
 
     method: tuple[str, ...] = ()
@@ -47,6 +51,10 @@ class Request:
     checkpoint_every: float = 60.0
     max_storage: float = 20.0
     strict_plugins: bool = False
+    executor: str | None = None
+    timeout: float | None = None
+    retry_failed: bool = False
+    detach: bool = False
 
     def __post_init__(self) -> None:
         for name in ("distillations", "students"):
@@ -61,6 +69,10 @@ class Request:
             raise UsageError(f"max_storage is {self.max_storage}, but it counts GB from 0")
         if not self.checkpoint_every >= 0:
             raise UsageError(f"checkpoint_every is {self.checkpoint_every}, but it counts seconds from 0")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"timeout is {self.timeout:g}, but it counts seconds from above 0")
+        if self.choose and self.detach:
+            raise UsageError("--choose needs the scores before it can go on: leave out --detach")
         if self.choose and self.score_on == "validation":
             raise UsageError("--choose scores its choice on test: leave out --score-on validation")
 

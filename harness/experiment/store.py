@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.cells import canonical_json
+from harness.experiment.failures import Failures
 from harness.experiment.files import cannot, sync, write_whole
 from harness.experiment.leases import LeaseLost, Leases
 from harness.types.errors import StoreError, UsageError
@@ -35,6 +36,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
         self.leases = Leases(self.path)
+        self.failures = Failures(self.path)
 
     def open(self) -> "Store":
         """Make the folder if needed, and check that it is a store that can be written.

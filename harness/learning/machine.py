@@ -78,6 +78,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor is known to compute in bfloat16 only by way of float32, which makes it slower."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:
+        return False
+    return flags is not None and not {"avx512_bf16", "amx_bf16"} & set(flags.group(1).split())
+
+
 @dataclass(frozen=True)
 class Compute:
     """The compute mode, which decides the last bits of every number and is recorded with it."""

@@ -1,0 +1,79 @@
+"""Watching a child process, and ending it with all that it has left behind."""
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+_SUBREAPER = 36
+
+
+class Child:
+    """A child process that leads a session of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.status = 0
+        """Its exit status once it has ended; the negative number of a signal that ended it."""
+        self._ended = False
+
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        if not self._ended:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._note(pid, status)
+        return self._ended
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it alone."""
+        if not self._ended:
+            os.kill(self.pid, number)
+
+    def end(self) -> int:
+        """Kill it, its process group and whatever it has left behind; how many processes it had left."""
+        if not self._ended:
+            self.signal(signal.SIGKILL)
+            self._note(*os.waitpid(self.pid, 0))
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return end_orphans()
+
+    def _note(self, pid: int, status: int) -> None:
+        if pid:
+            self._ended, self.status = True, os.waitstatus_to_exitcode(status)
+
+
+def told_status(status: int) -> str:
+    """Why a process ended, as far as its exit status tells."""
+    if status >= 0:
+        return f"ended its process with exit status {status}"
+    name = signal.Signals(-status).name
+    more = ": the system may have run out of memory" if -status == signal.SIGKILL else ""
+    return f"its process was ended by {name}{more}"
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever a child leaves behind (Linux only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_orphans() -> int:
+    """Kill all children of this process, and theirs; how many there were."""
+    found = 0
+    while children := list(_children()):
+        found += len(children)
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+    return found
+
+
+def _children() -> Iterator[int]:
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            yield from map(int, path.read_text().split())

@@ -1,0 +1,92 @@
+"""Starts Python programs without their imports: a process that has imported torch forks itself for each.
+
+``python -m harness.executors.launcher`` reads a line of JSON from stdin for each program, its command and the file
+of its output, runs it in a session of its own, and writes its exit status to stdout when it has ended: one at a time.
+SIGINT and SIGTERM are passed on to it. When stdin is closed, or whoever started it is gone, it ends.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from harness.executors.children import Child
+
+NEEDED = ("harness.executors.worker", "torch._dynamo", "torchvision", "kornia", "sklearn.datasets")
+"""What jobs import, at once or on the way: imported once, before the first fork. None of it starts to compute."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POLL = 0.02
+
+
+def main() -> None:
+    """Start one program after the other."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    for module in NEEDED:
+        importlib.import_module(module)
+    while line := sys.stdin.readline():
+        command, log = json.loads(line)
+        print(_run(command, log), flush=True)
+
+
+def _run(command: Sequence[str], log: str) -> int:
+    """Run a program until it has ended."""
+    parent = os.getppid()
+    child = Child(_fork(command, log))
+    for number in _SIGNALS:
+        signal.signal(number, lambda received, _frame: child.signal(received))
+    while not child.has_ended():
+        if os.getppid() != parent:
+            child.signal(signal.SIGINT)
+            parent = os.getppid()
+        time.sleep(_POLL)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    return child.status
+
+
+def _fork(command: Sequence[str], log: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        status = _become(command)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _leave(status)
+
+
+def _become(command: Sequence[str]) -> int:
+    """Run the module of a command ``python -m MODULE ...``; any other takes this process's place."""
+    if list(command[:2]) != [sys.executable, "-m"]:
+        os.execvp(command[0], list(command))
+    sys.argv = [command[2], *command[3:]]
+    runpy.run_module(command[2], run_name="__main__", alter_sys=True)
+    return 0
+
+
+def _leave(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

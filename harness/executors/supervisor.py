@@ -1,0 +1,101 @@
+"""The process that an executor starts for a job: ``python -m harness.executors.supervisor STORE RUN JOB [TIMEOUT]``.
+
+It forks a worker and watches it. A cell that crashes the worker, or takes too long, is failed, all processes that
+belong to it are ended, and another worker goes on with the rest.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from harness.executors.children import Child, adopt_orphans, told_status
+from harness.executors.worker import fork_worker
+from harness.executors.worker_state import WorkerState
+from harness.experiment.event_log import CellName, EventLog, EventReader
+from harness.experiment.failures import Failure
+from harness.experiment.store import Store
+from harness.types.executor import STOPPED
+
+LOST = 3
+"""The exit status where a worker ended before it had begun a cell."""
+_POLL = 0.02
+_TAIL = 40
+"""Lines of what a worker printed that are kept with a failure."""
+
+
+class Supervisor:
+    """Watches over the workers of one job.
+
+    Args:
+        store, run, job: what is to be done.
+        timeout: seconds that a cell may take.
+    """
+
+    def __init__(self, store: str, run: str, job: str, timeout: str = "") -> None:
+        self.store, self.run, self.job = Store(Path(store)), run, job
+        self.timeout = float(timeout) if timeout else None
+        folder = self.store.path / "runs" / run
+        self._events, self._log = folder / f"{job}.events", folder / f"{job}.log"
+        self._parent = os.getppid()
+        self._asked = 0
+        """How often it was asked to stop."""
+
+    def supervise(self) -> int:
+        """Until all is done that can be; the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+        while True:
+            state, begun = WorkerState(), self._size()
+            self._reader = EventReader(self._events, from_end=True)
+            worker = Child(fork_worker(self.store.path, self.run, self.job, self._log))
+            reason = self._watch(worker, state)
+            if left := worker.end():
+                EventLog(self._events).notice(f"job {self.job[:12]} left {left} processes behind: they were ended")
+            if reason is None and state.ended is not None:
+                return worker.status
+            if self._asked:
+                return STOPPED
+            if state.blamed is None:
+                return LOST
+            self._fail(state.blamed, reason or told_status(worker.status), begun)
+
+    def _watch(self, worker: Child, state: WorkerState) -> str | None:
+        """Until the worker has ended; a reason where it was ended for it."""
+        passed_on = 0
+        while not worker.has_ended():
+            state.hear(self._reader.new())
+            if os.getppid() != self._parent and not self._asked:
+                self._asked = 1  # whoever started this is gone, and nobody waits for the end
+            if self._asked > passed_on:
+                passed_on = self._asked
+                worker.signal(signal.SIGINT if self._asked == 1 else signal.SIGKILL)
+            if self.timeout and state.seconds_at_work() > self.timeout:
+                return f"took longer than --timeout {self.timeout:g} s"
+            time.sleep(_POLL)
+        state.hear(self._reader.new())
+        return None
+
+    def _fail(self, cell: CellName, reason: str, begun: int) -> None:
+        log = self.store.failures.note(
+            Failure(cell.key, cell.kind, cell.label, reason, f"{reason}\n\n{self._tail(begun)}")
+        )
+        EventLog(self._events).failed(cell, reason, log)
+
+    def _size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def _tail(self, begun: int) -> str:
+        """The last lines that the worker printed."""
+        with self._log.open("rb") as log:
+            log.seek(begun)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-_TAIL:])
+
+    def _ask(self, *_signal: object) -> None:
+        self._asked += 1
+
+
+if __name__ == "__main__":
+    adopt_orphans()
+    sys.exit(Supervisor(*sys.argv[1:]).supervise())

@@ -1,0 +1,103 @@
+"""The process that does one job; a supervisor forks and watches it."""
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from harness.experiment import interrupts
+from harness.experiment.event_log import ENDED, REFUSED, STOPPED, EventLog
+from harness.experiment.jobs import Job, carry_out, jobs_of
+from harness.experiment.ledger import Ledger
+from harness.experiment.runs import Run
+from harness.experiment.store import Store
+from harness.learning.machine import prepared
+from harness.learning.precision import float32_products
+from harness.plugins.discovery import plugins
+from harness.types import executor
+from harness.types.errors import DDBenchError, StoreError
+
+REFUSED_STATUS = 2
+_PARENT_SECONDS = 0.5
+
+
+def fork_worker(store: Path, run: str, job: str, log: Path) -> int:
+    """Do a job in a new process, in a session of its own; its number. What it prints is appended to ``log``."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.setsid()
+        _redirect(log)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        faulthandler.enable(sys.stderr)
+        _stop_with_parent()
+        status = work(store, run, job)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # at once: a process that a method has left behind, and would be waited for, must not keep it
+
+
+def work(path: Path, run: str, job: str) -> int:
+    """Do a job of a run that a store keeps; what happens is told in the job's file of events.
+
+    Returns:
+        The exit status: 0 where all was done that could be.
+    """
+    store = Store(path)
+    log = EventLog(path / "runs" / run / f"{job}.events")
+    try:
+        with interrupts.handled(log.notice):
+            _do(Run.load(store, run), job, store, log)
+    except KeyboardInterrupt as stop:
+        log.end(STOPPED, str(stop))
+        return executor.STOPPED
+    except DDBenchError as error:
+        log.end(REFUSED, str(error))
+        return REFUSED_STATUS
+    log.end(ENDED)
+    return 0
+
+
+def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
+    with prepared(run.request.compile), float32_products("fp32"):
+        plan = run.plan(plugins().registry)
+        job = _found(jobs_of(plan), key)
+        ledger = Ledger(plan, store, plugins(), log)
+        log.cells([cell for cell in job.cells if ledger.is_missing(cell)])
+        carry_out(job, ledger)
+
+
+def _found(jobs: list[Job], key: str) -> Job:
+    for job in jobs:
+        if job.key == key:
+            return job
+    raise StoreError(f"the plan has no job {key} any more: its source or its data changed; give the command again")
+
+
+def _redirect(log: Path) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(file, sys.stdout.fileno())
+    os.dup2(file, sys.stderr.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+
+def _stop_with_parent() -> None:
+    """Ask this process to stop once its supervisor is gone: nobody else watches it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()

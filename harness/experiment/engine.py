@@ -1,0 +1,184 @@
+"""Carrying out a plan: jobs are ordered from an executor as what they need is done, and the store says what is left."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.event_log import REFUSED, EventReader, retell
+from harness.experiment.events import Reporter
+from harness.experiment.jobs import Job, carry_out, jobs_of
+from harness.experiment.ledger import Ledger
+from harness.experiment.plan import Plan
+from harness.experiment.runs import Run
+from harness.experiment.store import Store
+from harness.learning.precision import float32_products
+from harness.plugins.discovery import Plugins
+from harness.types.errors import DDBenchError, UsageError
+from harness.types.executor import STOPPED, Executor, Order, Running
+
+TRIES = 3
+"""How often a job is ordered again that was lost before it had made anything new."""
+
+
+@dataclass
+class Ordered:
+    """A job that was ordered and has not ended."""
+
+    job: Job
+    running: Running
+    events: EventReader
+
+
+class Engine:
+    """Drives one executor through the jobs of one plan.
+
+    Args:
+        plan: what is to be made.
+        run: the same as it was asked for: what other processes plan from.
+        store: where it is kept.
+        plugins: hear of cells that are made in this process.
+        reporter: hears of the progress.
+    """
+
+    def __init__(self, plan: Plan, run: Run, store: Store, plugins: Plugins, reporter: Reporter) -> None:
+        self.plan, self.run, self.store, self.reporter = plan, run, store, reporter
+        self._ledger = Ledger(plan, store, plugins, reporter)
+        self._jobs: Mapping[str, Job] = {job.key: job for job in jobs_of(plan)}
+        self._waiting = [job for job in self._jobs.values() if self._missing(job)]
+        self._ordered: list[Ordered] = []
+        self._lost: dict[str, tuple[int, int]] = {}
+        """By job that was lost: cells that were missing then, and how often in a row."""
+
+    def carry_out(self, executor: Executor[Any]) -> None:
+        """Until every cell is made or failed.
+
+        Raises:
+            KeyboardInterrupt: it was asked to stop; every job has ended, and has kept what it had.
+            DDBenchError: the store cannot be written, or nothing can be started.
+        """
+        self._check(executor)
+        self.run.save(self.store, list(self._jobs.values()))
+        try:
+            while self._waiting or self._ordered:
+                self._order(executor)
+                self._listen()
+                self._close()
+                if self._ordered:
+                    time.sleep(executor.poll_seconds)
+        except BaseException:
+            self._stop(executor)
+            raise
+        finally:
+            executor.close()
+
+    def detach(self, executor: Executor[Any]) -> int:
+        """Order every job and leave; how many there were. A job makes the artifacts that it lacks by itself."""
+        if not executor.detaches:
+            raise UsageError("--detach needs an executor that goes on by itself: say --executor slurm")
+        self._check(executor)
+        self.run.save(self.store, list(self._jobs.values()))
+        executor.start([self._order_for(job) for job in self._waiting], detach=True)
+        executor.close()
+        return len(self._waiting)
+
+    def _check(self, executor: Executor[Any]) -> None:
+        if executor.in_process and self.run.request.timeout:
+            raise UsageError("--timeout needs a process for each job: leave out --executor inline")
+
+    def _order(self, executor: Executor[Any]) -> None:
+        """Fill the free slots with jobs that wait for nothing; first those that no other run works on."""
+        free = executor.slots - len(self._ordered)
+        pending = {job.key for job in self._waiting} | {ordered.job.key for ordered in self._ordered}
+        ready = [job for job in self._waiting if not pending.intersection(job.after)]
+        if free < 1 or not ready:
+            return
+        busy = {holder.key for holder in self.store.leases.all() if holder.is_live}
+        ready.sort(key=lambda job: job.key in busy)
+        chosen = ready[: 1 if executor.in_process else free]
+        self._waiting = [job for job in self._waiting if job not in chosen]
+        orders = [self._order_for(job) for job in chosen]
+        readers = [EventReader(self._path(job, "events"), from_end=True) for job in chosen]
+        started = executor.start(orders)
+        self._ordered += [Ordered(*one) for one in zip(chosen, started, readers, strict=True)]
+
+    def _order_for(self, job: Job) -> Order:
+        request = self.run.request
+        arguments = [str(self.store.path), self.run.key, job.key]
+        timeout = [f"{request.timeout:g}"] if request.timeout else []
+        command = [sys.executable, "-m", "harness.executors.supervisor", *arguments, *timeout]
+        gpu = self.plan.device.type == "cuda"
+        return Order(job.key, job.label, command, self._path(job, "log"), gpu, lambda: self._do_here(job))
+
+    def _do_here(self, job: Job) -> int:
+        with float32_products("fp32"):
+            carry_out(job, self._ledger)
+        return 0
+
+    def _listen(self) -> None:
+        """Tell what the jobs' processes have told.
+
+        Raises:
+            DDBenchError: one of them cannot go on, for a reason that holds for all.
+        """
+        for ordered in self._ordered:
+            for event in ordered.events.new():
+                if event["event"] == REFUSED:
+                    raise DDBenchError(event["text"])
+                retell(event, self.reporter, self.store)
+
+    def _close(self) -> None:
+        """Take out the jobs that have ended; what is still missing of them is ordered again."""
+        for ordered in list(self._ordered):
+            status = ordered.running.poll()
+            if status is None:
+                continue
+            self._listen()
+            self._ordered.remove(ordered)
+            missing = self._missing(ordered.job)
+            if missing and self._may_try_again(ordered.job, status, len(missing)):
+                self._waiting.append(ordered.job)
+
+    def _may_try_again(self, job: Job, status: int, missing: int) -> bool:
+        """Whether a job that ended with cells missing can make more of them.
+
+        Raises:
+            DDBenchError: its process was lost again and again before it had begun.
+        """
+        if status == 0:
+            return False  # they need what failed
+        if status == STOPPED:
+            return True
+        before, lost = self._lost.get(job.key, (missing + 1, 0))
+        lost = lost + 1 if missing >= before else 1
+        self._lost[job.key] = (missing, lost)
+        if lost > TRIES:
+            raise DDBenchError(f"{job.label} was lost {lost} times (status {status}): see {self._path(job, 'log')}")
+        return True
+
+    def _missing(self, job: Job) -> list[str]:
+        return [cell.key for cell in job.cells if self._ledger.is_missing(cell)]
+
+    def _path(self, job: Job, kind: str) -> Path:
+        return self.run.folder(self.store) / f"{job.key}.{kind}"
+
+    def _stop(self, executor: Executor[Any]) -> None:
+        """Ask all jobs to stop and wait for them; interrupted once more, end them at once."""
+        at_once = False
+        if self._ordered:
+            self.reporter.notice(f"stopping {len(self._ordered)} jobs; once more stops at once")
+        while True:
+            try:
+                for ordered in self._ordered:
+                    ordered.running.stop(at_once)
+                while any(ordered.running.poll() is None for ordered in self._ordered):
+                    time.sleep(executor.poll_seconds)
+            except KeyboardInterrupt:
+                at_once = True
+                continue
+            break
+        for ordered in self._ordered:
+            for event in ordered.events.new():
+                retell(event, self.reporter, self.store)

@@ -1,0 +1,128 @@
+"""Events in a file, a line of JSON each: how the processes that do the work tell the one that waits for them."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.events import Named, Reporter
+from harness.experiment.store import Store
+from harness.types.errors import StoreError
+
+ENDED, STOPPED, REFUSED = "ended", "stopped", "refused"
+"""How a job's process ends by its own will: nothing is left that it can do; it was asked to stop; it cannot go on."""
+_STEPS_APART = 0.2
+"""Seconds between steps that are told: a toy method does thousands a second."""
+
+
+@dataclass(frozen=True)
+class CellName:
+    """A cell as events name it."""
+
+    key: str
+    kind: str
+    label: str
+
+
+class EventLog(Reporter):
+    """Appends what it hears to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", buffering=1)
+        self._told = 0.0
+
+    def cells(self, missing: list[Named]) -> None:
+        """A process has begun a job, and these are to be made."""
+        self._write("cells", cells=[_name(cell) for cell in missing])
+
+    def started(self, cell: Named) -> None:
+        """Name the cell."""
+        self._write("started", cell=_name(cell))
+
+    def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
+        """Now and then, and at the end."""
+        if iteration == total or time.monotonic() - self._told > _STEPS_APART:
+            self._told = time.monotonic()
+            self._write("step", cell=_name(cell), iteration=iteration, total=total, scalars=_finite(scalars))
+
+    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
+        """Name the cell: the record is in the store."""
+        self._write("finished", cell=_name(cell))
+
+    def failed(self, cell: Named, reason: str, log: Path) -> None:
+        """With the reason."""
+        self._write("failed", cell=_name(cell), reason=reason, log=str(log))
+
+    def notice(self, text: str) -> None:
+        """As it is."""
+        self._write("notice", text=text)
+
+    def end(self, how: str, text: str = "") -> None:
+        """The process ends by its own will: `ENDED`, `STOPPED` or `REFUSED`."""
+        self._write(how, text=text)
+        self._file.close()
+
+    def _write(self, event: str, **told: Any) -> None:  # noqa: ANN401
+        self._file.write(json.dumps({"event": event, **told}, allow_nan=False) + "\n")
+
+
+class EventReader:
+    """Reads what was appended to a file of events since it last looked."""
+
+    def __init__(self, path: Path, from_end: bool = False) -> None:
+        self._path, self._rest = path, b""
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """The events since the last call; a line that is still being written waits for the next."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                found = file.read()
+        except FileNotFoundError:
+            return
+        self._offset += len(found)
+        *lines, self._rest = (self._rest + found).split(b"\n")
+        yield from (event for line in lines if (event := _event(line)) is not None)
+
+
+def retell(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
+    """Tell a reporter what an event says."""
+    cell = CellName(*event["cell"]) if "cell" in event else None
+    match event["event"]:
+        case "notice" | "stopped" if event["text"]:
+            reporter.notice(event["text"])
+        case "started" if cell:
+            reporter.started(cell)
+        case "step" if cell:
+            reporter.step(cell, event["iteration"], event["total"], event["scalars"])
+        case "failed" if cell:
+            reporter.failed(cell, event["reason"], Path(event["log"]))
+        case "finished" if cell:
+            reporter.finished(cell, _record(store, cell))
+
+
+def _record(store: Store, cell: CellName) -> Mapping[str, Any]:
+    try:
+        return store.record(cell.key) or {"result": {}}
+    except StoreError:  # somebody altered it meanwhile: the table will say so
+        return {"result": {}}
+
+
+def _name(cell: Named) -> list[str]:
+    return [cell.key, cell.kind, cell.label]
+
+
+def _finite(scalars: Mapping[str, float]) -> dict[str, float]:
+    """JSON has no NaN; what diverges is told by its record."""
+    return {name: float(value) for name, value in scalars.items() if abs(float(value)) < float("inf")}
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "event" in found else None

@@ -1,0 +1,176 @@
+"""Runs: what was asked for, kept in the store, so that other processes can do parts of it.
+
+``runs/RUN/run.json`` is the request, ``plan.json`` its jobs with their cells, ``JOB.events`` and ``JOB.log`` what
+became of them. The run of a command is the same folder whenever the command is given again.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.cells import key_of
+from harness.experiment.completion import complete
+from harness.experiment.files import write_whole
+from harness.experiment.jobs import Job
+from harness.experiment.plan import Plan
+from harness.experiment.request import Request, request_from
+from harness.experiment.sources import FileSource
+from harness.experiment.store import SCHEMA, SHORT, Store
+from harness.experiment.study import NO_DEFAULTS, Study
+from harness.plugins.registry import Registry
+from harness.types.distilled import DistilledSet
+from harness.types.errors import StoreError, UsageError
+from harness.types.formats import Reading, read_content, told_of
+
+_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every")
+"""Options that say how the work is done, and not what it is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One plan, by all that it is made from.
+
+    Attributes:
+        request: what the user asked for.
+        file: a distilled set to evaluate, in place of methods.
+        reading: how the file is read.
+        hold_out: hold a validation split out of the training set.
+        arms: indices of the arms that are carried out; None is all.
+    """
+
+    request: Request
+    file: Path | None = None
+    reading: Reading | None = None
+    hold_out: bool = False
+    arms: tuple[int, ...] | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Of what is to be done."""
+        told = self.as_json()
+        what = {name: value for name, value in told["request"].items() if name not in _OF_THE_START}
+        return key_of({**told, "request": what})[:SHORT]
+
+    def plan(self, registry: Registry) -> Plan:
+        """The arms that were asked for.
+
+        Raises:
+            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+        """
+        study = Study(self.request, registry, hold_out=self.hold_out)
+        plan = self._of_file(study, self.file) if self.file else study.plan()
+        return plan if self.arms is None else replace(plan, arms=[plan.arms[index] for index in self.arms])
+
+    def _of_file(self, study: Study, file: Path) -> Plan:
+        """A plan to evaluate one distilled set."""
+        request, reading = study.request, self.reading or Reading()
+        if len(request.dataset) != 1:
+            raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
+        (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
+        content = read_content(file, reading)
+        problem = study.problem(dataset)
+        distilled = complete(content, reading, dataset, problem)
+        problem = replace(problem, preprocessing=distilled.preprocessing)
+        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
+        defaults = dataset.make().traits.defaults
+        stated = distilled.provenance.get("iterations")
+        iterations = stated if isinstance(stated, int) else None
+        arms = list(study.arms([(source, iterations)], problem, defaults))
+        return Plan(
+            arms,
+            request.students or defaults.students,
+            1,
+            request.rerun_stale,
+            (*content.notes, *study.notes()),
+            request.set,
+        )
+
+    def folder(self, store: Store) -> Path:
+        """Where it lies in a store."""
+        return store.path / "runs" / self.key
+
+    def save(self, store: Store, jobs: Sequence[Job]) -> Path:
+        """Write it, with its jobs, into a store; the folder that holds it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        folder = self.folder(store)
+        listed = [
+            {
+                "key": job.key,
+                "label": job.label,
+                "after": list(job.after),
+                "cells": [[cell.key, cell.kind, cell.label] for cell in job.cells],
+            }
+            for job in jobs
+        ]
+        plan = {
+            "schema": SCHEMA,
+            "run": self.key,
+            "label": self.label,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "executor": self.request.executor,
+            "jobs": listed,
+        }
+        run = {"schema": SCHEMA, "folder": os.getcwd(), **self.as_json()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / "run.json", json.dumps(run, indent=1))
+            write_whole(folder / "plan.json", json.dumps(plan))
+        except OSError as error:
+            raise store.cannot("write to", error) from None
+        return folder
+
+    @classmethod
+    def load(cls, store: Store, key: str) -> "Run":
+        """The run with this key; this process goes to the folder where it was asked for, if that is there.
+
+        Raises:
+            StoreError: there is none that can be read.
+        """
+        path = store.path / "runs" / key / "run.json"
+        try:
+            told = json.loads(path.read_text())
+            if os.path.isdir(told["folder"]):
+                os.chdir(told["folder"])
+            request = request_from({**told["request"], "store": str(store.path)}, str(path))
+            reading = Reading(**told["reading"]) if told["reading"] else None
+            arms = None if told["arms"] is None else tuple(told["arms"])
+            return cls(request, Path(told["file"]) if told["file"] else None, reading, told["hold_out"], arms)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read ({error}): give the command of the run again") from None
+
+    @property
+    def label(self) -> str:
+        """The methods and pools, or the file."""
+        request = self.request
+        if self.file:
+            return f"eval {self.file.name} on {', '.join(request.dataset)}"
+        through = f" through {', '.join(request.pool)}"
+        return f"{', '.join(request.method)}{through} on {', '.join(request.dataset)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        request: Mapping[str, Any] = {**asdict(self.request), "store": str(self.request.store)}
+        return {
+            "request": {name: list(value) if isinstance(value, tuple) else value for name, value in request.items()},
+            "file": str(self.file.absolute()) if self.file else None,
+            "reading": asdict(self.reading) if self.reading else None,
+            "hold_out": self.hold_out,
+            "arms": None if self.arms is None else list(self.arms),
+        }
+
+
+def _digest(distilled: DistilledSet) -> str:
+    digest = hashlib.sha256(distilled.preprocessing.identity().encode())
+    for tensor in distilled.training_data():
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
