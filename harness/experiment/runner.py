@@ -7,6 +7,7 @@ from harness.experiment.jobs import jobs_of
 from harness.experiment.leases import LeaseLost
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
+from harness.experiment.standing import Standing
 from harness.experiment.store import Store
 from harness.learning.precision import float32_products
 from harness.plugins.discovery import Plugins
@@ -20,9 +21,9 @@ class Runner:
         self.ledger = Ledger(plan, store, plugins, reporter)
 
     @property
-    def failed(self) -> dict[str, str]:
-        """Keys of the cells that could not be made, with the reason."""
-        return self.ledger.failed
+    def standings(self) -> dict[str, Standing]:
+        """How every cell stands now, by key."""
+        return self.plan.standings(self.ledger.store) | self.ledger.lost
 
     def run(self) -> None:
         """Make every missing cell. Whatever asks for nothing else computes in float32.
