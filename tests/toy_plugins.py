@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 import harness
-from harness import DistilledSet, Evaluator, Method, Options, Pool, StudentRecord, option
+from harness import Artifact, ArtifactRequest, DistilledSet, Evaluator, Method, Options, Pool, StudentRecord, option
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 
@@ -14,6 +14,7 @@ KINDS = {
     "still": "method",
     "boom": "method",
     "lost": "method",
+    "needy": "method",
     "told": "evaluator",
     "grim": "evaluator",
     "wary": "pool",
@@ -94,6 +95,24 @@ class Lost(Still):
     def step(self, iteration, networks):
         self.images = self.images + (float("nan") if iteration == self.options.at else 1)
         return {"loss": float(self.images.mean())}
+
+
+class NeedyOptions(StillOptions):
+    fails: bool = option(False, "the first of its artifacts cannot be made")
+
+
+class Needy(Still):
+    """Asks for two artifacts."""
+
+    Options = NeedyOptions
+
+    def needs(self, iteration, architecture):
+        return [ArtifactRequest("need", index, identity={"fails": self.options.fails}) for index in range(2)]
+
+    def make_artifact(self, request, problem, architecture, streams, scratch):
+        if request.index == 0 and self.options.fails:
+            raise RuntimeError("no luck")
+        return Artifact({"x": torch.zeros(1)})
 
 
 ACCURACIES = {"validation": {"a": 0.9, "b": 0.5, "c": 0.1}, "test": {"a": 0.1, "b": 0.8, "c": 0.2}}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from harness.cli.group import VERBS
-from harness.cli.output import plain, print_json, print_table, size_told
+from harness.cli.output import plain, print_json, print_table, printable, size_told
 from harness.types.errors import StoreError, did_you_mean
 
 if TYPE_CHECKING:
@@ -85,15 +85,19 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 @_store
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
-    """Show everything that the record of a cell tells; KEY is the beginning of its key."""
+    """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
     found = _opened(store)
     whole = found.find(key)
-    record = found.record(whole) or {}
+    record = found.record(whole)
+    failure = None if record else found.failures.get(whole)
+    told = dataclasses.asdict(failure) if failure else record or {}
     if as_json:
-        print_json(record)
+        print_json(told)
         return
-    click.echo(f"{plain(str(record.get('label')))}\n{found.folder(whole)}\n")
-    for line in _lines(record):
+    text = told.pop("text").splitlines() if failure else []
+    where = found.failures.log(whole) if failure else found.folder(whole)
+    click.echo(f"{plain(str(told.get('label')))}\n{where}\n")
+    for line in (*_lines(told), *map(printable, text)):
         click.echo(line)
 
 
@@ -101,10 +105,11 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @click.argument("key")
 @_store
 def path(key: str, store: Path) -> None:
-    """Print the folder of the newest attempt at a cell; KEY is the beginning of its key."""
+    """Print the folder of the newest attempt at a cell, or the log of a failed one; KEY begins its key."""
     found = _opened(store)
     whole = found.find(key)
-    click.echo(str(found.folder(whole) or found.attempts(whole[:2])[whole][-1]))
+    attempts = found.attempts(whole[:2]).get(whole)
+    click.echo(str(found.folder(whole) or (attempts[-1] if attempts else found.failures.log(whole))))
 
 
 @results.command("verify")
@@ -127,6 +132,21 @@ def verify(ctx: click.Context, store: Path) -> None:
     read = f"{sum(map(len, attempts.values())):,} records of {len(attempts):,} cells read"
     click.echo(f"{read}, {count} things wrong, {len(left)} left over")
     ctx.exit(1 if count else 0)
+
+
+@results.command("discard")
+@click.argument("key")
+@_store
+def discard(key: str, store: Path) -> None:
+    """Set the newest attempt at a cell aside, so that a run makes it again; KEY is the beginning of its key.
+
+    It is moved to the store's folder discarded/, and nothing is deleted. An attempt before it counts again.
+    """
+    found = _opened(store)
+    whole = found.find(key)
+    aside = found.discard(whole)
+    left = "the attempt before it counts again" if found.folder(whole) else "a run makes it again"
+    click.echo(f"moved to {aside}: {left}")
 
 
 @results.command("clean")

@@ -75,6 +75,7 @@ def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
         ledger = Ledger(plan, store, plugins(), log)
         log.cells([cell for cell in job.cells if ledger.is_missing(cell)])
         carry_out(job, ledger)
+        log.lost(ledger.lost)
 
 
 def _found(jobs: list[Job], key: str) -> Job:

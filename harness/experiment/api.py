@@ -1,7 +1,8 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, rows_of
 from harness.experiment.runs import Run
+from harness.experiment.standing import Standing
 from harness.experiment.storage import check_storage, demands, told
 from harness.experiment.store import Store
 from harness.learning.machine import prepared
@@ -32,7 +34,7 @@ class RunResult:
         store: its folder.
         cells: every cell with key, kind, state and label.
         rows: the table, accuracies as fractions.
-        failed: reasons by key of the cells that could not be made.
+        failed: reasons by key of the cells that could not be made or used.
         notes: what has to be said beneath the table.
         planned_only: nothing was carried out, and there are no rows.
         estimate: of such a plan, the seconds that it would take; None where that is not known.
@@ -106,7 +108,7 @@ def plan_request(request: Request) -> RunResult:
     store = Store(request.store)
     if not store.is_new():
         store.check_schema()
-    cells, seconds = cells_of(plan, store, {}), estimate_seconds(plan, store)
+    cells, seconds = cells_of(plan, plan.standings(store)), estimate_seconds(plan, store)
     missing = sum(cell["state"] == "missing" for cell in cells)
     notes = [*plan.notes, *_first(plan, store, request)]
     notes.append(f"{missing} of {len(cells)} cells are missing, {_duration(seconds)} on {plan.device}")
@@ -182,21 +184,19 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     if request.retry_failed:
         for cell in plan.cells:
             store.failures.forget(cell.key)
-    states = [plan.state(cell, store) for cell in plan.cells]
-    stale = states.count("stale")
-    missing = states.count("missing") + (stale if plan.rerun_stale else 0)
-    reporter.planned(missing, len(states) - missing)
-    if stale and not plan.rerun_stale:
-        reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
+    _tell_of(plan, list(plan.standings(store).values()), reporter)
     for line in first:
         reporter.notice(line)
     engine = Engine(plan, run, store, plugins(), reporter)
     if request.detach:
         count = engine.detach(executor)
         note = f"{count} jobs were ordered from {request.executor}: `ddbench status` tells how they stand"
-        return RunResult(store.path, cells_of(plan, store, {}), [], notes=(*plan.notes, note), planned_only=True)
+        cells = cells_of(plan, plan.standings(store))
+        return RunResult(store.path, cells, [], notes=(*plan.notes, note), planned_only=True)
     engine.carry_out(executor)
-    return RunResult(store.path, cells_of(plan, store, {}), rows_of(plan, store), {}, plan.notes)
+    standings = engine.standings
+    failed = {cell.key: standings[cell.key].reason for cell in plan.cells if standings[cell.key].is_lost}
+    return RunResult(store.path, cells_of(plan, standings), rows_of(plan, store), failed, plan.notes)
 
 
 def _executor(request: Request) -> Resolved[Executor[Any]]:
@@ -205,16 +205,28 @@ def _executor(request: Request) -> Resolved[Executor[Any]]:
     return plugins().registry.resolve("executor", name)
 
 
-def cells_of(plan: Plan, store: Store, failed: Mapping[str, str]) -> list[dict[str, str]]:
-    """Every cell of a plan with its state."""
+def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> None:
+    """Say what there is to do, and what is not done unless somebody asks for it."""
+    count = Counter(standing.state for standing in standings)
+    stale = count["stale"]
+    missing, done = count["missing"], count["done"]
+    reporter.planned(missing + stale, done) if plan.rerun_stale else reporter.planned(missing, done + stale)
+    if stale and not plan.rerun_stale:
+        reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
+    if count["failed"]:
+        reporter.notice(f"{count['failed']} cells failed before: --retry-failed tries them again")
+    for standing in standings:
+        if standing.state == "damaged":
+            reporter.notice(standing.reason)
+
+
+def cells_of(plan: Plan, standings: Mapping[str, Standing]) -> list[dict[str, str]]:
+    """Every cell of a plan with its state, and the reason where it is lost."""
     return [
-        {
-            "key": cell.key,
-            "kind": cell.kind,
-            "state": "failed" if cell.key in failed else plan.state(cell, store),
-            "label": cell.label,
-        }
+        {"key": cell.key, "kind": cell.kind, "state": found.state, "label": cell.label}
+        | ({"reason": found.reason} if found.reason else {})
         for cell in plan.cells
+        for found in [standings[cell.key]]
     ]
 
 

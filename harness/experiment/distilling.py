@@ -39,13 +39,11 @@ class Distiller:
     def distil(self, points: Sequence[int]) -> None:
         """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
         cells = {point: self.source.set_cell(self.distillation, point) for point in points}
-        missing = [point for point, cell in cells.items() if self.ledger.is_missing(cell)]
-        if not missing:
-            return
-        requests = self.source.needs(self.distillation, max(missing))
-        artifacts = [self.source.artifact_cell(request) for request in requests]
-        with self.ledger.isolated([*artifacts, *cells.values()]):
-            self._distil(cells, requests)
+        while missing := [point for point, cell in cells.items() if self.ledger.is_missing(cell)]:
+            requests = self.source.needs(self.distillation, max(missing))
+            artifacts = [self.source.artifact_cell(request) for request in requests]
+            with self.ledger.isolated([*artifacts, *cells.values()]):
+                self._distil(cells, requests)
         interrupts.heed()
 
     def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:

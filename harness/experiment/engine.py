@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.event_log import REFUSED, EventReader, retell
+from harness.experiment.event_log import LOST, REFUSED, EventReader, retell
 from harness.experiment.events import Reporter
 from harness.experiment.jobs import Job, carry_out, jobs_of
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
 from harness.experiment.runs import Run
+from harness.experiment.standing import Standing
 from harness.experiment.store import Store
 from harness.learning.precision import float32_products
 from harness.plugins.discovery import Plugins
@@ -51,6 +52,11 @@ class Engine:
         self._ordered: list[Ordered] = []
         self._lost: dict[str, tuple[int, int]] = {}
         """By job that was lost: cells that were missing then, and how often in a row."""
+
+    @property
+    def standings(self) -> dict[str, Standing]:
+        """How every cell stands now, by key."""
+        return self.plan.standings(self.store) | self._ledger.lost
 
     def carry_out(self, executor: Executor[Any]) -> None:
         """Until every cell is made or failed.
@@ -127,6 +133,8 @@ class Engine:
             for event in ordered.events.new():
                 if event["event"] == REFUSED:
                     raise DDBenchError(event["text"])
+                if event["event"] == LOST:
+                    self._ledger.lost[event["key"]] = Standing(event["state"], event["reason"])
                 retell(event, self.reporter, self.store)
 
     def _close(self) -> None:

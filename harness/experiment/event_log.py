@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.events import Named, Reporter
+from harness.experiment.standing import Standing
 from harness.experiment.store import Store
 from harness.types.errors import StoreError
 
 ENDED, STOPPED, REFUSED = "ended", "stopped", "refused"
 """How a job's process ends by its own will: nothing is left that it can do; it was asked to stop; it cannot go on."""
+LOST = "lost"
 _STEPS_APART = 0.2
 """Seconds between steps that are told: a toy method does thousands a second."""
 
@@ -58,6 +60,11 @@ class EventLog(Reporter):
     def notice(self, text: str) -> None:
         """As it is."""
         self._write("notice", text=text)
+
+    def lost(self, standings: Mapping[str, Standing]) -> None:
+        """Cells that could not be made or used: what the store tells of them may be less."""
+        for key, standing in standings.items():
+            self._write(LOST, key=key, state=standing.state, reason=standing.reason)
 
     def end(self, how: str, text: str = "") -> None:
         """The process ends by its own will: `ENDED`, `STOPPED` or `REFUSED`."""

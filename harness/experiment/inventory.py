@@ -14,14 +14,15 @@ from typing import Any
 
 from harness.experiment.cells import key_of
 from harness.experiment.checkpoints import Mark, marks_in
-from harness.experiment.store import Store, digest_of
+from harness.experiment.failures import Failure
+from harness.experiment.store import Store, digest_of, remedy
 from harness.types.errors import StoreError, UsageError
 from harness.types.names import Name, parse
 
 RECORD = "record.json"
 UNREADABLE = "unreadable"
 NO_RECORD = "an attempt without a record"
-PARTS = ("partial", "failures", "leases", "locks")
+PARTS = ("partial", "failures", "discarded", "leases", "locks")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Listed:
     Attributes:
         result: what its record tells; empty where it cannot be read.
         size: bytes of the newest attempt's files.
-        attempts: how many there are, with those that are superseded.
+        attempts: how many there are, with those that are superseded; 0 where it failed.
     """
 
     key: str
@@ -70,15 +71,19 @@ class Waste:
 def listed(store: Store) -> Iterator[Listed]:
     """The cells of a store by key.
 
-    A record that cannot be read is a row of status ``unreadable``, with the reason as its label.
+    A record that cannot be read is a row of status ``unreadable``, with the reason as its label; a cell that failed,
+    and was not made since, has no attempt.
     """
-    return (_row(store, key, folders) for key, folders in store.attempts().items())
+    attempts = store.attempts()
+    failed = {failure.key: failure for failure in store.failures.all() if failure.key not in attempts}
+    for key in sorted({*attempts, *failed}):
+        yield _failed_row(store, failed[key]) if key in failed else _row(store, key, attempts[key])
 
 
 def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
     """What each kind of thing takes: cells by kind, older attempts, what is in the making, failures, leases."""
     by_kind: dict[str, tuple[int, int]] = {}
-    for row in rows:
+    for row in (row for row in rows if row.attempts):
         count, size = by_kind.get(row.kind, (0, 0))
         by_kind[row.kind] = (count + 1, size + row.size)
     told = [Cost(kind, count, size) for kind, (count, size) in sorted(by_kind.items())]
@@ -96,11 +101,10 @@ def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
 
 def verify(store: Store) -> Iterator[str]:
     """Read every record of every attempt and hash every file: a line for each thing that is wrong, with the remedy."""
-    remedy = "move that folder away to redo the cell"
     for key, folders in store.attempts().items():
         for folder in folders:
             if not (folder / RECORD).exists():
-                yield f"{folder} has no {RECORD}: {remedy}"
+                yield f"{folder} has no {RECORD}, so that it counts for nothing: `ddbench results clean` removes it"
                 continue
             try:
                 record = store.read(folder)
@@ -108,8 +112,8 @@ def verify(store: Store) -> Iterator[str]:
                 yield str(error)
                 continue
             if record.get("key") != key:
-                yield f"{folder}/{RECORD} is of another cell ({str(record.get('key'))[:80]!r}): {remedy}"
-            yield from _files_wrong(folder, record, remedy)
+                yield f"{folder}/{RECORD} is of another cell ({str(record.get('key'))[:80]!r}): {remedy(key)}"
+            yield from _files_wrong(folder, record, remedy(key))
 
 
 def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
@@ -140,7 +144,7 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
     for path in _passed(store, attempts):
         yield _waste(path, "checkpoints on the way to a set that is finished")
     for path in _entries(store.path / "failures"):
-        if path.name.removesuffix(".log") in done:
+        if path.name.partition(".")[0] in done:
             yield _waste(path, "of a failure that was redone")
 
 
@@ -190,6 +194,11 @@ def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
         return Listed(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
 
 
+def _failed_row(store: Store, failure: Failure) -> Listed:
+    size, told = size_of(store.failures.log(failure.key)), {"reason": failure.reason}
+    return Listed(failure.key, failure.kind, "failed", failure.label, size, 0, failure.at, told)
+
+
 def _is(value: str, wanted: str) -> bool:
     one, other = _parsed(value), _parsed(wanted)
     return one.name == other.name and set(other.options) <= set(one.options)
@@ -208,18 +217,18 @@ def _newest(folders: Sequence[Path]) -> Path:
     return next((folder for folder in reversed(folders) if (folder / RECORD).exists()), folders[-1])
 
 
-def _files_wrong(folder: Path, record: Mapping[str, Any], remedy: str) -> Iterator[str]:
+def _files_wrong(folder: Path, record: Mapping[str, Any], what_to_do: str) -> Iterator[str]:
     named = record.get("files")
     if not isinstance(named, dict):
-        yield f"{folder}/{RECORD} names no files: {remedy}"
+        yield f"{folder}/{RECORD} names no files: {what_to_do}"
         return
     for name, digest in named.items():
         if not name or "/" in name or name in (".", ".."):
-            yield f"{folder}/{RECORD} names {name[:80]!r}, which is no file beside it: {remedy}"
+            yield f"{folder}/{RECORD} names {name[:80]!r}, which is no file beside it: {what_to_do}"
         elif not (folder / name).is_file():
-            yield f"{folder / name} is missing: {remedy}"
+            yield f"{folder / name} is missing: {what_to_do}"
         elif digest_of(folder / name) != digest:
-            yield f"{folder / name} was altered: {remedy}"
+            yield f"{folder / name} was altered: {what_to_do}"
     for path in _entries(folder):
         if path.name not in named and path.name != RECORD:
             yield f"{path} is in no record: move it away"

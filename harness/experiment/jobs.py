@@ -74,9 +74,10 @@ class ArtifactJob:
         return f"{self.cells[0].label}{more}"
 
     def do(self, ledger: Ledger) -> None:
-        """Make them side by side."""
-        with ledger.isolated(self.cells):
-            Supplies(self.source, self.source.first, ledger).prepare(self.requests)
+        """Make them side by side; where one fails, the others are tried without it."""
+        while any(ledger.is_missing(cell) for cell in self.cells):
+            with ledger.isolated(self.cells):
+                Supplies(self.source, self.source.first, ledger).prepare(self.requests)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from harness.experiment.cells import Cell
 from harness.experiment.events import Reporter
+from harness.experiment.failures import Failure, reason_of
 from harness.experiment.leases import Holder, Lease, LeaseLost
 from harness.experiment.plan import Plan
-from harness.experiment.store import Store, Writer
+from harness.experiment.standing import Standing
+from harness.experiment.store import RecordError, Store, Writer
 from harness.learning.machine import Compute
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
@@ -35,12 +37,13 @@ class Ledger:
         self._redone: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._here = threading.local()
-        self.failed: dict[str, str] = {}
-        """Keys of the cells that could not be made, with the reason."""
+        self.lost: dict[str, Standing] = {}
+        """By key, the cells that could not be made or used: what the store tells of them may be less."""
 
     def is_missing(self, cell: Cell) -> bool:
         """Whether the cell has still to be made."""
-        return cell.key not in self._redone and self.plan.is_missing(cell, self.store)
+        known = cell.key in self._redone or cell.key in self.lost
+        return not known and self.plan.is_missing(cell, self.store)
 
     @contextmanager
     def hold(self, key: str, label: str) -> Iterator[None]:
@@ -116,17 +119,25 @@ class Ledger:
 
     @contextmanager
     def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
-        """Whatever is raised while ``cells`` are made fails the first that is missing, and those behind it."""
+        """Whatever is raised while ``cells`` are made fails the first that is missing; others can be made still.
+
+        A cell in the store that cannot be used is damaged, and blocks them all.
+        """
         try:
             yield
+        except RecordError as error:
+            blocked = Standing("blocked", str(error))
+            self.lost |= dict.fromkeys((cell.key for cell in cells if self.is_missing(cell)), blocked)
+            if self.store.folder(error.key):
+                self.lost[error.key] = Standing("damaged", str(error))
+            self.reporter.notice(str(error))
         except (StoreError, LeaseLost, KeyboardInterrupt):
             raise
         except BaseException as error:  # a method may raise anything: the other cells go on
-            lost = [cell for cell in cells if self.is_missing(cell)]
-            cell = next(iter(lost), cells[-1])
-            log = self.store.note_failure(cell.key, traceback.format_exc())
-            reason = (f"{type(error).__name__}: {error}".splitlines() or [type(error).__name__])[0]
-            self.failed |= dict.fromkeys([cell.key, *(other.key for other in lost)], reason)
+            cell = next((cell for cell in cells if self.is_missing(cell)), cells[-1])
+            reason = reason_of(error)
+            log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, traceback.format_exc()))
+            self.lost[cell.key] = Standing("failed", reason)
             self.reporter.failed(cell, reason, log)
             self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
 

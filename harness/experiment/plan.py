@@ -1,6 +1,6 @@
 """The plan of a study: its arms, the cells that they need, and what the store already holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +9,7 @@ import torch
 from harness.experiment.arms import Arm
 from harness.experiment.cells import Cell
 from harness.experiment.sources import Source
+from harness.experiment.standing import Standing, blocked_by, own_standing
 from harness.experiment.store import Store
 from harness.experiment.trajectories import TrajectorySource
 
@@ -46,29 +47,65 @@ class Plan:
     @cached_property
     def cells(self) -> list[Cell]:
         """Every cell, in the order of work, each once."""
-        return list({cell.key: cell for cell in self._all()}.values())
+        return list({cell.key: cell for cell, _ in self._all()}.values())
 
-    def _all(self) -> Iterator[Cell]:
+    @cached_property
+    def needs(self) -> Mapping[str, Sequence[Cell]]:
+        """By key of a cell, those that it cannot be made without; a set needs what trajectories pass before it."""
+        return {cell.key: needed for cell, needed in self._all()}
+
+    def _all(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
+        """Cells with those that they need."""
         for arm in self.arms:
             for distillation in range(self.distillations):
+                sets: list[Cell] = []
                 if isinstance(arm.source, TrajectorySource):
                     requests = arm.source.needs(distillation, arm.iterations or 0)
-                    yield from (arm.source.artifact_cell(request) for request in requests)
-                    yield arm.set_cell(distillation)
+                    artifacts = [arm.source.artifact_cell(request) for request in requests]
+                    yield from ((artifact, ()) for artifact in artifacts)
+                    sets = [arm.set_cell(distillation)]
+                    yield sets[0], [*artifacts, *self._points_before(arm, distillation)]
                 for student in range(self.students):
                     artifact = arm.artifact_cell(distillation, student)
                     if artifact:
-                        yield artifact
-                    yield arm.student_cell(distillation, student)
+                        yield artifact, sets
+                    yield arm.student_cell(distillation, student), [*sets, *([artifact] if artifact else [])]
+
+    def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:
+        """The sets of a trajectory that it passes on its way to an arm's."""
+        points = {other.iterations or 0: other for other in self.arms if other.source is arm.source}
+        return [points[point].set_cell(distillation) for point in sorted(points) if point < (arm.iterations or 0)]
+
+    @cached_property
+    def _sound(self) -> set[str]:
+        """Keys of cells that others need and that were found done: they stay so."""
+        return set()
+
+    def standing(self, cell: Cell, store: Store) -> Standing:
+        """How a cell stands."""
+        found = own_standing(cell, store)
+        if found.state != "missing" and not (found.state == "stale" and self.rerun_stale):
+            return found
+        # What a point of a trajectory needs, those behind it need too, so the points before tell for themselves.
+        look = own_standing if cell.kind == "distilled" else self.standing
+        for needed in self.needs.get(cell.key, ()):
+            if needed.key not in self._sound:
+                other = look(needed, store)
+                if other.is_lost:
+                    return blocked_by(needed, other)
+                if other.state == "done":
+                    self._sound.add(needed.key)
+        return found
+
+    def standings(self, store: Store) -> dict[str, Standing]:
+        """How every cell stands, by key."""
+        return {cell.key: self.standing(cell, store) for cell in self.cells}
 
     def state(self, cell: Cell, store: Store) -> str:
-        """``missing``, ``done``, or ``stale`` where other source made the record."""
-        record = store.record(cell.key)
-        if record is None:
-            return "failed" if store.failures.get(cell.key) else "missing"
-        return "stale" if cell.is_stale(record) else "done"
+        """How a cell stands, in a word: see `Standing`."""
+        return self.standing(cell, store).state
 
     def is_missing(self, cell: Cell, store: Store) -> bool:
-        """Whether the cell has to be made."""
+        """Whether the cell has to be made, and can be."""
         wanted = ("missing", "stale") if self.rerun_stale else ("missing",)
         return self.state(cell, store) in wanted

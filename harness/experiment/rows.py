@@ -28,12 +28,12 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
     devices: set[str] = set()
     draws: dict[str, int] = {}
     for distillation in range(plan.distillations):
-        found = store.record(arm.set_cell(distillation).key)
+        found = store.sound(arm.set_cell(distillation).key)
         states.append(found["result"]["status"] if found else arm.source.status)
         for name, count in (found["result"].get("draws") or {}).items() if found else ():
             draws[name] = draws.get(name, 0) + count
         keys = [arm.student_cell(distillation, student).key for student in range(plan.students)]
-        records = [record for key in keys if (record := store.record(key))]
+        records = [record for key in keys if (record := store.sound(key))]
         scores.append([record["result"] for record in records])
         devices |= {record["provenance"]["compute"]["device"] for record in records}
     groups = [[score["accuracy"] for score in group] for group in scores if group]

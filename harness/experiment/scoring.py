@@ -30,13 +30,12 @@ class Scorer:
         self.set_cell = arm.set_cell(distillation)
 
     def score(self, students: Sequence[int]) -> None:
-        """Make the students that are missing."""
+        """Make the students that are missing; where one fails, the others are tried without it."""
         cells = {student: self.arm.student_cell(self.distillation, student) for student in students}
-        if not any(self.ledger.is_missing(cell) for cell in cells.values()):
-            return
         artifacts = [self.arm.artifact_cell(self.distillation, student) for student in students]
-        with self.ledger.isolated([*(cell for cell in artifacts if cell), *cells.values()]):
-            self._score(cells)
+        while any(self.ledger.is_missing(cell) for cell in cells.values()):
+            with self.ledger.isolated([*(cell for cell in artifacts if cell), *cells.values()]):
+                self._score(cells)
 
     def _score(self, cells: Mapping[int, Cell]) -> None:
         with self.ledger.hold(f"{self.set_cell.key}-{cells[0].key}", cells[0].label):

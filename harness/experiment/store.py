@@ -5,6 +5,7 @@ attempt is written beside its place and renamed into it, so that it is there who
 afterwards. Reading and committing records needs no torch.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -28,6 +29,23 @@ SHORT = 12
 _SHOWN = 5
 _ATTEMPT = re.compile(r"[0-9a-f]{2,64}-[0-9]+")
 Writer = Callable[[Path], object]
+
+
+class RecordError(StoreError):
+    """A record, or a file that it names, that cannot be used; all other cells can.
+
+    Attributes:
+        key: of the cell.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+def remedy(key: str) -> str:
+    """What to do about a damaged attempt at a cell."""
+    return f"`ddbench results discard {key[:SHORT]}` sets it aside, and then a run makes it again"
 
 
 class Store:
@@ -100,7 +118,8 @@ class Store:
         if not is_prefix(prefix):
             raise UsageError(f"{prefix!r} is no beginning of a key: `ddbench results list` shows the keys")
         self.check_schema()
-        found = [key for key in self.attempts(prefix[:2]) if key.startswith(prefix)]
+        known = {*self.attempts(prefix[:2]), *self.failures.keys(prefix)}
+        found = sorted(key for key in known if key.startswith(prefix))
         if not found:
             raise UsageError(f"no cell of {self.path} begins with {prefix}: `ddbench results list` shows the keys")
         if len(found) > 1:
@@ -113,7 +132,7 @@ class Store:
         """The newest record of a cell, if it is done.
 
         Raises:
-            StoreError: it cannot be read, or was altered.
+            RecordError: it cannot be used.
         """
         folder = self.folder(key)
         return None if folder is None else self.read(folder)
@@ -194,47 +213,72 @@ class Store:
             shutil.rmtree(scratch, ignore_errors=True)
         return whole
 
+    def discard(self, key: str) -> Path:
+        """Set the newest attempt at a cell aside, so that the one before counts, or a run makes it again.
+
+        Returns:
+            Where its folder lies now.
+
+        Raises:
+            UsageError: there is none.
+            StoreError: the store cannot be written.
+        """
+        folders = self.attempts(key[:2]).get(key)
+        if not folders:
+            raise UsageError(f"{key[:SHORT]} has no record to discard: `ddbench run --retry-failed` tries it again")
+        aside = self.path / "discarded"
+        try:
+            aside.mkdir(exist_ok=True)
+            number = sum(path.name.startswith(folders[-1].name) for path in aside.iterdir())
+            target = aside / (f"{folders[-1].name}.{number}" if number else folders[-1].name)
+            folders[-1].rename(target)
+            sync(folders[-1].parent)
+            sync(aside)
+        except OSError as error:
+            raise self.cannot("write to", error) from None
+        return target
+
     def file(self, key: str, name: str) -> Path:
         """A file of a finished cell, checked against the digest in its record.
 
         Raises:
-            StoreError: it is missing or was altered.
+            RecordError: it is missing or was altered.
         """
         folder = self.folder(key)
         if folder is None:
-            raise StoreError(f"{self.path} holds no finished cell {key}")
+            failure = self.failures.get(key)
+            told = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
+            raise RecordError(key, told)
         path = folder / name
         wanted = self.read(folder)["files"].get(name)
         if not path.is_file() or digest_of(path) != wanted:
-            raise StoreError(f"{path} is missing or was altered; move that folder away to redo the cell")
-        return path
-
-    def note_failure(self, key: str, text: str) -> Path:
-        """Keep what is known of a failed cell, beside the finished ones; a later attempt overwrites it."""
-        path = self.path / "failures" / f"{key}.log"
-        try:
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, text)
-        except OSError as error:
-            raise self.cannot("write to", error) from None
+            raise RecordError(key, f"{path} is missing or was altered: {remedy(key)}")
         return path
 
     def read(self, folder: Path) -> dict[str, Any]:
         """The record in the folder of an attempt.
 
         Raises:
-            StoreError: it cannot be read, or was altered.
+            RecordError: it cannot be read, was altered, or is of a newer schema.
         """
+        key = folder.name.rpartition("-")[0]
         try:
             record: dict[str, Any] = json.loads((folder / "record.json").read_text())
-            checksum = record.pop("checksum")
+            checksum, schema = record.pop("checksum"), record["schema"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{folder}/record.json cannot be read ({error}); move that folder away to redo it"
-            ) from None
+            raise RecordError(key, f"{folder}/record.json cannot be read ({error}): {remedy(key)}") from None
+        if isinstance(schema, int) and schema > SCHEMA:
+            newer = f"{folder}/record.json has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one"
+            raise RecordError(key, newer)
         if hashlib.sha256(canonical_json(record).encode()).hexdigest() != checksum:
-            raise StoreError(f"{folder}/record.json was altered (checksum); move that folder away to redo the cell")
+            raise RecordError(key, f"{folder}/record.json was altered (checksum): {remedy(key)}")
         return {**record, "checksum": checksum}
+
+    def sound(self, key: str) -> dict[str, Any] | None:
+        """The newest record of a cell, if it is done and the record can be used."""
+        with contextlib.suppress(RecordError):
+            return self.record(key)
+        return None
 
     def cannot(self, what: str, error: OSError) -> StoreError:
         """The error for what the operating system refuses, with the remedy."""

@@ -222,7 +222,9 @@ def test_each_damage_is_a_line(store, name):
     wrong = [line for line in result.stdout.splitlines() if says in line]
     assert len(wrong) == 1, result.stdout
     assert str(folder) in wrong[0]
-    assert "move" in wrong[0]
+    remedy = {"a file more": "move it away", "no record": "`ddbench results clean` removes it"}
+    discard = f"`ddbench results discard {folder.name[:12]}` sets it aside, and then a run makes it again"
+    assert wrong[0].endswith(remedy.get(name, discard))
     assert ", 0 things wrong" not in result.stdout
 
 
@@ -230,6 +232,57 @@ def test_an_older_attempt_is_verified_too(store):
     (older,) = [folders[0] for folders in Store(store).attempts().values() if len(folders) == 2]
     flip(older / "record.json")
     assert run("verify", "--store", store).exit_code == 1
+
+
+# --- failures, discard ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failed(toys, data, tmp_path):
+    """A store with a failed set, and its key."""
+    small_run(data, tmp_path / "failed", method="boom")
+    return tmp_path / "failed", next(Store(tmp_path / "failed").failures.all()).key
+
+
+def test_a_failed_cell_is_listed_and_shown_with_reason_and_log(failed):
+    store, key = failed
+    (cell,) = read("list", "--store", store, "--status", "failed")["cells"]
+    assert (cell["key"], cell["kind"], cell["attempts"]) == (key, "distilled", 0)
+    assert cell["result"] == {"reason": "RuntimeError: out of luck"}
+    assert "1 of 1 cells" in run("list", "--store", store).stdout
+    shown = run("show", key[:9], "--store", store).stdout
+    assert "reason: RuntimeError: out of luck" in shown
+    assert "Traceback (most recent call last):" in shown.splitlines()
+    told = read("show", key[:9], "--store", store)
+    assert told["reason"] == "RuntimeError: out of luck"
+    assert "Traceback" in told["text"]
+    assert run("path", key[:9], "--store", store).stdout == f"{store / 'failures' / key}.log\n"
+    assert run("verify", "--store", store).stdout == "0 records of 0 cells read, 0 things wrong, 0 left over\n"
+    assert_refused(run("discard", key, "--store", store), "no record to discard", "--retry-failed")
+
+
+def test_a_damaged_cell_is_set_aside_and_made_again(data, store):
+    folder, before = folder_of(store, "distilled"), numbers(store)
+    for number in ("", ".1"):
+        flip(folder / "set.safetensors")
+        damaged = (folder / "set.safetensors").read_bytes()
+        told = run("discard", folder.name[:12], "--store", store)
+        aside = store / "discarded" / f"{folder.name}{number}"
+        assert told.stdout == f"moved to {aside}: a run makes it again\n"
+        assert (aside / "set.safetensors").read_bytes() == damaged
+        assert not folder.exists()
+        assert not small_run(data, store).failed
+        assert numbers(store) == before
+    assert run("verify", "--store", store).exit_code == 0
+    (cost,) = [cost for cost in read("list", "--store", store)["costs"] if cost["kind"] == "discarded"]
+    assert cost["count"] == 2
+
+
+def test_where_the_newest_attempt_is_set_aside_the_one_before_counts(store):
+    older, newest = next(folders for folders in Store(store).attempts().values() if len(folders) == 2)
+    told = run("discard", newest.name[:12], "--store", store)
+    assert told.stdout.endswith("the attempt before it counts again\n")
+    assert Store(store).folder(older.name.partition("-")[0]) == older
 
 
 # --- clean ------------------------------------------------------------------------------------------------------------
@@ -245,6 +298,7 @@ def litter(store):
         store / "partial" / done / "epoch-1.safetensors",
         store / "partial" / absent / ".epoch-2.safetensors-abcd",
         store / "failures" / f"{done}.log",
+        store / "failures" / f"{done}.json",
         store / "cells" / absent[:2] / f"{absent}-1" / "set.safetensors",
     ]
     kept = [store / "partial" / absent / "epoch-1.safetensors", store / "failures" / f"{absent}.log"]
@@ -259,9 +313,9 @@ def test_nothing_is_removed_unless_it_is_said(store):
     result = run("clean", "--store", store)
     assert result.exit_code == 0
     assert len([line for line in result.stdout.splitlines() if line.startswith("would remove ")]) == len(gone)
-    assert result.stdout.splitlines()[-1] == "7 things, 28 B; --yes removes them"
+    assert result.stdout.splitlines()[-1] == "8 things, 32 B; --yes removes them"
     assert all(path.exists() for path in gone + kept)
-    assert "6 left over" in run("verify", "--store", store).stdout
+    assert "7 left over" in run("verify", "--store", store).stdout
 
 
 def test_what_nothing_needs_is_removed(store):

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 from studies import EVALUATOR, METHOD, Heard, ddbench, leftovers, numbers, records, small_run, small_words
 
+from harness.experiment.store import Store
+
 pytestmark = pytest.mark.usefixtures("toys")
 
 
@@ -22,8 +24,10 @@ def test_a_method_that_raises_fails_alone(data, tmp_path, error):
     assert (failed["status"], failed["mean"], failed["students"]) == ("failed", None, 0)
     assert (fine["status"], fine["students"]) == ("done", 2)
     assert states(result, "distilled") == ["failed", "done"]
+    assert states(result, "student") == ["blocked", "blocked", "done", "done"]
     ((cell, reason, log),) = heard.broken
-    assert result.failed == {cell.key: reason}
+    assert result.failed.pop(cell.key) == reason
+    assert set(result.failed.values()) == {f"needs {cell.label}, which failed: {reason}"}
     assert reason.endswith("out of luck")
     assert log == tmp_path / "failures" / f"{cell.key}.log"
     assert "Traceback" in log.read_text()
@@ -33,15 +37,15 @@ def test_a_method_that_raises_fails_alone(data, tmp_path, error):
 
 def test_points_before_the_failure_are_kept_and_scored(data, tmp_path):
     result = small_run(data, tmp_path, method="boom[at=2]", iterations=[1, 2, 3, 4])
-    assert states(result, "distilled") == ["done", "done", "failed", "failed"]
+    assert states(result, "distilled") == ["done", "done", "failed", "blocked"]
     assert [row["status"] for row in result.rows] == ["done", "done", "failed", "failed"]
 
 
 def test_an_evaluator_that_raises_fails_alone(data, tmp_path):
     result = small_run(data, tmp_path, evaluator=["grim[student=1]", EVALUATOR], students=3)
     assert [row["status"] for row in result.rows] == ["incomplete", "done"]
-    assert [row["students"] for row in result.rows] == [1, 3]
-    assert states(result, "student") == ["done", "failed", "failed", "done", "done", "done"]
+    assert [row["students"] for row in result.rows] == [2, 3]
+    assert states(result, "student") == ["done", "failed", "done", "done", "done", "done"]
     assert set(result.failed.values()) == {"ValueError: it is over"}
 
 
@@ -51,11 +55,78 @@ def test_a_student_that_was_there_has_not_failed(data, tmp_path):
     assert states(result, "student") == ["done", "done", "failed"]
 
 
-def test_a_failed_cell_is_tried_again(data, tmp_path):
-    for _ in range(2):
-        heard = Heard()
-        small_run(data, tmp_path, method="boom", reporter=heard)
-        assert len(heard.broken) == 1
+def test_a_failed_cell_is_tried_again_only_on_request(data, tmp_path):
+    once = small_run(data, tmp_path, method="boom")
+    heard = Heard()
+    again = small_run(data, tmp_path, method="boom", reporter=heard)
+    assert (heard.begun, heard.broken) == ([], [])
+    assert "1 cells failed before: --retry-failed tries them again" in heard.notices
+    assert (again.cells, again.failed) == (once.cells, once.failed)
+    (failure,) = Store(tmp_path).failures.all()
+    Store(tmp_path).failures.forget(failure.key)
+    heard = Heard()
+    small_run(data, tmp_path, method="boom", reporter=heard)
+    assert [cell.key for cell, _, _ in heard.broken] == [failure.key]
+
+
+def test_what_is_noted_of_a_failure_is_history_once_the_cell_is_made(data, tmp_path, monkeypatch):
+    small_run(data, tmp_path, method="boom")
+    (failure,) = Store(tmp_path).failures.all()
+    Store(tmp_path).failures.forget(failure.key)
+    monkeypatch.setattr("toy_plugins.Boom.step", lambda self, iteration, networks: {})
+    assert not small_run(data, tmp_path, method="boom").failed
+    Store(tmp_path).failures.note(failure)
+    again = small_run(data, tmp_path, method="boom")
+    assert not again.failed
+    assert states(again, "distilled") == ["done"]
+    assert [one.reason for one in Store(tmp_path).failures.all()] == ["RuntimeError: out of luck"]
+
+
+def test_a_failed_artifact_is_not_tried_again_by_those_that_need_it(data, tmp_path):
+    heard = Heard()
+    result = small_run(data, tmp_path, method="needy[fails=true]", iterations=[1, 2], reporter=heard)
+    assert [(cell.kind, reason) for cell, reason, _ in heard.broken] == [("artifact", "RuntimeError: no luck")]
+    assert states(result, "artifact") == ["failed", "done"]
+    assert states(result, "distilled") == ["blocked", "blocked"]
+    assert states(result, "student") == ["blocked"] * 4
+    assert [cell.kind for cell in heard.begun] == ["artifact", "artifact"]
+    again = Heard()
+    assert (
+        small_run(data, tmp_path, method="needy[fails=true]", iterations=[1, 2], reporter=again).cells == result.cells
+    )
+    assert again.begun == []
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB."),
+            "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB: try a smaller batch or slice (an option "
+            "of the method or evaluator), --precision bf16 or tf32, or fewer --students at once",
+        ),
+        (MemoryError(), "MemoryError: : try a smaller batch or slice"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), "fewer --students at once"),
+    ],
+)
+def test_where_memory_runs_out_it_is_said_what_takes_less(data, tmp_path, monkeypatch, error, says):
+    def step(self, iteration, networks):
+        raise error
+
+    monkeypatch.setattr("toy_plugins.Boom.step", step)
+    heard = Heard()
+    small_run(data, tmp_path, method="boom", reporter=heard)
+    ((_, reason, _),) = heard.broken
+    assert says in reason
+
+
+def test_a_note_that_cannot_be_read_is_a_failure_still(data, tmp_path):
+    small_run(data, tmp_path, method="boom")
+    (path,) = (tmp_path / "failures").glob("*.json")
+    path.write_text("{")
+    result = small_run(data, tmp_path, method="boom")
+    assert states(result, "distilled") == ["failed"]
+    assert "cannot be read" in result.failed[path.stem]
 
 
 def test_the_command_line_exits_with_1_where_a_cell_failed(data, tmp_path):

@@ -91,9 +91,16 @@ def test_a_damaged_record_is_named(data, tmp_path, damage):
             "a list": "[]",
         }[damage]
     )
-    with pytest.raises(StoreError, match=r"record\.json .*move that folder away"):
-        small_run(data, tmp_path)
-    assert_one_line(ddbench("run", *small_words(data, tmp_path)), path, "move that folder away")
+    key = path.parent.name.partition("-")[0]
+    heard = Heard()
+    result = small_run(data, tmp_path, reporter=heard)
+    (notice,) = [notice for notice in heard.notices if str(path) in notice]
+    assert f"`ddbench results discard {key[:12]}`" in notice
+    assert result.failed[key] == notice
+    assert heard.begun == []
+    told = ddbench("run", *small_words(data, tmp_path))
+    assert told.exit_code == 1
+    assert notice in told.stderr.splitlines()
 
 
 def test_a_store_of_a_newer_schema_is_refused(data, tmp_path):
@@ -281,7 +288,7 @@ def test_a_file_is_checked_against_its_digest_before_it_is_used(store):
     path = store.file(KEY, "a.txt")
     assert path.read_text() == "a"
     path.write_text("b")
-    with pytest.raises(StoreError, match=r"a\.txt is missing or was altered; move that folder away"):
+    with pytest.raises(StoreError, match=r"a\.txt is missing or was altered: `ddbench results discard abababababab`"):
         store.file(KEY, "a.txt")
     path.unlink()
     with pytest.raises(StoreError, match="missing or was altered"):
@@ -293,4 +300,10 @@ def test_a_damaged_set_is_told_with_its_place(data, tmp_path):
     small_run(data, store)
     (path,) = store.glob("cells/*/*/set.safetensors")
     path.write_bytes(b"damaged")
-    assert_one_line(ddbench("run", *small_words(data, store, students=3)), path, "move that folder away")
+    result = ddbench("run", *small_words(data, store, students=3), "--json")
+    assert result.exit_code == 1
+    key = path.parent.name.partition("-")[0]
+    notice = f"{path} is missing or was altered: `ddbench results discard {key[:12]}` sets it aside, and then"
+    assert notice in result.stderr
+    states = {cell["label"]: cell["state"] for cell in json.loads(result.stdout)["cells"]}
+    assert sorted(states.values()) == ["blocked", "damaged", "done", "done"]
