@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.learning.networks import PoolNetworks
-from harness.learning.trajectory import Trajectory
+from harness.learning.trajectory import History, Trajectory
 from harness.testing.contract import Contract, architecture, finite, require, same_bits
+from harness.testing.fresh import in_fresh_process
 from harness.testing.small import Made, global_generators, small_problem, supply
 from harness.types.artifact import Artifact
 from harness.types.distilled import DistilledSet
@@ -117,6 +118,17 @@ class MethodContract(Contract):
         require(self._same(wanted, got), "restored, it goes on to other images")
         require(whole.history.scalars == second.history.scalars, "restored, it logs other scalars")
         require(same_bits(tensors, kept), "what was restored from is changed by later steps: copy it in restore()")
+
+    def test_state_is_all_there_is(self) -> None:
+        """Stopped, and restored in a fresh process, it goes on with the same bits: ``state()`` holds all of it."""
+        whole, stopped = self.started(), self.started()
+        wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
+        stopped.advance(self.length)
+        asked = (self.name, self.ipc, self.draws, self.problem)
+        got, history = in_fresh_process(_gone_on, *asked, *stopped.state(), whole.history.iterations)
+        elsewhere = "what decides its steps is kept elsewhere than in state(): in a global or a cache of its module"
+        require(self._same(wanted, got), f"restored in a fresh process, it goes on to other images; {elsewhere}")
+        require(whole.history.scalars == history.scalars, f"there it logs other scalars; {elsewhere}")
 
     def test_sets_are_copies(self) -> None:
         """A set that was given out is not changed by later steps, and needs no gradient."""
@@ -228,3 +240,13 @@ class MethodContract(Contract):
         if not labels.is_floating_point():
             found = torch.bincount(labels, minlength=count).tolist()
             require(found == [ipc] * count, f"images of each class are {found}, not {ipc}")
+
+
+def _gone_on(
+    name: str, ipc: int, draws: str, problem: Problem, tensors: Mapping[str, Tensor], history: History, iterations: int
+) -> tuple[DistilledSet, History]:
+    """What `MethodContract.started` ends with in this process, once it has taken up a state."""
+    contract = type("Restored", (MethodContract,), {"name": name, "ipc": ipc, "draws": draws, "problem": problem})()
+    trajectory = contract.started()
+    trajectory.restore(tensors, history)
+    return trajectory.advance(iterations), trajectory.history

@@ -155,6 +155,17 @@ class ForgetfulMethod(GoodMethod):
         self.images = state["images"].clone()
 
 
+class GlobalMethod(GoodMethod):
+    drifts = {}
+
+    def step(self, iteration, networks):
+        at = (self.task.streams, self.images.shape)
+        before = self.drifts.get((*at, iteration), torch.zeros_like(self.images))
+        self.drift = self.drifts[*at, iteration + 1] = 0.5 * before + self.real("real", iteration) - self.images
+        self.images += 0.1 * self.drift
+        return {}
+
+
 class SharingMethod(GoodMethod):
     def restore(self, state):
         self.images, self.drift = state["images"], state["drift"]
