@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from studies import ARCHITECTURE, Heard, ddbench, leftovers, numbers, records, small_run, small_words
+from studies import ARCHITECTURE, POOL, Heard, ddbench, leftovers, numbers, records, small_run, small_words
 
 from harness.experiment.cells import canonical_json
 from harness.experiment.store import Store
@@ -89,7 +89,7 @@ def test_a_bad_set_blocks_what_needs_it_and_nothing_else(data, store, name):
     spoil, says = BAD[name]
     folder = folder_of(store, "distilled")
     spoil(folder)
-    result = small_run(data, store, students=3, iterations=[2, 3], pool=["single[main=mlp[width=4]]", *[POOL]])
+    result = small_run(data, store, students=3, iterations=[2, 3], pool=["single[main=mlp[width=4]]", POOL])
     states = [(cell["kind"], cell["state"]) for cell in result.cells]
     assert ("distilled", "damaged") in states
     assert says in result.failed[key_of(folder)]
@@ -97,9 +97,6 @@ def test_a_bad_set_blocks_what_needs_it_and_nothing_else(data, store, name):
     assert [cell["kind"] for cell in blocked] == ["student", "distilled", "student", "student", "student"]
     assert all("is damaged: " in cell["reason"] and says in cell["reason"] for cell in blocked)
     assert [row["students"] for row in result.rows] == [3, 3, 2, 0]
-
-
-POOL = "single[main=convnet[width=4,depth=2]]"
 
 
 def test_a_newer_record_is_neither_shown_nor_lost_nor_compared(store, tmp_path):
