@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from safetensors.torch import save
@@ -65,8 +66,14 @@ class Ledger:
         self.reporter.notice(f"waiting for {holder}, which works on {holder.label}")
 
     def start(self, cell: Cell) -> None:
-        """Say that work on a cell begins."""
+        """Say that work on a cell begins.
+
+        Raises:
+            LeaseLost: somebody else has taken it over, and made it.
+        """
         self._attempts[cell.key] = self.store.next_attempt(cell.key)
+        if not self.is_missing(cell):  # looked at again, now that the number is known that nobody else may take
+            raise LeaseLost(f"another process has made {cell.label}")
         if self._lease:
             self._lease.tell(cell=cell.key, label=cell.label)
         self.reporter.started(cell)
@@ -163,6 +170,7 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@cache
 def _versions() -> dict[str, str]:
     names = ("ddbench", "torch", "torchvision", "kornia", "numpy", "scipy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

@@ -202,7 +202,6 @@ class Store:
             whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
             whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
             write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
-            sync(scratch)
             scratch.rename(parent / f"{key}-{attempt or self.next_attempt(key)}")
             sync(parent)
         except OSError as error:
