@@ -14,8 +14,7 @@ _LOOKS = 2
 class Queue:
     """The jobs of this user, as ``squeue`` lists them: it needs no accounting, as ``sacct`` does."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._looked = time.monotonic()
         self._missing: dict[str, int] = {}
 
@@ -25,7 +24,7 @@ class Queue:
 
     def has_lost(self, job: str) -> bool:
         """Whether a job that is followed is no more."""
-        if time.monotonic() - self._looked >= self._seconds:
+        if time.monotonic() - self._looked >= SECONDS:
             self._look()
         return self._missing[job] >= _LOOKS
 

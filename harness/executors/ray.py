@@ -57,7 +57,10 @@ class Ray(Executor[RayOptions]):
         """Hand them to Ray, which queues what has no room."""
         ray = self._connected()
         do = ray.remote(max_retries=0)(run)
-        return [RayTask(ray, do.options(**self._asked(order)).remote(self._command(order))) for order in orders]
+        asked = [self._asked(order) for order in orders]
+        self._check_gpus(max((one["num_gpus"] for one in asked), default=0.0))
+        pairs = zip(orders, asked, strict=True)
+        return [RayTask(ray, do.options(**one).remote(self._command(order))) for order, one in pairs]
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -68,6 +71,12 @@ class Ray(Executor[RayOptions]):
     def _asked(self, order: Order) -> dict[str, Any]:
         gpus = self.options.gpus if self.options.gpus is not None else float(order.gpu)
         return {"name": order.label, "num_cpus": self.options.cpus, "num_gpus": gpus}
+
+    def _check_gpus(self, asked: float) -> None:
+        """Raise where Ray would wait for ever; a cluster may grow."""
+        here = self._connected().cluster_resources().get("GPU", 0)
+        if self.options.address == "local" and asked > here:
+            raise UsageError(f"an order asks for {asked:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
 
     def _command(self, order: Order) -> Command:
         return Command.of(order, OMP_NUM_THREADS=str(self.options.cpus))

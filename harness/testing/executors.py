@@ -100,7 +100,7 @@ class ExecutorContract(Contract):
             require(told == [1, 0], f"given again, it ended with {told[1]}, not with 0")
 
     def test_stops(self) -> None:
-        """A command is asked to stop by SIGINT or SIGTERM, and its end is told; then there is nothing to stop."""
+        """A command is asked to stop by SIGINT or SIGTERM, and its end is told; it may be asked after its end."""
         with self._trial() as trial:
             trial.needs_a_process()
             running = trial.asleep(_SLEEPS.format(handler="asked"))
