@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.experiment.event_log import LOST, REFUSED, EventReader, retell
 from harness.experiment.events import Reporter
+from harness.experiment.interrupts import AT_ONCE, KEPT, Stopped
 from harness.experiment.jobs import Job, carry_out, jobs_of
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
@@ -62,7 +63,7 @@ class Engine:
         """Until every cell is made or failed.
 
         Raises:
-            KeyboardInterrupt: it was asked to stop; every job has ended, and has kept what it had.
+            Stopped: it was asked to; every job has ended, and has kept what it had.
             DDBenchError: the store cannot be written, or nothing can be started.
         """
         self._check(executor)
@@ -74,6 +75,8 @@ class Engine:
                 self._close()
                 if self._ordered:
                     time.sleep(executor.poll_seconds)
+        except KeyboardInterrupt:
+            raise Stopped(AT_ONCE if self._stop(executor) else KEPT) from None
         except BaseException:
             self._stop(executor)
             raise
@@ -172,11 +175,12 @@ class Engine:
     def _path(self, job: Job, kind: str) -> Path:
         return self.run.folder(self.store) / f"{job.key}.{kind}"
 
-    def _stop(self, executor: Executor[Any]) -> None:
-        """Ask all jobs to stop and wait for them; interrupted once more, end them at once."""
+    def _stop(self, executor: Executor[Any]) -> bool:
+        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that."""
         at_once = False
         if self._ordered:
-            self.reporter.notice(f"stopping {len(self._ordered)} jobs; once more stops at once")
+            several = "s" if len(self._ordered) > 1 else ""
+            self.reporter.notice(f"stopping {len(self._ordered)} job{several}; once more stops at once")
         while True:
             try:
                 for ordered in self._ordered:
@@ -190,3 +194,4 @@ class Engine:
         for ordered in self._ordered:
             for event in ordered.events.new():
                 retell(event, self.reporter, self.store)
+        return at_once
