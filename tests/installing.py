@@ -12,6 +12,14 @@ def install(package, site):
     assert done.returncode == 0, done.stderr
 
 
+def declare(name, module, site):
+    """Let a module on the path be found as the plugin of a distribution, as installing it would."""
+    info = site / f"{name}-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[ddbench]\n{name} = {module}\n")
+
+
 def environment(site, **more):
     """The variables of a process that finds what is installed in ``site``."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("DDBENCH_")}

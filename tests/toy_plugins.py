@@ -1,12 +1,25 @@
 """Components that misbehave in known ways, as a plugin would bring them."""
 
 import contextlib
+import os
+import sys
 from typing import Literal
 
 import torch
 
 import harness
-from harness import Artifact, ArtifactRequest, DistilledSet, Evaluator, Method, Options, Pool, StudentRecord, option
+from harness import (
+    Artifact,
+    ArtifactRequest,
+    DistilledSet,
+    Evaluator,
+    Method,
+    Options,
+    Pool,
+    StudentRecord,
+    hookimpl,
+    option,
+)
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 
@@ -15,10 +28,41 @@ KINDS = {
     "boom": "method",
     "lost": "method",
     "needy": "method",
+    "drift": "method",
     "told": "evaluator",
     "grim": "evaluator",
+    "halting": "evaluator",
     "wary": "pool",
 }
+
+
+@hookimpl
+def register_methods(register):
+    _register("method", register)
+
+
+@hookimpl
+def register_evaluators(register):
+    _register("evaluator", register)
+
+
+@hookimpl
+def register_pools(register):
+    _register("pool", register)
+
+
+def _register(kind, register):
+    for name in KINDS:
+        if KINDS[name] == kind:
+            register(name, f"toy_plugins:{name.title()}", "a toy")
+
+
+def wait_at(gate):
+    """Where the environment names a FIFO for this gate, say so and wait until a line comes out of it."""
+    if fifo := os.environ.get(f"TOY_GATE_{gate}"):
+        print(f"waiting at gate {gate}", file=sys.stderr, flush=True)
+        with open(fifo) as lines:
+            lines.readline()
 
 
 @contextlib.contextmanager
@@ -115,6 +159,27 @@ class Needy(Still):
         return Artifact({"x": torch.zeros(1)})
 
 
+class Drift(Still):
+    """Moves by what it moved by before and by a draw, so that a step forgotten or done twice shows; see `wait_at`."""
+
+    def __init__(self, task, options):
+        super().__init__(task, options)
+        self.speed = torch.zeros_like(self.images)
+
+    def step(self, iteration, networks):
+        wait_at(iteration)
+        draw = torch.randn(self.images.shape, generator=self.task.streams.generator("drift", iteration))
+        self.speed = 0.5 * self.speed + draw
+        self.images = self.images + self.speed
+        return {"loss": float(self.speed.norm())}
+
+    def state(self):
+        return {"images": self.images, "speed": self.speed}
+
+    def restore(self, state):
+        self.images, self.speed = state["images"].clone(), state["speed"].clone()
+
+
 ACCURACIES = {"validation": {"a": 0.9, "b": 0.5, "c": 0.1}, "test": {"a": 0.1, "b": 0.8, "c": 0.2}}
 
 
@@ -136,6 +201,14 @@ class Told(Evaluator[ToldOptions]):
             accuracy = streams.number("told", student) % 1000 / 1000 if known is None else known
             collapsed = student % 3 == 2
             yield StudentRecord(student, accuracy, float("nan") if collapsed else 0.5, 1, 0.0, 0, collapsed, (0.5,))
+
+
+class Halting(Told):
+    """Waits before its first student; see `wait_at`."""
+
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        wait_at("students")
+        return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
 
 
 class GrimOptions(Options):

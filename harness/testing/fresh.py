@@ -11,6 +11,8 @@ import torch
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry, stdout_to_stderr
 
+PRELOADED = ["harness.testing", "torch._dynamo"]
+"""Torch imports the second by itself at the first step of an optimiser, which takes seconds."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ def in_fresh_process(function: Callable[P, T], *given: P.args, **named: P.kwargs
         BrokenProcessPool: it ended without an answer.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness.testing"])
+    context.set_forkserver_preload(PRELOADED)
     call = pickle.dumps((function, given, named))
     with ProcessPoolExecutor(1, context) as pool:
         answer = pool.submit(_called, call, plugins().registry.entries, torch.get_num_threads()).result()
