@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.experiment import interrupts
 from harness.experiment.files import cannot, hidden_beside
 from harness.experiment.lease import Holder as Holder
 from harness.experiment.lease import Lease as Lease
@@ -105,6 +106,7 @@ class Leases:
                 if holder:
                     on_wait(holder)
                 on_wait = None
+            interrupts.heed()
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_WAIT)
 

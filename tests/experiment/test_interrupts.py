@@ -28,7 +28,7 @@ class Run:
         os.mkfifo(self.fifo)
         declare("toys", "toy_plugins", site)
         tests = str(Path(__file__).parent.parent)
-        env = environment(site, **{f"TOY_GATE_{gate}": str(self.fifo)})
+        env = environment(site, DDBENCH_EXECUTOR="inline", **{f"TOY_GATE_{gate}": str(self.fifo)})
         env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], tests])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "harness", "run", *words], stderr=subprocess.PIPE, text=True, env=env
