@@ -18,6 +18,8 @@ from harness.types.errors import DDBenchError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises where a verb is missing, to print the help; 8.1 has another way."""
 _MISMATCH = ("torchvision::nms does not exist", "Couldn't load custom C++ ops", "torchvision/_C.so")
 
 
@@ -43,9 +45,17 @@ def warn(message: object) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors that the user can mend, interrupts and closed pipes into ends of the command that click knows."""
+    """Turn errors that the user can mend, interrupts and closed pipes into ends of the command that click knows.
+
+    Wrong usage is one line too, in place of click's four.
+    """
     try:
         yield
+    except click.UsageError as error:
+        if isinstance(error, _HELP):
+            raise
+        path = error.ctx.command_path if error.ctx else "ddbench"
+        raise Failure(f"{error.format_message().rstrip('.')} (`{path} --help` tells more)") from error
     except (click.ClickException, click.exceptions.Exit):
         raise
     except (KeyboardInterrupt, click.Abort) as stop:

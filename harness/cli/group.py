@@ -1,7 +1,7 @@
 """The verbs of ``ddbench``, each imported only when it is used: ``ddbench --help`` costs no import of torch."""
 
 import importlib
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -51,6 +51,17 @@ class LazyGroup(click.Group):
         module, _, attribute = VERBS[cmd_name].target.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> click.Context:
+        """Read the options before the verb; what is wrong with them is one line."""
+        with one_line_errors():
+            return super().make_context(info_name, args, parent, **extra)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -76,6 +76,8 @@ class Engine:
                 if self._ordered:
                     time.sleep(executor.poll_seconds)
         except KeyboardInterrupt:
+            if not self._ordered:  # it was in this process, and says itself what was kept
+                raise
             raise Stopped(AT_ONCE if self._stop(executor) else KEPT) from None
         except BaseException:
             self._stop(executor)

@@ -170,6 +170,8 @@ class Run:
 
 def _digest(distilled: DistilledSet) -> str:
     digest = hashlib.sha256(distilled.preprocessing.identity().encode())
+    if distilled.step_size is not None:
+        digest.update(f"step size {distilled.step_size!r}".encode())
     for tensor in distilled.training_data():
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.contiguous().numpy().data)

@@ -67,13 +67,13 @@ class Store:
             if self.is_new():
                 self.path.mkdir(parents=True, exist_ok=True)
                 write_whole(marker, canonical_json({"schema": SCHEMA}))
+            self.check_schema()
             (self.path / "cells").mkdir(exist_ok=True)
             probe = self.path / "cells" / f".probe-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise self.cannot("write to", error) from None
-        self.check_schema()
         return self
 
     def is_new(self) -> bool:

@@ -93,51 +93,6 @@ def test_names_with_options(tmp_path):
     assert "may be any of dc[lr_img=0.1,init=real], dc[lr_img=1]: write one of them" in told.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--by", "pol"], "--by pol: did you mean 'pool'?"),
-        (["--baseline", "singel"], "--by pool --baseline singel: did you mean 'single' or 'main-model'?"),
-        (["--by", "method"], "--by method --baseline NAME is needed: there is dc, dm"),
-        (["--method", "dmx"], "--method dmx: no score has it: did you mean 'dm'?"),
-        (["--iterations", "7"], "--iterations 7: no score has it: there is 100, 1000"),
-        (["--pool", "dm["], "--pool dm[: no score has it"),
-        (["--score-on", "validation"], "there are no scores on validation: say --score-on test"),
-        (["--level", "95"], "--level 95 is not between 0 and 1"),
-        (["--level", "nan"], "--level nan is not between 0 and 1"),
-        (["--format", "html"], "--format"),
-        (["--baselin", "x"], "--baseline"),
-        (["--output", "/nowhere/at/all.csv"], "/nowhere/at/all.csv cannot be written"),
-    ],
-)
-def test_what_cannot_be_meant_is_one_line(store, words, says):
-    result = ddbench("compare", store, *words)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert says in result.stderr
-
-
-@pytest.mark.parametrize("content", [None, "photo.jpg"])
-def test_a_folder_that_is_no_store(tmp_path, content):
-    if content:
-        (tmp_path / content).touch()
-    result = ddbench("compare", tmp_path)
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert str(tmp_path) in result.stderr
-
-
-def test_a_store_without_scores(tmp_path):
-    result = ddbench("compare", write_store(tmp_path, []))
-    assert result.exit_code == 2
-    assert "there are no scores on test: `ddbench run` makes some" in result.stderr
-
-
-def test_no_score_with_the_axis(tmp_path):
-    of = set_record(method="random", pool=None)
-    result = ddbench("compare", write_store(tmp_path, [of, student_record(of)]))
-    assert result.exit_code == 2
-    assert "--by pool: no score has one" in result.stderr
-
-
 def test_the_default_store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "ddbench-store holds no store" in ddbench("compare").stderr

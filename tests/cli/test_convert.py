@@ -169,36 +169,6 @@ def test_a_full_disk_leaves_nothing(store, key, tmp_path, monkeypatch, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_not_there_is_told(store, key, tmp_path):
-    words = ("convert", key[:8], tmp_path / "none" / "out.npz", "--store", store)
-    assert_refused(ddbench(*words), "out.npz cannot be written: No such file or directory")
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["res.pt", "out.safetensors"], ["does not tell how its images were normalised", "--dataset"]),
-        (["none.pt", "out.safetensors"], ["none.pt", "no such file"]),
-        (["res.pt", "out.xyz"], [".xyz", "--to"]),
-        (["res.pt", "out", "--to", "pt"], ["there is no format 'pt'"]),
-        (["res.pt", "out", "--to", "mtt"], ["'mtt' is only read"]),
-        (["res.pt", "out", "--from", "vicco"], ["did you mean 'vico'"]),
-        (["res.pt", "out", "--from", "npz"], ["cannot be read as plain arrays"]),
-        (["res.pt", "out", "--from", "safetensors"], ["no distilled set"]),
-        (["res.pt", "out", "--dataset", "digts"], ["'digits'"]),
-        (["res.pt", "out", "--dataset", "digits[zca=[true,false]]"], ["stands for 2 data sets"]),
-        (["res.pt", "out", "--entry", "2", "--dataset", "digits"], ["--entry goes from 0 to 1"]),
-        (["res.pt", "out", "--step-size", "fast"], ["fast"]),
-        (["res.pt", "out", "--store", "none"], ["'res.pt' is no beginning of a key"]),
-        (["abcd", "out"], ["no store"]),
-    ],
-)
-def test_what_cannot_be_meant_is_refused(published, monkeypatch, words, says):
-    monkeypatch.chdir(published.parent)
-    assert_refused(ddbench("convert", *words), *says)
-    assert [path.name for path in published.parent.iterdir()] == ["res.pt"]
-
-
 def test_a_data_set_that_does_not_tell_is_no_help(published, data, tmp_path):
     words = ("convert", published, tmp_path / "out", *dataset(data, ""))
     assert_refused(ddbench(*words), "does not tell how its images were normalised", "normalize=", "like=")
@@ -209,17 +179,6 @@ def test_pixels_need_no_known_normalisation(data, store, key, tmp_path):
     result = ddbench("convert", tmp_path / "pictures", tmp_path / "out.npz", *dataset(data, ""))
     assert result.exit_code == 0, result.output
     assert_refused(ddbench("convert", tmp_path / "pictures", tmp_path / "again.npz"), "pictures", "--dataset")
-
-
-@pytest.mark.parametrize("words", [["--entry", "0"], ["--from", "npz"], ["--step-size", "1"], ["--dataset", "digits"]])
-def test_a_cell_needs_nothing_told(store, key, tmp_path, words):
-    assert_refused(ddbench("convert", key[:8], tmp_path / "out", "--store", store, *words), "leave out", words[0])
-
-
-def test_only_sets_are_converted(store, key, tmp_path):
-    student = next(one["key"] for one in records(store).values() if one["kind"] == "student")
-    says = [student[:12], "a cell of kind student", f"its set is {key[:12]}"]
-    assert_refused(ddbench("convert", student[:12], tmp_path / "out", "--store", store), *says)
 
 
 def test_classes_in_another_order_are_refused(data, tmp_path):

@@ -139,21 +139,11 @@ def test_what_is_no_key_is_refused(store, verb, key):
     assert_refused(run(verb, key, "--store", store), "is no beginning of a key", "ddbench results list")
 
 
-def test_a_key_that_is_not_there_is_refused(store):
-    there = {key[:4] for key in Store(store).attempts()}
-    absent = next(f"{n:04x}" for n in range(99) if f"{n:04x}" not in there)
-    assert_refused(run("show", absent, "--store", store), f"begins with {absent}", "ddbench results list")
-
-
 @pytest.mark.parametrize("words", [["list"], ["verify"], ["clean"], ["show", "ab"], ["path", "ab"]])
 def test_what_is_no_store_is_refused(tmp_path, words):
     assert_refused(run(*words, "--store", tmp_path / "none"), "none is no store", "--store")
     (tmp_path / "store.json").write_text('{"schema": 9}')
     assert_refused(run(*words, "--store", tmp_path), "schema 9", "newer")
-
-
-def test_verbs_are_suggested():
-    assert_refused(run("lst"), "there is no verb 'lst': did you mean 'list'")
 
 
 def test_texts_of_records_cannot_steer_a_terminal(store):

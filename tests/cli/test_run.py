@@ -11,64 +11,14 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 
 def assert_refused(result, *words):
-    """Exit code 2 with one line; or click's usage message, whose last line says what is wrong."""
+    """Exit code 2 with one line."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 or lines[0].startswith("Usage:")
-    assert lines[-1].startswith(("ddbench: error: ", "Error: "))
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("ddbench: error: ")
     for word in words:
-        assert word in lines[-1], lines[-1]
-
-
-BAD = [
-    ({"method": "dd"}, ["there is no method 'dd'", "'dc'"]),
-    ({"method": None}, ["no method was given", "--method dc"]),
-    ({"method": "dc[lr_image=1]"}, ["'lr_image'", "'lr_img'"]),
-    ({"method": "dc[lr_img=fast]"}, ["lr_img", "fast"]),
-    ({"method": "dc[lr_img=-1]"}, ["lr_img", "-1"]),
-    ({"method": "dc[lr_img=inf]"}, ["lr_img", "inf"]),
-    ({"method": "dc[lr_img=1"}, ["dc"]),
-    ({"method": "dc[lr_img=1,lr_img=2]"}, ["twice"]),
-    ({"pool": "main-similr"}, ["'main-similar'"]),
-    ({"pool": "single[main=convnt]"}, ["'convnt'", "'convnet'"]),
-    ({"pool": "mix[of=convnet:0.5+mlp:-1]"}, ["mix", "-1"]),
-    ({"evaluator": "plan"}, ["'plain'"]),
-    ({"evaluator": "kd[teacher=convnt]"}, ["'convnt'", "'convnet'"]),
-    ({"evaluator": "kd[alpha=2]"}, ["alpha", "2"]),
-    ({"architecture": "vgg"}, ["vgg13"]),
-    ({"architecture": "convnet[depth=0]"}, ["depth"]),
-    ({"dataset": "cifar"}, ["'cifar10'"]),
-    ({"dataset": "arrays"}, ["arrays", "path"]),
-    ({"dataset": "arrays[path=nowhere.npz]"}, ["nowhere.npz", "does not exist"]),
-    ({"dataset": "folder[path=nowhere,size=16]"}, ["nowhere"]),
-    ({"dataset": "digits[normalize=mnits]"}, ["'mnits'", "'mnist'"]),
-    ({"ipc": "13"}, ["ipc 13 is larger than a class", "12 training images", "--ipc"]),
-    ({"ipc": "0"}, ["ipc is 0", "at least 1"]),
-    ({"ipc": "one"}, ["one", "whole numbers"]),
-    ({"iterations": "-1"}, ["iterations is -1"]),
-    ({"iterations": "1.5"}, ["1.5"]),
-    ({"students": "0"}, ["students"]),
-    ({"distillations": "0"}, ["distillations"]),
-    ({"seed": "x"}, ["seed"]),
-    ({"score_on": "train"}, ["train", "validation"]),
-    ({"precision": "fp16"}, ["fp16", "bf16"]),
-    ({"precision": "tf32", "device": "cpu"}, ["tf32", "cpu", "use fp32"]),
-    ({"device": "cuda:99"}, ["cuda:99", "--device cpu"]),
-    ({"device": "gpu"}, ["gpu", "cpu"]),
-    ({"choose": "dc.lr_img"}, ["nothing sweeps it"]),
-    ({"config": "none.toml"}, ["none.toml", "cannot be read"]),
-]
-
-
-@pytest.mark.parametrize(("changes", "says"), BAD, ids=lambda part: str(part)[:40])
-def test_bad_input_is_refused_before_anything_happens(data, tmp_path, monkeypatch, changes, says):
-    monkeypatch.chdir(tmp_path)
-    words = small_words(data, tmp_path / "store", **changes)
-    assert_refused(ddbench("run", *words), *says)
-    assert_refused(ddbench("run", *words, "--dry-run", "--json"), *says)
-    assert os.listdir(tmp_path) == []
+        assert word in line
 
 
 ARRAYS = {

@@ -81,23 +81,6 @@ def test_the_module_runs_too():
     assert result.stdout.startswith("ddbench 0.")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["rnu"], "there is no verb 'rnu': did you mean 'run'?"),
-        (["methods", "dc"], "write `ddbench methods show NAME`"),
-        (["methods", "--jsn"], "--json"),
-        (["doctor", "--stroe", "x"], "--store"),
-        (["pools", "show"], "NAME"),
-        (["prepare"], "DATASET"),
-    ],
-)
-def test_wrong_usage_is_status_2_with_the_nearest(ddbench, arguments, message):
-    result = ddbench(*arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-
-
 def test_completion_imports_no_command(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", None)
     completed = [item.value for item in cli.shell_complete(click.Context(cli), "pl")]

@@ -186,32 +186,3 @@ def test_a_report_that_raises_is_one_line_and_the_others_go_on(mine, store, tmp_
     assert told in line
     assert (tmp_path / "ddbench-mine.txt").exists()
     assert sorted(os.listdir(tmp_path)) == ["ddbench-mine.txt", "site"]
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--report", "pge"), "there is no report 'pge': did you mean 'page'?"),
-        (("--report", "page[cell=3]"), "did you mean 'cells'"),
-        (("--report", "page", "--report", "robust-scores", "--output", "a"), "--output names one file"),
-        (("--report", "page", "--report", "page[cells=3]"), "two reports would be written to ddbench-page.html"),
-        (("--output", "no/such/folder/page.html"), "give another --output"),
-        (("--method", "dcc"), "no score has it"),
-    ],
-)
-def test_what_cannot_be_meant_is_one_line(store, tmp_path, monkeypatch, words, told):
-    monkeypatch.chdir(tmp_path)
-    result = ddbench("report", store, *words)
-    assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
-    assert told in line
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_store_without_scores(tmp_path):
-    from harness.experiment.store import Store
-
-    Store(tmp_path / "store").open()
-    result = ddbench("report", tmp_path / "store", "--output", tmp_path / "page.html")
-    assert result.exit_code == 1
-    assert "no student has been scored yet" in result.stderr
