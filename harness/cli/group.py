@@ -23,6 +23,7 @@ VERBS = {
     "compare": Verb("harness.cli.compare:compare", "Compare what stores hold: differences, intervals and tests."),
     "convert": Verb("harness.cli.convert:convert", "Write a distilled set in another format, or out of a store."),
     "results": Verb("harness.cli.results:results", "List, show, check and clean what lies in a store."),
+    "status": Verb("harness.cli.status:status", "Tell how the runs of a store stand, and who works on what."),
     "plugins": Verb("harness.cli.plugins:plugins", "List the plugins that were found, check one, or start a new one."),
     "methods": Verb("harness.cli.listings:methods", "List the distillation methods, or show one."),
     "pools": Verb("harness.cli.listings:pools", "List the model-pool policies, or show one."),

@@ -22,6 +22,9 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file whose keys are these options; what is given here wins.",
 )
+store_option = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("ddbench-store"), help="The store. [./ddbench-store]"
+)
 
 
 def study_options(command: F) -> F:

@@ -22,13 +22,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     A pipe gets every word on its row's line, whatever the width; NO_COLOR is honoured.
     """
-    lines = [tuple(plain(str(cell)) for cell in row) for row in rows]
+    lines = list(rows)
     if sys.stdout.isatty():
-        _draw(columns, lines)
-        return
-    widths = [max(len(line[i]) for line in [tuple(columns), *lines]) for i in range(len(columns))]
-    told = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in [tuple(columns), *lines]]
-    click.echo("\n".join(told))
+        _draw(columns, [tuple(plain(str(cell)) for cell in row) for row in lines])
+    else:
+        click.echo("\n".join(aligned(columns, lines)))
+
+
+def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table as text: its head, and a line a row."""
+    lines = [tuple(columns), *(tuple(plain(str(cell)) for cell in row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
 def put(path: Path, content: bytes | str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from harness.cli.group import VERBS
+from harness.cli.options import store_option
 from harness.cli.output import plain, print_json, print_table, printable, size_told
 from harness.types.errors import StoreError, did_you_mean
 
@@ -19,9 +20,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILTERS = ("kind", "dataset", "method", "pool", "evaluator", "architecture", "status")
 _LONG_LIST = 8
 
-_store = click.option(
-    "--store", type=click.Path(path_type=Path), default=Path("ddbench-store"), help="The store. [./ddbench-store]"
-)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -56,7 +54,7 @@ def _filters(command: F) -> F:
 
 @results.command("list")
 @_filters
-@_store
+@store_option
 @_json
 def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
     """List the cells, and what each kind of thing takes on disk.
@@ -82,7 +80,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 
 @results.command("show")
 @click.argument("key")
-@_store
+@store_option
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
     """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
@@ -103,7 +101,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
 
 @results.command("path")
 @click.argument("key")
-@_store
+@store_option
 def path(key: str, store: Path) -> None:
     """Print the folder of the newest attempt at a cell, or the log of a failed one; KEY begins its key."""
     found = _opened(store)
@@ -113,7 +111,7 @@ def path(key: str, store: Path) -> None:
 
 
 @results.command("verify")
-@_store
+@store_option
 @click.pass_context
 def verify(ctx: click.Context, store: Path) -> None:
     """Hash every record and file again; each damaged one is a line, and the exit status 1."""
@@ -136,7 +134,7 @@ def verify(ctx: click.Context, store: Path) -> None:
 
 @results.command("discard")
 @click.argument("key")
-@_store
+@store_option
 def discard(key: str, store: Path) -> None:
     """Set the newest attempt at a cell aside, so that a run makes it again; KEY is the beginning of its key.
 
@@ -150,7 +148,7 @@ def discard(key: str, store: Path) -> None:
 
 
 @results.command("clean")
-@_store
+@store_option
 @click.option("--superseded", is_flag=True, help="Older attempts too, where the newest one is sound.")
 @click.option("--yes", is_flag=True, help="Remove them; else it is only said what would be removed.")
 def clean(store: Path, superseded: bool, yes: bool) -> None:

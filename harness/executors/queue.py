@@ -30,10 +30,20 @@ class Queue:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        words = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i"]
-        try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return  # the controller is busy, or restarts: nothing is known
-        there = set(done.stdout.split())
+        there = listed()
+        if there is None:
+            return
         self._missing = {job: 0 if job in there else times + 1 for job, times in self._missing.items()}
+
+
+def listed(*words: str) -> list[str] | None:
+    """The ids of this user's jobs, of those that ``squeue`` finds with these options; None where it does not answer.
+
+    It does not while the controller is busy, or restarts.
+    """
+    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i", *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.split()

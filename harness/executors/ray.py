@@ -60,7 +60,7 @@ class Ray(Executor[RayOptions]):
         asked = [self._asked(order) for order in orders]
         self._check_gpus(max((one["num_gpus"] for one in asked), default=0.0))
         pairs = zip(orders, asked, strict=True)
-        return [RayTask(ray, do.options(**one).remote(self._command(order))) for order, one in pairs]
+        return [RayTask(ray, do.options(**one).remote(Command.of(order, self.options.cpus))) for order, one in pairs]
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -77,9 +77,6 @@ class Ray(Executor[RayOptions]):
         here = self._connected().cluster_resources().get("GPU", 0)
         if self.options.address == "local" and asked > here:
             raise UsageError(f"an order asks for {asked:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
-
-    def _command(self, order: Order) -> Command:
-        return Command.of(order, OMP_NUM_THREADS=str(self.options.cpus))
 
     def _connected(self) -> Any:  # noqa: ANN401
         """Ray, connected to the cluster; a connection that this process has already is used, and left."""

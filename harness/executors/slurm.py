@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 
 from harness.executors.process import Command
-from harness.executors.queue import Queue
+from harness.executors.queue import Queue, listed
 from harness.executors.task import NOTICE, Task, stop_signal
 from harness.types.errors import UsageError
 from harness.types.executor import Executor, Order, Running
@@ -102,9 +102,15 @@ class Slurm(Executor[SlurmOptions]):
                 submitted |= zip((order.job for order in part), self._submit(part, gpu), strict=True)
         return [submitted[order.job] for order in orders]
 
+    @classmethod
+    def queued(cls, logs: Path) -> int | None:
+        """Jobs that wait, by their name."""
+        waiting = listed(f"--name={_name(logs)}", "--states=PENDING")
+        return None if waiting is None else len(waiting)
+
     def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
-        executor = self._executor(orders[0].log.parent / "submitit", gpu)
-        tasks = [Task(Command.of(order, OMP_NUM_THREADS=str(self.options.cpus))) for order in orders]
+        executor = self._executor(orders[0].log.parent, gpu)
+        tasks = [Task(Command.of(order, self.options.cpus)) for order in orders]
         try:
             jobs = executor.submit_array(tasks)
         except Exception as error:  # submitit raises what sbatch says, in several ways
@@ -115,26 +121,26 @@ class Slurm(Executor[SlurmOptions]):
         self._queue.follow(job.job_id for job in jobs)
         return [SlurmJob(job, self._queue) for job in jobs]
 
-    def _executor(self, folder: Path, gpu: bool) -> "submitit.AutoExecutor":
+    def _executor(self, logs: Path, gpu: bool) -> "submitit.AutoExecutor":
         try:
             import submitit
         except ImportError:
             raise UsageError("the executor slurm needs submitit: pip install 'ddbench[slurm]'") from None
         options = self.options
         try:
-            executor = submitit.AutoExecutor(folder, options.cluster, slurm_max_num_timeout=options.restarts)
+            executor = submitit.AutoExecutor(logs / "submitit", options.cluster, slurm_max_num_timeout=options.restarts)
         except RuntimeError:
             raise UsageError(
                 "there is no SLURM here (no srun): log in to the cluster, or try slurm[cluster=local]"
             ) from None
-        executor.update_parameters(**self._parameters(gpu))
+        executor.update_parameters(**self._parameters(_name(logs), gpu))
         return executor
 
-    def _parameters(self, gpu: bool) -> dict[str, Any]:
+    def _parameters(self, name: str, gpu: bool) -> dict[str, Any]:
         options = self.options
         setup = [f". {Path(options.setup).expanduser().absolute()}"] if options.setup else None
         asked: dict[str, Any] = {
-            "name": "ddbench",
+            "name": name,
             "timeout_min": minutes_of(options.time),
             "mem_gb": options.memory,
             "cpus_per_task": options.cpus,
@@ -221,6 +227,11 @@ class LocalJob(_Submitted):
 
     def _is_lost(self) -> bool:
         return self._job.done()
+
+
+def _name(logs: Path) -> str:
+    """What a job is called in SLURM's lists: by it those of a run are found."""
+    return f"ddbench-{logs.name}"
 
 
 def _result(job: "submitit.Job[int]") -> int:

@@ -1,6 +1,5 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -200,9 +199,8 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
 
 
 def _executor(request: Request) -> Resolved[Executor[Any]]:
-    """What starts the work: as asked for, or as the environment says."""
-    name = request.executor or os.environ.get("DDBENCH_EXECUTOR") or "local"
-    return plugins().registry.resolve("executor", name)
+    """What starts the work."""
+    return plugins().registry.resolve("executor", request.starter)
 
 
 def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> None:

@@ -67,7 +67,7 @@ class Engine:
             DDBenchError: the store cannot be written, or nothing can be started.
         """
         self._check(executor)
-        self.run.save(self.store, list(self._jobs.values()))
+        self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         try:
             while self._waiting or self._ordered:
                 self._order(executor)
@@ -90,7 +90,7 @@ class Engine:
         if not executor.detaches:
             raise UsageError("--detach needs an executor that goes on by itself: say --executor slurm")
         self._check(executor)
-        self.run.save(self.store, list(self._jobs.values()))
+        self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         executor.start([self._order_for(job) for job in self._waiting], detach=True)
         executor.close()
         return len(self._waiting)

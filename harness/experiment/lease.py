@@ -36,6 +36,8 @@ class Holder:
         cell: the key of the cell in the making, with its iteration of so many where it has some.
         age: seconds since the last heartbeat, by the clock of the file system.
         is_live: its process has not ended, as far as can be told, and its heart beats.
+        seconds: since it was taken, by the holder's clock.
+        seconds_left: until the last iteration, at the pace since the first; None where nothing is known.
     """
 
     key: str
@@ -48,6 +50,8 @@ class Holder:
     total: int | None
     age: float
     is_live: bool
+    seconds: float
+    seconds_left: float | None
 
     def __str__(self) -> str:
         return f"{self.host} pid {self.pid}"
@@ -85,6 +89,8 @@ class Lease:
             "cell": None,
             "iteration": None,
             "total": None,
+            "first": None,
+            "first_at": None,
         }
         descriptor = _made(path, _content(told))
         return None if descriptor is None else cls(path, descriptor, told, wake)
@@ -107,6 +113,8 @@ class Lease:
         is_new = cell is not None and cell != self._told["cell"]
         if is_new:
             self._told |= {"iteration": None, "total": None}
+        if iteration is not None and self._told["iteration"] is None:
+            self._told |= {"first": iteration, "first_at": _now()}
         given = {"cell": cell, "label": label and label[:_LABEL], "iteration": iteration, "total": total}
         self._told |= {name: value for name, value in given.items() if value is not None}
         if is_new:

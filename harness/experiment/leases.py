@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.experiment import interrupts
+from harness.experiment import interrupts, pace
 from harness.experiment.files import cannot, hidden_beside
 from harness.experiment.lease import Holder as Holder
 from harness.experiment.lease import Lease as Lease
@@ -155,6 +155,8 @@ class Leases:
             total=told.get("total"),
             age=age,
             is_live=age < self.stale_after and not process.has_ended(),
+            seconds=pace.seconds_since(told, "started") + age,
+            seconds_left=pace.seconds_left(told, age),
         )
 
     def _clock(self) -> float:

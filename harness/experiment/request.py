@@ -1,5 +1,6 @@
 """What a user asks for, in the words of the command line."""
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -55,6 +56,11 @@ class Request:
     timeout: float | None = None
     retry_failed: bool = False
     detach: bool = False
+
+    @property
+    def starter(self) -> str:
+        """The executor: as asked for, or as the environment says."""
+        return self.executor or os.environ.get("DDBENCH_EXECUTOR") or "local"
 
     def __post_init__(self) -> None:
         for name in ("distillations", "students"):

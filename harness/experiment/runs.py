@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.cells import key_of
+from harness.experiment.cells import Cell, key_of
 from harness.experiment.completion import complete
 from harness.experiment.files import write_whole
 from harness.experiment.jobs import Job
@@ -95,19 +95,23 @@ class Run:
         """Where it lies in a store."""
         return store.path / "runs" / self.key
 
-    def save(self, store: Store, jobs: Sequence[Job]) -> Path:
-        """Write it, with its jobs, into a store; the folder that holds it.
+    def save(self, store: Store, jobs: Sequence[Job], needs: Mapping[str, Sequence[Cell]]) -> Path:
+        """Write it, with its jobs and what their cells need, into a store; the folder that holds it.
 
         Raises:
             StoreError: it cannot be written.
         """
         folder = self.folder(store)
+        numbers = {cell.key: number for number, cell in enumerate(cell for job in jobs for cell in job.cells)}
         listed = [
             {
                 "key": job.key,
                 "label": job.label,
                 "after": list(job.after),
-                "cells": [[cell.key, cell.kind, cell.label] for cell in job.cells],
+                "cells": [
+                    [cell.key, cell.kind, cell.label, [numbers[needed.key] for needed in needs.get(cell.key, ())]]
+                    for cell in job.cells
+                ],
             }
             for job in jobs
         ]
@@ -116,7 +120,7 @@ class Run:
             "run": self.key,
             "label": self.label,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "executor": self.request.executor,
+            "executor": self.request.starter,
             "jobs": listed,
         }
         run = {"schema": SCHEMA, "folder": os.getcwd(), **self.as_json()}

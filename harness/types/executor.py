@@ -89,5 +89,10 @@ class Executor(ABC, Generic[O]):
             UsageError: nothing can be started here; the message says what is missing.
         """
 
+    @classmethod
+    def queued(cls, logs: Path) -> int | None:
+        """How many orders whose logs lie in a folder wait in a queue, whoever gave them; None where nobody knows."""
+        return None
+
     def close(self) -> None:
         """Give back what starting took, such as a connection; called once, after the last command has ended."""

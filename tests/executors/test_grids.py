@@ -14,7 +14,7 @@ GRID = ("-m", "walk[seconds=0.2]", "--distillations", "3", "--iterations", "8", 
 def states(store):
     """What the store says of the run's cells, by key."""
     (plan,) = (store / "runs").glob("*/plan.json")
-    cells = [key for job in json.loads(plan.read_text())["jobs"] for key, _, _ in job["cells"]]
+    cells = [key for job in json.loads(plan.read_text())["jobs"] for key, *_ in job["cells"]]
     return {key: Store(store).record(key) is not None for key in cells}
 
 

@@ -11,8 +11,8 @@ from harness.executors import process as processes
 from harness.executors.process import Command
 
 
-def started(tmp_path, program, **environment):
-    command = Command.of(order(tmp_path, program), **environment)
+def started(tmp_path, program):
+    command = Command.of(order(tmp_path, program), threads=3)
     return pickle.loads(pickle.dumps(command)).start()
 
 
@@ -28,11 +28,11 @@ def test_exit_status_is_as_a_shell_tells_it(tmp_path, program, status):
 def test_variables_that_matter_and_the_folder_go_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("DDBENCH_DATA", "there")
     monkeypatch.setenv("SOMETHING_ELSE", "stays")
-    command = Command.of(order(tmp_path, "import os; print(os.getcwd(), os.environ['ONE'])"), ONE="1")
+    command = Command.of(order(tmp_path, "import os; print(os.getcwd(), os.environ['OMP_NUM_THREADS'])"), 3)
     assert command.environment["DDBENCH_DATA"] == "there"
     assert "SOMETHING_ELSE" not in command.environment
     assert command.start().wait() == 0
-    assert log(tmp_path) == f"{os.getcwd()} 1\n"
+    assert log(tmp_path) == f"{os.getcwd()} 3\n"
 
 
 def test_it_keeps_what_it_has_when_it_is_asked(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness import Order, UsageError
 from harness.executors import queue, task
-from harness.executors.slurm import LOST, minutes_of
+from harness.executors.slurm import LOST, Slurm, minutes_of
 from harness.plugins.discovery import plugins
 from harness.testing import ExecutorContract
 
@@ -98,7 +98,6 @@ def test_orders_are_one_array_with_a_limit(cluster):
         "qos": "low",
         "constraint": "a100",
         "signal": "USR2@120",
-        "job-name": "ddbench",
     }
     assert wanted.items() <= asked.items()
     assert f". {cluster / 'modules.sh'}" in (cluster / "script").read_text().splitlines()
@@ -139,6 +138,17 @@ def test_where_the_queue_cannot_be_seen_nothing_is_lost(cluster):
     (cluster / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
     (job,) = slurm().start([order(cluster, SLEEP)])
     assert [job.poll() for _ in range(4)] == [None] * 4
+
+
+def test_jobs_of_a_run_that_wait_are_counted_by_their_name(cluster):
+    slurm().start([order(cluster, SLEEP)])
+    assert flags(cluster)["job-name"] == f"ddbench-{cluster.name}"
+    (cluster / "bin" / "squeue").write_text(f'#!/bin/sh\necho "squeue $@" >> {cluster}/asked; echo 17; echo 18\n')
+    assert Slurm.queued(cluster) == 2
+    asked = (cluster / "asked").read_text().splitlines()[-1].split()
+    assert {f"--name=ddbench-{cluster.name}", "--states=PENDING", "--array"} <= set(asked)
+    (cluster / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert Slurm.queued(cluster) is None
 
 
 def test_a_job_is_asked_to_stop_or_cancelled(cluster):

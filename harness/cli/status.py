@@ -1,0 +1,154 @@
+"""``ddbench status``: how the runs of a store stand, and who works on what."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.group import VERBS
+from harness.cli.options import store_option
+from harness.cli.output import aligned, plain, print_json
+from harness.types.errors import DDBenchError, UsageError
+
+if TYPE_CHECKING:
+    from harness.experiment.status import CellStatus, Overview, RunStatus
+
+WATCH_SECONDS = 2.0
+_MOST_FAILED = 10
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@click.command(help=VERBS["status"].summary)
+@store_option
+@click.option("--watch", is_flag=True, help="Tell again and again, until nothing runs or waits in a queue.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(store: Path, watch: bool, as_json: bool) -> None:
+    """Print it once, or watch."""
+    if watch and as_json:
+        raise UsageError("--watch is for people: leave out --json")
+    if as_json:
+        print_json(_as_json(_look(store)))
+    elif watch:
+        _watch(store)
+    else:
+        click.echo("\n".join(_lines(_look(store))))
+
+
+class _Look:
+    """How the runs stand at one moment, and how many jobs of each wait in a queue, where that is known."""
+
+    def __init__(self, overview: "Overview") -> None:
+        self.overview = overview
+        waiting = [run for run in overview.runs if run.counts["waiting"]]
+        self.queued = {run.run: number for run in waiting if (number := _queued(run)) is not None}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something runs, or waits in a queue."""
+        return any(run.counts["running"] for run in self.overview.runs) or any(self.queued.values())
+
+
+def _look(store: Path) -> _Look:
+    from harness.experiment.status import Overview
+    from harness.experiment.store import Store
+
+    return _Look(Overview(Store(store)))
+
+
+def _queued(run: "RunStatus") -> int | None:
+    from harness.cli.found import found_plugins
+
+    try:
+        number: int | None = found_plugins().registry.resolve("executor", run.executor).cls.queued(run.folder)
+    except DDBenchError:  # a plugin that is not here
+        return None
+    return number
+
+
+def _watch(store: Path) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    look = _look(store)
+    with Live(console=Console(), auto_refresh=False, transient=True) as live, suppress(KeyboardInterrupt):
+        while look.goes_on:
+            live.update(Text("\n".join(_lines(look)), no_wrap=True, overflow="ellipsis"), refresh=True)
+            _pause()
+            look = _look(store)
+    click.echo("\n".join(_lines(look)))
+
+
+def _pause() -> None:
+    time.sleep(WATCH_SECONDS)
+
+
+def _lines(look: _Look) -> Iterator[str]:
+    from harness.experiment.status import STATES, counts
+
+    overview = look.overview
+    yield from map(plain, overview.notes)
+    if not overview.runs:
+        yield f"{overview.path} has seen no run: `ddbench run` begins one"
+        return
+    columns = ("run", *STATES, "queued", "executor", "created", "what")
+    yield from aligned(columns, [_row(run, look.queued) for run in overview.runs])
+    if running := [cell for cell in overview.cells if cell.state == "running"]:
+        yield ""
+        yield from aligned(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
+    if failed := [cell for cell in overview.cells if cell.state == "failed"]:
+        yield ""
+        yield from aligned(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_FAILED]])
+        more = f"{len(failed) - _MOST_FAILED} more; " if len(failed) > _MOST_FAILED else ""
+        yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
+    yield ""
+    told = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)
+    yield f"{len(overview.cells):,} cells: {told}; store: {overview.path}"
+
+
+def _row(run: "RunStatus", queued: Mapping[str, int]) -> tuple[str, ...]:
+    numbers = (f"{number:,}" if number else "" for number in run.counts.values())
+    return (run.run, *numbers, str(queued.get(run.run, "")), run.executor, run.created, run.label)
+
+
+def _running_row(cell: "CellStatus") -> tuple[str, ...]:
+    holder = cell.holder
+    assert holder, "somebody works on it"
+    iteration = f"{holder.iteration} of {holder.total}" if holder.iteration is not None else ""
+    left = f"about {_duration(holder.seconds_left)}" if holder.seconds_left is not None else ""
+    return (cell.label, _duration(holder.seconds), str(holder), f"{_duration(holder.age)} ago", iteration, left)
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit of which it has two or more."""
+    for size, unit in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _as_json(look: _Look) -> dict[str, Any]:
+    from harness.experiment.status import counts
+
+    overview = look.overview
+    return {
+        "store": str(overview.path),
+        "runs": [
+            {
+                "run": run.run,
+                "label": run.label,
+                "created": run.created,
+                "executor": run.executor,
+                "queued": look.queued.get(run.run),
+                "counts": dict(run.counts),
+                "cells": [dataclasses.asdict(cell) for cell in run.cells],
+            }
+            for run in overview.runs
+        ],
+        "counts": dict(counts(overview.cells)),
+        "notes": overview.notes,
+    }
