@@ -20,7 +20,8 @@ from harness.types.executor import STOPPED
 
 LOST = 3
 """The exit status where a worker ended before it had begun a cell."""
-_POLL = 0.02
+_POLL, _LISTEN = 0.02, 0.25
+"""Seconds from one look to the next at the worker, and into the store for what it told."""
 _TAIL = 40
 """Lines of what a worker printed that are kept with a failure."""
 
@@ -63,9 +64,11 @@ class Supervisor:
 
     def _watch(self, worker: Child, state: WorkerState) -> str | None:
         """Until the worker has ended; a reason where it was ended for it."""
-        passed_on = 0
+        passed_on, listened = 0, 0.0
         while not worker.has_ended():
-            state.hear(self._reader.new())
+            if time.monotonic() - listened > _LISTEN:
+                listened = time.monotonic()
+                state.hear(self._reader.new())
             if os.getppid() != self._parent and not self._asked:
                 self._asked = 1  # whoever started this is gone, and nobody waits for the end
             if self._asked > passed_on:

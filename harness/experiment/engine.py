@@ -21,6 +21,7 @@ from harness.plugins.discovery import Plugins
 from harness.types.errors import DDBenchError, UsageError
 from harness.types.executor import STOPPED, Executor, Order, Running
 
+LISTEN_SECONDS = 0.25
 TRIES = 3
 """How often a job is ordered again that was lost before it had made anything new."""
 
@@ -51,6 +52,7 @@ class Engine:
         self._jobs: Mapping[str, Job] = {job.key: job for job in jobs_of(plan)}
         self._waiting = [job for job in self._jobs.values() if self._missing(job)]
         self._ordered: list[Ordered] = []
+        self._listened = 0.0
         self._lost: dict[str, tuple[int, int]] = {}
         """By job that was lost: cells that were missing then, and how often in a row."""
 
@@ -129,18 +131,24 @@ class Engine:
         return 0
 
     def _listen(self) -> None:
-        """Tell what the jobs' processes have told.
+        """Tell what the jobs' processes have told; not at every poll, because it asks the store's disk.
 
         Raises:
             DDBenchError: one of them cannot go on, for a reason that holds for all.
         """
+        if time.monotonic() - self._listened < LISTEN_SECONDS:
+            return
+        self._listened = time.monotonic()
         for ordered in self._ordered:
-            for event in ordered.events.new():
-                if event["event"] == REFUSED:
-                    raise DDBenchError(event["text"])
-                if event["event"] == LOST:
-                    self._ledger.lost[event["key"]] = Standing(event["state"], event["reason"])
-                retell(event, self.reporter, self.store)
+            self._hear(ordered)
+
+    def _hear(self, ordered: Ordered) -> None:
+        for event in ordered.events.new():
+            if event["event"] == REFUSED:
+                raise DDBenchError(event["text"])
+            if event["event"] == LOST:
+                self._ledger.lost[event["key"]] = Standing(event["state"], event["reason"])
+            retell(event, self.reporter, self.store)
 
     def _close(self) -> None:
         """Take out the jobs that have ended; what is still missing of them is ordered again."""
@@ -148,7 +156,7 @@ class Engine:
             status = ordered.running.poll()
             if status is None:
                 continue
-            self._listen()
+            self._hear(ordered)
             self._ordered.remove(ordered)
             missing = self._missing(ordered.job)
             if missing and self._may_try_again(ordered.job, status, len(missing)):
