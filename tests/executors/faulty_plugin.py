@@ -122,6 +122,7 @@ def fail(how):
 
 class GuessOptions(WalkOptions):
     fails: int | None = option(None, "the student that aborts its process")
+    unless: str = option("", "a file: where it is there, none does")
 
 
 class Guess(Evaluator[GuessOptions]):
@@ -136,7 +137,7 @@ class Guess(Evaluator[GuessOptions]):
         images, _ = distilled.training_data()
         for student in students:
             time.sleep(self.options.seconds)
-            if student == self.options.fails:
+            if student == self.options.fails and not (self.options.unless and Path(self.options.unless).exists()):
                 os.abort()
             accuracy = (streams.number("guess", student) % 1000 / 1000 + float(images.double().sum())) % 1
             yield StudentRecord(student, accuracy, 0.5, 1, 0.0, 0, False)
