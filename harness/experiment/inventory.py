@@ -22,7 +22,7 @@ from harness.types.names import Name, parse
 RECORD = "record.json"
 UNREADABLE = "unreadable"
 NO_RECORD = "an attempt without a record"
-PARTS = ("partial", "failures", "discarded", "leases", "locks")
+PARTS = ("partial", "failures", "discarded", "runs", "leases", "locks")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import datetime
 import errno
 import json
 import os
+import secrets
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class Holder:
 
 
 class Lease:
-    """What a process holds, until it is released or somebody takes the next generation.
+    """What a process holds, until it releases it, or somebody takes the next generation and removes its file.
 
     Its file stays open: a holder that was asleep writes into the file that it made, never into a later one.
     """
@@ -83,6 +84,7 @@ class Lease:
             "key": parts(path)[0],
             "label": label[:_LABEL],
             **dataclasses.asdict(Process.own()),
+            "token": secrets.token_hex(8),
             "started": _now(),
             "beat": 0,
             "beat_at": _now(),
@@ -128,7 +130,7 @@ class Lease:
             StoreError: that cannot be found out.
         """
         try:
-            self._is_lost = self._is_lost or not self._is_newest()
+            self._is_lost = self._is_lost or not self._is_own()
         except OSError as error:
             raise cannot("read", self.path.parent.parent, error) from None
         if self._is_lost:
@@ -141,23 +143,31 @@ class Lease:
                 self._told |= {"beat": self._told["beat"] + 1, "beat_at": _now()}
                 os.pwrite(self._descriptor, _content(self._told), 0)
                 os.fsync(self._descriptor)
-                self._is_lost = not self._is_newest()
+                self._is_lost = not self._is_own()
+
+    def follows(self, before: Path | None, content: bytes) -> bool:
+        """Whether it was made in time: no other is newer, and the one before is as it was when it was found lost.
+
+        Else the generations have begun anew between two looks at them, and somebody else may hold the key.
+        """
+        key, generation = parts(self.path)
+        newest = max(generations(self.path.parent, key), default=0)
+        return self._is_own() and newest == generation and (before is None or read(before) == content)
+
+    def clear(self) -> None:
+        """Remove the generations before: by that their holders, should they come back, know that they have lost it."""
+        key, generation = parts(self.path)
+        for one, path in generations(self.path.parent, key).items():
+            if one < generation:
+                path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Remove it, and what is left of generations before. What cannot be removed goes stale."""
+        """Remove it. What cannot be removed goes stale."""
         with self._open, contextlib.suppress(OSError):
             self._is_open = False
             if self._is_own():
-                key, generation = parts(self.path)
-                for one, path in generations(self.path.parent, key).items():
-                    if one < generation:
-                        path.unlink(missing_ok=True)
                 self.path.unlink()
         os.close(self._descriptor)
-
-    def _is_newest(self) -> bool:
-        key, generation = parts(self.path)
-        return self._is_own() and max(generations(self.path.parent, key)) == generation
 
     def _is_own(self) -> bool:
         """Whether the file by that name is the one that was made: the generations may have begun anew."""
@@ -191,6 +201,14 @@ def files(folder: Path) -> list[Path]:
             return sorted(Path(entry.path) for entry in entries)
     except FileNotFoundError:
         return []
+
+
+def read(path: Path) -> bytes | None:
+    """What a holder tells; None where there is no such file, or no longer."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def told_in(content: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 there is none of its name, so of two that want the same generation one gets it. The holder writes a new beat into it
 every few seconds. Who waits for a key takes the next generation as soon as the holder's process has ended, which is
 known at once on the same machine; else when no beat has come for a minute of the waiter's own clock: the clocks of two
-machines are never compared. A holder that was only asleep finds its generation overtaken, and gives up.
+machines are never compared. A holder that was only asleep finds its file gone, and gives up.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from harness.experiment.files import cannot, hidden_beside
 from harness.experiment.lease import Holder as Holder
 from harness.experiment.lease import Lease as Lease
 from harness.experiment.lease import LeaseLost as LeaseLost
-from harness.experiment.lease import files, generations, parts, process_in, told_in
+from harness.experiment.lease import files, generations, parts, process_in, read, told_in
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 Hear = Callable[[Holder], object]
@@ -91,13 +91,14 @@ class Leases:
         while True:
             made = generations(self.folder, key)
             newest = max(made, default=0)
-            content = _read(made[newest]) if made else None
+            content = read(made[newest]) if made else b""
+            if content is None:
+                continue  # released just now
             now = time.monotonic()
-            if content is not None and content != seen:
+            if content != seen:
                 seen, since = content, now
-            is_silent = now - since >= self.stale_after
-            if content is None or is_silent or process_in(told_in(content)).has_ended():
-                lease = Lease.taken(self.folder / f"{key}.{newest + 1}", label, self._wake)
+            if not made or now - since >= self.stale_after or process_in(told_in(content)).has_ended():
+                lease = self._taken(key, newest, content, label)
                 if lease:
                     return lease
                 continue
@@ -109,6 +110,21 @@ class Leases:
             interrupts.heed()
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_WAIT)
+
+    def _taken(self, key: str, newest: int, content: bytes, label: str) -> Lease | None:
+        """The generation after the newest, unless somebody else was quicker."""
+        lease = Lease.taken(self.folder / f"{key}.{newest + 1}", label, self._wake)
+        if lease is None:
+            return None
+        try:
+            if lease.follows(self.folder / f"{key}.{newest}" if newest else None, content):
+                lease.clear()
+                return lease
+        except OSError:
+            lease.release()
+            raise
+        lease.release()
+        return None
 
     def _keep(self, lease: Lease) -> None:
         with self._lock:
@@ -170,11 +186,3 @@ class Leases:
         finally:
             with contextlib.suppress(OSError):
                 probe.unlink()
-
-
-def _read(path: Path) -> bytes | None:
-    """What a holder tells; None where it was released just now."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None

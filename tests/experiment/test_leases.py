@@ -156,7 +156,7 @@ def test_a_killed_process_is_followed_at_once(tmp_path):
         assert Leases(tmp_path).holder(KEY).pid == process.pid
         process.kill()  # and nobody has asked for its end: it is a zombie
         with Leases(tmp_path).hold(KEY, "mine"):
-            assert files(tmp_path) == [f"{KEY}.1", f"{KEY}.2"]
+            assert files(tmp_path) == [f"{KEY}.2"]
         assert files(tmp_path) == []
 
 
@@ -178,7 +178,7 @@ def test_a_process_of_another_machine_is_followed_when_nothing_is_heard_of_it(tm
     with Leases(tmp_path).hold(KEY, "mine", on_wait=lambda holder: clock.told.append(clock.now)):
         assert clock.told[0] == pytest.approx(5, abs=1)
         assert clock.now == pytest.approx(60, abs=1)
-        assert path.exists()
+        assert not path.exists()
     assert files(tmp_path) == []
 
 
@@ -228,10 +228,6 @@ def test_where_the_system_tells_nothing_of_processes_only_heartbeats_count():
 # --- the former holder comes back ------------------------------------------------------------------------------------
 
 
-def taken_over(store):
-    (store / "leases" / f"{KEY}.2").write_text("{}")
-
-
 def replaced(store):
     (store / "leases" / f"{KEY}.1").unlink()
     (store / "leases" / f"{KEY}.1").write_text("{}")
@@ -241,7 +237,7 @@ def removed(store):
     (store / "leases" / f"{KEY}.1").unlink()
 
 
-@pytest.mark.parametrize("how", [taken_over, replaced, removed])
+@pytest.mark.parametrize("how", [replaced, removed])
 def test_a_former_holder_finds_out_and_leaves_the_new_one_alone(tmp_path, how):
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         how(tmp_path)
@@ -252,7 +248,7 @@ def test_a_former_holder_finds_out_and_leaves_the_new_one_alone(tmp_path, how):
     assert {path: path.read_text() for path in before} == before
 
 
-@pytest.mark.parametrize("how", [taken_over, replaced, removed])
+@pytest.mark.parametrize("how", [replaced, removed])
 def test_a_heartbeat_finds_out_too(tmp_path, how):
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         how(tmp_path)
@@ -260,6 +256,29 @@ def test_a_heartbeat_finds_out_too(tmp_path, how):
         lease.beat()
         with pytest.raises(LeaseLost):
             lease.tell(iteration=2)
+
+
+@pytest.mark.parametrize("found", ["another beat", "nothing", "a newer one"])
+def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, found):
+    """Between the look at a lost holder and the next generation, all may have begun anew."""
+    path = write(tmp_path, start=1)
+    taken = lease_file.Lease.taken
+
+    def late(*arguments):
+        monkeypatch.undo()
+        if found == "nothing":
+            path.unlink()
+        elif found == "another beat":
+            path.write_text(path.read_text().replace('"start": 1', '"start": 2'))
+        else:
+            (tmp_path / "leases" / f"{KEY}.3").write_text(path.read_text())
+        return taken(*arguments)
+
+    monkeypatch.setattr(lease_file.Lease, "taken", late)
+    with Leases(tmp_path).hold(KEY, "mine") as lease:
+        lease.check()
+        assert files(tmp_path) == [f"{KEY}.{ {'nothing': 1, 'another beat': 2, 'a newer one': 4}[found] }"]
+    assert files(tmp_path) == []
 
 
 # --- file systems ----------------------------------------------------------------------------------------------------

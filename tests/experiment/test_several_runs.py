@@ -17,6 +17,7 @@ from studies import Heard, leftovers, numbers, records, small_run
 
 from harness.experiment import leases as leases_module
 from harness.experiment.leases import LeaseLost, Leases
+from harness.experiment.processes import Process
 from harness.experiment.store import Store
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -214,10 +215,15 @@ ORDERS = st.lists(st.lists(st.sampled_from(KEYS), min_size=1, max_size=4), min_s
 
 
 @settings(max_examples=20, deadline=None)
-@given(ORDERS)
-def test_a_key_has_one_holder_at_a_time(hasty, tmp_path_factory, orders):
+@given(ORDERS, st.sets(st.sampled_from(KEYS)))
+def test_a_key_has_one_holder_at_a_time(hasty, tmp_path_factory, orders, left):
+    """Whether there is nothing of it at first, or what a dead process left."""
     store = tmp_path_factory.mktemp("store")
     inside, taken = Counter(), Counter()
+    (store / "leases").mkdir()
+    for key in left:
+        dead = {"host": "here", "machine": Process.own().machine, "pid": os.getpid(), "start": 1}
+        (store / "leases" / f"{key}.1").write_text(json.dumps(dead))
 
     def contender(order):
         leases = Leases(store)  # as each process has one of its own
@@ -230,8 +236,9 @@ def test_a_key_has_one_holder_at_a_time(hasty, tmp_path_factory, orders):
                 inside[key] -= 1
 
     together([lambda order=order: contender(order) for order in orders])
-    assert taken == Counter(key for order in orders for key in order)
-    assert list((store / "leases").iterdir()) == []
+    wanted = Counter(key for order in orders for key in order)
+    assert taken == wanted
+    assert {path.name.partition(".")[0] for path in (store / "leases").iterdir()} == left - set(wanted)
 
 
 @settings(max_examples=20, deadline=None)

@@ -248,4 +248,5 @@ def test_a_disk_that_is_full_when_a_failure_is_noted(data, tmp_path, monkeypatch
     result = ddbench("run", *small_words(data, store, method="boom"))
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr.splitlines()[-1]
-    assert list(store.rglob("*.json*")) == [store / "store.json"]
+    assert list((store / "failures").iterdir()) == []
+    assert (records(store), leftovers(store)) == ({}, [])
