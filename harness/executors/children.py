@@ -1,20 +1,27 @@
-"""Watching a child process, and ending it with all that it has left behind."""
+"""Child processes: forked to do one thing, watched, and ended with all that they have left behind."""
 
 import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _SUBREAPER = 36
 
 
 class Child:
-    """A child process that leads a session of its own."""
+    """A copy of this process that does one thing, in a session of its own.
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    Args:
+        do: what it does; its exit status is returned, or raised as `SystemExit`.
+        log: the file that what it prints is added to.
+    """
+
+    def __init__(self, do: Callable[[], int], log: Path) -> None:
+        self.pid = os.fork() or _be_child(do, log)
         self.status = 0
         """Its exit status once it has ended; the negative number of a signal that ended it."""
         self._ended = False
@@ -43,6 +50,28 @@ class Child:
     def _note(self, pid: int, status: int) -> None:
         if pid:
             self._ended, self.status = True, os.waitstatus_to_exitcode(status)
+
+
+def _be_child(do: Callable[[], int], log: Path) -> int:
+    """In the new process: it never returns, whatever is raised, and waits for nothing that was left behind."""
+    status = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        status = do()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def told_status(status: int) -> str:

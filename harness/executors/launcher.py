@@ -12,9 +12,8 @@ import runpy
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
 
 from harness.executors.children import Child
 
@@ -38,7 +37,7 @@ def main() -> None:
 def _run(command: Sequence[str], log: str) -> int:
     """Run a program until it has ended."""
     parent = os.getppid()
-    child = Child(_fork(command, log))
+    child = Child(lambda: _become(command), Path(log))
     for number in _SIGNALS:
         signal.signal(number, lambda received, _frame: child.signal(received))
     while not child.has_ended():
@@ -51,28 +50,6 @@ def _run(command: Sequence[str], log: str) -> int:
     return child.status
 
 
-def _fork(command: Sequence[str], log: str) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        os.setsid()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        status = _become(command)
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        _leave(status)
-
-
 def _become(command: Sequence[str]) -> int:
     """Run the module of a command ``python -m MODULE ...``; any other takes this process's place."""
     if list(command[:2]) != [sys.executable, "-m"]:
@@ -80,12 +57,6 @@ def _become(command: Sequence[str]) -> int:
     sys.argv = [command[2], *command[3:]]
     runpy.run_module(command[2], run_name="__main__", alter_sys=True)
     return 0
-
-
-def _leave(status: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 if __name__ == "__main__":

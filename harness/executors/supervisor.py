@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from harness.executors.children import Child, adopt_orphans, told_status
-from harness.executors.worker import fork_worker
+from harness.executors.worker import work
 from harness.executors.worker_state import WorkerState
 from harness.experiment.event_log import CellName, EventLog, EventReader
 from harness.experiment.failures import Failure
@@ -50,7 +50,7 @@ class Supervisor:
         while True:
             state, begun = WorkerState(), self._size()
             self._reader = EventReader(self._events, from_end=True)
-            worker = Child(fork_worker(self.store.path, self.run, self.job, self._log))
+            worker = Child(lambda: work(self.store.path, self.run, self.job), self._log)
             reason = self._watch(worker, state)
             if left := worker.end():
                 EventLog(self._events).notice(f"job {self.job[:12]} left {left} processes behind: they were ended")

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
 from harness.experiment import interrupts
@@ -25,34 +24,14 @@ REFUSED_STATUS = 2
 _PARENT_SECONDS = 0.5
 
 
-def fork_worker(store: Path, run: str, job: str, log: Path) -> int:
-    """Do a job in a new process, in a session of its own; its number. What it prints is appended to ``log``."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        os.setsid()
-        _redirect(log)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-        faulthandler.enable(sys.stderr)
-        _stop_with_parent()
-        status = work(store, run, job)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # at once: a process that a method has left behind, and would be waited for, must not keep it
-
-
 def work(path: Path, run: str, job: str) -> int:
     """Do a job of a run that a store keeps; what happens is told in the job's file of events.
 
     Returns:
         The exit status: 0 where all was done that could be.
     """
+    faulthandler.enable(sys.stderr)
+    _stop_with_parent()
     store = Store(path)
     log = EventLog(path / "runs" / run / f"{job}.events")
     try:
@@ -83,13 +62,6 @@ def _found(jobs: list[Job], key: str) -> Job:
         if job.key == key:
             return job
     raise StoreError(f"the plan has no job {key} any more: its source or its data changed; give the command again")
-
-
-def _redirect(log: Path) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    os.dup2(file, sys.stdout.fileno())
-    os.dup2(file, sys.stderr.fileno())
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
 def _stop_with_parent() -> None:
