@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from harness.experiment.files import write_whole
 from harness.types.errors import UsageError
+from harness.types.files import write_whole
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401

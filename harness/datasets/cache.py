@@ -1,16 +1,15 @@
 """Tensors that are slow to make, kept on disk by a key of all that decides them."""
 
-import contextlib
 import hashlib
 import logging
-import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from harness.types.files import write_whole
 
 _log = logging.getLogger("ddbench")
 
@@ -52,19 +51,11 @@ def _read(path: Path) -> Tensors | None:
 
 
 def _write(path: Path, tensors: Tensors) -> None:
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})
-        temporary.chmod(mode)  # safetensors makes files that nobody else can read
-        os.replace(temporary, path)
+        write_whole(path, save(tensors, metadata={"sha256": _digest(tensors)}))
     except Exception as error:  # OSError, or what safetensors makes of it
         _log.warning("%s cannot be written, so the work will be done again next time (%s)", path, error)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _digest(tensors: Tensors) -> str:

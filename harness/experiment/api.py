@@ -20,7 +20,8 @@ from harness.experiment.storage import check_storage, demands, told
 from harness.experiment.store import Store
 from harness.learning.machine import prepared
 from harness.plugins.discovery import plugins
-from harness.plugins.registry import Registry, Resolved
+from harness.plugins.registry import Registry
+from harness.types.errors import UsageError
 from harness.types.executor import Executor
 from harness.types.formats import LAST, Reading, told_of
 
@@ -177,7 +178,7 @@ def _first(plan: Plan, store: Store, request: Request) -> list[str]:
 
 def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     request = run.request
-    executor = _executor(request).make()
+    executor = _executor(request)
     store = Store(request.store).open()
     first = _first(plan, store, request)
     if request.retry_failed:
@@ -198,9 +199,19 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     return RunResult(store.path, cells_of(plan, standings), rows_of(plan, store), failed, plan.notes)
 
 
-def _executor(request: Request) -> Resolved[Executor[Any]]:
-    """What starts the work."""
-    return plugins().registry.resolve("executor", request.starter)
+def _executor(request: Request) -> Executor[Any]:
+    """What starts the work.
+
+    Raises:
+        UsageError: there is none of this name, or it cannot do what is asked.
+    """
+    name = request.starter
+    executor: Executor[Any] = plugins().registry.resolve("executor", name).make()
+    if executor.in_process and request.timeout:
+        raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
+    if request.detach and not executor.detaches:
+        raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
+    return executor
 
 
 def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.completion import complete
-from harness.experiment.files import beside
 from harness.experiment.request import Request
 from harness.experiment.store import SHORT, Store, is_prefix
 from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.discovery import plugins
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, StoreError, UsageError
+from harness.types.files import beside
 from harness.types.formats import ABOUT, SCORES, Content, Reading, load_distilled, read_content, told_of, writer_for
 
 RECIPE = "recipe"

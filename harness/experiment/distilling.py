@@ -94,6 +94,7 @@ class Distiller:
         """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""
         asked, iteration = interrupts.asked(), trajectory.history.iterations
         if asked or self.checkpoints.is_due():
+            self.ledger.check()
             self.checkpoints.save(*trajectory.state())
         if asked:
             told = f"stopped after iteration {iteration} of {point}"

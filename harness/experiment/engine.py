@@ -18,7 +18,7 @@ from harness.experiment.standing import Standing
 from harness.experiment.store import Store
 from harness.learning.precision import float32_products
 from harness.plugins.discovery import Plugins
-from harness.types.errors import DDBenchError, UsageError
+from harness.types.errors import DDBenchError
 from harness.types.executor import STOPPED, Executor, Order, Running
 
 LISTEN_SECONDS = 0.25
@@ -68,7 +68,6 @@ class Engine:
             Stopped: it was asked to; every job has ended, and has kept what it had.
             DDBenchError: the store cannot be written, or nothing can be started.
         """
-        self._check(executor)
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         try:
             while self._waiting or self._ordered:
@@ -89,17 +88,10 @@ class Engine:
 
     def detach(self, executor: Executor[Any]) -> int:
         """Order every job and leave; how many there were. A job makes the artifacts that it lacks by itself."""
-        if not executor.detaches:
-            raise UsageError("--detach needs an executor that goes on by itself: say --executor slurm")
-        self._check(executor)
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         executor.start([self._order_for(job) for job in self._waiting], detach=True)
         executor.close()
         return len(self._waiting)
-
-    def _check(self, executor: Executor[Any]) -> None:
-        if executor.in_process and self.run.request.timeout:
-            raise UsageError("--timeout needs a process for each job: leave out --executor inline")
 
     def _order(self, executor: Executor[Any]) -> None:
         """Fill the free slots with jobs that wait for nothing; first those that no other run works on."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.experiment.files import cannot, write_whole
+from harness.types.files import cannot, write_whole
 
 _UNREADABLE = "what is noted of its failure cannot be read"
 

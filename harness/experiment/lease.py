@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.files import cannot, hidden_beside
 from harness.experiment.processes import Process
 from harness.types.errors import DDBenchError
+from harness.types.files import cannot, hidden_beside
 
 SCHEMA = 1
 _SIZE = 2048

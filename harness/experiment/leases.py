@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.experiment import interrupts, pace
-from harness.experiment.files import cannot, hidden_beside
 from harness.experiment.lease import Holder as Holder
 from harness.experiment.lease import Lease as Lease
 from harness.experiment.lease import LeaseLost as LeaseLost
 from harness.experiment.lease import files, generations, parts, process_in, read, told_in
+from harness.types.files import cannot, hidden_beside
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 Hear = Callable[[Holder], object]

@@ -16,7 +16,6 @@ from typing import Any
 
 from harness.experiment.cells import Cell, key_of
 from harness.experiment.completion import complete
-from harness.experiment.files import write_whole
 from harness.experiment.jobs import Job
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
@@ -26,6 +25,7 @@ from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.registry import Registry
 from harness.types.distilled import DistilledSet
 from harness.types.errors import StoreError, UsageError
+from harness.types.files import write_whole
 from harness.types.formats import Reading, read_content, told_of
 
 _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every")

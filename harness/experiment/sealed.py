@@ -5,7 +5,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from harness.experiment.files import write_whole
+from harness.types.files import write_whole
 
 _NAME = re.compile(r"(.+)-([0-9a-f]{64})\.safetensors")
 

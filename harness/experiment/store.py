@@ -19,9 +19,9 @@ from typing import Any
 
 from harness.experiment.cells import canonical_json
 from harness.experiment.failures import Failures
-from harness.experiment.files import cannot, sync, write_whole
 from harness.experiment.leases import LeaseLost, Leases
 from harness.types.errors import StoreError, UsageError
+from harness.types.files import cannot, sync, write_whole
 
 SCHEMA = 1
 SHORT = 12

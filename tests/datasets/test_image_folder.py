@@ -233,11 +233,10 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(load, folder, root, ca
 
 
 def test_a_full_disk_leaves_nothing_behind(load, folder, root, monkeypatch, caplog):
-    def full(tensors, path, metadata):
-        path.write_bytes(b"half")
+    def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.datasets.cache.save_file", full)
+    monkeypatch.setattr("harness.types.files.sync", full)
     with caplog.at_level(logging.WARNING, logger="ddbench"):
         load(f"folder[path={folder}]")
     assert "No space left on device" in caplog.text
