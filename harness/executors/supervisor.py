@@ -21,7 +21,7 @@ from harness.types.executor import STOPPED
 LOST = 3
 """The exit status where a worker ended before it had begun a cell."""
 _POLL, _LISTEN = 0.02, 0.25
-"""Seconds from one look to the next at the worker, and into the store for what it told."""
+"""Seconds from one look to the next at the worker, and into the store for how long it is at a cell."""
 _TAIL = 40
 """Lines of what a worker printed that are kept with a failure."""
 
@@ -66,7 +66,7 @@ class Supervisor:
         """Until the worker has ended; a reason where it was ended for it."""
         passed_on, listened = 0, 0.0
         while not worker.has_ended():
-            if time.monotonic() - listened > _LISTEN:
+            if self.timeout and time.monotonic() - listened > _LISTEN:
                 listened = time.monotonic()
                 state.hear(self._reader.new())
             if os.getppid() != self._parent and not self._asked:

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from harness.experiment import interrupts
@@ -51,7 +52,7 @@ def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
     with prepared(run.request.compile), float32_products("fp32"):
         plan = run.plan(plugins().registry)
         job = _found(jobs_of(plan), key)
-        ledger = Ledger(plan, store, plugins(), log)
+        ledger = Ledger(replace(plan, arms=list(job.arms)), store, plugins(), log)
         log.cells([cell for cell in job.cells if ledger.is_missing(cell)])
         carry_out(job, ledger)
         log.lost(ledger.lost)

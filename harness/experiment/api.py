@@ -195,7 +195,9 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
         return RunResult(store.path, cells, [], notes=(*plan.notes, note), planned_only=True)
     engine.carry_out(executor)
     standings = engine.standings
-    failed = {cell.key: standings[cell.key].reason for cell in plan.cells if standings[cell.key].is_lost}
+    unmade = f"it was not made, and did not say why: see {run.folder(store)}"
+    lost = {key: standing for key, standing in standings.items() if standing.is_lost or standing.state == "missing"}
+    failed = {key: standing.reason or unmade for key, standing in lost.items()}
     return RunResult(store.path, cells_of(plan, standings), rows_of(plan, store), failed, plan.notes)
 
 

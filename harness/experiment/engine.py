@@ -72,7 +72,7 @@ class Engine:
         try:
             while self._waiting or self._ordered:
                 self._order(executor)
-                self._listen()
+                self._listen(max(LISTEN_SECONDS, executor.poll_seconds))
                 self._close()
                 if self._ordered:
                     time.sleep(executor.poll_seconds)
@@ -122,13 +122,13 @@ class Engine:
             carry_out(job, self._ledger)
         return 0
 
-    def _listen(self) -> None:
+    def _listen(self, every: float) -> None:
         """Tell what the jobs' processes have told; not at every poll, because it asks the store's disk.
 
         Raises:
             DDBenchError: one of them cannot go on, for a reason that holds for all.
         """
-        if time.monotonic() - self._listened < LISTEN_SECONDS:
+        if time.monotonic() - self._listened < every:
             return
         self._listened = time.monotonic()
         for ordered in self._ordered:

@@ -40,6 +40,11 @@ class Job(Protocol):
         ...
 
     @property
+    def arms(self) -> Sequence[Arm]:
+        """The part of the plan that it belongs to: all that its process has to know of it."""
+        ...
+
+    @property
     def after(self) -> Sequence[str]:
         """Keys of the jobs whose artifacts it needs."""
         ...
@@ -56,6 +61,7 @@ class ArtifactJob:
     source: TrajectorySource
     requests: Sequence[ArtifactRequest]
     after: Sequence[str] = ()
+    arms: Sequence[Arm] = ()
 
     @cached_property
     def cells(self) -> list[Cell]:
