@@ -9,7 +9,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.types.executor import STOPPED
+
 _SUBREAPER = 36
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Child:
@@ -21,7 +24,11 @@ class Child:
     """
 
     def __init__(self, do: Callable[[], int], log: Path) -> None:
-        self.pid = os.fork() or _be_child(do, log)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between the fork and its handlers
+        try:
+            self.pid = os.fork() or _be_child(do, log, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.status = 0
         """Its exit status once it has ended; the negative number of a signal that ended it."""
         self._ended = False
@@ -52,13 +59,14 @@ class Child:
             self._ended, self.status = True, os.waitstatus_to_exitcode(status)
 
 
-def _be_child(do: Callable[[], int], log: Path) -> int:
+def _be_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals]) -> int:
     """In the new process: it never returns, whatever is raised, and waits for nothing that was left behind."""
     status = 1
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
@@ -66,6 +74,8 @@ def _be_child(do: Callable[[], int], log: Path) -> int:
         status = do()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        status = STOPPED
     except BaseException:
         traceback.print_exc()
     finally:

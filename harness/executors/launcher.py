@@ -23,31 +23,37 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL = 0.02
 
 
-def main() -> None:
-    """Start one program after the other."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    for module in NEEDED:
-        importlib.import_module(module)
-    while line := sys.stdin.readline():
-        command, log = json.loads(line)
-        print(_run(command, log), flush=True)
+class Launcher:
+    """Starts one program after the other."""
 
+    def __init__(self) -> None:
+        self._asked: list[int] = []
+        """Signals for the program that was asked for last, even where it has not begun."""
+        for number in _SIGNALS:
+            signal.signal(number, lambda received, _frame: self._asked.append(received))
 
-def _run(command: Sequence[str], log: str) -> int:
-    """Run a program until it has ended."""
-    parent = os.getppid()
-    child = Child(lambda: _become(command), Path(log))
-    for number in _SIGNALS:
-        signal.signal(number, lambda received, _frame: child.signal(received))
-    while not child.has_ended():
-        if os.getppid() != parent:
-            child.signal(signal.SIGINT)
-            parent = os.getppid()
-        time.sleep(_POLL)
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    return child.status
+    def serve(self) -> None:
+        """Until stdin is closed."""
+        for module in NEEDED:
+            importlib.import_module(module)
+        while line := sys.stdin.readline():
+            command, log = json.loads(line)
+            print(self._run(command, log), flush=True)
+
+    def _run(self, command: Sequence[str], log: str) -> int:
+        """Run a program until it has ended."""
+        parent, passed_on = os.getppid(), 0
+        child = Child(lambda: _become(command), Path(log))
+        while not child.has_ended():
+            for number in self._asked[passed_on:]:
+                child.signal(number)
+                passed_on += 1
+            if os.getppid() != parent:
+                child.signal(signal.SIGINT)
+                parent = os.getppid()
+            time.sleep(_POLL)
+        self._asked.clear()
+        return child.status
 
 
 def _become(command: Sequence[str]) -> int:
@@ -60,4 +66,4 @@ def _become(command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    Launcher().serve()
