@@ -2,7 +2,8 @@
 
 ``python -m harness.executors.launcher`` reads a line of JSON from stdin for each program, its command and the file
 of its output, runs it in a session of its own, and writes its exit status to stdout when it has ended: one at a time.
-SIGINT and SIGTERM are passed on to it. When stdin is closed, or whoever started it is gone, it ends.
+SIGINT and SIGTERM are passed on to it; some time after the second it is killed. When stdin is closed, or whoever
+started it is gone, it ends.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.executors.children import Child
+from harness.executors.process import GRACE
 
 NEEDED = ("harness.executors.worker", "torch._dynamo", "torchvision", "kornia", "sklearn.datasets")
 """What jobs import, at once or on the way: imported once, before the first fork. None of it starts to compute."""
@@ -38,9 +40,17 @@ def _run(command: Sequence[str], log: str) -> int:
     """Run a program until it has ended."""
     parent = os.getppid()
     child = Child(lambda: _become(command), Path(log))
+    asked: list[float] = []
+
+    def pass_on(received: int, _frame: object) -> None:
+        asked.append(time.monotonic())
+        child.signal(received)
+
     for number in _SIGNALS:
-        signal.signal(number, lambda received, _frame: child.signal(received))
+        signal.signal(number, pass_on)
     while not child.has_ended():
+        if asked[1:] and time.monotonic() - asked[1] > GRACE:
+            child.signal(signal.SIGKILL)
         if os.getppid() != parent:
             child.signal(signal.SIGINT)
             parent = os.getppid()

@@ -8,17 +8,14 @@ set -euo pipefail
 
 store=$1
 options=cpus=1,slots=2,time=10,memory=2${2:+,$2}
-told() { printf '$' && printf ' %q' "$@" && echo && "$@"; }
-running() { ddbench status --store "$store" --json 2>/dev/null | python3 -c '
-import json, sys
-print(sum(cell["state"] == "running" for run in json.load(sys.stdin)["runs"] for cell in run["cells"]))' || echo 0; }
+told() { echo "\$ $*" && "$@"; }
 
 told sinfo --format='%P %T %D nodes, %c cores'
 words=(--method 'dm[batch_real=64]' --pool 'single[main=convnet[width=16]]' --pool 'single[main=lenet]' --iterations 400
     --distillations 2 --evaluator 'plain[protocol=quick]' --architecture mlp --architecture lenet --students 2 --checkpoint-every 1)
 told ddbench run "${words[@]}" --executor "slurm[$options]" --store "$store" &
 run=$!
-until (($(running) == 2)); do
+until ddbench status --store "$store" 2>/dev/null | grep -q ' 2 running'; do
     kill -0 $run
     sleep 1
 done
