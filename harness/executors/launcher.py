@@ -2,7 +2,8 @@
 
 ``python -m harness.executors.launcher`` reads a line of JSON from stdin for each program, its command and the file
 of its output, runs it in a session of its own, and writes its exit status to stdout when it has ended: one at a time.
-SIGINT and SIGTERM are passed on to it. When stdin is closed, or whoever started it is gone, it ends.
+SIGINT and SIGTERM are passed on to it; some time after the second it is killed. When stdin is closed, or whoever
+started it is gone, it ends.
 """
 
 import importlib
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.executors.children import Child
+from harness.executors.process import GRACE
 
 NEEDED = ("harness.executors.worker", "torch._dynamo", "torchvision", "kornia", "sklearn.datasets")
 """What jobs import, at once or on the way: imported once, before the first fork. None of it starts to compute."""
@@ -42,12 +44,15 @@ class Launcher:
 
     def _run(self, command: Sequence[str], log: str) -> int:
         """Run a program until it has ended."""
-        parent, passed_on = os.getppid(), 0
+        parent, passed_on, patience = os.getppid(), 0, float("inf")
         child = Child(lambda: _become(command), Path(log))
         while not child.has_ended():
             for number in self._asked[passed_on:]:
                 child.signal(number)
                 passed_on += 1
+                patience = time.monotonic() + GRACE if passed_on > 1 else patience
+            if time.monotonic() > patience:
+                child.signal(signal.SIGKILL)
             if os.getppid() != parent:
                 child.signal(signal.SIGINT)
                 parent = os.getppid()

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from harness.types.executor import Order
 
-GRACE = 10.0
+GRACE = 5.0
 """Seconds that a process has to end its own processes once it must end at once."""
 _LOOK = 0.1
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ARRAY = 1000
 """Most tasks of an array: SLURM's own limit, where nobody has changed it, is 1001."""
+SHORTEST = 5
+"""Minutes of a job that has time to work before it is told to keep what it has: `NOTICE`, and SLURM's own minute."""
 LOST = 1
 """The exit status of an order of which nothing is known but that it is no more."""
 
@@ -51,7 +53,7 @@ class SlurmOptions(Options):
 
     partition: str | None = option(None, "partition; auto: the cluster's default")
     time: str = option(
-        "60", "longest run of a job as SLURM writes it: minutes, minutes:seconds, 12:30:00, 2-00 or 2-00:00:00"
+        "60", "longest run of a job, as SLURM writes it: 90 and 90:00 are minutes, 12:30:00 and 2-00 hours and days"
     )
     memory: float | None = option(None, "memory of a job in GB; auto: the cluster's default", gt=0)
     cpus: int = option(1, "cores of a job, and threads that it computes with", ge=1)
@@ -67,7 +69,8 @@ class SlurmOptions(Options):
     @pydantic.field_validator("time")
     @classmethod
     def _check_time(cls, value: str) -> str:
-        minutes_of(value)
+        if minutes_of(value) < SHORTEST:
+            raise ValueError(f"should be {SHORTEST} minutes or more: SLURM tells a job of its end minutes before")
         return value
 
 
@@ -194,13 +197,19 @@ class SlurmJob(_Submitted):
         """Cancel it if it waits, else have it asked to stop; at once: ask, and cancel it anyhow."""
         if self.poll() is not None:
             return
-        self._scancel("--state=PENDING")
+        if self._waits():
+            self._scancel()
+            return
         self._scancel(f"--signal={stop_signal().name.removeprefix('SIG')}")
         if at_once:
             self._scancel()  # which asks for the second time, and later kills
 
     def _is_lost(self) -> bool:
         return self._queue.has_lost(self._job.job_id)
+
+    def _waits(self) -> bool:
+        """Whether it has not begun; `scancel --state=PENDING` would cancel all tasks of its array that have not."""
+        return self._job.job_id in (listed(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
 
     def _scancel(self, *words: str) -> None:
         command = ["scancel", "--quiet", *words, self._job.job_id]

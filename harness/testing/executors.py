@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-from harness.testing.contract import Contract, require
+from harness.testing.contract import Contract, Outcome, require
 from harness.types.errors import UsageError
 from harness.types.executor import Executor, Order, Running
 
@@ -56,6 +56,16 @@ class ExecutorContract(Contract):
 
     kind = "executor"
     patience = 120.0
+    _shared: Executor[Any] | None = None
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Run every check on one executor: to begin may take it long."""
+        self._shared = self.resolved().make()
+        try:
+            yield from super().outcomes()
+        finally:
+            self._shared.close()
+            self._shared = None
 
     def test_slots(self) -> None:
         """It has one slot or more."""
@@ -122,23 +132,26 @@ class ExecutorContract(Contract):
         """Where work can be detached, it goes on when the executor is closed."""
         if not self.resolved().cls.detaches:
             raise SkipTest("it does not detach")
-        with self._trial() as trial:
+        with self._trial(self.resolved().make()) as trial:
             running = trial.start([_ends(0, seconds=0.4)], detach=True)
             trial.executor.close()
             trial.wait_until(trial.mark(0).exists, "what was detached was not done")
             del running
 
     @contextmanager
-    def _trial(self) -> Iterator["_Trial"]:
+    def _trial(self, own: Executor[Any] | None = None) -> Iterator["_Trial"]:
+        """With an executor of its own where that is given, or where this check runs alone."""
+        executor = own or self._shared or self.resolved().make()
         with tempfile.TemporaryDirectory(prefix="ddbench-check-", ignore_cleanup_errors=True) as folder:
-            trial = _Trial(self.resolved().make(), Path(folder), self.patience)
+            trial = _Trial(executor, Path(folder), self.patience)
             try:
                 yield trial
             except UsageError as error:
                 require("\n" not in str(error), f"the error has more than one line: {error}")
                 raise SkipTest(str(error)) from error
             finally:
-                trial.executor.close()
+                if executor is not self._shared:
+                    executor.close()
 
 
 @dataclass
@@ -200,4 +213,4 @@ class _Trial:
         def here() -> int:
             return subprocess.run(command, capture_output=True, check=False).returncode
 
-        return Order(f"job-{number}", f"command {number}", command, self.log(number), False, here)
+        return Order(f"{self.folder.name}-{number}", f"command {number}", command, self.log(number), False, here)

@@ -41,7 +41,7 @@ def test_whole_times(days, hours, minutes, seconds):
     assert minutes_of(f"{days}-{hours:02}:{minutes:02}:{seconds:02}") == 1440 * days + 60 * hours + minutes + 1
 
 
-@pytest.mark.parametrize("text", ["0", "0:00", "an hour", "1:2:3:4", "-5", "1-", "-", "2h", "1.5", "1--2"])
+@pytest.mark.parametrize("text", ["0", "0:00", "4:00", "an hour", "1:2:3:4", "-5", "1-", "-", "2h", "1.5", "1--2"])
 def test_what_is_no_time_is_said_to_be_none(text):
     with pytest.raises(UsageError, match=r"slurm\[time=.*should be"):
         slurm(f"slurm[time={text}]")
@@ -152,13 +152,18 @@ def test_jobs_of_a_run_that_wait_are_counted_by_their_name(cluster):
 
 
 def test_a_job_is_asked_to_stop_or_cancelled(cluster):
-    (cluster / "queue").write_text("17\n")
+    def stopped(squeue, at_once=False):
+        """What ``scancel`` is told, where ``squeue`` lists that for jobs that wait."""
+        (cluster / "bin" / "squeue").write_text(f"#!/bin/sh\ncase $* in *PENDING*) {squeue} ;; *) echo 17 ;; esac\n")
+        before = (cluster / "asked").read_text()
+        job.stop(at_once)
+        return (cluster / "asked").read_text().removeprefix(before).splitlines()
+
     (job,) = slurm().start([order(cluster, SLEEP)])
-    job.stop()
-    asked = [line for line in (cluster / "asked").read_text().splitlines() if line.startswith("scancel")]
-    assert asked == ["scancel --quiet --state=PENDING 17", "scancel --quiet --signal=USR1 17"]
-    job.stop(at_once=True)
-    assert (cluster / "asked").read_text().splitlines()[-1] == "scancel --quiet 17"
+    assert stopped("echo 17") == ["scancel --quiet 17"]
+    for unknown in ("echo 17_1", "exit 1"):
+        assert stopped(unknown) == ["scancel --quiet --signal=USR1 17"]
+        assert stopped(unknown, at_once=True) == ["scancel --quiet --signal=USR1 17", "scancel --quiet 17"]
 
 
 def test_the_signal_is_one_that_submitit_leaves(monkeypatch):

@@ -50,6 +50,7 @@ BUILT_IN = {
     ],
     "dataset": ["digits"],
     "report": ["page", "robust-scores"],
+    "executor": ["local", "inline"],
 }
 
 
