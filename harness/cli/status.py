@@ -24,7 +24,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 @click.command(help=VERBS["status"].summary)
 @store_option
-@click.option("--watch", is_flag=True, help="Tell again and again, until nothing runs or waits in a queue.")
+@click.option("--watch", is_flag=True, help="Tell again and again, until nothing runs or is ordered.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(store: Path, watch: bool, as_json: bool) -> None:
     """Print it once, or watch."""
@@ -39,17 +39,17 @@ def status(store: Path, watch: bool, as_json: bool) -> None:
 
 
 class _Look:
-    """How the runs stand at one moment, and how many jobs of each wait in a queue, where that is known."""
+    """How the runs stand at one moment, and how many jobs of each are ordered, where the executor knows."""
 
     def __init__(self, overview: "Overview") -> None:
         self.overview = overview
-        waiting = [run for run in overview.runs if run.counts["waiting"]]
-        self.queued = {run.run: number for run in waiting if (number := _queued(run)) is not None}
+        waiting = [run for run in overview.runs if run.counts["waiting"] or run.counts["running"]]
+        self.ordered = {run.run: number for run in waiting if (number := _ordered(run)) is not None}
 
     @property
     def goes_on(self) -> bool:
-        """Whether something runs, or waits in a queue."""
-        return any(run.counts["running"] for run in self.overview.runs) or any(self.queued.values())
+        """Whether something runs, or is ordered."""
+        return any(run.counts["running"] for run in self.overview.runs) or any(self.ordered.values())
 
 
 def _look(store: Path) -> _Look:
@@ -59,11 +59,11 @@ def _look(store: Path) -> _Look:
     return _Look(Overview(Store(store)))
 
 
-def _queued(run: "RunStatus") -> int | None:
+def _ordered(run: "RunStatus") -> int | None:
     from harness.cli.found import found_plugins
 
     try:
-        number: int | None = found_plugins().registry.resolve("executor", run.executor).cls.queued(run.folder)
+        number: int | None = found_plugins().registry.resolve("executor", run.executor).cls.ordered(run.folder)
     except DDBenchError:  # a plugin that is not here
         return None
     return number
@@ -95,8 +95,8 @@ def _lines(look: _Look) -> Iterator[str]:
     if not overview.runs:
         yield f"{overview.path} has seen no run: `ddbench run` begins one"
         return
-    columns = ("run", *STATES, "queued", "executor", "created", "what")
-    yield from aligned(columns, [_row(run, look.queued) for run in overview.runs])
+    columns = ("run", *STATES, "ordered", "executor", "created", "what")
+    yield from aligned(columns, [_row(run, look.ordered) for run in overview.runs])
     if running := [cell for cell in overview.cells if cell.state == "running"]:
         yield ""
         yield from aligned(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
@@ -110,9 +110,9 @@ def _lines(look: _Look) -> Iterator[str]:
     yield f"{len(overview.cells):,} cells: {told}; store: {overview.path}"
 
 
-def _row(run: "RunStatus", queued: Mapping[str, int]) -> tuple[str, ...]:
+def _row(run: "RunStatus", ordered: Mapping[str, int]) -> tuple[str, ...]:
     numbers = (f"{number:,}" if number else "" for number in run.counts.values())
-    return (run.run, *numbers, str(queued.get(run.run, "")), run.executor, run.created, run.label)
+    return (run.run, *numbers, str(ordered.get(run.run, "")), run.executor, run.created, run.label)
 
 
 def _running_row(cell: "CellStatus") -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def _as_json(look: _Look) -> dict[str, Any]:
                 "label": run.label,
                 "created": run.created,
                 "executor": run.executor,
-                "queued": look.queued.get(run.run),
+                "ordered": look.ordered.get(run.run),
                 "counts": dict(run.counts),
                 "cells": [dataclasses.asdict(cell) for cell in run.cells],
             }

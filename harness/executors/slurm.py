@@ -106,10 +106,10 @@ class Slurm(Executor[SlurmOptions]):
         return [submitted[order.job] for order in orders]
 
     @classmethod
-    def queued(cls, logs: Path) -> int | None:
-        """Jobs that wait, by their name."""
-        waiting = listed(f"--name={_name(logs)}", "--states=PENDING")
-        return None if waiting is None else len(waiting)
+    def ordered(cls, logs: Path) -> int | None:
+        """Jobs of that name."""
+        found = listed(f"--name={_name(logs)}")
+        return None if found is None else len(found)
 
     def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
         executor = self._executor(orders[0].log.parent, gpu)

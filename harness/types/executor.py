@@ -90,8 +90,8 @@ class Executor(ABC, Generic[O]):
         """
 
     @classmethod
-    def queued(cls, logs: Path) -> int | None:
-        """How many orders whose logs lie in a folder wait in a queue, whoever gave them; None where nobody knows."""
+    def ordered(cls, logs: Path) -> int | None:
+        """How many orders whose logs lie in a folder wait or run, whoever gave them; None where nobody knows."""
         return None
 
     def close(self) -> None:

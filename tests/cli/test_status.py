@@ -130,7 +130,7 @@ def test_for_people(store, ddbench):
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["run", *STATES, "queued", "executor", "created", "what"]
+    assert lines[0].split() == ["run", *STATES, "ordered", "executor", "created", "what"]
     assert lines[1].split() == ["one", "6", "local", "2026-01-02", "run", "one"]
     (running,) = [line for line in lines if "3 of 10" in line]
     assert "0 s ago" in running
@@ -150,7 +150,7 @@ class Queueing(Executor):
     slots = 1
 
     @classmethod
-    def queued(cls, logs):
+    def ordered(cls, logs):
         return {"one": 3}.get(logs.name)
 
     def start(self, orders, detach=False):
@@ -163,13 +163,13 @@ def queueing(monkeypatch):
     monkeypatch.setattr(plugins().registry, "entries", [*plugins().registry.entries, entry])
 
 
-def test_jobs_in_a_queue_are_counted(tmp_path, ddbench, ddbench_json, queueing):
+def test_jobs_that_are_ordered_are_counted(tmp_path, ddbench, ddbench_json, queueing):
     store = Store(tmp_path / "store").open()
     plan(store, "one", "2026-01-01", {"artifact 0": ()}, "queueing")
     plan(store, "two", "2026-01-02", {"artifact 0": ()}, "queueing")
     plan(store, "three", "2026-01-03", {"artifact 0": ()}, "not-installed-here[slots=2]")
     found = ddbench_json("status", "--store", str(store.path))
-    assert [run["queued"] for run in found["runs"]] == [3, None, None]
+    assert [run["ordered"] for run in found["runs"]] == [3, None, None]
     assert ddbench("status", "--store", str(store.path)).stdout.splitlines()[1].split()[:3] == ["one", "1", "3"]
 
 

@@ -140,15 +140,15 @@ def test_where_the_queue_cannot_be_seen_nothing_is_lost(cluster):
     assert [job.poll() for _ in range(4)] == [None] * 4
 
 
-def test_jobs_of_a_run_that_wait_are_counted_by_their_name(cluster):
+def test_jobs_of_a_run_are_counted_by_their_name(cluster):
     slurm().start([order(cluster, SLEEP)])
     assert flags(cluster)["job-name"] == f"ddbench-{cluster.name}"
     (cluster / "bin" / "squeue").write_text(f'#!/bin/sh\necho "squeue $@" >> {cluster}/asked; echo 17; echo 18\n')
-    assert Slurm.queued(cluster) == 2
+    assert Slurm.ordered(cluster) == 2
     asked = (cluster / "asked").read_text().splitlines()[-1].split()
-    assert {f"--name=ddbench-{cluster.name}", "--states=PENDING", "--array"} <= set(asked)
+    assert {f"--name=ddbench-{cluster.name}", "--array"} <= set(asked)
     (cluster / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
-    assert Slurm.queued(cluster) is None
+    assert Slurm.ordered(cluster) is None
 
 
 def test_a_job_is_asked_to_stop_or_cancelled(cluster):
