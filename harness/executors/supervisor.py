@@ -16,7 +16,7 @@ from harness.executors.worker_state import WorkerState
 from harness.experiment.event_log import CellName, EventLog, EventReader
 from harness.experiment.failures import Failure
 from harness.experiment.store import Store
-from harness.types.executor import STOPPED
+from harness.types.executor import REFUSED, STOPPED
 
 LOST = 3
 """The exit status where a worker ended before it had begun a cell."""
@@ -53,11 +53,15 @@ class Supervisor:
             worker = Child(lambda: work(self.store.path, self.run, self.job), self._log)
             reason = self._watch(worker, state)
             if left := worker.end():
-                EventLog(self._events).notice(f"job {self.job[:12]} left {left} processes behind: they were ended")
+                EventLog(self.store, self._events).notice(
+                    f"job {self.job[:12]} left {left} processes behind: they were ended"
+                )
             if reason is None and state.ended is not None:
                 return worker.status
             if self._asked:
                 return STOPPED
+            if reason is None and worker.status == REFUSED:
+                return REFUSED
             if state.blamed is None:
                 return LOST
             self._fail(state.blamed, reason or told_status(worker.status), begun)
@@ -84,7 +88,7 @@ class Supervisor:
         log = self.store.failures.note(
             Failure(cell.key, cell.kind, cell.label, reason, f"{reason}\n\n{self._tail(begun)}")
         )
-        EventLog(self._events).failed(cell, reason, log)
+        EventLog(self.store, self._events).failed(cell, reason, log)
 
     def _size(self) -> int:
         return self._log.stat().st_size if self._log.exists() else 0

@@ -1,5 +1,6 @@
 """The process that does one job; a supervisor forks and watches it."""
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -21,7 +22,6 @@ from harness.plugins.discovery import plugins
 from harness.types import executor
 from harness.types.errors import DDBenchError, StoreError
 
-REFUSED_STATUS = 2
 _PARENT_SECONDS = 0.5
 
 
@@ -34,7 +34,7 @@ def work(path: Path, run: str, job: str) -> int:
     faulthandler.enable(sys.stderr)
     _stop_with_parent()
     store = Store(path)
-    log = EventLog(path / "runs" / run / f"{job}.events")
+    log = EventLog(store, path / "runs" / run / f"{job}.events")
     try:
         with interrupts.handled(log.notice):
             _do(Run.load(store, run), job, store, log)
@@ -42,8 +42,10 @@ def work(path: Path, run: str, job: str) -> int:
         log.end(STOPPED, str(stop))
         return executor.STOPPED
     except DDBenchError as error:
-        log.end(REFUSED, str(error))
-        return REFUSED_STATUS
+        print(error, file=sys.stderr)
+        with contextlib.suppress(StoreError):  # it may be what was refused
+            log.end(REFUSED, str(error))
+        return executor.REFUSED
     log.end(ENDED)
     return 0
 

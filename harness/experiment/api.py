@@ -178,7 +178,7 @@ def _first(plan: Plan, store: Store, request: Request) -> list[str]:
 
 def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     request = run.request
-    executor = _executor(request)
+    executor = executor_of(request)
     store = Store(request.store).open()
     first = _first(plan, store, request)
     if request.retry_failed:
@@ -190,7 +190,7 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     engine = Engine(plan, run, store, plugins(), reporter)
     if request.detach:
         count = engine.detach(executor)
-        note = f"{count} jobs were ordered from {request.executor}: `ddbench status` tells how they stand"
+        note = f"{count} jobs were ordered from {request.starter}: `ddbench status` tells how they stand"
         cells = cells_of(plan, plan.standings(store))
         return RunResult(store.path, cells, [], notes=(*plan.notes, note), planned_only=True)
     engine.carry_out(executor)
@@ -201,7 +201,7 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     return RunResult(store.path, cells_of(plan, standings), rows_of(plan, store), failed, plan.notes)
 
 
-def _executor(request: Request) -> Executor[Any]:
+def executor_of(request: Request) -> Executor[Any]:
     """What starts the work.
 
     Raises:
@@ -213,6 +213,9 @@ def _executor(request: Request) -> Executor[Any]:
         raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
     if request.detach and not executor.detaches:
         raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
+    if ":" in request.device and executor.slots > 1:
+        told = f"--device {request.device} is one GPU, but {name} does {executor.slots} jobs at once"
+        raise UsageError(f"{told}, each on a GPU of its own: say --device cuda")
     return executor
 
 
@@ -221,7 +224,8 @@ def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> N
     count = Counter(standing.state for standing in standings)
     stale = count["stale"]
     missing, done = count["missing"], count["done"]
-    reporter.planned(missing + stale, done) if plan.rerun_stale else reporter.planned(missing, done + stale)
+    to_redo = stale if plan.rerun_stale else 0
+    reporter.planned(missing + to_redo, done + stale - to_redo)
     if stale and not plan.rerun_stale:
         reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
     if count["failed"]:

@@ -19,6 +19,7 @@ from harness.experiment.store import Store
 from harness.learning.precision import float32_products
 from harness.plugins.discovery import Plugins
 from harness.types.errors import DDBenchError
+from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
 
 LISTEN_SECONDS = 0.25
@@ -158,12 +159,15 @@ class Engine:
         """Whether a job that ended with cells missing can make more of them.
 
         Raises:
-            DDBenchError: its process was lost again and again before it had begun.
+            DDBenchError: its process could not go on, or was lost again and again.
         """
         if status == 0:
             return False  # they need what failed
         if status == STOPPED:
             return True
+        self.store.open()  # tells of a disk that is full or gone
+        if status == REFUSED_STATUS:
+            raise DDBenchError(f"{job.label} could not go on: see {self._path(job, 'log')}")
         before, lost = self._lost.get(job.key, (missing + 1, 0))
         lost = lost + 1 if missing >= before else 1
         self._lost[job.key] = (missing, lost)

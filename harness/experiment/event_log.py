@@ -29,11 +29,18 @@ class CellName:
 
 
 class EventLog(Reporter):
-    """Appends what it hears to a file."""
+    """Appends what it hears to a file.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", buffering=1)
-        self._told = 0.0
+    Raises:
+        StoreError: from every method, where the file cannot be written.
+    """
+
+    def __init__(self, store: Store, path: Path) -> None:
+        self._store, self._told = store, 0.0
+        try:
+            self._file = path.open("a", buffering=1)
+        except OSError as error:
+            raise store.cannot("write to", error) from None
 
     def cells(self, missing: list[Named]) -> None:
         """A process has begun a job, and these are to be made."""
@@ -72,7 +79,10 @@ class EventLog(Reporter):
         self._file.close()
 
     def _write(self, event: str, **told: Any) -> None:  # noqa: ANN401
-        self._file.write(json.dumps({"event": event, **told}, allow_nan=False) + "\n")
+        try:
+            self._file.write(json.dumps({"event": event, **told}, allow_nan=False) + "\n")
+        except OSError as error:
+            raise self._store.cannot("write to", error) from None
 
 
 class EventReader:

@@ -70,8 +70,11 @@ class Store:
             self.check_schema()
             (self.path / "cells").mkdir(exist_ok=True)
             probe = self.path / "cells" / f".probe-{secrets.token_hex(4)}"
-            probe.touch()
-            probe.unlink()
+            try:
+                probe.write_text("whether there is room")
+                sync(probe)
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
             raise self.cannot("write to", error) from None
         return self

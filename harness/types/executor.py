@@ -14,6 +14,8 @@ from harness.types.options import Options
 
 O = TypeVar("O", bound=Options)  # noqa: E741
 
+REFUSED = 2
+"""The exit status of a command that cannot go on for a reason that holds for all, as a disk that is full."""
 STOPPED = 130
 """The exit status of a command that was asked to stop: it has kept what it had, and can be ordered again."""
 

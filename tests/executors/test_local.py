@@ -6,8 +6,11 @@ import sys
 import pytest
 from executors_support import children, wait_until
 
+from harness import UsageError
 from harness.executors import local
 from harness.executors.local import Local, LocalOptions
+from harness.experiment.api import executor_of
+from harness.experiment.request import Request
 from harness.types.executor import Order
 
 TELL = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS'))"
@@ -52,6 +55,13 @@ def test_one_slot_leaves_the_environment_as_it_is(monkeypatch):
     assert Local(LocalOptions()).environment(0, ["3", "5"]) == {}
     assert Local(LocalOptions(threads=2)).environment(0, []) == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     assert Local(LocalOptions(slots=64)).environment(9, [])["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_gpu_by_number_is_for_one_job_at_a_time():
+    with pytest.raises(UsageError, match=r"^--device cuda:1 is one GPU, but local\[slots=2\] does 2 jobs at once"):
+        executor_of(Request(device="cuda:1", executor="local[slots=2]"))
+    assert executor_of(Request(device="cuda:1", executor="local")).slots == 1
+    assert executor_of(Request(device="cuda", executor="local[slots=2]")).slots == 2
 
 
 def test_there_are_as_many_gpus_as_the_environment_or_the_driver_says(monkeypatch, tmp_path):
