@@ -153,7 +153,7 @@ def test_a_store_that_cannot_be_made(data, tmp_path, monkeypatch):
 
 def test_a_store_that_cannot_be_written(data, tmp_path, monkeypatch):
     Store(tmp_path).open()
-    monkeypatch.setattr(Path, "touch", refuse(errno.EROFS))
+    monkeypatch.setattr(Path, "write_text", refuse(errno.EROFS))
     assert_one_line(ddbench("run", *small_words(data, tmp_path)), tmp_path, "Read-only file system", "--store")
 
 
