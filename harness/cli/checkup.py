@@ -38,15 +38,15 @@ def machine() -> list[Check]:
     """Devices, threads, whether the C library keeps large blocks, and whether networks can be compiled."""
     import torch
 
+    from harness.executors.local import cores
     from harness.learning.compiling import code_folder, compiler
     from harness.learning.machine import emulates_bfloat16, keep_large_tensors_mapped
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     mapped, found, emulated = keep_large_tensors_mapped(), compiler(), emulates_bfloat16()
     return [
         Check("devices", "ok", ", ".join(["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(gpus))])),
-        Check("cpu threads", "ok", f"{torch.get_num_threads()} used by torch, {cores} cores available"),
+        Check("cpu threads", "ok", f"{torch.get_num_threads()} used by torch, {cores()} cores available"),
         Check(
             "large tensors stay mapped",
             "ok" if mapped else "note",

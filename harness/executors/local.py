@@ -7,12 +7,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from harness.types.executor import Executor, Order, Running
+from harness.executors.process import THREADS
+from harness.types.executor import LOST, Executor, Order, Running
 from harness.types.options import Options, option
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-_LOST = 3
-"""The status of a job whose launcher is gone."""
 
 
 class LocalOptions(Options):
@@ -61,7 +58,7 @@ class Slot(Running):
             if line.endswith("\n"):
                 self._status = int(line)
             elif self._launcher.poll() is not None:
-                self._status = _LOST
+                self._status = LOST
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
@@ -123,7 +120,7 @@ class Local(Executor[LocalOptions]):
         changed: dict[str, str] = {}
         if self.slots > 1 or self.options.threads:
             threads = self.options.threads or max(1, cores() // self.slots)
-            changed |= dict.fromkeys(_THREADS, str(threads))
+            changed |= dict.fromkeys(THREADS, str(threads))
         if gpus and self.slots > 1:
             changed["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         return changed

@@ -17,7 +17,7 @@ from harness.types.executor import Order
 GRACE = 5.0
 """Seconds that a process has to end its own processes once it must end at once."""
 _LOOK = 0.1
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _FOR_THE_STARTER = {signal.SIGUSR1, signal.SIGUSR2}
 """What a cluster may send to every process of a task, but means for the first one only."""
 
@@ -35,7 +35,7 @@ class Command:
     def of(cls, order: Order, threads: int) -> "Command":
         """The order's, in this folder, with the variables that matter, to compute with so many threads."""
         ours = {key: value for key, value in os.environ.items() if key.startswith("DDBENCH_") or key == "PYTHONPATH"}
-        limits = dict.fromkeys(_THREADS, str(threads))
+        limits = dict.fromkeys(THREADS, str(threads))
         return cls(tuple(order.command), order.log, {**ours, **limits}, Path.cwd())
 
     def start(self) -> "Process":

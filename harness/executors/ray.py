@@ -11,11 +11,9 @@ from typing import Any
 
 from harness.executors.process import Command
 from harness.types.errors import UsageError
-from harness.types.executor import STOPPED, Executor, Order, Running
+from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
 
-LOST = 1
-"""The exit status of an order whose worker or node died."""
 _MEMORY = 10**8
 """Bytes for the objects of a cluster that is started here: exit statuses, and nothing else."""
 

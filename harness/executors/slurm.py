@@ -16,7 +16,7 @@ from harness.executors.process import Command
 from harness.executors.queue import Queue, listed
 from harness.executors.task import NOTICE, Task, stop_signal
 from harness.types.errors import UsageError
-from harness.types.executor import Executor, Order, Running
+from harness.types.executor import LOST, Executor, Order, Running
 from harness.types.options import Options, option
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ ARRAY = 1000
 """Most tasks of an array: SLURM's own limit, where nobody has changed it, is 1001."""
 SHORTEST = 5
 """Minutes of a job that has time to work before it is told to keep what it has: `NOTICE`, and SLURM's own minute."""
-LOST = 1
-"""The exit status of an order of which nothing is known but that it is no more."""
 
 
 def minutes_of(time: str) -> int:

@@ -16,10 +16,8 @@ from harness.executors.worker_state import WorkerState
 from harness.experiment.event_log import CellName, EventLog, EventReader
 from harness.experiment.failures import Failure
 from harness.experiment.store import Store
-from harness.types.executor import REFUSED, STOPPED
+from harness.types.executor import LOST, REFUSED, STOPPED
 
-LOST = 3
-"""The exit status where a worker ended before it had begun a cell."""
 _POLL, _LISTEN = 0.02, 0.25
 """Seconds from one look to the next at the worker, and into the store for how long it is at a cell."""
 _TAIL = 40

@@ -30,8 +30,7 @@ class WorkerState:
                     self._open.pop(event["cell"][0], None)
                     self._to_make.pop(event["cell"][0], None)
                     self._since = time.monotonic()
-                case "ended" | "stopped" | "refused" as how:
-                    assert how in (ENDED, STOPPED, REFUSED)
+                case how if how in (ENDED, STOPPED, REFUSED):
                     self.ended = how
 
     @property

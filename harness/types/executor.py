@@ -16,6 +16,8 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 
 REFUSED = 2
 """The exit status of a command that cannot go on for a reason that holds for all, as a disk that is full."""
+LOST = 3
+"""The exit status of a command that is no more, and has not said how it ended."""
 STOPPED = 130
 """The exit status of a command that was asked to stop: it has kept what it had, and can be ordered again."""
 

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 from executors_support import Launchers
+from installing import declare
 
 from harness.plugins.discovery import plugins
-
-METADATA = "Metadata-Version: 2.1\nName: faulty\nVersion: 1\n"
-ENTRY_POINT = "[ddbench]\nfaulty = faulty_plugin\n"
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +17,7 @@ def site(tmp_path_factory):
     """A folder as pip leaves one, with the plugin."""
     site = tmp_path_factory.mktemp("site")
     shutil.copy(Path(__file__).parent / "faulty_plugin.py", site)
-    info = site / "faulty-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(METADATA)
-    (info / "entry_points.txt").write_text(ENTRY_POINT)
+    declare("faulty", "faulty_plugin", site)
     return site
 
 

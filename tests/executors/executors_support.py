@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
+
+from executors.orders import wait_until
 
 from harness.executors.local import Slot
 from harness.types.executor import Order
@@ -64,10 +65,3 @@ class Launchers:
 def children(pid):
     """The processes that a process has started, and which have not ended."""
     return [int(word) for path in Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
-
-
-def wait_until(holds, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 import pytest
-from executors_support import wait_until
+from executors.orders import wait_until
 from studies import records
 
 ROUNDS = int(os.environ.get("DDBENCH_KILL_ROUNDS", "20"))

@@ -313,6 +313,7 @@ def test_a_heartbeat_that_cannot_be_written_is_left_out(tmp_path, monkeypatch):
         lease.beat()
         monkeypatch.undo()
         lease.check()
+        assert Leases(tmp_path).holder(KEY).is_live
 
 
 def test_holders_are_listed_where_nothing_can_be_written(tmp_path, monkeypatch):
