@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from harness.learning.probe import arithmetic
+from harness.learning.probe import arithmetic, draws_from_global
 from harness.types.problem import Shape
 
 HEAVY = 2e7
@@ -80,7 +80,10 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def is_compiled(network: nn.Module, images: Tensor) -> bool:
-    """Whether a network, on batches of such images, is heavy enough to be compiled and leaves enough to gain."""
+    """Whether a network, on batches of such images, is heavy enough to be compiled and leaves enough to gain.
+
+    One with dropout never is: compiled, it would draw other numbers than as it stands.
+    """
     if _Mode.policy == "never" or images.device.type != "cpu":
         return False
     with _lock:
@@ -96,7 +99,8 @@ def _is_worth(network: nn.Module, shape: Shape) -> bool:
     if 2.0 * weights * shape[1] * shape[2] < HEAVY:  # each weight is used once a pixel at most: no need to count
         return False
     operations, values = arithmetic(network, shape)
-    return operations >= HEAVY and operations < DENSE * values
+    gains = operations >= HEAVY and operations < DENSE * values
+    return gains and not draws_from_global(network, torch.zeros(2, *shape))
 
 
 def _compiled(number: int) -> Forward:

@@ -1,5 +1,6 @@
 """Which networks are compiled, and that this changes nothing but the time."""
 
+import copy
 import logging
 import shutil
 
@@ -48,6 +49,19 @@ def images(count, shape=(3, 32, 32)):
 )
 def test_heavy_networks_that_leave_something_to_gain_are_compiled(name, gains):
     assert is_compiled(built(name), images(32)) is gains
+
+
+def test_a_network_with_dropout_draws_the_same_numbers_whether_others_are_compiled_or_not():
+    drops = torch.nn.Sequential(torch.nn.Dropout(0.5), built("convnet"))
+    for policy, network in [("auto", drops), ("auto", copy.deepcopy(drops).eval()), ("never", drops)]:
+        set_compilation(policy)
+        assert not is_compiled(network, images(32))
+    given = []
+    for policy in ("auto", "never"):
+        set_compilation(policy)
+        torch.manual_seed(0)
+        given.append(logits_of(drops, images(32)))
+    assert torch.equal(*given)
 
 
 def test_nothing_is_compiled_under_never():
