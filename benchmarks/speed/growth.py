@@ -16,7 +16,9 @@ def memory(settings, progress):
         noise = {"classes": classes, "of_class": settings.memory_batch, "shape": settings.shape}
         for precision in settings.precisions:
             case = {"method": METHOD, "noise": noise, "precision": precision, "batch_real": settings.memory_batch}
-            lines = timed("iterations", dataset=settings.dataset, cases=[{**case, "count": 1}], peak=True)
+            lines = timed(
+                "iterations", dataset=settings.dataset, policy=settings.compile, cases=[{**case, "count": 1}], peak=True
+            )
             (peak,) = (line["peak"] for line in lines if "peak" in line)
             what = f"{METHOD}, ipc 1, {classes} classes of noise, {settings.memory_batch} images of each a step"
             yield Figure("memory", what, f"peak beyond the data, {precision}", peak / 1e6, "MB", count=1)
@@ -25,22 +27,28 @@ def memory(settings, progress):
 def growth(settings, progress):
     """Seconds of an iteration with one outer step against each size, and of students against their number."""
     for name, values in settings.growth:
+        if name not in settings.sizes:
+            continue
         progress(name)
+        if name == "students":
+            yield from of_students(settings, values)
+            continue
         cases = [case_of(settings, name, value) for value in values]
         counted = [{"method": METHOD, "outer": 1, "count": COUNT, **case} for case in cases]
-        lines = timed("iterations", dataset=settings.dataset, cases=counted)
+        lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=counted)
         of_case = [[line for line in lines if line["case"] == index] for index in range(len(cases))]
         found = [[line["seconds"] for line in of if "seconds" in line] for of in of_case]
         batch = f",batch_real={settings.batch}" if "batch_real" in cases[0] and name != "batch_real" else ""
         yield from against(f"{METHOD}[outer=1{batch}], {name}", values, found)
-    progress("students")
+
+
+def of_students(settings, counts):
+    """All students of one architecture, by their number."""
     evaluator = settings.evaluators[0]
-    lines = timed(
-        "students", dataset=settings.dataset, ipc=1, architecture="convnet", evaluators=[evaluator],
-        counts=settings.students,
-    )  # fmt: skip
+    asked = {"dataset": settings.dataset, "ipc": 1, "architecture": "convnet", "evaluators": [evaluator]}
+    lines = timed("students", **asked, policy=settings.compile, counts=counts)
     found = [[line["seconds"] * line["students"]] for line in lines if "students" in line]
-    yield from against(f"convnet, {evaluator}, students", settings.students, found)
+    yield from against(f"convnet, {evaluator}, students", counts, found)
 
 
 def case_of(settings, name, value):

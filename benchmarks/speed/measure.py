@@ -12,7 +12,7 @@ import steps
 import students
 from figures import as_json, as_tables
 from processes import Other
-from settings import QUICK, Settings
+from settings import QUICK, SIZES, Settings
 
 PARTS = ("machine", "steps", "students", "memory", "growth")
 HELP = """Measure the speed of ddbench on this machine, on its CPU.
@@ -46,6 +46,8 @@ prints a line for each student that it has trained and scored. What else they pr
 )
 @click.option("--evaluator", "evaluators", metavar="NAME", multiple=True, help="Instead of plain and kd.")
 @click.option("--architecture", "architectures", metavar="NAME", multiple=True, help="Instead of the usual six.")
+@click.option("--size", "sizes", multiple=True, type=click.Choice(SIZES), help="Instead of the growth with all sizes.")
+@click.option("--compile", type=click.Choice(["auto", "never"]), help="As ddbench run takes it.  [default: auto]")
 @click.option("--other", "others", metavar="NAME=COMMAND", multiple=True, help="Another implementation of the methods.")
 @click.option("--other-students", metavar="NAME=COMMAND", multiple=True, help="Another way to train students.")
 @click.option("--quick", is_flag=True, help="Small sizes, to try it out: the numbers mean nothing.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 METHODS = ("dc", "dsa")
+SIZES = ("ipc", "classes", "width", "batch_real", "students")
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
 
 
@@ -16,7 +17,9 @@ class Settings:
         inner: epochs of an inner loop by which the time of one is known.
         of_class: training images of each class, so that mtt's experts are soon there.
         batches: images that a convolution takes at once; ``images`` in one measurement of its rate.
-    growth: by what grows, its values; ``classes`` are noise of ``shape``, ``batch`` images of each in a step.
+        compile: whether networks are compiled that gain by it, as ``ddbench run --compile`` takes it.
+        sizes: whose growth is measured; ``growth`` has the values of each. ``classes`` are noise of ``shape``, with
+            ``batch`` images of each in a step; ``students`` are ConvNets by the first evaluator.
     """
 
     dataset: str = "digits"
@@ -30,7 +33,6 @@ class Settings:
     of_class: int = 256
     evaluators: tuple = ("plain", "kd")
     architectures: tuple = ARCHITECTURES
-    students: tuple = (1, 2, 4)
     shape: tuple = (3, 32, 32)
     batch: int = 32
     memory_classes: tuple = (10, 100)
@@ -40,7 +42,10 @@ class Settings:
         ("classes", (10, 100)),
         ("width", (32, 64, 128)),
         ("batch_real", (32, 64, 128, 256)),
+        ("students", (1, 2, 4)),
     )
+    sizes: tuple = SIZES
+    compile: str = "auto"
     matrix: int = 2048
     batches: tuple = (32, 256)
     images: int = 256
@@ -51,7 +56,7 @@ class Settings:
 QUICK = Settings(
     repeats=1, methods=("dc[batch_real=16,inner=2]",), ipc=(1, 2), computed_ipc=3, precisions=("fp32",), inner=2,
     of_class=20, cheap=("dm[batch_real=16]", "mtt[experts=1,train_epochs=2,steps=2]"), architectures=("mlp",),
-    evaluators=("plain[epochs=2]", "kd[protocol=quick,epochs=2]"), students=(1, 2), shape=(1, 8, 8), batch=8,
+    evaluators=("plain[epochs=2]", "kd[protocol=quick,epochs=2]"), shape=(1, 8, 8), batch=8,
     memory_classes=(10,), memory_batch=8, matrix=256, batches=(8,), images=8,
-    growth=(("ipc", (1, 2)), ("classes", (2, 10)), ("width", (16, 32))),
+    growth=(("ipc", (1, 2)), ("classes", (2, 10)), ("width", (16, 32)), ("students", (1, 2))), compile="never",
 )  # fmt: skip

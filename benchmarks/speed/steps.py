@@ -34,7 +34,7 @@ def iterations(settings, machine, method, ipc):
         {"method": method, "ipc": ipc, "precision": precision, "count": count} for precision in settings.precisions
     ]
     works = [lambda other=other: other.seconds(method=name, ipc=ipc, count=count) for other in settings.others]
-    works += [lambda: timed("iterations", dataset=settings.dataset, cases=cases)]
+    works += [lambda: timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=cases)]
     *beside, lines = alternating(settings.repeats, *works)
     inside = parts(settings, method, ipc) if ipc > 1 else {}
     for index, precision in enumerate(settings.precisions):
@@ -78,7 +78,9 @@ def parts(settings, method, ipc):
     for precision in settings.precisions:
         case = {"method": method, "ipc": ipc, "precision": precision}
         one, two = {**case, "outer": 1, "count": 3}, {**case, "outer": 2, "inner": inner, "count": 3}
-        lines = timed("iterations", dataset=settings.dataset, cases=[{**case, "count": 0}, one, two])
+        lines = timed(
+            "iterations", dataset=settings.dataset, policy=settings.compile, cases=[{**case, "count": 0}, one, two]
+        )
         matching = seconds_of(lines, 1)
         epochs = [(both - 2 * one) / inner for one, both in zip(matching, seconds_of(lines, 2), strict=True)]
         found[precision] = Parts(matching, epochs, facts_of(lines, 0))
@@ -100,7 +102,7 @@ def cheap(settings, method):
     """A method without inner loops at ipc 1; the epoch of an expert is computed for all training images."""
     case = {"method": method, "ipc": 1, "of_class": settings.of_class, "count": 3}
     every = {"method": method, "ipc": 1, "count": 0}
-    lines = timed("iterations", dataset=settings.dataset, cases=[case, every])
+    lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[case, every])
     what = f"{method}, ipc 1, fp32"
     seconds = seconds_of(lines, 0)
     yield median_of(PART, what, "ddbench", seconds)

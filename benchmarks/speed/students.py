@@ -28,7 +28,9 @@ def of_architecture(settings, architecture):
     mine, eager = [], []
 
     def ours():
-        mine.extend(timed("students", **asked, evaluators=settings.evaluators, counts=[SIDE_BY_SIDE]))
+        mine.extend(
+            timed("students", **asked, policy=settings.compile, evaluators=settings.evaluators, counts=[SIDE_BY_SIDE])
+        )
         epochs = [line["epochs"] for line in mine if "epochs" in line and line["evaluator"] in plain]
         if epochs:
             eager.extend(timed("eager", **asked, epochs=epochs[0], count=1))

@@ -1,7 +1,7 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,11 @@ def plan_request(request: Request) -> RunResult:
     store = Store(request.store)
     if not store.is_new():
         store.check_schema()
-    cells, seconds = cells_of(plan, plan.standings(store)), estimate_seconds(plan, store)
-    missing = sum(cell["state"] == "missing" for cell in cells)
-    notes = [*plan.notes, *_first(plan, store, request)]
-    notes.append(f"{missing} of {len(cells)} cells are missing, {_duration(seconds)} on {plan.device}")
+    standings = plan.standings(store)
+    missing, cells = plan.missing(standings), cells_of(plan, standings)
+    seconds = estimate_seconds(plan, missing)
+    notes = [*plan.notes, *_first(plan, missing, request)]
+    notes.append(f"{len(missing)} of {len(cells)} cells are missing, {_duration(seconds)} on {plan.device}")
     if request.choose:
         notes.append("these are scored on validation; then only the chosen ones are scored on test too")
     return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
@@ -163,35 +164,37 @@ def _on_validation(request: Request) -> Request:
     return replace(request, score_on="validation", choose=None)
 
 
-def _first(plan: Plan, store: Store, request: Request) -> list[str]:
+def _first(plan: Plan, missing: Container[str], request: Request) -> list[str]:
     """What methods need made before anything else, with its room on disk and its time.
 
     Raises:
         UsageError: it would take more room than it may.
     """
-    wanted = demands(plan, store)
+    wanted = demands(plan, missing)
     if not wanted:
         return []
     check_storage(wanted, request.max_storage)
-    return [f"{told(wanted)}, {_duration(artifact_seconds(plan, store))}"]
+    return [f"{told(wanted)}, {_duration(artifact_seconds(plan, missing))}"]
 
 
 def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     request = run.request
     executor = executor_of(request)
     store = Store(request.store).open()
-    first = _first(plan, store, request)
     if request.retry_failed:
         for cell in plan.cells:
             store.failures.forget(cell.key)
-    _tell_of(plan, list(plan.standings(store).values()), reporter)
+    standings = plan.standings(store)
+    missing = plan.missing(standings)
+    first = _first(plan, missing, request)
+    _tell_of(plan, list(standings.values()), reporter)
     for line in first:
         reporter.notice(line)
-    engine = Engine(plan, run, store, plugins(), reporter)
+    engine = Engine(plan, run, store, plugins(), reporter, missing)
     if request.detach:
         count = engine.detach(executor)
         note = f"{count} jobs were ordered from {request.starter}: `ddbench status` tells how they stand"
-        cells = cells_of(plan, plan.standings(store))
+        cells = cells_of(plan, standings)
         return RunResult(store.path, cells, [], notes=(*plan.notes, note), planned_only=True)
     engine.carry_out(executor)
     standings = engine.standings

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,16 @@ class Engine:
         store: where it is kept.
         plugins: hear of cells that are made in this process.
         reporter: hears of the progress.
+        missing: keys of the cells that have to be made.
     """
 
-    def __init__(self, plan: Plan, run: Run, store: Store, plugins: Plugins, reporter: Reporter) -> None:
+    def __init__(
+        self, plan: Plan, run: Run, store: Store, plugins: Plugins, reporter: Reporter, missing: Container[str]
+    ) -> None:
         self.plan, self.run, self.store, self.reporter = plan, run, store, reporter
         self._ledger = Ledger(plan, store, plugins, reporter)
         self._jobs: Mapping[str, Job] = {job.key: job for job in jobs_of(plan)}
-        self._waiting = [job for job in self._jobs.values() if self._missing(job)]
+        self._waiting = [job for job in self._jobs.values() if any(cell.key in missing for cell in job.cells)]
         self._ordered: list[Ordered] = []
         self._listened = 0.0
         self._lost: dict[str, tuple[int, int]] = {}

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.experiment.arms import Arm
 from harness.experiment.plan import Plan
 from harness.experiment.storage import missing_artifacts
-from harness.experiment.store import Store
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import mixture
 from harness.plugins.registry import Resolved
@@ -23,26 +22,26 @@ EFFICIENCY = 0.5
 """What small networks reach of the rate of one large convolution; measured between 0.4 and 0.8."""
 
 
-def estimate_seconds(plan: Plan, store: Store) -> float | None:
+def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
     """Seconds that the missing cells will take on this device, or None where a component does not tell its work."""
-    parts: list[float | None] = [artifact_seconds(plan, store)]
+    parts: list[float | None] = [artifact_seconds(plan, missing)]
     for arm in plan.arms:
         for distillation in range(plan.distillations):
             cells = [arm.student_cell(distillation, student) for student in range(plan.students)]
-            parts += [_student(arm, arm.architecture) for cell in cells if plan.is_missing(cell, store)]
-    parts += list(_teachers(plan, store).values())
+            parts += [_student(arm, arm.architecture) for cell in cells if cell.key in missing]
+    parts += list(_teachers(plan, missing).values())
     for source in dict.fromkeys(arm.source for arm in plan.arms):
         if isinstance(source, TrajectorySource):
             points = sorted({arm.iterations or 0 for arm in plan.arms if arm.source is source})
             for distillation in range(plan.distillations):
-                parts.append(_trajectory(source, distillation, points, plan, store))
+                parts.append(_trajectory(source, distillation, points, missing))
     return _sum(parts)
 
 
-def artifact_seconds(plan: Plan, store: Store) -> float | None:
+def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
     """Seconds that the missing artifacts of methods will take, or None where one does not tell its work."""
     parts = []
-    for source, request in missing_artifacts(plan, store):
+    for source, request in missing_artifacts(plan, missing):
         if request.work is None or request.architecture is None:
             return None
         parts.append(_seconds(request.work, source.resolve(request.architecture), source.problem))
@@ -55,12 +54,12 @@ def _sum(parts: Iterable[float | None]) -> float | None:
 
 
 def _trajectory(
-    source: TrajectorySource, distillation: int, points: list[int], plan: Plan, store: Store
+    source: TrajectorySource, distillation: int, points: list[int], missing: Container[str]
 ) -> float | None:
-    missing = [p for p in points if plan.is_missing(source.set_cell(distillation, p), store)]
-    if not missing:
+    ahead = [point for point in points if source.set_cell(distillation, point).key in missing]
+    if not ahead:
         return 0.0
-    done = max((p for p in points if p not in missing and p < max(missing)), default=0)
+    done = max((point for point in points if point not in ahead and point < max(ahead)), default=0)
     work = source.first.work()
     if work == 0:
         return 0.0
@@ -68,17 +67,17 @@ def _trajectory(
         return None
     choices = mixture(source.pool.make(), max(points) // 2, source.resolve)
     each = (share * _seconds(work, architecture, source.problem) for architecture, share in choices)
-    return (max(missing) - done) * sum(each)
+    return (max(ahead) - done) * sum(each)
 
 
-def _teachers(plan: Plan, store: Store) -> dict[str, float | None]:
+def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
     """Seconds of each missing artifact of evaluators by key; one is taken to cost what a student costs."""
     seconds: dict[str, float | None] = {}
     for arm in plan.arms:
         for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
             cell = arm.artifact_cell(distillation, student)
             request = arm.evaluator.make().artifact(student)
-            if cell and request and cell.key not in seconds and plan.is_missing(cell, store):
+            if cell and request and cell.key not in seconds and cell.key in missing:
                 architecture = arm.resolve(request.architecture) if request.architecture else arm.architecture
                 seconds[cell.key] = _student(arm, architecture)
     return seconds

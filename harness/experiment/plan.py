@@ -101,11 +101,14 @@ class Plan:
         """How every cell stands, by key."""
         return {cell.key: self.standing(cell, store) for cell in self.cells}
 
-    def state(self, cell: Cell, store: Store) -> str:
-        """How a cell stands, in a word: see `Standing`."""
-        return self.standing(cell, store).state
+    def missing(self, standings: Mapping[str, Standing]) -> frozenset[str]:
+        """Of all cells, whose standings are given, the keys of those that have to be made and can be."""
+        return frozenset(key for key, standing in standings.items() if standing.state in self._to_make)
 
     def is_missing(self, cell: Cell, store: Store) -> bool:
-        """Whether the cell has to be made, and can be."""
-        wanted = ("missing", "stale") if self.rerun_stale else ("missing",)
-        return self.state(cell, store) in wanted
+        """Whether the cell has to be made, and can be, as the store tells now."""
+        return self.standing(cell, store).state in self._to_make
+
+    @property
+    def _to_make(self) -> tuple[str, ...]:
+        return ("missing", "stale") if self.rerun_stale else ("missing",)

@@ -1,7 +1,7 @@
 """What new artifacts of methods will take: told before it is used, and refused above a limit."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from harness.experiment.plan import Plan
-from harness.experiment.store import Store
 from harness.experiment.trajectories import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.types.artifact import ArtifactRequest
@@ -36,25 +35,25 @@ class Demand:
         return f"{self.count} {self.kind}{several} of {self.architecture} ({self.each / 1e6:.1f} MB each)"
 
 
-def missing_artifacts(plan: Plan, store: Store) -> Iterator[tuple[TrajectorySource, ArtifactRequest]]:
-    """Every artifact that methods of the plan ask for and the store lacks, once."""
+def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[TrajectorySource, ArtifactRequest]]:
+    """Every artifact that methods of the plan ask for and that is among the missing cells, once."""
     seen: set[str] = set()
     for arm, distillation in itertools.product(plan.arms, range(plan.distillations)):
         source = arm.source
-        if not isinstance(source, TrajectorySource) or not plan.is_missing(arm.set_cell(distillation), store):
+        if not isinstance(source, TrajectorySource) or arm.set_cell(distillation).key not in missing:
             continue
         for request in source.needs(distillation, arm.iterations or 0):
             cell = source.artifact_cell(request)
             if cell.key not in seen:
                 seen.add(cell.key)
-                if plan.is_missing(cell, store):
+                if cell.key in missing:
                     yield source, request
 
 
-def demands(plan: Plan, store: Store) -> list[Demand]:
+def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
     """The missing artifacts that hold networks, by kind and architecture."""
     counts: dict[tuple[str, str, int], int] = {}
-    for source, request in missing_artifacts(plan, store):
+    for source, request in missing_artifacts(plan, missing):
         if request.architecture:
             architecture, problem = source.resolve(request.architecture), source.problem
             each = _FLOAT * request.copies * weights_of(architecture, problem.shape, len(problem.classes))

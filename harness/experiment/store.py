@@ -107,9 +107,17 @@ class Store:
 
     def folder(self, key: str) -> Path | None:
         """The folder of the newest attempt at a cell, if there is one."""
-        parent = self.path / "cells" / key[:2]
-        attempts = [path for path in parent.glob(f"{key}-*") if (path / "record.json").exists()]
+        attempts = [path for path in self._attempts_at(key) if (path / "record.json").exists()]
         return max(attempts, key=_attempt, default=None)
+
+    def _attempts_at(self, key: str) -> list[Path]:
+        """Whatever lies at the place of a cell's attempts."""
+        parent = self.path / "cells" / key[:2]
+        try:
+            with os.scandir(parent) as entries:
+                return [parent / entry.name for entry in entries if entry.name.startswith(f"{key}-")]
+        except FileNotFoundError:
+            return []
 
     def find(self, prefix: str) -> str:
         """The key of the one cell whose key begins with ``prefix``.
@@ -169,7 +177,7 @@ class Store:
 
     def next_attempt(self, key: str) -> int:
         """The number of an attempt that would be made now."""
-        return max(map(_attempt, (self.path / "cells" / key[:2]).glob(f"{key}-*")), default=0) + 1
+        return max(map(_attempt, self._attempts_at(key)), default=0) + 1
 
     def commit(
         self,

@@ -14,15 +14,16 @@ from harness.learning.machine import peak_memory, prepare_process, reset_peak_me
 CPU = torch.device("cpu")
 
 
-def iterations(dataset, cases, peak=False):
+def iterations(dataset, cases, policy, peak=False):
     """Iterations of each case in turn; before them those that warm up, so that nothing is compiled later.
 
     Args:
         dataset: as it is typed.
         cases: each with what it gives to `case_of`, and its ``count`` of iterations; 0 only tells its arithmetic.
+        policy: of compilation.
         peak: tell the peak of memory beyond what the process had when its data was there.
     """
-    prepare_process("auto")
+    prepare_process(policy)
     counts = [case.pop("count") for case in cases]
     found = [case_of(dataset, index, **case) for index, case in enumerate(cases)]
     before = resident() if peak else 0

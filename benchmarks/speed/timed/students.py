@@ -13,9 +13,12 @@ WARM = 512
 """Scored images of the students that warm up."""
 
 
-def students(dataset, ipc, architecture, evaluators, counts):
-    """Seconds a student by each evaluator, for each of ``counts`` students side by side; and of one epoch alone."""
-    prepare_process("auto")
+def students(dataset, ipc, architecture, evaluators, counts, policy):
+    """Seconds a student by each evaluator, for each of ``counts`` students side by side; and of one epoch alone.
+
+    Networks are compiled by ``policy``.
+    """
+    prepare_process(policy)
     problem = real_problem(dataset)
     few = dataclasses.replace(problem, score=problem.score[: min(WARM, len(problem.score))])
     distilled = real_set(problem, ipc)
