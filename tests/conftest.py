@@ -1,11 +1,12 @@
 import os
 
+os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores of the processes beside them
+
 import pytest
 import torch
 from studies import write_arrays
 from toys import toy_problem
-
-os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
 
 
 @pytest.fixture(scope="session")
