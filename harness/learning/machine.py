@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -101,8 +102,18 @@ class Compute:
     def of(cls, device: torch.device) -> "Compute":
         """The mode of this process on ``device``."""
         gpu = device.type == "cuda"
-        name = torch.cuda.get_device_name(device) if gpu else platform.processor() or platform.machine()
+        name = torch.cuda.get_device_name(device) if gpu else processor()
         return cls(str(device), torch.get_num_threads(), torch.__version__, name, compilation())
+
+
+@cache
+def processor() -> str:
+    """What the CPU is called; where the system does not tell, its architecture."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
 
 
 def reset_peak_memory(device: torch.device) -> None:

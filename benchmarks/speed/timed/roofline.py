@@ -2,10 +2,8 @@
 
 import os
 import platform
-import re
 import shutil
 import time
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -13,7 +11,8 @@ from subjects import answer, real_problem, resolve, tell
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.learning.machine import keep_large_tensors_mapped
+from harness.executors.local import cores
+from harness.learning.machine import keep_large_tensors_mapped, processor
 from harness.learning.parallel import side_by_side
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -59,8 +58,8 @@ def roofline(dataset, architecture, batches, images, side, repeats):
 def description(taken):
     """What a reader has to know of the machine."""
     return {
-        "cpu": cpu(),
-        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "cpu": processor(),
+        "cores": f"{cores()}",
         "threads of torch": f"{torch.get_num_threads()}",
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -68,14 +67,6 @@ def description(taken):
         "memory settings": "taken by glibc" if taken else "not taken: no glibc",
         "compiler": os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), "none"),
     }
-
-
-def cpu():
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found.group(1) if found else platform.processor() or platform.machine()
 
 
 def spent(make, way, calls, repeats):
