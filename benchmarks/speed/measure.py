@@ -12,7 +12,7 @@ import steps
 import students
 from figures import as_json, as_tables
 from processes import Other
-from settings import QUICK, SIZES, Settings
+from settings import PRECISIONS, QUICK, SIZES, Settings
 
 PARTS = ("machine", "steps", "students", "memory", "growth")
 HELP = """Measure the speed of ddbench on this machine, on its CPU.
@@ -39,7 +39,8 @@ prints a line for each student that it has trained and scored. What else they pr
 @click.option("--dataset", metavar="NAME", help="Data set, as ddbench run takes it.  [default: digits]")
 @click.option("--only", "parts", metavar="PART", multiple=True, type=click.Choice(PARTS), help="Leave out other parts.")
 @click.option("--repeats", type=click.IntRange(1), help="Rounds of what is timed in turn.  [default: 3]")
-@click.option("--method", "methods", metavar="NAME", multiple=True, help="Instead of dc and dsa.")
+@click.option("--method", "methods", metavar="NAME", multiple=True, help="Instead of dc and dsa, dm and mtt.")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="One of them only.")
 @click.option("--ipc", multiple=True, type=click.IntRange(1), help="Instead of 1 and 10.")
 @click.option(
     "--computed-ipc", type=click.IntRange(0), help="Whose iteration is computed from its parts; 0: none.  [default: 50]"
@@ -59,6 +60,7 @@ def main(parts, quick, output, others, other_students, **given):
     settings = replace(
         QUICK if quick else Settings(),
         **{name: value for name, value in given.items() if value not in (None, ())},
+        **({"cheap": ()} if given["methods"] else {}),
         others=tuple(Other.given(text, ("method", "ipc", "count")) for text in others),
         other_students=tuple(Other.given(text, ("architecture", "ipc", "count")) for text in other_students),
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 METHODS = ("dc", "dsa")
+PRECISIONS = ("fp32", "bf16")
 SIZES = ("ipc", "classes", "width", "batch_real", "students")
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
 
@@ -27,7 +28,7 @@ class Settings:
     methods: tuple = METHODS
     ipc: tuple = (1, 10)
     computed_ipc: int = 50
-    precisions: tuple = ("fp32", "bf16")
+    precisions: tuple = PRECISIONS
     cheap: tuple = ("dm", "mtt[experts=1,train_epochs=2]")
     inner: int = 5
     of_class: int = 256

@@ -3,10 +3,11 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.types.problem import Problem, Shape
 from harness.types.seeds import global_rng_from
@@ -18,11 +19,26 @@ def draws_globally(network: nn.Module, problem: Problem) -> bool:
 
 
 def draws_from_global(network: nn.Module, images: Tensor) -> bool:
-    """The same, found out with these images."""
-    with global_rng_from(torch.Generator()), torch.no_grad():
-        before = torch.get_rng_state()
-        copy.deepcopy(network).train()(images)
-        return not torch.equal(before, torch.get_rng_state())
+    """The same, found out with these images; nothing is drawn, so that it may be asked while others draw."""
+    try:
+        with torch.no_grad(), _NoDraw():  # type: ignore[no-untyped-call]
+            copy.deepcopy(network).train()(images)
+    except _WouldDraw:
+        return True
+    return False
+
+
+class _WouldDraw(Exception):
+    """An operation asked for a random number of the global generator."""
+
+
+class _NoDraw(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises `_WouldDraw` in place of drawing."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if torch.Tag.nondeterministic_seeded in func.tags and (kwargs or {}).get("generator") is None:
+            raise _WouldDraw
+        return func(*args, **(kwargs or {}))
 
 
 def couples_images(network: nn.Module, shape: Sequence[int], device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from toys import component
 from harness import gradient_of
 from harness.learning import compiling
 from harness.learning.compiling import compilation, is_compiled, logits_of, set_compilation
+from harness.types.seeds import global_rng_from
 
 SMALL = "convnet[width=4,depth=1]"
 needs_a_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
@@ -62,6 +64,11 @@ def test_a_network_with_dropout_draws_the_same_numbers_whether_others_are_compil
         torch.manual_seed(0)
         given.append(logits_of(drops, images(32)))
     assert torch.equal(*given)
+
+
+def test_threads_find_out_what_to_compile_while_a_step_has_the_global_generator():
+    with ThreadPoolExecutor(1) as pool, global_rng_from(torch.Generator()):
+        assert pool.submit(is_compiled, built("convnet"), images(32)).result(timeout=60)
 
 
 def test_nothing_is_compiled_under_never():

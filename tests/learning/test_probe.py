@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from toys import DropoutNetwork, component, toy_problem
 
 from harness.learning.probe import arithmetic, couples_images, draws_globally
@@ -50,6 +51,34 @@ def test_probing_leaves_a_network_as_it_was():
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert draws_globally(DropoutNetwork(SHAPE, 3), toy_problem())
+
+
+class Applies(nn.Module):
+    """A function of the images and of whether it is in training."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, images):
+        return self.function(images, self.training)
+
+
+@pytest.mark.parametrize(
+    ("function", "draws"),
+    [
+        (lambda images, training: functional.dropout(images, 0.1, training), True),
+        (lambda images, training: functional.dropout2d(images, 0.1, training), True),
+        (lambda images, training: images + torch.randn(images.shape), True),
+        (lambda images, training: images * torch.rand_like(images), True),
+        (lambda images, training: images + torch.randn(images.shape, generator=torch.Generator()), False),
+        (lambda images, training: images * 2, False),
+    ],
+)
+def test_what_draws_is_found_out_without_drawing(function, draws):
+    before = torch.get_rng_state()
+    assert draws_globally(Applies(function).eval(), toy_problem()) is draws
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_arithmetic_is_counted_layer_by_layer():
