@@ -1,0 +1,29 @@
+"""Pictures of the answers."""
+
+from answers.judging import FAILS, HOLDS
+
+_COLOURS = {HOLDS: "tab:green", FAILS: "tab:red"}
+_OTHERWISE = "0.45"
+
+
+def effects(answer, path):
+    """Every effect of an answer with its interval, a line each; coloured by its verdict."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    findings = list(reversed(answer.findings))
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.24 * len(findings)), layout="constrained")
+    for place, one in enumerate(findings):
+        colour = _COLOURS.get(one.verdict.word, _OTHERWISE)
+        axes.plot(100 * one.estimate.difference, place, "o", color=colour, markersize=4)
+        if one.estimate.low is not None:
+            axes.plot([100 * one.estimate.low, 100 * one.estimate.high], [place, place], color=colour, linewidth=1.5)
+    axes.axvline(0, color="0.7", linewidth=0.8)
+    labels = [f"{one.what}  {one.over}\n{one.where}" for one in findings]
+    axes.set_yticks(range(len(findings)), labels, fontsize=6)
+    axes.set_xlabel("percentage points, with 95 % intervals; green: holds, red: does not hold, grey: undecided")
+    axes.set_title(f"{answer.number}. {answer.question}", fontsize=9, loc="left")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,105 @@
+"""What an effect says of a claim, and how many repeats it would take to say more."""
+
+import math
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+MARGIN = 0.01
+"""The smallest gain that matters: one percentage point."""
+POWER = 0.8
+MOST_REPEATS = 1000
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word, and why it is not another one."""
+
+    word: str
+    why: str = ""
+
+    def __str__(self):
+        return f"{self.word} ({self.why})" if self.why else self.word
+
+
+def of_gain(effect, sign=1):
+    """Whether the other arm gains (or with ``sign`` -1 loses) against the baseline, on sets like these.
+
+    Holds where the test, adjusted for all of its question, excludes zero on that side. Does not hold where it does on
+    the other side, or where the interval excludes a gain of `MARGIN`.
+    """
+    estimate = effect.estimate
+    if effect.of_one_set:
+        return Verdict(OPEN, "one set of each kind: nothing is known of other sets")
+    if estimate.p is None:
+        return Verdict(OPEN, estimate.reason)
+    if effect.decided:
+        return Verdict(HOLDS if estimate.difference * sign > 0 else FAILS)
+    best = estimate.high if sign > 0 else -estimate.low
+    if best < MARGIN:
+        return Verdict(FAILS, f"a gain of {100 * MARGIN:g} point is outside the interval")
+    return Verdict(OPEN, repeats_told(estimate))
+
+
+def of_additivity(estimate):
+    """Whether two gains add up: the interaction's interval lies within two margins of zero, or excludes zero."""
+    if estimate.p is None:
+        return Verdict(OPEN, estimate.reason)
+    if estimate.low > 0 or estimate.high < 0:
+        return Verdict(FAILS)
+    if max(-estimate.low, estimate.high) < 2 * MARGIN:
+        return Verdict(HOLDS, f"the interaction is within {200 * MARGIN:g} points of zero")
+    return Verdict(OPEN, repeats_told(estimate))
+
+
+def of_difference(effect):
+    """Whether two arms differ at all."""
+    if effect.of_one_set or effect.estimate.p is None:
+        return of_gain(effect)
+    if effect.decided:
+        return Verdict(HOLDS)
+    if max(-effect.estimate.low, effect.estimate.high) < MARGIN:
+        return Verdict(FAILS, f"a difference of {100 * MARGIN:g} point is outside the interval")
+    return Verdict(OPEN, repeats_told(effect.estimate))
+
+
+def of_explanation(estimate, gap):
+    """Whether an effect, measured on one given set, is as large as a published gap that it should explain.
+
+    The set is the very one that was published, no sample of sets, so that its students are the units.
+    """
+    if estimate.low is None:
+        return Verdict(OPEN, estimate.reason)
+    share = estimate.difference / gap
+    edges = sorted((estimate.low / gap, estimate.high / gap))
+    told = f"{100 * share:.0f} % of the gap, [{100 * edges[0]:.0f}, {100 * edges[1]:.0f}]"
+    if edges[0] > 0.5:
+        return Verdict(HOLDS, told)
+    return Verdict(FAILS if edges[1] < 0.5 else OPEN, told)
+
+
+def repeats_told(estimate):
+    """How many distillations of each would show a gain of `MARGIN`, if they spread as these did."""
+    if len(estimate.units) != 1:
+        return "not paired"
+    count = repeats_needed(estimate.high - estimate.low, estimate.units[0])
+    told = f"more than {MOST_REPEATS}" if count is None else f"{count}"
+    these = f"if they spread as these {estimate.units[0]}"
+    return f"{told} distillations of each would show {100 * MARGIN:g} point, {these}"
+
+
+def repeats_needed(width, count, level=0.95):
+    """The number of pairs with which a paired t test finds `MARGIN` with probability `POWER`.
+
+    Args:
+        width: of the interval of the mean of ``count`` paired differences.
+        level: of that interval, and one minus that of the test.
+    """
+    spread = width / 2 / float(stdtrit(count - 1, (1 + level) / 2)) * math.sqrt(count)
+    for pairs in range(2, MOST_REPEATS + 1):
+        quantiles = float(stdtrit(pairs - 1, (1 + level) / 2)) + float(stdtrit(pairs - 1, POWER))
+        if quantiles * spread / math.sqrt(pairs) <= MARGIN:
+            return pairs
+    return None

@@ -1,0 +1,193 @@
+"""RESULTS.md: the answers, the tables and what they were made with, as Markdown."""
+
+from collections import Counter
+from itertools import groupby
+
+from answers.grid import arms, shares
+from answers.judging import FAILS, HOLDS, MARGIN, OPEN, POWER
+from answers.questions import LEVEL
+
+from harness.report.arms import Arm
+from harness.report.published import nearest_published
+from harness.report.sheet import percent, sheet_of
+from harness.report.writers import markdown
+
+ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
+CHANCE = 0.11
+"""A student of ten classes below this learned next to nothing."""
+NOT_RUN = "not run"
+
+
+def page(found, answered, configs, figures, compute):
+    """The whole page.
+
+    Args:
+        found: the scores of the stores.
+        answered: the six answers.
+        configs: the grids that it is a part of.
+        figures: by caption, the picture's path as it is linked.
+        compute: lines that tell machine, versions and time.
+    """
+    parts = [
+        _HEAD.format(stores=" ".join(found.stores), copies=_copies(found.scores)),
+        "## The six answers\n",
+        *(_in_short(answer) for answer in answered),
+        _WORDS.format(level=100 * LEVEL, margin=100 * MARGIN, power=100 * POWER),
+        *(f"![{caption}]({path})\n" for caption, path in figures.items()),
+        *(_at_length(answer) for answer in answered),
+        "## The authors' own numbers\n",
+        _own_numbers(found.scores),
+        "## What was run\n",
+        _run(found.scores),
+        "## What remains\n",
+        *(_remaining(found.scores, config) for config in configs),
+        "## Made with\n",
+        "\n".join(f"* {line}" for line in compute) + "\n",
+    ]
+    return "\n".join(parts)
+
+
+_HEAD = """# Tables 4 and 5 of the model-pool paper, measured
+
+Written by `python benchmarks/paper/results.py {stores}` from the records there; no number is typed by hand, and
+`scores.csv` beside this page names the record of each student. [README.md](README.md) tells how to go on.{copies}
+"""
+_WORDS = """\
+Intervals are {level:g} %, over distillations where there are several, with students paired. *holds*, *does not hold*:
+the test, by Holm for all effects of its table, excludes zero on that side, or the interval excludes a gain of
+{margin:g} point. *undecided* tells how many distillations of each would show {margin:g} point with {power:g} %
+probability.
+"""
+
+
+def _copies(scores):
+    """What has to be said where the images are not the known data set itself."""
+    copies = sorted({(score.dataset, score.like) for score in scores if score.like and score.like != score.dataset})
+    told = "".join(f" `{dataset}` is a copy of {like}" for dataset, like in copies)
+    return f"\n\n{told.strip()}: accuracies may differ a little from those on the original." if told else ""
+
+
+def _in_short(answer):
+    lines = [f"**{answer.number}. {answer.question}**", ""]
+    if not answer.findings:
+        return "\n".join([*lines, f"* {NOT_RUN}", ""])
+    for (where, what), findings in groupby(answer.findings, lambda one: (one.where, one.what)):
+        lines.append(f"* {_code(what)}, {where}: {_counted(list(findings))}")
+    return "\n".join([*lines, ""])
+
+
+def _counted(findings):
+    """The verdicts in order, each with the students that it is about."""
+    words = {word: [one for one in findings if one.verdict.word == word] for word in (HOLDS, FAILS, OPEN)}
+    return "; ".join(f"*{word}* for {', '.join(map(_effect, ones))}" for word, ones in words.items() if ones)
+
+
+def _effect(finding):
+    return f"{finding.over} {_points(finding)}"
+
+
+def _points(finding):
+    estimate = finding.estimate
+    interval = ""
+    if estimate.low is not None:
+        interval = f" [{percent(estimate.low, signed=True)}, {percent(estimate.high, signed=True)}]"
+    return percent(estimate.difference, signed=True) + interval
+
+
+def _at_length(answer):
+    lines = [f"## {answer.number}. {answer.question}", ""]
+    lines += [f"{note}\n" for note in answer.notes]
+    if not answer.findings:
+        return "\n".join([*lines, f"Verdict: {NOT_RUN}.", ""])
+    rows = []
+    for one in answer.findings:
+        repeats = " and ".join(dict.fromkeys(f"{sets}×{students}" for sets, students in one.arms))
+        rows.append([one.where, _code(one.what), one.over, _points(one), repeats, str(one.verdict)])
+    lines += _table(["condition", "effect", "students", "points", "repeats", "verdict"], rows)
+    lines += ["", "*repeats*: distillations × students.", ""]
+    lines += [markdown(sheet_of(comparison)) for comparison in answer.comparisons]
+    return "\n".join(lines)
+
+
+def _own_numbers(scores):
+    """ConvNet students of single, beside what the method's authors report."""
+    groups = {}
+    for score in scores:
+        if score.pool == "single" and score.architecture == "convnet" and score.score_on == "test":
+            key = (score.method, score.ipc, score.iterations or 0, score.precision, score.evaluator)
+            groups.setdefault(key, []).append(score)
+    rows = [
+        [*map(str, key[:-1]), _mean(members), _repeats(members), near]
+        for key, members in sorted(groups.items())
+        if (near := _nearest(members[0]))
+    ]
+    headings = ["method", "ipc", "iterations", "precision", "ours", "repeats", "published"]
+    return "\n".join([*_table(headings, rows), ""]) if rows else f"{NOT_RUN}\n"
+
+
+def _nearest(score):
+    names = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture", "score_on", "preprocessing")
+    near = nearest_published({name: getattr(score, name) for name in names})
+    if near is None:
+        return None
+    spread = "" if near.published.std is None else f" ±{near.published.std:.1f}"
+    otherwise = f", for {', '.join(near.departures)}" if near.departures else ""
+    return f"{near.published.accuracy:.1f}{spread} ({near.published.source}{otherwise})"
+
+
+def _run(scores):
+    """Every arm with its accuracies, how often it ended at chance, and how its sets ended."""
+    rows = []
+    for (ipc, iterations, method, pool, evaluator, precision), members in arms(scores).items():
+        name = f"{method} {pool}".strip().removeprefix("file:")
+        cells = [_mean([one for one in members if one.architecture == a]) for a in ARCHITECTURES]
+        sets = {one.set_key: one.status for one in members}
+        wrong = sum(status != "done" for status in sets.values())
+        low = sum(one.accuracy < CHANCE for one in members)
+        told = [str(ipc), str(iterations or "–"), _code(name), _code(evaluator), precision, _repeats(members)]
+        rows.append([*told, *cells, f"{low} of {len(members)}", f"{wrong} of {len(sets)}"])
+    told = ["ipc", "iterations", "set", "evaluator", "precision", "repeats"]
+    headings = [*told, *ARCHITECTURES, "at chance", "sets lost"]
+    note = (
+        f"Mean ±between students ±between distillations, in %; at chance: students below {100 * CHANCE:g} %; "
+        "sets lost: diverged or blown up. A set from a file does not tell its iterations: its name does.\n"
+    )
+    return "\n".join([*_table(headings, rows), "", note])
+
+
+def _repeats(members):
+    """Distillations by students, over all architectures."""
+    sets = {one.set_key for one in members}
+    counts = sorted(Counter((one.set_key, one.architecture) for one in members).values())
+    most = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    return f"{len(sets)}×{most}"
+
+
+def _mean(members):
+    """Mean and both spreads, in percent."""
+    if not members:
+        return "–"
+    arm = Arm.of("", members)
+    spreads = (arm.std_students, arm.std_distillations)
+    return percent(arm.mean) + "".join(f" ±{'–' if one is None else percent(one)}" for one in spreads)
+
+
+def _remaining(scores, config):
+    parts = shares(scores, config)
+    there, wanted = sum(one.there for one in parts), sum(one.wanted for one in parts)
+    lines = [f"`{config.name}`: {there:,} of {wanted:,} students are there."]
+    for one in parts:
+        if one.there:
+            what = f"ipc {one.ipc}, {one.iterations} iterations, {_code(one.pool)}, {_code(one.evaluator)}"
+            lines.append(f"* {what}: {one.there} of {one.wanted}")
+    return "\n".join([*lines, ""])
+
+
+def _table(headings, rows):
+    """Lines of a Markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _code(text):
+    return f"`{text}`"

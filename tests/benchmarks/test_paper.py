@@ -1,0 +1,192 @@
+"""The answers to the paper's questions: from scores that were made up, so that the truth is known."""
+
+import csv
+import itertools
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.group import cli
+from harness.report.scores import Scores
+from harness.types.score import Score
+
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "benchmarks" / "paper"
+sys.path.insert(0, str(PAPER))
+from answers.grid import shares  # noqa: E402
+from answers.judging import FAILS, HOLDS, OPEN, repeats_needed  # noqa: E402
+from answers.page import page  # noqa: E402
+from answers.questions import ALONE, HALF, POOLED, answers, published_gap  # noqa: E402
+
+ARCHITECTURES = ("convnet", "mlp", "vgg11")
+NOISE = 0.001
+"""Standard deviation of a student; small beside the effects below."""
+
+
+def score(**told):
+    told = {
+        "store": "s", "dataset": "cifar10", "ipc": 1, "iterations": 300, "method": "dc", "pool": "single",
+        "evaluator": "plain", "architecture": "mlp", "protocol": "plain v1", "precision": "bf16", "score_on": "test",
+        "scored": "x", "seed": 0, "distillation": 0, "student": 0, "accuracy": 0.2, "collapsed": False,
+        "status": "done", "device": "cpu", "seconds": 1.0, "peak_memory": 1, "like": "cifar10",
+        "preprocessing": "cifar10", "main": "convnet", **told,
+    }  # fmt: skip
+    set_key = "/".join(str(told[name]) for name in ("method", "pool", "ipc", "iterations", "distillation"))
+    key = "/".join([set_key, *(str(told[name]) for name in ("evaluator", "architecture", "student"))])
+    return Score(key=key, set_key=set_key, **told)
+
+
+def arm(accuracy, architectures=ARCHITECTURES, distillations=4, students=2, **told):
+    """Students around an accuracy, which may be a function of the architecture."""
+    for name, index, student in itertools.product(architectures, range(distillations), range(students)):
+        mean = accuracy(name) if callable(accuracy) else accuracy
+        noise = random.Random(repr((name, index, student, told))).gauss(0, NOISE)
+        yield score(architecture=name, distillation=index, student=student, accuracy=mean + noise, **told)
+
+
+def answered(*arms):
+    return answers(Scores(tuple(itertools.chain(*arms)), (), ("s",)))
+
+
+def words(answer, over):
+    return [one.verdict.word for one in answer.findings if one.over == over]
+
+
+def test_without_scores_no_question_was_run():
+    assert [answer.findings for answer in answered()] == [[]] * 6
+    assert [answer.findings for answer in answered(arm(0.2))] == [[]] * 6
+
+
+def test_a_pool_that_gains_holds_and_one_that_loses_does_not():
+    gains = {"convnet": 0.0, "mlp": 0.03, "vgg11": -0.03}
+    first = answered(arm(0.2), arm(lambda name: 0.2 + gains[name], pool="main-similar"))[0]
+    assert [words(first, name) for name in ("mlp", "vgg11", "convnet")] == [[HOLDS], [FAILS], [FAILS]]
+    found = next(one for one in first.findings if one.over == "mlp")
+    assert found.estimate.difference == pytest.approx(0.03, abs=2e-3)
+    assert (found.what, found.arms) == ("main-similar − single", ((4, 2), (4, 2)))
+
+
+def test_other_variants_of_a_pool_are_not_taken_for_it():
+    scores = [*arm(0.2), *arm(0.3, pool="main-similar[depth=1]"), *arm(0.3, pool="main-similar[warmup=150]")]
+    first, second, *_, last = answered(scores)
+    assert not first.findings + second.findings + last.findings
+    last = answered(scores, arm(0.2, pool="main-similar"))[-1]
+    assert {one.what for one in last.findings} == {
+        "main-similar[depth=1] − main-similar", "main-similar[warmup=150] − main-similar"
+    }  # fmt: skip
+    assert set(words(last, "mlp")) == {HOLDS}
+
+
+def test_one_set_of_each_kind_decides_nothing():
+    first = answered(arm(0.2, distillations=1), arm(0.4, distillations=1, pool="main-similar"))[0]
+    assert {one.verdict.word for one in first.findings} == {OPEN}
+    assert "nothing is known of other sets" in str(first.findings[0].verdict)
+
+
+def test_the_claim_that_a_pool_is_worse_holds_where_it_loses():
+    second = answered(
+        arm(0.1, pool="total-random"), arm(0.15, pool="main-model"), arm(0.2, pool="main-similar")
+    )[1]  # fmt: skip
+    assert words(second, "mlp") == [HOLDS, HOLDS, HOLDS]
+    assert [one.what for one in second.findings if one.over == "mlp"] == [
+        "total-random − main-model", "main-model − main-similar", "total-random − main-similar"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("together", "word"), [(0.25, HOLDS), (0.30, FAILS)])
+def test_gains_add_up_or_do_not(together, word):
+    taught = {"evaluator": "kd[temperature=2]", "protocol": "kd v1"}
+    plain = [arm(0.2), arm(0.22, pool="main-similar")]
+    fourth = answered(*plain, arm(0.23, **taught), arm(together, pool="main-similar", **taught))[3]
+    (found,) = (one for one in fourth.findings if one.over == "mlp")
+    assert found.verdict.word == word
+    assert found.estimate.difference == pytest.approx(together - 0.25, abs=5e-3)
+
+
+@pytest.mark.parametrize(("share", "word"), [(1.0, HOLDS), (0.1, FAILS)])
+def test_half_the_cross_entropy_explains_the_gap_where_its_effect_is_as_large(share, word):
+    gap = published_gap(10, "vgg11")
+    assert gap == pytest.approx((30.40 - 34.97) / 100)
+    told = {"method": POOLED.format(ipc=10), "pool": None, "iterations": None, "ipc": 10, "precision": "unknown",
+            "from_file": True, "distillations": 1, "students": 4, "architectures": ("vgg11",)}  # fmt: skip
+    fifth = answered(arm(0.35, **told), arm(0.35 + share * gap, evaluator=HALF, **told))[4]
+    (found,) = fifth.findings
+    assert found.verdict.word == word
+    told = re.match(r"(\d+) % of the gap, \[(\d+), (\d+)\]", found.verdict.why)
+    measured, low, high = map(int, told.groups())
+    assert (measured, low < 100 * share < high) == (pytest.approx(100 * share, abs=5), True)
+
+
+def test_published_sets_are_compared_as_sets_of_their_own():
+    told = {"pool": None, "iterations": None, "precision": "unknown", "from_file": True, "distillations": 1}
+    first = answered(*(arm(0.2, method=form.format(ipc=1), **told) for form in (ALONE, POOLED)))[0]
+    assert {one.verdict.word for one in first.findings} == {OPEN}
+
+
+def test_repeats_needed_find_a_point_as_often_as_they_say():
+    import numpy as np
+    from scipy.stats import t, ttest_1samp
+
+    spread = 0.012
+    width = 2 * t.ppf(0.975, 3) * spread / 2
+    pairs = repeats_needed(width, 4)
+    draws = np.random.default_rng(0).normal(0.01, spread, (4000, pairs))
+    power = float((ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean())
+    assert 0.78 < power < 0.88
+
+
+def test_the_grid_counts_each_student_once_and_none_beyond_it(tmp_path):
+    config = tmp_path / "table.toml"
+    config.write_text(
+        'method = ["dc"]\npool = ["single", "main-similar"]\nevaluator = ["plain"]\narchitecture = ["mlp", "vgg11"]\n'
+        "ipc = [1]\niterations = [300]\ndistillations = 3\nstudents = 2\n"
+    )
+    scores = list(arm(0.2))
+    first, second = shares([*scores, *scores], config)
+    assert (first.there, first.wanted, second.there) == (12, 12, 0)
+
+
+def test_the_page_tells_what_was_not_run_and_escapes_nothing_of_a_number():
+    scores = (*arm(0.2), *arm(0.22, pool="main-similar"))
+    found = Scores(scores, (), ("s",))
+    text = page(found, answers(found), [PAPER / "table4.toml"], {}, ["machine"])
+    assert text.count("* not run") == 5
+    assert "48 of 14,400 students" not in text
+    assert "`table4.toml`: 0 of" in text
+    assert "| 1 | 300 | `dc single` | `plain` | bf16 | 4×2 |" in text
+
+
+@pytest.mark.parametrize("name", ["table4", "table5", "variants"])
+def test_the_grids_are_what_ddbench_runs(name, tmp_path):
+    words = ["run", "--config", PAPER / f"{name}.toml", "--dry-run", "--store", tmp_path / "s", "--dataset", "digits"]
+    words += ["--iterations", "2", "--distillations", "1", "--students", "1", "--architecture", "mlp"]
+    done = CliRunner().invoke(cli, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+
+
+def test_what_is_committed_is_what_the_command_writes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, PAPER / "results.py", PAPER.relative_to(ROOT) / "store", "--output", tmp_path],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("RESULTS.md", "scores.csv"):
+        assert (tmp_path / name).read_text() == (PAPER / name).read_text()
+    with (PAPER / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert all(list((PAPER / "store" / "cells" / row["key"][:2]).glob(f"{row['key']}-*")) for row in rows)
+
+
+def test_a_folder_that_is_no_store_is_told_in_one_line(tmp_path):
+    (tmp_path / "x").mkdir()
+    done = subprocess.run([sys.executable, PAPER / "results.py", tmp_path / "x"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    shutil.rmtree(tmp_path / "x")
