@@ -14,7 +14,7 @@ def effects(answer, path):
     from matplotlib import pyplot
 
     findings = list(reversed(answer.findings))
-    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.24 * len(findings)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 1.3 + 0.32 * len(findings)), layout="constrained")
     for place, one in enumerate(findings):
         colour = _COLOURS.get(one.verdict.word, _OTHERWISE)
         axes.plot(100 * one.estimate.difference, place, "o", color=colour, markersize=4)
@@ -24,6 +24,6 @@ def effects(answer, path):
     labels = [f"{one.what}  {one.over}\n{one.where}" for one in findings]
     axes.set_yticks(range(len(findings)), labels, fontsize=6)
     axes.set_xlabel("percentage points, with 95 % intervals; green: holds, red: does not hold, grey: undecided")
-    axes.set_title(f"{answer.number}. {answer.question}", fontsize=9, loc="left")
+    figure.suptitle(f"{answer.number}. {answer.question}", fontsize=9)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
