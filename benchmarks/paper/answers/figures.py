@@ -23,7 +23,9 @@ def effects(answer, path):
     axes.axvline(0, color="0.7", linewidth=0.8)
     labels = [f"{one.what}  {one.over}\n{one.where}" for one in findings]
     axes.set_yticks(range(len(findings)), labels, fontsize=6)
-    axes.set_xlabel("percentage points, with 95 % intervals; green: holds, red: does not hold, grey: undecided")
+    figure.supxlabel(
+        "percentage points, with 95 % intervals; green: holds, red: does not hold, grey: undecided", fontsize=9
+    )
     figure.suptitle(f"{answer.number}. {answer.question}", fontsize=9)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
