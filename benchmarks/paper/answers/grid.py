@@ -9,7 +9,6 @@ from dataclasses import dataclass
 class Share:
     """Of one pool with one evaluator at one point: how many students are there, of how many."""
 
-    table: str
     pool: str
     evaluator: str
     ipc: int
@@ -26,7 +25,7 @@ def shares(scores, config):
         (score.pool, score.evaluator.split("[")[0], score.ipc, score.iterations) for score in _within(scores, asked)
     )
     return [
-        Share(config.stem, pool, evaluator, ipc, iterations, there[pool, evaluator, ipc, iterations], each)
+        Share(pool, evaluator, ipc, iterations, there[pool, evaluator, ipc, iterations], each)
         for ipc in asked["ipc"]
         for iterations in asked["iterations"]
         for pool in asked["pool"]
