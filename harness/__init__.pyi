@@ -4,6 +4,7 @@ from .experiment.api import RunResult as RunResult
 from .experiment.api import evaluate as evaluate
 from .experiment.api import run as run
 from .learning.batchnorm import freeze_statistics as freeze_statistics
+from .learning.classifier import train_classifier as train_classifier
 from .learning.distances import DISTANCES as DISTANCES
 from .learning.distances import layerwise_cosine as layerwise_cosine
 from .learning.experts import snapshot as snapshot
@@ -21,7 +22,6 @@ from .learning.recipe import Batch as Batch
 from .learning.recipe import Loss as Loss
 from .learning.recipe import Recipe as Recipe
 from .learning.recipe import cross_entropy as cross_entropy
-from .learning.recipe import train_classifier as train_classifier
 from .learning.students import Lesson as Lesson
 from .learning.students import Precision as Precision
 from .learning.students import train_network as train_network

@@ -16,11 +16,9 @@ import torch
 import mpdd_plugins
 from harness import builtin
 from harness.datasets.problems import data_root, make_problem
-from harness.learning.machine import choose_device, peak_memory, reset_peak_memory
+from harness.learning.machine import choose_device, peak_memory, prepare_process, reset_peak_memory
 from harness.plugins.registry import Entry, Registry
 
-SECONDS = 8.5 * 60
-"""After which nothing new is begun."""
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
 
 
@@ -34,10 +32,15 @@ class Bench:
         )
         parser.add_argument("--device", default="cuda")
         parser.add_argument("--resume", type=Path, metavar="DIR", help="what an earlier run has left in $OUT")
+        parser.add_argument(
+            "--seconds", type=float, default=8.5 * 60, help="after which nothing new is begun [510]", metavar="N"
+        )
         parser.add_argument("--quick", action="store_true", help="tiny sizes: only whether it works")
         given = parser.parse_args(argv)
         self.started, self.name, self.quick, self.data = time.monotonic(), name, given.quick, given.data
+        self.seconds = given.seconds
         self.device = choose_device(given.device)
+        prepare_process("auto" if self.device.type == "cuda" else "never")
         self.out = Path(os.environ.get("OUT", "."))
         self.out.mkdir(parents=True, exist_ok=True)
         if given.resume and given.resume.resolve() != self.out.resolve():
@@ -55,7 +58,7 @@ class Bench:
 
     @property
     def late(self):
-        return time.monotonic() - self.started > SECONDS
+        return time.monotonic() - self.started > self.seconds
 
     def say(self, text):
         line = f"{time.monotonic() - self.started:6.1f} s  {text}"

@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from harness import DISTANCES, Pair, Recipe, Streams, Task, gradient_of, train_classifier
+from harness.learning.compiling import set_compilation
 from harness.learning.networks import PoolNetworks
 from harness.learning.precision import float32_products
 from harness.learning.together import match_together
@@ -27,12 +28,12 @@ DRAWN = ("convnet", "lenet", "alexnet", "vgg11")
 
 
 class ClassByClass(DC):
-    """The plain loop: one class after the other."""
+    """The plain loop, one class after the other, nothing recorded."""
 
     def _match(self, network, iteration, round_):
         losses, gradients = zip(*(self._one(network, pair) for pair in pairs_of(self, iteration, round_)), strict=True)
         self.images.grad = torch.cat(gradients)
-        return float(torch.stack(losses).sum())
+        return torch.stack(losses).sum()
 
     def _one(self, network, pair):
         with self.task.reduced_precision():
@@ -43,17 +44,7 @@ class ClassByClass(DC):
         return loss.detach(), torch.autograd.grad(loss, images)[0]
 
 
-class Together(DC):
-    """All classes in one launch sequence."""
-
-    def _match(self, network, iteration, round_):
-        pairs = list(pairs_of(self, iteration, round_))
-        losses, gradients = match_together(network, pairs, self.distance, self.task.reduced_precision)
-        self.images.grad = torch.cat(gradients)
-        return float(losses.sum())
-
-
-WAYS = {"class by class": ClassByClass, "together": Together}
+WAYS = {"class by class": ClassByClass, "together": DC}
 
 
 def pairs_of(method, iteration, round_):
@@ -72,6 +63,7 @@ def trajectory_of(bench, way, ipc, precision, main="convnet"):
 
 def seconds_of(bench, way, ipc, precision, main):
     """Seconds an iteration, after some to get warm."""
+    set_compilation("never" if way == "class by class" or bench.device.type == "cpu" else "auto")
     trajectory = trajectory_of(bench, way, ipc, precision, main)
     warm, count = (1, 2) if bench.quick else ((2, 20) if ipc == 1 else (1, 2))
     trajectory.advance(warm)
@@ -153,16 +145,17 @@ def go_on(bench, ipc, precision, total, chunk, main):
 def main(argv=None):
     bench = Bench("dc", __doc__, argv)
     convnet = "convnet[width=8]" if bench.quick else "convnet"
-    for ipc in (1, 10):
-        for precision in PRECISIONS:
-            for way in WAYS:
-                bench.measure(f"{way}, ipc {ipc}, {precision}", seconds_of, bench, way, ipc, precision, convnet)
-    for precision in PRECISIONS:
-        bench.measure(f"parts, ipc 1, {precision}", parts_of, bench, 1, precision, convnet)
+    # What the goals are about comes first: the time may end before the rest.
+    whole = [("together", ipc, precision) for ipc in (1, 10) for precision in ("tf32", "fp32", "bf16")]
+    plain = [("class by class", ipc, precision) for ipc in (1, 10) for precision in ("tf32", "fp32", "bf16")]
+    for way, ipc, precision in [*whole, *plain]:
+        bench.measure(f"{way}, ipc {ipc}, {precision}", seconds_of, bench, way, ipc, precision, convnet)
     for ipc in (1, 10):
         for drawn in DRAWN[:2] if bench.quick else DRAWN:
             main = f"{drawn}[width=8]" if bench.quick and drawn == "convnet" else drawn
             bench.measure(f"{drawn}, ipc {ipc}, tf32", seconds_of, bench, "together", ipc, "tf32", main)
+    for precision in PRECISIONS:
+        bench.measure(f"parts, ipc 1, {precision}", parts_of, bench, 1, precision, convnet)
     go_on(bench, 1, "tf32", 4 if bench.quick else 1000, 2 if bench.quick else 100, convnet)
     go_on(bench, 10, "tf32", 2 if bench.quick else 1000, 1 if bench.quick else 10, convnet)
     bench.save()

@@ -21,7 +21,8 @@ class Request:
         score_on: ``test``, or ``validation``: a part of the training set that is held out of the distillation too.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: of the distillation: ``fp32``, ``tf32`` (NVIDIA GPUs), or ``bf16`` for the heavy part of a method.
-        compile: ``auto`` compiles networks that gain by it; ``never`` runs all as they are.
+        compile: ``auto`` compiles networks that gain by it on a CPU and records steps on a GPU; ``never`` runs all as
+            they are.
         checkpoint_every: seconds between the checkpoints of a trajectory; 0 is after every step.
         max_storage: GB that new artifacts (expert trajectories) may take; a plan that needs more is refused.
         strict_plugins: a broken plugin is an error.

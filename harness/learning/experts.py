@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from harness.learning.classifier import train_classifier
 from harness.learning.probe import draws_globally
-from harness.learning.recipe import Augment, Draw, Recipe, train_classifier
+from harness.learning.recipe import Augment, Draw, Recipe
 from harness.types.artifact import Scratch
 from harness.types.errors import DDBenchError
 from harness.types.problem import Problem

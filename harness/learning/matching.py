@@ -19,7 +19,7 @@ def match_classes(
     pair: Callable[[int], Pair],
     distance: Distance,
     reduced: Reduced,
-) -> tuple[float, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Match the gradient of each class's synthetic images with that of its real ones.
 
     Classes come one after the other on each core of a CPU, which is the joint step with a fraction of its memory, and
@@ -33,7 +33,8 @@ def match_classes(
         reduced: the context in which the real gradient is taken (`Task.reduced_precision`).
 
     Returns:
-        The sum of all classes' distances, and its gradient with respect to their synthetic images, class by class.
+        The sum of all classes' distances, which need not have been computed yet on a GPU, and its gradient with respect
+        to their synthetic images, class by class.
     """
 
     def match(label: int) -> tuple[float, Tensor]:
@@ -51,7 +52,8 @@ def match_classes(
     classes, draws = range(len(problem.classes)), draws_globally(network, problem)
     if problem.device.type != "cpu" and not draws:
         losses, gradients = match_together(network, [pair(label) for label in classes], distance, reduced)
-        return float(losses.sum()), torch.cat(gradients)
+        return losses.sum(dtype=torch.float64), torch.cat(gradients)
     workers = 1 if draws else None
     matched = list(side_by_side(match, classes, problem.device, workers))
-    return sum(loss for loss, _ in matched), torch.cat([gradient for _, gradient in matched])
+    total = torch.tensor(sum(loss for loss, _ in matched), dtype=torch.float64)
+    return total, torch.cat([gradient for _, gradient in matched])

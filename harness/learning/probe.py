@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,13 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.learning.kept import Kept
+from harness.learning.structure import structure_of
 from harness.types.problem import Problem, Shape
 from harness.types.seeds import global_rng_from
+
+_lock = threading.Lock()
+_draws: Kept[bool] = Kept()
 
 
 def draws_globally(network: nn.Module, problem: Problem) -> bool:
     """Whether a training pass draws from the global generator, as dropout does."""
-    return draws_from_global(network, torch.zeros(2, *problem.shape, device=problem.device))
+    images = torch.zeros(2, *problem.shape, device=problem.device)
+    structure = structure_of(network)
+    if structure is None:
+        return draws_from_global(network, images)
+    with _lock:
+        return _draws.fetch((structure, images.shape), lambda: draws_from_global(network, images))
 
 
 def draws_from_global(network: nn.Module, images: Tensor) -> bool:

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from harness.learning.classifier import train_classifier, train_together
 from harness.learning.compiling import is_compiled, logits_of
 from harness.learning.gradients import SLICE, Reduced
 from harness.learning.machine import peak_memory, reset_peak_memory
 from harness.learning.parallel import side_by_side
 from harness.learning.probe import draws_globally
-from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy, train_classifier
-from harness.learning.stacked import stackable, train_together
+from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.network import Architecture, Network
@@ -113,7 +113,7 @@ def train_block(
 def train_networks(
     lesson: Lesson, problem: Problem, architecture: Architecture[Any], students: Sequence[int]
 ) -> list[tuple[Network, list[float]]]:
-    """The same as `train_network` for several students at once, up to rounding; their networks have to be stackable."""
+    """The same as `train_network` for several students at once, whose networks draw no random numbers."""
     networks = [_begin(lesson, problem, architecture, student) for student in students]
     images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
     draws = [functools.partial(_draw, lesson, student) for student in students]
@@ -172,22 +172,24 @@ def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -
     return right / len(problem.score), int(counts.max()) / len(problem.score)
 
 
+@functools.cache
 def _context(device: torch.device, reduced: bool) -> Reduced:
     return functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
 
 
 def _in_blocks(problem: Problem, architecture: Architecture[Any]) -> bool:
     """Whether students train at once: a CPU has work enough in one."""
-    if problem.device.type == "cpu":
-        return False
-    probe = architecture.build(problem.shape, len(problem.classes), torch.Generator()).to(problem.device)
-    return stackable(probe, torch.zeros(2, *problem.shape, device=problem.device))
+    return problem.device.type != "cpu" and not _draws(problem, architecture)
 
 
 def _workers(problem: Problem, architecture: Architecture[Any]) -> int | None:
     """One where the global generator is drawn from, which belongs to the process; else as many as there are cores."""
+    return 1 if _draws(problem, architecture) else None
+
+
+def _draws(problem: Problem, architecture: Architecture[Any]) -> bool:
     probe = architecture.build(problem.shape, len(problem.classes), torch.Generator())
-    return 1 if draws_globally(probe.to(problem.device), problem) else None
+    return draws_globally(probe.to(problem.device), problem)
 
 
 def _tenths(losses: list[float]) -> tuple[float, ...]:

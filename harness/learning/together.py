@@ -5,6 +5,7 @@ at once would be grouped convolutions, which are seldom as fast as plain ones. S
 class, which also lets classes have unequal numbers of them.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from torch.nn import functional
 
 from harness.learning.distances import Distance
 from harness.learning.gradients import Reduced, gradient_of
+from harness.learning.recording import with_network
+from harness.types.transfer import send
 
 CLASSES_AT_ONCE = 10
 """So that memory does not grow with the number of classes: each holds gradients of the whole network, and a graph."""
@@ -62,24 +65,34 @@ def match_together(
 def _match(
     network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: Reduced
 ) -> tuple[Tensor, Sequence[Tensor]]:
+    leaves = [pair.synthetic.detach().requires_grad_() for pair in pairs]
+    images = torch.stack([pair.transform(leaf) for pair, leaf in zip(pairs, leaves, strict=True)])
+    labels = send(torch.tensor([pair.label for pair in pairs]), images.device)
+    work = functools.partial(_distances, distance=distance, reduced=reduced)
+    given = [images.detach(), labels, *(pair.real for pair in pairs)]
+    losses, of_images = with_network(network, work, given, ("match", distance, reduced))
+    return losses, torch.autograd.grad(images, leaves, of_images)
+
+
+def _distances(
+    network: nn.Module, images: Tensor, labels: Tensor, *real: Tensor, distance: Distance, reduced: Reduced
+) -> tuple[Tensor, Tensor]:
+    """Of each class the distance, and its gradient by the synthetic ``images`` (classes, ipc, ...) as transformed."""
     with reduced():
-        told = [gradient_of(network, pair.real, _labels(pair, pair.real)) for pair in pairs]
+        told = [gradient_of(network, *one) for one in zip(real, map(_expanded, labels, real), strict=True)]
     targets = [torch.stack(parts) for parts in zip(*told, strict=True)]
     trained = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
 
     def loss(weights: Mapping[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(functional_call(network, dict(weights), (images,)), labels)
 
-    def apart(images: Tensor, labels: Tensor, target: list[Tensor]) -> Tensor:
-        return distance(list(grad(loss)(trained, images, labels).values()), target)
+    def apart(images: Tensor, label: Tensor, target: list[Tensor]) -> Tensor:
+        return distance(list(grad(loss)(trained, images, label.expand(len(images))).values()), target)
 
-    leaves = [pair.synthetic.detach().requires_grad_() for pair in pairs]
-    images = torch.stack([pair.transform(leaf) for pair, leaf in zip(pairs, leaves, strict=True)])
-    labels = torch.stack([_labels(pair, leaf) for pair, leaf in zip(pairs, leaves, strict=True)])
     # Both derivatives are taken within vmap: layer norm's second one through vmap's own rules is wrong (torch 2.14).
-    of_images, losses = vmap(grad_and_value(apart))(images.detach(), labels, targets)
-    return losses, torch.autograd.grad(images, leaves, of_images)
+    of_images, losses = vmap(grad_and_value(apart))(images, labels, targets)
+    return losses, of_images
 
 
-def _labels(pair: Pair, images: Tensor) -> Tensor:
-    return torch.full((len(images),), pair.label, device=images.device)
+def _expanded(label: Tensor, images: Tensor) -> Tensor:
+    return label.expand(len(images))

@@ -28,7 +28,7 @@ class StudentRecord:
         peak_memory: bytes; of the process on a CPU, so shared by students that train side by side.
         collapsed: a non-finite loss, or one class predicted for at least 99 % of the scored images.
         losses: training loss after each tenth of the epochs.
-        abreast: how many students were trained at once in stacked weights, which decides their last bits (on a GPU).
+        abreast: how many students were trained at once (on a GPU).
     """
 
     student: int

@@ -45,12 +45,15 @@ class Streams:
 
 @contextlib.contextmanager
 def global_rng_from(generator: torch.Generator) -> Iterator[None]:
-    """Seed torch's global generator from ``generator``, and give it back untouched afterwards.
+    """Seed torch's global generators, a GPU's too, from ``generator``, and give them back untouched afterwards.
 
     For code that draws from the global generator and takes no other (default layer initialisation, dropout). One thread
     at a time: the global generator belongs to the process.
     """
     seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
-    with _GLOBAL_RNG, torch.random.fork_rng(devices=[]):
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    with _GLOBAL_RNG, torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            torch.cuda.default_generators[gpu].manual_seed(seed)
         yield

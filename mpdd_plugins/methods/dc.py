@@ -59,16 +59,16 @@ class DC(PixelMethod[DCOptions]):
         """Match gradients along the training of one fresh network (algorithm 1 of the paper)."""
         network = networks.draw()
         outer, inner = self.options.loops(self.ipc)
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         for round_ in range(outer):
             self._freeze(network, iteration, round_)
             total += self._match(network, iteration, round_)
             self.optimizer.step()
             if round_ < outer - 1:
                 self._train(network, inner, iteration, round_)
-        return {"loss": total / (self.classes * outer)}
+        return {"loss": float(total) / (self.classes * outer)}
 
-    def _match(self, network: Network, iteration: int, round_: int) -> float:
+    def _match(self, network: Network, iteration: int, round_: int) -> Tensor:
         """Set the images' gradient: that of the sum over classes, of which each is matched on its own."""
 
         def pair(label: int) -> Pair:

@@ -5,11 +5,10 @@ import math
 
 import pytest
 import torch
-from torch import nn
-from toys import DropoutNetwork, component
+from toys import component
 
 from harness import Recipe, Streams, cross_entropy, train_classifier
-from harness.learning.stacked import stackable, train_together
+from harness.learning.classifier import train_together
 from mpdd_plugins.augmentations.dc import dc_augmentation
 from mpdd_plugins.evaluators.kd import distillation_loss
 
@@ -64,14 +63,7 @@ def closures():
     return [lambda batch, known=known: kd_step(batch, known) for known in teachers()]
 
 
-def unfit_for_vmap():
-    def loss(batch):
-        return cross_entropy(batch) * (2 if batch.logits.mean().item() > 0 else 1)
-
-    return [loss] * COUNT
-
-
-LOSSES = {"plain": plain, "kd": kd, "closures": closures, "unfit for vmap": unfit_for_vmap}
+LOSSES = {"plain": plain, "kd": kd, "closures": closures}
 
 
 def train_both(name, recipe, losses, images, labels, augment=None):
@@ -141,17 +133,6 @@ def test_each_has_its_own_stream_of_augmentation():
     assert found[0] != plainly
 
 
-@pytest.mark.parametrize(("losses", "calls"), [("plain", 1), ("kd", 1), ("closures", COUNT)])
-def test_one_loss_for_all_is_computed_once_a_step(losses, calls, monkeypatch):
-    seen = []
-    known = nn.functional.cross_entropy
-    monkeypatch.setattr(nn.functional, "cross_entropy", lambda *given: seen.append(1) or known(*given))
-    recipe = Recipe(epochs=4, batch=256)
-    train_together(networks_of("mlp[width=8]"), *data(), recipe, [draw_of(k) for k in range(COUNT)], LOSSES[losses]())
-    trial = 1 if calls == 1 else 0
-    assert len(seen) == calls * recipe.epochs + trial
-
-
 def test_a_network_that_diverges_ends_where_it_would_alone_and_leaves_the_others_alone():
     recipe = Recipe(epochs=8, lr=0.05, batch=4)
 
@@ -175,18 +156,3 @@ def test_weights_that_are_not_trained_stay_as_they_are():
     draws = [draw_of(k) for k in range(COUNT)]
     train_together(networks, *data(), RECIPES["step"], draws, plain())
     assert all(torch.equal(network.body[1].weight, weight) for network, weight in zip(networks, before, strict=True))
-
-
-class Branching(nn.Module):
-    def forward(self, images):
-        return images.flatten(1)[:, :CLASSES] * (2 if images.sum() > 0 else 1)
-
-
-def test_what_draws_random_numbers_or_looks_at_values_is_not_stackable():
-    images = torch.randn(2, *SHAPE)
-    assert not stackable(DropoutNetwork(SHAPE, CLASSES), images)
-    assert not stackable(Branching(), images)
-    network = component("architecture", NETWORKS["convnet with batch norm"]).network(SHAPE, CLASSES)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert stackable(network, images)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -1,0 +1,174 @@
+"""Training classifiers on a small set that fits in memory."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from harness.learning.gradients import SLICE, GradientOfLoss, Parts, Reduced, as_a_whole, in_slices, trainable
+from harness.learning.kept import Kept
+from harness.learning.parallel import on_streams
+from harness.learning.probe import couples_images, draws_from_global
+from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, cross_entropy
+from harness.learning.recording import Stage, is_recorded, products
+from harness.learning.stepping import Stepper
+from harness.learning.structure import structure_of
+from harness.types.transfer import send
+
+_kept: Kept[tuple[Stage, Stepper] | None] = Kept()
+
+
+def train_classifier(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    draw: Draw,
+    *,
+    loss: Loss = cross_entropy,
+    augment: Augment | None = None,
+    sliced: bool = True,
+    reduced: Reduced = contextlib.nullcontext,
+) -> list[float]:
+    """Train ``network`` in place by ``recipe``. A GPU is waited for once, after the last epoch.
+
+    Args:
+        network: left in training mode.
+        images: (n, channels, height, width).
+        labels: class indices (n,) or class weights (n, classes).
+        recipe: how.
+        draw: the streams: ``draw("order", epoch)`` shuffles, ``draw("augment", epoch)`` augments.
+        loss: of one step.
+        augment: applied to each batch of images.
+        sliced: on a CPU, let slices of a batch pass through the network side by side, one core each, where no layer
+            couples images.
+        reduced: the context in which the network runs, such as autocast.
+
+    Returns:
+        Mean training loss of each epoch, to the first one that is not finite. On a CPU training stops there.
+    """
+    network.train()
+    gradient = in_slices if sliced and _can_be_sliced(network, images) else as_a_whole
+    with _steps(network, images, recipe, loss, gradient, reduced) as step:
+        (losses,) = _train(step, images, labels, recipe, [draw], augment)
+    return losses
+
+
+def train_together(
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    draws: Sequence[Draw],
+    losses: Sequence[Loss],
+    augment: Augment | None = None,
+    reduced: Reduced = contextlib.nullcontext,
+) -> list[list[float]]:
+    """Train each network in place as `train_classifier` would, with its own streams and loss, each on a GPU stream.
+
+    There a step of one small network leaves most of the device idle.
+
+    Args:
+        networks: on one device; none may draw random numbers.
+        images: (n, channels, height, width), the same for all.
+        labels: class indices (n,) or class weights (n, classes).
+        recipe: how.
+        draws: the streams of each.
+        losses: of a step of each.
+        augment: applied to each network's batches by themselves.
+        reduced: the context in which the networks run, such as autocast.
+
+    Returns:
+        Each network's mean training loss of each epoch, to the first one that is not finite.
+    """
+    for network in networks:
+        network.train()
+    return _train(_stepper(networks, recipe, losses, as_a_whole, reduced), images, labels, recipe, draws, augment)
+
+
+def _train(
+    step: Stepper, images: Tensor, labels: Tensor, recipe: Recipe, draws: Sequence[Draw], augment: Augment | None
+) -> list[list[float]]:
+    totals: list[Tensor] = []
+    for epoch in range(recipe.epochs):
+        step.set_rate(recipe.rate(epoch))
+        orders = torch.stack([torch.randperm(len(images), generator=draw("order", epoch)) for draw in draws])
+        noises = [draw("augment", epoch) for draw in draws] if augment else []
+        total = images.new_zeros(len(draws))
+        for index in torch.split(send(orders, images.device), recipe.batch, dim=1):
+            batch = images[index]
+            if augment:
+                batch = torch.stack([augment(own, noise) for own, noise in zip(batch, noises, strict=True)])
+            total += step(index, batch, labels[index]) * index.shape[1]
+        totals.append(total)
+        if images.device.type == "cpu" and not total.isfinite().any():
+            break
+        if recipe.drops_after(epoch):
+            step.forget()
+    curves = torch.stack(totals).T.tolist() if totals else [[] for _ in draws]
+    return [_up_to_the_first_lost([total / len(images) for total in curve]) for curve in curves]
+
+
+def _up_to_the_first_lost(losses: list[float]) -> list[float]:
+    lost = next((epoch for epoch, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+    return losses[: lost + 1]
+
+
+@contextlib.contextmanager
+def _steps(
+    network: nn.Module, images: Tensor, recipe: Recipe, loss: Loss, gradient: GradientOfLoss, reduced: Reduced
+) -> Iterator[Stepper]:
+    """Steps of the network; what a GPU has recorded of them is there for the next network of this structure."""
+
+    def staged() -> tuple[Stage, Stepper] | None:
+        if draws_from_global(network, images[:2]):
+            return None
+        stage = Stage(network)
+        return stage, _stepper([stage.network], recipe, [loss], gradient, reduced)
+
+    structure = structure_of(network) if is_recorded(images.device) else None
+    kept = _kept.fetch((structure, recipe, loss, reduced, products()), staged) if structure else None
+    if kept is None:
+        yield _stepper([network], recipe, [loss], gradient, reduced, record=False)
+        return
+    stage, steps = kept
+    stage.take(network)
+    steps.forget()
+    yield steps
+    stage.give(network)
+
+
+def _stepper(
+    networks: Sequence[nn.Module],
+    recipe: Recipe,
+    losses: Sequence[Loss],
+    gradient: GradientOfLoss,
+    reduced: Reduced,
+    *,
+    record: bool = True,
+) -> Stepper:
+    """Steps of several networks: each batch holds a row for each."""
+
+    def one(which: int, *batch: Tensor) -> tuple[Tensor, Parts]:
+        index, images, labels = (tensor[which] for tensor in batch)
+        return gradient(
+            networks[which], images, lambda logits: losses[which](Batch(index, images, labels, logits)), reduced
+        )
+
+    def all_of(*batch: Tensor) -> tuple[Tensor, Parts]:
+        works = [functools.partial(one, which, *batch) for which in range(len(networks))]
+        told = on_streams(works, batch[1].device)
+        return torch.stack([loss for loss, _ in told]), [part for _, parts in told for part in parts]
+
+    parameters = [parameter for network in networks for parameter in trainable(network)]
+    buffers = [buffer for network in networks for buffer in network.buffers()]
+    return Stepper(parameters, buffers, recipe, all_of, record=record)
+
+
+def _can_be_sliced(network: nn.Module, images: Tensor) -> bool:
+    if images.device.type != "cpu" or len(images) <= SLICE:
+        return False
+    return not (couples_images(network, images.shape[1:], images.device) or draws_from_global(network, images[:2]))
