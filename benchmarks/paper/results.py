@@ -31,8 +31,9 @@ COLUMNS = ("key", "ipc", "iterations", "method", "pool", "evaluator", "precision
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=HERE, help="Folder. [beside this]")
 def main(stores, output):
     """Answer the paper's questions from STORES."""
+    records = []
     try:
-        found = read_scores(stores)
+        found = read_scores(stores, lambda store, record: records.append(record))
     except DDBenchError as error:
         raise click.ClickException(str(error)) from error
     scores, notes = once(found.scores)
@@ -45,7 +46,7 @@ def main(stores, output):
             effects(answer, output / path)
             figures[answer.question] = path
     configs = [HERE / f"table{number}.toml" for number in (4, 5)]
-    (output / "RESULTS.md").write_text(page(found, answered, configs, figures, compute(stores)))
+    (output / "RESULTS.md").write_text(page(found, answered, configs, figures, compute(records)))
     with (output / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -1,20 +1,16 @@
 """Failures: cells that could not be made, kept with their reasons so that they are tried again only on request."""
 
 import dataclasses
-import datetime
 import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.experiment.clock import now
 from harness.types.files import cannot, write_whole
 
 _UNREADABLE = "what is noted of its failure cannot be read"
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Failure:
     label: str
     reason: str
     text: str
-    at: str = field(default_factory=_now)
+    at: str = field(default_factory=now)
     host: str = field(default_factory=socket.gethostname)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import datetime
 import errno
 import json
 import os
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.experiment.clock import now
 from harness.experiment.processes import Process
 from harness.types.errors import DDBenchError
 from harness.types.files import cannot, hidden_beside
@@ -85,9 +85,9 @@ class Lease:
             "label": label[:_LABEL],
             **dataclasses.asdict(Process.own()),
             "token": secrets.token_hex(8),
-            "started": _now(),
+            "started": now(),
             "beat": 0,
-            "beat_at": _now(),
+            "beat_at": now(),
             "cell": None,
             "iteration": None,
             "total": None,
@@ -116,7 +116,7 @@ class Lease:
         if is_new:
             self._told |= {"iteration": None, "total": None}
         if iteration is not None and self._told["iteration"] is None:
-            self._told |= {"first": iteration, "first_at": _now()}
+            self._told |= {"first": iteration, "first_at": now()}
         given = {"cell": cell, "label": label and label[:_LABEL], "iteration": iteration, "total": total}
         self._told |= {name: value for name, value in given.items() if value is not None}
         if is_new:
@@ -140,7 +140,7 @@ class Lease:
         """Tell that this process lives. A beat that cannot be written is left out: others wait for several."""
         with self._open, contextlib.suppress(OSError):
             if self._is_open and not self._is_lost:
-                self._told |= {"beat": self._told["beat"] + 1, "beat_at": _now()}
+                self._told |= {"beat": self._told["beat"] + 1, "beat_at": now()}
                 os.pwrite(self._descriptor, _content(self._told), 0)
                 os.fsync(self._descriptor)
                 self._is_lost = not self._is_own()
@@ -230,10 +230,6 @@ def process_in(told: dict[str, Any]) -> Process:
 
 def _content(told: dict[str, Any]) -> bytes:
     return json.dumps(told).encode().ljust(_SIZE)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _made(path: Path, content: bytes) -> int | None:

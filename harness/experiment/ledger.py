@@ -1,7 +1,6 @@
 """What is still to be made, and committing what was: with its provenance, and with word to whoever listens."""
 
 import dataclasses
-import datetime
 import importlib.metadata
 import json
 import math
@@ -17,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from harness.experiment.cells import Cell
+from harness.experiment.clock import now
 from harness.experiment.events import Reporter
 from harness.experiment.failures import Failure, reason_of
 from harness.experiment.leases import Holder, Lease, LeaseLost
@@ -114,7 +114,7 @@ class Ledger:
             "set": list(self.plan.given),
             "compute": dataclasses.asdict(Compute.of(problem.device)),
             "versions": _versions(),
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "finished": now(),
         }
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
         whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}

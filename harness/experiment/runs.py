@@ -4,7 +4,6 @@
 became of them. The run of a command is the same folder whenever the command is given again.
 """
 
-import datetime
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.cells import Cell, key_of
+from harness.experiment.clock import now
 from harness.experiment.completion import complete
 from harness.experiment.jobs import Job
 from harness.experiment.plan import Plan
@@ -119,7 +119,7 @@ class Run:
             "schema": SCHEMA,
             "run": self.key,
             "label": self.label,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": now(),
             "executor": self.request.starter,
             "jobs": listed,
         }

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from harness.report.arms import Arm
 from harness.types.errors import UsageError
 from harness.types.names import parse
 
@@ -22,6 +23,9 @@ class Published:
     std: float | None
     source: str
 
+    def __str__(self) -> str:
+        return f"{self.accuracy:.1f}" + ("" if self.std is None else f" ±{self.std:.1f}")
+
 
 @dataclass(frozen=True)
 class Nearest:
@@ -29,6 +33,13 @@ class Nearest:
 
     published: Published
     departures: tuple[str, ...]
+
+
+def published_beside(arm: Arm) -> Nearest | None:
+    """The published number that may stand beside an arm; none stands beside what is made of several architectures."""
+    if len(arm.architectures) > 1:
+        return None
+    return nearest_published({name: getattr(arm.scores[0], name) for name in (*_FIELDS, "score_on", "preprocessing")})
 
 
 def published_for(row: Mapping[str, Any]) -> Published | None:

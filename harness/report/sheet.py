@@ -7,7 +7,7 @@ from harness.report.arms import Arm
 from harness.report.comparison import Comparison
 from harness.report.conditions import FIELDS
 from harness.report.effects import Effect
-from harness.report.published import Nearest, nearest_published
+from harness.report.published import Nearest, published_beside
 from harness.report.rows import Row
 
 MINUS = "−"
@@ -107,18 +107,8 @@ def percent(value: float, signed: bool = False) -> str:
     return (f"{rounded:+.1f}" if signed else f"{rounded:.1f}").replace("-", MINUS)
 
 
-def published_beside(row: Row, label: str) -> Nearest | None:
-    """The published number that may stand beside an arm."""
-    arm = row.arms.get(label)
-    if arm is None or row.kind != "architecture":
-        return None
-    score = arm.scores[0]
-    names = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture", "score_on", "preprocessing")
-    return nearest_published({name: getattr(score, name) for name in names})
-
-
 def _published(row: Row) -> dict[str, Nearest]:
-    return {label: near for label in row.arms if (near := published_beside(row, label))}
+    return {label: near for label, arm in row.arms.items() if (near := published_beside(arm))}
 
 
 def _value_columns(comparison: Comparison, beside: Sequence[str]) -> Iterator[Column]:
@@ -174,9 +164,8 @@ def _effect_cell(effect: Effect | None, marks: _Marks) -> Cell:
 def _published_cell(near: Nearest | None, marks: _Marks) -> Cell:
     if near is None:
         return Cell("–", grey=True)
-    spread = "" if near.published.std is None else f" ±{near.published.std:.1f}"
     differs = [f"published otherwise: {', '.join(near.departures)}"] if near.departures else []
-    return Cell(f"{near.published.accuracy:.1f}{spread}", marks.of(differs), grey=True)
+    return Cell(str(near.published), marks.of(differs), grey=True)
 
 
 def _p(value: float) -> str:

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from harness.report.arms import Arm
 from harness.report.comparison import Comparison
+from harness.report.published import published_beside
 from harness.report.question import NUMBERS
 from harness.report.rows import Row
-from harness.report.sheet import published_beside
 
 _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision")
 
@@ -72,7 +73,7 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
             "status": arm.status,
             "devices": "+".join(sorted(arm.devices)),
             "arm_doubts": "; ".join(arm.doubts),
-            **_published(row, label),
+            **_published(arm),
             **_effect(row, label),
         }
 
@@ -86,8 +87,8 @@ def _inert(value: Any) -> Any:  # noqa: ANN401
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _published(row: Row, label: str) -> dict[str, Any]:
-    near = published_beside(row, label)
+def _published(arm: Arm) -> dict[str, Any]:
+    near = published_beside(arm)
     published = near.published if near else None
     return {
         "published": published.accuracy / 100 if published else None,

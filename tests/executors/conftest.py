@@ -2,21 +2,19 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from executors_support import Launchers
 from installing import declare
 
-from harness.plugins.discovery import plugins
-
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     """A folder as pip leaves one, with the plugin."""
     site = tmp_path_factory.mktemp("site")
-    shutil.copy(Path(__file__).parent / "faulty_plugin.py", site)
+    for module in ("executors/faulty_plugin.py", "toy_plugins.py"):
+        shutil.copy(Path(__file__).parents[1] / module, site)
     declare("faulty", "faulty_plugin", site)
     return site
 
@@ -55,13 +53,3 @@ def notes(site):
             return file.read().splitlines()
 
     return lines
-
-
-@pytest.fixture
-def faulty(site, monkeypatch):
-    """This process finds the plugin too."""
-    monkeypatch.syspath_prepend(str(site))
-    plugins.cache_clear()
-    yield
-    plugins.cache_clear()
-    sys.modules.pop("faulty_plugin", None)

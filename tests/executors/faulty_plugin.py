@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from toy_plugins import Drift, StillOptions
 
-from harness import Evaluator, Method, Options, StudentRecord, hookimpl, option
+from harness import Evaluator, Options, StudentRecord, hookimpl, option
 
 
 @hookimpl
 def register_methods(register):
-    register("walk", "faulty_plugin:Walk", "images that walk at random, slowly on request")
+    register("walk", "faulty_plugin:Walk", "images that drift, slowly on request")
     register("faulty", "faulty_plugin:Faulty", "fails in a way of one's choice")
 
 
@@ -42,41 +43,18 @@ def note(what, cell):
             notes.write(f"{what} {cell['kind']} {cell['key']}\n")
 
 
-class WalkOptions(Options):
+class WalkOptions(StillOptions):
     seconds: float = option(0.0, "that a step sleeps")
 
 
-class Walk(Method[WalkOptions]):
-    """Adds noise to the images at each step, and keeps a running mean beside them."""
+class Walk(Drift):
+    """Images that drift, and a sleep before each step."""
 
     Options = WalkOptions
-    uses_pool = False
-
-    def __init__(self, task, options):
-        super().__init__(task, options)
-        self.labels = torch.arange(len(task.problem.classes)).repeat_interleave(task.ipc)
-        shape = (len(self.labels), *task.problem.shape)
-        self.images = torch.randn(shape, generator=task.streams.generator("init"))
-        self.mean = torch.zeros(shape)
 
     def step(self, iteration, networks):
         time.sleep(self.options.seconds)
-        self.images += 0.1 * torch.randn(self.images.shape, generator=self.task.streams.generator("walk", iteration))
-        self.mean = 0.9 * self.mean + 0.1 * self.images
-        self.images -= 0.01 * self.mean
-        return {"size": float(self.images.abs().mean())}
-
-    def distilled(self):
-        return self.task.distilled(self.images, self.labels)
-
-    def learned(self):
-        return {"images": self.images}
-
-    def state(self):
-        return {"images": self.images, "mean": self.mean}
-
-    def restore(self, state):
-        self.images, self.mean = state["images"].clone(), state["mean"].clone()
+        return super().step(iteration, networks)
 
 
 class FaultyOptions(WalkOptions):
@@ -120,7 +98,8 @@ def fail(how):
         subprocess.Popen(sleeper)
 
 
-class GuessOptions(WalkOptions):
+class GuessOptions(Options):
+    seconds: float = option(0.0, "that a student sleeps")
     fails: int | None = option(None, "the student that aborts its process")
     unless: str = option("", "a file: where it is there, none does")
 

@@ -27,7 +27,7 @@ def test_a_lease_tells_it_of_the_cell_at_work(tmp_path, monkeypatch):
     store = Store(tmp_path / "store").open()
     with store.leases.hold("ab", "a trajectory") as lease:
         for minute, cell, iteration in ((0, "a", 0), (1, "a", 60), (10, "b", 60), (11, "b", 70)):
-            monkeypatch.setattr(leases, "_now", lambda minute=minute: f"2026-01-01T00:{minute:02}:00+00:00")
+            monkeypatch.setattr(leases, "now", lambda minute=minute: f"2026-01-01T00:{minute:02}:00+00:00")
             lease.tell(cell=cell, iteration=iteration, total=100)
         lease.beat()
         holder = store.leases.holder("ab")

@@ -3,21 +3,18 @@
 import json
 from collections import Counter, defaultdict
 
-from harness.experiment.store import Store
 
-
-def compute(stores):
+def compute(records):
     """Lines that tell where the numbers were made, with what and how long it took."""
     machines, versions, seconds = Counter(), Counter(), defaultdict(dict)
-    for folder in stores:
-        for record in Store(folder).records():
-            made = record["provenance"]
-            place = made["compute"]
-            machines[f"{place['device']} on {place['machine']}, {place['threads']} threads"] += 1
-            versions[", ".join(f"{name} {version}" for name, version in sorted(made["versions"].items()))] += 1
-            own, spent = seconds[record["kind"]], record["result"].get("seconds", 0)
-            what = _trajectory(record)
-            own[what] = max(spent, own.get(what, 0))
+    for record in records:
+        made = record["provenance"]
+        place = made["compute"]
+        machines[f"{place['device']} on {place['machine']}, {place['threads']} threads"] += 1
+        versions[", ".join(f"{name} {version}" for name, version in sorted(made["versions"].items()))] += 1
+        own, spent = seconds[record["kind"]], record["result"].get("seconds", 0)
+        what = _trajectory(record)
+        own[what] = max(spent, own.get(what, 0))
     lines = [f"{what}: {count} records" for what, count in [*machines.most_common(), *versions.most_common()]]
     spent = {kind: sum(found.values()) / 3600 for kind, found in sorted(seconds.items())}
     told = [f"{_WORDS.get(kind, kind)} {hours:.1f} h" for kind, hours in spent.items() if hours]

@@ -30,16 +30,24 @@ def of_gain(effect, sign=1):
     Holds where the test, adjusted for all of its question, excludes zero on that side. Does not hold where it does on
     the other side, or where the interval excludes a gain of `MARGIN`.
     """
+    return _judged(effect, "gain", [sign])
+
+
+def of_difference(effect):
+    """Whether two arms differ at all: the same, on either side."""
+    return _judged(effect, "difference", [1, -1])
+
+
+def _judged(effect, what, signs):
     estimate = effect.estimate
     if effect.of_one_set:
         return Verdict(OPEN, "one set of each kind: nothing is known of other sets")
     if estimate.p is None:
         return Verdict(OPEN, estimate.reason)
     if effect.decided:
-        return Verdict(HOLDS if estimate.difference * sign > 0 else FAILS)
-    best = estimate.high if sign > 0 else -estimate.low
-    if best < MARGIN:
-        return Verdict(FAILS, f"a gain of {100 * MARGIN:g} point is outside the interval")
+        return Verdict(HOLDS if any(estimate.difference * sign > 0 for sign in signs) else FAILS)
+    if max(estimate.high if sign > 0 else -estimate.low for sign in signs) < MARGIN:
+        return Verdict(FAILS, f"a {what} of {100 * MARGIN:g} point is outside the interval")
     return Verdict(OPEN, repeats_told(estimate))
 
 
@@ -52,17 +60,6 @@ def of_additivity(estimate):
     if max(-estimate.low, estimate.high) < 2 * MARGIN:
         return Verdict(HOLDS, f"the interaction is within {200 * MARGIN:g} points of zero")
     return Verdict(OPEN, repeats_told(estimate))
-
-
-def of_difference(effect):
-    """Whether two arms differ at all."""
-    if effect.of_one_set or effect.estimate.p is None:
-        return of_gain(effect)
-    if effect.decided:
-        return Verdict(HOLDS)
-    if max(-effect.estimate.low, effect.estimate.high) < MARGIN:
-        return Verdict(FAILS, f"a difference of {100 * MARGIN:g} point is outside the interval")
-    return Verdict(OPEN, repeats_told(effect.estimate))
 
 
 def of_explanation(estimate, gap):

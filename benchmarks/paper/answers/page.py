@@ -8,7 +8,7 @@ from answers.judging import FAILS, HOLDS, MARGIN, OPEN, POWER
 from answers.questions import LEVEL
 
 from harness.report.arms import Arm
-from harness.report.published import nearest_published
+from harness.report.published import published_beside
 from harness.report.sheet import percent, sheet_of
 from harness.report.writers import markdown
 
@@ -119,20 +119,18 @@ def _own_numbers(scores):
     rows = [
         [*map(str, key[:-1]), _mean(members), _repeats(members), near]
         for key, members in sorted(groups.items())
-        if (near := _nearest(members[0]))
+        if (near := _published(members))
     ]
     headings = ["method", "ipc", "iterations", "precision", "ours", "repeats", "published"]
     return "\n".join([*_table(headings, rows), ""]) if rows else f"{NOT_RUN}\n"
 
 
-def _nearest(score):
-    names = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture", "score_on", "preprocessing")
-    near = nearest_published({name: getattr(score, name) for name in names})
+def _published(members):
+    near = published_beside(Arm.of("", members))
     if near is None:
         return None
-    spread = "" if near.published.std is None else f" ±{near.published.std:.1f}"
     otherwise = f", for {', '.join(near.departures)}" if near.departures else ""
-    return f"{near.published.accuracy:.1f}{spread} ({near.published.source}{otherwise})"
+    return f"{near.published} ({near.published.source}{otherwise})"
 
 
 def _run(scores):

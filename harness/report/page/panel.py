@@ -10,7 +10,6 @@ from typing import Any
 from harness.report.arms import Arm
 from harness.report.effects import effect_of
 from harness.report.estimates import holm
-from harness.report.published import Nearest, nearest_published
 from harness.report.question import natural
 from harness.types.score import Score
 
@@ -131,13 +130,6 @@ def _winner(arms: Sequence[Arm]) -> int | None:
         if top in pair
     ]
     return top if all(sure) else None
-
-
-def published_beside(arm: Arm) -> Nearest | None:
-    """What others have published for the same, or for what comes nearest."""
-    first = arm.scores[0]
-    keys = ("score_on", "preprocessing", "like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
-    return nearest_published({key: getattr(first, key) for key in keys})
 
 
 def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from harness.report.arms import Arm
-from harness.report.page.panel import MOST_LINES, Line, Panel, published_beside
+from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.view import Column, Entry, Group, Row, Table
-from harness.report.published import Nearest
+from harness.report.published import Nearest, published_beside
 
 MARKS = {
     "diverged": ("†", "the distillation diverged; its last set in range was scored"),
