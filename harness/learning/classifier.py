@@ -13,7 +13,7 @@ from harness.learning.kept import Kept
 from harness.learning.parallel import on_streams
 from harness.learning.probe import couples_images, draws_from_global
 from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, cross_entropy
-from harness.learning.recording import Stage, is_recorded, products
+from harness.learning.recording import Stage, conditions, is_recorded
 from harness.learning.stepping import Stepper
 from harness.learning.structure import structure_of
 from harness.types.transfer import send
@@ -48,7 +48,8 @@ def train_classifier(
         reduced: the context in which the network runs, such as autocast.
 
     Returns:
-        Mean training loss of each epoch, to the first one that is not finite. On a CPU training stops there.
+        Mean training loss of each epoch, to the first one that is not finite. On a CPU training stops there; a GPU,
+        which is not waited for, goes on with what cannot recover.
     """
     network.train()
     gradient = in_slices if sliced and _can_be_sliced(network, images) else as_a_whole
@@ -67,9 +68,9 @@ def train_together(
     augment: Augment | None = None,
     reduced: Reduced = contextlib.nullcontext,
 ) -> list[list[float]]:
-    """Train each network in place as `train_classifier` would, with its own streams and loss, each on a GPU stream.
+    """Train each network in place as `train_classifier` would, with its own streams and loss, side by side on a GPU.
 
-    There a step of one small network leaves most of the device idle.
+    A step of one small network leaves most of such a device idle, so each has a CUDA stream of its own.
 
     Args:
         networks: on one device; none may draw random numbers.
@@ -108,6 +109,7 @@ def _train(
             break
         if recipe.drops_after(epoch):
             step.forget()
+    step.release()
     curves = torch.stack(totals).T.tolist() if totals else [[] for _ in draws]
     return [_up_to_the_first_lost([total / len(images) for total in curve]) for curve in curves]
 
@@ -121,7 +123,10 @@ def _up_to_the_first_lost(losses: list[float]) -> list[float]:
 def _steps(
     network: nn.Module, images: Tensor, recipe: Recipe, loss: Loss, gradient: GradientOfLoss, reduced: Reduced
 ) -> Iterator[Stepper]:
-    """Steps of the network; what a GPU has recorded of them is there for the next network of this structure."""
+    """Steps of the network; what a GPU has recorded of them is there for the next network of this structure.
+
+    A loss of somebody's own may hold what changes from one training to the next: it is recorded each time.
+    """
 
     def staged() -> tuple[Stage, Stepper] | None:
         if draws_from_global(network, images[:2]):
@@ -129,8 +134,14 @@ def _steps(
         stage = Stage(network)
         return stage, _stepper([stage.network], recipe, [loss], gradient, reduced)
 
-    structure = structure_of(network) if is_recorded(images.device) else None
-    kept = _kept.fetch((structure, recipe, loss, reduced, products()), staged) if structure else None
+    recorded = is_recorded(images.device)
+    structure = structure_of(network) if recorded else None
+    if structure is None or loss is not cross_entropy:
+        record = recorded and not draws_from_global(network, images[:2])
+        yield _stepper([network], recipe, [loss], gradient, reduced, record=record)
+        return
+    optimizer = recipe.optimizer, recipe.momentum, recipe.weight_decay
+    kept = _kept.fetch((structure, optimizer, conditions(images.device, reduced)), staged)
     if kept is None:
         yield _stepper([network], recipe, [loss], gradient, reduced, record=False)
         return

@@ -4,8 +4,8 @@ import collections
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-KEPT = 16
-"""As many as a pool has architectures, and a few more."""
+KEPT = 64
+"""More than a pool has architectures: main-similar has 33."""
 T = TypeVar("T")
 
 

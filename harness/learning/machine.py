@@ -128,9 +128,9 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak since the last reset: of the GPU's tensors, or of this whole process on a CPU."""
+    """Bytes at the peak since the last reset: that torch has taken of a GPU, or of this whole process on a CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)  # what a recording uses counts as reserved only
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:

@@ -1,6 +1,7 @@
 """Doing independent work side by side, one core each, so that numbers depend on no count of cores."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -8,6 +9,8 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+STREAMS = 20
+"""Streams of a GPU that work is spread over; torch has 32 of them."""
 
 
 def side_by_side(
@@ -48,9 +51,10 @@ def on_streams(works: Sequence[Callable[[], T]], device: torch.device) -> list[T
     if device.type != "cuda" or len(works) == 1:
         return [work() for work in works]
     here, results = torch.cuda.current_stream(device), list[T]()
-    streams = _streams(device, len(works))
-    for stream, work in zip(streams, works, strict=True):
+    streams = _streams(device)[: len(works)]
+    for stream in streams:
         stream.wait_stream(here)
+    for stream, work in zip(itertools.cycle(streams), works):
         with torch.cuda.stream(stream):
             results.append(work())
     for stream in streams:
@@ -59,8 +63,8 @@ def on_streams(works: Sequence[Callable[[], T]], device: torch.device) -> list[T
 
 
 @functools.cache
-def _streams(device: torch.device, count: int) -> list[torch.cuda.Stream]:
-    return [torch.cuda.Stream(device) for _ in range(count)]  # type: ignore[no-untyped-call]
+def _streams(device: torch.device) -> list[torch.cuda.Stream]:
+    return [torch.cuda.Stream(device) for _ in range(STREAMS)]  # type: ignore[no-untyped-call]
 
 
 @functools.cache

@@ -47,16 +47,14 @@ class Recipe:
             return self.lr * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         return self.lr
 
-    def new_optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        """An optimiser with no history; on a GPU one whose steps can be recorded, with the rate in a tensor."""
-        device = parameters[0].device
-        on_gpu = device.type == "cuda"
-        rate = torch.tensor(self.lr, device=device) if on_gpu else self.lr
+    def new_optimizer(self, parameters: Sequence[nn.Parameter], *, recorded: bool = False) -> torch.optim.Optimizer:
+        """An optimiser with no history; where its steps are recorded by a GPU, with the rate in a tensor."""
+        rate = torch.tensor(self.lr, device=parameters[0].device) if recorded else self.lr
         if self.optimizer == "sgd":
             momentum, decay = self.momentum, self.weight_decay
             return torch.optim.SGD(parameters, rate, momentum=momentum, weight_decay=decay, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, rate, weight_decay=self.weight_decay, capturable=on_gpu)
+        return kind(parameters, rate, weight_decay=self.weight_decay, capturable=recorded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +68,8 @@ class Batch:
 
 
 Loss = Callable[[Batch], Tensor]
+"""A step's loss. A GPU may record it and repeat what it did at the first step: so it depends on the batch and tensors
+that stay the same, and draws nothing."""
 
 
 def cross_entropy(batch: Batch) -> Tensor:

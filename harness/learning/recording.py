@@ -2,25 +2,39 @@
 
 A recording runs the very kernels that were launched while it was made: its numbers are those of the work itself. No
 author of a method or an architecture has to think of it: what the harness does again and again goes through `recorded`
-or `with_network`.
+or `with_network`. One thread of a process drives a GPU.
 """
 
 import copy
+import itertools
 import logging
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from harness.learning.compiling import compilation
+from harness.learning.gradients import Reduced
 from harness.learning.kept import Kept
 from harness.learning.structure import structure_of
 
 Work = Callable[..., Sequence[Tensor]]
 """From tensors to tensors. It may change some in place, but neither waits for the device nor draws random numbers."""
+SIGHTS = 2
+"""Times that work with a network is done as it is before it is recorded: most that a pool may draw is seldom drawn."""
 
 _log = logging.getLogger("ddbench")
+_inputs: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictionary()
+"""What recordings read: one tensor for all of a place, shape and type, as each is filled anew before a replay."""
+
+
+class _Mode:
+    """Whether this process has failed to record something: then torch can record no more."""
+
+    failed = False
 
 
 class Recording:
@@ -29,27 +43,27 @@ class Recording:
     Args:
         work: what to record. It is done once beforehand, since libraries prepare themselves at their first call.
         given: tensors such as it will be given.
-        changed: all that it changes in place: they are left as they were.
+        changed: all that it changes in place: they are left as they were, even where this fails.
 
     Raises:
         RuntimeError: it cannot be recorded.
     """
 
     def __init__(self, work: Work, given: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> None:
-        self._given = [tensor.detach().clone() for tensor in given]
+        device = given[0].device
+        self._given = [_input(place, tensor) for place, tensor in enumerate(given)]
+        _copy(given, self._given)
         before = [tensor.detach().clone() for tensor in changed]
-        device = self._given[0].device
-        stream, self._graph = _stream(device), torch.cuda.CUDAGraph()
-        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream()):  # come back to after a failure
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                work(*self._given)
-            torch.cuda.current_stream().wait_stream(stream)
-            pool = _pool(device)
-            with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):  # type: ignore[arg-type]
-                self._results = work(*self._given)
-            torch.cuda.current_stream().wait_stream(stream)
-        _copy(before, changed)
+        stream, pool, self._graph = _stream(device), _pool(device), torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream()):  # come back from a failure
+                self._rehearse(work, stream)
+                with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):  # type: ignore[arg-type]
+                    self._results = work(*self._given)
+                torch.cuda.current_stream().wait_stream(stream)
+        finally:
+            torch.clear_autocast_cache()
+            _copy(before, changed)
 
     def __call__(self, *given: Tensor) -> Sequence[Tensor]:
         """The results, which the next call of any recording may overwrite."""
@@ -57,22 +71,35 @@ class Recording:
         self._graph.replay()
         return self._results
 
+    def _rehearse(self, work: Work, stream: torch.cuda.Stream) -> None:
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable")
+            work(*self._given)
+        torch.cuda.current_stream().wait_stream(stream)
+        # A cast that the rehearsal has left there would be missing in the recording.
+        torch.clear_autocast_cache()
 
-def recorded(work: Work, given: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> Work:
-    """A `Recording` of ``work`` where there is a GPU and it can be made; else ``work`` itself, with one notice."""
+
+def recorded(work: Work, given: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> Recording | None:
+    """A `Recording` of ``work``; None where nothing is recorded, or where it cannot be, with one notice."""
     if not is_recorded(given[0].device):
-        return work
+        return None
     try:
         return Recording(work, given, changed)
     except RuntimeError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning("a step is not recorded for the GPU, which is slower: %s (--compile never does not try)", reason)
-        return work
+        cause = error.__context__ or error  # an interrupt, or what went wrong within
+        if not isinstance(cause, Exception):
+            raise cause from None
+        _Mode.failed = True
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        _log.warning("no steps are recorded for the GPU, which is slower: %s (--compile never does not try)", reason)
+        return None
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Whether work on this device is recorded: on a GPU, unless nothing is compiled."""
-    return device.type == "cuda" and compilation() != "never"
+    """Whether work on this device is recorded: on a GPU, unless nothing is compiled or it has failed before."""
+    return device.type == "cuda" and compilation() != "never" and not _Mode.failed
 
 
 class Stage:
@@ -91,41 +118,66 @@ class Stage:
         _copy(self._own, [*network.parameters(), *network.buffers()])
 
 
-_kept: Kept[tuple[Stage, Work]] = Kept()
+_sights: Kept[Iterator[int]] = Kept()
+_kept: Kept[tuple[Stage, Recording | None]] = Kept()
 
 
-def with_network(network: nn.Module, work: Work, given: Sequence[Tensor], kind: Hashable) -> Sequence[Tensor]:
-    """What ``work`` makes of a network and tensors; recorded once for all networks of a structure, where it can be.
+def with_network(
+    network: nn.Module, work: Work, given: Sequence[Tensor], kind: Hashable, reduced: Reduced
+) -> Sequence[Tensor]:
+    """What ``work`` makes of a network and tensors; recorded for all networks of a structure that comes often.
 
     Args:
-        network: neither it nor its mode is changed.
+        network: neither it nor its mode is changed, and what the work changes of it is not handed back.
         work: from a network and tensors to tensors.
         given: the tensors.
         kind: tells apart what else decides the work: equal ones do the same.
+        reduced: the context in which the work runs networks.
     """
-    structure = structure_of(network) if is_recorded(given[0].device) else None
-    if structure is None:
+    device = given[0].device
+    structure = structure_of(network) if is_recorded(device) else None
+    key = (kind, structure, forms(given), conditions(device, reduced))
+    if structure is None or next(_sights.fetch(key, itertools.count)) < SIGHTS:
         return work(network, *given)
 
-    def make() -> tuple[Stage, Work]:
+    def make() -> tuple[Stage, Recording | None]:
         stage = Stage(network)
         return stage, recorded(lambda *tensors: work(stage.network, *tensors), given)
 
-    shapes = tuple((tensor.shape, tensor.dtype) for tensor in given)
-    stage, own = _kept.fetch((kind, structure, shapes, products()), make)
+    stage, recording = _kept.fetch(key, make)
+    if recording is None:
+        return work(network, *given)
     stage.take(network)
-    return [tensor.clone() for tensor in own(*given)]
+    return [tensor.clone() for tensor in recording(*given)]
 
 
-def products() -> Hashable:
-    """How float32 numbers are multiplied at present, which a recording does not change any more."""
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+def forms(tensors: Sequence[Tensor]) -> Hashable:
+    """Shapes and types of tensors, which a recording is made for."""
+    return tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+
+
+def conditions(device: torch.device, reduced: Reduced) -> Hashable:
+    """What decides at present, besides the work, how it is computed within ``reduced``: a recording keeps to it."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with reduced():
+        lower = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
+    around = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
+    exact = torch.are_deterministic_algorithms_enabled()
+    return device, lower, around, matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, exact
 
 
 @torch.no_grad()
 def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
     for new, old in zip(source, target, strict=True):
         old.copy_(new)
+
+
+def _input(place: int, like: Tensor) -> Tensor:
+    key = (place, like.device, like.shape, like.dtype)
+    found = _inputs.get(key)
+    if found is None:
+        found = _inputs[key] = torch.empty_like(like, requires_grad=False, memory_format=torch.contiguous_format)
+    return found
 
 
 @cache

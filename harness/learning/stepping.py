@@ -1,13 +1,13 @@
 """Steps of an optimiser, which a GPU repeats from a recording."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from harness.learning.gradients import Parts
 from harness.learning.recipe import Recipe
-from harness.learning.recording import Work, recorded
+from harness.learning.recording import Recording, forms, is_recorded, recorded
 
 GradientOfBatch = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Parts]]
 """From a batch's index, images and labels to its loss, or several losses, and the gradient by all parameters."""
@@ -34,9 +34,9 @@ class Stepper:
         record: bool = True,
     ) -> None:
         self._parameters, self._buffers, self._gradient = parameters, buffers, gradient
-        self._optimizer = recipe.new_optimizer(parameters)
-        self._ways: dict[torch.Size, Work] = {}
-        self._record = record
+        self._record = record and is_recorded(parameters[0].device)
+        self._optimizer = recipe.new_optimizer(parameters, recorded=self._record)
+        self._recordings: dict[Hashable, Recording | None] = {}
 
     def set_rate(self, rate: float) -> None:
         """The learning rate of the steps to come."""
@@ -51,21 +51,29 @@ class Stepper:
         for tensor in self._history():
             tensor.zero_()
 
-    def __call__(self, index: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Take one step and return the loss, without graph, as it was before; the next step may overwrite it."""
-        if images.shape not in self._ways:
-            self._ways[images.shape] = self._way(index, images, labels)
-        (loss,) = self._ways[images.shape](index, images, labels)
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """Take one step on index, images and labels, and return the loss before it, without graph.
+
+        The next step may overwrite it.
+        """
+        recording = self._recording(batch) if self._record else None
+        (loss,) = recording(*batch) if recording else self._step(*batch)
         return loss
 
-    def _way(self, *batch: Tensor) -> Work:
-        if not self._record:
-            return self._step
-        before = self._history()
-        way = recorded(self._step, batch, [*self._parameters, *self._buffers, *before])
-        if not before:  # what there is now comes from a rehearsal
-            self.forget()
-        return way
+    def release(self) -> None:
+        """Give back the memory of the last gradient."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _recording(self, batch: Sequence[Tensor]) -> Recording | None:
+        key = forms(batch)
+        if key not in self._recordings:
+            before = self._history()
+            changed = [*self._parameters, *self._buffers, *before]
+            self._recordings[key] = recorded(self._step, batch, changed)
+            if not before:  # what there is now comes from a rehearsal
+                self.forget()
+        return self._recordings[key]
 
     def _step(self, *batch: Tensor) -> tuple[Tensor]:
         loss, gradient = self._gradient(*batch)

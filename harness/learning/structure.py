@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 Structure = Hashable
+"""What `structure_of` tells: only good for comparing."""
 
 _TENSORS = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _PLAIN = (str, int, float, bool, type(None), torch.dtype, torch.device, type)

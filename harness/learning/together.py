@@ -70,7 +70,7 @@ def _match(
     labels = send(torch.tensor([pair.label for pair in pairs]), images.device)
     work = functools.partial(_distances, distance=distance, reduced=reduced)
     given = [images.detach(), labels, *(pair.real for pair in pairs)]
-    losses, of_images = with_network(network, work, given, ("match", distance, reduced))
+    losses, of_images = with_network(network, work, given, ("match", distance), reduced)
     return losses, torch.autograd.grad(images, leaves, of_images)
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "gpu"
 QUICK = ["--device", "cpu", "--quick", "--seconds", "inf"]
@@ -18,6 +19,7 @@ def script(monkeypatch, threads):
     monkeypatch.syspath_prepend(SCRIPTS)
     names = [path.stem for path in SCRIPTS.glob("*.py")]
     yield importlib.import_module
+    torch.set_flush_denormal(False)  # which a script sets for its process
     for name in names:
         sys.modules.pop(name, None)
 

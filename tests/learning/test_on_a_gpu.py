@@ -7,12 +7,28 @@ import torch
 from toys import component, toy_problem, toy_set, toy_trajectory
 
 from harness import Lesson, Recipe, Streams, train_network, train_students
+from harness.learning import recording
 from harness.learning.compiling import set_compilation
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(DEVICE.type == "cpu", reason="no GPU here")
 
 POOL = "main-similar[main=convnet[width=8,depth=2]:0.5,width=8,depth=2]"
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch):
+    """Recordings made; there has to be one, and no notice of one that failed."""
+    made, plain = [], recording.Recording
+
+    def record(*given):
+        made.append(given)
+        return plain(*given)
+
+    monkeypatch.setattr(recording, "Recording", record)
+    yield
+    assert made
+    assert not recording._Mode.failed
 
 
 @pytest.fixture
@@ -45,9 +61,10 @@ def test_a_distillation(problem, method, ipc):
     assert losses == pytest.approx(others, rel=1e-2)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("name", ["mlp[width=8]", "convnet[width=8,depth=2]", "convnet[width=8,depth=2,norm=batch]"])
-def test_students(problem, name):
-    lesson = Lesson(toy_set(problem, 3), Recipe(epochs=12, lr=0.02, batch=4), Streams(0))
+def test_students(problem, name, optimizer):
+    lesson = Lesson(toy_set(problem, 3), Recipe(epochs=12, lr=0.02, batch=4, optimizer=optimizer), Streams(0))
     architecture = component("architecture", name)
 
     def losses():

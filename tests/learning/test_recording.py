@@ -1,7 +1,10 @@
 """Work repeated from recordings, with a recorder that runs on a CPU: what is kept, copied in and handed back."""
 
 import contextlib
+import dataclasses
 import functools
+import gc
+import weakref
 
 import pytest
 import torch
@@ -12,7 +15,9 @@ from toys import DropoutNetwork, component
 from harness import DISTANCES, Recipe, Streams, cross_entropy, train_classifier
 from harness.learning import classifier, recording, stepping
 from harness.learning.classifier import train_together
+from harness.learning.compiling import set_compilation
 from harness.learning.kept import KEPT, Kept
+from harness.learning.precision import float32_products
 from harness.learning.recording import recorded, with_network
 from harness.learning.structure import structure_of
 from harness.learning.together import match_together
@@ -45,12 +50,17 @@ class Tape:
 @pytest.fixture
 def tape(monkeypatch):
     """Records on a CPU as if it were a GPU."""
-    for module in (recording, classifier):
-        monkeypatch.setattr(module, "is_recorded", lambda device: True)
+    for module in (recording, classifier, stepping):
+        monkeypatch.setattr(module, "is_recorded", lambda device: not recording._Mode.failed)
     monkeypatch.setattr(recording, "Recording", Tape)
     monkeypatch.setattr(recording, "_kept", Kept())
+    monkeypatch.setattr(recording, "_sights", Kept())
+    monkeypatch.setattr(recording._Mode, "failed", False)
     monkeypatch.setattr(classifier, "_kept", Kept())
     monkeypatch.setattr(Tape, "made", 0)
+    # The rate stays a number: as a tensor it has the precision of float32.
+    plain = Recipe.new_optimizer
+    monkeypatch.setattr(Recipe, "new_optimizer", lambda recipe, parameters, **_: plain(recipe, parameters))
     return Tape
 
 
@@ -98,17 +108,55 @@ def test_networks_trained_from_a_recording_are_those_trained_without(name, recip
     assert tape.made == batches  # of each size one, which serves all three networks
 
 
-def test_another_loss_recipe_or_structure_has_a_recording_of_its_own(tape):
+def test_another_structure_optimiser_or_condition_has_a_recording_of_its_own(tape):
     def train(name="mlp[width=8]", recipe=RECIPES["plain"], **more):
         train_classifier(networks_of(name, 1)[0], *data(), recipe, draw_of(0), **more)
         return tape.made
 
     assert [train(), train()] == [1, 1]
     assert train("mlp[width=9]") == 2
-    assert train(recipe=Recipe(epochs=5, lr=0.04, schedule="constant", momentum=0.0)) == 3
-    assert train(loss=lambda batch: 2 * cross_entropy(batch)) == 4
-    assert train(reduced=functools.partial(contextlib.nullcontext)) == 5
+    assert train(recipe=dataclasses.replace(RECIPES["plain"], momentum=0.5)) == 3
+    assert train(recipe=dataclasses.replace(RECIPES["plain"], lr=0.1, epochs=2, schedule="cosine")) == 3
+    assert train(reduced=contextlib.nullcontext) == 3
+    assert train(reduced=functools.partial(torch.autocast, "cpu", torch.bfloat16)) == 4
+    with float32_products("tf32"):
+        assert train() == 5
     assert train() == 5
+
+
+def test_a_loss_of_somebodys_own_is_recorded_for_one_training(request):
+    scale = {"of": 1.0}
+
+    def loss(batch):
+        return cross_entropy(batch) * scale["of"]
+
+    def both():
+        curves = []
+        for scale["of"] in (1.0, 3.0):
+            network = networks_of("mlp[width=8]", 1)[0]
+            curves.append(train_classifier(network, *data(), RECIPES["plain"], draw_of(0), loss=loss))
+        return curves
+
+    expected = both()
+    tape = request.getfixturevalue("tape")
+    assert both() == [pytest.approx(curve, rel=1e-9) for curve in expected]
+    assert tape.made == 2
+
+
+def test_hard_and_soft_labels_have_recordings_of_their_own(request):
+    images, hard = data(3)
+    soft = torch.rand(3, CLASSES, generator=torch.Generator().manual_seed(2)).double()
+
+    def both():
+        networks = networks_of("mlp[width=8]", 2)
+        return [
+            train_classifier(network, images, labels, RECIPES["plain"], draw_of(0))
+            for network, labels in zip(networks, (soft, hard), strict=True)
+        ]
+
+    expected = both()
+    request.getfixturevalue("tape")
+    assert both() == [pytest.approx(curve, rel=1e-9) for curve in expected]
 
 
 def test_networks_trained_at_once_from_a_recording_too(request):
@@ -126,50 +174,88 @@ def test_a_network_that_draws_random_numbers_is_not_recorded(tape):
     assert tape.made == 0
 
 
-def test_classes_are_matched_from_one_recording_for_all_networks_of_a_structure(tape):
+def test_classes_are_matched_from_one_recording_for_all_networks_of_a_structure(request):
     distance = DISTANCES["layerwise"]
-    for seed in (0, 1):
-        network, pairs = network_of("convnet with batch norm", seed), pairs_of(2)
-        found = match_together(network, pairs, distance, contextlib.nullcontext)
-        structure, recording.structure_of = recording.structure_of, lambda network: None
-        expected = match_together(network, pairs, distance, contextlib.nullcontext)
-        recording.structure_of = structure
-        assert_same(found, expected, 1e-12)
-    assert tape.made == 1
-    match_together(network_of("convnet with batch norm"), pairs_of(3), distance, contextlib.nullcontext)
-    match_together(network_of("mlp"), pairs_of(2), distance, contextlib.nullcontext)
-    match_together(network_of("mlp"), pairs_of(2), DISTANCES["mse"], contextlib.nullcontext)
+
+    def match(seed, ipc=2, name="convnet with batch norm", distance=distance):
+        return match_together(network_of(name, seed), pairs_of(ipc), distance, contextlib.nullcontext)
+
+    expected = [match(seed) for seed in range(4)]
+    tape = request.getfixturevalue("tape")
+    for seed in range(4):
+        assert_same(match(seed), expected[seed], 1e-12)
+        assert tape.made == (seed >= recording.SIGHTS)
+    for _ in range(recording.SIGHTS + 2):
+        match(0, ipc=3)
+        match(0, name="mlp")
+        match(0, name="mlp", distance=DISTANCES["mse"])
     assert tape.made == 4
 
 
-def test_results_stay_when_the_next_ones_are_computed(tape):
+def test_results_stay_when_the_next_ones_are_computed(tape, monkeypatch):
     def work(network, images):
         return [network(images)]
 
+    monkeypatch.setattr(recording, "SIGHTS", 0)
     networks, images = networks_of("mlp[width=8]", 2), data()[0]
-    first, second = (with_network(network, work, [images], "logits")[0] for network in networks)
+    first, second = (with_network(network, work, [images], "logits", contextlib.nullcontext)[0] for network in networks)
     assert torch.equal(first, networks[0](images))
     assert torch.equal(second, networks[1](images))
     assert tape.made == 1
 
 
-def test_what_cannot_be_recorded_is_done_as_it_is_and_said(monkeypatch, caplog):
-    monkeypatch.setattr(recording, "is_recorded", lambda device: True)
-
-    def refuse(*given):
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
-
-    monkeypatch.setattr(recording, "Recording", refuse)
-    work = recorded(lambda images: [images + 1], [torch.zeros(2)])
-    assert work(torch.ones(2))[0].tolist() == [2, 2]
+def test_what_cannot_be_recorded_is_done_as_it_is_from_then_on_and_said_once(request, monkeypatch, caplog):
+    expected = trained_one_by_one("convnet[width=4,depth=2,norm=batch]", RECIPES["step"])
+    request.getfixturevalue("tape")
+    monkeypatch.setattr(recording, "Recording", failing(ValueError("not permitted when stream is capturing\nmore")))
+    assert_trained_alike(trained_one_by_one("convnet[width=4,depth=2,norm=batch]", RECIPES["step"]), expected)
     (message,) = caplog.messages
-    assert message.startswith("a step is not recorded for the GPU, which is slower: operation not permitted")
-    assert "--compile never" in message
+    assert message.startswith("no steps are recorded for the GPU, which is slower: not permitted when stream is")
+    assert message.endswith("(--compile never does not try)")
 
 
-def test_nothing_is_recorded_on_a_cpu():
-    assert recorded(print, [torch.zeros(2)]) is print
-    assert not recording.is_recorded(torch.device("cuda"))  # as long as nothing is compiled
+@pytest.mark.usefixtures("tape")
+def test_an_interrupt_while_something_is_recorded_is_one(monkeypatch):
+    monkeypatch.setattr(recording, "Recording", failing(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        recorded(lambda images: [images + 1], [torch.zeros(2)])
+
+
+def failing(cause):
+    """A recorder that rehearses and fails as torch does: its own error hides the cause."""
+
+    def record(work, given, changed=()):
+        Tape(work, given, changed)
+        try:
+            raise cause
+        except BaseException:
+            raise RuntimeError("capture_end failed")  # noqa: B904
+
+    return record
+
+
+def test_a_gpu_records_where_networks_are_compiled():
+    gpu = torch.device("cuda")
+    assert not recording.is_recorded(gpu)
+    set_compilation("auto")
+    try:
+        assert recording.is_recorded(gpu)
+        assert not recording.is_recorded(torch.device("cpu"))
+        assert recorded(print, [torch.zeros(2)]) is None
+    finally:
+        set_compilation("never")
+
+
+def test_a_trained_network_is_given_back_at_once():
+    network = networks_of("mlp[width=8]", 1)[0]
+    gc.disable()
+    try:
+        train_classifier(network, *data(), RECIPES["plain"], draw_of(0), loss=lambda batch: cross_entropy(batch))
+        seen = weakref.ref(network)
+        del network
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_a_gradient_in_another_order_of_memory_is_taken_for_what_it_is():
