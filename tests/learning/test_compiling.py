@@ -9,7 +9,7 @@ import pytest
 import torch
 from toys import component
 
-from harness import gradient_of
+from harness import Recipe, Streams, gradient_of, train_classifier
 from harness.learning import compiling
 from harness.learning.compiling import compilation, is_compiled, logits_of, set_compilation
 from harness.types.seeds import global_rng_from
@@ -121,3 +121,19 @@ def test_a_networks_own_error_is_its_own(monkeypatch):
     monkeypatch.setattr(compiling, "_compiled", lambda number: lambda network, images: network(images))
     with pytest.raises(RuntimeError, match="channels"):
         logits_of(built("convnet"), images(8, (5, 32, 32)))
+
+
+@needs_a_compiler
+def test_a_compiled_network_is_trained_as_it_is_uncompiled():
+    images, labels = torch.randn(10, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.arange(10)
+
+    def trained(policy):
+        set_compilation(policy)
+        try:
+            network = component("architecture", "convnet").build((3, 32, 32), 10, Streams(0).generator("student", 0))
+            recipe = Recipe(epochs=6, lr=0.05)
+            return train_classifier(network, images, labels, recipe, lambda purpose, epoch: torch.Generator())
+        finally:
+            set_compilation("never")
+
+    assert trained("auto") == pytest.approx(trained("never"), rel=1e-3)
