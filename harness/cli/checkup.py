@@ -39,8 +39,8 @@ def machine() -> list[Check]:
     import torch
 
     from harness.executors.local import cores
-    from harness.learning.compiling import code_folder, compiler
     from harness.learning.machine import emulates_bfloat16, keep_large_tensors_mapped
+    from harness.learning.native import code_folder, compiler
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     mapped, found, emulated = keep_large_tensors_mapped(), compiler(), emulates_bfloat16()

@@ -57,7 +57,7 @@ def study_options(command: F) -> F:
             click.option(
                 "--compile",
                 type=click.Choice(["auto", "never"]),
-                help="auto: compile networks that gain by it on a CPU; record steps on a GPU. [auto]",
+                help="auto: quicker code for heavy networks on a CPU; recorded steps on a GPU. [auto]",
             ),
             click.option(
                 "--executor",

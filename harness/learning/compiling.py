@@ -1,24 +1,25 @@
-"""Compiled code, for networks whose time goes into what stands between their convolutions.
+"""Quicker ways through a network on a CPU, for first-order work: compiled code and quick convolutions.
 
-torch.compile makes one pass over memory of normalisation, activation and pooling, and the same of their gradients. On a
-CPU a ConvNet gains by it, above all in bfloat16; a VGG or a ResNet, nearly all convolution, gains nothing. No author of
-a method or an architecture has to think of it: the harness sends first-order work through `logits_of`.
+torch.compile makes one pass over memory of normalisation, activation and pooling, and the same of their gradients. A
+ConvNet gains by it, above all in bfloat16; a VGG or a ResNet, nearly all convolution, gains nothing. All heavy networks
+gain by `QuickConvolutions` in float32. No author of a method or an architecture has to think of it: the harness sends
+first-order work through `logits_of`.
 """
 
 import logging
 import os
-import shutil
 import threading
 import types
 import weakref
 from collections.abc import Callable
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from harness.learning.native import code_folder
 from harness.learning.probe import arithmetic, draws_from_global
+from harness.learning.winograd import QuickConvolutions, make_ready
 from harness.types.problem import Shape
 
 HEAVY = 2e7
@@ -31,10 +32,19 @@ SIZES = range(8, 33)
 Policy = Literal["auto", "never"]
 Forward = Callable[[nn.Module, Tensor], Tensor]
 
+
+class _Way(NamedTuple):
+    """How a network is run."""
+
+    quickly: bool
+    compiled: str | None
+    """How it prints, if it is compiled."""
+
+
 _log = logging.getLogger("ddbench")
 _lock = threading.RLock()
-_structure: weakref.WeakKeyDictionary[nn.Module, str | None] = weakref.WeakKeyDictionary()
-"""Of each network seen: how it prints, or None where it is run as it is."""
+_ways: weakref.WeakKeyDictionary[nn.Module, _Way] = weakref.WeakKeyDictionary()
+"""Of each network seen."""
 _code: dict[tuple[object, ...], Forward] = {}
 """Compiled functions that have been called: by structure, shape, and whether gradients and lower precision are on."""
 
@@ -45,37 +55,41 @@ class _Mode:
     policy: Policy = "never"
     refused: ClassVar[set[str]] = set()
     """Networks, as they print, that could not be compiled."""
+    quick: bool | None = None
+    """Whether there are quick convolutions; None before the first network that would take them."""
 
 
 def set_compilation(policy: Policy) -> None:
-    """Say whether networks that gain by it are compiled from now on. Until then none is."""
+    """Say whether networks take quicker ways from now on. Until then none does."""
     _Mode.policy = policy
 
 
 def compilation() -> str:
-    """``auto`` or ``never``; ``auto, failed`` where a network should have been compiled and could not be."""
-    return f"{_Mode.policy}, failed" if _Mode.policy == "auto" and _Mode.refused else _Mode.policy
+    """``auto`` or ``never``; ``auto, failed`` where a quicker way should have been taken and could not be."""
+    return f"{_Mode.policy}, failed" if _Mode.policy == "auto" and _has_failed() else _Mode.policy
 
 
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     """What ``network`` gives for ``images``: values and first derivatives, which cannot be differentiated again.
 
-    Whether it is compiled depends on the policy, the network and the images' shape alone.
+    Which way it takes depends on the policy, the network and the images' shape alone.
     """
-    logits: Tensor
-    if len(images) not in SIZES or not is_compiled(network, images):
-        logits = network(images)
-        return logits
-    kind = (_structure[network], images.shape, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+    way = _way(network, images)
+    forward = _quickly if way.quickly else _plainly
+    if way.compiled is None or len(images) not in SIZES:
+        return forward(network, images)
+    kind = (way, images.shape, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
     if kind in _code:
         return _code[kind](network, images)
     with _lock:  # threads that come first would else compile the same side by side
         try:
-            code = _code.get(kind) or _compiled(len(_code))
+            code = _code.get(kind) or _compiled(_pixel_by_pixel if way.quickly else _plainly, len(_code))
             logits, _code[kind] = code(network, images), code
         except Exception as error:  # what fails is the compiler, or else the network, which then says so itself
-            logits = network(images)
-            _refuse(network, error)
+            logits = forward(network, images)
+            _say_once(error)
+            _Mode.refused.add(way.compiled)
+            _ways[network] = way._replace(compiled=None)
     return logits
 
 
@@ -84,56 +98,73 @@ def is_compiled(network: nn.Module, images: Tensor) -> bool:
 
     One with dropout never is: compiled, it would draw other numbers than as it stands.
     """
+    return _way(network, images).compiled is not None
+
+
+def _way(network: nn.Module, images: Tensor) -> _Way:
     if _Mode.policy == "never" or images.device.type != "cpu":
-        return False
+        return _Way(False, None)
     with _lock:
-        if network not in _structure:
+        if network not in _ways:
             _, *shape = images.shape
-            worth = _is_worth(network, (shape[0], shape[1], shape[2])) and repr(network) not in _Mode.refused
-            _structure[network] = repr(network) if worth else None
-        return _structure[network] is not None
+            _ways[network] = _found(network, (shape[0], shape[1], shape[2]))
+        return _ways[network]
 
 
-def _is_worth(network: nn.Module, shape: Shape) -> bool:
+def _found(network: nn.Module, shape: Shape) -> _Way:
     weights = sum(parameter.numel() for parameter in network.parameters())
     if 2.0 * weights * shape[1] * shape[2] < HEAVY:  # each weight is used once a pixel at most: no need to count
-        return False
+        return _Way(False, None)
     operations, values = arithmetic(network, shape)
-    gains = operations >= HEAVY and operations < DENSE * values
-    return gains and not draws_from_global(network, torch.zeros(2, *shape))
+    if operations < HEAVY:
+        return _Way(False, None)
+    gains = operations < DENSE * values and not draws_from_global(network, torch.zeros(2, *shape))
+    return _Way(_has_quick(), repr(network) if gains and repr(network) not in _Mode.refused else None)
 
 
-def _compiled(number: int) -> Forward:
+def _has_quick() -> bool:
+    if _Mode.quick is None:
+        try:
+            make_ready()
+            _Mode.quick = True
+        except OSError as error:
+            _say_once(error)
+            _Mode.quick = False
+    return _Mode.quick
+
+
+def _plainly(network: nn.Module, images: Tensor) -> Tensor:
+    logits: Tensor = network(images)
+    return logits
+
+
+def _quickly(network: nn.Module, images: Tensor) -> Tensor:
+    with QuickConvolutions():
+        logits: Tensor = network(images)
+    return logits
+
+
+def _pixel_by_pixel(network: nn.Module, images: Tensor) -> Tensor:
+    """The same with channels last in memory, which suits compiled code."""
+    return _quickly(network, images.contiguous(memory_format=torch.channels_last))
+
+
+def _compiled(forward: Forward, number: int) -> Forward:
     """A function to compile: weights are its inputs, so that a fresh network needs no new code."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(code_folder()))
     # It says at each start that there is a CUDA compiler, but no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-
-    def forward(network: nn.Module, images: Tensor) -> Tensor:
-        logits: Tensor = network(images)
-        return logits
-
     # torch keeps what it has compiled with a function's code, and only so many of them: each has a code of its own.
     own = types.FunctionType(forward.__code__.replace(co_name=f"forward_{number}"), globals())
     # One thread: slices run side by side, one core each.
     return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp.threads": 1})
 
 
-def compiler() -> str | None:
-    """Path of the C++ compiler that torch uses, if there is one: ``$CXX``, else g++."""
-    return shutil.which(os.environ.get("CXX") or "g++")
-
-
-def code_folder() -> Path:
-    """Where compiled code is kept between runs: ``ddbench-code`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddbench-code"
-
-
-def _refuse(network: nn.Module, error: Exception) -> None:
-    """Run all networks of this structure as they are from now on, and say so once."""
-    first = not _Mode.refused
-    _Mode.refused.add(repr(network))
-    _structure[network] = None
-    if first:
+def _say_once(error: Exception) -> None:
+    if not _has_failed():
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         _log.warning("a network is not compiled, which is slower: %s (--compile never does not try)", reason)
+
+
+def _has_failed() -> bool:
+    return bool(_Mode.refused) or _Mode.quick is False

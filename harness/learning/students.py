@@ -30,8 +30,8 @@ BLOCK = 20
 """Students of a block, at most."""
 IMAGES_AT_ONCE = 2560
 """Images that a block's step takes, at most, so that memory does not grow with the batch."""
-SCORED_AT_ONCE = 1024
-"""Images that are scored at once on a GPU."""
+SCORED_AT_ONCE = {"cpu": 128, "cuda": 1024}
+"""Images that are scored at once; by compiled code it is `SLICE`."""
 
 Precision = Literal["fp32", "bf16-scoring", "bf16"]
 """What students compute in: bfloat16 nowhere, when they are scored, or when they are trained as well."""
@@ -163,7 +163,8 @@ def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -
     """Accuracy on the scored images, and the largest share of them that is given one class."""
     network.eval()
     here = problem.resident
-    slices = torch.split(here.score.images, SLICE if problem.device.type == "cpu" else SCORED_AT_ONCE)
+    compiled = is_compiled(network, here.score.images)
+    slices = torch.split(here.score.images, SLICE if compiled else SCORED_AT_ONCE[problem.device.type])
     with torch.inference_mode(), _context(problem.device, precision != "fp32")():
         inputs = (here.preprocessing.to_inputs(part) for part in slices)
         predicted = torch.cat([logits_of(network, part).argmax(1) for part in inputs]).cpu()

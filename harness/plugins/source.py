@@ -23,10 +23,11 @@ def source_digest(module: str) -> str:
 
 @functools.cache
 def package_digest(package: str) -> str:
-    """SHA-256 over all modules of a package, by name."""
+    """SHA-256 over all modules of a package, by name, and the C++ beside them."""
     origin = _path_of(package)
     digest = hashlib.sha256()
-    for path in sorted(origin.parent.glob("*.py")) if origin else ():
+    paths = [path for kind in ("*.py", "*.cpp") for path in origin.parent.glob(kind)] if origin else []
+    for path in sorted(paths):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
