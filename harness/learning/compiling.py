@@ -156,8 +156,8 @@ def _compiled(forward: Forward, number: int) -> Forward:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # torch keeps what it has compiled with a function's code, and only so many of them: each has a code of its own.
     own = types.FunctionType(forward.__code__.replace(co_name=f"forward_{number}"), globals())
-    # One thread: slices run side by side, one core each.
-    return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp.threads": 1})
+    # Slices run side by side, one core each; but for the C++ wrapper they would wait for each other's hold of Python.
+    return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp.threads": 1, "cpp_wrapper": True})
 
 
 def _say_once(error: Exception) -> None:
