@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
@@ -84,7 +85,9 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     with _lock:  # threads that come first would else compile the same side by side
         try:
             code = _code.get(kind) or _compiled(_pixel_by_pixel if way.quickly else _plainly, len(_code))
-            logits, _code[kind] = code(network, images), code
+            with warnings.catch_warnings():  # torch 2.11 warns of what it does itself
+                warnings.simplefilter("ignore", DeprecationWarning)
+                logits, _code[kind] = code(network, images), code
         except Exception as error:  # what fails is the compiler, or else the network, which then says so itself
             logits = forward(network, images)
             _say_once(error)
