@@ -152,8 +152,8 @@ def _side(score, question):
 
 
 def _named(value, names):
-    """Whether it is one of the names; ``kd`` is every kd, whose temperature was chosen."""
-    return value in names or (value is not None and "kd" in names and value.split("[")[0] == "kd")
+    """Whether it is one of the names; ``kd`` is every kd, whose temperature was chosen, and ``dc`` every dc."""
+    return value in names or (value is not None and value.split("[")[0] in {"kd", "dc"}.intersection(names))
 
 
 def _told(condition):
