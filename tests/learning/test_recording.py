@@ -8,11 +8,12 @@ import weakref
 
 import pytest
 import torch
+from small import CLASSES, SHAPE, data, draw_of, networks_of
 from test_together import assert_same, network_of, pairs_of
 from torch import nn
-from toys import DropoutNetwork, component
+from toys import DropoutNetwork
 
-from harness import DISTANCES, Recipe, Streams, cross_entropy, train_classifier
+from harness import DISTANCES, Recipe, cross_entropy, train_classifier
 from harness.learning import classifier, recording, stepping
 from harness.learning.classifier import train_together
 from harness.learning.compiling import set_compilation
@@ -21,8 +22,6 @@ from harness.learning.precision import float32_products
 from harness.learning.recording import recorded, with_network
 from harness.learning.structure import structure_of
 from harness.learning.together import match_together
-
-SHAPE, CLASSES = (1, 16, 16), 3
 
 
 class Tape:
@@ -62,20 +61,6 @@ def tape(monkeypatch):
     plain = Recipe.new_optimizer
     monkeypatch.setattr(Recipe, "new_optimizer", lambda recipe, parameters, **_: plain(recipe, parameters))
     return Tape
-
-
-def networks_of(name, count=3):
-    architecture = component("architecture", name)
-    return [architecture.build(SHAPE, CLASSES, Streams(0).generator("student", 0, k)).double() for k in range(count)]
-
-
-def data(count=9):
-    images = torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return images, torch.arange(CLASSES).repeat_interleave(count // CLASSES)
-
-
-def draw_of(student):
-    return lambda purpose, epoch: Streams(0).generator(f"student-{purpose}", epoch, student)
 
 
 RECIPES = {
@@ -144,7 +129,7 @@ def test_a_loss_of_somebodys_own_is_recorded_for_one_training(request):
 
 
 def test_hard_and_soft_labels_have_recordings_of_their_own(request):
-    images, hard = data(3)
+    images, hard = data(1)
     soft = torch.rand(3, CLASSES, generator=torch.Generator().manual_seed(2)).double()
 
     def both():

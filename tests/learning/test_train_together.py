@@ -5,14 +5,14 @@ import math
 
 import pytest
 import torch
-from toys import component
+from small import CLASSES, data, draw_of, networks_of
 
-from harness import Recipe, Streams, cross_entropy, train_classifier
+from harness import Recipe, cross_entropy, train_classifier
 from harness.learning.classifier import train_together
 from mpdd_plugins.augmentations.dc import dc_augmentation
 from mpdd_plugins.evaluators.kd import distillation_loss
 
-SHAPE, CLASSES, COUNT = (1, 16, 16), 3, 3
+COUNT = 3
 NETWORKS = {
     "mlp": "mlp[width=8]",
     "convnet": "convnet[width=4,depth=2]",
@@ -24,22 +24,6 @@ RECIPES = {
     "adam": Recipe(epochs=4, lr=0.01, optimizer="adam", schedule="cosine", batch=5),
     "adamw": Recipe(epochs=3, lr=0.01, optimizer="adamw", schedule="constant", batch=256),
 }
-
-
-def networks_of(name):
-    architecture = component("architecture", name)
-    return [architecture.build(SHAPE, CLASSES, Streams(0).generator("student", 0, k)).double() for k in range(COUNT)]
-
-
-def data(per_class=3, soft=False):
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(per_class * CLASSES, *SHAPE, generator=generator, dtype=torch.float64)
-    labels = torch.arange(CLASSES).repeat_interleave(per_class)
-    return images, torch.rand(len(images), CLASSES, generator=generator).double() if soft else labels
-
-
-def draw_of(student):
-    return lambda purpose, epoch: Streams(0).generator(f"student-{purpose}", epoch, student)
 
 
 def plain():
