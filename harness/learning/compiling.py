@@ -24,7 +24,9 @@ from harness.learning.winograd import QuickConvolutions, make_ready
 from harness.types.problem import Shape
 
 HEAVY = 2e7
-"""Operations an image below which a network is run as it is: compiling takes seconds."""
+"""Operations an image below which a network is run as it is."""
+COMPILED = 5e7
+"""Operations an image below which a network is not compiled: for each of a pool's networks that takes half a minute."""
 DENSE = 400.0
 """Operations for each value that a layer gives, above which little is gained: a ConvNet has 180, a ResNet 650."""
 SIZES = range(8, 33)
@@ -121,7 +123,7 @@ def _found(network: nn.Module, shape: Shape) -> _Way:
     operations, values = arithmetic(network, shape)
     if operations < HEAVY:
         return _Way(False, None)
-    gains = operations < DENSE * values and not draws_from_global(network, torch.zeros(2, *shape))
+    gains = COMPILED <= operations < DENSE * values and not draws_from_global(network, torch.zeros(2, *shape))
     return _Way(_has_quick(), repr(network) if gains and repr(network) not in _Mode.refused else None)
 
 

@@ -41,6 +41,7 @@ def images(count, shape=(3, 32, 32)):
     [
         ("convnet", True),
         ("convnet[norm=batch]", True),
+        ("convnet[width=64]", False),
         ("convnet[width=32]", False),
         ("mlp", False),
         ("lenet", False),
@@ -89,6 +90,7 @@ def test_batches_outside_the_slices_sizes_are_run_as_they_are(monkeypatch):
 @needs_a_compiler
 def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypatch):
     monkeypatch.setattr(compiling, "HEAVY", 0.0)
+    monkeypatch.setattr(compiling, "COMPILED", 0.0)
     given, labels = images(9, (1, 16, 16)), torch.arange(9) % 3
     for seed in (0, 1):
         network = built(SMALL, seed, (1, 16, 16))
