@@ -26,7 +26,7 @@ from harness.types.problem import Shape
 HEAVY = 2e7
 """Operations an image below which a network is run as it is."""
 COMPILED = 5e7
-"""Operations an image below which a network is not compiled: for each of a pool's networks that takes half a minute."""
+"""Operations an image below which a network is not compiled, which takes half a minute."""
 DENSE = 400.0
 """Operations for each value that a layer gives, above which little is gained: a ConvNet has 180, a ResNet 650."""
 SIZES = range(8, 33)
@@ -48,6 +48,8 @@ _log = logging.getLogger("ddbench")
 _lock = threading.RLock()
 _ways: weakref.WeakKeyDictionary[nn.Module, _Way] = weakref.WeakKeyDictionary()
 """Of each network seen."""
+_seldom: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Networks whose like comes too seldom to be compiled."""
 _code: dict[tuple[object, ...], Forward] = {}
 """Compiled functions that have been called: by structure, shape, and whether gradients and lower precision are on."""
 
@@ -98,6 +100,12 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
+def comes_seldom(network: nn.Module) -> None:
+    """Have a fresh network never compiled: its structure is drawn too seldom."""
+    with _lock:
+        _seldom.add(network)
+
+
 def is_compiled(network: nn.Module, images: Tensor) -> bool:
     """Whether a network, on batches of such images, is heavy enough to be compiled and leaves enough to gain.
 
@@ -123,7 +131,8 @@ def _found(network: nn.Module, shape: Shape) -> _Way:
     operations, values = arithmetic(network, shape)
     if operations < HEAVY:
         return _Way(False, None)
-    gains = COMPILED <= operations < DENSE * values and not draws_from_global(network, torch.zeros(2, *shape))
+    gains = network not in _seldom and COMPILED <= operations < DENSE * values
+    gains = gains and not draws_from_global(network, torch.zeros(2, *shape))
     return _Way(_has_quick(), repr(network) if gains and repr(network) not in _Mode.refused else None)
 
 

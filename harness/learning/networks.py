@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from harness.learning.compiling import comes_seldom
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import returned
 from harness.types.artifact import Artifact
@@ -15,6 +16,9 @@ from harness.types.network import Architecture, Network
 from harness.types.pool import Pool
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
+
+SELDOM = 0.1
+"""Probability below which an architecture's networks are not compiled: that would take longer than it saves."""
 
 Resolve = Callable[[str], Resolved[Architecture[Any]]]
 Mixture = list[tuple[Resolved[Architecture[Any]], float]]
@@ -82,6 +86,10 @@ class Lottery:
         edges = itertools.accumulate(probability for _, probability in choices)
         return next((c for (c, _), edge in zip(choices, edges, strict=True) if float(point) < edge), choices[-1][0])
 
+    def probability(self, iteration: int, architecture: str) -> float:
+        """With which a draw of the iteration gives this one."""
+        return next(probability for one, probability in self.mixture(iteration) if str(one) == architecture)
+
 
 class PoolNetworks:
     """Gives a method its networks: draws an architecture for each, builds it fresh, and notes the draw.
@@ -143,6 +151,8 @@ class PoolNetworks:
         self.drawn.append(str(chosen))
         generator = self._streams.generator("network", self._iteration, index)
         network = chosen.make().build(self._problem.shape, len(self._problem.classes), generator)
+        if self._lottery.probability(self._iteration, str(chosen)) < SELDOM:
+            comes_seldom(network)
         return network.to(self._problem.device)
 
     def needed(self) -> Sequence[Artifact]:

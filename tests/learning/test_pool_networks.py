@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import types
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from scipy import stats
 from torch import nn
 from toys import TINY_CONVNET, component, resolve, toy_problem, toy_trajectory
 
+from harness.learning.compiling import is_compiled, set_compilation
 from harness.learning.networks import PoolNetworks, mixture
 from harness.plugins.registry import Resolved
 from harness.types.errors import PluginError, UsageError
@@ -192,3 +194,19 @@ def test_two_pools_share_real_batches_always_and_weights_wherever_both_draw_the_
         assert all(torch.equal(a, b) for a, b in zip(batches, other_batches, strict=True))
         if name == main:
             assert all(torch.equal(a, b) for a, b in zip(mine, others, strict=True))
+
+
+def test_only_networks_that_are_drawn_often_are_compiled():
+    pool = Given(**{"convnet": 0.91, "convnet[act=swish]": 0.09})
+    problem = types.SimpleNamespace(shape=(3, 32, 32), classes=range(10), device=torch.device("cpu"))
+    networks = PoolNetworks(pool, resolve, problem, Streams(0))
+    found = set()
+    set_compilation("auto")
+    try:
+        for iteration in range(40):
+            networks.begin(iteration)
+            network = networks.draw()
+            found.add((networks.drawn[0], is_compiled(network, torch.zeros(8, 3, 32, 32))))
+    finally:
+        set_compilation("never")
+    assert found == {("convnet", True), ("convnet[act=swish]", False)}
