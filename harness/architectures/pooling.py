@@ -14,6 +14,8 @@ class AveragePool(nn.Module):
         """From (n, channels, height, width) to (n, channels, height // 2, width // 2)."""
         if images.is_cuda:
             return functional.avg_pool2d(images, 2)
+        if torch.autograd.forward_ad._current_level >= 0:  # a function of our own has no forward-mode derivative
+            return _means(images)
         means: Tensor = _SpreadMean.apply(images)
         return means
 
@@ -25,9 +27,7 @@ class _SpreadMean(torch.autograd.Function):
 
     @staticmethod
     def forward(images: Tensor) -> Tensor:
-        upper, lower = _rows(images)
-        left, right = _columns(upper + lower)
-        return (left + right) * 0.25
+        return _means(images)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ANN401
@@ -52,6 +52,12 @@ class MaxPool(nn.Module):
         if images.is_cuda or (torch.is_grad_enabled() and images.requires_grad):
             return functional.max_pool2d(images, 2)
         return torch.maximum(*_columns(torch.maximum(*_rows(images))))
+
+
+def _means(images: Tensor) -> Tensor:
+    upper, lower = _rows(images)
+    left, right = _columns(upper + lower)
+    return (left + right) * 0.25
 
 
 def _rows(images: Tensor) -> tuple[Tensor, Tensor]:

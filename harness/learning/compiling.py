@@ -51,7 +51,7 @@ _ways: weakref.WeakKeyDictionary[nn.Module, _Way] = weakref.WeakKeyDictionary()
 _seldom: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 """Networks whose like comes too seldom to be compiled."""
 _code: dict[tuple[object, ...], Forward] = {}
-"""Compiled functions that have been called: by structure, shape, and whether gradients and lower precision are on."""
+"""Compiled functions that have been called: by structure, shape and all that torch compiles anew for."""
 
 
 class _Mode:
@@ -79,11 +79,11 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
 
     Which way it takes depends on the policy, the network and the images' shape alone.
     """
-    way = _way(network, images)
+    way = _way(network, images) if not _is_transformed() else _Way(False, None)
     forward = _quickly if way.quickly else _plainly
     if way.compiled is None or len(images) not in SIZES:
         return forward(network, images)
-    kind = (way, images.shape, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+    kind = (way, images.shape, network.training, *_modes(network, images))
     if kind in _code:
         return _code[kind](network, images)
     with _lock:  # threads that come first would else compile the same side by side
@@ -141,10 +141,22 @@ def _has_quick() -> bool:
         try:
             make_ready()
             _Mode.quick = True
-        except OSError as error:
+        except (OSError, AttributeError) as error:
             _say_once(error)
             _Mode.quick = False
     return _Mode.quick
+
+
+def _modes(network: nn.Module, images: Tensor) -> tuple[object, ...]:
+    """What else torch compiles anew for."""
+    asked = images.requires_grad, tuple(parameter.requires_grad for parameter in network.parameters())
+    return *asked, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which quicker ways know nothing of."""
+    functorch = torch._C._functorch.peek_interpreter_stack() is not None
+    return functorch or torch.autograd.forward_ad._current_level >= 0
 
 
 def _plainly(network: nn.Module, images: Tensor) -> Tensor:
@@ -177,7 +189,7 @@ def _compiled(forward: Forward, number: int) -> Forward:
 def _say_once(error: Exception) -> None:
     if not _has_failed():
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning("a network is not compiled, which is slower: %s (--compile never does not try)", reason)
+        _log.warning("networks run without compiled code, which is slower: %s (--compile never does not try)", reason)
 
 
 def _has_failed() -> bool:

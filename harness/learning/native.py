@@ -1,5 +1,6 @@
 """Code for this machine's processor, made by its own C++ compiler at first use and kept between runs."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -19,7 +20,7 @@ def compiler() -> str | None:
 
 def code_folder() -> Path:
     """Where compiled code is kept between runs: ``ddbench-code`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ddbench-code"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ddbench-code"
 
 
 @functools.cache
@@ -36,12 +37,14 @@ def library(source: Path) -> ctypes.CDLL:
     defined = _run([found, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
     key = hashlib.sha256(b"\0".join([source.read_bytes(), repr(FLAGS).encode(), defined])).hexdigest()[:16]
     kept = code_folder() / f"{source.stem}-{key}.so"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            made = Path(folder) / kept.name
-            _run([found, *FLAGS, "-o", str(made), str(source)])
-            made.replace(kept)
+    if kept.exists():
+        with contextlib.suppress(OSError):  # it may be broken
+            return ctypes.CDLL(str(kept))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        made = Path(folder) / kept.name
+        _run([found, *FLAGS, "-o", str(made), str(source)])
+        made.replace(kept)
     return ctypes.CDLL(str(kept))
 
 

@@ -17,7 +17,7 @@ from harness.types.pool import Pool
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
-SELDOM = 0.1
+SELDOM = 0.05
 """Probability below which an architecture's networks are not compiled: that would take longer than it saves."""
 
 Resolve = Callable[[str], Resolved[Architecture[Any]]]
@@ -81,14 +81,14 @@ class Lottery:
 
     def draw(self, iteration: int, index: int = 0) -> Resolved[Architecture[Any]]:
         """The architecture of an iteration's draw number ``index``."""
+        return self.draw_with_probability(iteration, index)[0]
+
+    def draw_with_probability(self, iteration: int, index: int) -> tuple[Resolved[Architecture[Any]], float]:
+        """The same, and how probable it was."""
         choices = self.mixture(iteration)
         point = torch.rand((), generator=self._streams.generator("pool", iteration, index), dtype=torch.float64)
         edges = itertools.accumulate(probability for _, probability in choices)
-        return next((c for (c, _), edge in zip(choices, edges, strict=True) if float(point) < edge), choices[-1][0])
-
-    def probability(self, iteration: int, architecture: str) -> float:
-        """With which a draw of the iteration gives this one."""
-        return next(probability for one, probability in self.mixture(iteration) if str(one) == architecture)
+        return next((choice for choice, edge in zip(choices, edges, strict=True) if float(point) < edge), choices[-1])
 
 
 class PoolNetworks:
@@ -147,11 +147,11 @@ class PoolNetworks:
         if self._lottery is None:
             raise PluginError("the method draws a network, but declares uses_pool = False")
         index = len(self.drawn)
-        chosen = self._lottery.draw(self._iteration, index)
+        chosen, probability = self._lottery.draw_with_probability(self._iteration, index)
         self.drawn.append(str(chosen))
         generator = self._streams.generator("network", self._iteration, index)
         network = chosen.make().build(self._problem.shape, len(self._problem.classes), generator)
-        if self._lottery.probability(self._iteration, str(chosen)) < SELDOM:
+        if probability < SELDOM:
             comes_seldom(network)
         return network.to(self._problem.device)
 

@@ -4,7 +4,7 @@ F(4x4, 3x3) of A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Ne
 of the output takes 36 products for each pair of channels in place of 144. Input, weights and the output's gradient are
 brought to 36 places a tile, at each of which one matrix product stands for the convolution. `winograd.cpp` brings there
 and back; torch multiplies, as many tiles at a time as stay in the cache. Rounding errors are ten times those of a plain
-convolution: 2e-6 of what comes out, in float32.
+convolution: 2e-6 of what comes out, in float32, and relative to the largest values of a tile.
 """
 
 import ctypes
@@ -26,6 +26,10 @@ VALUES_AT_ONCE = 2**14
 """Tiles at a time, times channels of input and output: their places then take 2.4 MB."""
 FEWEST_CHANNELS, FEWEST_TILES = 32, 24
 """Of a batch, below which bringing it and the weights there costs more than is saved."""
+CHANNELS_A_TILE = 16
+"""Channels for each of which a batch needs another tile: there are the more weights to bring."""
+MOST_VALUES = 4 * VALUES_AT_ONCE
+"""Of one image, tiles times channels: beyond it they do not stay in the cache."""
 FULLEST = 0.6
 """Share of the tiles' pixels that images have to fill."""
 
@@ -64,15 +68,19 @@ def gains(
 ) -> bool:
     """Whether a convolution, given as to `torch.conv2d`, is computed this way: decided by shapes and types alone."""
     plain = weight.shape[2:] == (3, 3) and stride in ONE and dilation in ONE and groups == 1
-    if not plain or padding not in ("same", *ONE) or input.dim() != 4:
+    if not plain or padding not in ("same", *ONE) or input.dim() != 4 or weight.shape[1] != input.shape[1]:
+        return False
+    if weight.dtype != input.dtype or (bias is not None and (bias.dtype != input.dtype or len(bias) != len(weight))):
         return False
     if input.dtype != torch.float32 or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     count, channels, height, width = input.shape
     tiles = _tiles(input)
     fills = height * width >= FULLEST * tiles * STEP**2
-    wide = min(channels, len(weight)) >= FEWEST_CHANNELS and channels % LANES == len(weight) % LANES == 0
-    return wide and count * tiles >= FEWEST_TILES and fills
+    narrow = min(channels, len(weight))
+    wide = narrow >= FEWEST_CHANNELS and channels % LANES == len(weight) % LANES == 0
+    many = count * tiles >= max(FEWEST_TILES, narrow // CHANNELS_A_TILE)
+    return wide and many and fills and tiles * (channels + len(weight)) <= MOST_VALUES
 
 
 def _convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
@@ -112,9 +120,9 @@ def _backward(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Te
     images, outer = _dense(images), _dense(outer)
     of_images = torch.empty_like(images)
     matrices = _weight_to_places(weight)
-    of_matrices = torch.zeros_like(matrices)
     size = _images_at_once(images, outer)
     inputs, outputs = _room(images[:size]), _room(outer[:size])
+    of_matrices = torch.zeros_like(matrices)
     for part, above, below in zip(*(torch.split(whole, size) for whole in (images, outer, of_images)), strict=True):
         there, outside = _to_places("input", part, inputs), _to_places("output", above, outputs)
         torch.baddbmm(of_matrices, outside.transpose(1, 2), there, out=of_matrices)
@@ -209,5 +217,5 @@ def _of_weight() -> Tensor:
     sixth, twelfth, least = 1 / 6, 1 / 12, 1 / 24
     rows = [[1 / 4, 0, 0], [-sixth, -sixth, -sixth], [-sixth, sixth, -sixth]]
     rows += [[least, twelfth, sixth], [least, -twelfth, sixth], [0, 0, 1]]
-    matrix = torch.tensor(rows)
+    matrix = torch.tensor(rows, dtype=torch.float32, device="cpu")
     return torch.kron(matrix, matrix)

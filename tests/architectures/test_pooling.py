@@ -41,3 +41,13 @@ def test_values_are_torchs_without_gradients_too(pool, reference):
 def test_gradients_can_be_differentiated(pool):
     images = maps(4, 4).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda images: pool(images).tanh(), images)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_forward_mode_and_vmap_work():
+    images = torch.randn(3, 2, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value, tangent = torch.func.jvp(AveragePool(), (images,), (images,))
+    torch.testing.assert_close(tangent, value)
+    gradients = torch.func.vmap(torch.func.grad(lambda image: AveragePool()(image[None]).square().sum()))(images)
+    leaf = images.clone().requires_grad_()
+    torch.testing.assert_close(gradients, torch.autograd.grad(AveragePool()(leaf).square().sum(), leaf)[0])

@@ -10,7 +10,7 @@ import torch
 from toys import component
 
 from harness import Recipe, Streams, gradient_of, train_classifier
-from harness.learning import compiling
+from harness.learning import compiling, winograd
 from harness.learning.compiling import compilation, is_compiled, logits_of, set_compilation
 from harness.types.seeds import global_rng_from
 
@@ -103,6 +103,34 @@ def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypat
     assert compilation() == "auto"
 
 
+@needs_a_compiler
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_forward_mode_and_functional_transforms_go_the_plain_way():
+    network, given = built("convnet").requires_grad_(False), images(32)
+    right = torch.func.jvp(network, (given,), (given,))
+    for told, plain in zip(torch.func.jvp(lambda x: logits_of(network, x), (given,), (given,)), right, strict=True):
+        torch.testing.assert_close(told, plain)
+    gradient = torch.func.grad(lambda x: logits_of(network, x).sum())(given)
+    torch.testing.assert_close(gradient, torch.func.grad(lambda x: network(x).sum())(given))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_a_home_for_code_networks_run_as_they_are(monkeypatch, caplog):
+    def homeless(source):
+        raise PermissionError("[Errno 13] Permission denied: '/nowhere'")
+
+    monkeypatch.setattr("harness.learning.winograd.library", homeless)
+    winograd._code.cache_clear()
+    monkeypatch.setattr(compiling._Mode, "quick", None)
+    with caplog.at_level(logging.WARNING, logger="ddbench"):
+        network = built("resnet18")
+        assert torch.equal(logits_of(network, images(33)), network(images(33)))
+    (record,) = caplog.records
+    assert record.message.startswith("networks run without compiled code, which is slower: [Errno 13]")
+    assert compilation() == "auto, failed"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_where_nothing_can_be_compiled_it_is_said_once_and_networks_run_as_they_are(monkeypatch, caplog):
     def broken(*args, **kwargs):
@@ -114,7 +142,7 @@ def test_where_nothing_can_be_compiled_it_is_said_once_and_networks_run_as_they_
             network = built(name)
             torch.testing.assert_close(logits_of(network, images(8)), network(images(8)), rtol=1e-3, atol=1e-5)
     assert [record.message for record in caplog.records] == [
-        "a network is not compiled, which is slower: no C++ compiler (--compile never does not try)"
+        "networks run without compiled code, which is slower: no C++ compiler (--compile never does not try)"
     ]
     assert compilation() == "auto, failed"
 

@@ -103,6 +103,23 @@ def test_few_tiles_small_ones_and_lower_precision_are_left_alone():
         assert not gains(drawn(99, 32, 4, 4), weight, padding=1)
 
 
+def test_wide_layers_need_more_tiles_and_large_images_are_left_alone():
+    weight = drawn(512, 512, 3, 3)
+    assert gains(drawn(32, 512, 4, 4), weight, padding=1)
+    assert not gains(drawn(31, 512, 4, 4), weight, padding=1)
+    assert gains(drawn(1, 32, 96, 96), drawn(32, 32, 3, 3), padding=1)
+    assert not gains(drawn(1, 32, 192, 192), drawn(32, 32, 3, 3), padding=1)
+
+
+def test_what_torch_refuses_torch_refuses():
+    images = drawn(4, 32, 16, 16)
+    for wrong in (drawn(32, 48, 3, 3), drawn(32, 32, 3, 3).double()):
+        with QuickConvolutions(), pytest.raises(RuntimeError, match=r"channels|type"):
+            functional.conv2d(images, wrong, padding=1)
+    with QuickConvolutions(), pytest.raises(RuntimeError, match="bias"):
+        functional.conv2d(images, drawn(32, 32, 3, 3), drawn(1), padding=1)
+
+
 def test_a_second_derivative_is_refused_not_wrong():
     images = drawn(2, 32, 8, 8).requires_grad_()
     (gradient,) = torch.autograd.grad(convolve(images, drawn(32, 32, 3, 3)).square().sum(), images, create_graph=True)
@@ -120,6 +137,10 @@ def test_code_is_kept_and_what_does_not_compile_says_why(tmp_path, monkeypatch):
         assert library(good).seven() == 7
     (kept,) = (tmp_path / "ddbench-code").iterdir()
     assert kept.name.startswith("good-")
+    kept.unlink()  # not emptied: it is mapped
+    kept.touch()
+    library.cache_clear()
+    assert library(good).seven() == 7, "what is broken is made again"
     with pytest.raises(OSError, match=r"bad\.cpp"):
         library(bad)
     assert [path.name for path in (tmp_path / "ddbench-code").iterdir()] == [kept.name]
