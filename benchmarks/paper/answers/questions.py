@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from answers.judging import OPEN, Verdict, of_additivity, of_difference, of_explanation, of_gain
 
@@ -126,7 +126,8 @@ def _compare(answer, found, question, judge):
     chosen = [score for score in found.scores if score.score_on == question.score_on and _is_asked(score, question)]
     if {_side(score, question) for score in chosen} < {"baseline", "other"}:
         return
-    comparison = compare(Scores(tuple(chosen), found.notes, found.stores), question)
+    only = {axis: _occurring(chosen, axis, names) for axis, names in question.only.items()}
+    comparison = compare(Scores(tuple(chosen), found.notes, found.stores), replace(question, only=only))
     for row in comparison.rows:
         for label, effect in row.effects.items():
             where = ", ".join(_told(row.condition))
@@ -135,6 +136,11 @@ def _compare(answer, found, question, judge):
                         (effect.baseline.counts, effect.other.counts), judge(effect))
             )  # fmt: skip
     answer.comparisons.append(comparison)
+
+
+def _occurring(scores, axis, names):
+    """The names in full, as scores have them."""
+    return tuple(sorted({value for score in scores if _named(value := getattr(score, axis), names)}))
 
 
 def _is_asked(score, question):
