@@ -19,8 +19,14 @@ def compiler() -> str | None:
 
 
 def code_folder() -> Path:
-    """Where compiled code is kept between runs: ``ddbench-code`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ddbench-code"
+    """Where compiled code is kept between runs: ``ddbench-code`` in the user's cache folder, or in the system's for
+    temporary files where the user has no home.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    except RuntimeError:
+        cache = Path(tempfile.gettempdir())
+    return cache / "ddbench-code"
 
 
 @functools.cache

@@ -1,12 +1,15 @@
 """Convolutions by Winograd's filtering, against torch's own in double precision."""
 
+import pathlib
+import tempfile
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from harness.learning.native import compiler, library
+from harness.learning.native import code_folder, compiler, library
 from harness.learning.winograd import FEWEST_TILES, QuickConvolutions, convolve, gains
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
@@ -149,3 +152,13 @@ def test_code_is_kept_and_what_does_not_compile_says_why(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"no C\+\+ compiler"):
         library(good)
     library.cache_clear()
+
+
+def test_without_a_home_code_is_kept_among_temporary_files(tmp_path, monkeypatch):
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "expanduser", homeless)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    assert code_folder() == tmp_path / "ddbench-code"
