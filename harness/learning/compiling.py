@@ -18,9 +18,10 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harness.learning.convolutions import QuickConvolutions
 from harness.learning.native import code_folder
 from harness.learning.probe import arithmetic, draws_from_global
-from harness.learning.winograd import QuickConvolutions, make_ready
+from harness.learning.winograd import make_ready
 from harness.types.problem import Shape
 
 HEAVY = 2e7

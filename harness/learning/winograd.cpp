@@ -1,8 +1,8 @@
-// Ways to and from the tiles of Winograd's F(4x4, 3x3), for `winograd.py`, which multiplies them.
+// Ways to and from the tiles of Winograd's filtering F(m x m, r x r), for `winograd.py`, which multiplies them.
 //
-// An image's channel is cut into tiles of 4x4 pixels. Each takes in 6x6 pixels, one more on every side. Tiles lie in
-// memory as 36 matrices (tiles, channels), `stride` values apart: one for each place of a transformed tile.
-// Channels come in groups of LANES, which are computed at once.
+// An image's channel is cut into tiles of m x m pixels, m = 7 - r, each of which takes in 6x6 pixels. Tiles lie in memory
+// as 36 matrices (tiles, channels), `stride` values apart: one for each place of a transformed tile. Channels come in
+// groups of LANES, which are computed at once.
 
 #include <cstdint>
 #include <vector>
@@ -11,23 +11,39 @@ namespace {
 
 constexpr int LANES = 16;
 constexpr int SIDE = 6;
-constexpr int STEP = 4;
 
 using Lanes = float __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-// B of the paper, transposed: 6 pixels of the input to 6 places, from one pixel before the tile on.
-struct Input {
-    static constexpr int pixels = 6, first = -1;
-    static constexpr float matrix[SIDE][pixels] = {
-        {4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
-        {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
+template <int COUNT> struct Matrix {
+    float row[SIDE][COUNT] = {};
 };
 
-// A of the paper: 4 pixels of the output's gradient to 6 places.
-struct Output {
-    static constexpr int pixels = 4, first = 0;
-    static constexpr float matrix[SIDE][pixels] = {
-        {1, 0, 0, 0}, {1, 1, 1, 1}, {1, -1, 1, -1}, {1, 2, 4, 8}, {1, -2, 4, -8}, {0, 0, 0, 1}};
+// What is brought to tiles: `pixels` of a tile's side, from `first` on, tiles `step` apart.
+template <int FILTER> struct Input {  // B of the paper, transposed
+    static constexpr int pixels = SIDE, step = SIDE + 1 - FILTER, first = -(FILTER / 2);
+    static constexpr Matrix<SIDE> matrix = {{{4, 0, -5, 0, 1, 0},
+                                             {0, -4, -4, 1, 1, 0},
+                                             {0, 4, -4, -1, 1, 0},
+                                             {0, -2, -1, 2, 1, 0},
+                                             {0, 2, -1, -2, 1, 0},
+                                             {0, 4, 0, -5, 0, 1}}};
+};
+
+// A of the paper: pixels are a polynomial's coefficients, which is evaluated at five points and at infinity.
+template <int COUNT> constexpr Matrix<COUNT> evaluation() {
+    constexpr float points[SIDE - 1] = {0, 1, -1, 2, -2};
+    Matrix<COUNT> made;
+    for (int place = 0; place < SIDE - 1; place++) {
+        float power = 1;
+        for (int pixel = 0; pixel < COUNT; pixel++, power *= points[place]) made.row[place][pixel] = power;
+    }
+    made.row[SIDE - 1][COUNT - 1] = 1;
+    return made;
+}
+
+template <int FILTER> struct Output {
+    static constexpr int pixels = SIDE + 1 - FILTER, step = pixels, first = 0;
+    static constexpr Matrix<pixels> matrix = evaluation<pixels>();
 };
 
 // A row of pixels to places; unrolled, so that what is multiplied by zero costs nothing.
@@ -37,7 +53,7 @@ template <class Kind> inline void to_places(const Lanes* pixels, Lanes* places, 
         Lanes sum = {};
 #pragma GCC unroll 6
         for (int pixel = 0; pixel < Kind::pixels; pixel++)
-            if (Kind::matrix[place][pixel] != 0) sum += Kind::matrix[place][pixel] * pixels[pixel];
+            if (Kind::matrix.row[place][pixel] != 0) sum += Kind::matrix.row[place][pixel] * pixels[pixel];
         places[place * apart] = sum;
     }
 }
@@ -49,7 +65,7 @@ template <class Kind> inline void to_pixels(const Lanes* places, Lanes* pixels, 
         Lanes sum = {};
 #pragma GCC unroll 6
         for (int place = 0; place < SIDE; place++)
-            if (Kind::matrix[place][pixel] != 0) sum += Kind::matrix[place][pixel] * places[place];
+            if (Kind::matrix.row[place][pixel] != 0) sum += Kind::matrix.row[place][pixel] * places[place];
         pixels[pixel * apart] = sum;
     }
 }
@@ -66,15 +82,21 @@ struct Images {
 };
 
 // LANES channels of one image, pixel by pixel, within a rim of zeros that completes the outermost tiles.
-class Plane {
+template <class Kind> class Plane {
   public:
     const int down, right;  // tiles
 
     explicit Plane(const Images& images)
-        : down((images.height + STEP - 1) / STEP), right((images.width + STEP - 1) / STEP), images(images),
-          wide(STEP * right + 2), values((STEP * down + 2) * wide) {}
+        : down((images.height + Kind::step - 1) / Kind::step), right((images.width + Kind::step - 1) / Kind::step),
+          images(images), wide(reach(right)), values(reach(down) * wide) {}
 
-    Lanes* at(int y, int x) { return values.data() + (y + 1) * wide + x + 1; }
+    Lanes* at(int y, int x) { return values.data() + (y - Kind::first) * wide + x - Kind::first; }
+
+    // Calls with the first pixel of each tile.
+    template <class Work> void tiles(Work work) {
+        for (int y = 0; y < down; y++)
+            for (int x = 0; x < right; x++) work(y * Kind::step + Kind::first, x * Kind::step + Kind::first);
+    }
 
     void clear() {
         for (Lanes& value : values) value = Lanes{};
@@ -95,6 +117,8 @@ class Plane {
     const int wide;
     std::vector<Lanes> values;
 
+    static int reach(int tiles) { return (tiles - 1) * Kind::step + Kind::pixels; }
+
     template <class One, class All, class Value> void each(One one, All all, Value* there) {
         const int height = images.height, width = images.width;
         if (images.channels_last) {
@@ -102,72 +126,75 @@ class Plane {
                 for (int x = 0; x < width; x++, there += images.channels) all(at(y, x), there);
             return;
         }
-        for (int lane = 0; lane < LANES; lane++)
-            for (int y = 0; y < height; y++, there += width) {
+        for (int y = 0; y < height; y++)
+            for (int lane = 0; lane < LANES; lane++) {
                 float* here = reinterpret_cast<float*>(at(y, 0)) + lane;
-                for (int x = 0; x < width; x++) one(here + x * LANES, there + x);
+                Value* row = there + (lane * height + y) * width;
+                for (int x = 0; x < width; x++) one(here + x * LANES, row + x);
             }
     }
 };
 
 template <class Kind> void to_tiles(const Images& images, const float* values, float* tiles, int64_t stride) {
-    Plane plane(images);
+    Plane<Kind> plane(images);
     for (int64_t image = 0; image < images.count; image++, tiles += plane.down * plane.right * images.channels)
         for (int64_t channel = 0; channel < images.channels; channel += LANES) {
             plane.read(values + images.offset(image, channel));
             float* tile = tiles + channel;
-            for (int y = Kind::first; y < STEP * plane.down + Kind::first; y += STEP)
-                for (int x = Kind::first; x < STEP * plane.right + Kind::first; x += STEP, tile += images.channels) {
-                    Lanes half[SIDE][Kind::pixels], whole[SIDE];
-                    for (int row = 0; row < Kind::pixels; row++)
-                        to_places<Kind>(plane.at(y + row, x), &half[0][row], Kind::pixels);
-                    for (int across = 0; across < SIDE; across++) {
-                        to_places<Kind>(half[across], whole, 1);
-                        for (int down = 0; down < SIDE; down++)
-                            *reinterpret_cast<Lanes*>(tile + (down * SIDE + across) * stride) = whole[down];
-                    }
+            plane.tiles([&](int y, int x) {
+                Lanes half[SIDE][Kind::pixels], whole[SIDE];
+                for (int row = 0; row < Kind::pixels; row++)
+                    to_places<Kind>(plane.at(y + row, x), &half[0][row], Kind::pixels);
+                for (int across = 0; across < SIDE; across++) {
+                    to_places<Kind>(half[across], whole, 1);
+                    for (int down = 0; down < SIDE; down++)
+                        *reinterpret_cast<Lanes*>(tile + (down * SIDE + across) * stride) = whole[down];
                 }
+                tile += images.channels;
+            });
         }
 }
 
 // The transpose of `to_tiles`: where tiles of the input overlap, what they give is added.
 template <class Kind> void from_tiles(const Images& images, float* values, const float* tiles, int64_t stride) {
-    Plane plane(images);
+    Plane<Kind> plane(images);
     for (int64_t image = 0; image < images.count; image++, tiles += plane.down * plane.right * images.channels)
         for (int64_t channel = 0; channel < images.channels; channel += LANES) {
             plane.clear();
             const float* tile = tiles + channel;
-            for (int y = Kind::first; y < STEP * plane.down + Kind::first; y += STEP)
-                for (int x = Kind::first; x < STEP * plane.right + Kind::first; x += STEP, tile += images.channels) {
-                    Lanes half[Kind::pixels][SIDE], whole[SIDE];
-                    for (int across = 0; across < SIDE; across++) {
-                        for (int down = 0; down < SIDE; down++)
-                            whole[down] = *reinterpret_cast<const Lanes*>(tile + (down * SIDE + across) * stride);
-                        to_pixels<Kind>(whole, &half[0][across], SIDE);
-                    }
-                    for (int row = 0; row < Kind::pixels; row++) {
-                        to_pixels<Kind>(half[row], whole, 1);
-                        Lanes* pixels = plane.at(y + row, x);
-                        for (int pixel = 0; pixel < Kind::pixels; pixel++) pixels[pixel] += whole[pixel];
-                    }
+            plane.tiles([&](int y, int x) {
+                Lanes half[Kind::pixels][SIDE], whole[SIDE];
+                for (int across = 0; across < SIDE; across++) {
+                    for (int down = 0; down < SIDE; down++)
+                        whole[down] = *reinterpret_cast<const Lanes*>(tile + (down * SIDE + across) * stride);
+                    to_pixels<Kind>(whole, &half[0][across], SIDE);
                 }
+                for (int row = 0; row < Kind::pixels; row++) {
+                    to_pixels<Kind>(half[row], whole, 1);
+                    Lanes* pixels = plane.at(y + row, x);
+                    for (int pixel = 0; pixel < Kind::pixels; pixel++) pixels[pixel] += whole[pixel];
+                }
+                tile += images.channels;
+            });
             plane.write(values + images.offset(image, channel));
         }
 }
 
 }  // namespace
 
-#define WAYS(KIND, NAME)                                                                                              \
-    void NAME##_to_tiles(int64_t count, int64_t channels, int height, int width, bool channels_last,                  \
-                         const float* values, float* tiles, int64_t stride) {                                         \
-        to_tiles<KIND>(Images{count, channels, height, width, channels_last}, values, tiles, stride);                 \
+#define WAYS(KIND, NAME, FILTER)                                                                                      \
+    void NAME##_to_tiles_##FILTER(int64_t count, int64_t channels, int height, int width, bool channels_last,         \
+                                  const float* values, float* tiles, int64_t stride) {                                \
+        to_tiles<KIND<FILTER>>(Images{count, channels, height, width, channels_last}, values, tiles, stride);         \
     }                                                                                                                 \
-    void NAME##_from_tiles(int64_t count, int64_t channels, int height, int width, bool channels_last, float* values, \
-                           const float* tiles, int64_t stride) {                                                      \
-        from_tiles<KIND>(Images{count, channels, height, width, channels_last}, values, tiles, stride);               \
+    void NAME##_from_tiles_##FILTER(int64_t count, int64_t channels, int height, int width, bool channels_last,       \
+                                    float* values, const float* tiles, int64_t stride) {                              \
+        from_tiles<KIND<FILTER>>(Images{count, channels, height, width, channels_last}, values, tiles, stride);       \
     }
 
 extern "C" {
-WAYS(Input, input)
-WAYS(Output, output)
+WAYS(Input, input, 3)
+WAYS(Output, output, 3)
+WAYS(Input, input, 5)
+WAYS(Output, output, 5)
 }

@@ -1,0 +1,121 @@
+"""Which convolutions go another way, and that all give what torch's own do."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from harness.learning import winograd
+from harness.learning.convolutions import FEW_PIXELS, QuickConvolutions, of_patches, quicker_way
+from harness.learning.native import compiler
+
+CLOSE = 1e-5
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def apart(given, right):
+    return float((given - right).detach().norm() / right.detach().norm())
+
+
+def ways(monkeypatch):
+    """Notes the ways that convolutions take."""
+    taken = []
+
+    def noted(images, weight):
+        taken.append(quicker_way(images, weight))
+        return taken[-1]
+
+    monkeypatch.setattr("harness.learning.convolutions.quicker_way", noted)
+    return taken
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize(
+    ("module", "quick"),
+    [
+        (torch.nn.Conv2d(64, 80, 3, padding=1), True),
+        (torch.nn.Conv2d(64, 80, 3, padding=1, bias=False), True),
+        (torch.nn.Conv2d(64, 80, 3, padding="same"), True),
+        (torch.nn.Conv2d(64, 80, 5, padding=2), True),
+        (torch.nn.Conv2d(64, 80, 5, padding="same"), True),
+        (torch.nn.Conv2d(64, 80, 3, padding=1, padding_mode="circular"), False),
+        (torch.nn.Conv2d(64, 80, 3), False),
+        (torch.nn.Conv2d(64, 80, 3, padding="valid"), False),
+        (torch.nn.Conv2d(64, 80, 5, padding=1), False),
+        (torch.nn.Conv2d(64, 80, 7, padding=3), False),
+        (torch.nn.Conv2d(64, 80, (5, 3), padding=(2, 1)), False),
+        (torch.nn.Conv2d(64, 80, (3, 5), padding="same"), False),
+        (torch.nn.Conv2d(64, 80, 4, padding="same"), False),
+        (torch.nn.Conv2d(64, 80, 3, padding=1, stride=2), False),
+        (torch.nn.Conv2d(64, 80, 3, padding=1, dilation=2), False),
+        (torch.nn.Conv2d(64, 80, 3, padding=(1, 2)), False),
+        (torch.nn.Conv2d(64, 128, 3, padding=1, groups=2), False),
+        (torch.nn.Conv2d(64, 24, 3, padding=1), False),
+        (torch.nn.Conv2d(64, 72, 3, padding=1), False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+def test_only_what_is_such_a_convolution_is_computed_by_tiles(module, quick, monkeypatch):
+    images, calls = drawn(4, 64, 16, 16), []
+    convolve = winograd.convolve
+    monkeypatch.setattr("harness.learning.winograd.convolve", lambda *given: calls.append(given) or convolve(*given))
+    right = module(images)
+    with QuickConvolutions():
+        assert apart(module(images), right) < CLOSE
+    assert bool(calls) is quick
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("count", "height", "width"), [(10, 2, 2), (3, 1, 5), (10, 4, 4), (1, 7, 3)])
+def test_wide_layers_on_few_pixels_are_products_of_matrices(bias, count, height, width, monkeypatch):
+    def told(network, images):
+        leaf = images.clone().requires_grad_()
+        output = network(leaf)
+        outer = drawn(*output.shape, seed=2).to(output)
+        return output, *torch.autograd.grad(output, (leaf, *network.parameters()), outer)
+
+    images = drawn(count, 256, height, width)
+    network = torch.nn.Conv2d(256, 512, 3, padding=1, bias=bias)
+    taken = ways(monkeypatch)
+    with QuickConvolutions():
+        ours = told(network, images)
+    assert taken == [of_patches]
+    right = told(network.double(), images.double())
+    assert all(apart(one, other) < 1e-6 for one, other in zip(ours, right, strict=True))
+
+
+def test_only_trained_wide_layers_on_few_pixels_are():
+    weight = drawn(512, 256, 3, 3).requires_grad_()
+    few = drawn(FEW_PIXELS // 4, 256, 2, 2)
+    assert quicker_way(few, weight) is of_patches
+    assert quicker_way(drawn(FEW_PIXELS // 4 + 1, 256, 2, 2), weight) is None
+    assert quicker_way(few, weight.detach()) is None
+    assert quicker_way(drawn(9, 128, 2, 2), drawn(512, 128, 3, 3).requires_grad_()) is None
+    assert quicker_way(few, drawn(512, 256, 7, 7).requires_grad_()) is None
+    with torch.no_grad():
+        assert quicker_way(few, weight) is None
+
+
+def test_other_precisions_and_single_images_are_torch_s(monkeypatch):
+    taken = ways(monkeypatch)
+    network = torch.nn.Conv2d(64, 64, 3, padding=1)
+    images = drawn(8, 64, 16, 16)
+    with QuickConvolutions():
+        network(images[0])
+        with torch.autocast("cpu", torch.bfloat16):
+            network(images)
+        network.double()(images.double())
+        assert taken == []
+        network.float()(images)
+    assert len(taken) == 1
+
+
+def test_what_torch_refuses_torch_refuses():
+    images = drawn(4, 32, 16, 16)
+    for wrong in (drawn(32, 48, 3, 3), drawn(32, 32, 3, 3).double()):
+        with QuickConvolutions(), pytest.raises(RuntimeError, match=r"channels|type"):
+            functional.conv2d(images, wrong, padding=1)
+    with QuickConvolutions(), pytest.raises(RuntimeError, match="bias"):
+        functional.conv2d(images, drawn(32, 32, 3, 3), drawn(1), padding=1)
