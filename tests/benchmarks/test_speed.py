@@ -153,12 +153,19 @@ def test_an_unknown_name_ends_in_one_line(tmp_path):
     assert "there is no dataset 'digit': did you mean 'digits'?" in done.stderr.splitlines()[-1]
 
 
-def test_a_profile_tells_the_operators_that_take_longest():
-    command = [sys.executable, MEASURE.with_name("profiled.py"), "--method", "dc[batch_real=8]", "--rows", "3"]
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--method", "dc[batch_real=8]"], "an iteration of dc[batch_real=8] through single on digits, ipc 1, fp32, "),
+        (["--student", "lenet", "--ipc", "2"], "a tenth of a lenet student by plain on digits, ipc 2, "),
+    ],
+)
+def test_a_profile_tells_the_operators_that_take_longest(asked, told):
+    command = [sys.executable, MEASURE.with_name("profiled.py"), *asked, "--rows", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *rows = done.stdout.splitlines()
-    assert first.startswith("dc[batch_real=8] on digits, ipc 1, fp32, one core: ")
+    assert first.startswith(f"{told}one core: ")
     shares = [float(row.split()[0]) for row in rows]
     assert len(shares) == 3
     assert sorted(shares, reverse=True) == shares
