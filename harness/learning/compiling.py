@@ -78,7 +78,7 @@ def compilation() -> str:
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     """What ``network`` gives for ``images``: values and first derivatives, which cannot be differentiated again.
 
-    Which way it takes depends on the policy, the network and the images' shape alone.
+    Which way it takes depends on the policy, the network, the images' shape, and whether there is a gradient to follow.
     """
     way = _way(network, images) if not _is_transformed() else _Way(False, None)
     forward = _quickly if way.quickly else _plainly

@@ -63,18 +63,20 @@ def quicker_way(images: Tensor, weight: Tensor) -> Way | None:
     if winograd.gains(images, weight):
         return winograd.convolve
     count, channels, height, width = images.shape
-    trained = torch.is_grad_enabled() and weight.requires_grad
+    trained = torch.is_grad_enabled() and weight.requires_grad and weight.is_contiguous()
     wide = channels * len(weight) >= WIDE and weight.shape[2:] == (3, 3)
-    return of_patches if trained and wide and count * height * width <= FEW_PIXELS else None
+    few = 0 < count < count * height * width <= FEW_PIXELS  # torch is quicker on maps of one pixel
+    return of_patches if trained and wide and few else None
 
 
 def of_patches(images: Tensor, weight: Tensor) -> Tensor:
     """The convolution of ``images`` (n, in, height, width) with ``weight`` (out, in, 3, 3), padded by one zero: one
-    product of the weights with the surroundings of all pixels.
+    product of the weights with the surroundings of all pixels. It lies in memory as the images do.
     """
     count, _, height, width = images.shape
     surroundings = functional.unfold(images, 3, padding=1).transpose(0, 1).flatten(1)
-    return (weight.flatten(1) @ surroundings).view(-1, count, height, width).transpose(0, 1)
+    product = (weight.flatten(1) @ surroundings).view(len(weight), count, height, width)
+    return product.transpose(0, 1).contiguous(memory_format=winograd.layout(images))
 
 
 def _keeps_size(input: Tensor, weight: Tensor, padding: Pair) -> bool:

@@ -4,8 +4,8 @@ F(4x4, 3x3) and F(2x2, 5x5) of A. Lavin and S. Gray, Fast Algorithms for Convolu
 tile of 4x4 pixels of the output takes 36 products for each pair of channels in place of 144; one of 2x2 pixels, 36 in
 place of 100. Input, filters and the output's gradient are brought to 36 places a tile, at each of which one matrix
 product stands for the convolution. `winograd.cpp` brings there and back; torch multiplies, as many tiles at a time as
-stay in the cache. Rounding errors are ten times those of a plain convolution: 2e-6 of what comes out, in float32, and
-relative to the largest values of a tile.
+stay in the cache. Rounding errors are ten times those of a plain convolution: 2e-6 of what comes out with 64 channels,
+4e-6 with 512, in float32, and relative to the largest values of a tile.
 """
 
 import ctypes
@@ -24,10 +24,10 @@ SIDE, LANES, SIDES = 6, 16, (3, 5)
 """Places of a tile's side, channels that are computed at once, and pixels of a filter's side."""
 VALUES_AT_ONCE = 2**14
 """Tiles at a time, times channels of input and output: their places then take 2.4 MB."""
-FEWEST_CHANNELS, FEWEST_TILES = {3: 32, 5: 64}, 24
-"""By the filter's side, and of a batch, below which bringing it and the weights there costs more than is saved."""
-CHANNELS_A_TILE = 16
-"""Channels for each of which a batch needs another tile: there are the more weights to bring."""
+FEWEST_CHANNELS = {3: 48, 5: 128}
+"""By the filter's side: with fewer, more is spent on bringing pixels there than is saved."""
+FEWEST_VALUES, CHANNELS_A_TILE = 7500, 16
+"""Of a batch: tiles times channels, and channels for each of which it needs another tile: else weights cost more."""
 MOST_VALUES = 4 * VALUES_AT_ONCE
 """Of one image, tiles times channels: beyond it they do not stay in the cache."""
 FULLEST = 0.6
@@ -56,7 +56,7 @@ def gains(images: Tensor, weight: Tensor) -> bool:
     fills = height * width >= FULLEST * tiles * step**2
     narrow = min(channels, len(weight))
     wide = narrow >= FEWEST_CHANNELS[side] and channels % LANES == len(weight) % LANES == 0
-    many = count * tiles >= max(FEWEST_TILES, narrow // CHANNELS_A_TILE)
+    many = count * tiles >= max(FEWEST_VALUES / narrow, narrow / CHANNELS_A_TILE)
     return wide and many and fills and tiles * (channels + len(weight)) <= MOST_VALUES
 
 
@@ -68,8 +68,10 @@ def convolve(images: Tensor, weight: Tensor) -> Tensor:
     in memory as the images do, channels first or last. It has a first derivative only.
 
     Raises:
+        ValueError: images or weight are not so.
         OSError: `make_ready` would.
     """
+    _check(images, weight)
     images, step = _dense(images), _step(weight)
     output = _output(images, weight)
     filters = _filters(weight.transpose(0, 1))
@@ -100,12 +102,13 @@ def _backward(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Te
         there, outside = _to_places("input", part, inputs, step), _to_places("output", above, outputs, step)
         torch.baddbmm(of_filters, outside.transpose(1, 2), there, beta=min(earlier, 1), out=of_filters)
         _from_places("input", below, torch.bmm(outside, filters, out=there), step)
-    return of_images, (of_filters.flatten(1).T @ _of_filter(weight.shape[3])).view_as(weight)
+    of_weight = (of_filters.flatten(1).T @ _of_filter(weight.shape[3])).view(weight.shape)
+    return of_images, of_weight.contiguous(memory_format=layout(weight))
 
 
 @_backward.register_fake
 def _(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(_dense(images)), weight.new_empty(weight.shape)
+    return torch.empty_like(_dense(images)), torch.empty_like(_dense(weight))
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ANN401
@@ -120,19 +123,30 @@ def _differentiate(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:  # noqa: A
 convolve.register_autograd(_differentiate, setup_context=_keep)
 
 
+def _check(images: Tensor, weight: Tensor) -> None:
+    """The C++ code relies on it."""
+    square = weight.dim() == 4 and weight.shape[2] == weight.shape[3] in SIDES
+    fit = square and images.dim() == 4 and images.shape[1] == weight.shape[1]
+    fit = fit and not any(channels % LANES for channels in weight.shape[:2])
+    if not fit or any(one.dtype != torch.float32 or one.device.type != "cpu" for one in (images, weight)):
+        told = " and ".join(f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in (images, weight))
+        raise ValueError(f"no convolution by tiles of {told}")
+
+
 def _dense(images: Tensor) -> Tensor:
     """The images, without gaps: channels last if they lie so, else first."""
-    return images.contiguous(memory_format=_layout(images))
+    return images.contiguous(memory_format=layout(images))
 
 
-def _layout(images: Tensor) -> torch.memory_format:
+def layout(images: Tensor) -> torch.memory_format:
+    """Channels last if the images lie so in memory, else first."""
     last = images.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 
 def _output(images: Tensor, weight: Tensor) -> Tensor:
     shape = len(images), len(weight), *images.shape[2:]
-    return torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=_layout(images))
+    return torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=layout(images))
 
 
 def _step(weight: Tensor) -> int:
@@ -171,7 +185,7 @@ def _from_places(kind: Kind, images: Tensor, places: Tensor, step: int) -> None:
 
 
 def _given(images: Tensor, places: Tensor) -> tuple[int, ...]:
-    last = _layout(images) == torch.channels_last
+    last = layout(images) == torch.channels_last
     return *images.shape, last, images.data_ptr(), places.data_ptr(), places.stride(0)
 
 

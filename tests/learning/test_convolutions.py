@@ -9,6 +9,7 @@ from harness.learning.convolutions import FEW_PIXELS, QuickConvolutions, of_patc
 from harness.learning.native import compiler
 
 CLOSE = 1e-5
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
 
 def drawn(*shape, seed=0):
@@ -31,15 +32,22 @@ def ways(monkeypatch):
     return taken
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+def counted(monkeypatch):
+    """Notes the convolutions by tiles."""
+    calls, convolve = [], winograd.convolve
+    monkeypatch.setattr("harness.learning.winograd.convolve", lambda *given: calls.append(given) or convolve(*given))
+    return calls
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     ("module", "quick"),
     [
         (torch.nn.Conv2d(64, 80, 3, padding=1), True),
         (torch.nn.Conv2d(64, 80, 3, padding=1, bias=False), True),
         (torch.nn.Conv2d(64, 80, 3, padding="same"), True),
-        (torch.nn.Conv2d(64, 80, 5, padding=2), True),
-        (torch.nn.Conv2d(64, 80, 5, padding="same"), True),
+        (torch.nn.Conv2d(64, 80, 5, padding=2), False),
+        (torch.nn.Conv2d(64, 128, 5, padding=2), False),
         (torch.nn.Conv2d(64, 80, 3, padding=1, padding_mode="circular"), False),
         (torch.nn.Conv2d(64, 80, 3), False),
         (torch.nn.Conv2d(64, 80, 3, padding="valid"), False),
@@ -58,13 +66,38 @@ def ways(monkeypatch):
 )
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 def test_only_what_is_such_a_convolution_is_computed_by_tiles(module, quick, monkeypatch):
-    images, calls = drawn(4, 64, 16, 16), []
-    convolve = winograd.convolve
-    monkeypatch.setattr("harness.learning.winograd.convolve", lambda *given: calls.append(given) or convolve(*given))
+    images, calls = drawn(12, 64, 16, 16), counted(monkeypatch)
     right = module(images)
     with QuickConvolutions():
         assert apart(module(images), right) < CLOSE
     assert bool(calls) is quick
+
+
+@needs_compiler
+@pytest.mark.parametrize("side", [3, 5])
+def test_however_one_writes_it(side, monkeypatch):
+    calls, rim = counted(monkeypatch), side // 2
+    images, weight, bias = drawn(12, 128, 16, 16), drawn(128, 128, side, side, seed=1), drawn(128, seed=2)
+    right = functional.conv2d(images, weight, bias, padding=rim)
+    written = [
+        {"padding": rim},
+        {"padding": (rim, rim)},
+        {"padding": [rim, rim]},
+        {"padding": "same"},
+        {"padding": rim, "stride": (1, 1)},
+        {"padding": rim, "stride": [1, 1], "dilation": [1, 1]},
+        {"padding": rim, "dilation": (1, 1), "groups": 1},
+    ]
+    with QuickConvolutions():
+        for options in written:
+            assert apart(functional.conv2d(images, weight, bias, **options), right) < CLOSE
+        assert apart(functional.conv2d(images, weight, bias, 1, rim), right) < CLOSE
+    assert len(calls) == len(written) + 1
+
+
+def test_no_images_give_no_logits():
+    with QuickConvolutions():
+        assert torch.nn.Conv2d(256, 512, 3, padding=1)(drawn(0, 256, 2, 2)).shape == (0, 512, 2, 2)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -82,6 +115,7 @@ def test_wide_layers_on_few_pixels_are_products_of_matrices(bias, count, height,
     with QuickConvolutions():
         ours = told(network, images)
     assert taken == [of_patches]
+    assert all(one.is_contiguous() for one in ours), "as from torch, so that views of them are possible"
     right = told(network.double(), images.double())
     assert all(apart(one, other) < 1e-6 for one, other in zip(ours, right, strict=True))
 
@@ -92,6 +126,9 @@ def test_only_trained_wide_layers_on_few_pixels_are():
     assert quicker_way(few, weight) is of_patches
     assert quicker_way(drawn(FEW_PIXELS // 4 + 1, 256, 2, 2), weight) is None
     assert quicker_way(few, weight.detach()) is None
+    assert quicker_way(few, weight.contiguous(memory_format=torch.channels_last)) is None
+    assert quicker_way(drawn(9, 256, 1, 1), weight) is None
+    assert quicker_way(drawn(0, 256, 2, 2), weight) is None
     assert quicker_way(drawn(9, 128, 2, 2), drawn(512, 128, 3, 3).requires_grad_()) is None
     assert quicker_way(few, drawn(512, 256, 7, 7).requires_grad_()) is None
     with torch.no_grad():
@@ -113,9 +150,12 @@ def test_other_precisions_and_single_images_are_torch_s(monkeypatch):
 
 
 def test_what_torch_refuses_torch_refuses():
-    images = drawn(4, 32, 16, 16)
-    for wrong in (drawn(32, 48, 3, 3), drawn(32, 32, 3, 3).double()):
+    images = drawn(64, 64, 16, 16)
+    for wrong in (drawn(64, 48, 3, 3), drawn(64, 64, 3, 3).double()):
         with QuickConvolutions(), pytest.raises(RuntimeError, match=r"channels|type"):
             functional.conv2d(images, wrong, padding=1)
-    with QuickConvolutions(), pytest.raises(RuntimeError, match="bias"):
-        functional.conv2d(images, drawn(32, 32, 3, 3), drawn(1), padding=1)
+    for wrong in (drawn(1), drawn(64).double()):
+        with QuickConvolutions(), pytest.raises(RuntimeError, match=r"[Bb]ias"):
+            functional.conv2d(images, drawn(64, 64, 3, 3), wrong, padding=1)
+    with QuickConvolutions(), pytest.raises(RuntimeError, match="groups"):
+        functional.conv2d(images, drawn(64, 64, 3, 3), padding=1, groups=2)

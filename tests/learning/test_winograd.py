@@ -1,5 +1,6 @@
 """Convolutions by Winograd's filtering, against torch's own in double precision."""
 
+import math
 import pathlib
 import tempfile
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from harness.learning.native import code_folder, compiler, library
-from harness.learning.winograd import FEWEST_TILES, SIDES, convolve, gains
+from harness.learning.winograd import FEWEST_VALUES, SIDES, convolve, gains
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 CLOSE = 1e-5
@@ -61,35 +62,66 @@ def test_images_that_do_not_lie_densely_are_taken_as_they_are():
     assert apart(convolve(images, weight), functional.conv2d(images, weight, padding=1)) < CLOSE
 
 
-def test_what_comes_out_lies_in_memory_as_what_went_in():
-    images, weight = drawn(2, 32, 8, 8), drawn(64, 32, 3, 3, seed=1)
+@pytest.mark.parametrize("side", SIDES)
+def test_what_comes_out_lies_in_memory_as_what_went_in(side):
+    images, weight = drawn(2, 32, 8, 8), drawn(64, 32, side, side, seed=1)
     assert convolve(images, weight).is_contiguous()
     last = images.contiguous(memory_format=torch.channels_last)
     assert convolve(last, weight).is_contiguous(memory_format=torch.channels_last)
     torch.library.opcheck(convolve, (last, weight))
 
 
-def test_few_tiles_and_small_ones_gain_nothing():
-    weight = drawn(32, 32, 3, 3)
-    assert gains(drawn(FEWEST_TILES, 32, 4, 4), weight)
-    assert not gains(drawn(FEWEST_TILES - 1, 32, 4, 4), weight)
-    assert not gains(drawn(99, 32, 5, 5), weight), "most of the tiles would be empty"
-    assert gains(drawn(99, 32, 8, 8), weight)
-    assert not gains(drawn(99, 32, 8, 8), drawn(32, 32, 5, 5)), "larger filters are worth it from more channels on"
-    assert gains(drawn(99, 64, 8, 8), drawn(64, 64, 5, 5))
+def test_few_tiles_small_ones_and_few_channels_gain_nothing():
+    weight = drawn(64, 64, 3, 3)
+    fewest = math.ceil(FEWEST_VALUES / 64)
+    assert gains(drawn(fewest, 64, 4, 4), weight)
+    assert not gains(drawn(fewest - 1, 64, 4, 4), weight)
+    assert not gains(drawn(999, 64, 5, 5), weight), "most of the tiles would be empty"
+    assert not gains(drawn(999, 32, 4, 4), drawn(64, 32, 3, 3))
+    assert not gains(drawn(999, 64, 4, 4), drawn(64, 64, 5, 5)), "larger filters are worth it from more channels on"
+    assert gains(drawn(999, 128, 4, 4), drawn(128, 128, 5, 5))
+    assert not gains(drawn(999, 64, 4, 4), drawn(64, 64, 5, 3))
 
 
 def test_wide_layers_need_more_tiles_and_large_images_gain_nothing():
     weight = drawn(512, 512, 3, 3)
     assert gains(drawn(32, 512, 4, 4), weight)
     assert not gains(drawn(31, 512, 4, 4), weight)
-    assert gains(drawn(1, 32, 96, 96), drawn(32, 32, 3, 3))
-    assert not gains(drawn(1, 32, 192, 192), drawn(32, 32, 3, 3))
+    assert gains(drawn(1, 64, 84, 84), drawn(64, 64, 3, 3))
+    assert not gains(drawn(1, 64, 192, 192), drawn(64, 64, 3, 3))
 
 
-def test_a_second_derivative_is_refused_not_wrong():
-    images = drawn(2, 32, 8, 8).requires_grad_()
-    (gradient,) = torch.autograd.grad(convolve(images, drawn(32, 32, 3, 3)).square().sum(), images, create_graph=True)
+@pytest.mark.parametrize(
+    ("images", "weight"),
+    [
+        (drawn(2, 24, 8, 8), drawn(32, 24, 3, 3)),
+        (drawn(2, 32, 8, 8), drawn(24, 32, 3, 3)),
+        (drawn(2, 32, 8, 8), drawn(32, 48, 3, 3)),
+        (drawn(2, 32, 8, 8), drawn(32, 32, 7, 7)),
+        (drawn(2, 32, 8, 8), drawn(32, 32, 3, 5)),
+        (drawn(32, 8, 8), drawn(32, 32, 3, 3)),
+        (drawn(2, 32, 8, 8).double(), drawn(32, 32, 3, 3).double()),
+    ],
+)
+def test_what_its_code_is_not_made_for_is_refused(images, weight):
+    with pytest.raises(ValueError, match="no convolution by tiles of"):
+        convolve(images, weight)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_gradients_lie_in_memory_as_what_they_are_of(side):
+    leaves = [drawn(2, 32, 8, 8), drawn(48, 32, side, side, seed=1)]
+    leaves = [leaf.contiguous(memory_format=torch.channels_last).requires_grad_() for leaf in leaves]
+    given = torch.autograd.grad(convolve(*leaves).square().sum(), leaves)
+    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in given)
+    right = torch.autograd.grad(functional.conv2d(*leaves, padding=side // 2).square().sum(), leaves)
+    assert all(apart(one, other) < CLOSE for one, other in zip(given, right, strict=True))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_second_derivative_is_refused_not_wrong(side):
+    images, weight = drawn(2, 32, 8, 8).requires_grad_(), drawn(32, 32, side, side)
+    (gradient,) = torch.autograd.grad(convolve(images, weight).square().sum(), images, create_graph=True)
     with pytest.raises(RuntimeError):
         torch.autograd.grad(gradient.sum(), images)
 
