@@ -9,6 +9,8 @@ def compute(records):
     machines, versions, seconds = Counter(), Counter(), defaultdict(dict)
     for record in records:
         made = record["provenance"]
+        if record["kind"] == "choice":  # made from scores, which takes nothing
+            continue
         place = made["compute"]
         machines[f"{place['device']} on {place['machine']}, {place['threads']} threads"] += 1
         versions[", ".join(f"{name} {version}" for name, version in sorted(made["versions"].items()))] += 1
