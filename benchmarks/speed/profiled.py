@@ -2,8 +2,8 @@
 
 An iteration of a method, or with `--student` a tenth of a student: 30 epochs, and a tenth of the images scored. On one
 core, because torch's profiler sees one thread: what several cores share out is the same work. Done once to warm up,
-timed the second time, and watched the third; prints operators by the time that they take themselves. What a function
-of our own C++ takes is in no operator: it is the difference to the whole.
+timed the second time, and watched the third; prints operators by the time that they take themselves. Where our own C++
+is in no operator, what it takes is in the difference to the whole.
 """
 
 import dataclasses

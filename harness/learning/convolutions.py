@@ -45,7 +45,7 @@ def _way(
 ) -> Way | None:
     """Another one than torch's for a convolution, given as to `torch.conv2d`."""
     plain = stride in ONE and dilation in ONE and groups == 1 and _keeps_size(input, weight, padding)
-    if not plain or not _fit(input, weight) or not (bias is None or _fits(bias, weight)):
+    if not plain or not _are_float32(input, weight) or not (bias is None or _goes_with(bias, weight)):
         return None
     return quicker_way(input, weight)
 
@@ -87,12 +87,12 @@ def _keeps_size(input: Tensor, weight: Tensor, padding: Pair) -> bool:
     return odd and (padding in ("same", (height, width), [height, width]) or padding == height == width)
 
 
-def _fit(input: Tensor, weight: Tensor) -> bool:
-    """Whether both are what the ways are for."""
+def _are_float32(input: Tensor, weight: Tensor) -> bool:
+    """Whether both are, on a CPU and outside autocast, and go together."""
     if input.dtype != torch.float32 or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     return weight.dtype == input.dtype and weight.shape[1] == input.shape[1]
 
 
-def _fits(bias: Tensor, weight: Tensor) -> bool:
+def _goes_with(bias: Tensor, weight: Tensor) -> bool:
     return bias.dtype == weight.dtype and bias.shape == weight.shape[:1]
