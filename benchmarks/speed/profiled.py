@@ -16,7 +16,7 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "timed"))
-from students import train
+from students import teachers, train
 from subjects import method_name, real_problem, real_set, trajectory_of, with_options
 
 from harness.learning.machine import prepare_process
@@ -29,7 +29,7 @@ from harness.learning.machine import prepare_process
 @click.option("--ipc", default=1, show_default=True)
 @click.option("--precision", default="fp32", show_default=True)
 @click.option("--student", help="Architecture of a student to watch, trained on real images of this ipc.")
-@click.option("--evaluator", default="plain", show_default=True, help="That trains the student: one without a teacher.")
+@click.option("--evaluator", default="plain", show_default=True, help="That trains the student.")
 @click.option("--rows", default=20, show_default=True, help="Operators to print.")
 def main(dataset, method, pool, ipc, precision, student, evaluator, rows):
     prepare_process("auto")
@@ -65,7 +65,8 @@ def iteration(problem, method, pool, ipc, precision):
 def tenth_of_student(problem, evaluator, ipc, architecture):
     few = dataclasses.replace(problem, score=problem.score[::10])
     distilled, short = real_set(problem, ipc), with_options(evaluator, epochs=30)
-    return lambda: train(short, distilled, few, architecture, 1, {})
+    artifacts, _ = teachers(evaluator, distilled, problem, range(1))
+    return lambda: train(short, distilled, few, architecture, 1, artifacts)
 
 
 if __name__ == "__main__":

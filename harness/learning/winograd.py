@@ -47,15 +47,14 @@ def make_ready() -> None:
 
 def gains(images: Tensor, weight: Tensor) -> bool:
     """Whether their convolution is quicker by `convolve`, which asks for as much of them: decided by shapes alone."""
-    count, channels, height, width = images.shape
-    side = weight.shape[3]
-    if side not in SIDES or weight.shape[2] != side:
+    if not _is_possible(images, weight):
         return False
+    count, channels, height, width = images.shape
     step = _step(weight)
     tiles = _tiles(images, step)
     fills = height * width >= FULLEST * tiles * step**2
     narrow = min(channels, len(weight))
-    wide = narrow >= FEWEST_CHANNELS[side] and channels % LANES == len(weight) % LANES == 0
+    wide = narrow >= FEWEST_CHANNELS[weight.shape[3]]
     many = count * tiles >= max(FEWEST_VALUES / narrow, narrow / CHANNELS_A_TILE)
     return wide and many and fills and tiles * (channels + len(weight)) <= MOST_VALUES
 
@@ -71,7 +70,9 @@ def convolve(images: Tensor, weight: Tensor) -> Tensor:
         ValueError: images or weight are not so.
         OSError: `make_ready` would.
     """
-    _check(images, weight)
+    if not _is_possible(images, weight):
+        told = " and ".join(f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in (images, weight))
+        raise ValueError(f"no convolution by tiles of {told}")
     images, step = _dense(images), _step(weight)
     output = _output(images, weight)
     filters = _filters(weight.transpose(0, 1))
@@ -123,14 +124,12 @@ def _differentiate(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:  # noqa: A
 convolve.register_autograd(_differentiate, setup_context=_keep)
 
 
-def _check(images: Tensor, weight: Tensor) -> None:
-    """The C++ code relies on it."""
-    square = weight.dim() == 4 and weight.shape[2] == weight.shape[3] in SIDES
-    fit = square and images.dim() == 4 and images.shape[1] == weight.shape[1]
-    fit = fit and not any(channels % LANES for channels in weight.shape[:2])
-    if not fit or any(one.dtype != torch.float32 or one.device.type != "cpu" for one in (images, weight)):
-        told = " and ".join(f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in (images, weight))
-        raise ValueError(f"no convolution by tiles of {told}")
+def _is_possible(images: Tensor, weight: Tensor) -> bool:
+    """Whether they are what the C++ code is made for."""
+    if any(one.dim() != 4 or one.dtype != torch.float32 or one.device.type != "cpu" for one in (images, weight)):
+        return False
+    square = weight.shape[2] == weight.shape[3] in SIDES
+    return square and images.shape[1] == weight.shape[1] and not any(n % LANES for n in weight.shape[:2])
 
 
 def _dense(images: Tensor) -> Tensor:

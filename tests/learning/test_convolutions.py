@@ -2,22 +2,14 @@
 
 import pytest
 import torch
+from rounding import CLOSE, apart, drawn
 from torch.nn import functional
 
 from harness.learning import winograd
 from harness.learning.convolutions import FEW_PIXELS, QuickConvolutions, of_patches, quicker_way
 from harness.learning.native import compiler
 
-CLOSE = 1e-5
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def apart(given, right):
-    return float((given - right).detach().norm() / right.detach().norm())
 
 
 def ways(monkeypatch):
@@ -43,30 +35,30 @@ def counted(monkeypatch):
 @pytest.mark.parametrize(
     ("module", "quick"),
     [
-        (torch.nn.Conv2d(64, 80, 3, padding=1), True),
-        (torch.nn.Conv2d(64, 80, 3, padding=1, bias=False), True),
-        (torch.nn.Conv2d(64, 80, 3, padding="same"), True),
-        (torch.nn.Conv2d(64, 80, 5, padding=2), False),
-        (torch.nn.Conv2d(64, 128, 5, padding=2), False),
-        (torch.nn.Conv2d(64, 80, 3, padding=1, padding_mode="circular"), False),
-        (torch.nn.Conv2d(64, 80, 3), False),
-        (torch.nn.Conv2d(64, 80, 3, padding="valid"), False),
-        (torch.nn.Conv2d(64, 80, 5, padding=1), False),
-        (torch.nn.Conv2d(64, 80, 7, padding=3), False),
-        (torch.nn.Conv2d(64, 80, (5, 3), padding=(2, 1)), False),
-        (torch.nn.Conv2d(64, 80, (3, 5), padding="same"), False),
-        (torch.nn.Conv2d(64, 80, 4, padding="same"), False),
-        (torch.nn.Conv2d(64, 80, 3, padding=1, stride=2), False),
-        (torch.nn.Conv2d(64, 80, 3, padding=1, dilation=2), False),
-        (torch.nn.Conv2d(64, 80, 3, padding=(1, 2)), False),
-        (torch.nn.Conv2d(64, 128, 3, padding=1, groups=2), False),
-        (torch.nn.Conv2d(64, 24, 3, padding=1), False),
-        (torch.nn.Conv2d(64, 72, 3, padding=1), False),
+        (torch.nn.Conv2d(128, 144, 3, padding=1), True),
+        (torch.nn.Conv2d(128, 144, 3, padding=1, bias=False), True),
+        (torch.nn.Conv2d(128, 144, 3, padding="same"), True),
+        (torch.nn.Conv2d(128, 144, 5, padding=2), True),
+        (torch.nn.Conv2d(128, 112, 5, padding=2), False),
+        (torch.nn.Conv2d(128, 144, 3, padding=1, padding_mode="circular"), False),
+        (torch.nn.Conv2d(128, 144, 3), False),
+        (torch.nn.Conv2d(128, 144, 3, padding="valid"), False),
+        (torch.nn.Conv2d(128, 144, 5, padding=1), False),
+        (torch.nn.Conv2d(128, 144, 7, padding=3), False),
+        (torch.nn.Conv2d(128, 144, (5, 3), padding=(2, 1)), False),
+        (torch.nn.Conv2d(128, 144, (3, 5), padding="same"), False),
+        (torch.nn.Conv2d(128, 144, 4, padding="same"), False),
+        (torch.nn.Conv2d(128, 144, 3, padding=1, stride=2), False),
+        (torch.nn.Conv2d(128, 144, 3, padding=1, dilation=2), False),
+        (torch.nn.Conv2d(128, 144, 3, padding=(1, 2)), False),
+        (torch.nn.Conv2d(128, 256, 3, padding=1, groups=2), False),
+        (torch.nn.Conv2d(128, 24, 3, padding=1), False),
+        (torch.nn.Conv2d(128, 72, 3, padding=1), False),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 def test_only_what_is_such_a_convolution_is_computed_by_tiles(module, quick, monkeypatch):
-    images, calls = drawn(12, 64, 16, 16), counted(monkeypatch)
+    images, calls = drawn(12, 128, 16, 16), counted(monkeypatch)
     right = module(images)
     with QuickConvolutions():
         assert apart(module(images), right) < CLOSE

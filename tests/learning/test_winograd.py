@@ -8,21 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounding import CLOSE, apart, drawn
 from torch.nn import functional
 
 from harness.learning.native import code_folder, compiler, library
 from harness.learning.winograd import FEWEST_VALUES, SIDES, convolve, gains
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
-CLOSE = 1e-5
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def apart(given, right):
-    return float((given - right).detach().norm() / right.detach().norm())
 
 
 @settings(max_examples=25, deadline=None)
