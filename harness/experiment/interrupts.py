@@ -9,8 +9,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INSIST_SECONDS = 1.0
 FINISHING = "finishing this step; once more stops at once"
 AT_ONCE = "stopped at once; the same command goes on from what was kept"
 KEPT = "stopped; the same command goes on from what was kept"
@@ -26,6 +28,8 @@ class _State:
     handled = False
     steps = False
     asked = False
+    at_once = False
+    insists = False
 
 
 @contextmanager
@@ -43,19 +47,56 @@ def handled(tell: Callable[[str], object]) -> Iterator[None]:
 
     def on_signal(_number: int, _frame: object) -> None:
         if not _State.steps or _State.asked:
-            raise Stopped(AT_ONCE)
+            _stop_at_once()
         _State.asked = True
         with contextlib.suppress(RuntimeError):  # it came while a line was being written to the same place
             tell(FINISHING)
 
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _on_alarm)
     _State.handled = True
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        _State.handled = _State.asked = False
+        _State.handled = _State.asked = _State.at_once = False
+
+
+@contextmanager
+def insisted() -> Iterator[None]:
+    """Work that stops at once where it was asked to, even where the first word of it is lost.
+
+    What a signal raises in Python code that C++ has called, as a compiled network calls an operation, comes out as
+    another error, or not at all. So it is raised again after a while, and no error counts that came meanwhile.
+    """
+    if not _State.handled or not _is_main_thread():
+        yield
+        return
+    before, _State.insists = _State.insists, True
+    try:
+        yield
+    except Exception as error:
+        if _State.at_once:
+            raise Stopped(AT_ONCE) from error
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _State.insists = before
+    if _State.at_once:
+        raise Stopped(AT_ONCE)
+
+
+def _stop_at_once() -> NoReturn:
+    _State.at_once = True
+    if _State.insists:
+        signal.setitimer(signal.ITIMER_REAL, INSIST_SECONDS)
+    raise Stopped(AT_ONCE)
+
+
+def _on_alarm(_number: int, _frame: object) -> None:
+    if _State.insists and _State.at_once:
+        _stop_at_once()
 
 
 @contextmanager
@@ -80,6 +121,12 @@ def heed() -> None:
     """Raise `Stopped` where the work was asked to stop, and has just kept what it had."""
     if _State.asked:
         raise Stopped(KEPT)
+
+
+def heed_at_once() -> None:
+    """Raise `Stopped` where the work was to stop at once, but goes on: nothing that it gives may be kept."""
+    if _State.at_once:
+        raise Stopped(AT_ONCE)
 
 
 def _is_main_thread() -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from harness.experiment import interrupts
 from harness.experiment.cells import Cell
 from harness.experiment.clock import now
 from harness.experiment.events import Reporter
@@ -119,6 +120,7 @@ class Ledger:
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
         whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
         self.check()
+        interrupts.heed_at_once()
         written = self.store.commit(cell.key, _finite(whole), files, self._attempts.pop(cell.key, None))
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
@@ -131,7 +133,8 @@ class Ledger:
         A cell in the store that cannot be used is damaged, and blocks them all.
         """
         try:
-            yield
+            with interrupts.insisted():
+                yield
         except RecordError as error:
             blocked = Standing("blocked", str(error))
             self.lost |= dict.fromkeys((cell.key for cell in cells if self.is_missing(cell)), blocked)

@@ -1,10 +1,12 @@
 """Asked to stop, a run keeps what it has and says how to go on; asked twice, it stops at once."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,34 @@ class Signals(Heard):
             signal.raise_signal(signal.SIGTERM)
 
 
+class ErrorInstead(toy_plugins.Told):
+    """Hears of a stop from C++, which tells it as an error of its own."""
+
+    def evaluate(self, *_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as stop:
+            raise RuntimeError("API call failed") from stop
+
+
+class Nothing(toy_plugins.Told):
+    """Hears nothing of it, and goes on."""
+
+    def evaluate(self, *given):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        return toy_plugins.Told.evaluate(self, *given)
+
+
+class NothingButWork(toy_plugins.Told):
+    """The same, with work that nobody would wait for."""
+
+    def evaluate(self, *_):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(600)
+
+
 @pytest.fixture
 def toys():
     with registered():
@@ -169,11 +199,25 @@ class TestWithinAProcess:
         assert [reason for _, reason, _ in heard.broken] == ["RuntimeError: out of luck"]
         assert heard.steps == [], "the next method does not begin"
 
+    @pytest.mark.parametrize("lost", [ErrorInstead, Nothing, NothingButWork])
+    def test_a_stop_that_is_lost_on_its_way_stops_all_the_same(self, data, tmp_path, monkeypatch, lost):
+        monkeypatch.setattr(toy_plugins.Halting, "evaluate", lost.evaluate)
+        monkeypatch.setattr(interrupts, "INSIST_SECONDS", 0.2)
+        heard = Heard()
+        with pytest.raises(interrupts.Stopped):
+            small_run(data, tmp_path, reporter=heard, **STUDY)
+        assert [cell.kind for cell in heard.done] == ["distilled"], "no student that goes on all the same is kept"
+        assert heard.broken == []
+        monkeypatch.undo()
+        small_run(data, tmp_path, reporter=heard, **STUDY)
+        assert [cell.kind for cell in heard.done] == ["distilled", "student"]
+
     def test_who_had_the_signals_before_has_them_again(self, data, tmp_path):
-        before = [signal.getsignal(number) for number in interrupts.SIGNALS]
+        numbers = (*interrupts.SIGNALS, signal.SIGALRM)
+        before = [signal.getsignal(number) for number in numbers]
         with pytest.raises(interrupts.Stopped):
             small_run(data, tmp_path, reporter=Signals(step=1), **STUDY)
-        assert [signal.getsignal(number) for number in interrupts.SIGNALS] == before
+        assert [signal.getsignal(number) for number in numbers] == before
         small_run(data, tmp_path, **STUDY)
         assert not interrupts.asked()
 
