@@ -18,40 +18,72 @@ from answers.figures import effects  # noqa: E402
 from answers.page import page  # noqa: E402
 from answers.questions import answers  # noqa: E402
 
+from harness.experiment.store import Store  # noqa: E402
 from harness.report.comparison import once  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
 from harness.types.errors import DDBenchError  # noqa: E402
 
-COLUMNS = ("key", "ipc", "iterations", "method", "pool", "evaluator", "precision", "architecture", "score_on", "seed",
-           "distillation", "student", "accuracy", "collapsed", "status", "set_key", "store")  # fmt: skip
+COLUMNS = ("key", "dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision", "architecture",
+           "score_on", "seed", "distillation", "student", "accuracy", "collapsed", "status", "set_key",
+           "store")  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--dataset", help="The one whose scores count, where the stores hold several.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=HERE, help="Folder. [beside this]")
-def main(stores, output):
+def main(stores, dataset, output):
     """Answer the paper's questions from STORES."""
     records = []
     try:
-        found = read_scores(stores, lambda store, record: records.append(record))
+        read = read_scores(stores, lambda store, record: records.append(record))
     except DDBenchError as error:
         raise click.ClickException(str(error)) from error
-    scores, notes = once(found.scores)
-    found = Scores(tuple(scores), (*found.notes, *notes), found.stores)
+    scores, notes = once(read.scores)
+    found = Scores(tuple(_of_one(dataset, scores)), (*read.notes, *notes), read.stores)
+    failed = list(_failed(stores, {record["key"] for record in records}))
+    for line in (*found.notes, *failed):
+        click.echo(line, err=True)
+    try:
+        _write(found, records, failed, output)
+    except OSError as error:
+        raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
+    click.echo(f"{len(found.scores)} scores: {output / 'RESULTS.md'}")
+
+
+def _write(found, records, failed, output):
     (output / "figures").mkdir(parents=True, exist_ok=True)
     answered, figures = answers(found), {}
     for answer in answered:
+        path = Path("figures") / f"question-{answer.number}.png"
         if answer.findings:
-            path = Path("figures") / f"question-{answer.number}.png"
             effects(answer, output / path)
             figures[answer.question] = path
+        else:
+            (output / path).unlink(missing_ok=True)
     configs = [HERE / f"table{number}.toml" for number in (4, 5)]
-    (output / "RESULTS.md").write_text(page(found, answered, configs, figures, compute(records)))
+    (output / "RESULTS.md").write_text(page(found, answered, configs, figures, compute(records), failed))
     with (output / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([getattr(score, name) for name in COLUMNS] for score in found.scores)
-    click.echo(f"{len(found.scores)} scores: {output / 'RESULTS.md'}")
+
+
+def _of_one(dataset, scores):
+    """The scores on one data set: no arm is to mix them."""
+    there = sorted({score.dataset for score in scores})
+    if (dataset is None and len(there) > 1) or (dataset and dataset not in there):
+        named = ", ".join(there) or "no data set"
+        raise click.UsageError(f"there are scores on {named}: name one of them by --dataset")
+    return [score for score in scores if dataset in (None, score.dataset)]
+
+
+def _failed(stores, made):
+    """Lines that tell of the cells that could not be made."""
+    for store in map(Store, stores):
+        for failure in store.failures.all():
+            if failure.key not in made:
+                yield f"failed, and not made since: {failure.label}: {failure.reason}"
 
 
 if __name__ == "__main__":

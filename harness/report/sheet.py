@@ -102,9 +102,9 @@ def sheet_of(comparison: Comparison) -> Sheet:
 
 
 def percent(value: float, signed: bool = False) -> str:
-    """A fraction in percent with one digit, as it stands in tables."""
-    rounded = round(100 * value, 1) + 0.0  # which has no minus before a zero
-    return (f"{rounded:+.1f}" if signed else f"{rounded:.1f}").replace("-", MINUS)
+    """A fraction in percent with one digit, as it stands in tables; signed, a zero keeps the sign of what it was."""
+    rounded = round(100 * value, 1)
+    return (f"{rounded:+.1f}" if signed else f"{rounded + 0.0:.1f}").replace("-", MINUS)
 
 
 def _published(row: Row) -> dict[str, Nearest]:

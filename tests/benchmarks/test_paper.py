@@ -23,6 +23,7 @@ from answers.grid import shares  # noqa: E402
 from answers.judging import FAILS, HOLDS, OPEN, repeats_needed  # noqa: E402
 from answers.page import page  # noqa: E402
 from answers.questions import ALONE, HALF, POOLED, answers, published_gap  # noqa: E402
+from results import main  # noqa: E402
 
 ARCHITECTURES = ("convnet", "mlp", "vgg11")
 NOISE = 0.001
@@ -109,6 +110,14 @@ def test_gains_add_up_or_do_not(together, word):
     assert found.estimate.difference == pytest.approx(together - 0.25, abs=5e-3)
 
 
+def test_an_interaction_that_is_surely_there_but_small_lets_gains_add_up():
+    taught = {"evaluator": "kd", "protocol": "kd v1"}
+    arms = [arm(0.2), arm(0.22, pool="main-similar"), arm(0.23, **taught), arm(0.26, pool="main-similar", **taught)]
+    (found,) = (one for one in answered(*arms)[3].findings if one.over == "mlp")
+    assert found.estimate.low > 0
+    assert found.verdict.word == HOLDS
+
+
 @pytest.mark.parametrize(("share", "word"), [(1.0, HOLDS), (0.1, FAILS)])
 def test_half_the_cross_entropy_explains_the_gap_where_its_effect_is_as_large(share, word):
     gap = published_gap(10, "vgg11")
@@ -129,27 +138,46 @@ def test_published_sets_are_compared_as_sets_of_their_own():
     assert {one.verdict.word for one in first.findings} == {OPEN}
 
 
-def test_repeats_needed_find_a_point_as_often_as_they_say():
+@pytest.mark.parametrize("family", [1, 8])
+def test_repeats_needed_find_a_point_as_often_as_they_say(family):
     import numpy as np
     from scipy.stats import t, ttest_1samp
 
     spread = 0.012
     width = 2 * t.ppf(0.975, 3) * spread / 2
-    pairs = repeats_needed(width, 4)
+    pairs = repeats_needed(width, 4, family)
     draws = np.random.default_rng(0).normal(0.01, spread, (4000, pairs))
-    power = float((ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean())
-    assert 0.78 < power < 0.88
+    power = float((ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / family).mean())
+    assert 0.78 < power < 0.9
 
 
 def test_the_grid_counts_each_student_once_and_none_beyond_it(tmp_path):
     config = tmp_path / "table.toml"
     config.write_text(
         'method = ["dc"]\npool = ["single", "main-similar"]\nevaluator = ["plain"]\narchitecture = ["mlp", "vgg11"]\n'
-        "ipc = [1]\niterations = [300]\ndistillations = 3\nstudents = 2\n"
+        'ipc = [1]\niterations = [300]\ndistillations = 3\nstudents = 2\ndataset = ["cifar10"]\n'
     )
     scores = list(arm(0.2))
-    first, second = shares([*scores, *scores], config)
+    others = [*arm(0.2, evaluator=HALF), *arm(0.2, dataset="mnist", like="mnist", pool="main-similar")]
+    first, second = shares([*scores, *scores, *others], config)
     assert (first.there, first.wanted, second.there) == (12, 12, 0)
+    first, _ = shares(arm(0.2, dataset="folder[path=x]"), config)
+    assert first.there == 12, "a copy counts"
+
+
+def test_sets_that_were_lost_and_students_at_chance_are_counted_in_the_second_answer():
+    scores = (*arm(0.1, pool="total-random", status="blown-up"), *arm(0.2, pool="main-model"))
+    found = Scores(scores, (), ("s",))
+    text = page(found, answers(found), [], {}, [])
+    lost = "4 of 4 sets diverged or blew up, 24 of 24 students ended at chance"
+    assert f"* `total-random`, ipc 1, 300 iterations, dc: {lost}" in text
+    assert "* `main-model`, ipc 1, 300 iterations, dc: 0 of 4 sets diverged or blew up, 0 of 24 students" in text
+
+
+def test_the_page_tells_what_was_left_out():
+    found = Scores((), ("1 record of s left out",), ("s",))
+    text = page(found, answers(found), [], {}, [], ["failed, and not made since: x"])
+    assert "## What was left out\n\n* 1 record of s left out\n* failed, and not made since: x\n" in text
 
 
 def test_the_page_tells_what_was_not_run_and_escapes_nothing_of_a_number():
@@ -182,6 +210,55 @@ def test_what_is_committed_is_what_the_command_writes(tmp_path):
         rows = list(csv.DictReader(file))
     assert rows
     assert all(list((PAPER / "store" / "cells" / row["key"][:2]).glob(f"{row['key']}-*")) for row in rows)
+
+
+def small_store(path, dataset, method="random"):
+    words = ["run", "--method", method, "--pool", "single", "--evaluator", "plain[epochs=1]", "--ipc", "1"]
+    words += ["--dataset", dataset, "--architecture", "mlp[width=4]", "--students", "1", "--store", path]
+    return CliRunner().invoke(cli, list(map(str, words)))
+
+
+def command(*words):
+    return CliRunner().invoke(main, list(map(str, words)))
+
+
+def test_data_sets_are_not_mixed(tmp_path, data):
+    for name, dataset in (("a", "digits"), ("b", f"arrays[path={data}]")):
+        assert small_store(tmp_path / name, dataset).exit_code == 0
+    both = (tmp_path / "a", tmp_path / "b", "--output", tmp_path / "page")
+    done = command(*both)
+    assert done.exit_code == 2
+    assert "name one of them by --dataset" in done.stderr
+    done = command(*both, "--dataset", "digits")
+    assert done.exit_code == 0, done.stderr
+    assert "Data set: `digits`.\n" in (tmp_path / "page" / "RESULTS.md").read_text()
+    with (tmp_path / "page" / "scores.csv").open() as file:
+        assert [row["dataset"] for row in csv.DictReader(file)] == ["digits"]
+
+
+def test_what_cannot_be_read_and_what_failed_is_said(tmp_path, monkeypatch):
+    def fails(self, *_):
+        raise RuntimeError("out of luck")
+
+    store = tmp_path / "s"
+    assert small_store(store, "digits").exit_code == 0
+    record = next(path for path in store.glob("cells/*/*/record.json") if '"kind": "student"' in path.read_text())
+    record.write_text("x")
+    monkeypatch.setattr("mpdd_plugins.evaluators.plain.Plain.evaluate", fails)
+    assert small_store(store, "digits", method="herding").exit_code == 1
+    done = command(store, "--output", tmp_path / "page")
+    assert done.exit_code == 0, done.stderr
+    text = (tmp_path / "page" / "RESULTS.md").read_text()
+    for told in (text.split("## What was left out")[1], done.stderr):
+        assert str(record) in told
+        assert re.search(r"failed, and not made since: .*herding.*: RuntimeError: out of luck", told)
+
+
+def test_where_nothing_can_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    done = command(PAPER / "store", "--output", tmp_path / "file" / "page")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == f"Error: cannot write to {tmp_path / 'file' / 'page'}: Not a directory"
 
 
 def test_a_folder_that_is_no_store_is_told_in_one_line(tmp_path):

@@ -10,6 +10,7 @@ from studies import ddbench, small_run
 from synthetic import ARCHITECTURES, artifact_record, set_record, student_record, study, write_store
 
 import harness
+from harness.report.sheet import percent
 
 
 def compare(*words, exit_code=0):
@@ -502,3 +503,12 @@ def test_records_that_do_not_tell_have_no_published_number(tmp_path):
     told = compare(write_store(tmp_path, study()))
     assert all(one["published"] is None for one in told["rows"])
     assert "published" not in ddbench("compare", tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(0.0, "+0.0"), (-0.0004, "−0.0"), (0.0004, "+0.0"), (-0.0006, "−0.1"), (0.25, "+25.0")]
+)
+def test_a_difference_that_rounds_to_zero_keeps_its_sign(value, told):
+    """Else an interval from a little below zero would seem to exclude it."""
+    assert percent(value, signed=True) == told
+    assert percent(-0.0004) == "0.0"

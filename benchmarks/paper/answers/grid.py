@@ -4,6 +4,9 @@ import tomllib
 from collections import Counter
 from dataclasses import dataclass
 
+CHANCE = 0.11
+"""A student of ten classes below this learned next to nothing."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -18,12 +21,13 @@ class Share:
 
 
 def shares(scores, config):
-    """What the config file asks for, and how much of it the scores hold, whatever their precision."""
+    """What the config file asks for, and how much of it the scores hold, whatever their precision and seed.
+
+    A copy of a data set counts as that.
+    """
     asked = tomllib.loads(config.read_text())
     each = asked["distillations"] * asked["students"] * len(asked["architecture"])
-    there = Counter(
-        (score.pool, score.evaluator.split("[")[0], score.ipc, score.iterations) for score in _within(scores, asked)
-    )
+    there = Counter((score.pool, score.evaluator, score.ipc, score.iterations) for score in _within(scores, asked))
     return [
         Share(pool, evaluator, ipc, iterations, there[pool, evaluator, ipc, iterations], each)
         for ipc in asked["ipc"]
@@ -39,6 +43,7 @@ def _within(scores, asked):
     for score in scores:
         if (
             score.score_on == "test"
+            and {score.dataset, score.like}.intersection(asked["dataset"])
             and score.method in asked["method"]
             and score.architecture in asked["architecture"]
             and score.distillation < asked["distillations"]
@@ -47,6 +52,16 @@ def _within(scores, asked):
             place = (score.pool, score.evaluator, score.ipc, score.iterations, score.architecture, score.distillation)
             found.setdefault((*place, score.student), score)
     return found.values()
+
+
+def is_lost(score):
+    """Whether the set that a student learned from diverged or blew up."""
+    return score.status != "done"
+
+
+def is_at_chance(score):
+    """Whether a student learned next to nothing."""
+    return score.accuracy < CHANCE
 
 
 def arms(scores):

@@ -7,6 +7,9 @@ from scipy.special import stdtrit
 
 MARGIN = 0.01
 """The smallest gain that matters: one percentage point."""
+SUM_MARGIN = 2 * MARGIN
+"""Gains whose sum is missed by less than this add up."""
+LEVEL = 0.95
 POWER = 0.8
 MOST_REPEATS = 1000
 
@@ -24,21 +27,21 @@ class Verdict:
         return f"{self.word} ({self.why})" if self.why else self.word
 
 
-def of_gain(effect, sign=1):
+def of_gain(effect, family, sign=1):
     """Whether the other arm gains (or with ``sign`` -1 loses) against the baseline, on sets like these.
 
-    Holds where the test, adjusted for all of its question, excludes zero on that side. Does not hold where it does on
-    the other side, or where the interval excludes a gain of `MARGIN`.
+    Holds where the test, adjusted for all ``family`` effects of its table, excludes zero on that side. Does not hold
+    where it does on the other side, or where the interval excludes a gain of `MARGIN`.
     """
-    return _judged(effect, "gain", [sign])
+    return _judged(effect, family, "gain", [sign])
 
 
-def of_difference(effect):
+def of_difference(effect, family):
     """Whether two arms differ at all: the same, on either side."""
-    return _judged(effect, "difference", [1, -1])
+    return _judged(effect, family, "difference", [1, -1])
 
 
-def _judged(effect, what, signs):
+def _judged(effect, family, what, signs):
     estimate = effect.estimate
     if effect.of_one_set:
         return Verdict(OPEN, "one set of each kind: nothing is known of other sets")
@@ -48,18 +51,18 @@ def _judged(effect, what, signs):
         return Verdict(HOLDS if any(estimate.difference * sign > 0 for sign in signs) else FAILS)
     if max(estimate.high if sign > 0 else -estimate.low for sign in signs) < MARGIN:
         return Verdict(FAILS, f"a {what} of {100 * MARGIN:g} point is outside the interval")
-    return Verdict(OPEN, repeats_told(estimate))
+    return Verdict(OPEN, repeats_told(estimate, family))
 
 
 def of_additivity(estimate):
-    """Whether two gains add up: the interaction's interval lies within two margins of zero, or excludes zero."""
+    """Whether two gains add up: the interaction's interval lies within `SUM_MARGIN` of zero; or else excludes zero."""
     if estimate.p is None:
         return Verdict(OPEN, estimate.reason)
+    if max(-estimate.low, estimate.high) < SUM_MARGIN:
+        return Verdict(HOLDS, f"the interaction is within {100 * SUM_MARGIN:g} points of zero")
     if estimate.low > 0 or estimate.high < 0:
         return Verdict(FAILS)
-    if max(-estimate.low, estimate.high) < 2 * MARGIN:
-        return Verdict(HOLDS, f"the interaction is within {200 * MARGIN:g} points of zero")
-    return Verdict(OPEN, repeats_told(estimate))
+    return Verdict(OPEN, repeats_told(estimate, 1))
 
 
 def of_explanation(estimate, gap):
@@ -77,26 +80,27 @@ def of_explanation(estimate, gap):
     return Verdict(FAILS if edges[1] < 0.5 else OPEN, told)
 
 
-def repeats_told(estimate):
+def repeats_told(estimate, family):
     """How many distillations of each would show a gain of `MARGIN`, if they spread as these did."""
     if len(estimate.units) != 1:
         return "not paired"
-    count = repeats_needed(estimate.high - estimate.low, estimate.units[0])
+    count = repeats_needed(estimate.high - estimate.low, estimate.units[0], family)
     told = f"more than {MOST_REPEATS}" if count is None else f"{count}"
     these = f"if they spread as these {estimate.units[0]}"
     return f"{told} distillations of each would show {100 * MARGIN:g} point, {these}"
 
 
-def repeats_needed(width, count, level=0.95):
+def repeats_needed(width, count, family=1):
     """The number of pairs with which a paired t test finds `MARGIN` with probability `POWER`.
 
     Args:
-        width: of the interval of the mean of ``count`` paired differences.
-        level: of that interval, and one minus that of the test.
+        width: of the interval, at `LEVEL`, of the mean of ``count`` paired differences.
+        family: tests that Holm's correction is over; it is to be found even as the first of them.
     """
-    spread = width / 2 / float(stdtrit(count - 1, (1 + level) / 2)) * math.sqrt(count)
+    spread = width / 2 / float(stdtrit(count - 1, (1 + LEVEL) / 2)) * math.sqrt(count)
     for pairs in range(2, MOST_REPEATS + 1):
-        quantiles = float(stdtrit(pairs - 1, (1 + level) / 2)) + float(stdtrit(pairs - 1, POWER))
+        tested = float(stdtrit(pairs - 1, 1 - (1 - LEVEL) / 2 / family))
+        quantiles = tested + float(stdtrit(pairs - 1, POWER))
         if quantiles * spread / math.sqrt(pairs) <= MARGIN:
             return pairs
     return None

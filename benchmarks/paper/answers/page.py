@@ -3,9 +3,8 @@
 from collections import Counter
 from itertools import groupby
 
-from answers.grid import arms, shares
-from answers.judging import FAILS, HOLDS, MARGIN, OPEN, POWER
-from answers.questions import LEVEL
+from answers.grid import CHANCE, arms, is_at_chance, is_lost, shares
+from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
 
 from harness.report.arms import Arm
 from harness.report.published import published_beside
@@ -13,12 +12,10 @@ from harness.report.sheet import percent, sheet_of
 from harness.report.writers import markdown
 
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
-CHANCE = 0.11
-"""A student of ten classes below this learned next to nothing."""
 NOT_RUN = "not run"
 
 
-def page(found, answered, configs, figures, compute):
+def page(found, answered, configs, figures, compute, failed=()):
     """The whole page.
 
     Args:
@@ -27,12 +24,13 @@ def page(found, answered, configs, figures, compute):
         configs: the grids that it is a part of.
         figures: by caption, the picture's path as it is linked.
         compute: lines that tell machine, versions and time.
+        failed: lines that tell of cells that could not be made.
     """
     parts = [
-        _HEAD.format(stores=" ".join(found.stores), copies=_copies(found.scores)),
+        _HEAD.format(stores=" ".join(found.stores), images=_images(found.scores)),
         "## The six answers\n",
         *(_in_short(answer) for answer in answered),
-        _WORDS.format(level=100 * LEVEL, margin=100 * MARGIN, power=100 * POWER),
+        _WORDS.format(level=100 * LEVEL, margin=100 * MARGIN, both=100 * SUM_MARGIN, power=100 * POWER),
         *(f"![{caption}]({path})\n" for caption, path in figures.items()),
         *(_at_length(answer) for answer in answered),
         "## The authors' own numbers\n",
@@ -41,6 +39,7 @@ def page(found, answered, configs, figures, compute):
         _run(found.scores),
         "## What remains\n",
         *(_remaining(found.scores, config) for config in configs),
+        *_left_out(found.notes, failed),
         "## Made with\n",
         "\n".join(f"* {line}" for line in compute) + "\n",
     ]
@@ -50,21 +49,31 @@ def page(found, answered, configs, figures, compute):
 _HEAD = """# Tables 4 and 5 of the model-pool paper, measured
 
 Written by `python benchmarks/paper/results.py {stores}` from the records there; no number is typed by hand, and
-`scores.csv` beside this page names the record of each student. [README.md](README.md) tells how to go on.{copies}
+`scores.csv` beside this page names the record of each student. [README.md](README.md) tells how to go on.{images}
 """
 _WORDS = """\
-Intervals are {level:g} %, over distillations where there are several, with students paired. *holds*, *does not hold*:
-the test, by Holm for all effects of its table, excludes zero on that side, or the interval excludes a gain of
-{margin:g} point. *undecided* tells how many distillations of each would show {margin:g} point with {power:g} %
-probability.
+Intervals are {level:g} %, over distillations where there are several, with students paired. *undecided* is whatever
+neither holds nor does not hold.
+
+* Questions 1, 2, 3 and 6: *holds* where the test, by Holm for all effects of its table, excludes zero on that side;
+  *does not hold* where it does on the other side, or where the interval excludes a gain of {margin:g} point. One set of
+  each kind decides nothing about others. So many distillations of each would show {margin:g} point with {power:g} %
+  probability, even as the first of the table's effects by Holm.
+* Question 4: *holds* where the interval of (pool and kd − pool) − (kd − neither) lies within {both:g} points of zero,
+  *does not hold* where it does not, and excludes zero.
+* Question 5 is asked of the very sets that were published, so that their students are the units: *holds* where the
+  interval lies above half of the published gap, *does not hold* where it lies below.
 """
 
 
-def _copies(scores):
-    """What has to be said where the images are not the known data set itself."""
-    copies = sorted({(score.dataset, score.like) for score in scores if score.like and score.like != score.dataset})
-    told = "".join(f" `{dataset}` is a copy of {like}" for dataset, like in copies)
-    return f"\n\n{told.strip()}: accuracies may differ a little from those on the original." if told else ""
+def _images(scores):
+    """The data set, and what has to be said where it is not the known one itself."""
+    told = ""
+    for dataset, like in sorted({(score.dataset, score.like) for score in scores}):
+        copy = like and like != dataset
+        also = f", a copy of {like}: accuracies may differ a little from those on the original" if copy else ""
+        told += f"\n\nData set: `{dataset}`{also}."
+    return told
 
 
 def _in_short(answer):
@@ -73,6 +82,7 @@ def _in_short(answer):
         return "\n".join([*lines, f"* {NOT_RUN}", ""])
     for (where, what), findings in groupby(answer.findings, lambda one: (one.where, one.what)):
         lines.append(f"* {_code(what)}, {where}: {_counted(list(findings))}")
+    lines += [f"* {count}" for count in answer.counts]
     return "\n".join([*lines, ""])
 
 
@@ -139,11 +149,10 @@ def _run(scores):
     for (ipc, iterations, method, pool, evaluator, precision), members in arms(scores).items():
         name = f"{method} {pool}".strip().removeprefix("file:")
         cells = [_mean([one for one in members if one.architecture == a]) for a in ARCHITECTURES]
-        sets = {one.set_key: one.status for one in members}
-        wrong = sum(status != "done" for status in sets.values())
-        low = sum(one.accuracy < CHANCE for one in members)
+        sets = {one.set_key: is_lost(one) for one in members}
+        low = sum(map(is_at_chance, members))
         told = [str(ipc), str(iterations or "–"), _code(name), _code(evaluator), precision, _repeats(members)]
-        rows.append([*told, *cells, f"{low} of {len(members)}", f"{wrong} of {len(sets)}"])
+        rows.append([*told, *cells, f"{low} of {len(members)}", f"{sum(sets.values())} of {len(sets)}"])
     told = ["ipc", "iterations", "set", "evaluator", "precision", "repeats"]
     headings = [*told, *ARCHITECTURES, "at chance", "sets lost"]
     note = (
@@ -179,6 +188,13 @@ def _remaining(scores, config):
             what = f"ipc {one.ipc}, {one.iterations} iterations, {_code(one.pool)}, {_code(one.evaluator)}"
             lines.append(f"* {what}: {one.there} of {one.wanted}")
     return "\n".join([*lines, ""])
+
+
+def _left_out(notes, failed):
+    """What is in no number above."""
+    if notes or failed:
+        yield "## What was left out\n"
+        yield "\n".join(f"* {line}" for line in (*notes, *failed)) + "\n"
 
 
 def _table(headings, rows):

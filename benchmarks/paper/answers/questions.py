@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from answers.judging import OPEN, Verdict, of_additivity, of_difference, of_explanation, of_gain
+from answers.grid import arms, is_at_chance, is_lost
+from answers.judging import LEVEL, OPEN, Verdict, of_additivity, of_difference, of_explanation, of_gain
 
 from harness.report.arms import Arm
 from harness.report.comparison import Comparison, compare
@@ -17,7 +18,6 @@ SINGLE, SIMILAR, RELEASED = "single", "main-similar", "main-similar[preset=as-re
 PLAIN, HALF = "plain", "plain[ce_weight=0.5]"
 UNSEEN = ("others", "architecture")
 """The mean of the architectures that no set was learned with, and each architecture."""
-LEVEL = 0.95
 ALONE = "file:res_DC_CIFAR10_ConvNet_{ipc}ipc_1000.pt"
 POOLED = "file:modelpool_res_DC_CIFAR10_ConvNet_{ipc}ipc_1000.pt"
 """The sets that the paper's authors published, as they stand in tables."""
@@ -40,12 +40,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the stores say of one question; without findings it was not run."""
+    """What the stores say of one question; without findings it was not run.
+
+    ``counts`` belong to the answer itself, ``notes`` stand beside its tables.
+    """
 
     number: int
     question: str
     findings: list[Finding] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    counts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -69,10 +73,10 @@ def _pool(number, found):
 
 def _which_pool(number, found):
     text = "Is total-random worse than main-model, and that worse than main-similar?"
-    answer = Answer(number, text)
+    answer = Answer(number, text, counts=tuple(_ends(found.scores)))
     for better, worse in (("main-model", "total-random"), (SIMILAR, "main-model"), (SIMILAR, "total-random")):
         asked = Question("pool", better, {"pool": (worse,), **_DC}, UNSEEN)
-        _compare(answer, found, asked, lambda effect: of_gain(effect, -1))
+        _compare(answer, found, asked, lambda effect, family: of_gain(effect, family, -1))
     return answer
 
 
@@ -91,8 +95,8 @@ def _additive(number, found):
         kind = PLAIN if score.evaluator == PLAIN else "kd" if score.evaluator.startswith("kd") else None
         if score.pool in (SINGLE, SIMILAR) and kind and score.score_on == "test":
             groups[_condition(score)][score.pool, kind].append(score)
-    for condition, arms in sorted(groups.items()):
-        made = [arms.get((pool, kind)) for pool in (SINGLE, SIMILAR) for kind in (PLAIN, "kd")]
+    for condition, found_arms in sorted(groups.items()):
+        made = [found_arms.get((pool, kind)) for pool in (SINGLE, SIMILAR) for kind in (PLAIN, "kd")]
         if all(made):
             answer.findings.append(_interaction(condition, *(Arm.of("", scores) for scores in made)))
     return answer
@@ -105,7 +109,7 @@ def _half(number, found):
         asked = Question(
             "evaluator", PLAIN, {"evaluator": (HALF,), "method": (POOLED.format(ipc=ipc),)}, ("architecture",)
         )
-        _compare(answer, found, asked, lambda effect, ipc=ipc: _explains(effect, ipc))
+        _compare(answer, found, asked, lambda effect, _, ipc=ipc: _explains(effect, ipc))
     return answer
 
 
@@ -133,9 +137,20 @@ def _compare(answer, found, question, judge):
             where = ", ".join(_told(row.condition))
             answer.findings.append(
                 Finding(where, f"{label} − {comparison.baseline}", row.over, effect.estimate,
-                        (effect.baseline.counts, effect.other.counts), judge(effect))
+                        (effect.baseline.counts, effect.other.counts), judge(effect, comparison.family))
             )  # fmt: skip
     answer.comparisons.append(comparison)
+
+
+def _ends(scores):
+    """How often each pool's sets were lost, and students that learn from them plainly ended at chance."""
+    for (ipc, iterations, method, pool, evaluator, _), members in arms(scores).items():
+        if evaluator == PLAIN and pool in ("total-random", "main-model", SIMILAR) and _named(method, _DC["method"]):
+            sets = {one.set_key: is_lost(one) for one in members}
+            low = sum(map(is_at_chance, members))
+            lost = f"{sum(sets.values())} of {len(sets)} sets diverged or blew up"
+            where = f"ipc {ipc}, {iterations} iterations, {method}"
+            yield f"`{pool}`, {where}: {lost}, {low} of {len(members)} students ended at chance"
 
 
 def _occurring(scores, axis, names):
