@@ -64,8 +64,12 @@ def main(parts, quick, output, others, other_students, **given):
         others=tuple(Other.given(text, ("method", "ipc", "count")) for text in others),
         other_students=tuple(Other.given(text, ("architecture", "ipc", "count")) for text in other_students),
     )
+    check_names(settings)
     parts = set(parts or PARTS)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"--output {output} cannot be made: {error.strerror}") from None
     progress("machine", "rates" if parts & {"machine", "steps"} else "description")
     found = machine.measure(settings, rates=bool(parts & {"machine", "steps"}))
     work = {
@@ -81,6 +85,18 @@ def main(parts, quick, output, others, other_students, **given):
             report.figures.append(figure)
             report.write()
     click.echo(report.text())
+
+
+def check_names(settings):
+    """Refuse what would stand in one place of a table twice, or beside a recipe that it is not."""
+    for others in (settings.others, settings.other_students):
+        names = [other.name for other in others]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise click.UsageError(f"two implementations are called {twice!r}")
+    plain = students.plain_ones(settings.evaluators)
+    if settings.other_students and len(plain) != 1:
+        told = ", ".join(plain) or "none"
+        raise click.UsageError(f"--other-students stands beside plain students: give one plain evaluator, not {told}")
 
 
 def progress(part, what):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+OURS = ("ddbench", "eager torch")
+"""Names that stand in the tables already."""
 TIMED = Path(__file__).parent / "timed"
 
 
@@ -30,6 +32,8 @@ class Other:
         name, equals, command = text.partition("=")
         if not equals or not name.strip() or not command.strip():
             raise click.UsageError(f"{text!r} is not NAME=COMMAND")
+        if name.strip().startswith(OURS) or " / " in name:
+            raise click.UsageError(f"{name.strip()!r} is a name in our tables: give another one")
         for word in wanted:
             if f"{{{word}}}" not in command:
                 raise click.UsageError(f"the command of {name.strip()!r} has no {{{word}}}, so it cannot be told")

@@ -16,32 +16,37 @@ import click
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "timed"))
+from settings import PRECISIONS
 from students import teachers, train
 from subjects import method_name, real_problem, real_set, trajectory_of, with_options
 
 from harness.learning.machine import prepare_process
+from harness.types.errors import DDBenchError
 
 
 @click.command(help=__doc__)
 @click.option("--dataset", default="digits", show_default=True)
 @click.option("--method", default="dc", show_default=True)
 @click.option("--pool", default="single", show_default=True)
-@click.option("--ipc", default=1, show_default=True)
-@click.option("--precision", default="fp32", show_default=True)
+@click.option("--ipc", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True)
 @click.option("--student", help="Architecture of a student to watch, trained on real images of this ipc.")
 @click.option("--evaluator", default="plain", show_default=True, help="That trains the student.")
-@click.option("--rows", default=20, show_default=True, help="Operators to print.")
+@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
 def main(dataset, method, pool, ipc, precision, student, evaluator, rows):
     prepare_process("auto")
     torch.set_num_threads(1)
-    problem = real_problem(dataset)
-    if student:
-        what = f"a tenth of a {student} student by {evaluator} on {dataset}, ipc {ipc}"
-        work = tenth_of_student(problem, evaluator, ipc, student)
-    else:
-        what = f"an iteration of {method} through {pool} on {dataset}, ipc {ipc}, {precision}"
-        work = iteration(problem, method_name(dataset, method), pool, ipc, precision)
-    work()
+    try:
+        problem = real_problem(dataset)
+        if student:
+            what = f"a tenth of a {student} student by {evaluator} on {dataset}, ipc {ipc}"
+            work = tenth_of_student(problem, evaluator, ipc, student)
+        else:
+            what = f"an iteration of {method} through {pool} on {dataset}, ipc {ipc}, {precision}"
+            work = iteration(problem, method_name(dataset, method), pool, ipc, precision)
+        work()
+    except DDBenchError as error:
+        raise click.ClickException(str(error)) from None
     begun = time.perf_counter()
     work()
     alone = time.perf_counter() - begun

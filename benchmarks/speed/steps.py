@@ -73,17 +73,22 @@ class Parts:
 
 
 def parts(settings, method, ipc):
-    """By precision the parts of an iteration: from one outer step alone, and from two with a short inner loop."""
+    """By precision the parts of an iteration: from one outer step alone, and from two with a short inner loop.
+
+    None of a method that has no such loops.
+    """
     inner, found = settings.inner, {}
+    whole = {"method": method, "ipc": ipc, "count": 0}
+    facts = facts_of(timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[whole]), 0)
+    if not facts["loops"]:
+        return {}
     for precision in settings.precisions:
         case = {"method": method, "ipc": ipc, "precision": precision}
         one, two = {**case, "outer": 1, "count": 3}, {**case, "outer": 2, "inner": inner, "count": 3}
-        lines = timed(
-            "iterations", dataset=settings.dataset, policy=settings.compile, cases=[{**case, "count": 0}, one, two]
-        )
-        matching = seconds_of(lines, 1)
-        epochs = [(both - 2 * one) / inner for one, both in zip(matching, seconds_of(lines, 2), strict=True)]
-        found[precision] = Parts(matching, epochs, facts_of(lines, 0))
+        lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[one, two])
+        matching = seconds_of(lines, 0)
+        epochs = [(both - 2 * one) / inner for one, both in zip(matching, seconds_of(lines, 1), strict=True)]
+        found[precision] = Parts(matching, epochs, facts)
     return found
 
 

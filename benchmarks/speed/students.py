@@ -24,27 +24,32 @@ def measure(settings, progress):
 def of_architecture(settings, architecture):
     """By each evaluator two students at a time, then those of the others one after another, in turn."""
     asked = {"dataset": settings.dataset, "ipc": 1, "architecture": architecture}
-    plain = [name for name in settings.evaluators if name.partition("[")[0] == "plain"]
-    mine, eager = [], []
+    plain = plain_ones(settings.evaluators)
+    mine, eager = [], {name: [] for name in plain}
 
     def ours():
         mine.extend(
             timed("students", **asked, policy=settings.compile, evaluators=settings.evaluators, counts=[SIDE_BY_SIDE])
         )
-        epochs = [line["epochs"] for line in mine if "epochs" in line and line["evaluator"] in plain]
-        if epochs:
-            eager.extend(timed("eager", **asked, epochs=epochs[0], count=1))
+        for name in plain:
+            epochs = next(line["epochs"] for line in mine if "epochs" in line and line["evaluator"] == name)
+            eager[name].extend(timed("eager", **asked, epochs=epochs, count=1))
         return ()
 
     works = [lambda o=other: o.seconds(architecture=architecture, ipc=1, count=1) for other in settings.other_students]
     *beside, _ = alternating(settings.repeats, *works, ours)
-    others = {other.name: found for other, found in zip(settings.other_students, beside, strict=True)}
-    if eager:
-        others["eager torch"] = [line["seconds"] for line in eager]
-        others["eager torch, scoring"] = [line["scoring"] for line in eager]
     for evaluator in settings.evaluators:
-        of_it = [line for line in mine if line["evaluator"] == evaluator]
-        yield from rows(f"{architecture}, {evaluator}", of_it, others if evaluator in plain else {})
+        of_it, others = [line for line in mine if line["evaluator"] == evaluator], {}
+        if evaluator in plain:
+            others = {other.name: found for other, found in zip(settings.other_students, beside, strict=True)}
+            others["eager torch"] = [line["seconds"] for line in eager[evaluator]]
+            others["eager torch, scoring"] = [line["scoring"] for line in eager[evaluator]]
+        yield from rows(f"{architecture}, {evaluator}", of_it, others)
+
+
+def plain_ones(evaluators):
+    """Those whose recipe eager torch has, and others can be set beside."""
+    return [name for name in evaluators if name.partition("[")[0] == "plain"]
 
 
 def rows(what, mine, others):

@@ -138,6 +138,8 @@ def test_a_command_that_fails_stops_with_one_line(script, told, tmp_path):
         ("python step.py", "'python step.py' is not NAME=COMMAND"),
         ("toy=python step.py {method} {ipc}", "the command of 'toy' has no {count}, so it cannot be told"),
         ("toy=python '{method} {ipc} {count}", "the command of 'toy' cannot be read: No closing quotation"),
+        ("ddbench=a {method} {ipc} {count}", "'ddbench' is a name in our tables: give another one"),
+        ("a / b=a {method} {ipc} {count}", "'a / b' is a name in our tables: give another one"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(command, told, tmp_path):
@@ -145,6 +147,48 @@ def test_a_command_that_cannot_be_meant_is_refused(command, told, tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"Error: {told}"
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--other", "toy=a {method} {ipc} {count}"] * 2, "two implementations are called 'toy'"),
+        (["--evaluator", "kd"], "--other-students stands beside plain students: give one plain evaluator, not none"),
+        (
+            ["--evaluator", "plain", "--evaluator", "plain[epochs=2]"],
+            "--other-students stands beside plain students: give one plain evaluator, not plain, plain[epochs=2]",
+        ),
+    ],
+)
+def test_what_would_stand_in_the_wrong_place_is_refused(words, told, tmp_path):
+    done = measure(tmp_path / "new", *words, "--other-students", "x=a {architecture} {ipc} {count}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"Error: {told}"
+
+
+def test_each_plain_evaluator_stands_beside_eager_code_of_as_many_epochs(tmp_path):
+    names = ("plain[epochs=2]", "plain[epochs=400]")
+    done = measure(tmp_path, "--only", "students", *(word for name in names for word in ("--evaluator", name)))
+    assert done.returncode == 0, done.stderr
+    figures = {(f["what"], f["name"]): f for f in json.loads((tmp_path / "speed.json").read_text())["figures"]}
+    eager = [figures[f"mlp, {name}", "eager torch"]["value"] for name in names]
+    scoring = [figures[f"mlp, {name}", "eager torch, scoring"]["value"] for name in names]
+    assert eager[1] - scoring[1] > 20 * (eager[0] - scoring[0])
+
+
+def test_a_method_without_loops_has_no_parts(tmp_path):
+    words = ["--only", "steps", "--method", "dm[batch_real=16]", "--ipc", "2", "--computed-ipc", "3"]
+    done = measure(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "speed.json").read_text())["figures"]
+    assert {f["name"] for f in figures if f["what"].startswith("dm")} == {"ddbench", "warming up", "rate"}
+
+
+def test_an_output_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    done = measure(tmp_path / "file" / "new", "--only", "machine")
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"Error: --output {tmp_path / 'file' / 'new'} cannot be made: Not a directory"
 
 
 def test_an_unknown_name_ends_in_one_line(tmp_path):
@@ -170,3 +214,19 @@ def test_a_profile_tells_the_operators_that_take_longest(asked, told):
     assert len(shares) == 3
     assert sorted(shares, reverse=True) == shares
     assert 0 < sum(shares) <= 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--method", "dd"], "there is no method 'dd'"),
+        (["--student", "mlp", "--evaluator", "plane"], "there is no evaluator 'plane'"),
+        (["--precision", "fp8"], "'fp8' is not one of"),
+        (["--ipc", "0"], "0 is not in the range"),
+    ],
+)
+def test_a_profile_of_what_there_is_not_ends_in_one_line(asked, told):
+    command = [sys.executable, MEASURE.with_name("profiled.py"), *asked]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr.splitlines()[-1]
