@@ -58,9 +58,10 @@ def handled(tell: Callable[[str], object]) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        _State.handled = _State.asked = _State.at_once = False
+        _State.handled = _State.asked = _State.at_once = _State.insists = False
 
 
 @contextmanager
@@ -81,8 +82,8 @@ def insisted() -> Iterator[None]:
             raise Stopped(AT_ONCE) from error
         raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         _State.insists = before
+        signal.setitimer(signal.ITIMER_REAL, 0)
     if _State.at_once:
         raise Stopped(AT_ONCE)
 
