@@ -47,18 +47,19 @@ def handled(tell: Callable[[str], object]) -> Iterator[None]:
 
     def on_signal(_number: int, _frame: object) -> None:
         if not _State.steps or _State.asked:
+            before.setdefault(signal.SIGALRM, signal.getsignal(signal.SIGALRM))
             _stop_at_once()
         _State.asked = True
         with contextlib.suppress(RuntimeError):  # it came while a line was being written to the same place
             tell(FINISHING)
 
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _on_alarm)
     _State.handled = True
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if _State.at_once:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         _State.handled = _State.asked = _State.at_once = _State.insists = False
@@ -83,7 +84,8 @@ def insisted() -> Iterator[None]:
         raise
     finally:
         _State.insists = before
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if _State.at_once:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     if _State.at_once:
         raise Stopped(AT_ONCE)
 
@@ -91,6 +93,7 @@ def insisted() -> Iterator[None]:
 def _stop_at_once() -> NoReturn:
     _State.at_once = True
     if _State.insists:
+        signal.signal(signal.SIGALRM, _on_alarm)
         signal.setitimer(signal.ITIMER_REAL, INSIST_SECONDS)
     raise Stopped(AT_ONCE)
 

@@ -208,6 +208,8 @@ class TestWithinAProcess:
             small_run(data, tmp_path, reporter=heard, **STUDY)
         assert [cell.kind for cell in heard.done] == ["distilled"], "no student that goes on all the same is kept"
         assert heard.broken == []
+        assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
         monkeypatch.undo()
         small_run(data, tmp_path, reporter=heard, **STUDY)
         assert [cell.kind for cell in heard.done] == ["distilled", "student"]
