@@ -148,7 +148,7 @@ def test_repeats_needed_find_a_point_as_often_as_they_say(family):
     pairs = repeats_needed(width, 4, family)
     draws = np.random.default_rng(0).normal(0.01, spread, (4000, pairs))
     power = float((ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / family).mean())
-    assert 0.78 < power < 0.9
+    assert 0.78 < power < 0.88
 
 
 def test_the_grid_counts_each_student_once_and_none_beyond_it(tmp_path):
