@@ -30,18 +30,19 @@ class Other:
     def given(cls, text, wanted):
         """From NAME=COMMAND; ``wanted`` are the words that the command has to take."""
         name, equals, command = text.partition("=")
-        if not equals or not name.strip() or not command.strip():
+        name = name.strip()
+        if not equals or not name or not command.strip():
             raise click.UsageError(f"{text!r} is not NAME=COMMAND")
-        if name.strip().startswith(OURS) or " / " in name:
-            raise click.UsageError(f"{name.strip()!r} is a name in our tables: give another one")
+        if name in OURS or " / " in name or ", " in name:
+            raise click.UsageError(f"{name!r} is a name in our tables: give another one")
         for word in wanted:
             if f"{{{word}}}" not in command:
-                raise click.UsageError(f"the command of {name.strip()!r} has no {{{word}}}, so it cannot be told")
+                raise click.UsageError(f"the command of {name!r} has no {{{word}}}, so it cannot be told")
         try:
             shlex.split(command)
         except ValueError as error:
-            raise click.UsageError(f"the command of {name.strip()!r} cannot be read: {error}") from None
-        return cls(name.strip(), command)
+            raise click.UsageError(f"the command of {name!r} cannot be read: {error}") from None
+        return cls(name, command)
 
     def seconds(self, **asked):
         """Run it; the seconds of the ``count`` lines that it prints."""
