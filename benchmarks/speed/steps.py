@@ -17,7 +17,8 @@ def measure(settings, machine, progress):
             yield from iterations(settings, machine, method, ipc)
     for method in settings.methods[:1] if settings.computed_ipc else ():
         progress(f"{method}, ipc {settings.computed_ipc}, its parts")
-        for precision, found in parts(settings, method, settings.computed_ipc).items():
+        facts = arithmetic(settings, method, settings.computed_ipc)
+        for precision, found in parts(settings, method, settings.computed_ipc, facts).items():
             what = f"{method}, ipc {settings.computed_ipc}, {precision}"
             yield Figure(PART, what, "computed from parts", found.whole, "s")
             yield from limits(what, machine, precision, found.facts, found.whole)
@@ -36,7 +37,7 @@ def iterations(settings, machine, method, ipc):
     works = [lambda other=other: other.seconds(method=name, ipc=ipc, count=count) for other in settings.others]
     works += [lambda: timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=cases)]
     *beside, lines = alternating(settings.repeats, *works)
-    inside = parts(settings, method, ipc) if ipc > 1 else {}
+    inside = parts(settings, method, ipc, facts_of(lines, 0)) if ipc > 1 else {}
     for index, precision in enumerate(settings.precisions):
         what, facts, seconds = f"{method}, ipc {ipc}, {precision}", facts_of(lines, index), seconds_of(lines, index)
         yield median_of(PART, what, "ddbench", seconds)
@@ -72,17 +73,13 @@ class Parts:
         return outer * median(self.matching) + (outer - 1) * inner * median(self.epoch)
 
 
-def parts(settings, method, ipc):
+def parts(settings, method, ipc, facts):
     """By precision the parts of an iteration: from one outer step alone, and from two with a short inner loop.
 
-    None of a method that has no such loops.
+    None of a method that has no such loops, as the ``facts`` of its arithmetic tell.
     """
     inner, found = settings.inner, {}
-    whole = {"method": method, "ipc": ipc, "count": 0}
-    facts = facts_of(timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[whole]), 0)
-    if not facts["loops"]:
-        return {}
-    for precision in settings.precisions:
+    for precision in settings.precisions if facts["loops"] else ():
         case = {"method": method, "ipc": ipc, "precision": precision}
         one, two = {**case, "outer": 1, "count": 3}, {**case, "outer": 2, "inner": inner, "count": 3}
         lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[one, two])
@@ -117,6 +114,12 @@ def cheap(settings, method):
         if "made" in line:
             epoch = 3 * images * line["seconds"] / line["passes"]
             yield Figure(PART, what, f"an epoch of an {line['made']}, computed from fewer images", epoch, "s")
+
+
+def arithmetic(settings, method, ipc):
+    """That of an iteration which is not done."""
+    case = {"method": method, "ipc": ipc, "count": 0}
+    return facts_of(timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[case]), 0)
 
 
 def facts_of(lines, index):

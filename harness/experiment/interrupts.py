@@ -86,8 +86,7 @@ def insisted() -> Iterator[None]:
         _State.insists = before
         if _State.at_once:
             signal.setitimer(signal.ITIMER_REAL, 0)
-    if _State.at_once:
-        raise Stopped(AT_ONCE)
+    heed_at_once()
 
 
 def _stop_at_once() -> NoReturn:

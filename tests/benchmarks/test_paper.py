@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from studies import ddbench, small_run, small_words
 
-from harness.cli.group import cli
 from harness.report.scores import Scores
 from harness.types.score import Score
 
@@ -194,7 +194,7 @@ def test_the_page_tells_what_was_not_run_and_escapes_nothing_of_a_number():
 def test_the_grids_are_what_ddbench_runs(name, tmp_path):
     words = ["run", "--config", PAPER / f"{name}.toml", "--dry-run", "--store", tmp_path / "s", "--dataset", "digits"]
     words += ["--iterations", "2", "--distillations", "1", "--students", "1", "--architecture", "mlp"]
-    done = CliRunner().invoke(cli, list(map(str, words)))
+    done = ddbench(*words)
     assert done.exit_code == 0, done.output
 
 
@@ -212,19 +212,13 @@ def test_what_is_committed_is_what_the_command_writes(tmp_path):
     assert all(list((PAPER / "store" / "cells" / row["key"][:2]).glob(f"{row['key']}-*")) for row in rows)
 
 
-def small_store(path, dataset, method="random"):
-    words = ["run", "--method", method, "--pool", "single", "--evaluator", "plain[epochs=1]", "--ipc", "1"]
-    words += ["--dataset", dataset, "--architecture", "mlp[width=4]", "--students", "1", "--store", path]
-    return CliRunner().invoke(cli, list(map(str, words)))
-
-
 def command(*words):
     return CliRunner().invoke(main, list(map(str, words)))
 
 
 def test_data_sets_are_not_mixed(tmp_path, data):
     for name, dataset in (("a", "digits"), ("b", f"arrays[path={data}]")):
-        assert small_store(tmp_path / name, dataset).exit_code == 0
+        small_run(data, tmp_path / name, method="random", dataset=dataset, students=1)
     both = (tmp_path / "a", tmp_path / "b", "--output", tmp_path / "page")
     done = command(*both)
     assert done.exit_code == 2
@@ -236,16 +230,16 @@ def test_data_sets_are_not_mixed(tmp_path, data):
         assert [row["dataset"] for row in csv.DictReader(file)] == ["digits"]
 
 
-def test_what_cannot_be_read_and_what_failed_is_said(tmp_path, monkeypatch):
+def test_what_cannot_be_read_and_what_failed_is_said(tmp_path, data, monkeypatch):
     def fails(self, *_):
         raise RuntimeError("out of luck")
 
     store = tmp_path / "s"
-    assert small_store(store, "digits").exit_code == 0
+    small_run(data, store, method="random", students=1)
     record = next(path for path in store.glob("cells/*/*/record.json") if '"kind": "student"' in path.read_text())
     record.write_text("x")
     monkeypatch.setattr("mpdd_plugins.evaluators.plain.Plain.evaluate", fails)
-    assert small_store(store, "digits", method="herding").exit_code == 1
+    assert ddbench("run", *small_words(data, store, method="herding")).exit_code == 1
     done = command(store, "--output", tmp_path / "page")
     assert done.exit_code == 0, done.stderr
     text = (tmp_path / "page" / "RESULTS.md").read_text()
