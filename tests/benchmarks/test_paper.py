@@ -190,6 +190,23 @@ def test_the_page_tells_what_was_not_run_and_escapes_nothing_of_a_number():
     assert "| 1 | 300 | `dc single` | `plain` | bf16 | 4×2 |" in text
 
 
+def test_the_authors_own_numbers_stand_beside_ours_run_or_not():
+    ours = arm(0.28, method="dc[batch_real=64]"), arm(0.5, ipc=10, iterations=1000)
+    others = arm(0.3, method="dsa", pool="main-similar"), arm(0.3, method="dsa", score_on="val")
+    found = Scores(tuple(itertools.chain(*ours, *others)), (), ("s",))
+    text = page(found, answers(found), [], {}, [])
+    rows = text.split("## The authors' own numbers")[1].split("##")[0].strip().splitlines()[2:]
+    told = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [(method, ipc, mean.split(" ")[0], near.split(" (")[0]) for method, ipc, *_, mean, _, near in told] == [
+        ("`dc[batch_real=64]`", "1", "28.0", "28.3 ±0.5"),
+        ("`dc`", "10", "50.0", "44.9 ±0.5"),
+        ("`dsa`", "1", "not", "28.8 ±0.7"),
+        ("`dsa`", "10", "not", "52.1 ±0.5"),
+    ]
+    assert "for 1000 iterations" in told[0][-1]
+    assert "for" not in told[1][-1]
+
+
 @pytest.mark.parametrize("name", ["table4", "table5", "variants"])
 def test_the_grids_are_what_ddbench_runs(name, tmp_path):
     words = ["run", "--config", PAPER / f"{name}.toml", "--dry-run", "--store", tmp_path / "s", "--dataset", "digits"]

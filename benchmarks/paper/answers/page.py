@@ -7,12 +7,20 @@ from answers.grid import CHANCE, arms, is_at_chance, is_lost, shares
 from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
 
 from harness.report.arms import Arm
-from harness.report.published import published_beside
+from harness.report.published import nearest_published, published_beside
 from harness.report.sheet import percent, sheet_of
 from harness.report.writers import markdown
+from harness.types.names import parse
 
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
 NOT_RUN = "not run"
+OWN = (
+    ("dc", 1, "plain", "plain v1"),
+    ("dc", 10, "plain", "plain v1"),
+    ("dsa", 1, "plain[protocol=dsa]", "plain dsa v1"),
+    ("dsa", 10, "plain[protocol=dsa]", "plain dsa v1"),
+)
+"""Whose authors' numbers are asked for: method, images per class, evaluator and its protocol."""
 
 
 def page(found, answered, configs, figures, compute, failed=()):
@@ -120,25 +128,49 @@ def _at_length(answer):
 
 
 def _own_numbers(scores):
-    """ConvNet students of single, beside what the method's authors report."""
+    """ConvNet students of single, beside what the method's authors report; what was not run is there too."""
     groups = {}
     for score in scores:
         if score.pool == "single" and score.architecture == "convnet" and score.score_on == "test":
             key = (score.method, score.ipc, score.iterations or 0, score.precision, score.evaluator)
             groups.setdefault(key, []).append(score)
     rows = [
-        [*map(str, key[:-1]), _mean(members), _repeats(members), near]
-        for key, members in sorted(groups.items())
-        if (near := _published(members))
+        [_code(key[0]), *map(str, key[1:-1]), _code(key[-1]), _mean(members), _repeats(members), _beside(near)]
+        for key, members in groups.items()
+        if (near := published_beside(Arm.of("", members)))
     ]
-    headings = ["method", "ipc", "iterations", "precision", "ours", "repeats", "published"]
-    return "\n".join([*_table(headings, rows), ""]) if rows else f"{NOT_RUN}\n"
+    there = {(parse(method).name, ipc) for method, ipc, *_ in groups}
+    for like in {score.like for score in scores}:
+        for method, ipc, evaluator, protocol in OWN:
+            near = nearest_published(_own_condition(like, method, ipc, protocol))
+            if near and (method, ipc) not in there:
+                rows.append([_code(method), str(ipc), "–", "–", _code(evaluator), NOT_RUN, "–", _beside(near)])
+    headings = ["method", "ipc", "iterations", "precision", "evaluator", "ours", "repeats", "published"]
+    return "\n".join([*_table(headings, sorted(rows, key=_in_order)), ""]) if rows else f"{NOT_RUN}\n"
 
 
-def _published(members):
-    near = published_beside(Arm.of("", members))
-    if near is None:
-        return None
+def _own_condition(like, method, ipc, protocol):
+    """The row of a table that the authors' number stands beside."""
+    return {
+        "like": like,
+        "ipc": ipc,
+        "iterations": 1000,
+        "method": method,
+        "pool": "single",
+        "protocol": protocol,
+        "architecture": "convnet",
+        "score_on": "test",
+        "preprocessing": like,
+    }
+
+
+def _in_order(row):
+    """By method, images per class and iterations."""
+    method, ipc, iterations = row[0].strip("`"), int(row[1]), row[2]
+    return parse(method).name, ipc, method, int(iterations) if iterations.isdigit() else 0
+
+
+def _beside(near):
     otherwise = f", for {', '.join(near.departures)}" if near.departures else ""
     return f"{near.published} ({near.published.source}{otherwise})"
 
