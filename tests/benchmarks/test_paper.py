@@ -192,7 +192,11 @@ def test_the_page_tells_what_was_not_run_and_escapes_nothing_of_a_number():
 
 def test_the_authors_own_numbers_stand_beside_ours_run_or_not():
     ours = arm(0.28, method="dc[batch_real=64]"), arm(0.5, ipc=10, iterations=1000)
-    others = arm(0.3, method="dsa", pool="main-similar"), arm(0.3, method="dsa", score_on="val")
+    others = (
+        arm(0.3, method="dsa", pool="main-similar"),
+        arm(0.3, method="dsa", score_on="val"),
+        arm(0.3, method="dsa", evaluator="kd", protocol="kd v1"),
+    )
     found = Scores(tuple(itertools.chain(*ours, *others)), (), ("s",))
     text = page(found, answers(found), [], {}, [])
     rows = text.split("## The authors' own numbers")[1].split("##")[0].strip().splitlines()[2:]

@@ -129,24 +129,25 @@ def _at_length(answer):
 
 def _own_numbers(scores):
     """ConvNet students of single, beside what the method's authors report; what was not run is there too."""
-    groups = {}
+    groups, rows = {}, {}
     for score in scores:
         if score.pool == "single" and score.architecture == "convnet" and score.score_on == "test":
             key = (score.method, score.ipc, score.iterations or 0, score.precision, score.evaluator)
             groups.setdefault(key, []).append(score)
-    rows = [
-        [_code(key[0]), *map(str, key[1:-1]), _code(key[-1]), _mean(members), _repeats(members), _beside(near)]
-        for key, members in groups.items()
-        if (near := published_beside(Arm.of("", members)))
-    ]
-    there = {(parse(method).name, ipc) for method, ipc, *_ in groups}
+    for (method, ipc, *others, evaluator), members in groups.items():
+        if near := published_beside(Arm.of("", members)):
+            cells = [_code(method), *map(str, [ipc, *others]), _code(evaluator)]
+            rows[parse(method).name, ipc, method, *others, evaluator] = [
+                *cells, _mean(members), _repeats(members), _beside(near)
+            ]  # fmt: skip
+    run = {order[:2] for order in rows}
     for like in {score.like for score in scores}:
         for method, ipc, evaluator, protocol in OWN:
             near = nearest_published(_own_condition(like, method, ipc, protocol))
-            if near and (method, ipc) not in there:
-                rows.append([_code(method), str(ipc), "–", "–", _code(evaluator), NOT_RUN, "–", _beside(near)])
+            if near and (method, ipc) not in run:
+                rows[method, ipc] = [_code(method), str(ipc), "–", "–", _code(evaluator), NOT_RUN, "–", _beside(near)]
     headings = ["method", "ipc", "iterations", "precision", "evaluator", "ours", "repeats", "published"]
-    return "\n".join([*_table(headings, sorted(rows, key=_in_order)), ""]) if rows else f"{NOT_RUN}\n"
+    return "\n".join([*_table(headings, [rows[order] for order in sorted(rows)]), ""]) if rows else f"{NOT_RUN}\n"
 
 
 def _own_condition(like, method, ipc, protocol):
@@ -162,12 +163,6 @@ def _own_condition(like, method, ipc, protocol):
         "score_on": "test",
         "preprocessing": like,
     }
-
-
-def _in_order(row):
-    """By method, images per class and iterations."""
-    method, ipc, iterations = row[0].strip("`"), int(row[1]), row[2]
-    return parse(method).name, ipc, method, int(iterations) if iterations.isdigit() else 0
 
 
 def _beside(near):
