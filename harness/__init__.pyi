@@ -56,6 +56,8 @@ from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
 from .types.method import Method as Method
 from .types.method import Task as Task
+from .types.names import Name as Name
+from .types.names import parse as parse
 from .types.network import Architecture as Architecture
 from .types.network import Network as Network
 from .types.networks import Networks as Networks

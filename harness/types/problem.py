@@ -1,6 +1,7 @@
 """A real data set made ready for distillation and scoring."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -112,8 +113,14 @@ class Problem:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides what is distilled: training images, labels and preprocessing."""
-        return hashlib.sha256(f"{self.train.fingerprint} {self.preprocessing.identity()}".encode()).hexdigest()
+        """SHA-256 of all that decides what is distilled: training images, labels, preprocessing and class names.
+
+        Names that only number the labels ("0", "1", ...) add nothing: a data set without names has the same ones.
+        """
+        parts = [self.train.fingerprint, self.preprocessing.identity()]
+        if self.classes != tuple(map(str, range(len(self.classes)))):
+            parts.append(json.dumps(self.classes))  # a name may hold any sign, a space included
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     @cached_property
     def real_extreme(self) -> float:

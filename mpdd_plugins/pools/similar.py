@@ -6,7 +6,7 @@ from typing import Literal
 
 import pydantic
 
-from harness import NameList, Options, Pool, option
+from harness import Name, NameList, Options, Pool, option, parse
 from mpdd_plugins.pools.weights import check_main, main_of, merge, uniform
 
 ACTIVATIONS = ("relu", "sigmoid", "leakyrelu", "swish")
@@ -25,8 +25,12 @@ class MainSimilarOptions(Options):
     others: NameList = option(
         (), "the others, which share the rest equally; empty: the 32 ConvNets of table 3", source="paper, table 3"
     )
-    depth: int | None = option(None, "blocks of these ConvNets; auto: 3", source="paper, table 3", ge=1)
-    width: int = option(128, "channels of these ConvNets", source="paper, table 3", ge=1)
+    depth: int | None = option(
+        None, "blocks of these ConvNets; auto: as the main ConvNet, 1 as-released", source="paper, table 3", ge=1
+    )
+    width: int | None = option(
+        None, "channels of these ConvNets; auto: as the main ConvNet", source="paper, table 3", ge=1
+    )
     warmup: int | None = option(None, "first iterations on the main architecture only; auto: 0", source="paper", ge=0)
     preset: Literal["as-written", "as-released"] = option(
         "as-written", "as-released: warmup 501 and depth 1, what the paper's code did", source="the paper's code"
@@ -38,16 +42,18 @@ class MainSimilarOptions(Options):
 class MainSimilar(Pool[MainSimilarOptions]):
     """A main ConvNet most of the time, and now and then one with another activation, norm or pooling.
 
-    One of the 4 x 4 x 2 ConvNets equals the main one, which so has 0.903125 in all.
+    One of the 4 x 4 x 2 ConvNets equals the main one, which so has 0.903125 in all. Their width and depth are those of
+    the main ConvNet unless an option says otherwise; beside a main model of another kind they are the ConvNet's own.
     """
 
     Options = MainSimilarOptions
+    version = 2
 
     def __init__(self, options: MainSimilarOptions) -> None:
         super().__init__(options)
         released = options.preset == "as-released"
         self._main, self._probability = main_of(options.main, architecture="convnet", probability=0.9)
-        self._depth = options.depth or (AS_RELEASED_DEPTH if released else 3)
+        self._depth = options.depth or (AS_RELEASED_DEPTH if released else None)
         self._warmup = (AS_RELEASED_WARMUP if released else 0) if options.warmup is None else options.warmup
 
     @property
@@ -58,11 +64,23 @@ class MainSimilar(Pool[MainSimilarOptions]):
     @property
     def similar(self) -> tuple[str, ...]:
         """The other architectures, each equally likely."""
-        size = f"width={self.options.width},depth={self._depth}"
-        return self.options.others or tuple(
-            f"convnet[{size},norm={norm},act={act},pool={pool}]"
+        if self.options.others:
+            return self.options.others
+        name, size = self._similar_to
+        return tuple(
+            str(Name(name, (*size.items(), ("norm", norm), ("act", act), ("pool", pool))))
             for act, norm, pool in itertools.product(ACTIVATIONS, NORMS, POOLINGS)
         )
+
+    @property
+    def _similar_to(self) -> tuple[str, dict[str, str]]:
+        """The ConvNet's name, with the width and depth that the similar ConvNets do not take from its defaults."""
+        main = parse(self._main)
+        is_convnet = main.name.rpartition(":")[2] == "convnet"  # the name of its distribution may stand before it
+        size = {key: value for key, value in main.options if is_convnet and key in ("width", "depth")}
+        chosen = {"width": self.options.width, "depth": self._depth}
+        size |= {key: str(value) for key, value in chosen.items() if value is not None}
+        return main.name if is_convnet else "convnet", size
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
         """The main architecture alone while warming up, then all of them."""

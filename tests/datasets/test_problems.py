@@ -194,7 +194,7 @@ def test_whitening_is_fitted_once_for_each_training_set_and_eps(problem, many, r
 # Fingerprints
 
 
-def test_fingerprints_follow_pixels_labels_and_preprocessing_and_nothing_else(problem, arrays, noise):
+def test_fingerprints_follow_pixels_labels_preprocessing_and_class_names_and_nothing_else(problem, arrays, noise):
     images, labels = noise(12, 6, 6, 3, seed=1), np.arange(12) % 3
 
     def fingerprint(options="normalize=svhn", **given):
@@ -203,7 +203,7 @@ def test_fingerprints_follow_pixels_labels_and_preprocessing_and_nothing_else(pr
 
     base = fingerprint()
     assert fingerprint(x_test=noise(6, 6, 6, 3, seed=8)) == base
-    assert fingerprint(classes=np.array(["a", "b", "c"])) == base
+    assert fingerprint(classes=np.array(["0", "1", "2"])) == base  # what a file without names has
     assert fingerprint(x_train=images.transpose(0, 3, 1, 2)) == base
     changed = images.copy()
     changed[5, 4, 3, 2] ^= 1
@@ -213,8 +213,12 @@ def test_fingerprints_follow_pixels_labels_and_preprocessing_and_nothing_else(pr
         fingerprint("normalize=cifar10"),
         fingerprint("normalize=auto"),
         fingerprint("zca=true"),
+        fingerprint(classes=np.array(["a", "b", "c"])),
+        fingerprint(classes=np.array(["a", "c", "b"])),
+        fingerprint(classes=np.array(["a b", "c", "d"])),
+        fingerprint(classes=np.array(["a", "b c", "d"])),
     ]
-    assert len({base, *others}) == 6
+    assert len({base, *others}) == 10
 
 
 # What a plugin's data set may get wrong

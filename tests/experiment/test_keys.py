@@ -125,11 +125,11 @@ def test_a_cells_key_is_the_sha256_of_kind_and_identity():
     assert Cell("student", {"seed": 0, "a": 1}, "other", {"source": "x"}).key == expected
 
 
-def golden_source():
+def golden_source(classes=("0", "1")):
     pixels = (torch.arange(2 * 2 * 16 * 16) * 7 % 251).to(torch.uint8).view(4, 1, 16, 16)
     split = Split(pixels, torch.tensor([0, 1, 0, 1]))
     preprocessing = Normalize("mine", torch.tensor([0.5]), torch.tensor([0.25]))
-    problem = Problem("golden", split, split, "test", ("a", "b"), preprocessing)
+    problem = Problem("golden", split, split, "test", classes, preprocessing)
     registry = plugins().registry
     method = registry.resolve("method", "dc[batch_real=4]")
     pool = registry.resolve("pool", "single[main=mlp[width=8]]")
@@ -173,6 +173,15 @@ def test_a_golden_key():
     assert cell.identity == identity
     assert cell.identity["trajectory"]["problem"] == "8097fe66c26d62e4637de77c33e01030f8a0e5cd53f932a99c9bc21ffe5d7c00"
     assert cell.key == "53441e31d17ff45bb0b413e3a4e922c1ba2278afccc06c3135545d95fb7af2f3"
+
+
+def test_class_names_are_part_of_the_key():
+    """Corrected names are another problem: a set that carries the old ones is not taken for it."""
+    cell = golden_source(("a", "b")).set_cell(0, 3)
+    problem = cell.identity["trajectory"]["problem"]
+    pixels, normalization = golden_source().problem.train.fingerprint, golden_source().problem.preprocessing.identity()
+    assert problem == hashlib.sha256(f'{pixels} {normalization} ["a", "b"]'.encode()).hexdigest()
+    assert cell.key != golden_source().set_cell(0, 3).key
 
 
 def test_the_augmentation_that_goes_with_a_data_set_is_in_the_key(data, tmp_path):

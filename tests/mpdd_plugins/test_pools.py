@@ -4,6 +4,8 @@ import pytest
 from toys import component, registry, resolve
 
 from harness import UsageError
+from harness.experiment.request import Request
+from harness.experiment.study import Study
 from harness.learning.networks import mixture
 
 
@@ -83,6 +85,38 @@ def test_size_of_the_similar_convnets_can_be_chosen():
     given = [resolve(name).options for name in shares("main-similar[depth=2,width=16]") if name != "convnet"]
     assert len(given) == 32
     assert {(o.depth, o.width) for o in given} == {(2, 16)}
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ("main=convnet[width=16]", (3, 16)),
+        ("main=convnet[depth=2,width=16]:0.5", (2, 16)),
+        ("main=convnet[norm=batch,width=16],width=32", (3, 32)),
+        ("main=convnet[depth=2,width=16],depth=1", (1, 16)),
+        ("main=ddbench:convnet[width=16]", (3, 16)),
+        ("main=convnet[width=16],preset=as-released", (1, 16)),
+        ("main=vgg11[norm=batch]", (3, 128)),
+        ("main=0.5", (3, 128)),
+    ],
+)
+def test_similar_convnets_have_the_size_of_the_main_one_unless_an_option_gives_theirs(options, size):
+    policy = pool(f"main-similar[{options}]")
+    similar = [resolve(name).options for name in policy.similar]
+    assert len(similar) == 32
+    assert {(o.depth, o.width) for o in similar} == {size}
+
+
+def test_an_option_set_for_the_convnet_reaches_the_main_one_and_the_similar_ones():
+    planner = Study(Request(set=("convnet.width=16", "convnet.depth=2")), registry())
+    drawn = [chosen.options for chosen, _ in mixture(pool("main-similar"), 0, planner.architecture)]
+    assert len(drawn) == 32  # one of them equals the main one
+    assert {(o.depth, o.width) for o in drawn} == {(2, 16)}
+
+
+def test_the_size_of_similar_convnets_is_another_version_of_the_pool():
+    """Version 1 took 128 channels whatever the main ConvNet had; its records are not those of version 2."""
+    assert registry().resolve("pool", "main-similar").identity()["version"] == 2
 
 
 @pytest.mark.parametrize("policy", ["main-similar", "main-model"])
