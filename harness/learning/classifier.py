@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.learning.gradients import SLICE, GradientOfLoss, Parts, Reduced, as_a_whole, in_slices, trainable
 from harness.learning.kept import Kept
@@ -16,6 +17,7 @@ from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, cross_en
 from harness.learning.recording import Stage, conditions, is_recorded
 from harness.learning.stepping import Stepper
 from harness.learning.structure import structure_of
+from harness.types.errors import DataError
 from harness.types.transfer import send
 
 _kept: Kept[tuple[Stage, Stepper] | None] = Kept()
@@ -54,7 +56,8 @@ def train_classifier(
     network.train()
     gradient = in_slices if sliced and _can_be_sliced(network, images) else as_a_whole
     with _steps(network, images, recipe, loss, gradient, reduced) as step:
-        (losses,) = _train(step, images, labels, recipe, [draw], augment)
+        sizes = batch_sizes(len(images), recipe.batch, join_last=_has_batch_norm(network))
+        (losses,) = _train(step, images, labels, sizes, recipe, [draw], augment)
     return losses
 
 
@@ -87,11 +90,19 @@ def train_together(
     """
     for network in networks:
         network.train()
-    return _train(_stepper(networks, recipe, losses, as_a_whole, reduced), images, labels, recipe, draws, augment)
+    step = _stepper(networks, recipe, losses, as_a_whole, reduced)
+    sizes = batch_sizes(len(images), recipe.batch, join_last=any(map(_has_batch_norm, networks)))
+    return _train(step, images, labels, sizes, recipe, draws, augment)
 
 
 def _train(
-    step: Stepper, images: Tensor, labels: Tensor, recipe: Recipe, draws: Sequence[Draw], augment: Augment | None
+    step: Stepper,
+    images: Tensor,
+    labels: Tensor,
+    sizes: list[int],
+    recipe: Recipe,
+    draws: Sequence[Draw],
+    augment: Augment | None,
 ) -> list[list[float]]:
     totals: list[Tensor] = []
     for epoch in range(recipe.epochs):
@@ -99,11 +110,12 @@ def _train(
         orders = torch.stack([torch.randperm(len(images), generator=draw("order", epoch)) for draw in draws])
         noises = [draw("augment", epoch) for draw in draws] if augment else []
         total = images.new_zeros(len(draws))
-        for index in torch.split(send(orders, images.device), recipe.batch, dim=1):
+        for index in torch.split(send(orders, images.device), sizes, dim=1):
             batch = images[index]
             if augment:
                 batch = torch.stack([augment(own, noise) for own, noise in zip(batch, noises, strict=True)])
-            total += step(index, batch, labels[index]) * index.shape[1]
+            with _one_image_is_named():
+                total += step(index, batch, labels[index]) * index.shape[1]
         totals.append(total)
         if images.device.type == "cpu" and not total.isfinite().any():
             break
@@ -112,6 +124,36 @@ def _train(
     step.release()
     curves = torch.stack(totals).T.tolist() if totals else [[] for _ in draws]
     return [_up_to_the_first_lost([total / len(images) for total in curve]) for curve in curves]
+
+
+def _has_batch_norm(network: nn.Module) -> bool:
+    """Whether a step on one image may fail: batch norm has no variance of features that have come down to one pixel."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+@contextlib.contextmanager
+def _one_image_is_named() -> Iterator[None]:
+    """Say what to do when batch norm is asked for the variance of a single value."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        remedy = "use a larger batch or a larger set, or another norm"
+        raise DataError(f"batch norm cannot train on one image whose features are one pixel: {remedy}") from error
+
+
+def batch_sizes(images: int, batch: int, *, join_last: bool) -> list[int]:
+    """Sizes of an epoch's batches: ``batch`` images each, and then the rest.
+
+    Args:
+        images: size of the set.
+        batch: size of a batch.
+        join_last: a rest of a single image joins the batch before it.
+    """
+    full, rest = divmod(images, batch)
+    sizes = [batch] * full + [rest] * (rest > 0)
+    return [*sizes[:-2], batch + 1] if join_last and rest == 1 and full else sizes
 
 
 def _up_to_the_first_lost(losses: list[float]) -> list[float]:

@@ -97,14 +97,17 @@ class KD(Evaluator[KDOptions]):
     ) -> Iterator[StudentRecord]:
         """Train and score, side by side where that is faster."""
         augmented = self.options.augmentation(problem, architecture) != "none"
+        batch = self.options.recipe(augmented).batch
 
         def loss_of(student: int) -> Loss:
             teacher = self._teacher(artifacts[student], problem)
             if augmented:
                 return lambda batch: self._loss(batch, teacher(batch.images))
-            # On images that are never augmented the teacher always says the same: ask it once.
+            # The teacher's logits of images that are never augmented are always the same: compute them once, in
+            # batches, so that a large set takes no more memory than a step of training does.
             images, _ = distilled.training_data()
-            return partial(self._loss_of_known, known=teacher(images.to(problem.device)))
+            known = torch.cat([teacher(part.to(problem.device)) for part in torch.split(images, batch)])
+            return partial(self._loss_of_known, known=known)
 
         lesson = self.options.lesson(distilled, problem, architecture, streams, loss_of)
         return train_students(lesson, problem, architecture, students)

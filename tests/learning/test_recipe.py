@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from harness import Recipe, cross_entropy, train_classifier
+from harness import DataError, Network, Recipe, cross_entropy, train_classifier
+from harness.learning.classifier import batch_sizes
 
 IMAGES = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -157,3 +160,56 @@ def test_soft_labels_are_trained_on_as_hard_ones_where_they_say_the_same():
     train_classifier(hard, IMAGES, LABELS, Recipe(epochs=5), draw)
     train_classifier(soft, IMAGES, torch.eye(3, dtype=torch.float64)[LABELS], Recipe(epochs=5), draw)
     torch.testing.assert_close(hard[1].weight, soft[1].weight, rtol=1e-12, atol=0)
+
+
+# The last batch of an epoch
+
+
+@given(images=st.integers(1, 700), batch=st.integers(1, 300))
+def test_batches_are_equal_but_for_the_rest(images, batch):
+    sizes = batch_sizes(images, batch, join_last=False)
+    assert sizes == [len(part) for part in torch.split(torch.arange(images), batch)]
+
+
+@given(images=st.integers(1, 700), batch=st.integers(1, 300))
+def test_batches_hold_every_image_and_no_single_one_is_left_over(images, batch):
+    sizes = batch_sizes(images, batch, join_last=True)
+    assert sum(sizes) == images
+    assert set(sizes[:-1]) <= {batch}
+    assert sizes[-1] <= batch or (sizes[-1] == batch + 1 and images % batch == 1)
+    assert 1 not in sizes or batch == 1 or images == 1
+
+
+class OnePixel(Network):
+    """Batch norm on features of one pixel, as at the end of a ResNet or a VGG."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.AvgPool2d(2), nn.BatchNorm2d(1), nn.Flatten())
+        self.classifier = nn.Linear(1, 3)
+
+    def features(self, images):
+        return self.body(images)
+
+
+@pytest.mark.parametrize(("batch", "left_over"), [(5, 1), (3, 0), (4, 2), (6, 0)])
+def test_batch_norm_trains_whatever_is_left_over(batch, left_over):
+    assert len(IMAGES) % batch == left_over
+    losses = train_classifier(OnePixel(), IMAGES.float(), LABELS, Recipe(epochs=2, batch=batch), draw)
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1, 4), (6, 1)])
+def test_a_batch_of_one_image_that_batch_norm_cannot_train_on_is_refused_with_the_remedy(images, batch):
+    with pytest.raises(DataError, match=r"batch norm cannot train on one image .*: use a larger batch"):
+        train_classifier(OnePixel(), IMAGES.float()[:images], LABELS[:images], Recipe(epochs=1, batch=batch), draw)
+
+
+def test_another_error_of_a_network_stays_what_it_is():
+    class Broken(OnePixel):
+        def features(self, images):
+            raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        train_classifier(Broken(), IMAGES.float(), LABELS, Recipe(epochs=1), draw)

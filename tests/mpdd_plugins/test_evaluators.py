@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from toys import TINY_CONVNET, TINY_MLP, component, registry, toy_problem, toy_set
 
-from harness import Streams, UsageError
+from harness import Network, Streams, UsageError
 from mpdd_plugins.evaluators.kd import distillation_loss
 from mpdd_plugins.evaluators.plain import PlainOptions
 
@@ -347,3 +347,18 @@ def test_two_kd_students_and_then_three_more_are_five_at_once(toy, threads):
 def test_work_counts_passes_of_one_student(toy, name):
     epochs = 301 if name == "plain" else 101
     assert component("evaluator", name).work(toy, 6) == 3 * epochs * 6 + 18
+
+
+@pytest.mark.parametrize("batch", [4, 256])
+def test_a_teacher_is_asked_for_no_more_images_at_once_than_a_step_trains_on(toy, monkeypatch, batch):
+    """A full data set has 50,000 images: their activations do not fit into memory together."""
+    sizes, forward = [], Network.forward
+    monkeypatch.setattr(Network, "forward", lambda self, images: sizes.append(len(images)) or forward(self, images))
+    distilled = toy_set(toy, 3)  # nine images
+    name = KD.replace("kd[", f"kd[epochs=1,batch={batch},")
+    artifacts = teachers(KD, toy, distilled)
+    sizes.clear()
+    evaluator = component("evaluator", name)
+    monkeypatch.setattr("mpdd_plugins.evaluators.kd.train_students", lambda lesson, *_: [lesson.loss(0)])
+    evaluator.evaluate(distilled, toy, component("architecture", TINY_MLP), [0], artifacts, Streams(0))
+    assert sizes == ([4, 4, 1] if batch == 4 else [9])
