@@ -20,8 +20,9 @@ from harness.cli.options import config_option, show, study_options, values_of
 @click.option("--distillations", type=click.IntRange(1), metavar="N", help="Independent trajectories.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16"]),
-    help="Of the distillation. tf32: all products, on a GPU; bf16: the real gradient in bfloat16. [fp32]",
+    type=click.Choice(["fp32", "tf32", "bf16", "auto"]),
+    help="Of the distillation. tf32: all products, on a GPU; bf16: the real gradient in bfloat16; auto: the quickest "
+    "of them here. [fp32]",
 )
 @click.option(
     "--max-storage",

@@ -12,6 +12,7 @@ from harness.experiment.engine import Engine
 from harness.experiment.estimate import artifact_seconds, estimate_seconds
 from harness.experiment.events import Reporter
 from harness.experiment.plan import Plan
+from harness.experiment.precision_choice import decide_precision
 from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, rows_of
 from harness.experiment.runs import Run
@@ -96,7 +97,11 @@ def evaluate(
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
     """Carry out a request of ``ddbench run``."""
-    return _carry_out(Run(request), reporter)
+    request, notes = decide_precision(request)
+    for note in notes:
+        reporter.notice(note)
+    result = _carry_out(Run(request), reporter)
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def plan_request(request: Request) -> RunResult:
@@ -104,6 +109,7 @@ def plan_request(request: Request) -> RunResult:
     registry = _registry(request)
     if request.choose:
         swept_option(request, registry)
+    request, precision_notes = decide_precision(request)
     plan = Run(_on_validation(request) if request.choose else request).plan(registry)
     store = Store(request.store)
     if not store.is_new():
@@ -111,7 +117,7 @@ def plan_request(request: Request) -> RunResult:
     standings = plan.standings(store)
     missing, cells = plan.missing(standings), cells_of(plan, standings)
     seconds = estimate_seconds(plan, missing)
-    notes = [*plan.notes, *_first(plan, missing, request)]
+    notes = [*plan.notes, *precision_notes, *_first(plan, missing, request)]
     notes.append(f"{len(missing)} of {len(cells)} cells are missing, {_duration(seconds)} on {plan.device}")
     if request.choose:
         notes.append("these are scored on validation; then only the chosen ones are scored on test too")

@@ -20,7 +20,8 @@ class Request:
         choose: a swept option, say ``kd.temperature``, whose value is chosen on a validation split.
         score_on: ``test``, or ``validation``: a part of the training set that is held out of the distillation too.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: of the distillation: ``fp32``, ``tf32`` (NVIDIA GPUs), or ``bf16`` for the heavy part of a method.
+        precision: of the distillation: ``fp32``, ``tf32`` (NVIDIA GPUs), ``bf16`` for the heavy part of a method, or
+            ``auto``: the one of these that is quickest on this machine.
         compile: ``auto`` compiles networks that gain by it on a CPU and records steps on a GPU; ``never`` runs all as
             they are.
         checkpoint_every: seconds between the checkpoints of a trajectory; 0 is after every step.
@@ -47,7 +48,7 @@ class Request:
     choose: str | None = None
     store: Path = Path("ddbench-store")
     device: str = "auto"
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "auto"] = "fp32"
     compile: Literal["auto", "never"] = "auto"
     rerun_stale: bool = False
     checkpoint_every: float = 60.0
@@ -125,7 +126,7 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
             raise UsageError(f"{where}: {key} = {single!r} is not {told}")
     choices = {
         "score_on": ("test", "validation"),
-        "precision": ("fp32", "tf32", "bf16"),
+        "precision": ("fp32", "tf32", "bf16", "auto"),
         "compile": ("auto", "never"),
     }
     allowed = choices.get(key)

@@ -15,7 +15,7 @@ from harness.experiment.plan import Plan
 from harness.experiment.request import Request
 from harness.experiment.sources import Source
 from harness.experiment.trajectories import TrajectorySource
-from harness.learning.machine import choose_device, emulates_bfloat16
+from harness.learning.machine import choose_device
 from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import returned
 from harness.types.dataset import RunDefaults
@@ -73,9 +73,7 @@ class Study:
     def notes(self) -> list[str]:
         """What was left out of the names, and options that nothing uses."""
         unused = [f"--set {name}: nothing here uses {name}" for name in self.given.unused]
-        slow = self.request.precision == "bf16" and self._device().type == "cpu" and emulates_bfloat16()
-        emulated = ["--precision bf16: this processor emulates it, so fp32 would be faster"] if slow else []
-        return [*self._left_out, *unused, *emulated]
+        return [*self._left_out, *unused]
 
     def names(self, kind: str, given: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""

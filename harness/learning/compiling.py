@@ -134,10 +134,11 @@ def _found(network: nn.Module, shape: Shape) -> _Way:
         return _Way(False, None)
     gains = network not in _seldom and COMPILED <= operations < DENSE * values
     gains = gains and not draws_from_global(network, torch.zeros(2, *shape))
-    return _Way(_has_quick(), repr(network) if gains and repr(network) not in _Mode.refused else None)
+    return _Way(has_quick_convolutions(), repr(network) if gains and repr(network) not in _Mode.refused else None)
 
 
-def _has_quick() -> bool:
+def has_quick_convolutions() -> bool:
+    """Return whether the code of `QuickConvolutions` could be compiled on this machine."""
     if _Mode.quick is None:
         try:
             make_ready()

@@ -79,15 +79,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def emulates_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor is known to compute in bfloat16 only by way of float32, which makes it slower."""
-    try:
-        flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
-    except OSError:
-        return False
-    return flags is not None and not {"avx512_bf16", "amx_bf16"} & set(flags.group(1).split())
-
-
 @dataclass(frozen=True)
 class Compute:
     """The compute mode, which decides the last bits of every number and is recorded with it."""
@@ -101,9 +92,12 @@ class Compute:
     @classmethod
     def of(cls, device: torch.device) -> "Compute":
         """The mode of this process on ``device``."""
-        gpu = device.type == "cuda"
-        name = torch.cuda.get_device_name(device) if gpu else processor()
-        return cls(str(device), torch.get_num_threads(), torch.__version__, name, compilation())
+        return cls(str(device), torch.get_num_threads(), torch.__version__, device_name(device), compilation())
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the GPU or the processor is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 @cache

@@ -31,7 +31,7 @@ def policy(monkeypatch, tmp_path):
 @pytest.fixture
 def plain_convolutions(monkeypatch):
     """Only compilation makes networks quicker: what is not compiled gives the same bits."""
-    monkeypatch.setattr(compiling, "_has_quick", lambda: False)
+    monkeypatch.setattr(compiling, "has_quick_convolutions", lambda: False)
 
 
 def built(name, seed=0, shape=(3, 32, 32)):

@@ -8,7 +8,6 @@ import torch
 from harness.learning.machine import (
     Compute,
     choose_device,
-    emulates_bfloat16,
     keep_large_tensors_mapped,
     peak_memory,
     reset_peak_memory,
@@ -77,20 +76,3 @@ def test_peak_memory_is_told_where_there_is_no_proc(monkeypatch):
 def test_the_compute_mode_is_recorded():
     mode = Compute.of(CPU)
     assert (mode.device, mode.threads, mode.torch_version) == ("cpu", torch.get_num_threads(), torch.__version__)
-
-
-@pytest.mark.parametrize(
-    ("text", "emulated"),
-    [
-        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", True),
-        ("flags\t\t: fpu avx512f avx512_bf16\n", False),
-        ("flags\t\t: fpu amx_bf16 amx_tile\n", False),
-        ("Features\t: fp asimd bf16\n", False),
-        (None, False),
-    ],
-)
-def test_a_processor_that_emulates_bfloat16_is_known_by_its_flags(tmp_path, text, emulated):
-    path = tmp_path / "cpuinfo"
-    if text:
-        path.write_text(f"processor\t: 0\n{text}")
-    assert emulates_bfloat16(path) is emulated
