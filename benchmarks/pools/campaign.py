@@ -2,7 +2,7 @@
 
 What the store holds is not made again, so that any number of runs go on with it, one after the other or at once. With
 --pack nothing is computed: sets, students and choices of the store are written to one compressed file, without what
-can be made again (teachers, pictures' folders of runs, logs).
+can be made again or is of no use elsewhere (teachers, logs of runs).
 """
 
 import argparse
