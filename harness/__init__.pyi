@@ -36,6 +36,7 @@ from .plugins.hookspecs import hookimpl as hookimpl
 from .types.artifact import Artifact as Artifact
 from .types.artifact import ArtifactRequest as ArtifactRequest
 from .types.artifact import Scratch as Scratch
+from .types.choice import ChoiceRecord as ChoiceRecord
 from .types.dataset import Dataset as Dataset
 from .types.dataset import DatasetOptions as DatasetOptions
 from .types.dataset import RawData as RawData
@@ -54,6 +55,7 @@ from .types.executor import Order as Order
 from .types.executor import Running as Running
 from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
+from .types.hold_out import HoldOut as HoldOut
 from .types.method import Method as Method
 from .types.method import Task as Task
 from .types.names import Name as Name

@@ -50,7 +50,8 @@ def study_options(command: F) -> F:
             click.option(
                 "--choose",
                 metavar="NAME.OPTION",
-                help="Choose a swept option on a validation split, and score only the choice on test.",
+                help="Choose a swept option on a validation split (of equals the first); then distil the choice on "
+                "the whole training set and score it on test.",
             ),
             click.option("--store", type=click.Path(path_type=Path), help="Folder of all records. [./ddbench-store]"),
             click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [auto]"),
@@ -143,7 +144,7 @@ def _print(result: "RunResult") -> None:
     if result.planned_only:
         for cell in result.cells:
             click.echo(f"{cell['state']:8} {cell['kind']:10} {cell['label']}")
-    else:
+    elif result.rows:
         print_table(result.rows)
     for note in result.notes:
         click.echo(note)

@@ -36,6 +36,12 @@ from harness.cli.options import config_option, show, study_options, values_of
     metavar="SECONDS",
     help="How often a trajectory is kept, to go on from there; 0: after every iteration. [60]",
 )
+@click.option(
+    "--keep-hold-out",
+    is_flag=True,
+    default=None,
+    help="Distil what is scored on test without the validation split, too: fewer images than other sets have.",
+)
 @config_option
 @click.option("--dry-run", is_flag=True, help="Only show the plan, what is in the store, and an estimate of time.")
 @click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")

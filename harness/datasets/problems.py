@@ -14,6 +14,7 @@ from harness.plugins.registry import Resolved, stdout_to_stderr
 from harness.plugins.returns import returned
 from harness.types.dataset import Dataset, DatasetOptions, RawData
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
+from harness.types.hold_out import HoldOut
 from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
 from harness.types.problem import Problem, Split
 from harness.types.seeds import Streams
@@ -58,9 +59,10 @@ def make_problem(
     with stdout_to_stderr():
         raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
     check(raw, name)
-    train, score = raw.train, raw.test
+    train, score, held_out = raw.train, raw.test, None
     if hold_out or score_on == "validation":
         train, validation = _hold_out(raw, seed, name)
+        held_out = HoldOut(len(validation), len(raw.train), seed)
         score = validation if score_on == "validation" else raw.test
     return Problem(
         name=name,
@@ -72,6 +74,7 @@ def make_problem(
         like=source.traits.like,
         augmentations=source.traits.augmentations,
         provider=dataset.provenance(),
+        hold_out=held_out,
         device=device,
     )
 
@@ -104,7 +107,8 @@ def _normalization(source: Dataset[Any], options: DatasetOptions, name: str) -> 
 
 def _hold_out(raw: RawData, seed: int, name: str) -> tuple[Split, Split]:
     for label in classes_without(raw.train.labels, 2, len(raw.classes)):
-        raise DataError(f"{name}: class {raw.classes[label]!r} has one training image, too few for a validation split")
+        problem = f"{name}: class {raw.classes[label]!r} has one training image, too few for a validation split"
+        raise DataError(f"{problem}: add images, or leave out --choose, --keep-hold-out and --score-on validation")
     return cut(raw.train, lambda count: max(1, count // VALIDATION_SHARE), Streams(seed), "validation")
 
 

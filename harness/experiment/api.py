@@ -1,23 +1,25 @@
 """What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.experiment import interrupts
-from harness.experiment.choice import Choice, chosen_arms, record_choice, swept_option
+from harness.experiment.choice import Choice
 from harness.experiment.engine import Engine
-from harness.experiment.estimate import artifact_seconds, estimate_seconds
+from harness.experiment.estimate import total_seconds
 from harness.experiment.events import Reporter
+from harness.experiment.outlook import Outlook
 from harness.experiment.plan import Plan
 from harness.experiment.precision_choice import decide_precision
 from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, rows_of
 from harness.experiment.runs import Run
+from harness.experiment.stages import Stages
 from harness.experiment.standing import Standing
-from harness.experiment.storage import check_storage, demands, told
+from harness.experiment.storage import check_storage, merged, told
 from harness.experiment.store import Store
 from harness.learning.machine import prepared
 from harness.plugins.discovery import plugins
@@ -106,26 +108,22 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 
 def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
-    registry = _registry(request)
-    if request.choose:
-        swept_option(request, registry)
-    request, precision_notes = decide_precision(request)
-    plan = Run(_on_validation(request) if request.choose else request).plan(registry)
-    store = Store(request.store)
+    registry, store = _registry(request), Store(request.store)
     if not store.is_new():
         store.check_schema()
-    standings = plan.standings(store)
-    missing, cells = plan.missing(standings), cells_of(plan, standings)
-    seconds = estimate_seconds(plan, missing)
-    notes = [*plan.notes, *precision_notes, *_first(plan, missing, request)]
-    notes.append(f"{len(missing)} of {len(cells)} cells are missing, {_duration(seconds)} on {plan.device}")
+    request, precision_notes = decide_precision(request)
     if request.choose:
-        notes.append("these are scored on validation; then only the chosen ones are scored on test too")
-    return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
+        result = _plan_stages(Stages.planned(Run(request), registry), store)
+        return replace(result, notes=(*precision_notes, *result.notes))
+    outlook = Outlook.of(Run(request).plan(registry), store)
+    notes = (*outlook.plan.notes, *precision_notes, *_first([outlook], request), _missing(outlook))
+    return RunResult(store.path, outlook.cells, [], notes=notes, planned_only=True, estimate=outlook.seconds)
 
 
 def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
     """Carry out a request of ``ddbench eval``."""
+    if request.keep_hold_out:
+        raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
     result = _carry_out(Run(request, file.absolute(), reading), reporter)
     if request.choose or request.score_on == "validation":
         note = f"{told_of(file)} was distilled elsewhere and may have seen the validation split"
@@ -143,20 +141,23 @@ def _carried_out(run: Run, reporter: Reporter) -> RunResult:
     registry = _registry(request)
     if not request.choose:
         return _execute(run, run.plan(registry), reporter)
-    option = swept_option(request, registry)
-    explored = replace(run, request=_on_validation(request))
-    found = _execute(explored, explored.plan(registry), reporter)
-    run = replace(run, hold_out=True)
-    plan = run.plan(registry)
-    choice = Choice.made(option, found.rows)
-    record_choice(choice, [cell["key"] for cell in found.cells], Store(request.store))
-    chosen = chosen_arms(plan.arms, choice)
-    arms = tuple(index for index, arm in enumerate(plan.arms) if arm in chosen)
-    result = _execute(replace(run, arms=arms), replace(plan, arms=chosen), reporter)
-    rows = [{**row, "chosen": choice.told(row)} for row in result.rows]
-    notes = (f"{request.choose} was chosen on a validation split of the training set, for each row", *result.notes)
-    return replace(result, rows=rows, cells=found.cells + result.cells, notes=notes,
-                   failed={**found.failed, **result.failed})  # fmt: skip
+    stages, store = Stages.planned(run, registry), Store(request.store)
+    if not store.is_new():
+        store.check_schema()
+    _first([Outlook.of(stages.first.plan, store), stages.largest(store)], request)
+    reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
+    explored = _execute(stages.first.run, stages.first.plan, reporter)
+    choice = Choice.of(stages.option, explored.rows)
+    choice.record([cell["key"] for cell in explored.cells], store)
+    chosen = stages.chosen(choice)
+    if not chosen.plan.arms:
+        return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
+    reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
+    result = _execute(chosen.run, chosen.plan, reporter)
+    rows = [{**row, **choice.row_fields(row)} for row in result.rows]
+    how = f"{stages.option} was chosen for each row on a validation split, {stages.validation}"
+    return replace(result, rows=rows, cells=explored.cells + result.cells, failed={**explored.failed, **result.failed},
+                   notes=(f"{how}; {stages.outcome}", *choice.notes(), *result.notes))  # fmt: skip
 
 
 def _registry(request: Request) -> Registry:
@@ -166,21 +167,42 @@ def _registry(request: Request) -> Registry:
     return found.registry
 
 
-def _on_validation(request: Request) -> Request:
-    return replace(request, score_on="validation", choose=None)
+def _plan_stages(stages: Stages, store: Store) -> RunResult:
+    """What a run that chooses would do; the second stage's cells are known once the first is in the store."""
+    first, request = Outlook.of(stages.first.plan, store), stages.second.run.request
+    notes = [*stages.second.plan.notes, *_first([first, stages.largest(store)], request), _missing(first)]
+    notes += [f"these are scored on validation; then only {stages.outcome}", f"validation is {stages.validation}"]
+    if first.missing:
+        second, cells = stages.slowest(store), first.cells
+        more = f"{len(second.missing)} more cells, {_duration(second.seconds)}"
+        notes.append(f"then {more}, if the values that take longest are chosen")
+    else:
+        choice = Choice.of(stages.option, rows_of(first.plan, store))
+        second = Outlook.of(stages.chosen(choice).plan, store)
+        cells = first.cells + second.cells
+        notes += [f"the scores in the store choose {choice.names or 'nothing'}", *choice.notes()]
+        notes += [f"then {_missing(second)}"] if second.cells else []
+    seconds = total_seconds([first.seconds, second.seconds])
+    return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
 
 
-def _first(plan: Plan, missing: Container[str], request: Request) -> list[str]:
+def _missing(outlook: Outlook) -> str:
+    plan = outlook.plan
+    count = f"{len(outlook.missing)} of {len(plan.cells)} cells are missing"
+    return f"{count}, {_duration(outlook.seconds)} on {plan.device}"
+
+
+def _first(outlooks: Sequence[Outlook], request: Request) -> list[str]:
     """What methods need made before anything else, with its room on disk and its time.
 
     Raises:
         UsageError: it would take more room than it may.
     """
-    wanted = demands(plan, missing)
+    wanted = merged(demand for outlook in outlooks for demand in outlook.demands)
     if not wanted:
         return []
     check_storage(wanted, request.max_storage)
-    return [f"{told(wanted)}, {_duration(artifact_seconds(plan, missing))}"]
+    return [f"{told(wanted)}, {_duration(total_seconds(outlook.artifact_seconds for outlook in outlooks))}"]
 
 
 def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
@@ -190,24 +212,22 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     if request.retry_failed:
         for cell in plan.cells:
             store.failures.forget(cell.key)
-    standings = plan.standings(store)
-    missing = plan.missing(standings)
-    first = _first(plan, missing, request)
-    _tell_of(plan, list(standings.values()), reporter)
+    outlook = Outlook.of(plan, store)
+    first = _first([outlook], request)
+    _tell_of(plan, list(outlook.standings.values()), reporter)
     for line in first:
         reporter.notice(line)
-    engine = Engine(plan, run, store, plugins(), reporter, missing)
+    engine = Engine(plan, run, store, plugins(), reporter, outlook.missing)
     if request.detach:
         count = engine.detach(executor)
         note = f"{count} jobs were ordered from {request.starter}: `ddbench status` tells how they stand"
-        cells = cells_of(plan, standings)
-        return RunResult(store.path, cells, [], notes=(*plan.notes, note), planned_only=True)
+        return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), planned_only=True)
     engine.carry_out(executor)
     standings = engine.standings
     unmade = f"it was not made, and did not say why: see {run.folder(store)}"
     lost = {key: standing for key, standing in standings.items() if standing.is_lost or standing.state == "missing"}
     failed = {key: standing.reason or unmade for key, standing in lost.items()}
-    return RunResult(store.path, cells_of(plan, standings), rows_of(plan, store), failed, plan.notes)
+    return RunResult(store.path, Outlook(plan, standings).cells, rows_of(plan, store), failed, plan.notes)
 
 
 def executor_of(request: Request) -> Executor[Any]:
@@ -242,16 +262,6 @@ def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> N
     for standing in standings:
         if standing.state == "damaged":
             reporter.notice(standing.reason)
-
-
-def cells_of(plan: Plan, standings: Mapping[str, Standing]) -> list[dict[str, str]]:
-    """Every cell of a plan with its state, and the reason where it is lost."""
-    return [
-        {"key": cell.key, "kind": cell.kind, "state": found.state, "label": cell.label}
-        | ({"reason": found.reason} if found.reason else {})
-        for cell in plan.cells
-        for found in [standings[cell.key]]
-    ]
 
 
 def _duration(seconds: float | None) -> str:

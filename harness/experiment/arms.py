@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.experiment.cells import Cell
-from harness.experiment.sources import Source, learning_source
+from harness.experiment.sources import Source, learning_source, training_of
 from harness.learning.networks import Resolve
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import returned
@@ -48,6 +48,7 @@ class Arm:
             "score_on": problem.score_on,
             "like": problem.like,
             "preprocessing": problem.preprocessing.name,
+            **training_of(self.source),
         }
 
     def set_cell(self, distillation: int) -> Cell:

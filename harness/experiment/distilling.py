@@ -12,6 +12,7 @@ from harness.experiment.cells import Cell
 from harness.experiment.checkpoints import Checkpoints
 from harness.experiment.ledger import Ledger, saver
 from harness.experiment.picture import draw_grid
+from harness.experiment.sources import training_of
 from harness.experiment.store import Writer
 from harness.experiment.supplies import Supplies
 from harness.experiment.trajectories import TrajectorySource
@@ -123,6 +124,7 @@ class Distiller:
                 "settings": dict(trajectory.method.settings()),
                 "draws": history.realised_mix(),
                 "main": source.main,
+                **training_of(source),
                 **told,
             },
             "history": dataclasses.asdict(history),

@@ -35,7 +35,7 @@ def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
             points = sorted({arm.iterations or 0 for arm in plan.arms if arm.source is source})
             for distillation in range(plan.distillations):
                 parts.append(_trajectory(source, distillation, points, missing))
-    return _sum(parts)
+    return total_seconds(parts)
 
 
 def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
@@ -48,7 +48,8 @@ def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
     return sum(parts)
 
 
-def _sum(parts: Iterable[float | None]) -> float | None:
+def total_seconds(parts: Iterable[float | None]) -> float | None:
+    """The sum; None if a part is not known."""
     listed = list(parts)
     return None if None in listed else sum(part for part in listed if part is not None)
 

@@ -17,7 +17,9 @@ class Request:
     Attributes:
         method, pool, evaluator, architecture, dataset: names with options; ``all`` is every one of the kind.
         set: options by component, ``NAME.OPTION=VALUE``, wherever it is used.
-        choose: a swept option, say ``kd.temperature``, whose value is chosen on a validation split.
+        choose: a swept option, say ``kd.temperature``, whose value is chosen on a validation split; then the chosen
+            value is distilled on the whole training set and scored on test.
+        keep_hold_out: hold the validation split out of the sets that are scored on test, too.
         score_on: ``test``, or ``validation``: a part of the training set that is held out of the distillation too.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: of the distillation: ``fp32``, ``tf32`` (NVIDIA GPUs), ``bf16`` for the heavy part of a method, or
@@ -46,6 +48,7 @@ class Request:
     seed: int = 0
     score_on: Literal["test", "validation"] = "test"
     choose: str | None = None
+    keep_hold_out: bool = False
     store: Path = Path("ddbench-store")
     device: str = "auto"
     precision: Literal["fp32", "tf32", "bf16", "auto"] = "fp32"
@@ -83,6 +86,8 @@ class Request:
             raise UsageError("--choose needs the scores before it can go on: leave out --detach")
         if self.choose and self.score_on == "validation":
             raise UsageError("--choose scores its choice on test: leave out --score-on validation")
+        if self.keep_hold_out and self.score_on == "validation":
+            raise UsageError("--score-on validation holds the split out by itself: leave out --keep-hold-out")
 
 
 def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.experiment.arms import Arm
 from harness.experiment.plan import Plan
+from harness.experiment.sources import hold_out_of
 from harness.experiment.spread import pooled_std, std
 from harness.experiment.store import Store
 
@@ -57,6 +58,7 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
         "score_on": arm.source.problem.score_on,
         "like": arm.source.problem.like,
         "preprocessing": arm.source.problem.preprocessing.name,
+        "hold_out": hold_out_of(arm.source),
     }
 
 

@@ -40,14 +40,12 @@ class Run:
         request: what the user asked for.
         file: a distilled set to evaluate, in place of methods.
         reading: how the file is read.
-        hold_out: hold a validation split out of the training set.
         arms: indices of the arms that are carried out; None is all.
     """
 
     request: Request
     file: Path | None = None
     reading: Reading | None = None
-    hold_out: bool = False
     arms: tuple[int, ...] | None = None
 
     @cached_property
@@ -63,7 +61,7 @@ class Run:
         Raises:
             UsageError, DataError, PluginError: something cannot be meant or cannot work.
         """
-        study = Study(self.request, registry, hold_out=self.hold_out)
+        study = Study(self.request, registry)
         plan = self._of_file(study, self.file) if self.file else study.plan()
         return plan if self.arms is None else replace(plan, arms=[plan.arms[index] for index in self.arms])
 
@@ -144,10 +142,12 @@ class Run:
             told = json.loads(path.read_text())
             if os.path.isdir(told["folder"]):
                 os.chdir(told["folder"])
-            request = request_from({**told["request"], "store": str(store.path)}, str(path))
+            request = request_from(
+                {**told["request"], "keep_hold_out": told["hold_out"], "store": str(store.path)}, str(path)
+            )
             reading = Reading(**told["reading"]) if told["reading"] else None
             arms = None if told["arms"] is None else tuple(told["arms"])
-            return cls(request, Path(told["file"]) if told["file"] else None, reading, told["hold_out"], arms)
+            return cls(request, Path(told["file"]) if told["file"] else None, reading, arms)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} cannot be read ({error}): give the command of the run again") from None
 
@@ -155,19 +155,22 @@ class Run:
     def label(self) -> str:
         """The methods and pools, or the file."""
         request = self.request
+        scored = ", scored on validation" if request.score_on == "validation" else ""
+        scored += ", without validation" if request.keep_hold_out else ""
         if self.file:
-            return f"eval {self.file.name} on {', '.join(request.dataset)}"
+            return f"eval {self.file.name} on {', '.join(request.dataset)}{scored}"
         through = f" through {', '.join(request.pool)}"
-        return f"{', '.join(request.method)}{through} on {', '.join(request.dataset)}"
+        return f"{', '.join(request.method)}{through} on {', '.join(request.dataset)}{scored}"
 
     def as_json(self) -> dict[str, Any]:
         """All of it."""
-        request: Mapping[str, Any] = {**asdict(self.request), "store": str(self.request.store)}
+        request: dict[str, Any] = {**asdict(self.request), "store": str(self.request.store)}
+        hold_out = request.pop("keep_hold_out")
         return {
             "request": {name: list(value) if isinstance(value, tuple) else value for name, value in request.items()},
             "file": str(self.file.absolute()) if self.file else None,
             "reading": asdict(self.reading) if self.reading else None,
-            "hold_out": self.hold_out,
+            "hold_out": hold_out,
             "arms": None if self.arms is None else list(self.arms),
         }
 

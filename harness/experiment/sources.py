@@ -48,6 +48,11 @@ class Source(Protocol):
         """How many images a set has."""
         ...
 
+    @property
+    def training_images(self) -> int | None:
+        """Number of real images that a set is distilled from; None if that is not known."""
+        ...
+
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """``dataset``, ``ipc``, ``iterations``, ``method`` and ``pool`` as they stand in tables."""
         ...
@@ -55,6 +60,17 @@ class Source(Protocol):
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
         """The cell of a distilled set."""
         ...
+
+
+def training_of(source: Source) -> dict[str, Any]:
+    """For records: how many real images sets are distilled from, and which split is not among them."""
+    return {"training_images": source.training_images, "hold_out": hold_out_of(source)}
+
+
+def hold_out_of(source: Source) -> dict[str, int | None] | None:
+    """For rows and records: the validation split that was cut from the training set; None if nothing was."""
+    hold_out = source.problem.hold_out
+    return hold_out.as_json() if hold_out else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +96,10 @@ class FileSource:
     def images(self) -> int:
         """How many a student trains on."""
         return len(self.distilled.training_data()[0])
+
+    @property
+    def training_images(self) -> None:
+        """Not known: the file does not tell."""
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """The file's name in place of a method, unless the set says which method learned it."""

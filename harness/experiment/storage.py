@@ -1,7 +1,7 @@
 """What new artifacts of methods will take: told before it is used, and refused above a limit."""
 
 import itertools
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -59,6 +59,15 @@ def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
             each = _FLOAT * request.copies * weights_of(architecture, problem.shape, len(problem.classes))
             at = (request.kind, str(architecture), each)
             counts[at] = counts.get(at, 0) + 1
+    return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
+
+
+def merged(wanted: Iterable[Demand]) -> list[Demand]:
+    """The demands of plans that share no artifact, those of one kind, architecture and size counted together."""
+    counts: dict[tuple[str, str, int], int] = {}
+    for demand in wanted:
+        at = (demand.kind, demand.architecture, demand.each)
+        counts[at] = counts.get(at, 0) + demand.count
     return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
 
 

@@ -35,12 +35,10 @@ class Study:
     Args:
         request: what was asked for.
         registry: what there is.
-        hold_out: hold a validation split out of the training set.
     """
 
     request: Request
     registry: Registry
-    hold_out: bool = False
     _left_out: dict[str, None] = field(default_factory=dict)
 
     @cached_property
@@ -87,9 +85,8 @@ class Study:
             return
         for entry in self.registry.of_kind(kind):
             try:
-                qualified = f"{entry.provider}:{entry.name}" if self.registry.ambiguous(entry) else entry.name
                 if not self._lacks_options(entry, defaults):
-                    one = self._complete(kind, Name(qualified), defaults)
+                    one = self._complete(kind, Name(self.registry.display_name(entry)), defaults)
                     if kind in ("pool", "evaluator", "architecture"):
                         one.make()
                     yield one
@@ -133,7 +130,7 @@ class Study:
             dataset,
             root=data_root(),
             score_on=request.score_on,
-            hold_out=self.hold_out,
+            hold_out=request.keep_hold_out,
             seed=request.seed,
             device=self._device(),
         )
@@ -206,7 +203,9 @@ def check_ipc(ipc: int, problem: Problem) -> None:
     sizes = [len(members) for members in problem.of_class]
     smallest = sizes.index(min(sizes))
     if ipc > sizes[smallest]:
-        told = f"class {problem.classes[smallest]!r} of {problem.name} has only {sizes[smallest]} training images"
+        count = f"{sizes[smallest]} training image{'' if sizes[smallest] == 1 else 's'}"
+        told = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
+        told += " without the validation split" if problem.hold_out else ""
         raise DataError(f"ipc {ipc} is larger than a class: {told}; use a smaller --ipc")
 
 

@@ -58,6 +58,11 @@ class TrajectorySource:
         """How many images a set has."""
         return self.ipc * len(self.problem.classes) if self.ipc else len(self.problem.train)
 
+    @property
+    def training_images(self) -> int:
+        """Those of the problem."""
+        return len(self.problem.train)
+
     def new_method(self, distillation: int) -> Method[Any]:
         """The method at the start of a distillation."""
         streams = Streams(self.seed, distillation)
@@ -114,10 +119,15 @@ class TrajectorySource:
         through = f" through {self.pool}" if self.pool else ""
         size = f", ipc {self.ipc}" if self.ipc else ""
         length = f", {iterations} iterations" if self.method.cls.iterates else ""
-        label = f"{self.method}{through} on {self.problem.name}{size}, #{distillation}{length}"
+        label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
         components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
         sources = dict(component.source for component in components)
         return Cell("distilled", identity, label, {**sources, **learning_source()})
+
+    @property
+    def _images_label(self) -> str:
+        """The training images, as the labels of cells name them."""
+        return f"{self.problem.name}{' without validation' if self.problem.hold_out else ''}"
 
     def needs(self, distillation: int, iterations: int) -> list[ArtifactRequest]:
         """The artifacts of the first ``iterations`` iterations, in order of their first use, each once.
@@ -156,7 +166,7 @@ class TrajectorySource:
             "seed": self.seed,
         }
         named = f" of {architecture}" if architecture else ""
-        label = f"{request.kind} {request.index}{named} on {self.problem.name}"
+        label = f"{request.kind} {request.index}{named} on {self._images_label}"
         components: list[Resolved[Any]] = [self.method, *([architecture] if architecture else [])]
         return Cell("artifact", identity, label, {**dict(c.source for c in components), **learning_source()})
 

@@ -172,6 +172,10 @@ class Registry:
         """Whether another plugin claims the same name."""
         return sum(e.name == entry.name for e in self.of_kind(entry.kind)) > 1
 
+    def display_name(self, entry: Entry) -> str:
+        """The name by which the entry is found, with its distribution if another plugin claims it too."""
+        return f"{entry.provider}:{entry.name}" if self.ambiguous(entry) else entry.name
+
     def resolve(self, kind: str, name: str | Name) -> Resolved[Any]:
         """Load the component that ``name`` stands for and check its options.
 

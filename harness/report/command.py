@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from harness.experiment.choice import CHOOSABLE
 from harness.plugins.registry import Registry
 from harness.types.errors import DDBenchError
 from harness.types.names import Name, parse
@@ -35,16 +34,14 @@ class Commands:
         self._registry = registry
         self._defaults = cache(self._defaults_on)
 
-    def line(
-        self, student: Record, distilled: Record | None, counts: tuple[int, int], choice: Record | None = None
-    ) -> str:
+    def line(self, student: Record, distilled: Record | None, counts: tuple[int, int], hold_out: bool = False) -> str:
         """The command that makes the student again under its key, with all others up to the counts.
 
         Args:
             student: its record.
             distilled: the record of its set; None where the store has none.
             counts: distillations and students to ask for.
-            choice: the record of the choice by which it was scored on test.
+            hold_out: whether the set that was scored on test was distilled without the validation split.
 
         Raises:
             NoCommand: there is none.
@@ -52,9 +49,9 @@ class Commands:
         if distilled is None:
             raise NoCommand("its distilled set lies in a file of its own: ddbench eval FILE makes it again")
         distillations, students = counts
-        words = [*self._names(student, distilled, choice), *_points(distilled)]
+        words = [*self._names(student, distilled), *_points(distilled)]
         words += ["--distillations", distillations, "--students", students, "--seed", student["identity"]["seed"]]
-        words += ["--choose", choice["result"]["option"]] if choice else []
+        words += ["--keep-hold-out"] if hold_out else []
         if student["identity"]["score_on"] != "test":
             words += ["--score-on", student["identity"]["score_on"]]
         precision = distilled["identity"]["trajectory"]["precision"]
@@ -63,26 +60,16 @@ class Commands:
         words += [word for text in self._set(student, distilled) for word in ("--set", text)]
         return shlex.join(["ddbench", "run", *map(str, words)])
 
-    def _names(self, student: Record, distilled: Record, choice: Record | None) -> Iterator[str]:
+    def _names(self, student: Record, distilled: Record) -> Iterator[str]:
         told, trajectory = student["result"], distilled["identity"]["trajectory"]
         identities = {**student["identity"], **trajectory}
         for kind in KINDS:
             if told[kind] is None:
                 continue
-            swept = is_chosen(choice, kind, told)
-            for text in choice["result"]["curve"] if choice and swept else [told[kind]]:
-                name = parse(text)
-                if choice and swept:
-                    name = self._with_option(name, kind, choice["result"]["option"])
-                if kind != "dataset":
-                    name = self._complete(name, identities[kind], told["dataset"])
-                yield from (f"--{kind}", str(name))
-
-    def _with_option(self, name: Name, kind: str, swept: str) -> Name:
-        """The name with the swept option, which it leaves out where it is the default."""
-        option = swept.rpartition(".")[2]
-        default = self._registry.find(kind, name.name).load().Options.model_fields[option].default
-        return name.with_defaults({option: as_text(default)})
+            name = parse(told[kind])
+            if kind != "dataset":
+                name = self._complete(name, identities[kind], told["dataset"])
+            yield from (f"--{kind}", str(name))
 
     def _complete(self, name: Name, identity: Record, dataset: str) -> Name:
         """The name with the options that it would get another value for on the data set."""
@@ -117,8 +104,3 @@ def _points(distilled: Record) -> Iterator[object]:
 def _as_text(value: Any) -> str:  # noqa: ANN401
     """An option's value in JSON, as it is typed."""
     return as_text(tuple(value) if isinstance(value, list) else value)
-
-
-def is_chosen(choice: Record | None, kind: str, told: Record) -> bool:
-    """Whether a choice was of this kind of component, and took the one that a student's record tells."""
-    return choice is not None and kind in CHOOSABLE and choice["result"]["value"] == told[kind]

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.report.effects import corrected
+from harness.report.hold_outs import choice_notes, hold_out_notes
 from harness.report.question import Question, natural, value_of
 from harness.report.rows import Row, rows_of
 from harness.report.scores import Score, Scores
@@ -54,6 +55,8 @@ def compare(found: Scores, question: Question) -> Comparison:
     others = tuple(label for label in labels if label != baseline)
     rows, family = _corrected(rows_of(compared, question, baseline), question.level)
     notes = [*found.notes, *repeated, *apart, *(f"{name} has no {by}: left out" for name in left)]
+    stored = _as_stored(compared, found.scores)
+    notes += [*hold_out_notes(stored), *choice_notes(found.choices, stored)]
     notes += _elsewhere(scores, question)
     return Comparison(question, baseline, others, tuple(rows), family, found.stores, tuple(notes))
 
@@ -67,6 +70,12 @@ def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
     differing = sum(first[score.key].accuracy != score.accuracy for score in again)
     told = f"{len(again)} scores are in several stores: the first store's are taken"
     return list(first.values()), [f"{told}; {differing} of them differ between the stores" if differing else told]
+
+
+def _as_stored(scores: Sequence[Score], every: Sequence[Score]) -> list[Score]:
+    """The scores with the names of their records, before they were told apart."""
+    keys = {(score.store, score.key) for score in scores}
+    return [score for score in every if (score.store, score.key) in keys]
 
 
 def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:

@@ -39,7 +39,8 @@ def published_beside(arm: Arm) -> Nearest | None:
     """The published number that may stand beside an arm; none stands beside what is made of several architectures."""
     if len(arm.architectures) > 1:
         return None
-    return nearest_published({name: getattr(arm.scores[0], name) for name in (*_FIELDS, "score_on", "preprocessing")})
+    fields = (*_FIELDS, "score_on", "preprocessing", "hold_out")
+    return nearest_published({name: getattr(arm.scores[0], name) for name in fields})
 
 
 def published_for(row: Mapping[str, Any]) -> Published | None:
@@ -74,6 +75,8 @@ def _departures(row: Mapping[str, Any], wanted: Mapping[str, str], key: tuple[st
     differing = [text.format(published[name]) for name, text in told.items() if published[name] != wanted[name]]
     if row.get("score_on") != "test":
         differing.append("scored on test")
+    elif row.get("hold_out"):
+        differing.append("distilled from all training images")
     if row.get("preprocessing") != wanted["like"]:
         differing.append(f"normalised as {wanted['like']}")
     return tuple(differing)

@@ -1,15 +1,14 @@
 """Reading stores for reports: scores, distilled sets, and where each record comes from."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.choice import CHOOSABLE
 from harness.experiment.store import Store
 from harness.plugins.registry import Registry
-from harness.report.command import Commands, NoCommand, is_chosen
+from harness.report.command import Commands, NoCommand
 from harness.report.comparison import once
 from harness.report.question import selected, value_of
 from harness.report.scores import read_scores
@@ -46,12 +45,11 @@ def read_results(
 
     read = read_scores(stores, keep)
     scores, notes = once(read.scores)
-    held_out = {_problem(kept[s.store, s.set_key]) for s in scores if s.score_on != "test" and not s.from_file}
     for axis, given in (only or {}).items():
         if given:
             values = {*selected(scores, axis, given), None}
             scores = [score for score in scores if value_of(score, axis) in values]
-    origins, lost = _origins(scores, kept, held_out, Commands(registry))
+    origins, lost = _origins(scores, kept, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]
     sets, unusable = [], 0
     for place in dict.fromkeys((score.store, score.set_key) for score in scores):
@@ -62,33 +60,24 @@ def read_results(
                 unusable += 1
     notes += [f"{lost} scores left out: their records do not tell where they come from"] if lost else []
     notes += [f"{unusable} sets left out: their records do not tell their histories"] if unusable else []
-    return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins)
+    choices = tuple(choice for choice in read.choices if any(choice.covers(score) for score in scores))
+    return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins, choices)
 
 
 def _origins(
-    scores: Sequence[Score], kept: Mapping[tuple[str, str], Record], held_out: Collection[str], commands: Commands
+    scores: Sequence[Score], kept: Mapping[tuple[str, str], Record], commands: Commands
 ) -> tuple[dict[tuple[str, str], Origin], int]:
     """By store and key, where the scores come from, and how many records do not tell."""
     counts, origins = _counts(scores), {}
-    choices = [(store, record) for (store, _), record in kept.items() if record["kind"] == "choice"]
     for score in scores:
         student, distilled = kept[score.store, score.key], kept.get((score.store, score.set_key))
         try:
-            choice = None
-            if score.score_on == "test" and distilled is not None and _problem(distilled) in held_out:
-                choice = _choice(student, [record for store, record in choices if store == score.store])
-            line, reason = _command(commands, student, distilled, counts[_arm(score)], choice)
+            hold_out = score.score_on == "test" and score.hold_out is not None
+            line, reason = _command(commands, student, distilled, counts[_arm(score)], hold_out)
             origins[score.store, score.key] = _origin(student, line, reason)
         except _MALFORMED:
             continue
     return origins, len(scores) - len(origins)
-
-
-def _choice(student: Record, choices: Sequence[Record]) -> Record | str:
-    """The choice by which a student was scored on test, or why it is not known."""
-    told = student["result"]
-    made = (choice for choice in choices if any(is_chosen(choice, kind, told) for kind in CHOOSABLE))
-    return next(made, "its training set had a validation split held out, as in a run with --choose of something else")
 
 
 def _arm(score: Score) -> tuple[Any, ...]:
@@ -106,21 +95,15 @@ def _counts(scores: Sequence[Score]) -> dict[tuple[Any, ...], tuple[int, int]]:
     return counts
 
 
-def _problem(distilled: Record) -> str:
-    return str(distilled["identity"]["trajectory"]["problem"])
-
-
 def _command(
     commands: Commands,
     student: Record,
     distilled: Record | None,
     counts: tuple[int, int],
-    choice: Record | str | None,
+    hold_out: bool,
 ) -> tuple[str | None, str]:
-    if isinstance(choice, str):
-        return None, choice
     try:
-        return commands.line(student, distilled, counts, choice), ""
+        return commands.line(student, distilled, counts, hold_out), ""
     except NoCommand as error:
         return None, error.reason
     except DDBenchError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from harness.experiment.spread import std
 from harness.report.arms import Arm, Unit
+from harness.report.hold_outs import typed_dataset
 from harness.report.question import matching
 from harness.report.sheet import Cell, Column, Sheet
 from harness.report.variants import told_apart
@@ -119,7 +120,7 @@ class RobustScores(Report[RobustOptions]):
         own = [score for score in scores if not score.from_file] or scores
         first = next((score for score in own if score.ipc is not None), own[0])
         same = [score for score in own if (score.dataset, score.ipc) == (first.dataset, first.ipc)]
-        words = ["ddbench", "run", "--dataset", first.dataset]
+        words = ["ddbench", "run", "--dataset", typed_dataset(first), *(["--keep-hold-out"] if first.hold_out else [])]
         words += _repeated("--method", [self.options.random, self.options.whole, *(score.method for score in same)])
         words += _repeated("--pool", [score.pool for score in same])
         words += _repeated("--evaluator", [evaluators[role] or text for role, text in texts.items()])

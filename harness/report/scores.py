@@ -8,7 +8,10 @@ from typing import Any
 
 from harness.experiment.cells import canonical_json
 from harness.experiment.store import Store
+from harness.report.hold_outs import hold_outs_known
+from harness.types.choice import CONDITION, ChoiceRecord
 from harness.types.errors import StoreError
+from harness.types.hold_out import HoldOut
 from harness.types.score import Score as Score
 
 UNKNOWN = "unknown"
@@ -48,11 +51,13 @@ class Scores:
         scores: by store in the order given, then by key.
         notes: what was left out or is doubtful, a line each.
         stores: the folders that were read, as they were given, each once.
+        choices: what was chosen on validation.
     """
 
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     stores: tuple[str, ...]
+    choices: tuple[ChoiceRecord, ...] = ()
 
 
 def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
@@ -71,16 +76,19 @@ def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
     for path in stores:
         folders.setdefault(path.expanduser().resolve(), path)
     scores: list[Score] = []
+    choices: list[ChoiceRecord] = []
     notes: list[str] = []
     for folder in folders.values():
-        found, lost = _read_store(folder, hear)
+        found, chosen, lost = _read_store(folder, hear)
         scores += found
+        choices += chosen
         notes += _lost_notes(folder, lost)
-    return Scores(tuple(scores), tuple(notes), tuple(map(str, folders.values())))
+    names = tuple(map(str, folders.values()))
+    return Scores(tuple(hold_outs_known(scores)), tuple(notes), names, tuple(choices))
 
 
-def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]]:
-    """The scores of one store, and what is wrong with the records that give none."""
+def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
+    """The scores and choices of one store, and what is wrong with the records that give none."""
     store = Store(folder)
     if store.is_new():
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
@@ -88,6 +96,7 @@ def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]
     students: list[Record] = []
     sets: dict[str, _Set] = {}
     artifacts: dict[str, str] = {}
+    choices: list[ChoiceRecord] = []
     lost: list[str] = []
     for cell in store.folders():
         try:
@@ -100,6 +109,8 @@ def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]
                 students.append(record)
             elif record["kind"] == "artifact":
                 artifacts[record["key"]] = _text(record["identity"]["architecture"])
+            elif record["kind"] == "choice":
+                choices.append(_choice(str(folder), record))
         except StoreError as error:
             lost.append(str(error))
         except (KeyError, TypeError, AttributeError) as error:
@@ -111,7 +122,18 @@ def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[str]
             scores.append(_score(str(folder), student, found, artifact))
         except (LookupError, TypeError, AttributeError) as error:
             lost.append(f"{folder}: the record of student {student.get('key')} cannot be used: {error!r}")
-    return scores, lost
+    return scores, choices, lost
+
+
+def _choice(store: str, record: Record) -> ChoiceRecord:
+    """A choice from its record; one of an earlier version tells neither condition nor split."""
+    result, stored = record["result"], record.get("condition")
+    condition = {field: stored[field] for field in CONDITION} if stored else {}
+    curve = {str(name): mean for name, mean in result["curve"].items()}
+    if wrong := [mean for mean in curve.values() if not (isinstance(mean, int | float) and 0 <= mean <= 1)]:
+        raise TypeError(f"the mean accuracy {wrong[0]!r}")
+    hold_out = HoldOut.from_json(record.get("validation"))
+    return ChoiceRecord(store, record["key"], str(result["option"]), str(result["value"]), curve, condition, hold_out)
 
 
 def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
@@ -165,6 +187,9 @@ def _score(store: str, record: Record, found: _Set | None, artifact: str | None)
     told = {name: result[name] for name in _TOLD}
     if wrong := [name for name, kind in _TOLD.items() if not isinstance(told[name], kind)]:
         raise TypeError(f"{wrong[0]} is {told[wrong[0]]!r}")
+    training_images = result.get("training_images")
+    if not isinstance(training_images, _MAYBE_INT):
+        raise TypeError(f"training_images is {training_images!r}")
     precision = found.precision if found else result.get("precision")
     if found is None and precision is not None:
         raise LookupError("the record of its set is not there")
@@ -189,5 +214,7 @@ def _score(store: str, record: Record, found: _Set | None, artifact: str | None)
         main=found.main if found else None,
         drawn=found.drawn if found else {},
         from_file=found is None,
+        training_images=training_images,
+        hold_out=HoldOut.from_json(result.get("hold_out")),
         identities={**beneath, **own},
     )

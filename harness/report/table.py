@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.published import Published, published_for
+from harness.types.hold_out import HoldOut
 
 _LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
 _MARKS = {"diverged": "†", "blown up": "‡", "incomplete": "…", "failed": "✗"}
@@ -95,8 +96,8 @@ def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         )
     copies = {(row["dataset"], row["like"]) for row in rows if row["like"] and row["like"] != row["dataset"]}
     lines += [f"{dataset} is a copy of {like}" for dataset, like in sorted(copies)]
-    chosen = [row for row in rows if row.get("chosen")]
-    lines += [f"{row['architecture']}: {row['chosen']['value']} chosen from {_curve(row['chosen'])}" for row in chosen]
+    lines += [_choice(row, rows) for row in rows if row.get("chosen")]
+    lines += _splits(rows)
     lines += _mixes(rows)
     sources = {reference.source for row in rows if (reference := published_for(row))}
     lines += [f"published: {source}" for source in sorted(sources)]
@@ -130,6 +131,27 @@ def _row_name(row: Row, rows: Sequence[Row]) -> str:
     keys = ("dataset", "ipc", "iterations", "method")
     varying = [key for key in keys if len({other[key] for other in rows}) > 1 and row[key] is not None]
     return " ".join(_told(key, row[key]) for key in varying)
+
+
+def _choice(row: Row, rows: Sequence[Row]) -> str:
+    """What was chosen for a row, from which scores on which images."""
+    chosen, split = row["chosen"], HoldOut.from_json(row.get("validation"))
+    varying = [key for key in _LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
+    words = [_told(key, row[key]) for key in varying if row[key] != chosen["value"]]
+    on = f" on validation ({split})" if split else ""
+    return f"{' '.join([*words, row['architecture']])}: {chosen['value']} chosen from {_curve(chosen)}{on}"
+
+
+def _splits(rows: Sequence[Row]) -> list[str]:
+    """For each data set, the validation split that was scored, or that the sets scored on test were made without."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        split = HoldOut.from_json(row.get("hold_out"))
+        if split and row["score_on"] == "test":
+            lines[f"{row['dataset']}: distilled from fewer images, without the validation split: {split}"] = None
+        elif split:
+            lines[f"{row['dataset']}: validation is {split}"] = None
+    return list(lines)
 
 
 def _curve(chosen: Mapping[str, Any]) -> str:

@@ -72,10 +72,21 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
             "collapsed": arm.collapsed,
             "status": arm.status,
             "devices": "+".join(sorted(arm.devices)),
+            **_training(arm),
             "arm_doubts": "; ".join(arm.doubts),
             **_published(arm),
             **_effect(row, label),
         }
+
+
+def _training(arm: Arm) -> dict[str, Any]:
+    """How many real images the sets were distilled from, and what was held out; None if no record tells."""
+    counts = sorted({score.training_images for score in arm.scores if score.training_images is not None})
+    splits = sorted({str(score.hold_out) for score in arm.scores if score.hold_out})
+    return {
+        "training_images": counts[0] if len(counts) == 1 else "+".join(map(str, counts)) or None,
+        "hold_out": "; ".join(splits) or None,
+    }
 
 
 def _typed(by: str, label: str) -> str | int:

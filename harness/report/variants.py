@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.report.hold_outs import hold_outs_named
 from harness.report.scores import Score
 
 _PARTS = (
@@ -41,7 +42,7 @@ def told_apart(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], li
         by_store: whether stores are what is compared: then a name may stand for something else in each.
     """
     notes: dict[str, None] = {}
-    told = list(scores)
+    told = hold_outs_named(scores)
     for axis, part, given in _PARTS:
         keys = [_key(score, axis, part, given, by_store) for score in told]
         variants = _variants(keys, part)

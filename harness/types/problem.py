@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.types.hold_out import HoldOut
 from harness.types.preprocessing import Preprocessing, preprocessing_from
 from harness.types.transfer import send
 
@@ -59,6 +60,7 @@ class Problem:
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit the data set.
         provider: the distribution and version of the data set's plugin, as records tell it.
         device: where networks and their inputs live.
+        hold_out: the validation split that was cut from the training set; None if ``train`` is all of it.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Problem:
     augmentations: Mapping[str, str] = field(default_factory=dict)
     provider: Mapping[str, str] = field(default_factory=dict)
     device: torch.device = CPU
+    hold_out: HoldOut | None = None
 
     @property
     def shape(self) -> Shape:

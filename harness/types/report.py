@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
+from harness.types.choice import ChoiceRecord
 from harness.types.distilled import DistilledSet
 from harness.types.options import Options
 from harness.types.score import Score
@@ -81,6 +82,7 @@ class Results:
         notes: what was left out or is doubtful, in lines for people.
         stores: the folders as they were given.
         origins: by store and key, the origins of the scores.
+        choices: what was chosen on validation, as far as one of the scores is of it.
     """
 
     scores: tuple[Score, ...]
@@ -88,6 +90,7 @@ class Results:
     notes: tuple[str, ...] = ()
     stores: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
+    choices: tuple[ChoiceRecord, ...] = ()
 
     def origin(self, score: Score) -> Origin:
         """Where a score comes from."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.types.hold_out import HoldOut
+
 
 @dataclass(frozen=True)
 class Score:
@@ -32,6 +34,9 @@ class Score:
         main: the pool's main architecture, if it has one and the record tells.
         drawn: how often the pool really gave each architecture; empty for a set from a file.
         from_file: whether the set was distilled elsewhere, so that no other set shares its random numbers.
+        training_images: how many real images the set was distilled from; None if the record does not tell.
+        hold_out: the validation split that was cut from the training images, and is not among those; None if nothing
+            was held out or the record does not tell.
         identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
             ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
             identities are other things. A set from a file has only its own as its method's.
@@ -70,4 +75,6 @@ class Score:
     main: str | None = None
     drawn: Mapping[str, int] = field(default_factory=dict)
     from_file: bool = False
+    training_images: int | None = None
+    hold_out: HoldOut | None = None
     identities: Mapping[str, str] = field(default_factory=dict)

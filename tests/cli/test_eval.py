@@ -119,6 +119,28 @@ def test_a_choice_on_a_set_from_elsewhere_tells_what_it_may_have_seen(published,
     assert "may have seen" in validation.stdout
 
 
+def test_the_choice_on_a_set_from_elsewhere_is_scored_as_without_a_choice(published, data, tmp_path):
+    swept = "kd[epochs=2,teacher=mlp[width=8],temperature=[1,4]]"
+    words = ("--evaluator", swept, "--architecture", ARCHITECTURE, "--students", "1", "--json")
+    result = evaluate(published, data, tmp_path / "store", words=(*words, "--choose", "kd.temperature"))
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["validation"] == {"images": 3, "of": 36, "seed": 0}
+    assert row["hold_out"] is None
+    assert "kd.temperature was chosen" in result.stderr
+    assert "the chosen ones are scored on test" in result.stderr
+    assert "distilled on the whole training set" not in result.stderr
+    plain = json.loads(evaluate(published, data, tmp_path / "store", words=words).stdout)
+    assert {**row, "chosen": None} in [
+        {**other, "chosen": None, "validation": row["validation"]} for other in plain["rows"]
+    ]
+
+
+def test_a_file_was_distilled_with_whatever_images_it_was(published, data, tmp_path):
+    with pytest.raises(harness.UsageError, match="--keep-hold-out is about a distillation"):
+        harness.evaluate(published, dataset=f"arrays[path={data}]", keep_hold_out=True, store=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_code_in_a_file_is_not_run(data, tmp_path):
     trace, file = tmp_path / "trace", tmp_path / "res.pt"
 

@@ -160,6 +160,53 @@ def test_a_dry_run_of_a_choice_tells_that_there_is_one(data, tmp_path):
     result = ddbench("run", *words, "--dry-run")
     assert result.exit_code == 0
     assert "scored on validation; then only the chosen ones" in result.stdout
+    assert "validation is 3 of 36 training images, seed 0" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "dc[lr_img=[0.1,1]]", "choose": "dc.lr_img"},
+        {"evaluator": "plain[epochs=2,lr=[0.01,0.1]]", "choose": "plain.lr"},
+        {"pool": "single[main=[mlp[width=8],mlp[width=64]]]", "choose": "single.main"},
+        {"method": "dc[lr_img=[0.1,1]]", "choose": "dc.lr_img", "keep_hold_out": ""},
+    ],
+    ids=["method", "evaluator", "pool", "kept"],
+)
+def test_the_estimate_of_a_choice_is_that_of_both_stages(data, tmp_path, changes):
+    def planned(**how):
+        words = [word for word in small_words(data, tmp_path / "store", iterations=500, **how) if word]
+        return json.loads(ddbench("run", *words, "--dry-run", "--json").stdout)
+
+    swept = {key: value for key, value in changes.items() if key not in ("choose", "keep_hold_out")}
+    both, first = planned(**changes)["estimate_seconds"], planned(**swept, score_on="validation")["estimate_seconds"]
+    ((kind, names),) = swept.items()
+    head, _, values = names.partition("=[")
+    alone = [f"{head}={value}]" for value in values[:-2].split(",")]
+    second = [planned(**{kind: name}, **{key: "" for key in changes if key == "keep_hold_out"}) for name in alone]
+    assert both == pytest.approx(first + max(one["estimate_seconds"] for one in second))
+    assert both > 1.2 * first
+
+
+def test_a_dry_run_after_the_first_stage_tells_the_choice_and_the_cells_that_are_left(data, tmp_path):
+    swept = {"evaluator": "told[which=[b,a]]", "students": 1}
+    first = small_words(data, tmp_path, **swept, score_on="validation")
+    words = small_words(data, tmp_path, **swept, choose="told.which")
+    assert ddbench("run", *first).exit_code == 0
+    told = ddbench("run", *words, "--dry-run")
+    assert "the scores in the store choose told[which=a]" in told.stdout
+    cells = json.loads(ddbench("run", *words, "--dry-run", "--json").stdout)["cells"]
+    assert [cell["state"] for cell in cells] == ["done"] * 3 + ["missing"] * 2
+    made = json.loads(ddbench("run", *words, "--json").stdout)["cells"]
+    assert {cell["key"] for cell in made} == {cell["key"] for cell in cells}
+
+
+def test_a_choice_is_not_ordered_and_left(data, tmp_path):
+    words = small_words(data, tmp_path / "none", evaluator="told[which=[b,a]]", choose="told.which")
+    for more in ([], ["--keep-hold-out"], ["--dry-run"]):
+        refused = ddbench("run", *words, "--detach", *more)
+        assert refused.exit_code == 2
+        assert "leave out --detach" in refused.stderr
 
 
 # --- what it prints ---------------------------------------------------------------------------------------------------

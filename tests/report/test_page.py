@@ -272,24 +272,6 @@ def test_commands_tell_all_that_decides_a_key(data, tmp_path, changes):
         assert keys_of(command) == keys
 
 
-def test_what_was_chosen_is_chosen_again(data, tmp_path):
-    """Two values on validation, one of them the default; the chosen one on test, beside what was not swept."""
-    swept = {"evaluator": ["plain[epochs=2,batch=[2,256]]", "kd[epochs=2]"], "choose": "plain.batch"}
-    small_run(data, tmp_path / "store", **swept)
-    by_command = cells_by_command(tmp_path / "store")
-    chosen = [command for command in by_command if command and "--choose" in command]
-    assert len(chosen) == 1
-    assert "batch=256" in chosen[0]
-    assert ddbench(*shlex.split(chosen[0])[1:], "--store", tmp_path / "again").exit_code == 0
-    made = {record["key"] for record in records(tmp_path / "again").values() if record["kind"] == "student"}
-    assert by_command.pop(chosen[0]) <= made
-    assert "as in a run with --choose of something else" in written(tmp_path / "store", tmp_path / "page.html")
-    assert len(by_command.pop(None)) == 2
-    for command, keys in by_command.items():
-        assert "--score-on validation" in command
-        assert keys_of(command) == keys
-
-
 def test_a_set_from_a_file_has_no_command_and_says_why(data, tmp_path):
     small_run(data, tmp_path / "first")
     (file,) = (tmp_path / "first").rglob("set.safetensors")

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from harness.plugins.discovery import plugins
+from harness.report.hold_outs import hold_out_notes
 from harness.report.page.effects import compared, summary_of
 from harness.report.page.panel import panels_of
 from harness.report.page.sections import sections_of
@@ -76,7 +77,9 @@ def told_apart_in(results: Results) -> Results:
     for one in results.sets:
         score = named.get((one.store, one.key))
         sets.append(replace(one, dataset=score.dataset, method=score.method, pool=score.pool) if score else one)
-    return replace(results, scores=tuple(scores), sets=tuple(sets), notes=(*results.notes, *notes))
+    return replace(
+        results, scores=tuple(scores), sets=tuple(sets), notes=(*results.notes, *hold_out_notes(results.scores), *notes)
+    )
 
 
 def _about(results: Results) -> str:

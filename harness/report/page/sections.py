@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from harness.plugins.registry import Registry
 from harness.report.comparison import Comparison
 from harness.report.page.cells import cells_section
+from harness.report.page.choices import choices_section
 from harness.report.page.cost import cost_section
 from harness.report.page.draws import pools_section
 from harness.report.page.effects import effects_section
@@ -47,6 +48,7 @@ def sections_of(
     palette = _palette(results, baseline)
     made = [
         _tables(shown, len(panels)),
+        choices_section(results),
         effects_section(comparison),
         maps_section(shown, comparison),
         cost_section(shown, palette),

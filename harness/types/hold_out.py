@@ -1,0 +1,43 @@
+"""The validation split that was cut from a training set."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """How many training images were held out for validation, and which.
+
+    Attributes:
+        images: number of images held out; None if the record does not tell it.
+        of: number of training images before; None if the record does not tell it.
+        seed: decides which images are drawn.
+    """
+
+    images: int | None
+    of: int | None
+    seed: int
+
+    def __str__(self) -> str:
+        """For people: ``144 of 1437 training images, seed 0``."""
+        if self.images is None or self.of is None:
+            return f"part of the training images, seed {self.seed}"
+        return f"{self.images} of {self.of} training images, seed {self.seed}"
+
+    def as_json(self) -> dict[str, int | None]:
+        """As records and rows hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "HoldOut | None":  # noqa: ANN401
+        """From a record or a row; None if nothing was held out.
+
+        Raises:
+            TypeError: the value is something else.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, Mapping) or any(type(value.get(name)) is not int for name in ("images", "of", "seed")):
+            raise TypeError(f"hold_out is {value!r}")
+        return cls(value["images"], value["of"], value["seed"])
