@@ -15,6 +15,7 @@ from harness.plugins.returns import returned
 from harness.types.dataset import Dataset, DatasetOptions, RawData
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
+from harness.types.home import cache_home, expand_home
 from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
 from harness.types.problem import Problem, Split
 from harness.types.seeds import Streams
@@ -24,8 +25,20 @@ VALIDATION_SHARE = 10
 
 
 def data_root() -> Path:
-    """The folder where data sets live: the environment variable DDBENCH_DATA, or ``~/.cache/ddbench-data``."""
-    return Path(os.environ.get("DDBENCH_DATA") or "~/.cache/ddbench-data").expanduser()
+    """The folder where data sets live: the environment variable DDBENCH_DATA, or ``~/.cache/ddbench-data``.
+
+    For a user without a home it is below the system's folder for temporary files.
+
+    Raises:
+        UsageError: DDBENCH_DATA begins with a home folder that is not there.
+    """
+    named = os.environ.get("DDBENCH_DATA")
+    if not named:
+        return cache_home() / "ddbench-data"
+    try:
+        return expand_home(named)
+    except UsageError as error:
+        raise UsageError(f"DDBENCH_DATA={error}") from None
 
 
 def make_problem(

@@ -17,6 +17,7 @@ from harness.executors.queue import Queue, listed
 from harness.executors.task import NOTICE, Task, stop_signal
 from harness.types.errors import UsageError
 from harness.types.executor import LOST, Executor, Order, Running
+from harness.types.home import expand_home
 from harness.types.options import Options, option
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Slurm(Executor[SlurmOptions]):
 
     def _parameters(self, name: str, gpu: bool) -> dict[str, Any]:
         options = self.options
-        setup = [f". {Path(options.setup).expanduser().absolute()}"] if options.setup else None
+        setup = [f". {expand_home(options.setup).absolute()}"] if options.setup else None
         asked: dict[str, Any] = {
             "name": name,
             "timeout_min": minutes_of(options.time),

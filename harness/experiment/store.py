@@ -22,6 +22,7 @@ from harness.experiment.failures import Failures
 from harness.experiment.leases import LeaseLost, Leases
 from harness.types.errors import StoreError, UsageError
 from harness.types.files import cannot, sync, write_whole
+from harness.types.home import expand_home
 
 SCHEMA = 1
 SHORT = 12
@@ -52,7 +53,7 @@ class Store:
     """A store at ``path``, made when it is first written to."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = expand_home(path).absolute()
         self.leases = Leases(self.path)
         self.failures = Failures(self.path)
 

@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from harness.types.home import cache_home
+
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 
 
@@ -22,10 +24,7 @@ def code_folder() -> Path:
     """Where compiled code is kept between runs: ``ddbench-code`` in the user's cache folder, or in the system's for
     temporary files where the user has no home.
     """
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    except RuntimeError:
-        cache = Path(tempfile.gettempdir())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or cache_home())
     return cache / "ddbench-code"
 
 

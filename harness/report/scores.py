@@ -12,6 +12,7 @@ from harness.report.hold_outs import hold_outs_known
 from harness.types.choice import CONDITION, ChoiceRecord
 from harness.types.errors import StoreError
 from harness.types.hold_out import HoldOut
+from harness.types.home import expand_home
 from harness.types.score import Score as Score
 
 UNKNOWN = "unknown"
@@ -74,7 +75,7 @@ def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
     """
     folders: dict[Path, Path] = {}
     for path in stores:
-        folders.setdefault(path.expanduser().resolve(), path)
+        folders.setdefault(expand_home(path).resolve(), path)
     scores: list[Score] = []
     choices: list[ChoiceRecord] = []
     notes: list[str] = []

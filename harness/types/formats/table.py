@@ -13,6 +13,7 @@ from harness.types.formats.content import Content, Reading, told_of
 from harness.types.formats.format import LAST, Format
 from harness.types.formats.limits import plain_file
 from harness.types.formats.pickled import read_pickled
+from harness.types.home import expand_home
 from harness.types.names import Name, parse
 from harness.types.preprocessing import Preprocessing
 
@@ -33,7 +34,7 @@ def read_content(path: Path, reading: Reading) -> Content:
         UsageError: there is no such format, or it has no such option.
         DataError: the file cannot be read, is not of the format, or cannot be what it says.
     """
-    path = path.expanduser()
+    path = expand_home(path)
     name = parse(reading.format) if reading.format else Name(format_of(path).name)
     format = _known(name.name)
     if not format.several and reading.entry not in (LAST, 0):
