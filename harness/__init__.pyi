@@ -56,6 +56,7 @@ from .types.executor import Running as Running
 from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
 from .types.hold_out import HoldOut as HoldOut
+from .types.memory import require_memory as require_memory
 from .types.method import Method as Method
 from .types.method import Task as Task
 from .types.names import Name as Name

@@ -22,6 +22,10 @@ _HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises where a verb is missing, to print the help; 8.1 has another way."""
 _MISMATCH = ("torchvision::nms does not exist", "Couldn't load custom C++ ops", "torchvision/_C.so")
 
+_NO_MEMORY = ("can't allocate memory", "not enough memory: you tried to allocate")
+"""What torch says, on Linux and elsewhere, if the system refuses memory."""
+_LESS = "use smaller or fewer images (size=N for a folder), or a machine with more memory"
+
 
 class Failure(click.ClickException):
     """An error that ends the command with exit status 2 and one line."""
@@ -112,6 +116,8 @@ def message_for(error: BaseException) -> str | None:
         return mismatched_pair()
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return f"{error.strerror}: make room for {error.filename or 'what is written'}"
+    if any(_is_out_of_memory(link) for link in chain):
+        return f"there is not enough memory ({_one_line(error)[:200] or 'MemoryError'}): {_LESS}"
     return _one_line(error) if isinstance(error, DDBenchError) else None
 
 
@@ -133,6 +139,13 @@ def version_of(distribution: str) -> str:
 
 def _is_mismatch(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in _MISMATCH)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch could not get memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

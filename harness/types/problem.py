@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.types.hold_out import HoldOut
+from harness.types.memory import require_memory
 from harness.types.preprocessing import Preprocessing, preprocessing_from
 from harness.types.transfer import send
 
@@ -111,6 +112,10 @@ class Problem:
     @cached_property
     def train_inputs(self) -> Tensor:
         """All training images as network inputs, float32, on the device."""
+        if self.device.type == "cpu":
+            count, shape = len(self.train), "x".join(map(str, self.shape))
+            needed = 2 * 4 * self.train.images.numel()  # float32, in parts and then in one
+            require_memory(needed, f"all {count:,} training images of {shape} as floats", "use smaller or fewer images")
         parts = torch.split(self.train.images, 4096)
         return torch.cat([self.preprocessing.to_inputs(part.to(self.device)) for part in parts])
 
