@@ -9,6 +9,7 @@ import click
 import torch
 
 from harness.cli.output import print_table
+from harness.datasets.problems import data_root
 from harness.learning.networks import mixture
 from harness.plugins.registry import Registry, Resolved
 from harness.types.errors import DDBenchError, PluginError, UsageError
@@ -140,7 +141,9 @@ def _print_architecture(details: Details) -> None:
 
 
 def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
-    traits = resolved.make().traits
+    dataset = resolved.make()
+    dataset.check_files(data_root())
+    traits = dataset.traits
     return {
         "normalize": traits.normalize,
         "like": traits.like,

@@ -1,27 +1,34 @@
 """One's own images in an .npz file."""
 
 import zipfile
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.datasets.paths import named_file
 from harness.datasets.traits import OwnImagesOptions
 from harness.types.dataset import Dataset, RawData, Traits
 from harness.types.errors import DataError
+from harness.types.memory import require_memory
 from harness.types.options import option
 from harness.types.problem import Split
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
+_WANTED = "an .npz file with x_train, y_train, x_test, y_test and, if wanted, classes (names)"
+_CHUNK = 256
+MOST_PER_BYTE, SMALL = 100, 2**26
+"""An array may unpack to so many numbers a byte, or to so many in all: more is a way to fill the memory."""
 Array = NDArray[Any]
 
 
 class ArraysOptions(OwnImagesOptions):
     """Where the file lies."""
 
-    path: str = option(..., "an .npz file with x_train, y_train, x_test, y_test and, if wanted, classes (names)")
+    path: str = option(..., _WANTED)
 
 
 class Arrays(Dataset[ArraysOptions]):
@@ -39,9 +46,13 @@ class Arrays(Dataset[ArraysOptions]):
         """Those of the set that the images are a copy of."""
         return self.options.traits
 
+    def check_files(self, root: Path) -> None:
+        """Raise `DataError` if there is no such file."""
+        named_file(self.options.path, _WANTED)
+
     def load(self, root: Path) -> RawData:
         """Read and check the file; ``root`` is not used."""
-        path = Path(self.options.path).expanduser()
+        path = named_file(self.options.path, _WANTED)
         arrays = _read(path)
         try:
             classes = _classes(arrays)
@@ -53,17 +64,48 @@ class Arrays(Dataset[ArraysOptions]):
 
 def _read(path: Path) -> dict[str, Array]:
     if not zipfile.is_zipfile(path):
-        problem = "is not a readable .npz file" if path.exists() else "does not exist"
-        raise DataError(f"{path} {problem}: path= must name an .npz file with {', '.join(_KEYS)}")
+        raise DataError(f"{path} is not a readable .npz file: path= must name {_WANTED}")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = {key: file[key] for key in (*_KEYS, "classes") if key in file.files}
+        with path.open("rb") as stream:
+            _check_headers(stream, path)
+            with np.load(stream, allow_pickle=False) as file:
+                return {key: file[key] for key in (*_KEYS, "classes") if key in file.files}
+    except (DataError, MemoryError):
+        raise
     except Exception as error:  # a damaged archive, an array of objects
-        raise DataError(f"{path} cannot be read as plain arrays ({error})") from error
-    for key in _KEYS:
-        if key not in found:
-            raise DataError(f"{path} has no {key!r}: it must hold {', '.join(_KEYS)}")
-    return found
+        raise DataError(f"{path} cannot be read as plain arrays ({str(error)[:200]})") from error
+
+
+def _check_headers(stream: BinaryIO, path: Path) -> None:
+    """Check what the headers of the arrays promise, before memory is taken for any."""
+    promised = 0
+    with zipfile.ZipFile(stream) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        for key in _KEYS:
+            if key not in members:
+                raise DataError(f"{path} has no {key!r}: it must hold {', '.join(_KEYS)}")
+        for key in (*_KEYS, *({"classes"} & members.keys())):
+            with archive.open(members[key]) as array:
+                size, values = _promise(array)
+            if size > members[key].file_size:
+                raise DataError(f"{path} promises more in {key} than it holds: it is damaged, write it again")
+            if values > max(SMALL, MOST_PER_BYTE * members[key].compress_size):
+                told = f"{values:,} numbers in {members[key].compress_size:,} bytes"
+                raise DataError(f"{path} promises {told} of {key}, which are no images: write it by np.savez, "
+                                "which does not compress")  # fmt: skip
+            promised += size + values  # as it lies there, and as levels or labels of our own
+    require_memory(promised, f"the arrays in {path}", "give fewer or smaller images")
+    stream.seek(0)
+
+
+def _promise(array: IO[bytes]) -> tuple[int, int]:
+    """Bytes and numbers of an array, as its header tells."""
+    version = np.lib.format.read_magic(array)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(array)
+    if dtype.hasobject or any(length < 0 for length in shape):
+        raise ValueError(f"an array of {dtype} {shape}")
+    return prod(shape) * dtype.itemsize, prod(shape)
 
 
 def _classes(arrays: dict[str, Array]) -> tuple[str, ...]:
@@ -112,10 +154,14 @@ def _images(images: Array, key: str) -> Array:
 
 
 def _levels(images: Array, key: str) -> Array:
-    if not np.isfinite(images).all():
-        raise DataError(f"{key} has NaN or infinite values")
-    if images.size and (images.min() < 0 or images.max() > 1):
-        low, high = images.min(), images.max()
-        raise DataError(f"{key} has floats in [{low:g}, {high:g}]: scale them to [0, 1], or store uint8")
-    levels: Array = np.rint(images * 255).astype(np.uint8)
+    """The nearest of the 256 levels, some images at a time: floats take many times the memory of levels."""
+    levels: Array = np.empty(images.shape, dtype=np.uint8)
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        if not np.isfinite(chunk).all():
+            raise DataError(f"{key} has NaN or infinite values")
+        if chunk.size and (chunk.min() < 0 or chunk.max() > 1):
+            low, high = images.min(), images.max()
+            raise DataError(f"{key} has floats in [{low:g}, {high:g}]: scale them to [0, 1], or store uint8")
+        levels[start : start + _CHUNK] = np.rint(chunk * 255)
     return levels

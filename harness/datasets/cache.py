@@ -2,21 +2,23 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.types.files import write_whole
+from harness.types.errors import DDBenchError
+from harness.types.files import beside
+from harness.types.memory import require_memory
 
 _log = logging.getLogger("ddbench")
 
 Tensors = dict[str, Tensor]
 
 
-def cached(root: Path, kind: str, key: str, make: Callable[[], Tensors]) -> Tensors:
+def cached(root: Path, kind: str, key: str, names: Iterable[str], make: Callable[[], Tensors]) -> Tensors:
     """The tensors that ``make`` gives, from ``<root>/decoded/`` where they lie there already.
 
     A damaged file is made again, and a folder that cannot be written costs time but stops nothing: a warning says so.
@@ -25,23 +27,27 @@ def cached(root: Path, kind: str, key: str, make: Callable[[], Tensors]) -> Tens
         root: the folder where data sets live.
         kind: the file's first word.
         key: a hexadecimal digest of all that decides the tensors.
+        names: what the tensors are called.
         make: makes them.
     """
     path = root / "decoded" / f"{kind}-{key[:40]}.safetensors"
-    tensors = _read(path)
+    tensors = _read(path, set(names))
     if tensors is None:
         tensors = make()
         _write(path, tensors)
     return tensors
 
 
-def _read(path: Path) -> Tensors | None:
+def _read(path: Path, names: set[str]) -> Tensors | None:
     try:
-        if not path.exists():
+        if not path.is_file():  # nothing, or a pipe, whose end nobody would see
             return None
+        require_memory(path.stat().st_size, f"the decoded images in {path}", "give a smaller size=N, or fewer images")
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            intact = (file.metadata() or {}).get("sha256") == _digest(tensors)
+            intact = tensors.keys() == names and (file.metadata() or {}).get("sha256") == _digest(tensors)
+    except (DDBenchError, MemoryError):
+        raise
     except Exception as error:  # safetensors has its own for a truncated file
         _log.warning("%s cannot be read and is made again (%s)", path, error)
         return None
@@ -53,7 +59,11 @@ def _read(path: Path) -> Tensors | None:
 def _write(path: Path, tensors: Tensors) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, save(tensors, metadata={"sha256": _digest(tensors)}))
+        with beside(path) as temporary:
+            temporary.touch()
+            usual = temporary.stat().st_mode
+            save_file(tensors, temporary, metadata={"sha256": _digest(tensors)})  # without a copy in memory
+            temporary.chmod(usual)  # safetensors lets nobody else read it
     except Exception as error:  # OSError, or what safetensors makes of it
         _log.warning("%s cannot be written, so the work will be done again next time (%s)", path, error)
 

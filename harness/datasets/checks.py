@@ -3,16 +3,27 @@
 import torch
 
 from harness.datasets.splits import classes_without
+from harness.types.class_names import check_class_names
 from harness.types.dataset import RawData
 from harness.types.errors import DataError
 from harness.types.problem import Split
 
 
 def check(raw: RawData, name: str) -> None:
-    """Check images and labels of both splits.
+    """Check the class names, and images and labels of both splits.
 
     Raises:
-        DataError: a wrong type or shape, a label out of range, a class that a split lacks, fewer than two classes.
+        DataError: a name by which no set could be stored, or what `check_images` refuses.
+    """
+    _check_classes(raw.classes, name)
+    check_images(raw, name)
+
+
+def check_images(raw: RawData, name: str) -> None:
+    """Check images and labels of both splits, whatever the classes are called.
+
+    Raises:
+        DataError: a wrong type or shape, a label out of range, a class that a split lacks, or fewer than two classes.
     """
     if len(raw.classes) < 2:
         raise DataError(f"{name}: there must be at least two classes, not {len(raw.classes)}")
@@ -22,6 +33,15 @@ def check(raw: RawData, name: str) -> None:
     train, test = (tuple(split.images.shape[1:]) for split in (raw.train, raw.test))
     if train != test:
         raise DataError(f"{name}: training images are {train} but test images {test} (channels, height, width)")
+
+
+def _check_classes(classes: tuple[str, ...], name: str) -> None:
+    if not isinstance(classes, tuple) or not all(isinstance(label_name, str) for label_name in classes):
+        raise DataError(f"{name}: class names must be a tuple of texts, not {classes!r:.100}")
+    try:
+        check_class_names(classes)
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 def _check_types(split: Split, where: str) -> None:

@@ -10,14 +10,18 @@ import torch
 from torch import Tensor
 
 from harness.datasets.cache import Tensors, cached
+from harness.datasets.paths import named_folder
 from harness.datasets.traits import OwnImagesOptions
+from harness.types.class_names import check_class_names, label_order
 from harness.types.dataset import Dataset, RawData, Traits
 from harness.types.errors import DataError
-from harness.types.images import decode_files, files_below, hash_files, is_image
+from harness.types.image_folder import ImageFolder
+from harness.types.images import decode_files, file_digests, read_headers
 from harness.types.options import option
 from harness.types.problem import Split
 
 SPLITS = ("train", "test")
+_LAYOUT = "train/CLASS/ and test/CLASS/"
 
 
 class FolderOptions(OwnImagesOptions):
@@ -43,75 +47,82 @@ class _Files:
 class Folder(Dataset[FolderOptions]):
     """An image folder ``PATH/{train,test}/CLASS/**/*.jpg`` (or another suffix that torchvision takes for an image).
 
-    Classes are the folder names, sorted. Images are grey if all of both splits are, and colour otherwise. Decoded
-    images are cached in the data root; the key is the files' content, so a changed file is seen.
+    Classes are the folder names, in the order of their values if all are whole numbers, and otherwise as text. Images
+    are turned as their EXIF data say; they are grey if all of both splits are, and colour otherwise. Links are
+    followed, and each real folder is read once. Decoded images are cached in the data root; the key is the files'
+    content, so a changed file is seen.
     """
 
     Options = FolderOptions
+    version = 2
+    """2: numbers as class names are ordered by value, and EXIF's orientation is applied."""
 
     @property
     def traits(self) -> Traits:
         """Those of the set that the images are a copy of."""
         return self.options.traits
 
+    def check_files(self, root: Path) -> None:
+        """Raise `DataError` if the folder, ``train`` or ``test`` is missing."""
+        self._base()
+
     def load(self, root: Path) -> RawData:
         """List, hash and decode the images, or take them from the cache."""
-        base = Path(self.options.path).expanduser()
-        try:
-            files = _find(base)
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
-        pixels = cached(root, "folder", self._key(base, files), lambda: self._decode(files))
+        base = self._base()
+        files = _find(base)
+        digests = file_digests(files.all_paths)
+        pixels = cached(root, "folder", self._key(base, files, digests), SPLITS, lambda: self._decode(files, digests))
         train, test = (Split(pixels[split], files.labels[split]) for split in SPLITS)
         return RawData(train, test, files.classes)
 
-    def _key(self, base: Path, files: _Files) -> str:
+    def _base(self) -> Path:
+        base = named_folder(self.options.path, f"a folder with {_LAYOUT}")
+        for split in SPLITS:
+            if not (base / split).is_dir():
+                raise DataError(f"{base} has no folder {split!r}: it must hold {_LAYOUT}")
+        return base
+
+    def _key(self, base: Path, files: _Files, digests: list[bytes]) -> str:
         """Digest of all that decides the pixels: relative names, contents, version and the options that matter."""
         prefix = len(os.path.join(base, ""))
         names = [os.fsencode(path[prefix:].replace(os.sep, "/")) for path in files.all_paths]
         digest = hashlib.sha256(json.dumps({"version": self.version, "size": self.options.size}).encode())
         digest.update(hashlib.sha256(b"\0".join(names)).digest())
-        digest.update(hash_files(files.all_paths))
+        digest.update(hashlib.sha256(b"".join(digests)).digest())
         return digest.hexdigest()
 
-    def _decode(self, files: _Files) -> Tensors:
-        pixels = decode_files(files.all_paths, self.options.size)
+    def _decode(self, files: _Files, digests: list[bytes]) -> Tensors:
+        headers = read_headers(files.all_paths, self.options.size)
+        headers.check_memory(1, "give a smaller size=N, or fewer images")
+        pixels = decode_files(files.all_paths, self.options.size, headers=headers, digests=digests)
         boundary = len(files.paths["train"])
         return {"train": pixels[:boundary], "test": pixels[boundary:]}
 
 
 def _find(base: Path) -> _Files:
     """List the images of both splits, which must have the same classes."""
-    for split in SPLITS:
-        if not (base / split).is_dir():
-            raise DataError(f"{base} has no folder {split!r}: it must hold train/CLASS/ and test/CLASS/")
-    classes = _classes(base / "train")
-    for name in sorted(set(classes) ^ set(_classes(base / "test"))):
-        here, missing = ("train", "test") if name in classes else ("test", "train")
+    tree = ImageFolder(base, str(base))
+    folders = {split: tree.class_folders(split) for split in SPLITS}
+    classes = label_order(folders["train"])
+    try:
+        check_class_names(classes)
+    except DataError as error:  # before millions of images are read
+        raise DataError(f"{base}: {error}") from None
+    for name in sorted(set(classes) ^ set(folders["test"])):
+        here, missing = ("train", "test") if name in folders["train"] else ("test", "train")
         raise DataError(f"class {name!r} is in {base / here} but not in {base / missing}: both must have the same")
     paths: dict[str, list[str]] = {}
     labels: dict[str, Tensor] = {}
     for split in SPLITS:
-        of_class = [_images(base / split / name) for name in classes]
-        paths[split] = [path for found in of_class for path in found]
-        labels[split] = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(found) for found in of_class]))
+        of_class = [_images(tree, split, folders[split][name], base) for name in classes]
+        paths[split] = [path for listed in of_class for path in listed]
+        counts = torch.tensor([len(listed) for listed in of_class])
+        labels[split] = torch.arange(len(classes)).repeat_interleave(counts)
     return _Files(tuple(classes), paths, labels)
 
 
-def _classes(folder: Path) -> list[str]:
-    classes = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            classes.append(entry.name)
-        elif is_image(entry.name):
-            raise DataError(f"{entry} is in no class: images belong into {folder}/CLASS/")
-    if not classes:
-        raise DataError(f"{folder} has no class folders: images belong into {folder}/CLASS/")
-    return classes
-
-
-def _images(folder: Path) -> list[str]:
-    found = files_below(folder)
-    if not found:
-        raise DataError(f"class {folder.name!r} is empty: there are no images in {folder}")
-    return found
+def _images(tree: ImageFolder, split: str, folder: str, base: Path) -> list[str]:
+    images = tree.images(split, folder)
+    if not images:
+        raise DataError(f"class {folder!r} is empty: there are no images in {base / split / folder}")
+    return images

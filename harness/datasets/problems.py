@@ -12,6 +12,7 @@ from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
 from harness.plugins.registry import Resolved, stdout_to_stderr
 from harness.plugins.returns import returned
+from harness.types.class_names import canonical_name
 from harness.types.dataset import Dataset, DatasetOptions, RawData
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
@@ -72,6 +73,7 @@ def make_problem(
     with stdout_to_stderr():
         raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
     check(raw, name)
+    classes = tuple(canonical_name(label_name) for label_name in raw.classes)
     train, score, held_out = raw.train, raw.test, None
     if hold_out or score_on == "validation":
         train, validation = _hold_out(raw, seed, name)
@@ -82,7 +84,7 @@ def make_problem(
         train=train,
         score=score,
         score_on=score_on,
-        classes=raw.classes,
+        classes=classes,
         preprocessing=_preprocessing(train, normalization, options, root),
         like=source.traits.like,
         augmentations=source.traits.augmentations,
@@ -135,4 +137,6 @@ def _preprocessing(train: Split, normalization: str, options: DatasetOptions, ro
 
 def _whitening(train: Split, eps: float, root: Path) -> Whiten:
     key = hashlib.sha256(f"zca 1 {train.fingerprint} {eps!r}".encode()).hexdigest()
-    return Whiten(f"zca eps={eps:g}", **cached(root, "zca", key, lambda: Whiten.fitted(train.images, eps).tensors()))
+    names = ("mean", "transform", "inverse")
+    fitted = cached(root, "zca", key, names, lambda: Whiten.fitted(train.images, eps).tensors())
+    return Whiten(f"zca eps={eps:g}", **fitted)

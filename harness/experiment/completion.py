@@ -4,6 +4,7 @@ from typing import Any
 
 from harness.datasets.problems import preprocessing_known
 from harness.plugins.registry import Resolved
+from harness.types.class_names import are_whole_numbers, canonical_name, label_order
 from harness.types.dataset import Dataset
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
@@ -25,9 +26,26 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
     return distilled
 
 
+def label_order_notes(content: Content, problem: Problem) -> tuple[str, ...]:
+    """A line if labels of a file may mean other classes than here: it has no names, and they sort in two ways."""
+    classes = problem.classes
+    if content.classes is not None or not are_whole_numbers(classes):
+        return ()
+    by_value, as_text = label_order(classes), sorted(classes)
+    other, way = (as_text, "as text") if list(classes) == by_value else (by_value, "by value")
+    if list(classes) == other or by_value == as_text:
+        return ()
+    label = next(label for label, names in enumerate(zip(classes, other, strict=True)) if names[0] != names[1])
+    return (
+        f"{content.where} has labels but no class names: label {label} is taken for class {classes[label]!r}, as in "
+        f"{problem.name}; to a loader that sorts these names {way} it is {other[label]!r}, so if the set was made with "
+        "one, give each class folder a letter before its number",
+    )
+
+
 def _check_fits(distilled: DistilledSet, problem: Problem, name: str) -> None:
     shape = tuple(distilled.training_data()[0].shape[1:])
-    ours, theirs = distilled.classes, problem.classes
+    ours, theirs = tuple(map(canonical_name, distilled.classes)), problem.classes
     if shape != problem.shape:
         raise DataError(
             f"{name} has images of {shape}, but {problem.name} has {problem.shape}: choose another --dataset"

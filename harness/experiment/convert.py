@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.completion import complete
+from harness.experiment.completion import complete, label_order_notes
 from harness.experiment.request import Request
 from harness.experiment.store import SHORT, Store, is_prefix
 from harness.experiment.study import NO_DEFAULTS, Study
@@ -13,7 +14,7 @@ from harness.plugins.discovery import plugins
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, StoreError, UsageError
 from harness.types.files import beside
-from harness.types.formats import ABOUT, SCORES, Content, Reading, load_distilled, read_content, told_of, writer_for
+from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_content, told_of, writer_for
 
 RECIPE = "recipe"
 """The key in a set's provenance under which the protocols stand that its accuracies were measured by."""
@@ -127,21 +128,24 @@ def _scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[DistilledSet, tuple[str, ...]]:
-    content = read_content(path, reading)
     if dataset is not None:
-        return _with_dataset(content, reading, dataset), content.notes
+        return _with_dataset(path, reading, dataset)
+    content = read_content(path, reading)
     if content.preprocessing is None:
         what = "how its images are to be" if content.pixels else "how its images were"
         raise DataError(f"{content.where} does not tell {what} normalised: say --dataset cifar10, or another")
     return content.completed(step_size=reading.step_size), content.notes
 
 
-def _with_dataset(content: Content, reading: Reading, name: str) -> DistilledSet:
+def _with_dataset(path: Path, reading: Reading, name: str) -> tuple[DistilledSet, tuple[str, ...]]:
     study = Study(Request(dataset=(name,)), plugins().registry)
     found = study.names("dataset", (name,), NO_DEFAULTS)
     if len(found) != 1:
         raise UsageError(f"--dataset {name} stands for {len(found)} data sets: give one")
-    return complete(content, reading, found[0], study.problem(found[0]))
+    load = cache(lambda: study.problem(found[0]))
+    content = read_content(path, reading, lambda: load().shape)
+    notes = (*content.notes, *label_order_notes(content, load()))
+    return complete(content, reading, found[0], load()), notes
 
 
 def _refuse_reading(reading: Reading, dataset: str | None) -> None:

@@ -9,13 +9,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.cells import Cell, key_of
 from harness.experiment.clock import now
-from harness.experiment.completion import complete
+from harness.experiment.completion import complete, label_order_notes
 from harness.experiment.jobs import Job
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
@@ -71,10 +71,10 @@ class Run:
         if len(request.dataset) != 1:
             raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
         (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
-        content = read_content(file, reading)
-        problem = study.problem(dataset)
-        distilled = complete(content, reading, dataset, problem)
-        problem = replace(problem, preprocessing=distilled.preprocessing)
+        load = cache(lambda: study.problem(dataset))
+        content = read_content(file, reading, lambda: load().shape)
+        distilled = complete(content, reading, dataset, load())
+        problem = replace(load(), preprocessing=distilled.preprocessing)
         source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
         defaults = dataset.make().traits.defaults
         stated = distilled.provenance.get("iterations")
@@ -85,7 +85,7 @@ class Run:
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*content.notes, *study.notes()),
+            (*content.notes, *label_order_notes(content, problem), *study.notes()),
             request.set,
         )
 

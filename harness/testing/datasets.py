@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-from harness.datasets.checks import check
+from harness.datasets.checks import check_images
 from harness.datasets.problems import data_root, make_problem
 from harness.plugins.discovery import plugins
 from harness.plugins.returns import returned
 from harness.testing.contract import Contract, finite, require
+from harness.types.class_names import check_class_names
 from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
 from harness.types.errors import DataError, DDBenchError, UsageError
 from harness.types.names import Name
@@ -40,13 +41,16 @@ class DatasetContract(Contract):
 
     def test_images_and_labels(self) -> None:
         """Images are uint8 (n, channels, height, width), labels int64 (n,), and every class is in both splits."""
-        check(self.raw, self.name)
+        check_images(self.raw, self.name)
 
     def test_classes(self) -> None:
         """Classes have names of their own."""
         classes = self.raw.classes
         require(isinstance(classes, tuple) and all(isinstance(name, str) for name in classes), f"classes: {classes!r}")
-        require(len(set(classes)) == len(classes), "two classes have the same name")
+        try:
+            check_class_names(classes)
+        except DataError as error:
+            raise AssertionError(str(error)) from error
 
     def test_loads_the_same(self) -> None:
         """Loaded twice, it gives the same bits."""

@@ -77,7 +77,7 @@ class Dataset(ABC, Generic[O]):
 
     Options: ClassVar[type[Options]] = DatasetOptions
     version: ClassVar[int] = 1
-    """Raised whenever the same files give other images."""
+    """Raised whenever the same files give other images or labels."""
 
     def __init__(self, options: O) -> None:
         self.options = options
@@ -100,3 +100,10 @@ class Dataset(ABC, Generic[O]):
 
     def prepare(self, root: Path) -> None:
         """Fetch the files into ``root``, where they can be fetched."""
+
+    def check_files(self, root: Path) -> None:
+        """Look whether files that the options name are there, without reading them: ``ddbench datasets show`` asks.
+
+        Raises:
+            DataError: one is missing; one line that says what is wanted.
+        """

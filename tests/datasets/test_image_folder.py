@@ -146,7 +146,9 @@ def test_bad_folders_are_one_clear_line_and_leave_no_cache(load, folder, root, d
 
 
 def test_a_path_that_is_no_folder(load, tmp_path):
-    with pytest.raises(DataError, match="nowhere has no folder 'train'"):
+    with pytest.raises(
+        DataError, match=r"nowhere does not exist: path= must name a folder with train/CLASS/ and test/CLASS/"
+    ):
         load(f"folder[path={tmp_path}/nowhere]")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.types.class_names import are_whole_numbers, canonical_name, check_class_names
 from harness.types.decoders import Decoder
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.preprocessing import Preprocessing
 
-LONGEST_NAME = 200
 MOST_CLASSES = 2**17
 """Classes that labels may stand for where nothing names them."""
 
@@ -81,7 +81,7 @@ class Content:
             raise DataError(f"{self.where} does not tell {told} normalised: give preprocessing= (--dataset)")
         try:
             labels, names = self._labels(classes)
-            _check_names(names)
+            check_class_names(names)
             rate = self._step_size(step_size)
             images = self.images.detach().float()
             made = DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
@@ -133,22 +133,19 @@ def _in_order(images: int, classes: int) -> Tensor:
 
 def _by_name(names: tuple[str, ...], given: Sequence[str]) -> Tensor | None:
     """For each label of the file, that of the data set; None where the names are other words for the same number."""
-    known = {name: label for label, name in enumerate(given)}
-    if len(known) == len(given) and set(names) <= set(known):
-        return torch.tensor([known[name] for name in names])
+    known = {canonical_name(name): label for label, name in enumerate(given)}
+    spelled = [canonical_name(name) for name in names]
+    if len(known) == len(given) and set(spelled) <= set(known):
+        return torch.tensor([known[name] for name in spelled])
+    if are_whole_numbers([*known, *spelled]):  # 1 and 01, or +1
+        by_value = {int(name): label for name, label in known.items()}
+        if len(by_value) == len(given) and {int(name) for name in spelled} <= set(by_value):
+            return torch.tensor([by_value[int(name)] for name in spelled])
     if all(name.isdecimal() for name in names) and all(int(name) < len(given) for name in names):
         return torch.tensor([int(name) for name in names])
-    unknown = next(name for name in names if name not in known)
+    unknown = next(name for name in spelled if name not in known)
     told = f"its class {unknown!r} is none of {', '.join(list(given)[:10])}"
     raise DataError(f"{told}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if not name or not name.isprintable() or len(name) > LONGEST_NAME:
-            raise DataError(f"{name[:50]!r} is no name for a class: it must be printable, and not too long")
-    if len(set(names)) < len(names):
-        raise DataError("two classes have the same name")
 
 
 def _check_pixels(images: Tensor) -> None:

@@ -1,15 +1,15 @@
 """A folder of images, ``CLASS/NAME.png``: pixels, rounded to 8 bits and clipped, for people and for other loaders."""
 
 import json
-import os
-import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
+from harness.types.class_names import canonical_name, label_order
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats.content import Content, told_of
@@ -17,38 +17,66 @@ from harness.types.formats.foldernames import folder_names
 from harness.types.formats.format import Format, packing
 from harness.types.formats.limits import MOST_VALUES, beside, plain_file, reason_of
 from harness.types.formats.told import read_told, told_of_set
-from harness.types.images import decode_files, is_image
+from harness.types.image_folder import ImageFolder
+from harness.types.images import decode_files, read_headers
 from harness.types.options import Options
+from harness.types.problem import Shape
 
 ABOUT = "ddbench.json"
 """A file beside the class folders that tells the classes' names, the step size and the provenance."""
+_BYTES_PER_VALUE = 13
+"""Of a pixel while a folder is read: as it is decoded, as a float, and twice while it is normalised."""
 _MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What lies in a folder of a set: its class folders in the order of the labels, and the images of each."""
+
+    name: str
+    about: dict[str, Any] | None
+    folders: list[str]
+    files: list[list[str]]
+
+    @property
+    def all_files(self) -> list[str]:
+        return [file for of_class in self.files for file in of_class]
 
 
 def read(path: Path, _options: Options, _entry: int) -> Content:
     """Read a folder with a folder for each class; labels follow the sorted names unless `ABOUT` tells them."""
-    base, name = path.resolve(), told_of(path)
-    about = _about(base, name)
-    found = _folders(base, name)
-    folders = [folder for folder, _ in about["folders"]] if about else sorted(found, key=_order)
-    if unknown := set(folders) ^ set(found):
-        raise DataError(f"{name}: {min(unknown)!r} is not both a folder and in {ABOUT}: give the folder as it was made")
-    files = [_files(base, folder, name) for folder in folders]
-    listed = [file for of_class in files for file in of_class]
-    if not listed:
-        raise DataError(f"{name} holds no images: they belong into CLASS/NAME.png")
-    labels = torch.arange(len(files)).repeat_interleave(torch.tensor([len(of_class) for of_class in files]))
-    pixels = decode_files(listed, None, most_values=MOST_VALUES)
+    listing = _listing(path)
+    about, files = listing.about, listing.all_files
+    headers = read_headers(files, None)
+    if headers.values > MOST_VALUES:
+        shape = f"{headers.count} images of {headers.width}x{headers.height}"
+        raise DataError(f"{listing.name}: {shape} are more than a set may hold")
+    headers.check_memory(_BYTES_PER_VALUE, "give a set of fewer or smaller images")
+    counts = torch.tensor([len(of_class) for of_class in listing.files])
     return Content(
-        where=name,
-        images=pixels.float().div_(255.0),
-        labels=labels,
+        where=listing.name,
+        images=decode_files(files, None, headers=headers).float().div_(255.0),
+        labels=torch.arange(len(counts)).repeat_interleave(counts),
         pixels=True,
-        classes=tuple(about["classes"] if about else folders),
+        classes=tuple(about["classes"] if about else listing.folders),
         named=not about,
         step_size=about["step_size"] if about else None,
-        provenance=about["provenance"] if about else {"file": name, "format": "images"},
+        provenance=about["provenance"] if about else {"file": listing.name, "format": "images"},
     )
+
+
+def check_size(path: Path, shape: Shape) -> None:
+    """Compare the size of the images, as their headers tell it, with that of a data set, before any is decoded.
+
+    Raises:
+        DataError: it is another size, or the folder cannot be read.
+    """
+    listing = _listing(path)
+    headers = read_headers(listing.all_files, None)
+    _, height, width = shape
+    if (headers.height, headers.width) != (height, width):
+        told = f"images of {headers.width}x{headers.height}, but those of the data set are {width}x{height}"
+        raise DataError(f"{listing.name} has {told}: choose another --dataset")
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
@@ -79,6 +107,20 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     return (lost, f"preprocessing {distilled.preprocessing.name}", *packing(distilled))
 
 
+def _listing(path: Path) -> _Listing:
+    name = told_of(path)
+    tree = ImageFolder(path, name, foreign=True)
+    on_disk = tree.class_folders()
+    about = _about(path, name)
+    folders = [canonical_name(folder) for folder, _ in about["folders"]] if about else label_order(on_disk)
+    if unknown := set(folders) ^ set(on_disk):
+        raise DataError(f"{name}: {min(unknown)!r} is not both a folder and in {ABOUT}: give the folder as it was made")
+    files = [tree.images(on_disk[folder]) for folder in folders]
+    if not any(files):
+        raise DataError(f"{name} holds no images: they belong into CLASS/NAME.png")
+    return _Listing(name, about, folders, files)
+
+
 def _about(base: Path, name: str) -> dict[str, Any] | None:
     """What `write` told of the folder, checked; None where there is nothing."""
     file = beside(base / ABOUT, ABOUT)
@@ -101,58 +143,10 @@ def _names_folders(pairs: object, classes: Sequence[str]) -> bool:
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         return False
     folders = [folder for folder, _ in pairs]
-    texts = all(isinstance(folder, str) for folder in folders)
-    return texts and len(set(folders)) == len(folders) and [name for _, name in pairs] == list(classes)
-
-
-def _folders(base: Path, name: str) -> list[str]:
-    """The names of the class folders."""
-    found = []
-    for entry in _entries(base, name):
-        if _inside(entry, base, name).is_dir():
-            found.append(entry.name)
-        elif is_image(entry.name):
-            raise DataError(f"{name}: {entry.name!r} is in no class: images belong into CLASS/")
-    if not found:
-        raise DataError(f"{name} has no class folders: images belong into CLASS/NAME.png")
-    return found
-
-
-def _files(base: Path, folder: str, name: str) -> list[str]:
-    files = []
-    for entry in _entries(base / folder, name):
-        inside = _inside(entry, base, name)
-        if inside.is_dir():
-            raise DataError(f"{name}: {folder!r} holds the folder {entry.name!r}: images belong into CLASS/ itself")
-        if is_image(entry.name):
-            if not stat.S_ISREG(inside.stat().st_mode):
-                raise DataError(f"{name}: {entry.name!r} in {folder!r} is no plain file, but a pipe or a device")
-            files.append(os.fspath(inside))
-    return sorted(files)
-
-
-def _entries(folder: Path, name: str) -> Sequence[Path]:
-    """What lies in a folder, but for what is hidden."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{name} cannot be read: {reason_of(error)}") from None
-
-
-def _inside(entry: Path, base: Path, name: str) -> Path:
-    """What an entry stands for, which must lie in the folder itself."""
-    try:
-        target = entry.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{name}: {entry.name!r} leads nowhere ({reason_of(error)}): delete it") from None
-    if not target.is_relative_to(base):
-        raise DataError(f"{name}: {entry.name!r} is a link out of the folder: put the images themselves there")
-    return target
-
-
-def _order(name: str) -> tuple[int, str]:
-    """Numbers by their value, before names."""
-    return (int(name), name) if name.isdecimal() and len(name) < 10 else (10**10, name)
+    if not all(isinstance(folder, str) for folder in folders):
+        return False
+    different = len({canonical_name(folder) for folder in folders}) == len(folders)
+    return different and [name for _, name in pairs] == list(classes)
 
 
 FORMAT = Format("images", (), "a folder CLASS/NAME.png (or .jpg, ...): pixels", read, write)

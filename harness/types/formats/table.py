@@ -16,6 +16,7 @@ from harness.types.formats.pickled import read_pickled
 from harness.types.home import expand_home
 from harness.types.names import Name, parse
 from harness.types.preprocessing import Preprocessing
+from harness.types.problem import Shape
 
 Writer = Callable[[DistilledSet, Path], tuple[str, ...]]
 
@@ -27,8 +28,13 @@ _OF_FOLDER = {tensors.MTT_FILE: tensors.MTT, tensors.RANKED_FILE: tensors.DDRANK
 PICKLED = (".pt", ".pth")
 
 
-def read_content(path: Path, reading: Reading) -> Content:
+def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None = None) -> Content:
     """What a file or folder tells.
+
+    Args:
+        path: where it lies.
+        reading: how it is to be read.
+        shape: gives the shape of the data set's images; those of a folder are compared with it before any is decoded.
 
     Raises:
         UsageError: there is no such format, or it has no such option.
@@ -39,6 +45,8 @@ def read_content(path: Path, reading: Reading) -> Content:
     format = _known(name.name)
     if not format.several and reading.entry not in (LAST, 0):
         raise DataError(f"{told_of(path)} holds one set: leave out --entry")
+    if shape is not None and format is folder.FORMAT:
+        folder.check_size(path, shape())
     return format.read(path, format.options.from_name(name), reading.entry)
 
 

@@ -1,0 +1,53 @@
+"""Whether what the option ``path=`` of a data set names is there."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.types.errors import DataError
+from harness.types.home import expand_home
+
+
+def named_folder(path: str, wanted: str) -> Path:
+    """The folder of this name.
+
+    Args:
+        path: as the user writes it.
+        wanted: what it has to be, for the message: ``a folder with train/``.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+        UsageError: there is no home folder for ``~``.
+    """
+    return _checked(path, stat.S_ISDIR, "a folder", wanted)
+
+
+def named_file(path: str, wanted: str) -> Path:
+    """The plain file of this name; arguments and errors as in `named_folder`."""
+    return _checked(path, stat.S_ISREG, "a file", wanted)
+
+
+def _checked(path: str, is_wanted: Callable[[int], bool], kind: str, wanted: str) -> Path:
+    place = expand_home(path)
+    remedy = f"path= must name {wanted}"
+    if any("\ud800" <= char <= "\udfff" for char in path):  # what Python makes of bytes that are no text
+        raise DataError(f"{path!r} is not UTF-8, and could not be recorded: rename the file or folder")
+    try:
+        mode = os.stat(place).st_mode
+        readable = os.access(place, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte
+        told = "is a link that leads nowhere" if os.path.islink(place) else "does not exist"
+        raise DataError(f"{place} {told}: {remedy}") from None
+    except OSError as error:
+        raise DataError(f"{place} cannot be read: {error.strerror}; {remedy}") from None
+    if not is_wanted(mode):
+        raise DataError(f"{place} is {_kind(mode)}, not {kind}: {remedy}")
+    if not readable:
+        raise DataError(f"{place} cannot be read: Permission denied; {remedy}")
+    return place
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"))
+    return next((name for is_kind, name in kinds if is_kind(mode)), "a device or a socket")
