@@ -132,7 +132,7 @@ class ImageFolder:
         """An image is read to its end, so it has to be a file that has one."""
         if not entry.is_file():
             holder = f" in {os.path.basename(os.path.dirname(entry.path))!r}" if self.foreign else ""
-            kind = _kind(entry.stat().st_mode)
+            kind = _kind(entry)
             raise DataError(f"{self._called(entry)}{holder} is no plain file, but {kind}: delete it or rename it")
 
     def _called(self, entry: Entry) -> str:
@@ -142,6 +142,10 @@ class ImageFolder:
         return os.path.join(self.shown, *parts, "CLASS", "")
 
 
-def _kind(mode: int) -> str:
+def _kind(entry: Entry) -> str:
+    try:
+        mode = entry.stat().st_mode
+    except OSError:
+        return "gone meanwhile"
     kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for is_kind, name in kinds if is_kind(mode)), "a device")

@@ -116,7 +116,7 @@ class Whiten(Preprocessing):
         """
         from kornia.enhance import ZCAWhitening
 
-        count, side = len(pixels), pixels[0].numel()
+        count, side = len(pixels), pixels.shape[1:].numel()
         needed = 4 * (_COPIES_OF_IMAGES * count * side + _COPIES_OF_COVARIANCE * side**2)
         shape = "x".join(map(str, pixels.shape[1:]))
         require_memory(needed, f"whitening (zca) {count:,} images of {shape}", "leave out zca, or use smaller images")

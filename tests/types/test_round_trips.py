@@ -186,6 +186,8 @@ def test_folder_names_are_safe_different_and_in_order(classes):
         (["", "..", "."], ["0", "1", "2"]),
         (["CON"], ["CON_"]),
         (["Straße", "été"], ["Straße", "été"]),
+        (["1", "10", "2"], ["0_1", "1_10", "2_2"]),
+        (["1", "2", "10"], ["0_1", "1_2", "2_10"]),
     ],
 )
 def test_folder_names(classes, names):
