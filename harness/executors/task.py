@@ -44,6 +44,7 @@ class Task:
         except BaseException:  # it was interrupted, or has to be submitted again
             process.stop(at_once=True)
             process.wait_for(GRACE)
+            process.kill()  # nothing would end it later: this process ends
             raise
         return status
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from executors.orders import KEEPS, SLEEP, order, wait_until
+from executors.orders import KEEPS, PATIENCE, SLEEP, order, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -233,7 +233,7 @@ def test_a_task_that_is_asked_to_stop_asks_its_command(cluster, on_the_node, num
     node = on_the_node()
     wait_until((cluster / "job.mark").exists)
     node.send_signal(number)
-    assert node.wait(60) == 0
+    assert node.wait(PATIENCE) == 0
     assert job.poll() == 130
     assert (cluster / "job.log").read_text() == "kept\n"
 
@@ -244,10 +244,10 @@ def test_a_task_that_runs_out_of_time_goes_on_when_slurm_starts_it_again(cluster
     node = on_the_node()
     wait_until((cluster / "job.mark").exists)
     node.send_signal(signal.SIGUSR2)
-    assert node.wait(60) != 0
+    assert node.wait(PATIENCE) != 0
     assert (cluster / "asked").read_text().splitlines()[-1] == "scontrol requeue 17"
     assert job.poll() is None
-    assert on_the_node().wait(60) == 0
+    assert on_the_node().wait(PATIENCE) == 0
     assert job.poll() == 5
     assert (cluster / "job.log").read_text() == "kept\ngoes on\n"
 
@@ -255,6 +255,6 @@ def test_a_task_that_runs_out_of_time_goes_on_when_slurm_starts_it_again(cluster
 def test_a_task_whose_command_cannot_be_started_is_lost(cluster, on_the_node):
     known = order(cluster, SLEEP)
     (job,) = slurm().start([Order("job", "the job", ["/no/such/program"], known.log, False, known.here)])
-    assert on_the_node().wait(60) != 0
+    assert on_the_node().wait(PATIENCE) != 0
     assert job.poll() == LOST
     assert "/no/such/program" in known.log.read_text()
