@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from harness.executors.starter import die_with
 from harness.types.executor import STOPPED
@@ -93,9 +94,15 @@ def _be_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals],
     except BaseException:
         traceback.print_exc()
     finally:
+        exit_now(status)
+
+
+def exit_now(status: int) -> NoReturn:
+    """End this process without taking down what it has imported, which lasts seconds with torch."""
+    with contextlib.suppress(OSError, ValueError):  # nobody reads on, or it is closed
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+    os._exit(status)
 
 
 def told_status(status: int) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from harness.executors.children import Child, adopt_orphans, hear_signals
+from harness.executors.children import Child, adopt_orphans, exit_now, hear_signals
 from harness.executors.process import GRACE
 from harness.executors.starter import Starter, handed_over
 from harness.experiment.processes import PYTHON_MODULE
@@ -95,3 +95,4 @@ def launcher() -> Launcher:
 if __name__ == "__main__":
     adopt_orphans()
     launcher().serve()
+    exit_now(0)

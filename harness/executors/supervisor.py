@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.executors.children import Child, adopt_orphans, hear_signals, told_status
+from harness.executors.children import Child, adopt_orphans, exit_now, hear_signals, told_status
 from harness.executors.starter import Starter
 from harness.executors.worker_state import WorkerState
 from harness.experiment.event_log import CellName, EventLog, EventReader
@@ -117,4 +117,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_now(main(sys.argv[1:]))

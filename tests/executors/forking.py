@@ -8,6 +8,7 @@ import os
 import sys
 
 from harness.executors import launcher
+from harness.executors.children import exit_now
 
 TAG, IMPORTS = "FORKED_BY_TEST", "LAUNCHER_IMPORTS"
 
@@ -16,6 +17,7 @@ if __name__ == "__main__":
         needed = os.environ.get(IMPORTS)
         launcher.NEEDED = launcher.NEEDED if needed is None else tuple(needed.split())
         launcher.launcher().serve()
+        exit_now(0)
     else:
         from harness.cli import main
 

@@ -87,7 +87,7 @@ def test_kills_at_random_moments_leave_no_process(start, tmp_path):
 
 def ended():
     """A process that is no more."""
-    process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     known = Process(Process.own().host, Process.own().machine, process.pid, Process.own().start)
     process.communicate()
     return known

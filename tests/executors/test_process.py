@@ -56,6 +56,23 @@ def test_signals_that_are_blocked_here_reach_it(tmp_path):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def test_it_hears_sigint_if_this_process_ignores_it(tmp_path, sigint_ignored):
+    process = started(tmp_path, "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)")
+    wait_until((tmp_path / "job.mark").exists)
+    process.stop()
+    assert process.wait() == 128 + signal.SIGINT
+
+
+def test_it_imports_from_relative_paths_as_this_process_does_and_not_safely_unasked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plugins").mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"plugins{os.pathsep}")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    command = Command.of(order(tmp_path, ""), 1)
+    assert command.environment["PYTHONPATH"] == f"{tmp_path / 'plugins'}{os.pathsep}{tmp_path}"
+    assert command.environment["PYTHONSAFEPATH"] == ""
+
+
 def test_what_is_meant_for_whoever_started_it_does_not_end_it(tmp_path):
     process = started(tmp_path, KEEPS)
     wait_until((tmp_path / "job.mark").exists)

@@ -16,10 +16,6 @@ from harness.executors.slurm import LOST, Slurm, minutes_of
 from harness.plugins.discovery import plugins
 from harness.testing import ExecutorContract
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:subprocess \d+ is still running:ResourceWarning"  # of submitit's, which nobody waits for
-)
-
 
 def slurm(options="slurm"):
     return plugins().registry.resolve("executor", options).make()
@@ -200,6 +196,31 @@ def test_without_the_extra_it_is_one_line(tmp_path, monkeypatch):
 
 class TestLocalCluster(ExecutorContract):
     name = "slurm[cluster=local]"
+    patience = PATIENCE
+
+
+class TestLocalClusterWithASetup(TestLocalCluster):
+    """A shell comes between."""
+
+    @pytest.fixture(autouse=True)
+    def _name(self, tmp_path):
+        (tmp_path / "setup.sh").write_text("export FROM_SETUP=1\n")
+        self.name = f"slurm[cluster=local,setup={tmp_path / 'setup.sh'}]"
+
+
+@pytest.mark.usefixtures("sigint_ignored")
+def test_commands_are_stopped_if_this_process_ignores_sigint():
+    contract = TestLocalCluster()
+    contract.test_stops()
+    contract.test_stops_at_once()
+
+
+def test_jobs_import_nothing_from_the_working_folder(cluster, monkeypatch):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    slurm().start([order(cluster, SLEEP)])
+    (line,) = [line for line in (cluster / "script").read_text().splitlines() if "submitit.core._submit" in line]
+    assert f"{sys.executable} -P -u -m submitit" in line
+    assert "PYTHONSAFEPATH" not in os.environ
 
 
 GOES_ON = f"""
