@@ -185,7 +185,10 @@ class Engine:
         return self.run.folder(self.store) / f"{job.key}.{kind}"
 
     def _stop(self, executor: Executor[Any]) -> bool:
-        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that."""
+        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that.
+
+        Interrupted a third time, leave them: a cluster may have lost them, or not answer.
+        """
         at_once = False
         if self._ordered:
             several = "s" if len(self._ordered) > 1 else ""
@@ -197,8 +200,9 @@ class Engine:
                 while any(ordered.running.poll() is None for ordered in self._ordered):
                     time.sleep(executor.poll_seconds)
             except KeyboardInterrupt:
-                at_once = True
-                continue
+                if not at_once:
+                    at_once = True
+                    continue
             break
         for ordered in self._ordered:
             for event in ordered.events.new():

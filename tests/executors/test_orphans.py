@@ -21,8 +21,8 @@ from harness.experiment.processes import Process, python_module
 
 ROUNDS = 40
 GENERATIONS = {"main": 0, "group": 0, "launcher": 1, "supervisor": 2, "worker": 3}
-ENDLESS = ("--iterations", "1000000", "--students", "1", "--checkpoint-every", "0", "--distillations", "3",
-           "-m", "walk[seconds=0.05]", "-m", "faulty[how=children,seconds=0.05]", "-m", "faulty[how=hang]")  # fmt: skip
+METHODS = ("walk[seconds=0.05]", "faulty[how=children,seconds=0.05]", "faulty[how=hang]")
+ENDLESS = ("--iterations", "1000000", "--students", "1", "--checkpoint-every", "0", "--distillations", "3")
 
 
 def kill(run, victim):
@@ -52,7 +52,7 @@ def seconds_until_gone(run, left):
 
 def test_whoever_is_killed_what_it_has_started_ends(start, tmp_path):
     """Worker, supervisor and launcher in turn, each while all are at work; main while the next launcher imports."""
-    run = start(*ENDLESS, store=tmp_path / "store", executor="local")
+    run = start(*ENDLESS, "-m", "walk[seconds=0.05]", store=tmp_path / "store", executor="local")
     for victim in ("worker", "supervisor"):
         wait_until(lambda: run.children(GENERATIONS["worker"]))
         seconds_until_gone(run, kill(run, victim))
@@ -70,13 +70,15 @@ def test_kills_at_random_moments_leave_no_process(start, tmp_path):
     for number in range(ROUNDS):
         executor, early = moments.choice(["local", "local[slots=2]"]), moments.random() < 0.5
         victim = moments.choice(["main", "group", "launcher"] if early else list(GENERATIONS))
-        run = start(*ENDLESS, store=tmp_path / f"store{number}", executor=executor)
+        method = moments.choice(METHODS)
+        run = start(*ENDLESS, "-m", method, store=tmp_path / f"store{number}", executor=executor)
         wait_until(lambda run=run, early=early: run.children(1 if early else 3))
         time.sleep(moments.uniform(0, 4))
         seconds = seconds_until_gone(run, kill(run, victim))
         run.kill()
         seconds = max(seconds, seconds_until_gone(run, None))
-        print(f"{number + 1}: {executor}, {victim}, {'import' if early else 'work'}: gone after {seconds:.1f} s")
+        when = "import" if early else "work"
+        print(f"{number + 1}: {executor}, {method}, {victim}, {when}: gone after {seconds:.1f} s")
         longest = max(longest, seconds)
         run.wait()
     print(f"{ROUNDS} kills, no process left; the longest took {longest:.1f} s")
