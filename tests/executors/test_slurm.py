@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from executors.orders import KEEPS, PATIENCE, SLEEP, order, wait_until
+from executors.orders import KEEPS, PATIENCE, SLEEP, end_of, order, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,6 +213,14 @@ def test_commands_are_stopped_if_this_process_ignores_sigint():
     contract = TestLocalCluster()
     contract.test_stops()
     contract.test_stops_at_once()
+
+
+def test_a_command_is_asked_to_stop_if_submitits_process_is_killed(tmp_path):
+    (job,) = slurm("slurm[cluster=local]").start([order(tmp_path, KEEPS)])
+    wait_until((tmp_path / "job.mark").exists)
+    os.kill(int(job.where.removeprefix("pid ")), signal.SIGKILL)
+    assert end_of(job) == LOST
+    wait_until(lambda: (tmp_path / "job.log").read_text() == "kept\n")
 
 
 def test_jobs_import_nothing_from_the_working_folder(cluster, monkeypatch):
