@@ -199,13 +199,12 @@ class TestLocalCluster(ExecutorContract):
     patience = PATIENCE
 
 
-class TestLocalClusterWithASetup(TestLocalCluster):
+def test_commands_are_stopped_if_a_script_is_read_first(tmp_path):
     """A shell comes between."""
-
-    @pytest.fixture(autouse=True)
-    def _name(self, tmp_path):
-        (tmp_path / "setup.sh").write_text("export FROM_SETUP=1\n")
-        self.name = f"slurm[cluster=local,setup={tmp_path / 'setup.sh'}]"
+    (tmp_path / "setup.sh").write_text("export FROM_SETUP=1\n")
+    contract = TestLocalCluster()
+    contract.name = f"slurm[cluster=local,setup={tmp_path / 'setup.sh'}]"
+    contract.test_stops()
 
 
 @pytest.mark.usefixtures("sigint_ignored")
