@@ -5,8 +5,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take th
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from studies import write_arrays
 from toys import toy_problem
+
+# Hypothesis takes an example that lasts long for a fault, as each one does on a busy machine.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,22 @@
 """Processes on this machine: so many jobs at once, each with its share of the cores and a GPU."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
-from harness.executors.process import THREADS
-from harness.types.executor import LOST, Executor, Order, Running
+from harness.executors.children import sigint_heard
+from harness.executors.process import GRACE, THREADS
+from harness.executors.starter import handed_over
+from harness.experiment.processes import python_module
+from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
+
+_LOOK = 0.02
 
 
 class LocalOptions(Options):
@@ -23,13 +30,19 @@ class Slot(Running):
     """A place for one job at a time, with a launcher that is kept from job to job, so that torch is imported once.
 
     The launcher is started with the slot's GPU and threads in its environment, before it imports anything. Each job is
-    a process of its own, which it forks.
+    a process of its own, which it forks. Launcher and slot talk on a connection of their own: what a module prints, or
+    reads from stdin, is not taken for their words.
     """
+
+    MODULE = "harness.executors.launcher"
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
-        self._launcher: subprocess.Popen[str] | None = None
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self._channel: Connection | None = None
         self._status: int | None = 0
+        self._asked = False
+        """Whether its job was asked to stop."""
 
     @property
     def where(self) -> str:
@@ -45,51 +58,57 @@ class Slot(Running):
         """Begin a job."""
         if self._launcher is None or self._launcher.poll() is not None:
             self.close()
-            self._launcher = self._start(order)
-        assert self._launcher.stdin, "it was started with a pipe"
-        self._status = None
-        self._launcher.stdin.write(json.dumps([list(order.command), str(order.log)]) + "\n")
-        self._launcher.stdin.flush()
+            self._start(order)
+        assert self._channel, "it has a launcher"
+        self._status, self._asked = None, False
+        with suppress(OSError):  # the launcher has just died, and its job is lost
+            self._channel.send((list(order.command), str(order.log)))
 
     def poll(self) -> int | None:
         """The exit status of its job, once it has ended."""
-        if self._status is None and self._launcher and self._launcher.stdout:
-            line = self._launcher.stdout.readline()
-            if line.endswith("\n"):
-                self._status = int(line)
-            elif self._launcher.poll() is not None:
-                self._status = LOST
+        if self._status is None and self._launcher and self._channel:
+            has_ended = self._launcher.poll() is not None  # before the look for what it has sent last of all
+            with suppress(EOFError, OSError):
+                if self._channel.poll():
+                    self._status = int(self._channel.recv())
+            if self._status is None and has_ended:
+                self._status = STOPPED if self._asked else LOST
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
-        """Interrupt the job; the launcher passes it on."""
-        if self._launcher and self._launcher.poll() is None and self._status is None:
+        """Interrupt the job; the launcher passes it on, and ends if it has not begun."""
+        if self._launcher and self.poll() is None:
+            self._asked = True
             self._launcher.send_signal(signal.SIGINT)
             if at_once:
                 self._launcher.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
-        """Let the launcher end."""
-        if self._launcher:
-            with self._launcher:
-                assert self._launcher.stdin, "it was started with a pipe"
-                self._launcher.stdin.close()
+        """End the launcher, and with it a job that still runs."""
+        if self._launcher is None or self._channel is None:
+            return
+        self.stop(at_once=True)
+        until = time.monotonic() + 2 * GRACE  # the launcher kills its job sooner
+        while self.poll() is None and time.monotonic() < until:
+            time.sleep(_LOOK)
+        self._launcher.kill()
+        self._launcher.wait()
+        self._channel.close()
+        self._launcher = self._channel = None
 
-    def _start(self, order: Order) -> "subprocess.Popen[str]":
+    def _start(self, order: Order) -> None:
         order.log.parent.mkdir(parents=True, exist_ok=True)
-        with order.log.open("a") as log:
-            launcher = subprocess.Popen(
-                [sys.executable, "-m", "harness.executors.launcher"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, **self._environment},
+        self._channel, theirs = Pipe()
+        with theirs, order.log.open("a") as log, sigint_heard():
+            self._launcher = subprocess.Popen(
+                python_module(self.MODULE, str(theirs.fileno())),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._environment, **handed_over()},
+                pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal reaches only the run, which asks its jobs to stop
             )
-        assert launcher.stdout, "it was started with a pipe"
-        os.set_blocking(launcher.stdout.fileno(), False)
-        return launcher
 
 
 class Local(Executor[LocalOptions]):

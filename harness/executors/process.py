@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from harness.executors.children import sigint_heard
+from harness.executors.starter import handed_over
 from harness.types.executor import Order
 
 GRACE = 5.0
 """Seconds that a process has to end its own processes once it must end at once."""
 _LOOK = 0.1
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+SAFE_PATH = "PYTHONSAFEPATH"
+"""Variable that does what ``python -P`` does, for every Python that inherits it; empty is as good as not set."""
 _FOR_THE_STARTER = {signal.SIGUSR1, signal.SIGUSR2}
 """What a cluster may send to every process of a task, but means for the first one only."""
 
@@ -34,7 +38,10 @@ class Command:
     @classmethod
     def of(cls, order: Order, threads: int) -> "Command":
         """The order's, in this folder, with the variables that matter, to compute with so many threads."""
-        ours = {key: value for key, value in os.environ.items() if key.startswith("DDBENCH_") or key == "PYTHONPATH"}
+        ours = {key: value for key, value in os.environ.items() if key.startswith("DDBENCH_")}
+        if paths := os.environ.get("PYTHONPATH"):  # an empty entry is this folder
+            ours["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
+        ours[SAFE_PATH] = os.environ.get(SAFE_PATH, "")  # set for what starts it, not for what it starts in its turn
         limits = dict.fromkeys(THREADS, str(threads))
         return cls(tuple(order.command), order.log, {**ours, **limits}, Path.cwd())
 
@@ -54,7 +61,7 @@ class Process:
         command.log.parent.mkdir(parents=True, exist_ok=True)
         before = signal.pthread_sigmask(signal.SIG_SETMASK, _FOR_THE_STARTER)  # inherited, whatever was blocked here
         try:
-            with command.log.open("ab", buffering=0) as log:
+            with command.log.open("ab", buffering=0) as log, sigint_heard():
                 self._popen = _started(command, log)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -95,11 +102,12 @@ class Process:
         self._popen.send_signal(signal.SIGINT)
         if at_once:
             self._popen.send_signal(signal.SIGTERM)
-            killer = threading.Timer(GRACE, self._kill)
+            killer = threading.Timer(GRACE, self.kill)
             killer.daemon = True
             killer.start()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End its session now, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -113,7 +121,7 @@ def _started(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=command.folder if command.folder.is_dir() else None,
-            env={**os.environ, **command.environment},
+            env={**os.environ, **command.environment, **handed_over()},
             start_new_session=True,
         )
     except OSError as error:  # told where whoever asks for the job's output looks

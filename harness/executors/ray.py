@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from harness.executors.children import sigint_heard
 from harness.executors.process import Command
 from harness.types.errors import UsageError
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
 
+_LOOK = 0.2
 _MEMORY = 10**8
 """Bytes for the objects of a cluster that is started here: exit statuses, and nothing else."""
 
@@ -121,15 +123,28 @@ class RayTask(Running):
 
 
 def run(command: Command) -> int:
-    """On a node: do it, and give its exit status; an interrupt is how Ray cancels a task."""
-    process = command.start()
-    asked = 0
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            asked += 1
-            process.stop(at_once=asked > 1)
+    """On a node: do it, and give its exit status. An interrupt is how Ray cancels a task."""
+    with _interrupts() as interrupts:
+        process, passed_on = command.start(), 0
+        while (status := process.wait_for(_LOOK)) is None:
+            if passed_on < len(interrupts):
+                passed_on += 1
+                process.stop(at_once=passed_on > 1)
+        return status
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The interrupts that came: none is ignored, as in a script's background, or lost while a process starts."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 def _ray() -> Any:  # noqa: ANN401
@@ -145,11 +160,32 @@ def _connect(ray: Any, options: RayOptions) -> None:  # noqa: ANN401
         here["num_cpus"] = options.slots * options.cpus
     own = here if options.address == "local" else {}
     try:
-        ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        with sigint_heard():
+            ray.init(
+                address=options.address,
+                job_config=_job_config(ray),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **own,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         told = f"no Ray cluster answers at {options.address!r} ({said})"
         raise UsageError(f"{told}: start one by `ray start --head`, or write ray[address=local]") from error
+
+
+def _job_config(ray: Any) -> Any:  # noqa: ANN401
+    """Of this process.
+
+    Ray has its workers import first from the working folder, where a file of the user's may stand for a module, unless
+    it takes that folder for one that it has sent to the nodes itself.
+    """
+
+    class JobConfig(ray.job_config.JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return JobConfig()
 
 
 @contextmanager

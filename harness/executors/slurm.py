@@ -2,19 +2,23 @@
 
 import math
 import os
+import shlex
 import signal
 import subprocess
+import threading
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from harness.executors.process import Command
+from harness.executors.children import children_of, sigint_heard
+from harness.executors.process import SAFE_PATH, Command
 from harness.executors.queue import Queue, listed
 from harness.executors.task import NOTICE, Task, stop_signal
+from harness.experiment.processes import PYTHON_MODULE
 from harness.types.errors import UsageError
 from harness.types.executor import LOST, Executor, Order, Running
 from harness.types.home import expand_home
@@ -114,12 +118,13 @@ class Slurm(Executor[SlurmOptions]):
         executor = self._executor(orders[0].log.parent, gpu)
         tasks = [Task(Command.of(order, self.options.cpus)) for order in orders]
         try:
-            jobs = executor.submit_array(tasks)
+            with _submitting():
+                jobs = executor.submit_array(tasks)
         except Exception as error:  # submitit raises what sbatch says, in several ways
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UsageError(f"SLURM takes no job: {said[-1]}; see `ddbench executors show slurm`") from error
         if self.options.cluster == "local":
-            return [LocalJob(job) for job in jobs]
+            return [LocalJob(job, bool(self.options.setup)) for job in jobs]
         self._queue.follow(job.job_id for job in jobs)
         return [SlurmJob(job, self._queue) for job in jobs]
 
@@ -130,7 +135,10 @@ class Slurm(Executor[SlurmOptions]):
             raise UsageError("the executor slurm needs submitit: pip install 'ddbench[slurm]'") from None
         options = self.options
         try:
-            executor = submitit.AutoExecutor(logs / "submitit", options.cluster, slurm_max_num_timeout=options.restarts)
+            python = shlex.join(PYTHON_MODULE[:-1])
+            executor = submitit.AutoExecutor(
+                logs / "submitit", options.cluster, slurm_max_num_timeout=options.restarts, slurm_python=python
+            )
         except RuntimeError:
             raise UsageError(
                 "there is no SLURM here (no srun): log in to the cluster, or try slurm[cluster=local]"
@@ -217,24 +225,62 @@ class SlurmJob(_Submitted):
 
 
 class LocalJob(_Submitted):
-    """A process of submitit's on this machine."""
+    """A process of submitit's on this machine, which starts the task and watches over it.
+
+    Args:
+        job: of submitit's.
+        has_shell: whether a shell, which has read a script, has started that process.
+    """
+
+    def __init__(self, job: "submitit.Job[int]", has_shell: bool) -> None:
+        super().__init__(job)
+        self._has_shell = has_shell
+        # Somebody has to wait for it, or it stays a zombie; nobody asks for the end of what was detached.
+        threading.Thread(target=self._process.wait, daemon=True).start()
 
     @property
     def where(self) -> str:
         """Its process."""
         return f"pid {self._job.job_id}"
 
+    def poll(self) -> int | None:
+        """Its exit status, once submitit's process has ended too."""
+        return super().poll() if self._is_lost() else None
+
     def stop(self, at_once: bool = False) -> None:
-        """Send what submitit passes on to its task."""
+        """Send what submitit passes on to its task; at once: what makes it end its task."""
         if self.poll() is not None:
             return
-        if at_once:
-            self._job.cancel()
-        else:
-            os.kill(int(self._job.job_id), signal.SIGTERM)
+        of_shell = children_of(self._process.pid) if self._has_shell else ()
+        for pid in list(of_shell) or [self._process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT if at_once else signal.SIGTERM)
+
+    @property
+    def _process(self) -> "subprocess.Popen[bytes]":
+        process: subprocess.Popen[bytes] = self._job._process  # type: ignore[attr-defined]
+        return process
 
     def _is_lost(self) -> bool:
-        return self._job.done()
+        return self._process.poll() is not None
+
+
+@contextmanager
+def _submitting() -> Iterator[None]:
+    """What submitit starts here hears SIGINT, and imports nothing from this folder.
+
+    Its own process on this machine is started without ``-P``, so that the environment has to say it.
+    """
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        with sigint_heard():
+            yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 def _name(logs: Path) -> str:

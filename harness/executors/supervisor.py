@@ -1,17 +1,17 @@
-"""The process that an executor starts for a job: ``python -m harness.executors.supervisor STORE RUN JOB [TIMEOUT]``.
+"""The process that an executor starts for a job: ``python -P -m harness.executors.supervisor STORE RUN JOB [TIMEOUT]``.
 
 It forks a worker and watches it. A cell that crashes the worker, or takes too long, is failed, all processes that
 belong to it are ended, and another worker goes on with the rest.
 """
 
-import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from harness.executors.children import Child, adopt_orphans, told_status
-from harness.executors.worker import work
+from harness.executors.children import Child, adopt_orphans, exit_now, hear_signals, told_status
+from harness.executors.starter import Starter
 from harness.executors.worker_state import WorkerState
 from harness.experiment.event_log import CellName, EventLog, EventReader
 from harness.experiment.failures import Failure
@@ -28,16 +28,20 @@ class Supervisor:
     """Watches over the workers of one job.
 
     Args:
+        starter: who waits for the end.
+        work: what a worker does with the store's path, the run and the job; it gives an exit status.
         store, run, job: what is to be done.
         timeout: seconds that a cell may take.
     """
 
-    def __init__(self, store: str, run: str, job: str, timeout: str = "") -> None:
+    def __init__(
+        self, starter: Starter, work: Callable[[Path, str, str], int], store: str, run: str, job: str, timeout: str = ""
+    ) -> None:
+        self._starter, self._work = starter, work
         self.store, self.run, self.job = Store(Path(store)), run, job
         self.timeout = float(timeout) if timeout else None
         folder = self.store.path / "runs" / run
         self._events, self._log = folder / f"{job}.events", folder / f"{job}.log"
-        self._parent = os.getppid()
         self._asked = 0
         """How often it was asked to stop."""
 
@@ -48,7 +52,7 @@ class Supervisor:
         while True:
             state, begun = WorkerState(), self._size()
             self._reader = EventReader(self._events, from_end=True)
-            worker = Child(lambda: work(self.store.path, self.run, self.job), self._log)
+            worker = Child(lambda: self._work(self.store.path, self.run, self.job), self._log, dies_too=True)
             reason = self._watch(worker, state)
             if left := worker.end():
                 EventLog(self.store, self._events).notice(
@@ -71,11 +75,12 @@ class Supervisor:
             if self.timeout and time.monotonic() - listened > _LISTEN:
                 listened = time.monotonic()
                 state.hear(self._reader.new())
-            if os.getppid() != self._parent and not self._asked:
-                self._asked = 1  # whoever started this is gone, and nobody waits for the end
+            self._asked = max(self._asked, self._starter.stops_wanted())
+            if self._asked > 1:
+                return None
             if self._asked > passed_on:
                 passed_on = self._asked
-                worker.signal(signal.SIGINT if self._asked == 1 else signal.SIGKILL)
+                worker.signal(signal.SIGINT)
             if self.timeout and state.seconds_at_work() > self.timeout:
                 return f"took longer than --timeout {self.timeout:g} s"
             time.sleep(_POLL)
@@ -101,6 +106,15 @@ class Supervisor:
         self._asked += 1
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    """Do the job that the arguments name, unless whoever started this is gone already."""
+    hear_signals()  # until there is a worker, a signal ends this process
+    starter = Starter.of_this_process()
+    with starter.required():
+        from harness.executors.worker import work  # here, because it imports torch, which takes long
     adopt_orphans()
-    sys.exit(Supervisor(*sys.argv[1:]).supervise())
+    return STOPPED if starter.has_ended() else Supervisor(starter, work, *arguments).supervise()
+
+
+if __name__ == "__main__":
+    exit_now(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.executors.process import GRACE, Command, Process
+from harness.executors.starter import Starter
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
@@ -34,16 +35,19 @@ class Task:
         """Do it, and give its exit status."""
         signal.signal(stop_signal(), self._ask)
         signal.signal(signal.SIGTERM, self._ask)
+        starter = Starter(None)  # submitit hands nothing over
         process = self._process = self.command.start()
-        told = 0
+        passed_on = 0
         try:
             while (status := process.wait_for(_LOOK)) is None:
-                if told < self._asked:
+                self._asked = max(self._asked, starter.stops_wanted())
+                if passed_on < self._asked:
                     process.stop()
-                    told += 1
+                    passed_on += 1
         except BaseException:  # it was interrupted, or has to be submitted again
             process.stop(at_once=True)
             process.wait_for(GRACE)
+            process.kill()  # nothing would end it later: this process ends
             raise
         return status
 

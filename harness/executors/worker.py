@@ -2,11 +2,7 @@
 
 import contextlib
 import faulthandler
-import os
-import signal
 import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +18,6 @@ from harness.plugins.discovery import plugins
 from harness.types import executor
 from harness.types.errors import DDBenchError, StoreError
 
-_PARENT_SECONDS = 0.5
-
 
 def work(path: Path, run: str, job: str) -> int:
     """Do a job of a run that a store keeps; what happens is told in the job's file of events.
@@ -32,7 +26,6 @@ def work(path: Path, run: str, job: str) -> int:
         The exit status: 0 where all was done that could be.
     """
     faulthandler.enable(sys.stderr)
-    _stop_with_parent()
     store = Store(path)
     log = EventLog(store, path / "runs" / run / f"{job}.events")
     try:
@@ -65,15 +58,3 @@ def _found(jobs: list[Job], key: str) -> Job:
         if job.key == key:
             return job
     raise StoreError(f"the plan has no job {key} any more: its source or its data changed; give the command again")
-
-
-def _stop_with_parent() -> None:
-    """Ask this process to stop once its supervisor is gone: nobody else watches it."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_SECONDS)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,5 @@
 """Carrying out a plan: jobs are ordered from an executor as what they need is done, and the store says what is left."""
 
-import sys
 import time
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from harness.experiment.interrupts import AT_ONCE, KEPT, Stopped
 from harness.experiment.jobs import Job, carry_out, jobs_of
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
+from harness.experiment.processes import python_module
 from harness.experiment.runs import Run
 from harness.experiment.standing import Standing
 from harness.experiment.store import Store
@@ -117,7 +117,7 @@ class Engine:
         request = self.run.request
         arguments = [str(self.store.path), self.run.key, job.key]
         timeout = [f"{request.timeout:g}"] if request.timeout else []
-        command = [sys.executable, "-m", "harness.executors.supervisor", *arguments, *timeout]
+        command = python_module("harness.executors.supervisor", *arguments, *timeout)
         gpu = self.plan.device.type == "cuda"
         return Order(job.key, job.label, command, self._path(job, "log"), gpu, lambda: self._do_here(job))
 
@@ -185,7 +185,10 @@ class Engine:
         return self.run.folder(self.store) / f"{job.key}.{kind}"
 
     def _stop(self, executor: Executor[Any]) -> bool:
-        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that."""
+        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that.
+
+        Interrupted a third time, leave them: a cluster may have lost them, or not answer.
+        """
         at_once = False
         if self._ordered:
             several = "s" if len(self._ordered) > 1 else ""
@@ -197,8 +200,9 @@ class Engine:
                 while any(ordered.running.poll() is None for ordered in self._ordered):
                     time.sleep(executor.poll_seconds)
             except KeyboardInterrupt:
-                at_once = True
-                continue
+                if not at_once:
+                    at_once = True
+                    continue
             break
         for ordered in self._ordered:
             for event in ordered.events.new():

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,9 +137,45 @@ def _finite(scalars: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in scalars.items() if abs(float(value)) < float("inf")}
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_cell(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_text, value))
+
+
+def _are_cells(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_cell, value))
+
+
+def _are_scalars(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(number, int | float) for number in value.values())
+
+
+_FIELDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
+    "cells": {"cells": _are_cells},
+    "started": {"cell": _is_cell},
+    "step": {"cell": _is_cell, "iteration": _is_count, "total": _is_count, "scalars": _are_scalars},
+    "finished": {"cell": _is_cell},
+    "failed": {"cell": _is_cell, "reason": _is_text, "log": _is_text},
+    "notice": {"text": _is_text},
+    LOST: {"key": _is_text, "state": _is_text, "reason": _is_text},
+    **{how: {"text": _is_text} for how in (ENDED, STOPPED, REFUSED)},
+}
+"""What each event says, and how it must look."""
+
+
 def _event(line: bytes) -> dict[str, Any] | None:
+    """The event in a line; None if the line is no event: a process may have been killed while it wrote."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "event" in found else None
+    fields = _FIELDS.get(str(found.get("event"))) if isinstance(found, dict) else None
+    is_event = fields is not None and all(name in found and fits(found[name]) for name, fits in fields.items())
+    return found if is_event else None

@@ -1,10 +1,21 @@
 """Processes, known beyond doubt: a pid is given again to another process, but not with the same start on one boot."""
 
+import json
 import os
 import socket
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+
+PYTHON_MODULE = (sys.executable, "-P", "-m")
+"""How a process of the harness is started. ``-P``: without it ``-m`` puts the working folder first among those that
+modules are imported from, and a file of the user's that is called ``random.py`` would stand for Python's own."""
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """Command that runs a module, and imports what ``ddbench`` imports."""
+    return [*PYTHON_MODULE, module, *arguments]
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,26 @@ class Process:
         pid = os.getpid()
         _, start = _stat(pid)
         return cls(socket.gethostname(), _machine(), pid, start)
+
+    @classmethod
+    def parse(cls, text: str) -> "Process | None":
+        """The process that `as_text` describes; None if the text describes none."""
+        try:
+            process = cls(**json.loads(text))
+        except (ValueError, TypeError, RecursionError):
+            return None
+        fields = (process.host, process.machine, process.pid, process.start)
+        kinds = (str, str, int, int | None)
+        return process if all(map(isinstance, fields, kinds)) and process.pid > 0 else None
+
+    def as_text(self) -> str:
+        """All of it as one line, for a process that is told of this one."""
+        return json.dumps(asdict(self))
+
+    @property
+    def is_parent(self) -> bool:
+        """Whether it is the parent of the process that asks."""
+        return self.machine == _machine() and self.pid == os.getppid()
 
     def has_ended(self) -> bool:
         """Whether it is known to be gone, which can only be told of this machine."""

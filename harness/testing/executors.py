@@ -208,7 +208,7 @@ class _Trial:
             time.sleep(_LOOK)
 
     def _order(self, number: int, program: str) -> Order:
-        command = [sys.executable, "-S", "-c", program, str(self.mark(number))]
+        command = [sys.executable, "-S", "-P", "-c", program, str(self.mark(number))]
 
         def here() -> int:
             return subprocess.run(command, capture_output=True, check=False).returncode

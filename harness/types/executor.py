@@ -30,7 +30,8 @@ class Order:
         job: the job's key.
         label: what it is, for people.
         command: does the job, on any machine that sees the store and the data at the same paths: an argument list. It
-            watches over its own work and needs no supervision; its exit status is 0 where it did all that it could.
+            watches over its own work and needs no supervision; its exit status is 0 where it did all that it could. It
+            ends soon after the process that started it, so that whatever starts detached work has to stay.
         log: a file in the store for what the command prints.
         gpu: whether it computes on a GPU.
         here: does the same in this process, and returns the exit status.

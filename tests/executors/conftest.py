@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from installing import declare
 def site(tmp_path_factory):
     """A folder as pip leaves one, with the plugin."""
     site = tmp_path_factory.mktemp("site")
-    for module in ("executors/faulty_plugin.py", "toy_plugins.py"):
+    for module in ("executors/faulty_plugin.py", "executors/forking.py", "toy_plugins.py"):
         shutil.copy(Path(__file__).parents[1] / module, site)
     declare("faulty", "faulty_plugin", site)
     return site
@@ -38,6 +39,28 @@ def launchers(environment, tmp_path_factory):
 def start(launchers):
     """Start ``ddbench run`` in a process of its own."""
     return launchers.start
+
+
+@pytest.fixture
+def folder_in_the_way(tmp_path):
+    """A working folder whose files are called as modules that jobs import; what imports one leaves a mark there."""
+    folder = tmp_path / "in the way"
+    modules = "random queue copy token torch numpy signal json harness/__main__ mpdd_plugins/__init__ lazy_loader"
+    for name in modules.split():
+        module = folder / f"{name}.py"
+        module.parent.mkdir(parents=True, exist_ok=True)
+        leaves_mark = f"open({str(folder / 'mark')!r}, 'w').close()"
+        module.write_text(f"print('a file of the user')\n{leaves_mark}\nraise SystemExit(7)\n")
+    yield folder
+    assert not (folder / "mark").exists(), "a file of the user's was imported"
+
+
+@pytest.fixture
+def sigint_ignored():
+    """As in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
 
 
 @pytest.fixture

@@ -23,11 +23,15 @@ time.sleep(300)
 
 def order(folder, program, name="job", *, gpu=False):
     """An order whose log is ``NAME.log``, and whose mark, where the program leaves one, is ``NAME.mark``."""
-    command = [sys.executable, "-S", "-c", program, str(folder / f"{name}.mark")]
+    command = [sys.executable, "-S", "-P", "-c", program, str(folder / f"{name}.mark")]
     return Order(name, f"the {name}", command, folder / f"{name}.log", gpu, lambda: 0)
 
 
-def wait_until(holds, seconds=60):
+PATIENCE = 600
+"""Seconds until something that must happen is taken not to: a busy machine is slow."""
+
+
+def wait_until(holds, seconds=PATIENCE):
     """Look until something holds."""
     until = time.monotonic() + seconds
     while not holds():
@@ -36,7 +40,7 @@ def wait_until(holds, seconds=60):
         time.sleep(0.05)
 
 
-def end_of(running, seconds=60):
+def end_of(running):
     """The exit status, when there is one."""
-    wait_until(lambda: running.poll() is not None, seconds)
+    wait_until(lambda: running.poll() is not None)
     return running.poll()

@@ -48,7 +48,7 @@ def undisturbed(tmp_path_factory):
 def reference(undisturbed, start, tmp_path, executor):
     if not undisturbed:
         run = start(*GRID, store=tmp_path / "undisturbed", executor=executor)
-        assert run.wait(120) == 0, run.printed
+        assert run.wait() == 0, run.printed
         undisturbed.update(store=comparable(tmp_path / "undisturbed"), table=table(run))
     return undisturbed
 
@@ -67,7 +67,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
         run.kill()
         run.wait()
     last = start(*GRID, store=store, executor=executor)
-    assert last.wait(240) == 0, last.printed
+    assert last.wait() == 0, last.printed
     assert comparable(store) == wanted["store"]
     assert table(last) == wanted["table"]
     finished = Counter(line for line in notes()[before:] if line.startswith("finished"))

@@ -11,9 +11,20 @@ from harness.executors import process as processes
 from harness.executors.process import Command
 
 
-def started(tmp_path, program):
-    command = Command.of(order(tmp_path, program), threads=3)
-    return pickle.loads(pickle.dumps(command)).start()
+@pytest.fixture
+def started(tmp_path):
+    """Start a program; it is ended when the test is."""
+    processes = []
+
+    def started(program):
+        command = Command.of(order(tmp_path, program), threads=3)
+        processes.append(pickle.loads(pickle.dumps(command)).start())
+        return processes[-1]
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 def log(tmp_path):
@@ -21,8 +32,8 @@ def log(tmp_path):
 
 
 @pytest.mark.parametrize(("program", "status"), [("raise SystemExit(3)", 3), ("import os; os.abort()", 134)])
-def test_exit_status_is_as_a_shell_tells_it(tmp_path, program, status):
-    assert started(tmp_path, program).wait() == status
+def test_exit_status_is_as_a_shell_tells_it(started, program, status):
+    assert started(program).wait() == status
 
 
 def test_variables_that_matter_and_the_folder_go_with_it(tmp_path, monkeypatch):
@@ -35,8 +46,8 @@ def test_variables_that_matter_and_the_folder_go_with_it(tmp_path, monkeypatch):
     assert log(tmp_path) == f"{os.getcwd()} 3\n"
 
 
-def test_it_keeps_what_it_has_when_it_is_asked(tmp_path):
-    process = started(tmp_path, KEEPS)
+def test_it_keeps_what_it_has_when_it_is_asked(started, tmp_path):
+    process = started(KEEPS)
     wait_until((tmp_path / "job.mark").exists)
     assert process.wait_for(0.1) is None
     process.stop()
@@ -45,10 +56,10 @@ def test_it_keeps_what_it_has_when_it_is_asked(tmp_path):
     process.stop(at_once=True)
 
 
-def test_signals_that_are_blocked_here_reach_it(tmp_path):
+def test_signals_that_are_blocked_here_reach_it(started, tmp_path):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        process = started(tmp_path, KEEPS)
+        process = started(KEEPS)
         wait_until((tmp_path / "job.mark").exists)
         process.stop()
         assert process.wait() == 130
@@ -56,8 +67,25 @@ def test_signals_that_are_blocked_here_reach_it(tmp_path):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def test_what_is_meant_for_whoever_started_it_does_not_end_it(tmp_path):
-    process = started(tmp_path, KEEPS)
+def test_it_hears_sigint_if_this_process_ignores_it(started, tmp_path, sigint_ignored):
+    process = started("import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)")
+    wait_until((tmp_path / "job.mark").exists)
+    process.stop()
+    assert process.wait() == 128 + signal.SIGINT
+
+
+def test_it_imports_from_relative_paths_as_this_process_does_and_not_safely_unasked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plugins").mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"plugins{os.pathsep}")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    command = Command.of(order(tmp_path, ""), 1)
+    assert command.environment["PYTHONPATH"] == f"{tmp_path / 'plugins'}{os.pathsep}{tmp_path}"
+    assert command.environment["PYTHONSAFEPATH"] == ""
+
+
+def test_what_is_meant_for_whoever_started_it_does_not_end_it(started, tmp_path):
+    process = started(KEEPS)
     wait_until((tmp_path / "job.mark").exists)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         os.kill(process.pid, number)
@@ -66,10 +94,10 @@ def test_what_is_meant_for_whoever_started_it_does_not_end_it(tmp_path):
     assert process.wait() == 130
 
 
-def test_who_does_not_listen_is_ended(tmp_path, monkeypatch):
+def test_who_does_not_listen_is_ended(started, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "GRACE", 0.1)
     deaf = KEEPS.replace("keep)", "signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    process = started(tmp_path, deaf)
+    process = started(deaf)
     wait_until((tmp_path / "job.mark").exists)
     process.stop(at_once=True)
     assert process.wait() == 128 + signal.SIGKILL

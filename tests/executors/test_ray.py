@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from executors.orders import end_of, order, wait_until
+from executors.orders import PATIENCE, end_of, order, wait_until
 
 from harness import UsageError
 from harness.executors.ray import LOST
@@ -57,6 +57,7 @@ class TestOnACluster(ExecutorContract):
     @pytest.fixture(autouse=True)
     def _name(self, cluster):
         self.name = f"ray[address={cluster.address},slots=2]"
+        self.patience = PATIENCE
 
 
 def test_a_process_has_the_variables_that_matter_and_its_threads(executor, tmp_path, monkeypatch):

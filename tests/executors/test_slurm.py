@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from executors.orders import KEEPS, SLEEP, order, wait_until
+from executors.orders import KEEPS, PATIENCE, SLEEP, end_of, order, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +15,6 @@ from harness.executors import queue, task
 from harness.executors.slurm import LOST, Slurm, minutes_of
 from harness.plugins.discovery import plugins
 from harness.testing import ExecutorContract
-
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:subprocess \d+ is still running:ResourceWarning"  # of submitit's, which nobody waits for
-)
 
 
 def slurm(options="slurm"):
@@ -200,6 +196,38 @@ def test_without_the_extra_it_is_one_line(tmp_path, monkeypatch):
 
 class TestLocalCluster(ExecutorContract):
     name = "slurm[cluster=local]"
+    patience = PATIENCE
+
+
+def test_commands_are_stopped_if_a_script_is_read_first(tmp_path):
+    """A shell comes between."""
+    (tmp_path / "setup.sh").write_text("export FROM_SETUP=1\n")
+    contract = TestLocalCluster()
+    contract.name = f"slurm[cluster=local,setup={tmp_path / 'setup.sh'}]"
+    contract.test_stops()
+
+
+@pytest.mark.usefixtures("sigint_ignored")
+def test_commands_are_stopped_if_this_process_ignores_sigint():
+    contract = TestLocalCluster()
+    contract.test_stops()
+    contract.test_stops_at_once()
+
+
+def test_a_command_is_asked_to_stop_if_submitits_process_is_killed(tmp_path):
+    (job,) = slurm("slurm[cluster=local]").start([order(tmp_path, KEEPS)])
+    wait_until((tmp_path / "job.mark").exists)
+    os.kill(int(job.where.removeprefix("pid ")), signal.SIGKILL)
+    assert end_of(job) == LOST
+    wait_until(lambda: (tmp_path / "job.log").read_text() == "kept\n")
+
+
+def test_jobs_import_nothing_from_the_working_folder(cluster, monkeypatch):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    slurm().start([order(cluster, SLEEP)])
+    (line,) = [line for line in (cluster / "script").read_text().splitlines() if "submitit.core._submit" in line]
+    assert f"{sys.executable} -P -u -m submitit" in line
+    assert "PYTHONSAFEPATH" not in os.environ
 
 
 GOES_ON = f"""
@@ -233,7 +261,7 @@ def test_a_task_that_is_asked_to_stop_asks_its_command(cluster, on_the_node, num
     node = on_the_node()
     wait_until((cluster / "job.mark").exists)
     node.send_signal(number)
-    assert node.wait(60) == 0
+    assert node.wait(PATIENCE) == 0
     assert job.poll() == 130
     assert (cluster / "job.log").read_text() == "kept\n"
 
@@ -244,10 +272,10 @@ def test_a_task_that_runs_out_of_time_goes_on_when_slurm_starts_it_again(cluster
     node = on_the_node()
     wait_until((cluster / "job.mark").exists)
     node.send_signal(signal.SIGUSR2)
-    assert node.wait(60) != 0
+    assert node.wait(PATIENCE) != 0
     assert (cluster / "asked").read_text().splitlines()[-1] == "scontrol requeue 17"
     assert job.poll() is None
-    assert on_the_node().wait(60) == 0
+    assert on_the_node().wait(PATIENCE) == 0
     assert job.poll() == 5
     assert (cluster / "job.log").read_text() == "kept\ngoes on\n"
 
@@ -255,6 +283,6 @@ def test_a_task_that_runs_out_of_time_goes_on_when_slurm_starts_it_again(cluster
 def test_a_task_whose_command_cannot_be_started_is_lost(cluster, on_the_node):
     known = order(cluster, SLEEP)
     (job,) = slurm().start([Order("job", "the job", ["/no/such/program"], known.log, False, known.here)])
-    assert on_the_node().wait(60) != 0
+    assert on_the_node().wait(PATIENCE) != 0
     assert job.poll() == LOST
     assert "/no/such/program" in known.log.read_text()

@@ -13,7 +13,9 @@ import pytest
 import toy_plugins
 from studies import Heard, ddbench, numbers, records, small_run, small_words
 
+from harness.executors.inline import Inline
 from harness.experiment import interrupts
+from harness.types.executor import Running
 from tests.installing import declare, environment
 from tests.toy_plugins import registered
 
@@ -177,8 +179,30 @@ def toys():
         yield
 
 
+class Stuck(Running):
+    """A job that never ends; whoever looks at it is interrupted."""
+
+    where = "nowhere"
+
+    def __init__(self, stops):
+        self.stops = stops
+
+    def poll(self):
+        signal.raise_signal(signal.SIGINT)
+
+    def stop(self, at_once=False):
+        self.stops.append(at_once)
+
+
 @pytest.mark.usefixtures("toys")
 class TestWithinAProcess:
+    def test_jobs_that_never_end_are_left_when_asked_a_third_time(self, data, tmp_path, monkeypatch):
+        stops = []
+        monkeypatch.setattr(Inline, "start", lambda self, orders, detach=False: [Stuck(stops)])
+        with pytest.raises(interrupts.Stopped, match="stopped at once"):
+            small_run(data, tmp_path, **STUDY)
+        assert stops == [False, True]
+
     def test_the_last_step_is_committed(self, data, tmp_path):
         heard = Signals(step=4)
         with pytest.raises(interrupts.Stopped, match="the same command goes on from what was kept"):

@@ -133,6 +133,7 @@ def test_a_run_goes_on_at_once_where_another_was_killed(data, tmp_path, watched)
         begin(process)
         stopped(process)
         process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and a zombie
         assert not small_run(data, store, reporter=heard, **study([0])).failed
     assert len(heard.done) == 20
     assert heard.notices == []
