@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
@@ -19,7 +20,8 @@ from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.registry import Resolved
-from harness.types.formats import save_distilled
+from harness.types.distilled import DistilledSet
+from harness.types.formats import load_distilled, save_distilled
 from harness.types.seeds import Streams
 
 
@@ -132,10 +134,20 @@ class Distiller:
         }
         drawn = [source.resolve(name) for name in history.architectures]
         files: dict[str, Writer] = {
-            "set.safetensors": lambda path: save_distilled(distilled, path),
+            "set.safetensors": lambda path: save_readable(distilled, path),
             "images.png": lambda path: draw_grid(distilled, path),
             "state.safetensors": saver(tensors),
         }
         components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else []), *drawn]
         self.ledger.commit(cell, record, source.problem, components, files)
         self.checkpoints.forget(point)
+
+
+def save_readable(distilled: DistilledSet, path: Path) -> None:
+    """Write a set and read it back, so that no set is committed that its students could not load.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    save_distilled(distilled, path)
+    load_distilled(path)

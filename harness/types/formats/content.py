@@ -1,8 +1,7 @@
 """What a file tells of a distilled set, and completing it by what only the user can tell."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,17 @@ import torch
 from torch import Tensor
 
 from harness.types.decoders import Decoder
-from harness.types.distilled import DistilledSet
+from harness.types.distilled import (
+    DistilledSet,
+    check_images,
+    check_pixels,
+    check_preprocessing,
+    check_step_size,
+)
 from harness.types.errors import DataError
+from harness.types.labels import check_label_form
 from harness.types.preprocessing import Preprocessing
 
-LONGEST_NAME = 200
 MOST_CLASSES = 2**17
 """Classes that labels may stand for where nothing names them."""
 
@@ -81,29 +86,27 @@ class Content:
             raise DataError(f"{self.where} does not tell {told} normalised: give preprocessing= (--dataset)")
         try:
             labels, names = self._labels(classes)
-            _check_names(names)
             rate = self._step_size(step_size)
+            check_images(self.images)
             images = self.images.detach().float()
-            made = DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
-            _check_preprocessing(made)
-            if self.pixels:
-                _check_pixels(images)
-                if self.decoder is None:
-                    made = replace(made, images=preprocessing.apply(images))
+            if self.pixels and self.decoder is None:
+                check_pixels(images)
+                check_preprocessing(preprocessing, images.shape[1:])
+                images = preprocessing.apply(images)
+            return DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
-        return made
 
     def _labels(self, given: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
         labels = self.labels
         if labels is None:
             names = self.classes or tuple(given or ())
             return _in_order(len(self.images), len(names)), names
+        check_label_form(labels)
         if self.named and self.classes and given and (order := _by_name(self.classes, given)) is not None:
             return order[labels.long()], tuple(given)
         if labels.is_floating_point():
-            count = labels.shape[1] if labels.ndim == 2 else 0
-            return labels.detach().float(), self.classes or tuple(given or map(str, range(count)))
+            return labels.detach().float(), self.classes or tuple(given or map(str, range(labels.shape[1])))
         count = int(labels.max()) + 1 if labels.numel() else 0
         if count > MOST_CLASSES and not (self.classes or given):
             raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
@@ -113,8 +116,7 @@ class Content:
         if self.step_size is not None and given is not None:
             raise DataError(f"the step size is {self.step_size:g}, as the file tells: leave out --step-size")
         rate = given if self.step_size is None else self.step_size
-        if rate is not None and not 0 < rate < math.inf:
-            raise DataError(f"the step size is {rate:g}, which is no learning rate")
+        check_step_size(rate)
         return rate
 
 
@@ -141,30 +143,3 @@ def _by_name(names: tuple[str, ...], given: Sequence[str]) -> Tensor | None:
     unknown = next(name for name in names if name not in known)
     told = f"its class {unknown!r} is none of {', '.join(list(given)[:10])}"
     raise DataError(f"{told}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if not name or not name.isprintable() or len(name) > LONGEST_NAME:
-            raise DataError(f"{name[:50]!r} is no name for a class: it must be printable, and not too long")
-    if len(set(names)) < len(names):
-        raise DataError("two classes have the same name")
-
-
-def _check_pixels(images: Tensor) -> None:
-    low, high = float(images.min()), float(images.max())
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise DataError(f"its images should be pixels in [0, 1], but go from {low:g} to {high:g}")
-
-
-def _check_preprocessing(distilled: DistilledSet) -> None:
-    image, label = distilled.images[:1], distilled.labels[:1]
-    if distilled.decoder:
-        image, _ = distilled.decoder.decode(image, label)
-    black = torch.zeros(1, *image.shape[1:])
-    try:
-        inputs = distilled.preprocessing.apply(black)
-    except RuntimeError:
-        inputs = black.new_zeros(())
-    if inputs.shape != black.shape or not bool(torch.isfinite(inputs).all()):
-        raise DataError(f"its preprocessing {distilled.preprocessing.name!r} does not fit images {tuple(black.shape)}")

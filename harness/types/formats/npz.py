@@ -52,7 +52,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
     return Content(
         where=path.name,
         images=_tensor(images, "images", path.name),
-        labels=_tensor(_labels(arrays["labels"], path.name), "labels", path.name),
+        labels=_tensor(arrays["labels"], "labels", path.name),
         pixels=pixels or options.pixels,
         classes=_classes(arrays["classes"], path.name) if "classes" in arrays else None,
         step_size=_number(arrays["step_size"], path.name) if "step_size" in arrays else None,
@@ -115,6 +115,8 @@ def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
 def _tensor(array: Array, key: str, name: str) -> torch.Tensor:
     if array.dtype.kind not in "iuf":
         raise DataError(f"{name}: {key} must be numbers, not {array.dtype}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{name}: {key} go up to {array.max()}: labels must be class indices from 0")
     wanted = np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.ascontiguousarray(array.astype(wanted)).reshape(array.shape))
 
@@ -127,17 +129,6 @@ def _images(images: Array, name: str) -> Array:
         told = f"{images.dtype} {images.shape}"
         raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {told}")
     return images
-
-
-def _labels(labels: Array, name: str) -> Array:
-    if not (labels.ndim == 1 and labels.dtype.kind in "iu") and not (labels.ndim == 2 and labels.dtype.kind == "f"):
-        told = f"{labels.dtype} {labels.shape}"
-        raise DataError(f"{name}: labels must be integers (n,) or floats (n, classes), not {told}")
-    if labels.dtype.kind in "iu":
-        if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
-            raise DataError(f"{name}: labels must be class indices from 0")
-        return labels.astype(np.int64)
-    return labels
 
 
 def _classes(classes: Array, name: str) -> tuple[str, ...]:

@@ -32,10 +32,6 @@ def content_of(told: dict[str, Any], tensors: dict[str, Tensor], name: str) -> C
     """What the tensors hold, with what is told of them."""
     parts = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     images, labels = tensors["images"], tensors["labels"]
-    if not images.is_floating_point():
-        raise DataError(f"{name}: images must be floats, not {images.dtype}")
-    if labels.is_complex():
-        raise DataError(f"{name}: labels must be whole numbers or floats, not {labels.dtype}")
     kind = "soft" if labels.is_floating_point() else "hard"
     if told.get("label_kind", kind) != kind:
         raise DataError(f"{name}: its labels are {kind}, but it tells that they are {told['label_kind']!r:.50}")
