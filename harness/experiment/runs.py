@@ -73,9 +73,10 @@ class Run:
         (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
         content = read_content(file, reading)
         problem = study.problem(dataset)
-        distilled = complete(content, reading, dataset, problem)
+        completed = complete(content, reading, dataset, problem)
+        distilled = completed.distilled
         problem = replace(problem, preprocessing=distilled.preprocessing)
-        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
+        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
         defaults = dataset.make().traits.defaults
         stated = distilled.provenance.get("iterations")
         iterations = stated if isinstance(stated, int) else None
@@ -85,7 +86,7 @@ class Run:
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*content.notes, *study.notes()),
+            (*completed.notes, *study.notes()),
             request.set,
         )
 

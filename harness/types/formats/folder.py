@@ -3,25 +3,30 @@
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats.content import Content, told_of
 from harness.types.formats.foldernames import folder_names
 from harness.types.formats.format import Format, packing
-from harness.types.formats.limits import MOST_VALUES, beside, plain_file, reason_of
+from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
+from harness.types.formats.safe import read_safetensors
 from harness.types.formats.told import read_told, told_of_set
 from harness.types.images import decode_files, is_image
 from harness.types.options import Options
+from harness.types.preprocessing import Preprocessing, preprocessing_from
 
 ABOUT = "ddbench.json"
 """A file beside the class folders that tells the classes' names, the step size and the provenance."""
+PREPROCESSING = "preprocessing.safetensors"
+"""A file beside `ABOUT` that holds the tensors of the preprocessing that it names."""
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -46,6 +51,7 @@ def read(path: Path, _options: Options, _entry: int) -> Content:
         pixels=True,
         classes=tuple(about["classes"] if about else folders),
         named=not about,
+        preprocessing=_preprocessing(base, name, about) if about else None,
         step_size=about["step_size"] if about else None,
         provenance=about["provenance"] if about else {"file": name, "format": "images"},
     )
@@ -75,8 +81,10 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
     told.pop("decoder", None)
     (path / ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True))
+    parts = {name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
+    (path / PREPROCESSING).write_bytes(save(parts))
     lost = f"pixels are rounded to 8 bits, {100 * clipped:.3g} % of them clipped to [0, 1]"
-    return (lost, f"preprocessing {distilled.preprocessing.name}", *packing(distilled))
+    return (lost, *packing(distilled))
 
 
 def _about(base: Path, name: str) -> dict[str, Any] | None:
@@ -85,7 +93,7 @@ def _about(base: Path, name: str) -> dict[str, Any] | None:
     if file is None:
         return None
     where = f"{name}/{ABOUT}"
-    if plain_file(file) > 2**24:
+    if plain_file(file) > MOST_TEXT:
         raise DataError(f"{where} is too large to be what ddbench writes: delete it, or give the folder as it was made")
     try:
         told = read_told(file.read_text(), where)
@@ -94,6 +102,18 @@ def _about(base: Path, name: str) -> dict[str, Any] | None:
     if not _names_folders(told.get("folders"), told["classes"]):
         raise DataError(f"{where} does not tell a folder for each class: delete it, or give the folder as it was made")
     return told
+
+
+def _preprocessing(base: Path, name: str, about: Mapping[str, Any]) -> Preprocessing | None:
+    """What has to be done to the pixels; None if the folder does not say, as those of earlier versions do not."""
+    file = beside(base / PREPROCESSING, PREPROCESSING)
+    if file is None:
+        return None
+    _, tensors = read_safetensors(file, lambda _: True)
+    try:
+        return preprocessing_from(about["preprocessing"], tensors)
+    except DataError as error:
+        raise DataError(f"{name}/{PREPROCESSING}: {error}") from None
 
 
 def _names_folders(pairs: object, classes: Sequence[str]) -> bool:

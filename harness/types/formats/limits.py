@@ -12,6 +12,8 @@ MOST_VALUES = 2**31
 """Numbers that a distilled set may have: 8 GiB as float32."""
 MOST_BYTES = 8 * MOST_VALUES
 """Of a file that is read at all."""
+MOST_TEXT = 2**22
+"""Bytes of JSON beside a set's tensors: read, they take up to thirty times as much memory."""
 MOST_PER_BYTE, SMALL = 100, 2**26
 """A file may unpack to so many numbers a byte, or to so many in all: more is no image but a way to fill the memory."""
 

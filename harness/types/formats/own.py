@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
-from harness.types.formats.limits import check_promise, plain_file
+from harness.types.formats.safe import read_safetensors
 from harness.types.formats.scores import scores_told
 from harness.types.formats.told import read_told, told_of_set
 from harness.types.options import Options
@@ -68,18 +67,11 @@ def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
 
 def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
     """What the file tells, and its tensors."""
-    size = plain_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})["ddbench"]
-            names = [name for name in file.keys() if name in ("images", "labels") or name.startswith(PREFIX)]  # noqa: SIM118
-            for name in ("images", "labels"):
-                if name not in names:
-                    raise KeyError(name)
-            check_promise([file.get_slice(name).get_shape() for name in names], size, path.name)
-            return text, {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path.name} is no distilled set of ddbench ({type(error).__name__}: {error})") from None
+    metadata, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
+    for name, values in {"images": tensors, "labels": tensors, "ddbench": metadata}.items():
+        if name not in values:
+            raise DataError(f"{path.name} is no distilled set of ddbench (it has no {name!r})")
+    return metadata["ddbench"], tensors
 
 
 FORMAT = Format("safetensors", (".safetensors",), "our own: everything that is needed to use the set", read, write)
