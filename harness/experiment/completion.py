@@ -96,7 +96,8 @@ def part_note(distilled: DistilledSet, where: str) -> str | None:
     if len(set(counts)) == 1:
         return None
     by = ", by the largest weight of each label" if soft else ""
-    images = f"{len(labels)} {'image' if len(labels) == 1 else 'images'} of {sum(map(bool, counts))} of {len(counts)} classes{by}"
+    count = f"{len(labels)} image{'s' if len(labels) > 1 else ''}"
+    images = f"{count} of {sum(map(bool, counts))} of {len(counts)} classes{by}"
     if 0 not in counts:
         least, most = (distilled.classes[counts.index(count)] for count in (min(counts), max(counts)))
         spread = f"{min(counts)} of {least!r}, but {max(counts)} of {most!r}"

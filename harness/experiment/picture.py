@@ -50,7 +50,7 @@ def pixels_by_class(distilled: DistilledSet, classes: int, most: int) -> list[Pi
 def _pixels(distilled: DistilledSet, inputs: Tensor) -> Pixels:
     if len(inputs):
         at_once = max(1, _AT_ONCE // inputs[0].numel())
-        inputs = torch.cat([distilled.preprocessing.invert(part.detach()) for part in inputs.split(at_once)])
+        inputs = torch.cat([distilled.preprocessing.invert(part.detach()) for part in torch.split(inputs, at_once)])
     pixels: Pixels = inputs.float().nan_to_num().clamp(0, 1).permute(0, 2, 3, 1).numpy()
     return pixels
 

@@ -79,7 +79,7 @@ class Run:
         source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
         defaults = dataset.make().traits.defaults
         stated = distilled.provenance.get("iterations")
-        iterations = stated if isinstance(stated, int) else None
+        iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
         arms = list(study.arms([(source, iterations)], problem, defaults))
         return Plan(
             arms,

@@ -9,6 +9,7 @@
 ========================  ============================================================================================
 """
 
+import io
 import json
 import zipfile
 from math import prod
@@ -23,12 +24,13 @@ from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
-from harness.types.formats.limits import check_promise, plain_file, reason_of
+from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.own import PREFIX, content_of, tensors_of
 from harness.types.formats.told import read_told, told_of_set
 from harness.types.options import Options, option
 
 Array = NDArray[Any]
+_LONGEST_HEADER = 2**14
 KEYS = ("images", "labels", "step_size", "classes", "ddbench")
 
 
@@ -94,9 +96,13 @@ def _arrays(path: Path) -> dict[str, Array]:
 def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
     """Check the header of every array before any is read."""
     shapes = []
+    check_directory(file, name)
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            with archive.open(member) as stream:
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{name}: {member.filename} is packed in a way that np.savez does not use")
+            with archive.open(member) as packed:
+                stream = io.BytesIO(packed.read(_LONGEST_HEADER))  # a header may say that it is of any length
                 version = np.lib.format.read_magic(stream)
                 read_header = (
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -68,9 +68,9 @@ def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
 def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
     """What the file tells, and its tensors."""
     metadata, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
-    for name, values in {"images": tensors, "labels": tensors, "ddbench": metadata}.items():
-        if name not in values:
-            raise DataError(f"{path.name} is no distilled set of ddbench (it has no {name!r})")
+    absent = [*({"images", "labels"} - set(tensors)), *({"ddbench"} - set(metadata))]
+    if absent:
+        raise DataError(f"{path.name} is no distilled set of ddbench (it has no {min(absent)!r})")
     return metadata["ddbench"], tensors
 
 
