@@ -13,7 +13,7 @@ from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
 from harness.plugins.registry import Resolved, stdout_to_stderr
 from harness.plugins.returns import returned
-from harness.types.dataset import Dataset, DatasetOptions, RawData
+from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
 from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
@@ -106,9 +106,9 @@ def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
     """
     source, options, name = dataset.make(), _options(dataset), str(dataset)
     normalization = _normalization(source, options, name)
-    outline = source.outline
-    if outline is None:
+    if source.outline is None:
         return None
+    outline = returned(source.outline, Outline, f"{type(source).__name__}.outline")
     computed = options.zca or normalization == "auto"
     preprocessing = None if computed else Normalize.named(normalization, outline.shape[0])
     return Facts(name, outline.shape, outline.classes, preprocessing)

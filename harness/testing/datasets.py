@@ -43,10 +43,15 @@ class DatasetContract(Contract):
         check(self.raw, self.name)
 
     def test_classes(self) -> None:
-        """Classes have names of their own."""
+        """Classes have names of their own, and what is said before the images are read is what they are."""
         classes = self.raw.classes
         require(isinstance(classes, tuple) and all(isinstance(name, str) for name in classes), f"classes: {classes!r}")
         require(len(set(classes)) == len(classes), "two classes have the same name")
+        outline = self.made().outline
+        if outline is not None:
+            require(outline.classes == classes, "its outline has other classes, or in another order")
+            shape = tuple(self.raw.train.images.shape[1:])
+            require(outline.shape == shape, f"its outline says that images are {outline.shape}, but they are {shape}")
 
     def test_loads_the_same(self) -> None:
         """Loaded twice, it gives the same bits."""
