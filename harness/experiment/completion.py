@@ -83,27 +83,34 @@ def complete_alone(content: Content, reading: Reading) -> Completed:
 
 
 def _completed(content: Content, distilled: DistilledSet, order: str | None) -> Completed:
-    part = part_note(distilled, content.where)
+    part = part_note(distilled, content.where, content.fragment)
     notes = (*content.notes, *(note for note in (order, part) if note))
     return Completed(distilled, notes, part)
 
 
-def part_note(distilled: DistilledSet, where: str) -> str | None:
-    """Which classes a set lacks, or of which it has fewer images, in a line; None if it has as many of each."""
+def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) -> str | None:
+    """Which classes a set lacks, or of which it has fewer images, in a line; None if it has as many of each.
+
+    Args:
+        distilled: the set.
+        where: what its file is called.
+        fragment: the words of the file's name that say that it is one of several.
+    """
     soft = distilled.label_kind == "soft"
     labels = distilled.labels.argmax(1) if soft else distilled.labels
     counts = torch.bincount(labels.long(), minlength=len(distilled.classes)).tolist()
-    if len(set(counts)) == 1:
-        return None
     by = ", by the largest weight of each label" if soft else ""
     count = f"{len(labels)} image{'s' if len(labels) > 1 else ''}"
     images = f"{count} of {sum(map(bool, counts))} of {len(counts)} classes{by}"
-    if 0 not in counts:
-        least, most = (distilled.classes[counts.index(count)] for count in (min(counts), max(counts)))
+    named = f" (its name says {fragment!r}: one of several files)" if fragment else ""
+    if 0 in counts:
+        lacking = [name for name, number in zip(distilled.classes, counts, strict=True) if not number]
+        return f"{where}{named} holds only part of a set: {images}, none of {_listed(lacking)}{_part_remedy(counts)}"
+    if min(counts) != max(counts):
+        least, most = (distilled.classes[counts.index(number)] for number in (min(counts), max(counts)))
         spread = f"{min(counts)} of {least!r}, but {max(counts)} of {most!r}"
-        return f"{where} has not the same number of images of each class: {images}, {spread}"
-    lacking = [name for name, count in zip(distilled.classes, counts, strict=True) if not count]
-    return f"{where} holds only part of a set: {images}, none of {_listed(lacking)}{_part_remedy(counts)}"
+        return f"{where}{named} has not the same number of images of each class: {images}, {spread}"
+    return f"{where}{named} holds only part of a set: {images}" if fragment else None
 
 
 def _part_remedy(counts: Sequence[int]) -> str:

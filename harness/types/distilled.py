@@ -192,7 +192,7 @@ def check_preprocessing(preprocessing: Preprocessing, shape: Sequence[int]) -> N
 
 def _check_provenance(provenance: Mapping[str, Any]) -> None:
     try:
-        json.dumps(dict(provenance))
+        json.dumps(dict(provenance), sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:100]
         raise DataError(f"its provenance cannot be written as JSON ({type(error).__name__}: {reason})") from None

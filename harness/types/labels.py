@@ -79,7 +79,7 @@ def _check_weights(labels: Tensor, classes: int, logits: str) -> None:
     if are_weights(labels):
         return
     low, high = (float(value) for value in torch.aminmax(labels.float()))
-    least, most = (float(value) for value in torch.aminmax(_sums(labels)))
+    least, most = (round(float(value), 6) + 0.0 for value in torch.aminmax(_sums(labels)))  # -0.0 becomes 0
     seen = f"values go from {low:g} to {high:g} and rows sum to {least:g} ... {most:g}"
     wanted = f"weights are not negative and each row sums to 1 (within {TOLERANCE:g})"
     raise DataError(f"labels are no class weights: {seen}, but {wanted}; {_weights_remedy(labels, classes, logits)}")

@@ -55,6 +55,20 @@ def test_nothing_is_said_of_a_whole_set(data, tmp_path):
     assert all("set_part" not in result for result in results)
 
 
+@pytest.mark.parametrize("name", ["set.part2.pt", "res_phase_0.pt", "res-00001-of-00004.pt", "Shard3.pt", "2of4.pt"])
+def test_one_of_several_files_says_so_by_its_name(data, tmp_path, name):
+    table, results = said(vico(tmp_path / name, [0, 1, 2]), data, tmp_path)
+    (line,) = [line for line in table.splitlines() if "one of several files" in line]
+    assert line.endswith("holds only part of a set: 3 images of 3 of 3 classes")
+    assert [result["set_part"] for result in results] == [line]
+
+
+@pytest.mark.parametrize("name", ["apartment1.pt", "res_DC_10ipc_1000.pt", "particle.pt", "split.pt", "proof2.pt"])
+def test_other_names_say_nothing(data, tmp_path, name):
+    table, _ = said(vico(tmp_path / name, [0, 1, 2]), data, tmp_path)
+    assert "several files" not in table
+
+
 def test_soft_labels_count_by_their_largest_weight(data, tmp_path):
     weights = np.array([[0.6, 0.2, 0.2], [0.6, 0.2, 0.2], [0.1, 0.8, 0.1]], np.float32)
     np.savez(tmp_path / "set.npz", images=np.zeros((3, 1, 16, 16), np.float32), labels=weights)

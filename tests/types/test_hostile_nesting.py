@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness import DataError, Normalize, load_distilled
+from harness import DataError, DistilledSet, Normalize, load_distilled, save_distilled
 from harness.types.formats.pickled import read_pickled, tensors_in
 
 PREPROCESSING = Normalize("n", torch.zeros(1), torch.ones(1))
 PAIR = [torch.zeros(3, 1, 4, 4), torch.arange(3)]
 HEAD = b"\x80\x02"
-DEEP = 120_000
+DEEP = 50_000
 
 
 def saved(path, content, old=False):
@@ -80,11 +80,11 @@ PICKLES = {
     "an old list that contains itself": lambda d: saved(d / "x.pt", containing_itself(list), old=True),
     "a list that is met 2**40 times": lambda d: saved(d / "x.pt", shared(40)),
     "a tuple that is met 2**40 times": lambda d: saved(d / "x.pt", [shared(40, tuple)]),
-    "a list nested 120,000 deep": lambda d: zipped(d / "x.pt", HEAD + nested("list", DEEP) + b"."),
-    "a tuple nested 120,000 deep": lambda d: zipped(d / "x.pt", HEAD + nested("tuple", DEEP) + b"."),
-    "a key nested 120,000 deep": lambda d: zipped(d / "x.pt", key_of(nested("tuple", DEEP))),
+    "a list nested 50,000 deep": lambda d: zipped(d / "x.pt", HEAD + nested("list", DEEP) + b"."),
+    "a tuple nested 50,000 deep": lambda d: zipped(d / "x.pt", HEAD + nested("tuple", DEEP) + b"."),
+    "a key nested 50,000 deep": lambda d: zipped(d / "x.pt", key_of(nested("tuple", DEEP))),
     "a key that is met 2**40 times": lambda d: zipped(d / "x.pt", key_of(doubled(40))),
-    "a pickle of four million steps": lambda d: zipped(d / "x.pt", HEAD + b"]" + b"]a" * (5 * DEEP) + b"."),
+    "a pickle of two million steps": lambda d: zipped(d / "x.pt", HEAD + b"]" + b"]a" * (5 * DEEP) + b"."),
     "a pickle of 100 MB": lambda d: zipped(
         d / "x.pt", HEAD + b"X" + struct.pack("<I", 10**8) + bytes(10**8) + b"."
     ),
@@ -260,6 +260,24 @@ def test_only_plain_files_are_read(tmp_path, name, what):
         with pytest.raises(DataError) as caught:
             load_distilled(path, preprocessing=PREPROCESSING, format=format)
         assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.npz", "x"])
+def test_what_could_not_be_read_again_is_not_written(tmp_path, name):
+    for provenance, says in (
+        ({"log": "x" * 5_000_000}, "letters"),
+        ({"deep": json.loads(nested_json(300))}, "nested more than 100 deep"),
+    ):
+        made = DistilledSet(*PAIR, ("a", "b", "c"), PREPROCESSING, provenance=provenance)
+        with pytest.raises(DataError, match=says):
+            save_distilled(made, tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("provenance", [{1: 2, "a": 3}, {"a": object()}, {"a": {1, 2}}])
+def test_provenance_that_is_no_json_is_refused(provenance):
+    with pytest.raises(DataError, match="cannot be written as JSON"):
+        DistilledSet(*PAIR, ("a", "b", "c"), PREPROCESSING, provenance=provenance)
 
 
 def test_pickles_of_a_newer_protocol_are_refused(tmp_path):

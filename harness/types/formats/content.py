@@ -50,6 +50,7 @@ class Content:
         pixels: images are in [0, 1], not yet preprocessed; with a decoder, what it decodes is.
         named: label i stands for the name ``classes[i]``, whatever the label is that a data set gives to that name.
         notes: what should be told when the file is used.
+        fragment: the words of its name that say that it is one of several files; None if it does not say so.
     """
 
     where: str
@@ -63,6 +64,7 @@ class Content:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     decoder: Decoder | None = None
     notes: tuple[str, ...] = ()
+    fragment: str | None = None
 
     @property
     def lacks_normalisation(self) -> bool:

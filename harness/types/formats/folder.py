@@ -1,6 +1,5 @@
 """A folder of images, ``CLASS/NAME.png``: pixels, rounded to 8 bits and clipped, for people and for other loaders."""
 
-import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from harness.types.formats.foldernames import folder_names
 from harness.types.formats.format import Format, packing
 from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
 from harness.types.formats.safe import read_safetensors
-from harness.types.formats.told import read_told, told_of_set
+from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.images import decode_files, is_image
 from harness.types.options import Options
 from harness.types.preprocessing import Preprocessing, preprocessing_from
@@ -68,19 +67,20 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     images, labels = distilled.training_data()
     if images.shape[1] not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")
+    folders = folder_names(distilled.classes)
+    told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
+    told.pop("decoder", None)
+    text = as_text(told, indent=1)
     pixels = distilled.preprocessing.invert(images) * 255.0
     clipped = float(((pixels < -0.5) | (pixels >= 255.5)).double().mean())
     levels = pixels.round().clamp(0, 255).to(torch.uint8)
-    folders = folder_names(distilled.classes)
     width = len(str(int(torch.bincount(labels).max()) - 1))
     for label, folder in enumerate(folders):
         (path / folder).mkdir(parents=True)
         for number, picture in enumerate(levels[labels == label]):
             whole = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
             Image.fromarray(whole.contiguous().numpy()).save(path / folder / f"{number:0{max(width, 3)}}.png")
-    told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
-    told.pop("decoder", None)
-    (path / ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True))
+    (path / ABOUT).write_text(text)
     parts = {name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
     (path / PREPROCESSING).write_bytes(save(parts))
     lost = f"pixels are rounded to 8 bits, {100 * clipped:.3g} % of them clipped to [0, 1]"

@@ -10,7 +10,6 @@
 """
 
 import io
-import json
 import zipfile
 from math import prod
 from pathlib import Path
@@ -26,7 +25,7 @@ from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.own import PREFIX, content_of, tensors_of
-from harness.types.formats.told import read_told, told_of_set
+from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.options import Options, option
 
 Array = NDArray[Any]
@@ -65,7 +64,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write a set with all that it tells: nothing is lost."""
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
-    arrays["ddbench"] = np.array(json.dumps(told_of_set(distilled), sort_keys=True))
+    arrays["ddbench"] = np.array(as_text(told_of_set(distilled)))
     arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
     if distilled.step_size is not None:
         arrays["step_size"] = np.array(distilled.step_size)

@@ -1,6 +1,5 @@
 """Our own format: safetensors, with everything inside that is needed to use the set."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.safe import read_safetensors
 from harness.types.formats.scores import scores_told
-from harness.types.formats.told import read_told, told_of_set
+from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.options import Options
 from harness.types.preprocessing import preprocessing_from
 
@@ -54,7 +53,7 @@ def content_of(told: dict[str, Any], tensors: dict[str, Tensor], name: str) -> C
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write a set with its classes, preprocessing, step size, decoder and provenance: nothing is lost."""
-    path.write_bytes(save(tensors_of(distilled), {"ddbench": json.dumps(told_of_set(distilled), sort_keys=True)}))
+    path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(told_of_set(distilled))}))
     return ()
 
 

@@ -1,7 +1,9 @@
 """The formats, and finding the one that a file is of."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -24,6 +26,11 @@ FORMATS = {
 }
 _OF_FOLDER = {tensors.MTT_FILE: tensors.MTT, tensors.RANKED_FILE: tensors.DDRANKING, idc.FILE: idc.FORMAT}
 PICKLED = (".pt", ".pth")
+_FRAGMENT = re.compile(
+    r"(?i)(?<![a-z])(part|shard|split|chunk|phase)[-_. ]?\d+(?!\w)|(?<!\w)\d+[-_ ]?of[-_ ]?\d+(?!\w)"
+    r"|(?<=[-_])\d+[-_ ]?of[-_ ]?\d+(?!\w)"
+)
+"""How the names of files say that a set lies in several: ``part2``, ``phase_0``, ``00001-of-00004``."""
 
 
 def read_content(path: Path, reading: Reading) -> Content:
@@ -38,7 +45,9 @@ def read_content(path: Path, reading: Reading) -> Content:
     format = _known(name.name)
     if not format.several and reading.entry not in (LAST, 0):
         raise DataError(f"{told_of(path)} holds one set: leave out --entry")
-    return format.read(path, format.options.from_name(name), reading.entry)
+    content = format.read(path, format.options.from_name(name), reading.entry)
+    fragment = _FRAGMENT.search(told_of(path))
+    return replace(content, fragment=fragment.group().strip("-_. ") if fragment else None)
 
 
 def format_of(path: Path) -> Format:

@@ -29,6 +29,22 @@ def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
     return {**told, "decoder": told_by(distilled.decoder)} if distilled.decoder else told
 
 
+def as_text(told: Mapping[str, Any], indent: int | None = None) -> str:
+    """What is told of a set, as JSON that `read_told` reads.
+
+    Raises:
+        DataError: it would be too long or too deep.
+    """
+    text = json.dumps(told, indent=indent, sort_keys=True)
+    if len(text) > MOST_TEXT:
+        raise DataError(f"classes and provenance take {len(text):,} letters, and a file holds at most {MOST_TEXT:,}")
+    try:
+        check_depth(told)
+    except ValueError as error:
+        raise DataError(f"what is told of the set cannot be written: {error}") from None
+    return text
+
+
 def read_told(text: str, name: str) -> dict[str, Any]:
     """What `told_of_set` gave, checked; ``decoder`` is a decoder or None.
 
@@ -93,4 +109,4 @@ def check_depth(value: Any) -> None:  # noqa: ANN401
 def _parts(value: Any) -> Iterable[Any]:  # noqa: ANN401
     if isinstance(value, dict):
         return value.values()
-    return value if isinstance(value, list) else ()
+    return value if isinstance(value, list | tuple) else ()
