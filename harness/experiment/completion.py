@@ -17,6 +17,7 @@ from harness.types.problem import Shape
 
 _NAMED = 5
 """Classes that are named in a line; the others are counted."""
+_LONGEST_NUMBER = 18
 
 
 class Described(Protocol):
@@ -114,7 +115,7 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
 
 
 def _part_remedy(counts: Sequence[int]) -> str:
-    """What the last classes may lack for: a part of a set often counts its own classes from 0."""
+    """What the labels may stand for if only the last classes are absent: a part often counts its own from 0."""
     first = counts.index(0)
     if any(counts[first:]) or not first:
         return ""
@@ -123,7 +124,7 @@ def _part_remedy(counts: Sequence[int]) -> str:
 
 def order_note(classes: Sequence[str], where: str, dataset: str) -> str | None:
     """How labels without names are taken if the classes are numbers, which text and value order differently."""
-    if not all(name.isascii() and name.isdecimal() for name in classes):
+    if not all(name.isascii() and name.isdecimal() and len(name) <= _LONGEST_NUMBER for name in classes):
         return None
     by_value, by_text = sorted(classes, key=lambda name: (int(name), name)), sorted(classes)
     if by_value == by_text:

@@ -69,6 +69,12 @@ def test_other_names_say_nothing(data, tmp_path, name):
     assert "several files" not in table
 
 
+def test_a_files_name_cannot_break_the_line(data, tmp_path):
+    table, _ = said(vico(tmp_path / "a\nb\x1b[2J.pt", [0, 1]), data, tmp_path)
+    (line,) = [line for line in table.splitlines() if "part of a set" in line]
+    assert line.startswith(r"entry 0 of a\nb\x1b[2J.pt holds only")
+
+
 def test_soft_labels_count_by_their_largest_weight(data, tmp_path):
     weights = np.array([[0.6, 0.2, 0.2], [0.6, 0.2, 0.2], [0.1, 0.8, 0.1]], np.float32)
     np.savez(tmp_path / "set.npz", images=np.zeros((3, 1, 16, 16), np.float32), labels=weights)

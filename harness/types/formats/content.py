@@ -127,6 +127,11 @@ def told_of(path: Path) -> str:
     return path.name or path.resolve().name or str(path)
 
 
+def in_one_line(text: str) -> str:
+    """The text, with signs that would break the line or steer a terminal as Python writes them."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def _in_order(images: int, classes: int) -> Tensor:
     if not classes:
         raise DataError("there are no labels, and the classes are not known: give classes= (--dataset)")

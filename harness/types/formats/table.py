@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, UsageError, did_you_mean
 from harness.types.formats import folder, idc, npz, own, tensors, vico
-from harness.types.formats.content import Content, Reading, told_of
+from harness.types.formats.content import Content, Reading, in_one_line, told_of
 from harness.types.formats.format import LAST, Format
 from harness.types.formats.limits import plain_file
 from harness.types.formats.pickled import read_pickled
@@ -47,7 +47,12 @@ def read_content(path: Path, reading: Reading) -> Content:
         raise DataError(f"{told_of(path)} holds one set: leave out --entry")
     content = format.read(path, format.options.from_name(name), reading.entry)
     fragment = _FRAGMENT.search(told_of(path))
-    return replace(content, fragment=fragment.group().strip("-_. ") if fragment else None)
+    return replace(
+        content,
+        where=in_one_line(content.where),
+        notes=tuple(map(in_one_line, content.notes)),
+        fragment=fragment.group().strip("-_. ") if fragment else None,
+    )
 
 
 def format_of(path: Path) -> Format:
