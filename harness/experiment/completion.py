@@ -70,7 +70,8 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
         raise DataError(f"{content.where} does not tell how its images were normalised: {told}")
     distilled = content.completed(described.preprocessing, described.classes, reading.step_size)
     _check_fits(distilled, described, content.where)
-    order = None if content.classes else order_note(described.classes, content.where, described.name)
+    lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"
+    order = None if content.classes else order_note(described.classes, f"{content.where} has {lacks}", described.name)
     return _completed(content, distilled, order)
 
 
@@ -122,7 +123,7 @@ def _part_remedy(counts: Sequence[int]) -> str:
     return f"; if this is one of several files, its labels 0 ... {first - 1} may stand for other classes"
 
 
-def order_note(classes: Sequence[str], where: str, dataset: str) -> str | None:
+def order_note(classes: Sequence[str], what: str, dataset: str) -> str | None:
     """How labels without names are taken if the classes are numbers, which text and value order differently."""
     if not all(name.isascii() and name.isdecimal() and len(name) <= _LONGEST_NUMBER for name in classes):
         return None
@@ -134,7 +135,7 @@ def order_note(classes: Sequence[str], where: str, dataset: str) -> str | None:
     ours = next((how for how, order in orders.items() if list(classes) == order), "in an order of its own")
     others = " and ".join(f"{order[label]!r} {how}" for how, order in orders.items() if how != ours)
     taken = f"label {label} is taken for {classes[label]!r}, as {dataset} orders its classes {ours} ({others})"
-    return f"{where} has labels but no class names: {taken}"
+    return f"{what}: {taken}"
 
 
 def _listed(names: Sequence[str]) -> str:

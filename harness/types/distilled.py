@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.types.decoders import DECODERS, Decoder
 from harness.types.errors import DataError
-from harness.types.labels import check_labels
+from harness.types.labels import FLOATS, check_labels
 from harness.types.preprocessing import Normalize, Preprocessing, Whiten
 from harness.types.problem import Problem
 
@@ -127,7 +127,7 @@ def check_images(images: Tensor) -> None:
         raise DataError(f"images must be a tensor (n, channels, height, width), not {type(images).__name__}")
     if images.ndim != 4 or not images.numel():
         raise DataError(f"images must be (n, channels, height, width), not {tuple(images.shape)}")
-    if not images.is_floating_point():
+    if images.dtype not in FLOATS:
         raise DataError(f"images must be floats, not {str(images.dtype).removeprefix('torch.')}")
     if not bool(torch.isfinite(images).all()):
         raise DataError("the distilled images have NaN or infinite values")

@@ -7,6 +7,8 @@ from harness.types.errors import DataError
 
 TOLERANCE = 5e-3
 """How far the weights of an image may sum from 1: bfloat16 rounds each weight by up to one part in 512."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of floats that can be computed with: eight bits are for storage."""
 SOFTMAX = "give their softmax (torch.softmax(labels, 1))"
 
 
@@ -38,7 +40,7 @@ def check_label_form(labels: Tensor) -> None:
         DataError: they are neither whole numbers (n,) nor floats (n, classes).
     """
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.ndim != (1 if whole else 2) or labels.is_complex() or labels.dtype == torch.bool:
+    if labels.ndim != (1 if whole else 2) or not (whole or labels.dtype in FLOATS):
         form = f"{str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
         known = "labels must be integers (n,), class indices, or floats (n, classes), class weights"
         raise DataError(f"{known}, not {form}{_form_remedy(labels)}")
@@ -54,7 +56,7 @@ def _form_remedy(labels: Tensor) -> str:
     """What to do about labels of this form, if that is clear."""
     if labels.ndim == 1 and labels.is_floating_point():
         return ": give class indices as whole numbers (labels.long())"
-    if labels.ndim == 2 and not labels.is_complex():
+    if labels.ndim == 2 and labels.dtype not in FLOATS and not labels.is_complex():
         return ": give weights as floats (labels.float()), or class indices (labels.argmax(1))"
     return ""
 

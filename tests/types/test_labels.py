@@ -137,12 +137,29 @@ def test_labels_of_other_types_are_refused(tmp_path, door, labels):
         entered(door, tmp_path, labels)
 
 
+@pytest.mark.parametrize("door", ["DistilledSet", "ours", "vico"])
+def test_narrow_numbers_are_taken_or_refused(tmp_path, door):
+    assert entered(door, tmp_path, torch.arange(4).to(torch.uint16)).labels.tolist() == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="not float8_e5m2"):
+        entered(door, tmp_path, ONE_HOT.to(torch.float8_e5m2))
+
+
 @given(st.integers(1, 2000), st.sampled_from([torch.float16, torch.bfloat16, torch.float32]), st.floats(0, 1))
 def test_rounded_weights_are_weights_still(classes, dtype, smooth):
     labels = torch.full((2, classes), smooth / classes)
     labels[:, 0] += 1 - smooth
     images, names = torch.zeros(2, 1, 2, 2), tuple(map(str, range(classes)))
     assert DistilledSet(images, labels.to(dtype), names, PREPROCESSING).label_kind == "soft"
+
+
+def test_images_of_eight_bit_floats_are_refused(tmp_path):
+    narrow = IMAGES.to(torch.float8_e4m3fn)
+    with pytest.raises(DataError, match="images must be floats, not float8_e4m3fn"):
+        DistilledSet(narrow, torch.arange(4), CLASSES, PREPROCESSING)
+    path = ours(tmp_path, torch.arange(4))
+    save_file({**load_file(path), "images": narrow}, path, {"ddbench": TOLD})
+    with pytest.raises(DataError, match="images must be floats"):
+        load_distilled(path)
 
 
 def test_ranked_labels_that_are_weights_already_are_named(tmp_path):

@@ -109,10 +109,11 @@ class Content:
             return order[labels.long()], tuple(given)
         if labels.is_floating_point():
             return labels.detach().float(), self.classes or tuple(given or map(str, range(labels.shape[1])))
+        labels = labels.detach().long()
         count = int(labels.max()) + 1 if labels.numel() else 0
         if count > MOST_CLASSES and not (self.classes or given):
             raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
-        return labels.detach().long(), self.classes or tuple(given or map(str, range(max(count, 0))))
+        return labels, self.classes or tuple(given or map(str, range(max(count, 0))))
 
     def _step_size(self, given: float | None) -> float | None:
         if self.step_size is not None and given is not None:
