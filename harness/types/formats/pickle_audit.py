@@ -148,11 +148,11 @@ class PickleAudit:
     def _calls(self, _: object) -> None:
         function, arguments = self._last(2)
         name = function.name if isinstance(function, _Global) else "something unknown"
-        given = arguments.items if isinstance(arguments, _Tuple) else (None,)
+        items = arguments.items if isinstance(arguments, _Tuple) else (None,)
         check = _CALLS.get(name)
         if check is None and name.startswith("torch."):
             raise DataError(f"{self._name} {_NOT_PLAIN}")
-        if check is None or not check(given):
+        if check is None or not check(items):
             raise DataError(f"{self._name} is not read, because it could run code: it asks for {name[:100]}")
         self._stack.append(None)
 
@@ -161,16 +161,16 @@ def _anything(_: tuple[_Item, ...]) -> bool:
     return True
 
 
-def _nothing(given: tuple[_Item, ...]) -> bool:
-    return not given
+def _nothing(arguments: tuple[_Item, ...]) -> bool:
+    return not arguments
 
 
-def _is_plain_dtype(given: tuple[_Item, ...]) -> bool:
-    return bool(given) and isinstance(given[0], str) and _PLAIN_DTYPE.fullmatch(given[0]) is not None
+def _is_plain_dtype(arguments: tuple[_Item, ...]) -> bool:
+    return bool(arguments) and isinstance(arguments[0], str) and _PLAIN_DTYPE.fullmatch(arguments[0]) is not None
 
 
-def _is_latin(given: tuple[_Item, ...]) -> bool:
-    return len(given) == 2 and given[1] == "latin1"
+def _is_latin(arguments: tuple[_Item, ...]) -> bool:
+    return len(arguments) == 2 and arguments[1] == "latin1"
 
 
 _CALLS: dict[str, Callable[[tuple[_Item, ...]], bool]] = {

@@ -24,13 +24,13 @@ def read_safetensors(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[st
             check_promise([file.get_slice(name).get_shape() for name in names], size, path.name)
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        told = f"{type(error).__name__}: {reason_of(error)}"
-        raise DataError(f"{path.name} is no distilled set of ddbench ({told})") from None
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(f"{path.name} is no distilled set of ddbench ({reason})") from None
 
 
 def _check_header(path: Path) -> None:
     """Check the length that stands before the header: the library itself takes up to 100 MB of JSON."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > 2 * MOST_TEXT:
+    if length > 3 * MOST_TEXT:  # of which quotes inside of JSON take two letters
         raise DataError(f"{path.name} is no distilled set of ddbench (its header would take {length:,} bytes)")

@@ -29,17 +29,17 @@ def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
     return {**told, "decoder": told_by(distilled.decoder)} if distilled.decoder else told
 
 
-def as_text(told: Mapping[str, Any], indent: int | None = None) -> str:
+def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
     """What is told of a set, as JSON that `read_told` reads.
 
     Raises:
         DataError: it would be too long or too deep.
     """
-    text = json.dumps(told, indent=indent, sort_keys=True)
+    text = json.dumps(content, indent=indent, sort_keys=True)
     if len(text) > MOST_TEXT:
         raise DataError(f"classes and provenance take {len(text):,} letters, and a file holds at most {MOST_TEXT:,}")
     try:
-        check_depth(told)
+        check_depth(content)
     except ValueError as error:
         raise DataError(f"what is told of the set cannot be written: {error}") from None
     return text
@@ -100,7 +100,7 @@ def check_depth(value: Any) -> None:  # noqa: ANN401
     """
     level = [value]
     for _ in range(DEEPEST):
-        level = [part for one in level for part in _parts(one)]
+        level = [part for parent in level for part in _parts(parent)]
         if not level:
             return
     raise ValueError(f"it is nested more than {DEEPEST} deep")
