@@ -39,6 +39,7 @@ from .types.artifact import Scratch as Scratch
 from .types.choice import ChoiceRecord as ChoiceRecord
 from .types.dataset import Dataset as Dataset
 from .types.dataset import DatasetOptions as DatasetOptions
+from .types.dataset import Outline as Outline
 from .types.dataset import RawData as RawData
 from .types.dataset import RunDefaults as RunDefaults
 from .types.dataset import Traits as Traits

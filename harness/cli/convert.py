@@ -9,13 +9,18 @@ from harness.cli.options import reading_of, reading_options
 
 @click.command(
     epilog="Formats that are written: safetensors (ours) and npz, with everything; vico (.pt, hard labels); images (a "
-    "folder CLASS/NNN.png, rounded to 8 bits). Nothing in a file is executed."
+    "folder CLASS/NNN.png, rounded to 8 bits, which tells its preprocessing). Nothing in a file is executed."
 )
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--to", metavar="FORMAT", help="Format of OUT. [by its suffix; a folder without one]")
 @reading_options
-@click.option("--dataset", "-d", metavar="NAME", help="Tells what IN does not: normalisation and class names.")
+@click.option(
+    "--dataset",
+    "-d",
+    metavar="NAME",
+    help="Tells what IN does not: normalisation and class names; of cifar10 and the like, no images are needed.",
+)
 @click.option("--store", type=click.Path(path_type=Path), help="IN begins a key in this store. [./ddbench-store]")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 def convert(

@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 from torch.nn.functional import interpolate
 
+from harness.datasets.known_classes import DIGITS
 from harness.datasets.splits import cut
 from harness.datasets.traits import DIGITS_TRAITS
-from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
+from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
 from harness.types.problem import Split
 from harness.types.seeds import Streams
 
@@ -26,6 +27,11 @@ class Digits(Dataset[DatasetOptions]):
         """Quick runs, pixels normalised by their own mean and standard deviation."""
         return DIGITS_TRAITS
 
+    @property
+    def outline(self) -> Outline:
+        """Ten digits of 16x16."""
+        return Outline(DIGITS, (1, 16, 16))
+
     def load(self, root: Path) -> RawData:
         """All digits; ``root`` is not used."""
         from sklearn.datasets import load_digits
@@ -36,4 +42,4 @@ class Digits(Dataset[DatasetOptions]):
         images = interpolate(levels, scale_factor=2, mode="bilinear", align_corners=False).mul(255 / 16)
         everything = Split(images.round().to(torch.uint8), torch.from_numpy(digits.target).long())
         train, test = cut(everything, lambda _: TEST_IMAGES, Streams(0), "digits-test")
-        return RawData(train, test, tuple("0123456789"))
+        return RawData(train, test, DIGITS)

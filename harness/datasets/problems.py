@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,12 @@ from harness.datasets.splits import classes_without, cut
 from harness.plugins.registry import Resolved, stdout_to_stderr
 from harness.plugins.returns import returned
 from harness.types.class_names import canonical_name
-from harness.types.dataset import Dataset, DatasetOptions, RawData
+from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
 from harness.types.home import cache_home, expand_home
 from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
-from harness.types.problem import Problem, Split
+from harness.types.problem import Problem, Shape, Split
 from harness.types.seeds import Streams
 
 VALIDATION_SHARE = 10
@@ -92,6 +93,40 @@ def make_problem(
         hold_out=held_out,
         device=device,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What a data set says of its images before they are read.
+
+    Attributes:
+        name: the data set as it is typed.
+        shape: channels, height, width of an image.
+        classes: class names; label i is ``classes[i]``.
+        preprocessing: None if it is computed from the images.
+    """
+
+    name: str
+    shape: Shape
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing | None
+
+
+def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
+    """What is known of a data set without its images; None if its names and shape are not.
+
+    Raises:
+        UsageError: ``normalize`` names no known set.
+        DataError: it is for images of another kind.
+    """
+    source, options, name = dataset.make(), _options(dataset), str(dataset)
+    normalization = _normalization(source, options, name)
+    if source.outline is None:
+        return None
+    outline = returned(source.outline, Outline, f"{type(source).__name__}.outline")
+    computed = options.zca or normalization == "auto"
+    preprocessing = None if computed else Normalize.named(normalization, outline.shape[0])
+    return Facts(name, outline.shape, outline.classes, preprocessing)
 
 
 def preprocessing_known(dataset: Resolved[Dataset[Any]]) -> bool:

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 
+from harness.datasets import known_classes
 from harness.datasets.traits import KNOWN_TRAITS
 from harness.plugins.registry import stdout_to_stderr
-from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
+from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
 from harness.types.errors import DataError
 from harness.types.problem import Split
 
-_DIGITS = tuple("0123456789")
 _IDX_FILES = tuple(
     f"{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 )
@@ -28,6 +28,7 @@ class _Torchvision(Dataset[DatasetOptions]):
         source: what it is called in torchvision.
         archives: the files that torchvision downloads and, found in ``folder`` below the data root, unpacks.
         classes: class names, where torchvision's are not wanted.
+        known: class names and shape, which need no images.
     """
 
     name: ClassVar[str]
@@ -35,11 +36,17 @@ class _Torchvision(Dataset[DatasetOptions]):
     archives: ClassVar[tuple[str, ...]]
     folder: ClassVar[str] = "."
     classes: ClassVar[tuple[str, ...] | None] = None
+    known: ClassVar[Outline]
 
     @property
     def traits(self) -> Traits:
         """Those of the set in the DC code base."""
         return KNOWN_TRAITS[self.name]
+
+    @property
+    def outline(self) -> Outline:
+        """Names and shape, which never change."""
+        return self.known
 
     def load(self, root: Path) -> RawData:
         """Read both splits; nothing is downloaded."""
@@ -76,30 +83,36 @@ class CIFAR10(_Torchvision):
     """CIFAR-10: 50,000 training and 10,000 test images of 32x32 in 10 classes."""
 
     name, source, archives = "cifar10", "CIFAR10", ("cifar-10-python.tar.gz",)
+    known = Outline(known_classes.CIFAR10, (3, 32, 32))
 
 
 class CIFAR100(_Torchvision):
     """CIFAR-100: 50,000 training and 10,000 test images of 32x32 in 100 classes."""
 
     name, source, archives = "cifar100", "CIFAR100", ("cifar-100-python.tar.gz",)
+    known = Outline(known_classes.CIFAR100, (3, 32, 32))
 
 
 class MNIST(_Torchvision):
     """MNIST: 60,000 training and 10,000 test digits of 28x28, grey."""
 
-    name, source, archives, folder, classes = "mnist", "MNIST", _IDX_FILES, "MNIST/raw", _DIGITS
+    name, source, archives, folder, classes = "mnist", "MNIST", _IDX_FILES, "MNIST/raw", known_classes.DIGITS
+    known = Outline(known_classes.DIGITS, (1, 28, 28))
 
 
 class FashionMNIST(_Torchvision):
     """Fashion-MNIST: 60,000 training and 10,000 test pieces of clothing of 28x28, grey."""
 
     name, source, archives, folder = "fashion-mnist", "FashionMNIST", _IDX_FILES, "FashionMNIST/raw"
+    known = Outline(known_classes.FASHION_MNIST, (1, 28, 28))
 
 
 class SVHN(_Torchvision):
     """SVHN, cropped digits: 73,257 training and 26,032 test images of 32x32, without the extra ones."""
 
-    name, source, archives, classes = "svhn", "SVHN", ("train_32x32.mat", "test_32x32.mat"), _DIGITS
+    name, source, archives = "svhn", "SVHN", ("train_32x32.mat", "test_32x32.mat")
+    classes = known_classes.DIGITS
+    known = Outline(known_classes.DIGITS, (3, 32, 32))
 
 
 def _read(dataset: Callable[..., Any], root: Path, part: str, *, download: bool) -> Any:  # noqa: ANN401

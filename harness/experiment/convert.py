@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.completion import complete, label_order_notes
+from harness.datasets.problems import known_facts
+from harness.experiment.completion import Completed, complete, complete_alone
 from harness.experiment.request import Request
 from harness.experiment.store import SHORT, Store, is_prefix
 from harness.experiment.study import NO_DEFAULTS, Study
@@ -129,23 +130,32 @@ def _scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[DistilledSet, tuple[str, ...]]:
     if dataset is not None:
-        return _with_dataset(path, reading, dataset)
+        completed = _with_dataset(path, reading, dataset)
+        return completed.distilled, completed.notes
     content = read_content(path, reading)
     if content.preprocessing is None:
         what = "how its images are to be" if content.pixels else "how its images were"
         raise DataError(f"{content.where} does not tell {what} normalised: say --dataset cifar10, or another")
-    return content.completed(step_size=reading.step_size), content.notes
+    completed = complete_alone(content, reading)
+    return completed.distilled, completed.notes
 
 
-def _with_dataset(path: Path, reading: Reading, name: str) -> tuple[DistilledSet, tuple[str, ...]]:
+def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
     study = Study(Request(dataset=(name,)), plugins().registry)
-    found = study.names("dataset", (name,), NO_DEFAULTS)
-    if len(found) != 1:
-        raise UsageError(f"--dataset {name} stands for {len(found)} data sets: give one")
-    load = cache(lambda: study.problem(found[0]))
-    content = read_content(path, reading, lambda: load().shape)
-    notes = (*content.notes, *label_order_notes(content, load()))
-    return complete(content, reading, found[0], load()), notes
+    datasets = study.names("dataset", (name,), NO_DEFAULTS)
+    if len(datasets) != 1:
+        raise UsageError(f"--dataset {name} stands for {len(datasets)} data sets: give one")
+    (dataset,) = datasets
+    facts, load = known_facts(dataset), cache(lambda: study.problem(dataset))
+    content = read_content(path, reading, lambda: (facts or load()).shape)
+    if facts and (facts.preprocessing or content.preprocessing):
+        return complete(content, reading, dataset, facts)
+    try:
+        problem = load()
+    except DataError as error:
+        computed = f"the preprocessing of {name} is computed from its training images: " if facts else ""
+        raise DataError(f"{computed}{error}") from None
+    return complete(content, reading, dataset, problem)
 
 
 def _refuse_reading(reading: Reading, dataset: str | None) -> None:

@@ -1,7 +1,9 @@
 """Making distilled sets: one trajectory with the artifacts that it needs, each set committed where it is reached."""
 
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
@@ -19,7 +21,9 @@ from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.registry import Resolved
-from harness.types.formats import save_distilled
+from harness.types.distilled import DistilledSet
+from harness.types.formats import load_distilled, save_distilled
+from harness.types.formats.limits import reason_of
 from harness.types.seeds import Streams
 
 
@@ -132,10 +136,33 @@ class Distiller:
         }
         drawn = [source.resolve(name) for name in history.architectures]
         files: dict[str, Writer] = {
-            "set.safetensors": lambda path: save_distilled(distilled, path),
-            "images.png": lambda path: draw_grid(distilled, path),
+            "set.safetensors": lambda path: save_readable(distilled, path),
+            **self._picture(distilled, cell),
             "state.safetensors": saver(tensors),
         }
         components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else []), *drawn]
         self.ledger.commit(cell, record, source.problem, components, files)
         self.checkpoints.forget(point)
+
+    def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
+        """What writes the picture of a set; nothing if it cannot be drawn: a picture never costs the set."""
+        drawn = io.BytesIO()
+        try:
+            draw_grid(distilled, drawn)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of a font, a name, the memory
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            self.ledger.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
+            return {}
+        return {"images.png": lambda path: path.write_bytes(drawn.getvalue())}
+
+
+def save_readable(distilled: DistilledSet, path: Path) -> None:
+    """Write a set and read it back, so that no set is committed that its students could not load.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    save_distilled(distilled, path)
+    load_distilled(path)

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.experiment.cells import Cell, key_of
 from harness.experiment.clock import now
-from harness.experiment.completion import complete, label_order_notes
+from harness.experiment.completion import complete
 from harness.experiment.jobs import Job
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
@@ -73,19 +73,20 @@ class Run:
         (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
         load = cache(lambda: study.problem(dataset))
         content = read_content(file, reading, lambda: load().shape)
-        distilled = complete(content, reading, dataset, load())
+        completed = complete(content, reading, dataset, load())
+        distilled = completed.distilled
         problem = replace(load(), preprocessing=distilled.preprocessing)
-        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
+        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
         defaults = dataset.make().traits.defaults
         stated = distilled.provenance.get("iterations")
-        iterations = stated if isinstance(stated, int) else None
+        iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
         arms = list(study.arms([(source, iterations)], problem, defaults))
         return Plan(
             arms,
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*content.notes, *label_order_notes(content, problem), *study.notes()),
+            (*completed.notes, *study.notes()),
             request.set,
         )
 

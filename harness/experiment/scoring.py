@@ -47,6 +47,8 @@ class Scorer:
             artifacts = self._teachers(missing, distilled)
             evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
             told = {**self.arm.told(), "distillation": self.distillation, "set_status": status_of(distilled)}
+            if isinstance(self.arm.source, FileSource) and self.arm.source.part:
+                told["set_part"] = self.arm.source.part
             for student in missing:
                 self.ledger.start(cells[student])
             what, asked = f"{type(evaluator).__name__}.evaluate()", iter(missing)

@@ -75,13 +75,18 @@ def hold_out_of(source: Source) -> dict[str, int | None] | None:
 
 @dataclass(frozen=True, eq=False)
 class FileSource:
-    """One distilled set that lies in a file."""
+    """One distilled set that lies in a file.
+
+    Attributes:
+        part: what the set lacks, in a line, as records of its students hold it; None if it is a whole set.
+    """
 
     problem: Problem
     distilled: DistilledSet
     digest: str
     name: str
     seed: int
+    part: str | None = None
 
     @property
     def precision(self) -> None:

@@ -14,6 +14,7 @@ from harness.learning.networks import PoolNetworks
 from harness.learning.precision import float32_products
 from harness.plugins.returns import returned
 from harness.types.distilled import DistilledSet
+from harness.types.errors import DataError, PluginError
 from harness.types.method import Method
 from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
@@ -94,12 +95,27 @@ class Trajectory:
 
         Returns:
             The distilled set after these updates; of a diverged trajectory the last one that was in range.
+
+        Raises:
+            PluginError: the method hands over something else than a set of its problem that can be read again.
         """
         while self.history.iterations < iterations and self.history.diverged_at is None:
             scalars = self._step(self.history.iterations)
             if on_step:
                 on_step(self.history.iterations, scalars)
-        return returned(self.method.distilled(), DistilledSet, f"{type(self.method).__name__}.distilled()")
+        return self._handed_over()
+
+    def _handed_over(self) -> DistilledSet:
+        """The method's set, checked here rather than by every student that would be trained on it."""
+        what = f"{type(self.method).__name__}.distilled()"
+        try:
+            distilled = returned(self.method.distilled(), DistilledSet, what)
+            distilled.check()
+        except DataError as error:
+            raise PluginError(f"{what} gives a set that cannot be used: {error}") from None
+        if misfit := distilled.misfit(self.problem):
+            raise PluginError(f"{what} gives a set of another problem: {misfit}")
+        return distilled
 
     def status(self, distilled: DistilledSet) -> str:
         """``done``, ``blown up`` or ``diverged``."""

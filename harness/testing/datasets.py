@@ -44,13 +44,18 @@ class DatasetContract(Contract):
         check_images(self.raw, self.name)
 
     def test_classes(self) -> None:
-        """Classes have names of their own."""
+        """Classes have names of their own, and what is said before the images are read is what they are."""
         classes = self.raw.classes
         require(isinstance(classes, tuple) and all(isinstance(name, str) for name in classes), f"classes: {classes!r}")
         try:
             check_class_names(classes)
         except DataError as error:
             raise AssertionError(str(error)) from error
+        outline = self.made().outline
+        if outline is not None:
+            require(outline.classes == classes, "its outline has other classes, or in another order")
+            shape = tuple(self.raw.train.images.shape[1:])
+            require(outline.shape == shape, f"its outline says that images are {outline.shape}, but they are {shape}")
 
     def test_loads_the_same(self) -> None:
         """Loaded twice, it gives the same bits."""

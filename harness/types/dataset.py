@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from harness.types.options import Options, option
-from harness.types.problem import Split
+from harness.types.problem import Shape, Split
 
 SIX_ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
 """The students of the model-pool paper's tables."""
@@ -45,6 +45,19 @@ class Traits:
     augmentations: Mapping[str, str] = field(default_factory=dict)
     defaults: RunDefaults = field(default_factory=RunDefaults)
     like: str | None = None
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before its images are read.
+
+    Attributes:
+        classes: class names; label i is ``classes[i]``.
+        shape: channels, height, width of an image.
+    """
+
+    classes: tuple[str, ...]
+    shape: Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +110,11 @@ class Dataset(ABC, Generic[O]):
     def traits(self) -> Traits:
         """What is known of the set."""
         return Traits()
+
+    @property
+    def outline(self) -> Outline | None:
+        """Class names and shape, if they are known without the images; None otherwise."""
+        return None
 
     def prepare(self, root: Path) -> None:
         """Fetch the files into ``root``, where they can be fetched."""

@@ -1,6 +1,8 @@
 """A distilled set: the learned images and labels, and all that is needed to use them."""
 
-from collections.abc import Iterator, Mapping
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -8,9 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness.types.decoders import Decoder
+from harness.types.class_names import canonical_name, check_class_names
+from harness.types.decoders import DECODERS, Decoder
 from harness.types.errors import DataError
-from harness.types.preprocessing import Preprocessing
+from harness.types.labels import FLOATS, check_labels
+from harness.types.preprocessing import Normalize, Preprocessing, Whiten
+from harness.types.problem import Problem
+
+PIXEL_TOLERANCE = 1e-3
+"""How far pixels may lie outside of [0, 1]: by rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +44,49 @@ class DistilledSet:
     decoder: Decoder | None = None
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or not self.images.numel():
-            raise DataError(f"images must be (n, channels, height, width), not {tuple(self.images.shape)}")
-        if len(self.labels) != len(self.images):
-            raise DataError(f"there are {len(self.images)} images but {len(self.labels)} labels")
-        if not bool(torch.isfinite(self.images).all()):
-            raise DataError("the distilled images have NaN or infinite values")
-        self._check_labels()
+        self._check_data()
 
-    def _check_labels(self) -> None:
-        wanted = (len(self.images),) if self.label_kind == "hard" else (len(self.images), len(self.classes))
-        if tuple(self.labels.shape) != wanted or not bool(torch.isfinite(self.labels).all()):
-            told = f"not {self.labels.dtype} {tuple(self.labels.shape)}"
-            raise DataError(f"labels must be class indices (n,) or finite weights (n, {len(self.classes)}), {told}")
-        if self.label_kind == "hard" and not bool(((self.labels >= 0) & (self.labels < len(self.classes))).all()):
-            raise DataError(f"labels must lie in 0 ... {len(self.classes) - 1}")
+    def check(self) -> None:
+        """Check everything that a reader of a file checks; tensors may have changed since the set was built.
+
+        Raises:
+            DataError: no student could be trained on the set, or a file of it could not be read again.
+        """
+        self._check_data()
+        check_step_size(self.step_size)  # not when the set is built: an evaluator may have a rate of its own
+
+    def _check_data(self) -> None:
+        check_images(self.images)
+        if not isinstance(self.labels, Tensor):
+            raise DataError(f"labels must be a tensor, not {type(self.labels).__name__}")
+        if not isinstance(self.classes, tuple) or not all(isinstance(name, str) for name in self.classes):
+            raise DataError("classes must be a tuple of names")
+        check_class_names(self.classes)
+        check_labels(self.labels, len(self.images), len(self.classes))
+        check_preprocessing(self.preprocessing, self._image_shape())
+        if self.decoder is not None:
+            check_pixels(self.images)
+        _check_provenance(self.provenance)
+
+    def misfit(self, problem: Problem) -> str | None:
+        """What makes the set one of another problem than this, in words; None if it is a set of this problem."""
+        shape = self._image_shape()
+        if shape != problem.shape:
+            return f"its images are {shape}, but those of {problem.name} are {problem.shape}"
+        if [*map(canonical_name, self.classes)] != [*map(canonical_name, problem.classes)]:
+            return f"its classes are not those of {problem.name}, or in another order"
+        if self.preprocessing.identity() != problem.preprocessing.identity():
+            return f"its preprocessing {self.preprocessing.name!r} is not that of {problem.name}"
+        return None
+
+    def _image_shape(self) -> tuple[int, ...]:
+        """The shape of a training image: of packed ones, when they are decoded."""
+        if self.decoder is None:
+            return tuple(self.images.shape[1:])
+        if DECODERS.get(self.decoder.name) is not type(self.decoder):
+            raise DataError(f"its images are packed by {type(self.decoder).__name__}, which no file can name")
+        image, _ = self.decoder.decode(self.images[:1].detach().float(), self.labels[:1])
+        return tuple(image.shape[1:])
 
     def __iter__(self) -> Iterator[Tensor]:
         """Images and labels, so that ``TensorDataset(*distilled)`` works."""
@@ -81,3 +117,69 @@ class DistilledSet:
         """Largest absolute value and standard deviation over all values, by which a set that blew up is known."""
         images, _ = self.training_data()
         return {"largest": float(images.abs().max()), "std": float(images.std())}
+
+
+def check_images(images: Tensor) -> None:
+    """Check that images are finite floats (n, channels, height, width), at least one.
+
+    Raises:
+        DataError: they are something else.
+    """
+    if not isinstance(images, Tensor):
+        raise DataError(f"images must be a tensor (n, channels, height, width), not {type(images).__name__}")
+    if images.ndim != 4 or not images.numel():
+        raise DataError(f"images must be (n, channels, height, width), not {tuple(images.shape)}")
+    if images.dtype not in FLOATS:
+        raise DataError(f"images must be floats, not {str(images.dtype).removeprefix('torch.')}")
+    if not bool(torch.isfinite(images).all()):
+        raise DataError("the distilled images have NaN or infinite values")
+
+
+def check_pixels(images: Tensor) -> None:
+    """Check that images are pixels in [0, 1].
+
+    Raises:
+        DataError: one goes beyond.
+    """
+    low, high = float(images.min()), float(images.max())
+    if low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
+        raise DataError(f"its images should be pixels in [0, 1], but go from {low:g} to {high:g}")
+
+
+def check_step_size(step_size: float | None) -> None:
+    """Check that a step size, if there is one, can be a learning rate.
+
+    Raises:
+        DataError: it is no finite number above 0.
+    """
+    if step_size is None:
+        return
+    if isinstance(step_size, bool) or not isinstance(step_size, int | float):
+        raise DataError(f"the step size is a {type(step_size).__name__}, which is no learning rate")
+    if not 0 < step_size < math.inf:
+        raise DataError(f"the step size is {step_size:g}, which is no learning rate")
+
+
+def check_preprocessing(preprocessing: Preprocessing, shape: Sequence[int]) -> None:
+    """Check that a preprocessing can be written to a file, and takes images of a shape (channels, height, width).
+
+    Raises:
+        DataError: it does not.
+    """
+    if type(preprocessing) not in (Normalize, Whiten):
+        raise DataError(f"its preprocessing is a {type(preprocessing).__name__}, which no file can name")
+    black = torch.zeros(1, *shape)
+    try:
+        inputs = preprocessing.apply(black)
+    except RuntimeError:
+        inputs = black.new_zeros(())
+    if inputs.shape != black.shape or not bool(torch.isfinite(inputs).all()):
+        raise DataError(f"its preprocessing {preprocessing.name!r} does not fit images {tuple(black.shape)}")
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(dict(provenance), sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise DataError(f"its provenance cannot be written as JSON ({type(error).__name__}: {reason})") from None

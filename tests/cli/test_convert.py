@@ -1,12 +1,14 @@
 """`ddbench convert` through its front door."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from studies import ARCHITECTURE, EVALUATOR, KD, ddbench, records, small_run, stripes
 from test_run import assert_refused
 
@@ -178,7 +180,91 @@ def test_pixels_need_no_known_normalisation(data, store, key, tmp_path):
     ddbench("convert", key[:8], tmp_path / "pictures", "--store", store)
     result = ddbench("convert", tmp_path / "pictures", tmp_path / "out.npz", *dataset(data, ""))
     assert result.exit_code == 0, result.output
+    (tmp_path / "pictures" / "preprocessing.safetensors").unlink()  # as folders of earlier versions are
     assert_refused(ddbench("convert", tmp_path / "pictures", tmp_path / "again.npz"), "pictures", "--dataset")
+
+
+@pytest.mark.parametrize("options", ["", "zca=true"])
+def test_pictures_bring_the_preprocessing_that_was_written(data, tmp_path, options):
+    torch.save([torch.rand(3, 1, 16, 16), torch.arange(3)], tmp_path / "data.pt")
+    words = ("--from", "idc[factor=1]", *dataset(data, options))
+    assert ddbench("convert", tmp_path / "data.pt", tmp_path / "a.safetensors", *words).exit_code == 0
+    for given, made in (("a.safetensors", "pics"), ("pics", "b.safetensors"), ("b.safetensors", "again")):
+        result = ddbench("convert", tmp_path / given, f"{tmp_path / made}")
+        assert result.exit_code == 0, result.output
+        assert "lost: preprocessing" not in result.stdout
+    one, other = (harness.load_distilled(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
+    assert one.preprocessing.name == other.preprocessing.name
+    for name, value in one.preprocessing.tensors().items():
+        assert torch.equal(value, other.preprocessing.tensors()[name])
+    assert torch.equal(one.labels, other.labels)
+    pixels = [made.preprocessing.invert(made.images) for made in (one, other)]
+    assert (pixels[0] - pixels[1]).abs().max() <= 0.5 / 255 + 1e-3
+    for number in range(3):
+        name = f"{number}/000.png"
+        assert (tmp_path / "pics" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+DAMAGES = {
+    "no safetensors": lambda path: path.write_bytes(b"x"),
+    "cut off": lambda path: os.truncate(path, 60),
+    "of other images": lambda path: path.write_bytes(save({"mean": torch.zeros(3), "std": torch.ones(3)})),
+    "of other tensors": lambda path: path.write_bytes(save({"x": torch.ones(1)})),
+    "a device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_preprocessing_of_pictures_is_one_line(store, key, tmp_path, name):
+    ddbench("convert", key[:8], tmp_path / "pics", "--store", store)
+    DAMAGES[name](tmp_path / "pics" / "preprocessing.safetensors")
+    assert_refused(ddbench("convert", tmp_path / "pics", tmp_path / "b.npz"), "pre")
+
+
+ABSENT = [("cifar10", 3, 32, 10), ("cifar100", 3, 32, 100), ("mnist", 1, 28, 10), ("fashion-mnist", 1, 28, 10),
+          ("svhn", 3, 32, 10), ("digits", 1, 16, 10)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "channels", "size", "classes"), ABSENT)
+def test_names_and_constants_of_known_sets_need_no_images(tmp_path, monkeypatch, name, channels, size, classes):
+    monkeypatch.setenv("DDBENCH_DATA", str(tmp_path / "nothing"))
+    torch.save({"data": [[torch.randn(classes, channels, size, size), torch.arange(classes)]]}, tmp_path / "res.pt")
+    result = ddbench("convert", tmp_path / "res.pt", tmp_path / "out.npz", "--dataset", name)
+    assert result.exit_code == 0, result.output
+    made = harness.load_distilled(tmp_path / "out.npz")
+    assert made.preprocessing.name == ("auto" if name == "digits" else name)
+    assert len(made.classes) == classes
+    assert ("cat" in made.classes, "wolf" in made.classes) == (name == "cifar10", name == "cifar100")
+    assert not (tmp_path / "nothing").exists()
+    torch.save({"data": [[torch.randn(classes, channels, 8, 8), torch.arange(classes)]]}, tmp_path / "small.pt")
+    words = ("convert", tmp_path / "small.pt", tmp_path / "small.npz", "--dataset", name)
+    assert_refused(ddbench(*words), f"{name} has ({channels}, {size}, {size})", "choose another --dataset")
+
+
+def test_whitening_needs_the_images_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDBENCH_DATA", str(tmp_path / "nothing"))
+    torch.save({"data": [[torch.randn(10, 3, 32, 32), torch.arange(10)]]}, tmp_path / "res.pt")
+    words = ("convert", tmp_path / "res.pt", tmp_path / "out.npz", "--dataset")
+    for options in ("zca=true", "normalize=auto"):
+        said = ("is computed from its training images", "cifar10 is missing", "ddbench prepare cifar10")
+        assert_refused(ddbench(*words, f"cifar10[{options}]"), *said)
+    assert ddbench(*words, "cifar10[normalize=svhn]").exit_code == 0
+    assert harness.load_distilled(tmp_path / "out.npz").preprocessing.name == "svhn"
+    words = ("convert", tmp_path / "out.npz", tmp_path / "again.npz", "--dataset", "cifar10[zca=true]")
+    assert ddbench(*words).exit_code == 0, "the file tells its own preprocessing"
+
+
+def test_the_names_that_are_known_are_those_of_the_files():
+    from torchvision.datasets import FashionMNIST
+
+    from harness.datasets.known_classes import CIFAR10, CIFAR100, FASHION_MNIST
+
+    assert tuple(FashionMNIST.classes) == FASHION_MNIST
+    assert list(CIFAR10) == sorted(CIFAR10)
+    assert list(CIFAR100) == sorted(CIFAR100)
+    assert (len(set(CIFAR10)), len(set(CIFAR100))) == (10, 100)
 
 
 def test_classes_in_another_order_are_refused(data, tmp_path):

@@ -25,6 +25,7 @@ from harness import (
     Method,
     Network,
     Options,
+    Outline,
     Pool,
     RawData,
     Report,
@@ -431,6 +432,12 @@ class TwinsDataset(GoodDataset):
 class ChangingDataset(GoodDataset):
     def split(self, per_class, seed):
         return super().split(per_class, next(COUNT))
+
+
+class MisleadingDataset(GoodDataset):
+    @property
+    def outline(self):
+        return Outline(("b", "a"), (1, 8, 8))
 
 
 class StrangeDataset(GoodDataset):

@@ -31,7 +31,7 @@ def sets(draw, soft=None):
     images = torch.randn(count, planes, *size, generator=generator) * draw(st.sampled_from([1e-6, 1.0, 50.0]))
     labels = torch.randint(0, len(classes), (count,), generator=generator)
     if draw(st.booleans()) if soft is None else soft:
-        labels = torch.rand(count, len(classes), generator=generator)
+        labels = torch.softmax(3 * torch.randn(count, len(classes), generator=generator), 1)
     preprocessing = Normalize(
         "some", torch.rand(planes, generator=generator), torch.rand(planes, generator=generator) + 0.1
     )

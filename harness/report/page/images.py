@@ -18,8 +18,7 @@ _WIDTH = 560
 
 def draw_images(distilled: DistilledSet, title: str, alt: str, most: int = MOST_A_CLASS) -> Picture:
     """The images of the first classes, the first of each; between them the page shows through."""
-    columns = [pixels[:most] for pixels in pixels_by_class(distilled)[:MOST_CLASSES]]
-    pixels = _mosaic(columns)
+    pixels = _mosaic(pixels_by_class(distilled, MOST_CLASSES, most))
     scale = max(1, min(4, _WIDTH // pixels.shape[1]))
     return as_png(pixels, alt, title, scale)
 

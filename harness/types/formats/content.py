@@ -1,8 +1,7 @@
 """What a file tells of a distilled set, and completing it by what only the user can tell."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,15 @@ from torch import Tensor
 
 from harness.types.class_names import are_whole_numbers, canonical_name, check_class_names
 from harness.types.decoders import Decoder
-from harness.types.distilled import DistilledSet
+from harness.types.distilled import (
+    DistilledSet,
+    check_images,
+    check_pixels,
+    check_preprocessing,
+    check_step_size,
+)
 from harness.types.errors import DataError
+from harness.types.labels import check_label_form
 from harness.types.preprocessing import Preprocessing
 
 MOST_CLASSES = 2**17
@@ -45,6 +51,7 @@ class Content:
         pixels: images are in [0, 1], not yet preprocessed; with a decoder, what it decodes is.
         named: label i stands for the name ``classes[i]``, whatever the label is that a data set gives to that name.
         notes: what should be told when the file is used.
+        fragment: the words of its name that say that it is one of several files; None if it does not say so.
     """
 
     where: str
@@ -58,6 +65,7 @@ class Content:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     decoder: Decoder | None = None
     notes: tuple[str, ...] = ()
+    fragment: str | None = None
 
     @property
     def lacks_normalisation(self) -> bool:
@@ -83,44 +91,48 @@ class Content:
             labels, names = self._labels(classes)
             check_class_names(names)
             rate = self._step_size(step_size)
+            check_images(self.images)
             images = self.images.detach().float()
-            made = DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
-            _check_preprocessing(made)
-            if self.pixels:
-                _check_pixels(images)
-                if self.decoder is None:
-                    made = replace(made, images=preprocessing.apply(images))
+            if self.pixels and self.decoder is None:
+                check_pixels(images)
+                check_preprocessing(preprocessing, images.shape[1:])
+                images = preprocessing.apply(images)
+            return DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
-        return made
 
     def _labels(self, given: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
         labels = self.labels
         if labels is None:
             names = self.classes or tuple(given or ())
             return _in_order(len(self.images), len(names)), names
+        check_label_form(labels)
         if self.named and self.classes and given and (order := _by_name(self.classes, given)) is not None:
             return order[labels.long()], tuple(given)
         if labels.is_floating_point():
-            count = labels.shape[1] if labels.ndim == 2 else 0
-            return labels.detach().float(), self.classes or tuple(given or map(str, range(count)))
+            return labels.detach().float(), self.classes or tuple(given or map(str, range(labels.shape[1])))
+        labels = labels.detach().long()
         count = int(labels.max()) + 1 if labels.numel() else 0
         if count > MOST_CLASSES and not (self.classes or given):
             raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
-        return labels.detach().long(), self.classes or tuple(given or map(str, range(max(count, 0))))
+        return labels, self.classes or tuple(given or map(str, range(max(count, 0))))
 
     def _step_size(self, given: float | None) -> float | None:
         if self.step_size is not None and given is not None:
             raise DataError(f"the step size is {self.step_size:g}, as the file tells: leave out --step-size")
         rate = given if self.step_size is None else self.step_size
-        if rate is not None and not 0 < rate < math.inf:
-            raise DataError(f"the step size is {rate:g}, which is no learning rate")
+        check_step_size(rate)
         return rate
 
 
 def told_of(path: Path) -> str:
     """What a file or folder is called in messages and tables."""
     return path.name or path.resolve().name or str(path)
+
+
+def in_one_line(text: str) -> str:
+    """The text, with signs that would break the line or steer a terminal as Python writes them."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def _in_order(images: int, classes: int) -> Tensor:
@@ -146,22 +158,3 @@ def _by_name(names: tuple[str, ...], given: Sequence[str]) -> Tensor | None:
     unknown = next(name for name in spelled if name not in known)
     told = f"its class {unknown!r} is none of {', '.join(list(given)[:10])}"
     raise DataError(f"{told}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")
-
-
-def _check_pixels(images: Tensor) -> None:
-    low, high = float(images.min()), float(images.max())
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise DataError(f"its images should be pixels in [0, 1], but go from {low:g} to {high:g}")
-
-
-def _check_preprocessing(distilled: DistilledSet) -> None:
-    image, label = distilled.images[:1], distilled.labels[:1]
-    if distilled.decoder:
-        image, _ = distilled.decoder.decode(image, label)
-    black = torch.zeros(1, *image.shape[1:])
-    try:
-        inputs = distilled.preprocessing.apply(black)
-    except RuntimeError:
-        inputs = black.new_zeros(())
-    if inputs.shape != black.shape or not bool(torch.isfinite(inputs).all()):
-        raise DataError(f"its preprocessing {distilled.preprocessing.name!r} does not fit images {tuple(black.shape)}")

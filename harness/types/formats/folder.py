@@ -1,13 +1,13 @@
 """A folder of images, ``CLASS/NAME.png``: pixels, rounded to 8 bits and clipped, for people and for other loaders."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from harness.types.class_names import canonical_name, label_order
 from harness.types.distilled import DistilledSet
@@ -15,15 +15,19 @@ from harness.types.errors import DataError
 from harness.types.formats.content import Content, told_of
 from harness.types.formats.foldernames import folder_names
 from harness.types.formats.format import Format, packing
-from harness.types.formats.limits import MOST_VALUES, beside, plain_file, reason_of
-from harness.types.formats.told import read_told, told_of_set
+from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
+from harness.types.formats.safe import read_safetensors
+from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.image_folder import ImageFolder
 from harness.types.images import decode_files, read_headers
 from harness.types.options import Options
+from harness.types.preprocessing import Preprocessing, preprocessing_from
 from harness.types.problem import Shape
 
 ABOUT = "ddbench.json"
 """A file beside the class folders that tells the classes' names, the step size and the provenance."""
+PREPROCESSING = "preprocessing.safetensors"
+"""A file beside `ABOUT` that holds the tensors of the preprocessing that it names."""
 _BYTES_PER_VALUE = 13
 """Of a pixel while a folder is read: as it is decoded, as a float, and twice while it is normalised."""
 _MODES = {1: "L", 3: "RGB"}
@@ -60,6 +64,7 @@ def read(path: Path, _options: Options, _entry: int) -> Content:
         pixels=True,
         classes=tuple(about["classes"] if about else listing.folders),
         named=not about,
+        preprocessing=_preprocessing(path, listing.name, about) if about else None,
         step_size=about["step_size"] if about else None,
         provenance=about["provenance"] if about else {"file": listing.name, "format": "images"},
     )
@@ -90,21 +95,24 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     images, labels = distilled.training_data()
     if images.shape[1] not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")
+    folders = folder_names(distilled.classes)
+    told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
+    told.pop("decoder", None)
+    text = as_text(told, indent=1)
     pixels = distilled.preprocessing.invert(images) * 255.0
     clipped = float(((pixels < -0.5) | (pixels >= 255.5)).double().mean())
     levels = pixels.round().clamp(0, 255).to(torch.uint8)
-    folders = folder_names(distilled.classes)
     width = len(str(int(torch.bincount(labels).max()) - 1))
     for label, folder in enumerate(folders):
         (path / folder).mkdir(parents=True)
         for number, picture in enumerate(levels[labels == label]):
             whole = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
             Image.fromarray(whole.contiguous().numpy()).save(path / folder / f"{number:0{max(width, 3)}}.png")
-    told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
-    told.pop("decoder", None)
-    (path / ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True))
+    (path / ABOUT).write_text(text)
+    parts = {name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
+    (path / PREPROCESSING).write_bytes(save(parts))
     lost = f"pixels are rounded to 8 bits, {100 * clipped:.3g} % of them clipped to [0, 1]"
-    return (lost, f"preprocessing {distilled.preprocessing.name}", *packing(distilled))
+    return (lost, *packing(distilled))
 
 
 def _listing(path: Path) -> _Listing:
@@ -127,7 +135,7 @@ def _about(base: Path, name: str) -> dict[str, Any] | None:
     if file is None:
         return None
     where = f"{name}/{ABOUT}"
-    if plain_file(file) > 2**24:
+    if plain_file(file) > MOST_TEXT:
         raise DataError(f"{where} is too large to be what ddbench writes: delete it, or give the folder as it was made")
     try:
         told = read_told(file.read_text(), where)
@@ -136,6 +144,18 @@ def _about(base: Path, name: str) -> dict[str, Any] | None:
     if not _names_folders(told.get("folders"), told["classes"]):
         raise DataError(f"{where} does not tell a folder for each class: delete it, or give the folder as it was made")
     return told
+
+
+def _preprocessing(base: Path, name: str, about: Mapping[str, Any]) -> Preprocessing | None:
+    """What has to be done to the pixels; None if the folder does not say, as those of earlier versions do not."""
+    file = beside(base / PREPROCESSING, PREPROCESSING)
+    if file is None:
+        return None
+    _, tensors = read_safetensors(file, lambda _: True)
+    try:
+        return preprocessing_from(about["preprocessing"], tensors)
+    except DataError as error:
+        raise DataError(f"{name}/{PREPROCESSING}: {error}") from None
 
 
 def _names_folders(pairs: object, classes: Sequence[str]) -> bool:

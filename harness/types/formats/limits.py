@@ -5,6 +5,7 @@ import stat
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from typing import IO
 
 from harness.types.errors import DataError
 
@@ -12,6 +13,12 @@ MOST_VALUES = 2**31
 """Numbers that a distilled set may have: 8 GiB as float32."""
 MOST_BYTES = 8 * MOST_VALUES
 """Of a file that is read at all."""
+MOST_LISTED = 2**22
+"""Bytes in which a zip archive lists its members: some forty thousand of them."""
+_ZIP_COMMENT, _ZIP_END, _ZIP64 = 2**16, 22, 76
+"""Bytes at the end of a zip archive: of a comment at most, of its last record, of the two before it if it is large."""
+MOST_TEXT = 2**22
+"""Bytes of JSON beside a set's tensors: read, they take up to thirty times as much memory."""
 MOST_PER_BYTE, SMALL = 100, 2**26
 """A file may unpack to so many numbers a byte, or to so many in all: more is no image but a way to fill the memory."""
 
@@ -80,6 +87,27 @@ def check_promise(shapes: Sequence[Sequence[int]], stored: int, where: str) -> N
         raise DataError(f"{where} promises {values:,} numbers, and a distilled set may have {MOST_VALUES:,}")
     if values > max(SMALL, MOST_PER_BYTE * stored):
         raise DataError(f"{where} promises {values:,} numbers in {stored:,} bytes: that is no distilled set")
+
+
+def check_directory(file: IO[bytes], name: str) -> None:
+    """Check how long the list of a zip archive's members is, which `zipfile` reads as a whole; the file is rewound.
+
+    Raises:
+        DataError: it is longer than that of any distilled set.
+    """
+    file.seek(0, os.SEEK_END)
+    end = file.tell()
+    file.seek(max(0, end - _ZIP_COMMENT - _ZIP_END))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    listed = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if (
+        at >= _ZIP64 and tail[at - 20 : at - 16] == b"PK\x06\x07"
+    ):  # the record of a large archive lies before its locator
+        listed = max(listed % (2**32 - 1), int.from_bytes(tail[at - 36 : at - 28], "little"))
+    file.seek(0)
+    if listed > MOST_LISTED:
+        raise DataError(f"{name} is an archive that lists its members in {listed:,} bytes: that is no distilled set")
 
 
 def reason_of(error: BaseException) -> str:

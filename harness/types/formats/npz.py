@@ -9,7 +9,7 @@
 ========================  ============================================================================================
 """
 
-import json
+import io
 import zipfile
 from math import prod
 from pathlib import Path
@@ -23,12 +23,13 @@ from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
-from harness.types.formats.limits import check_promise, plain_file, reason_of
+from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.own import PREFIX, content_of, tensors_of
-from harness.types.formats.told import read_told, told_of_set
+from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.options import Options, option
 
 Array = NDArray[Any]
+_LONGEST_HEADER = 2**14
 KEYS = ("images", "labels", "step_size", "classes", "ddbench")
 
 
@@ -52,7 +53,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
     return Content(
         where=path.name,
         images=_tensor(images, "images", path.name),
-        labels=_tensor(_labels(arrays["labels"], path.name), "labels", path.name),
+        labels=_tensor(arrays["labels"], "labels", path.name),
         pixels=pixels or options.pixels,
         classes=_classes(arrays["classes"], path.name) if "classes" in arrays else None,
         step_size=_number(arrays["step_size"], path.name) if "step_size" in arrays else None,
@@ -63,7 +64,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write a set with all that it tells: nothing is lost."""
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
-    arrays["ddbench"] = np.array(json.dumps(told_of_set(distilled), sort_keys=True))
+    arrays["ddbench"] = np.array(as_text(told_of_set(distilled)))
     arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
     if distilled.step_size is not None:
         arrays["step_size"] = np.array(distilled.step_size)
@@ -94,9 +95,13 @@ def _arrays(path: Path) -> dict[str, Array]:
 def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
     """Check the header of every array before any is read."""
     shapes = []
+    check_directory(file, name)
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            with archive.open(member) as stream:
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{name}: {member.filename} is packed in a way that np.savez does not use")
+            with archive.open(member) as packed:
+                stream = io.BytesIO(packed.read(_LONGEST_HEADER))  # a header may say that it is of any length
                 version = np.lib.format.read_magic(stream)
                 read_header = (
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -115,6 +120,8 @@ def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
 def _tensor(array: Array, key: str, name: str) -> torch.Tensor:
     if array.dtype.kind not in "iuf":
         raise DataError(f"{name}: {key} must be numbers, not {array.dtype}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{name}: {key} go up to {array.max()}: labels must be class indices from 0")
     wanted = np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.ascontiguousarray(array.astype(wanted)).reshape(array.shape))
 
@@ -127,17 +134,6 @@ def _images(images: Array, name: str) -> Array:
         told = f"{images.dtype} {images.shape}"
         raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {told}")
     return images
-
-
-def _labels(labels: Array, name: str) -> Array:
-    if not (labels.ndim == 1 and labels.dtype.kind in "iu") and not (labels.ndim == 2 and labels.dtype.kind == "f"):
-        told = f"{labels.dtype} {labels.shape}"
-        raise DataError(f"{name}: labels must be integers (n,) or floats (n, classes), not {told}")
-    if labels.dtype.kind in "iu":
-        if labels.size and (labels.min() < 0 or labels.max() > np.iinfo(np.int32).max):
-            raise DataError(f"{name}: labels must be class indices from 0")
-        return labels.astype(np.int64)
-    return labels
 
 
 def _classes(classes: Array, name: str) -> tuple[str, ...]:

@@ -1,10 +1,8 @@
 """Our own format: safetensors, with everything inside that is needed to use the set."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -12,9 +10,9 @@ from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
-from harness.types.formats.limits import check_promise, plain_file
+from harness.types.formats.safe import read_safetensors
 from harness.types.formats.scores import scores_told
-from harness.types.formats.told import read_told, told_of_set
+from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.options import Options
 from harness.types.preprocessing import preprocessing_from
 
@@ -32,10 +30,6 @@ def content_of(told: dict[str, Any], tensors: dict[str, Tensor], name: str) -> C
     """What the tensors hold, with what is told of them."""
     parts = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     images, labels = tensors["images"], tensors["labels"]
-    if not images.is_floating_point():
-        raise DataError(f"{name}: images must be floats, not {images.dtype}")
-    if labels.is_complex():
-        raise DataError(f"{name}: labels must be whole numbers or floats, not {labels.dtype}")
     kind = "soft" if labels.is_floating_point() else "hard"
     if told.get("label_kind", kind) != kind:
         raise DataError(f"{name}: its labels are {kind}, but it tells that they are {told['label_kind']!r:.50}")
@@ -59,7 +53,7 @@ def content_of(told: dict[str, Any], tensors: dict[str, Tensor], name: str) -> C
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write a set with its classes, preprocessing, step size, decoder and provenance: nothing is lost."""
-    path.write_bytes(save(tensors_of(distilled), {"ddbench": json.dumps(told_of_set(distilled), sort_keys=True)}))
+    path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(told_of_set(distilled))}))
     return ()
 
 
@@ -72,18 +66,11 @@ def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
 
 def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
     """What the file tells, and its tensors."""
-    size = plain_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})["ddbench"]
-            names = [name for name in file.keys() if name in ("images", "labels") or name.startswith(PREFIX)]  # noqa: SIM118
-            for name in ("images", "labels"):
-                if name not in names:
-                    raise KeyError(name)
-            check_promise([file.get_slice(name).get_shape() for name in names], size, path.name)
-            return text, {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path.name} is no distilled set of ddbench ({type(error).__name__}: {error})") from None
+    metadata, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
+    absent = [*({"images", "labels"} - set(tensors)), *({"ddbench"} - set(metadata))]
+    if absent:
+        raise DataError(f"{path.name} is no distilled set of ddbench (it has no {min(absent)!r})")
+    return metadata["ddbench"], tensors
 
 
 FORMAT = Format("safetensors", (".safetensors",), "our own: everything that is needed to use the set", read, write)

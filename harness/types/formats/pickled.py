@@ -1,7 +1,6 @@
 """Reading what ``torch.save`` wrote, without running anything and without believing what it promises."""
 
 import pickle
-import pickletools
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -14,13 +13,14 @@ import torch
 from torch import Tensor
 
 from harness.types.errors import DataError
-from harness.types.formats.limits import check_promise, plain_file, reason_of
+from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
+from harness.types.formats.pickle_audit import PickleAudit
 
 _BEFORE_CONTENT = 3
 """Pickles that stand before the content in a file of torch before 1.6: magic number, protocol, system."""
-_NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"}
-_NOTES = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "FRAME"}
-"""Operations that leave the stack as it is."""
+_ZIP = b"PK\x03\x04"
+_MOST_PICKLE = 2**26
+"""Bytes of the pickles in a file: everything but the tensors."""
 
 
 def read_pickled(path: Path) -> Any:  # noqa: ANN401
@@ -48,7 +48,7 @@ def read_pickled(path: Path) -> Any:  # noqa: ANN401
 
 
 def pair_of(value: Any, where: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Images (n, channels, height, width), floats, and class indices (n,).
+    """Images and labels of a list of two tensors.
 
     Raises:
         DataError: it is something else.
@@ -56,18 +56,17 @@ def pair_of(value: Any, where: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401
     if not (isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(part, Tensor) for part in value)):
         raise DataError(f"{where} is not [images, labels]")
     images, labels = value
-    if images.ndim != 4 or not images.is_floating_point() or labels.ndim != 1 or labels.is_floating_point():
-        raise DataError(f"{where}: images must be (n, channels, height, width) floats, labels (n,) integers")
-    if labels.is_complex() or not len(labels) or int(labels.min()) < 0:
-        raise DataError(f"{where}: labels must be class indices from 0")
     return images, labels
 
 
 def tensors_in(content: Any) -> Iterator[Tensor]:  # noqa: ANN401
-    """Every tensor in nested lists and dictionaries."""
-    pending = [content]
+    """Every tensor in nested lists and dictionaries, once; they may contain themselves."""
+    pending, seen = [content], set()
     while pending:
         part = pending.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
         if isinstance(part, Tensor):
             yield part
         elif isinstance(part, dict):
@@ -91,49 +90,41 @@ def _load(path: Path) -> Any:  # noqa: ANN401
 
 
 def _check_numbers(path: Path, size: int) -> None:
-    """Check the sizes that stand in the pickle, before memory is taken for them."""
+    """Check what the pickles ask for and the sizes that stand in them, before memory is taken."""
     with path.open("rb") as file:
-        numbers = _of_zip(path, size) if zipfile.is_zipfile(file) else _of_old(file)
+        zipped = file.read(len(_ZIP)) == _ZIP  # as torch.load decides
+        file.seek(0)
+        numbers = _of_zip(file, size, path.name) if zipped else _of_old(file.read(_MOST_PICKLE), path.name)
         if max(numbers, default=0) > size:
             raise DataError(f"{path.name} promises more numbers than its {size:,} bytes can hold: it is damaged")
 
 
-def _of_zip(path: Path, size: int) -> list[int]:
+def _of_zip(file: IO[bytes], size: int, name: str) -> list[int]:
     """The sizes of all storages; tensors cannot go beyond these."""
-    with zipfile.ZipFile(path) as archive:
+    check_directory(file, name)
+    with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise DataError(f"{path.name} cannot be read: it is a compressed archive, which torch.save does not write")
+            raise DataError(f"{name} cannot be read: it is a compressed archive, which torch.save does not write")
         if sum(member.file_size for member in members) > size:
-            raise DataError(f"{path.name} promises more than its {size:,} bytes can hold: it is damaged")
-        pickles = [member for member in members if member.filename.endswith("/data.pkl")]
-        return [number for member in pickles for number in _storage_sizes(archive.read(member))]
+            raise DataError(f"{name} promises more than its {size:,} bytes can hold: it is damaged")
+        pickles = [member for member in members if member.filename.endswith("data.pkl")]
+        if any(member.file_size > _MOST_PICKLE for member in pickles):
+            raise DataError(f"{name} has a pickle of more than {_MOST_PICKLE:,} bytes: that is no distilled set")
+        return [number for member in pickles for number in _storages(archive.read(member), name)]
 
 
-def _storage_sizes(pickled: bytes) -> Iterator[int]:
-    """The last number in the tuple before each storage: as pickles are written, it stands there itself."""
-    last: tuple[str, Any] = ("", None)
-    in_tuple: Any = None
-    for operation, value, _ in pickletools.genops(pickled):
-        if operation.name in _NOTES:
-            continue
-        if operation.name == "BINPERSID":
-            if last[0] != "TUPLE" or in_tuple is None:
-                raise ValueError("the size of a storage is hidden")
-            yield in_tuple
-        if operation.name == "TUPLE":
-            in_tuple = last[1] if last[0] in _NUMBERS else None
-        last = (operation.name, value)
+def _storages(pickled: bytes, name: str) -> list[int]:
+    audit = PickleAudit(name, pickled)
+    audit.follow()
+    return audit.storages
 
 
-def _of_old(file: IO[bytes]) -> list[int]:
+def _of_old(head: bytes, name: str) -> list[int]:
     """All numbers of the content: storages grow to what tensors ask for."""
-    file.seek(0)
-    for _ in range(_BEFORE_CONTENT):
-        _numbers(file)
-    return _numbers(file)
-
-
-def _numbers(file: IO[bytes]) -> list[int]:
-    """The whole numbers that stand in the next pickle, which is not executed."""
-    return [int(value or 0) for operation, value, _ in pickletools.genops(file) if operation.name in _NUMBERS]
+    audit = PickleAudit(name, head)
+    for _ in range(_BEFORE_CONTENT + 1):
+        audit.follow()
+    numbers = audit.numbers
+    audit.follow()  # the storages' keys
+    return numbers

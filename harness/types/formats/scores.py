@@ -10,6 +10,7 @@ SCORES = "stored_accuracies"
 """The key in a set's provenance under which they lie."""
 
 _LARGEST = 1e6
+_LONGEST_NAME, _MOST_SHOWN = 60, 12
 
 
 def scores_of(value: Any) -> dict[str, list[float]]:  # noqa: ANN401
@@ -20,12 +21,14 @@ def scores_of(value: Any) -> dict[str, list[float]]:  # noqa: ANN401
 
 def scores_told(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     """What was measured on a set before it was written, in a line; nothing where nothing was."""
+    scores = scores_of(provenance.get(SCORES))
     told = [
         f"{architecture} {100 * statistics.fmean(values):.2f}"
         + (f"±{100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
         + f" ({len(values)})"
-        for architecture, values in scores_of(provenance.get(SCORES)).items()
+        for architecture, values in list(scores.items())[:_MOST_SHOWN]
     ]
+    told += [f"and {len(scores) - _MOST_SHOWN} more"] if len(scores) > _MOST_SHOWN else []
     return (f"stored in the file, in % (students): {', '.join(told)}",) if told else ()
 
 
@@ -39,5 +42,7 @@ def _is_score(value: object) -> bool:
 
 
 def _name(value: object) -> str:
-    """A text that cannot steer a terminal."""
-    return str(value) if str(value).isprintable() else repr(str(value))
+    """A text that cannot steer a terminal or fill it."""
+    text = str(value)
+    shown = text if text.isprintable() else repr(text)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}..."

@@ -1,7 +1,9 @@
 """The formats, and finding the one that a file is of."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, UsageError, did_you_mean
 from harness.types.formats import folder, idc, npz, own, tensors, vico
-from harness.types.formats.content import Content, Reading, told_of
+from harness.types.formats.content import Content, Reading, in_one_line, told_of
 from harness.types.formats.format import LAST, Format
 from harness.types.formats.limits import plain_file
 from harness.types.formats.pickled import read_pickled
@@ -26,6 +28,11 @@ FORMATS = {
 }
 _OF_FOLDER = {tensors.MTT_FILE: tensors.MTT, tensors.RANKED_FILE: tensors.DDRANKING, idc.FILE: idc.FORMAT}
 PICKLED = (".pt", ".pth")
+_FRAGMENT = re.compile(
+    r"(?i)(?<![a-z])(part|shard|split|chunk|phase)[-_. ]?\d+(?!\w)|(?<!\w)\d+[-_ ]?of[-_ ]?\d+(?!\w)"
+    r"|(?<=[-_])\d+[-_ ]?of[-_ ]?\d+(?!\w)"
+)
+"""How the names of files say that a set lies in several: ``part2``, ``phase_0``, ``00001-of-00004``."""
 
 
 def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None = None) -> Content:
@@ -47,7 +54,14 @@ def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None
         raise DataError(f"{told_of(path)} holds one set: leave out --entry")
     if shape is not None and format is folder.FORMAT:
         folder.check_size(path, shape())
-    return format.read(path, format.options.from_name(name), reading.entry)
+    content = format.read(path, format.options.from_name(name), reading.entry)
+    fragment = _FRAGMENT.search(told_of(path))
+    return replace(
+        content,
+        where=in_one_line(content.where),
+        notes=tuple(map(in_one_line, content.notes)),
+        fragment=fragment.group().strip("-_. ") if fragment else None,
+    )
 
 
 def format_of(path: Path) -> Format:

@@ -12,6 +12,7 @@ from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import beside, within
 from harness.types.formats.pickled import read_pickled
+from harness.types.labels import are_weights, check_label_form, check_labels
 from harness.types.options import Options, option
 
 MTT_FILE, RANKED_FILE = "images_best.pt", "images.pt"
@@ -36,9 +37,11 @@ def read_mtt(path: Path, _options: Options, _entry: int) -> Content:
     images, labels, rate = _parts(path)
     if labels is None:
         raise DataError(f"{path.name} needs its labels beside it, in {_sibling(path, 'labels')}")
-    if labels.is_floating_point() and not _are_weights(labels):
-        told = "are no class weights (not all from 0 to 1, or a row does not sum to 1)"
-        raise DataError(f"{path.name}: its labels {told}: if they are logits, say --from ddranking")
+    if labels.is_floating_point():
+        try:
+            check_labels(labels, len(images), labels.shape[1], logits="say --from ddranking")
+        except DataError as error:
+            raise DataError(f"{path.name}: {error}") from None
     return Content(path.name, images, labels, step_size=rate, provenance={"file": path.name, "format": "mtt"})
 
 
@@ -52,8 +55,12 @@ def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
     provenance: dict[str, Any] = {"file": path.name, "format": "ddranking"}
     notes: tuple[str, ...] = ()
     if labels is not None and labels.is_floating_point():
+        note = f"labels of {path.name}: softmax of its logits at temperature {options.temperature:g}"
+        doubt = (
+            f"; but they are class weights already: to take them as they are, say --from mtt with {path.name} itself"
+        )
+        notes = (note + (doubt if are_weights(labels) else ""),)
         labels = torch.softmax(labels.float() / options.temperature, dim=-1)
-        notes = (f"labels of {path.name}: softmax of its logits at temperature {options.temperature:g}",)
         provenance["label_temperature"] = options.temperature
     return Content(path.name, images, labels, step_size=rate, provenance=provenance, notes=notes)
 
@@ -78,11 +85,12 @@ def _sibling(path: Path, kind: str) -> str:
 
 def _labels(path: Path) -> Tensor:
     labels = read_pickled(path)
-    soft = isinstance(labels, Tensor) and labels.is_floating_point()
-    if not isinstance(labels, Tensor) or labels.is_complex() or labels.ndim != (2 if soft else 1) or not len(labels):
-        raise DataError(f"{path.name} holds no labels: class indices (n,), or floats (n, classes)")
-    if not soft and int(labels.min()) < 0:
-        raise DataError(f"{path.name}: labels must be class indices from 0")
+    if not isinstance(labels, Tensor):
+        raise DataError(f"{path.name} holds no labels: they must be a tensor, not {type(labels).__name__}")
+    try:
+        check_label_form(labels)
+    except DataError as error:
+        raise DataError(f"{path.name} holds no labels: {error}") from None
     return labels
 
 
@@ -93,11 +101,6 @@ def _rate(path: Path) -> float:
     if isinstance(rate, bool) or not isinstance(rate, int | float):
         raise DataError(f"{path.name} holds no step size: it must be one number")
     return float(rate)
-
-
-def _are_weights(labels: Tensor) -> bool:
-    whole = labels.double()
-    return bool((whole >= 0).all()) and torch.allclose(whole.sum(-1), whole.new_ones(len(whole)), atol=1e-3)
 
 
 MTT = Format("mtt", (), "MTT's images_best.pt with labels_best.pt (and lr_best.pt) beside it", read_mtt)
