@@ -80,6 +80,13 @@ def _numbers(record):
     return {**kept, "kind": record["kind"], "files": record["files"]}
 
 
+def a_record(result=None, kind="artifact", **changes):
+    """The content of a record of a cell that nothing made, to be committed."""
+    content = {"kind": kind, "label": "a cell", "result": {} if result is None else result}
+    content |= {"identity": {"architecture": None}, "provenance": {"compute": {"device": "cpu"}}}
+    return {**content, **changes}
+
+
 def leftovers(store):
     """What has no business in a store: scratch folders and probes."""
     return [path for path in (store / "cells").rglob(".*") if path.name.startswith((".writing", ".probe"))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from harness.cli.errors import warn
 from harness.cli.group import VERBS
 from harness.cli.options import store_option
 from harness.cli.output import plain, print_json, print_table, printable, size_told
@@ -114,11 +115,15 @@ def path(key: str, store: Path) -> None:
 @store_option
 @click.pass_context
 def verify(ctx: click.Context, store: Path) -> None:
-    """Hash every record and file again; each damaged one is a line, and the exit status 1."""
-    from harness.experiment.inventory import NO_RECORD, waste
-    from harness.experiment.inventory import verify as wrong
+    """Read every file of the store again; each that is damaged is a line, and the exit status 1.
 
-    found = _opened(store)
+    Records, and the files that they name by their hashes; store.json, notes of failures, leases, the files of runs and
+    of what is in the making; and whatever has no business in the store.
+    """
+    from harness.experiment.inventory import NO_RECORD, waste
+    from harness.experiment.verification import verify as wrong
+
+    found = _opened(store, lambda _: None)  # what would be warned of is a line of its own
     count = 0
     for line in wrong(found):
         count += 1
@@ -170,10 +175,10 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
     click.echo(f"{len(left)} things, {total}{more}")
 
 
-def _opened(path: Path) -> "Store":
+def _opened(path: Path, notice: Callable[[str], object] = warn) -> "Store":
     from harness.experiment.store import Store
 
-    store = Store(path)
+    store = Store(path, notice)
     store.check_schema()
     return store
 

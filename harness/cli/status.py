@@ -15,10 +15,10 @@ from harness.cli.output import aligned, plain, print_json
 from harness.types.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
-    from harness.experiment.status import CellStatus, Overview, RunStatus
+    from harness.experiment.status import CellStatus, Overview, RunStatus, SeenRecords
 
 WATCH_SECONDS = 2.0
-_MOST_FAILED = 10
+_MOST_LOST = 10
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -52,11 +52,11 @@ class _Look:
         return any(run.counts["running"] for run in self.overview.runs) or any(self.ordered.values())
 
 
-def _look(store: Path) -> _Look:
+def _look(store: Path, seen: "SeenRecords | None" = None) -> _Look:
     from harness.experiment.status import Overview
     from harness.experiment.store import Store
 
-    return _Look(Overview(Store(store)))
+    return _Look(Overview(Store(store), seen))
 
 
 def _ordered(run: "RunStatus") -> int | None:
@@ -74,12 +74,13 @@ def _watch(store: Path) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    look = _look(store)
+    seen: SeenRecords = {}
+    look = _look(store, seen)
     with Live(console=Console(), auto_refresh=False, transient=True) as live, suppress(KeyboardInterrupt):
         while look.goes_on:
             live.update(Text("\n".join(_lines(look)), no_wrap=True, overflow="ellipsis"), refresh=True)
             _pause()
-            look = _look(store)
+            look = _look(store, seen)
     click.echo("\n".join(_lines(look)))
 
 
@@ -100,10 +101,15 @@ def _lines(look: _Look) -> Iterator[str]:
     if running := [cell for cell in overview.cells if cell.state == "running"]:
         yield ""
         yield from aligned(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
+    if damaged := [cell for cell in overview.cells if cell.state == "damaged"]:
+        yield ""
+        yield from aligned(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
+        more = f"{len(damaged) - _MOST_LOST} more; " if len(damaged) > _MOST_LOST else ""
+        yield f"{more}`ddbench results verify` names all"
     if failed := [cell for cell in overview.cells if cell.state == "failed"]:
         yield ""
-        yield from aligned(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_FAILED]])
-        more = f"{len(failed) - _MOST_FAILED} more; " if len(failed) > _MOST_FAILED else ""
+        yield from aligned(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
+        more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
         yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
     yield ""
     told = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)

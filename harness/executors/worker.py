@@ -28,6 +28,7 @@ def work(path: Path, run: str, job: str) -> int:
     faulthandler.enable(sys.stderr)
     store = Store(path)
     log = EventLog(store, path / "runs" / run / f"{job}.events")
+    store.notice = log.notice
     try:
         with interrupts.handled(log.notice):
             _do(Run.load(store, run), job, store, log)

@@ -108,15 +108,16 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 
 def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
-    registry, store = _registry(request), Store(request.store)
+    damages: list[str] = []
+    registry, store = _registry(request), Store(request.store, damages.append)
     if not store.is_new():
         store.check_schema()
     request, precision_notes = decide_precision(request)
     if request.choose:
         result = _plan_stages(Stages.planned(Run(request), registry), store)
-        return replace(result, notes=(*precision_notes, *result.notes))
+        return replace(result, notes=(*damages, *precision_notes, *result.notes))
     outlook = Outlook.of(Run(request).plan(registry), store)
-    notes = (*outlook.plan.notes, *precision_notes, *_first([outlook], request), _missing(outlook))
+    notes = (*damages, *outlook.plan.notes, *precision_notes, *_first([outlook], request), _missing(outlook))
     return RunResult(store.path, outlook.cells, [], notes=notes, planned_only=True, estimate=outlook.seconds)
 
 
@@ -208,7 +209,7 @@ def _first(outlooks: Sequence[Outlook], request: Request) -> list[str]:
 def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     request = run.request
     executor = executor_of(request)
-    store = Store(request.store).open()
+    store = Store(request.store, reporter.notice).open()
     if request.retry_failed:
         for cell in plan.cells:
             store.failures.forget(cell.key)
@@ -260,7 +261,7 @@ def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> N
     if count["failed"]:
         reporter.notice(f"{count['failed']} cells failed before: --retry-failed tries them again")
     for standing in standings:
-        if standing.state == "damaged":
+        if standing.state == "damaged" or standing.note_is_damaged:
             reporter.notice(standing.reason)
 
 

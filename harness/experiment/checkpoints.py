@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.experiment.cells import Cell
 from harness.experiment.sealed import sealed_in
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.experiment.kept import Notice
     from harness.learning.trajectory import History
 
-_NAME = re.compile(rf"(\d+)-([0-9a-f]{{{SHORT}}})")
+_NAME = re.compile(rf"(\d+)-([0-9a-f]{{{SHORT}}})", re.ASCII)
 
 
 class Mark(NamedTuple):
@@ -57,7 +57,7 @@ class Checkpoints:
         from harness.experiment.kept import KeptTensors  # imports torch, without which a store's content is listed
 
         self._kept, self._cell_at, self._every = KeptTensors(store, trajectory, notice), cell_at, every
-        self._last = time.monotonic()
+        self._notice, self._last = notice, time.monotonic()
 
     def is_due(self) -> bool:
         """Whether it is time for the next one."""
@@ -77,15 +77,22 @@ class Checkpoints:
 
     def newest(self, beyond: int, upto: int) -> "tuple[dict[str, Tensor], History] | None":
         """The state at the last iteration after ``beyond`` and up to ``upto`` that was kept and can be used."""
-        from harness.learning.trajectory import History
-
         for mark in reversed(self._own(upto)):
             if mark.iteration > beyond:
-                found = self._kept.read(mark.path, self._cell_at(mark.iteration).sources)
-                if found:
-                    tensors, told = found
-                    return tensors, History(**told["history"])
+                content = self._kept.read(mark.path, self._cell_at(mark.iteration).sources)
+                history = self._history(mark.path, content[1]) if content else None
+                if content and history:
+                    return content[0], history
         return None
+
+    def _history(self, path: Path, told: Mapping[str, Any]) -> "History | None":
+        from harness.learning.trajectory import History
+
+        try:
+            return History(**told["history"])
+        except (KeyError, TypeError) as error:
+            self._notice(f"{path} is not as a run writes it ({type(error).__name__}: {error}): it is passed over")
+            return None
 
     def forget(self, upto: int) -> None:
         """Remove those up to an iteration: its set is in the store."""

@@ -15,7 +15,7 @@ from harness.experiment.checkpoints import Checkpoints
 from harness.experiment.ledger import Ledger, saver
 from harness.experiment.picture import draw_grid
 from harness.experiment.sources import training_of
-from harness.experiment.store import Writer
+from harness.experiment.store import RecordError, Writer
 from harness.experiment.supplies import Supplies
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import PoolNetworks
@@ -75,25 +75,33 @@ class Distiller:
     def _resume(self, trajectory: Trajectory, point: int) -> None:
         """Take up the trajectory at the furthest iteration up to ``point`` whose set is stored or that was kept."""
         reached = trajectory.history.iterations
-        stored = next((one for one in range(point, reached, -1) if self._is_stored(one)), reached)
-        kept = self.checkpoints.newest(stored, point)
+        at, stored = self._stored(reached, point)
+        kept = self.checkpoints.newest(at, point)
         if kept:
             trajectory.restore(*kept)
             self.ledger.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
-        elif stored > reached:
-            trajectory.restore(*self._stored(stored))
+        elif stored:
+            trajectory.restore(*stored)
         if changes := trajectory.mode_changes():
             told = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
             self.ledger.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
 
-    def _is_stored(self, iteration: int) -> bool:
-        cell = self.source.set_cell(self.distillation, iteration)
-        return self.store.folder(cell.key) is not None and not self.ledger.is_missing(cell)
+    def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
+        """The last iteration up to ``upto`` whose set is in the store and sound, and the state there.
 
-    def _stored(self, iteration: int) -> tuple[dict[str, Tensor], History]:
-        key = self.source.set_cell(self.distillation, iteration).key
-        record = self.store.record(key) or {}
-        return load_file(self.store.file(key, "state.safetensors")), History(**record["history"])
+        ``beyond`` and None if there is none after it.
+        """
+        for iteration in range(upto, beyond, -1):
+            cell = self.source.set_cell(self.distillation, iteration)
+            if not self.store.holds(cell.key) or self.ledger.is_missing(cell):
+                continue
+            try:
+                record = self.store.record(cell.key) or {}
+                tensors = load_file(self.store.file(cell.key, "state.safetensors"))
+                return iteration, (tensors, History(**record["history"]))
+            except RecordError as error:  # what can be made without it is made
+                self.ledger.reporter.notice(f"{error}; it is passed over")
+        return beyond, None
 
     def _keep(self, trajectory: Trajectory, point: int) -> None:
         """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""

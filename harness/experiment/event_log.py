@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.experiment.events import Named, Reporter
+from harness.experiment.standing import LOST as LOST_STATES
 from harness.experiment.standing import Standing
 from harness.experiment.store import Store
+from harness.experiment.store_files import DamagedFile, open_plain, parse_object
 from harness.types.errors import StoreError
 
 ENDED, STOPPED, REFUSED = "ended", "stopped", "refused"
@@ -37,8 +39,9 @@ class EventLog(Reporter):
 
     def __init__(self, store: Store, path: Path) -> None:
         self._store, self._told = store, 0.0
+        store.make_way(path)
         try:
-            self._file = path.open("a", buffering=1)
+            self._file = path.open("a", buffering=1, encoding="utf-8", errors="replace")
         except OSError as error:
             raise store.cannot("write to", error) from None
 
@@ -80,7 +83,7 @@ class EventLog(Reporter):
 
     def _write(self, event: str, **told: Any) -> None:  # noqa: ANN401
         try:
-            self._file.write(json.dumps({"event": event, **told}, allow_nan=False) + "\n")
+            self._file.write(json.dumps({"event": event, **told}, allow_nan=False, ensure_ascii=False) + "\n")
         except OSError as error:
             raise self._store.cannot("write to", error) from None
 
@@ -95,10 +98,10 @@ class EventReader:
     def new(self) -> Iterator[dict[str, Any]]:
         """The events since the last call; a line that is still being written waits for the next."""
         try:
-            with self._path.open("rb") as file:
+            with open_plain(self._path) as file:
                 file.seek(self._offset)
                 found = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, DamagedFile):
             return
         self._offset += len(found)
         *lines, self._rest = (self._rest + found).split(b"\n")
@@ -137,45 +140,71 @@ def _finite(scalars: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in scalars.items() if abs(float(value)) < float("inf")}
 
 
+def damages(path: Path) -> Iterator[str]:
+    """What is wrong with a file of events, with the remedy; the last line may still be written."""
+    remedy = "if no run works here, delete it: nothing rests on it"
+    try:
+        with open_plain(path) as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n") and not _is_event(line):
+                    yield f"{path} cannot be read (line {number} is no event): {remedy}"
+                    return
+    except FileNotFoundError:
+        return
+    except DamagedFile as damage:
+        yield f"{damage}: {remedy}"
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The event in a line; None if there is none that is known here."""
+    try:
+        found = parse_object(line)
+    except ValueError:
+        return None
+    fields = _FIELDS.get(str(found.get("event")))
+    return found if fields and all(_KINDS[name](found.get(name)) for name in fields) else None
+
+
+def _is_event(line: bytes) -> bool:
+    """Whether a line holds an event, which a newer version may have written."""
+    if _event(line):
+        return True
+    try:
+        return str(parse_object(line)["event"]) not in _FIELDS
+    except (ValueError, KeyError):
+        return False
+
+
+def _is_cell(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(part, str) for part in value)
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_cell(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(map(_is_text, value))
-
-
-def _are_cells(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_cell, value))
-
-
-def _are_scalars(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(number, int | float) for number in value.values())
-
-
-_FIELDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
-    "cells": {"cells": _are_cells},
-    "started": {"cell": _is_cell},
-    "step": {"cell": _is_cell, "iteration": _is_count, "total": _is_count, "scalars": _are_scalars},
-    "finished": {"cell": _is_cell},
-    "failed": {"cell": _is_cell, "reason": _is_text, "log": _is_text},
-    "notice": {"text": _is_text},
-    LOST: {"key": _is_text, "state": _is_text, "reason": _is_text},
-    **{how: {"text": _is_text} for how in (ENDED, STOPPED, REFUSED)},
+_FIELDS = {
+    "cells": ("cells",),
+    "started": ("cell",),
+    "step": ("cell", "iteration", "total", "scalars"),
+    "finished": ("cell",),
+    "failed": ("cell", "reason", "log"),
+    "notice": ("text",),
+    LOST: ("key", "state", "reason"),
+    **dict.fromkeys((ENDED, STOPPED, REFUSED), ("text",)),
 }
-"""What each event says, and how it must look."""
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    """The event in a line; None if the line is no event: a process may have been killed while it wrote."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    fields = _FIELDS.get(str(found.get("event"))) if isinstance(found, dict) else None
-    is_event = fields is not None and all(name in found and fits(found[name]) for name, fits in fields.items())
-    return found if is_event else None
+"""By event, what it tells beside its name."""
+_KINDS: Mapping[str, Callable[[object], bool]] = {
+    "cell": _is_cell,
+    "cells": lambda value: isinstance(value, list) and all(map(_is_cell, value)),
+    "iteration": _is_count,
+    "total": _is_count,
+    "scalars": lambda value: isinstance(value, dict),
+    "state": lambda value: value in LOST_STATES,
+    **dict.fromkeys(("key", "reason", "log", "text"), _is_text),
+}
+"""By name, whether a value is as it should be."""

@@ -1,4 +1,4 @@
-"""What lies in a store: its cells with their sizes, what is damaged, and what nothing needs any more.
+"""What lies in a store: its cells with their sizes, and what nothing needs any more.
 
 Needs no torch, and one look at each file's size.
 """
@@ -14,15 +14,15 @@ from typing import Any
 
 from harness.experiment.cells import key_of
 from harness.experiment.checkpoints import Mark, marks_in
-from harness.experiment.failures import Failure
-from harness.experiment.store import Store, digest_of, remedy
+from harness.experiment.failures import UNREADABLE, Failure
+from harness.experiment.record_files import damaged_files, has_record, newest
+from harness.experiment.store import RecordError, Store
+from harness.experiment.store_folders import CELLS, DISCARDED, FAILURES, LEASES, LOCKS, MARKER, PARTIAL, RUNS
 from harness.types.errors import StoreError, UsageError
 from harness.types.names import Name, parse
 
-RECORD = "record.json"
-UNREADABLE = "unreadable"
 NO_RECORD = "an attempt without a record"
-PARTS = ("partial", "failures", "discarded", "runs", "leases", "locks")
+PARTS = (PARTIAL, FAILURES, DISCARDED, RUNS, LEASES, LOCKS)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
         by_kind[row.kind] = (count + 1, size + row.size)
     told = [Cost(kind, count, size) for kind, (count, size) in sorted(by_kind.items())]
     several = (folders for folders in store.attempts().values() if len(folders) > 1)
-    older = [folder for folders in several for folder in folders if folder != _newest(folders)]
+    older = [folder for folders in several for folder in folders if folder != newest(folders)]
     if older:
         told.append(Cost("superseded", len(older), sum(map(size_of, older))))
     for part in PARTS:
@@ -97,23 +97,6 @@ def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
             told.append(Cost(part, len(entries), sum(map(size_of, entries))))
     scratch = list(_scratch(store))
     return [*told, *([Cost("leftovers", len(scratch), sum(map(size_of, scratch)))] if scratch else [])]
-
-
-def verify(store: Store) -> Iterator[str]:
-    """Read every record of every attempt and hash every file: a line for each thing that is wrong, with the remedy."""
-    for key, folders in store.attempts().items():
-        for folder in folders:
-            if not (folder / RECORD).exists():
-                yield f"{folder} has no {RECORD}, so that it counts for nothing: `ddbench results clean` removes it"
-                continue
-            try:
-                record = store.read(folder)
-            except StoreError as error:
-                yield str(error)
-                continue
-            if record.get("key") != key:
-                yield f"{folder}/{RECORD} is of another cell ({str(record.get('key'))[:80]!r}): {remedy(key)}"
-            yield from _files_wrong(folder, record, remedy(key))
 
 
 def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
@@ -127,23 +110,23 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
         yield _waste(path, "left by a run that was killed")
     for path in store.leases.leftovers():
         yield _waste(path, "left by a run that was killed")
-    if (store.path / "locks").is_dir():
-        yield _waste(store.path / "locks", "of an older ddbench")
+    if (store.path / LOCKS).is_dir():
+        yield _waste(store.path / LOCKS, "of an older ddbench")
     attempts = store.attempts()
-    done = {key for key, folders in attempts.items() if (_newest(folders) / RECORD).exists()}
+    done = {key for key, folders in attempts.items() if has_record(newest(folders))}
     for folders in attempts.values():
         for folder in folders:
-            if not (folder / RECORD).exists():
+            if not has_record(folder):
                 yield _waste(folder, NO_RECORD)
-        older = [folder for folder in folders if (folder / RECORD).exists()][:-1] if superseded else []
-        if older and _is_sound(store, _newest(folders)):
+        older = [folder for folder in folders if has_record(folder)][:-1] if superseded else []
+        if older and _is_sound(store, newest(folders)):
             yield from (_waste(folder, "superseded by a newer attempt") for folder in older)
-    for path in _entries(store.path / "partial"):
+    for path in _entries(store.path / PARTIAL):
         if path.name in done:
             yield _waste(path, "parts of a cell that is finished")
     for path in _passed(store, attempts):
         yield _waste(path, "checkpoints on the way to a set that is finished")
-    for path in _entries(store.path / "failures"):
+    for path in _entries(store.path / FAILURES):
         if path.name.partition(".")[0] in done:
             yield _waste(path, "of a failure that was redone")
 
@@ -160,37 +143,34 @@ def remove(found: Iterable[Waste]) -> None:
                 shutil.rmtree(one.path)
             else:
                 one.path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{one.path} cannot be removed: {error.strerror}; remove it by hand") from None
+        except (OSError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or "it is nested too deep"
+            raise StoreError(f"{one.path} cannot be removed: {reason}; remove it by hand") from None
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    try:
-        if path.is_symlink() or not path.is_dir():
-            return path.lstat().st_size
-        with os.scandir(path) as entries:
-            return sum(
-                entry.stat(follow_symlinks=False).st_size
-                if not entry.is_dir(follow_symlinks=False)
-                else size_of(Path(entry.path))
-                for entry in entries
-            )
-    except OSError:
-        return 0
+    """Bytes of a file, or of all files in a folder; links are not followed."""
+    size, places = 0, [path]
+    while places:
+        place = places.pop()
+        with contextlib.suppress(OSError):
+            if place.is_symlink() or not place.is_dir():
+                size += place.lstat().st_size
+            else:
+                places += [Path(entry.path) for entry in os.scandir(place)]
+    return size
 
 
 def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
-    newest = _newest(folders)
-    size = size_of(newest)
+    folder = newest(folders)
+    size = size_of(folder)
     try:
-        record = store.read(newest)
-        result = record.get("result")
-        found = result if isinstance(result, dict) else {}
+        record = store.read(folder)
+        found = record["result"]
         status = "collapsed" if found.get("collapsed") else str(found.get("status") or "done")
-        finished = str(record["provenance"].get("finished") or "")
+        finished = record["provenance"].get("finished") or ""
         return Listed(key, record["kind"], status, record["label"], size, len(folders), finished, found)
-    except (StoreError, KeyError, AttributeError, TypeError) as error:
+    except RecordError as error:
         return Listed(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
 
 
@@ -212,52 +192,31 @@ def _parsed(text: str) -> Name:
         return Name(text)
 
 
-def _newest(folders: Sequence[Path]) -> Path:
-    """The newest attempt that has a record; without any, the newest."""
-    return next((folder for folder in reversed(folders) if (folder / RECORD).exists()), folders[-1])
-
-
-def _files_wrong(folder: Path, record: Mapping[str, Any], what_to_do: str) -> Iterator[str]:
-    named = record.get("files")
-    if not isinstance(named, dict):
-        yield f"{folder}/{RECORD} names no files: {what_to_do}"
-        return
-    for name, digest in named.items():
-        if not name or "/" in name or name in (".", ".."):
-            yield f"{folder}/{RECORD} names {name[:80]!r}, which is no file beside it: {what_to_do}"
-        elif not (folder / name).is_file():
-            yield f"{folder / name} is missing: {what_to_do}"
-        elif digest_of(folder / name) != digest:
-            yield f"{folder / name} was altered: {what_to_do}"
-    for path in _entries(folder):
-        if path.name not in named and path.name != RECORD:
-            yield f"{path} is in no record: move it away"
-
-
 def _is_sound(store: Store, folder: Path) -> bool:
     try:
         record = store.read(folder)
     except StoreError:
         return False
-    return not list(_files_wrong(folder, record, ""))
+    return not list(damaged_files(folder, record, ""))
 
 
 def _scratch(store: Store) -> Iterator[Path]:
     """What a killed run leaves: folders and files that were to be renamed into their places."""
-    for folder, prefixes in ((store.path / "cells", (".writing-", ".probe-")), (store.path, (".store.json-",))):
+    for folder, prefixes in ((store.path / CELLS, (".writing-", ".probe-")), (store.path, (f".{MARKER}-",))):
         yield from (path for path in _entries(folder) if path.name.startswith(prefixes))
-    for folder in _entries(store.path / "partial"):
+    for folder in _entries(store.path / PARTIAL):
         yield from (path for path in _entries(folder) if path.name.startswith("."))
+    yield from (path for path in _entries(store.path / RUNS) if path.name.startswith("."))
 
 
 def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
     """Folders of checkpoints whose trajectories have finished sets further on."""
-    kept = {folder: marks for folder in _entries(store.path / "partial") if (marks := marks_in(folder))}
+    kept = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := marks_in(folder))}
     sets: dict[str, list[Mapping[str, Any]]] = {folder.name: [] for folder in kept}
     for folders in attempts.values() if kept else ():
-        with contextlib.suppress(StoreError, AttributeError):
-            record = store.read(_newest(folders))
-            sets.get(str(record.get("trajectory")), []).append(record.get("identity") or {})
+        with contextlib.suppress(RecordError):
+            record = store.read(newest(folders))
+            sets.get(str(record.get("trajectory")), []).append(record["identity"])
     for folder, marks in kept.items():
         if all(any(_is_behind(mark, identity) for identity in sets[folder.name]) for mark in marks):
             yield folder

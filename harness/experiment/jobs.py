@@ -128,7 +128,7 @@ class SetJob:
             points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
             Distiller(ledger, self.source, self.distillation).distil(points)
         for arm in self.arms:
-            if isinstance(self.source, FileSource) or ledger.store.folder(arm.set_cell(self.distillation).key):
+            if isinstance(self.source, FileSource) or ledger.store.sound(arm.set_cell(self.distillation).key):
                 Scorer(ledger, arm, self.distillation).score(range(self.students))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -40,6 +41,7 @@ class KeptTensors:
         """
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         content = save(whole, {"ddbench": json.dumps({**told, "sources": dict(sources)})})
+        self._store.make_folder(self.folder)
         try:
             return write_sealed(self.folder, name, content)
         except OSError as error:
@@ -51,15 +53,24 @@ class KeptTensors:
         if content is None:
             self._notice(f"{path} was damaged: it is passed over")
             return None
-        told = json.loads(_metadata(content)["ddbench"])
-        if told["sources"] != dict(sources):
+        try:
+            told = _told(content)
+            is_ours = told["sources"] == dict(sources)
+            tensors = load(content) if is_ours else {}
+        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self._notice(f"{path} is not as a run writes it ({type(error).__name__}: {error}): it is passed over")
+            return None
+        if not is_ours:
             self._notice(f"{path} was made by other source than is here now: it is passed over")
             return None
-        return load(content), told
+        return tensors, told
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """The texts at the head of a safetensors file: the length of its JSON in eight bytes, and the JSON."""
+def _told(content: bytes) -> dict[str, Any]:
+    """What is told beside the tensors of a safetensors file: its head has a length in eight bytes, and JSON.
+
+    Losses in it may be NaN, so it is read as Python writes it; the digest in the file's name says that it was.
+    """
     end = 8 + int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8:end])["__metadata__"]
-    return metadata
+    told: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
+    return told

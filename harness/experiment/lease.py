@@ -5,21 +5,49 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import secrets
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from harness.experiment.clock import now
 from harness.experiment.processes import Process
+from harness.experiment.store_files import NOWHERE, DamagedFile, kind_at, parse_checked, read_bytes, with_checksum
 from harness.types.errors import DDBenchError
 from harness.types.files import cannot, hidden_beside
 
 SCHEMA = 1
-_SIZE = 2048
+_SIZE = 4096
 """Of a lease's file, padded: one write replaces all of it, so that nobody reads the end of an older one."""
 _LABEL = 300
+_MOST = 2**16
+_FIELDS: dict[str, type | UnionType] = {
+    "schema": int,
+    "key": str,
+    "label": str,
+    "host": str,
+    "machine": str,
+    "pid": int,
+    "start": int | None,
+    "token": str,
+    "started": str,
+    "beat": int,
+    "beat_at": str,
+    "cell": str | None,
+    "iteration": int | None,
+    "total": int | None,
+    "first": int | None,
+    "first_at": str | None,
+}
+_NEEDED = ("host", "machine", "pid")
+_LARGEST = 2**62
+_NAME = re.compile(r"([^.].*)\.([1-9][0-9]{0,17})", re.ASCII | re.DOTALL)
+NO_LEASE = b"no lease"
+"""In place of the content of what is no plain file, and was made by no holder."""
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -82,7 +110,7 @@ class Lease:
         told = {
             "schema": SCHEMA,
             "key": parts(path)[0],
-            "label": label[:_LABEL],
+            "label": _shortened(label),
             **dataclasses.asdict(Process.own()),
             "token": secrets.token_hex(8),
             "started": now(),
@@ -117,7 +145,7 @@ class Lease:
             self._told |= {"iteration": None, "total": None}
         if iteration is not None and self._told["iteration"] is None:
             self._told |= {"first": iteration, "first_at": now()}
-        given = {"cell": cell, "label": label and label[:_LABEL], "iteration": iteration, "total": total}
+        given = {"cell": cell, "label": label and _shortened(label), "iteration": iteration, "total": total}
         self._told |= {name: value for name, value in given.items() if value is not None}
         if is_new:
             self._wake.set()
@@ -158,7 +186,7 @@ class Lease:
         """Remove the generations before: by that their holders, should they come back, know that they have lost it."""
         key, generation = parts(self.path)
         for one, path in generations(self.path.parent, key).items():
-            if one < generation:
+            if one < generation and kind_at(path) != "a folder":  # which no holder made: `results verify` names it
                 path.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -183,9 +211,9 @@ class Lease:
 
 
 def parts(path: Path) -> tuple[str, int]:
-    """Key and generation in the name of a lease's file; generation 0 where it is none."""
-    key, _, number = path.name.rpartition(".")
-    return (key, int(number)) if key and number.isdecimal() and not key.startswith(".") else ("", 0)
+    """Key and generation in the name of a lease's file; generation 0 if it is none."""
+    names = _NAME.fullmatch(path.name)
+    return (names[1], int(names[2])) if names else ("", 0)
 
 
 def generations(folder: Path, key: str) -> dict[int, Path]:
@@ -195,41 +223,96 @@ def generations(folder: Path, key: str) -> dict[int, Path]:
 
 
 def files(folder: Path) -> list[Path]:
-    """All that lies there, in order; nothing where there is no such folder."""
+    """All that lies there, in order; nothing if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries)
-    except FileNotFoundError:
-        return []
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return []
+        raise
 
 
 def read(path: Path) -> bytes | None:
-    """What a holder tells; None where there is no such file, or no longer."""
+    """What a holder wrote; None if there is no such file, or no longer.
+
+    Of a file that may not be read it is the time of its last change, by which a live holder is known too.
+    """
     try:
-        return path.read_bytes()
+        return read_bytes(path, _MOST)
+    except FileNotFoundError:
+        return None
+    except DamagedFile:
+        if kind_at(path):
+            return NO_LEASE
+    try:
+        return f"changed at {path.stat().st_mtime_ns}".encode()
     except FileNotFoundError:
         return None
 
 
+def has_ended(content: bytes) -> bool:
+    """Whether whoever wrote this is known to hold nothing any more."""
+    return content == NO_LEASE or process_in(told_in(content)).has_ended()
+
+
+def parse_lease(content: bytes) -> dict[str, Any]:
+    """What a holder wrote of itself.
+
+    Raises:
+        ValueError: that cannot be read; with the reason.
+    """
+    told = parse_checked(content, _FIELDS, _NEEDED)
+    for name in [name for name in _FIELDS if name in told]:
+        kind, value = _FIELDS[name], told[name]
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and abs(value) > _LARGEST):
+            raise ValueError(f"its {name} is {value!r:.40}")
+    if not 0 < told["pid"] < 2**31:
+        raise ValueError(f"its pid is {told['pid']}")
+    return told
+
+
 def told_in(content: bytes) -> dict[str, Any]:
-    """What a holder tells; nothing where it cannot be read."""
+    """What a holder wrote of itself; nothing if that cannot be read."""
     try:
-        told = json.loads(content)
+        return parse_lease(content)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
 
 
 def process_in(told: dict[str, Any]) -> Process:
-    """The holder's process; where it is not told, one of which nothing is known."""
-    host, machine, pid, start = (told.get(name) for name in ("host", "machine", "pid", "start"))
-    if isinstance(host, str) and isinstance(machine, str) and isinstance(pid, int) and pid > 0:
-        return Process(host, machine, pid, start if isinstance(start, int) else None)
-    return Process("?", "", 0, None)
+    """The holder's process; if nothing is known of it, one that nobody can say has ended."""
+    if not told:
+        return Process("?", "", 0, None)
+    return Process(told["host"], told["machine"], told["pid"], told.get("start"))
+
+
+def damages(path: Path) -> Iterator[str]:
+    """What is wrong with what lies among the leases, with the remedy."""
+    key, generation = parts(path)
+    if not generation:
+        yield f"{path} is no part of a store: move it away"
+        return
+    remedy = "if no run works here, `ddbench results clean` removes it"
+    try:
+        told = parse_lease(read_bytes(path, _MOST))
+        if told.get("key", key) != key:
+            yield f"{path} is of another cell ({told['key']!r:.80}): {remedy}"
+    except FileNotFoundError:
+        return  # it was released meanwhile
+    except DamagedFile as damage:
+        yield f"{damage}: {remedy}"
+    except ValueError as error:
+        yield f"{path} cannot be read ({error}): {remedy}"
+
+
+def _shortened(label: str) -> str:
+    """What fits into the file, without what is in no encoding, as the names of files may be."""
+    return label[:_LABEL].encode(errors="replace").decode()
 
 
 def _content(told: dict[str, Any]) -> bytes:
-    return json.dumps(told).encode().ljust(_SIZE)
+    return json.dumps(with_checksum(told), ensure_ascii=False).encode().ljust(_SIZE)
 
 
 def _made(path: Path, content: bytes) -> int | None:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.experiment import interrupts, pace
+from harness.experiment.lease import NO_LEASE, files, generations, has_ended, parts, process_in, read, told_in
 from harness.experiment.lease import Holder as Holder
 from harness.experiment.lease import Lease as Lease
 from harness.experiment.lease import LeaseLost as LeaseLost
-from harness.experiment.lease import files, generations, parts, process_in, read, told_in
 from harness.types.files import cannot, hidden_beside
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
@@ -97,7 +97,7 @@ class Leases:
             now = time.monotonic()
             if content != seen:
                 seen, since = content, now
-            if not made or now - since >= self.stale_after or process_in(told_in(content)).has_ended():
+            if not made or now - since >= self.stale_after or has_ended(content):
                 lease = self._taken(key, newest, content, label)
                 if lease:
                     return lease
@@ -153,11 +153,14 @@ class Leases:
         return {key: path for (key, generation), path in found if generation}
 
     def _holder(self, key: str, path: Path, clock: float) -> Holder | None:
-        """Who tells of itself in the file; None where it was released just now."""
+        """The holder that wrote this lease file; None if the lease was released meanwhile, or no holder made it."""
         try:
-            told, beaten = told_in(path.read_bytes()), path.stat().st_mtime
+            content, beaten = read(path), path.lstat().st_mtime
         except FileNotFoundError:
             return None
+        if content is None or content == NO_LEASE:
+            return None
+        told = told_in(content)
         process = process_in(told)
         age = max(0.0, clock - beaten)
         return Holder(

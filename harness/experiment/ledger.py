@@ -22,12 +22,14 @@ from harness.experiment.events import Reporter
 from harness.experiment.failures import Failure, reason_of
 from harness.experiment.leases import Holder, Lease, LeaseLost
 from harness.experiment.plan import Plan
+from harness.experiment.records import check_record
 from harness.experiment.standing import Standing
 from harness.experiment.store import RecordError, Store, Writer
+from harness.experiment.store_files import parse_object
 from harness.learning.machine import Compute
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
-from harness.types.errors import StoreError
+from harness.types.errors import PluginError, StoreError
 from harness.types.problem import Problem
 
 
@@ -107,6 +109,7 @@ class Ledger:
 
         Raises:
             LeaseLost: somebody else has taken it over, or has made it.
+            PluginError: a component gave what no record can hold.
         """
         provenance = {
             "components": [component.provenance() for component in components],
@@ -119,9 +122,11 @@ class Ledger:
         }
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
         whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
+        whole = _finite(whole)
+        _check_content(cell, whole)
         self.check()
         interrupts.heed_at_once()
-        written = self.store.commit(cell.key, _finite(whole), files, self._attempts.pop(cell.key, None))
+        written = self.store.commit(cell.key, whole, files, self._attempts.pop(cell.key, None))
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
         self.notify("cell_finished", cell, written)
@@ -138,7 +143,7 @@ class Ledger:
         except RecordError as error:
             blocked = Standing("blocked", str(error))
             self.lost |= dict.fromkeys((cell.key for cell in cells if self.is_missing(cell)), blocked)
-            if self.store.folder(error.key):
+            if self.store.holds(error.key):
                 self.lost[error.key] = Standing("damaged", str(error))
             self.reporter.notice(str(error))
         except (StoreError, LeaseLost, KeyboardInterrupt):
@@ -156,6 +161,15 @@ class Ledger:
         arguments = {"cell": {"key": cell.key, "kind": cell.kind, "identity": cell.identity}}
         for complaint in self.plugins.notify(hook, **arguments, **({} if outcome is None else {"outcome": outcome})):
             self.reporter.notice(complaint)
+
+
+def _check_content(cell: Cell, record: Mapping[str, Any]) -> None:
+    """Check that the record could be read again: what is committed stays."""
+    try:
+        content = parse_object(json.dumps(record, allow_nan=False).encode())
+        check_record({**content, "key": cell.key})
+    except ValueError as error:
+        raise PluginError(f"{cell.label} cannot be kept, for its record would be damaged: {error}") from None
 
 
 def saver(tensors: Mapping[str, Tensor]) -> Writer:

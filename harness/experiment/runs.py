@@ -5,7 +5,6 @@ became of them. The run of a command is the same folder whenever the command is 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,13 +18,14 @@ from harness.experiment.completion import complete
 from harness.experiment.jobs import Job
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request, request_from
+from harness.experiment.run_files import EVENTS, LOG, REQUEST_FILE, read_request, write_run
 from harness.experiment.sources import FileSource
-from harness.experiment.store import SCHEMA, SHORT, Store
+from harness.experiment.store import SHORT, Store
+from harness.experiment.store_folders import RUNS, make_way, make_way_for_folder
 from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.registry import Registry
 from harness.types.distilled import DistilledSet
 from harness.types.errors import StoreError, UsageError
-from harness.types.files import write_whole
 from harness.types.formats import Reading, read_content, told_of
 
 _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every")
@@ -92,7 +92,7 @@ class Run:
 
     def folder(self, store: Store) -> Path:
         """Where it lies in a store."""
-        return store.path / "runs" / self.key
+        return store.path / RUNS / self.key
 
     def save(self, store: Store, jobs: Sequence[Job], needs: Mapping[str, Sequence[Cell]]) -> Path:
         """Write it, with its jobs and what their cells need, into a store; the folder that holds it.
@@ -115,18 +115,19 @@ class Run:
             for job in jobs
         ]
         plan = {
-            "schema": SCHEMA,
             "run": self.key,
             "label": self.label,
             "created": now(),
             "executor": self.request.starter,
             "jobs": listed,
         }
-        run = {"schema": SCHEMA, "folder": os.getcwd(), **self.as_json()}
+        request = {"folder": os.getcwd(), **self.as_json()}
+        store.make_folder(folder.parent)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "run.json", json.dumps(run, indent=1))
-            write_whole(folder / "plan.json", json.dumps(plan))
+            make_way_for_folder(store.path, folder, store.notice)
+            write_run(folder, request, plan)
+            for path in [*folder.glob(f"*{EVENTS}"), *folder.glob(f"*{LOG}")]:
+                make_way(store.path, path, store.notice)  # jobs write there
         except OSError as error:
             raise store.cannot("write to", error) from None
         return folder
@@ -138,19 +139,19 @@ class Run:
         Raises:
             StoreError: there is none that can be read.
         """
-        path = store.path / "runs" / key / "run.json"
+        folder = store.path / RUNS / key
         try:
-            told = json.loads(path.read_text())
-            if os.path.isdir(told["folder"]):
-                os.chdir(told["folder"])
+            asked = read_request(folder)
+            if os.path.isdir(asked.folder):
+                os.chdir(asked.folder)
             request = request_from(
-                {**told["request"], "keep_hold_out": told["hold_out"], "store": str(store.path)}, str(path)
+                {**asked.request, "keep_hold_out": asked.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
             )
-            reading = Reading(**told["reading"]) if told["reading"] else None
-            arms = None if told["arms"] is None else tuple(told["arms"])
-            return cls(request, Path(told["file"]) if told["file"] else None, reading, arms)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} cannot be read ({error}): give the command of the run again") from None
+            reading = Reading(**asked.reading) if asked.reading else None
+        except (OSError, StoreError, TypeError) as error:
+            raise StoreError(f"{error}: give the command of the run again") from None
+        arms = None if asked.arms is None else tuple(asked.arms)
+        return cls(request, Path(asked.file) if asked.file else None, reading, arms)
 
     @property
     def label(self) -> str:

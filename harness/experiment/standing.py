@@ -15,11 +15,13 @@ class Standing:
     Attributes:
         state: ``done``, or ``stale`` where other source made the record; ``missing``; ``failed``, or ``blocked`` where
             a cell that it needs is lost; ``damaged`` where its record or a file of it cannot be used.
-        reason: one line, where it is lost.
+        reason: one line, if it is lost.
+        note_is_damaged: it failed, and why cannot be read.
     """
 
     state: str
     reason: str = ""
+    note_is_damaged: bool = False
 
     @property
     def is_lost(self) -> bool:
@@ -36,7 +38,7 @@ def own_standing(cell: Cell, store: Store) -> Standing:
     if record is not None:
         return Standing("stale" if cell.is_stale(record) else "done")
     failure = store.failures.get(cell.key)
-    return Standing("failed", failure.reason) if failure else Standing("missing")
+    return Standing("failed", failure.reason, failure.is_unreadable) if failure else Standing("missing")
 
 
 def blocked_by(cell: Cell, standing: Standing) -> Standing:

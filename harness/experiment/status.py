@@ -1,18 +1,24 @@
 """What becomes of the runs of a store, as far as the store tells: it needs no torch, and disturbs nobody."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from harness.experiment.leases import Holder
-from harness.experiment.store import SCHEMA, Store
+from harness.experiment.record_files import has_record, newest
+from harness.experiment.run_files import PlanFile, read_plan
+from harness.experiment.store import RecordError, Store
+from harness.experiment.store_files import DamagedFile
+from harness.experiment.store_folders import RECORD, RUNS, entries_of
 
-STATES = ("done", "running", "failed", "blocked", "waiting")
-"""What a cell can be: ``blocked`` where one that it needs has failed."""
+STATES = ("done", "running", "failed", "damaged", "blocked", "waiting")
+"""What a cell can be: ``damaged`` if its record cannot be used, ``blocked`` if one that it needs is lost."""
+LOST = ("failed", "damaged")
+SeenRecords = dict[Path, tuple[tuple[int, int, int], str]]
+"""By a record's folder, what its file was when it was read, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,8 @@ class CellStatus:
 
     Attributes:
         state: one of `STATES`.
-        reason: one line, where it has failed.
-        holder: who works on it, where it is running.
+        reason: one line, if it has failed or is damaged.
+        holder: who works on it, if it is running.
     """
 
     key: str
@@ -69,19 +75,22 @@ class Overview:
 
     Raises:
         StoreError: it is no store, or cannot be read.
+
+    Args:
+        store: whose runs.
+        seen: the records that an earlier look has read: they are read again only if they have changed.
     """
 
-    def __init__(self, store: Store) -> None:
-        store.check_schema()
+    def __init__(self, store: Store, seen: SeenRecords | None = None) -> None:
         self.notes: list[str] = []
-        """A line for each run that cannot be read."""
-        self._store = store
+        """A line for each thing that cannot be read."""
+        store.notice = self.notes.append
+        store.check_schema()
+        self._store, self._seen = store, {} if seen is None else seen
         self._holders = {holder.cell: holder for holder in store.leases.all() if holder.is_live and holder.cell}
-        self._done = store.attempts().keys()
+        self._attempts = store.attempts()
         self._failed = set(store.failures.keys())
-        paths = sorted((store.path / "runs").glob("*/plan.json"))
-        found = [run for path in paths if (run := self._read(path))]
-        self.runs = sorted(found, key=lambda run: run.created)
+        self.runs = sorted(self._read_runs(), key=lambda run: run.created)
 
     @property
     def path(self) -> Path:
@@ -98,41 +107,63 @@ class Overview:
         """Those of all runs, each once."""
         return list({cell.key: cell for run in self.runs for cell in run.cells}.values())
 
-    def _read(self, path: Path) -> RunStatus | None:
+    def _read_runs(self) -> Iterator[RunStatus]:
         try:
-            told = json.loads(path.read_text())
-            if told["schema"] > SCHEMA:
-                raise ValueError("it is of a newer ddbench")
-            cells = self._cells([cell for job in told["jobs"] for cell in job["cells"]])
-            label, created, executor = (str(told[name]) for name in ("label", "created", "executor"))
-            return RunStatus(path.parent.name, path.parent, label, created, executor, cells)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            self.notes.append(f"{path} cannot be read ({error}): give the command of that run again")
-            return None
+            folders = [Path(entry.path) for entry in entries_of(self._store.path / RUNS)]
+        except OSError as error:
+            raise self._store.cannot("read", error) from None
+        for folder in folders:
+            try:
+                plan = read_plan(folder)
+            except FileNotFoundError:
+                continue
+            except DamagedFile as damage:
+                self.notes.append(f"{damage}: give the command of that run again")
+                continue
+            yield RunStatus(folder.name, folder, plan.label, plan.created, plan.executor, self._cells(plan))
 
-    def _cells(self, listed: Sequence[Sequence[Any]]) -> list[CellStatus]:
-        """Those that a plan lists, each with the numbers of those that it needs."""
-        states: dict[int, str] = {}
+    def _cells(self, plan: PlanFile) -> list[CellStatus]:
+        """Those that a plan lists."""
+        own = [self._own_status(key, kind, label) for key, kind, label, _ in plan.cells]
+        needed_by: dict[int, list[int]] = defaultdict(list)
+        for number, (_, _, _, needs) in enumerate(plan.cells):
+            for needed in needs:
+                needed_by[needed].append(number)
+        lost = [number for number, cell in enumerate(own) if cell.state in LOST]
+        while lost:
+            for number in needed_by.pop(lost.pop(), ()):
+                if own[number].state == "waiting":
+                    own[number] = replace(own[number], state="blocked")
+                    lost.append(number)
+        return own
 
-        def state(number: int) -> str:
-            key, _, _, needs = listed[number]
-            if number not in states:
-                states[number] = self._own_state(key)
-                if states[number] == "waiting" and any(state(one) in ("failed", "blocked") for one in needs):
-                    states[number] = "blocked"
-            return states[number]
-
-        return [self._cell(key, kind, label, state(number)) for number, (key, kind, label, _) in enumerate(listed)]
-
-    def _own_state(self, key: str) -> str:
+    def _own_status(self, key: str, kind: str, label: str) -> CellStatus:
+        """How a cell stands, whatever becomes of those that it needs."""
         if key in self._holders:
-            return "running"
-        if key in self._done:
-            return "done"
-        return "failed" if key in self._failed else "waiting"
+            return CellStatus(key, kind, label, "running", holder=self._holders[key])
+        folder = newest(self._attempts[key]) if key in self._attempts else None
+        if folder and has_record(folder):
+            damage = self._damage(folder)
+            return CellStatus(key, kind, label, "damaged" if damage else "done", damage)
+        failure = self._store.failures.get(key) if key in self._failed else None
+        if failure:
+            return CellStatus(key, kind, label, "failed", failure.reason)
+        return CellStatus(key, kind, label, "waiting")
 
-    def _cell(self, key: str, kind: str, label: str, state: str) -> CellStatus:
-        failure = self._store.failures.get(key) if state == "failed" else None
-        return CellStatus(key, kind, label, state, failure.reason if failure else "", self._holders.get(key))
+    def _damage(self, folder: Path) -> str:
+        """What is wrong with a record; nothing if it is sound."""
+        try:
+            found = os.lstat(folder / RECORD)
+            mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if folder not in self._seen or self._seen[folder][0] != mark:
+                self._seen[folder] = (mark, self._read_damage(folder))
+            return self._seen[folder][1]
+        except OSError as error:
+            return f"{folder} cannot be read ({error.strerror}): make it readable"
+
+    def _read_damage(self, folder: Path) -> str:
+        try:
+            self._store.read(folder)
+        except RecordError as error:
+            return str(error)
+        return ""

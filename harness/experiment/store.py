@@ -7,8 +7,6 @@ afterwards. Reading and committing records needs no torch.
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import re
 import secrets
@@ -20,62 +18,70 @@ from typing import Any
 from harness.experiment.cells import canonical_json
 from harness.experiment.failures import Failures
 from harness.experiment.leases import LeaseLost, Leases
+from harness.experiment.record_files import SHORT as SHORT
+from harness.experiment.record_files import NewerRecordError, has_record, newest, read_record, remedy, text_of
+from harness.experiment.record_files import RecordError as RecordError
+from harness.experiment.records import SCHEMA as SCHEMA
+from harness.experiment.store_files import DamagedFile, digest_of, read_object, with_checksum
+from harness.experiment.store_folders import (
+    CELLS,
+    FOLDERS,
+    MARKER,
+    RECORD,
+    Notice,
+    attempt_in,
+    entries_of,
+    key_of_attempt,
+    make_folder,
+    make_way,
+    set_aside,
+)
 from harness.types.errors import StoreError, UsageError
 from harness.types.files import cannot, sync, write_whole
 from harness.types.home import expand_home
 
-SCHEMA = 1
-SHORT = 12
-"""Digits of a key that are shown: among a million cells, two share them once in five hundred stores."""
 _SHOWN = 5
-_ATTEMPT = re.compile(r"[0-9a-f]{2,64}-[0-9]+")
+_MOST_MARKER = 2**16
+MARKER_REMEDY = f'write {{"schema":{SCHEMA}}} into its {MARKER}; a run does so where there are sound records'
 Writer = Callable[[Path], object]
 
 
-class RecordError(StoreError):
-    """A record, or a file that it names, that cannot be used; all other cells can.
-
-    Attributes:
-        key: of the cell.
-    """
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-
-
-def remedy(key: str) -> str:
-    """What to do about a damaged attempt at a cell."""
-    return f"`ddbench results discard {key[:SHORT]}` sets it aside, and then a run makes it again"
+def _ignore(_text: str) -> None:
+    """Nobody is there to hear it."""
 
 
 class Store:
     """A store at ``path``, made when it is first written to."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = expand_home(path).absolute()
+    read = staticmethod(read_record)
+
+    def __init__(self, path: Path, notice: Notice = _ignore) -> None:
+        self.path, self.notice = expand_home(path).absolute(), notice
         self.leases = Leases(self.path)
         self.failures = Failures(self.path)
 
     def open(self) -> "Store":
         """Make the folder if needed, and check that it is a store that can be written.
 
+        A ``store.json`` that is lost is made again if there are sound records, and what lies in the place of a folder
+        is set aside; both with a notice.
+
         Raises:
             StoreError: it is something else, of a newer schema, or not writable.
         """
-        marker = self.path / "store.json"
         try:
             if self.is_new():
                 self.path.mkdir(parents=True, exist_ok=True)
-                write_whole(marker, canonical_json({"schema": SCHEMA}))
-            self.check_schema()
-            (self.path / "cells").mkdir(exist_ok=True)
-            probe = self.path / "cells" / f".probe-{secrets.token_hex(4)}"
-            try:
-                probe.write_text("whether there is room")
-                sync(probe)
-            finally:
-                probe.unlink(missing_ok=True)
+                self._write_marker()
+            elif problem := self._marker_problem():
+                if os.path.lexists(self.path / MARKER):
+                    set_aside(self.path, self.path / MARKER)
+                self._write_marker()
+                self.notice(f"{problem}: it was made again, for there are sound records beside it")
+            for name in FOLDERS:
+                if name == CELLS or os.path.lexists(self.path / name):
+                    make_folder(self.path, self.path / name, self.notice)
+            self._try_to_write()
         except OSError as error:
             raise self.cannot("write to", error) from None
         return self
@@ -87,38 +93,101 @@ class Store:
             StoreError: it is a folder of other things, or cannot be looked into.
         """
         try:
-            found = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+            names = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
         except OSError as error:
             raise self.cannot("read", error) from None
-        others = [name for name in found if not name.startswith(".store.json-")]  # left where an opening was killed
-        if others and "store.json" not in found:
+        others = [name for name in names if not name.startswith(f".{MARKER}-")]  # left where an opening was killed
+        if others and MARKER not in names and not self._has_sound_records():
             raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
         return not others
 
     def check_schema(self) -> None:
-        """Raise `StoreError` where the store was made by a newer ddbench."""
+        """Check that it is a store of a schema that is known here; if only ``store.json`` is lost, say so.
+
+        Raises:
+            StoreError: it is none, or was made by a newer ddbench.
+        """
+        if problem := self._marker_problem():
+            self.notice(f"{problem}; {MARKER_REMEDY}")
+
+    def marker_damage(self) -> str | None:
+        """What is wrong with ``store.json``; None if nothing is, or if it is of a newer schema."""
+        marker = self.path / MARKER
         try:
-            schema = int(json.loads((self.path / "store.json").read_text())["schema"])
-        except (OSError, ValueError, KeyError, TypeError):
-            raise StoreError(
-                f"{self.path} is no store: its store.json cannot be read; choose another --store"
-            ) from None
-        if schema > SCHEMA:
-            raise StoreError(f"{self.path} has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one")
+            schema = read_object(marker, _MOST_MARKER).get("schema")
+        except FileNotFoundError:
+            return f"{marker} is missing"
+        except DamagedFile as damage:
+            return str(damage)
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            return f"{marker} cannot be read (its schema is {schema!r:.40})"
+        if schema > SCHEMA and self._has_sound_records(all_of_them=True):
+            return f"{marker} cannot be read (it says schema {schema}, but no record is of a newer one than {SCHEMA})"
+        return None
+
+    def _marker_problem(self) -> str | None:
+        """What is wrong with ``store.json`` of a store that can be used nevertheless."""
+        problem = self.marker_damage()
+        if problem is None:
+            schema = read_object(self.path / MARKER, _MOST_MARKER)["schema"]
+            if schema > SCHEMA:
+                newer = f"has schema {schema}, and this ddbench knows up to {SCHEMA}"
+                raise StoreError(f"{self.path} {newer}: use a newer one")
+        elif not self._has_sound_records():
+            refusal = f"{self.path} is no store: {problem}, and there is no sound record beside it"
+            raise StoreError(f"{refusal}; choose another --store, or if it is one, {MARKER_REMEDY}")
+        return problem
+
+    def _has_sound_records(self, all_of_them: bool = False) -> bool:
+        """Whether a record can be read; or also none is of a newer schema."""
+        is_sound = False
+        for folder in (one for folders in self.attempts().values() for one in folders):
+            try:
+                self.read(folder)
+                is_sound = True
+            except NewerRecordError:
+                return False
+            except RecordError:
+                continue
+            if not all_of_them:
+                return True
+        return is_sound
+
+    def _write_marker(self) -> None:
+        write_whole(self.path / MARKER, canonical_json({"schema": SCHEMA}))
+
+    def _try_to_write(self) -> None:
+        probe = self.path / CELLS / f".probe-{secrets.token_hex(4)}"
+        try:
+            probe.write_text("whether there is room")
+            sync(probe)
+        finally:
+            probe.unlink(missing_ok=True)
 
     def folder(self, key: str) -> Path | None:
-        """The folder of the newest attempt at a cell, if there is one."""
-        attempts = [path for path in self._attempts_at(key) if (path / "record.json").exists()]
-        return max(attempts, key=_attempt, default=None)
+        """The folder of the newest attempt at a cell that has a record, if there is one.
+
+        Raises:
+            RecordError: where it would lie cannot be read.
+        """
+        attempts = [path for path in self._attempts_at(key) if path.is_dir() and has_record(path)]
+        return max(attempts, key=_number, default=None)
+
+    def holds(self, key: str) -> bool:
+        """Whether there is an attempt at a cell, which may be damaged."""
+        try:
+            return self.folder(key) is not None
+        except RecordError:
+            return True
 
     def _attempts_at(self, key: str) -> list[Path]:
-        """Whatever lies at the place of a cell's attempts."""
-        parent = self.path / "cells" / key[:2]
+        """Whatever lies at the place of a cell's attempts under a name that one would have."""
+        shelf = self.path / CELLS / key[:2]
         try:
-            with os.scandir(parent) as entries:
-                return [parent / entry.name for entry in entries if entry.name.startswith(f"{key}-")]
-        except FileNotFoundError:
-            return []
+            names = [Path(entry.path) for entry in entries_of(shelf) if entry.name.startswith(f"{key}-")]
+        except OSError as error:
+            raise RecordError(key, _unreadable(shelf, error)) from None
+        return [path for path in names if attempt_in(path.name)]
 
     def find(self, prefix: str) -> str:
         """The key of the one cell whose key begins with ``prefix``.
@@ -156,21 +225,30 @@ class Store:
             shelf: only of keys whose first two digits begin so.
 
         Raises:
-            StoreError: a folder cannot be read.
+            StoreError: the cells cannot be read.
         """
         found: dict[str, list[Path]] = {}
         try:
-            shelves = [folder for folder in _folders(self.path / "cells") if folder.name.startswith(shelf)]
-            for folder in (one for each in shelves for one in _folders(each)):
-                if _ATTEMPT.fullmatch(folder.name):
-                    found.setdefault(folder.name.rpartition("-")[0], []).append(folder)
+            shelves = [Path(entry.path) for entry in entries_of(self.path / CELLS) if entry.name.startswith(shelf)]
         except OSError as error:
             raise self.cannot("read", error) from None
-        return {key: sorted(found[key], key=_attempt) for key in sorted(found)}
+        for place in shelves:
+            for folder in self._attempts_on(place):
+                found.setdefault(key_of_attempt(folder), []).append(folder)
+        return {key: sorted(found[key], key=_number) for key in sorted(found)}
+
+    def _attempts_on(self, shelf: Path) -> list[Path]:
+        """The folders of the attempts whose keys begin as their shelf is called; none of what cannot be read."""
+        try:
+            entries = [entry for entry in entries_of(shelf) if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            self.notice(_unreadable(shelf, error))
+            return []
+        return [Path(one.path) for one in entries if attempt_in(one.name) and one.name.startswith(shelf.name)]
 
     def folders(self) -> list[Path]:
-        """The folder of the newest attempt at every cell, by key."""
-        return [folders[-1] for folders in self.attempts().values()]
+        """The folder of the newest attempt at every cell, by key; one that has a record if there is one."""
+        return [newest(folders) for folders in self.attempts().values()]
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
@@ -178,7 +256,7 @@ class Store:
 
     def next_attempt(self, key: str) -> int:
         """The number of an attempt that would be made now."""
-        return max(map(_attempt, self._attempts_at(key)), default=0) + 1
+        return max(map(_number, self._attempts_at(key)), default=0) + 1
 
     def commit(
         self,
@@ -202,27 +280,34 @@ class Store:
             LeaseLost: somebody else has committed that attempt meanwhile.
             StoreError: the disk is full, or the folder not writable; nothing is left behind.
         """
-        parent = self.path / "cells" / key[:2]
-        scratch = self.path / "cells" / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
+        parent = self.path / CELLS / key[:2]
+        scratch = self.path / CELLS / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path, parent, self.notice)
             scratch.mkdir()
             for name, write in (files or {}).items():
                 write(scratch / name)
                 sync(scratch / name)
             digests = {name: digest_of(scratch / name) for name in files or {}}
-            whole = {"schema": SCHEMA, "key": key, **record, "files": digests}
-            whole["checksum"] = hashlib.sha256(canonical_json(whole).encode()).hexdigest()
-            write_whole(scratch / "record.json", json.dumps(whole, indent=1, sort_keys=True, allow_nan=False))
-            scratch.rename(parent / f"{key}-{attempt or self.next_attempt(key)}")
-            sync(parent)
+            whole = with_checksum({"schema": SCHEMA, "key": key, **record, "files": digests})
+            write_whole(scratch / RECORD, text_of(whole))
+            self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", str(record.get("label", key)))
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # of the rename: the names of all else are new
-                raise LeaseLost(f"another process has made {record.get('label', key)}") from None
             raise self.cannot("write to", error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return whole
+
+    @staticmethod
+    def _put(scratch: Path, folder: Path, label: str) -> None:
+        """Rename an attempt into its place."""
+        try:
+            scratch.rename(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise LeaseLost(f"another process has made {label}") from None
+            raise
+        sync(folder.parent)
 
     def discard(self, key: str) -> Path:
         """Set the newest attempt at a cell aside, so that the one before counts, or a run makes it again.
@@ -237,17 +322,32 @@ class Store:
         folders = self.attempts(key[:2]).get(key)
         if not folders:
             raise UsageError(f"{key[:SHORT]} has no record to discard: `ddbench run --retry-failed` tries it again")
-        aside = self.path / "discarded"
         try:
-            aside.mkdir(exist_ok=True)
-            number = sum(path.name.startswith(folders[-1].name) for path in aside.iterdir())
-            target = aside / (f"{folders[-1].name}.{number}" if number else folders[-1].name)
-            folders[-1].rename(target)
-            sync(folders[-1].parent)
-            sync(aside)
+            return set_aside(self.path, folders[-1])
         except OSError as error:
             raise self.cannot("write to", error) from None
-        return target
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder in the store; what lies in its place is set aside, with a notice.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        try:
+            make_folder(self.path, folder, self.notice)
+        except OSError as error:
+            raise self.cannot("write to", error) from None
+
+    def make_way(self, path: Path) -> None:
+        """Set aside what lies in the place of a file and is none, with a notice.
+
+        Raises:
+            StoreError: it cannot be moved.
+        """
+        try:
+            make_way(self.path, path, self.notice)
+        except OSError as error:
+            raise self.cannot("write to", error) from None
 
     def file(self, key: str, name: str) -> Path:
         """A file of a finished cell, checked against the digest in its record.
@@ -262,28 +362,13 @@ class Store:
             raise RecordError(key, told)
         path = folder / name
         wanted = self.read(folder)["files"].get(name)
-        if not path.is_file() or digest_of(path) != wanted:
+        try:
+            is_sound = digest_of(path) == wanted
+        except (FileNotFoundError, DamagedFile):
+            is_sound = False
+        if not is_sound:
             raise RecordError(key, f"{path} is missing or was altered: {remedy(key)}")
         return path
-
-    def read(self, folder: Path) -> dict[str, Any]:
-        """The record in the folder of an attempt.
-
-        Raises:
-            RecordError: it cannot be read, was altered, or is of a newer schema.
-        """
-        key = folder.name.rpartition("-")[0]
-        try:
-            record: dict[str, Any] = json.loads((folder / "record.json").read_text())
-            checksum, schema = record.pop("checksum"), record["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RecordError(key, f"{folder}/record.json cannot be read ({error}): {remedy(key)}") from None
-        if isinstance(schema, int) and schema > SCHEMA:
-            newer = f"{folder}/record.json has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one"
-            raise RecordError(key, newer)
-        if hashlib.sha256(canonical_json(record).encode()).hexdigest() != checksum:
-            raise RecordError(key, f"{folder}/record.json was altered (checksum): {remedy(key)}")
-        return {**record, "checksum": checksum}
 
     def sound(self, key: str) -> dict[str, Any] | None:
         """The newest record of a cell, if it is done and the record can be used."""
@@ -301,20 +386,10 @@ def is_prefix(text: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
 
 
-def _folders(parent: Path) -> list[Path]:
-    """What lies in a folder under a name that does not begin with a dot, and is a folder."""
-    if not parent.is_dir():
-        return []
-    with os.scandir(parent) as entries:
-        return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+def _number(folder: Path) -> int:
+    parts = attempt_in(folder.name)
+    return parts[1] if parts else 0
 
 
-def _attempt(folder: Path) -> int:
-    number = folder.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _unreadable(folder: Path, error: OSError) -> str:
+    return f"{folder} cannot be read ({error.strerror}), so that its cells are not seen: make it readable"

@@ -80,7 +80,7 @@ def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
     choices: list[ChoiceRecord] = []
     notes: list[str] = []
     for folder in folders.values():
-        found, chosen, lost = _read_store(folder, hear)
+        found, chosen, lost = _read_store(folder, hear, notes.append)
         scores += found
         choices += chosen
         notes += _lost_notes(folder, lost)
@@ -88,9 +88,11 @@ def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
     return Scores(tuple(hold_outs_known(scores)), tuple(notes), names, tuple(choices))
 
 
-def _read_store(folder: Path, hear: Hear | None) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
+def _read_store(
+    folder: Path, hear: Hear | None, notice: Callable[[str], object]
+) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
     """The scores and choices of one store, and what is wrong with the records that give none."""
-    store = Store(folder)
+    store = Store(folder, notice)
     if store.is_new():
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
     store.check_schema()

@@ -189,7 +189,7 @@ DAMAGE = {
         "record.json was altered (checksum)",
     ),
     "half a record": (lambda folder: os.truncate(folder / "record.json", 99), "record.json cannot be read"),
-    "no record": (lambda folder: (folder / "record.json").unlink(), "has no record.json"),
+    "no record": (lambda folder: (folder / "record.json").unlink(), "record.json is missing"),
     "a record of another": (
         lambda folder: rewrite(folder, lambda one: one | {"key": "ab"}),
         "is of another cell ('ab')",

@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import pytest
+from studies import a_record
 
 from harness.cli import status
 from harness.experiment.failures import Failure
@@ -48,7 +49,7 @@ def store(tmp_path):
 
 
 def commit(store, name):
-    store.commit(key(name), {"kind": name.split()[0], "label": name})
+    store.commit(key(name), a_record(label=name))
 
 
 def fail(store, name, reason="it broke"):
@@ -83,7 +84,7 @@ def test_cells_by_state(store, told):
         "student at 20": "blocked",
     }
     (run,) = found["runs"]
-    assert run["counts"] == {"done": 1, "running": 1, "failed": 2, "blocked": 1, "waiting": 1}
+    assert run["counts"] == {"done": 1, "running": 1, "failed": 2, "damaged": 0, "blocked": 1, "waiting": 1}
     by_label = {cell["label"]: cell for cell in run["cells"]}
     assert by_label["set at 20"]["reason"] == "RuntimeError: no"
     holder = by_label["set at 10"]["holder"]
@@ -114,7 +115,7 @@ def test_runs_in_the_order_of_their_making_and_shared_cells_once(store, told):
     commit(store, "artifact 0")
     found, _ = told()
     assert [run["run"] for run in found["runs"]] == ["two", "one"]
-    assert found["counts"] == {"done": 1, "running": 0, "failed": 0, "blocked": 0, "waiting": 6}
+    assert found["counts"] == {"done": 1, "running": 0, "failed": 0, "damaged": 0, "blocked": 0, "waiting": 6}
 
 
 def test_for_people(store, ddbench):

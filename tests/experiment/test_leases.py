@@ -16,6 +16,7 @@ import pytest
 from harness.experiment import lease as lease_file
 from harness.experiment.leases import LeaseLost, Leases
 from harness.experiment.processes import Process
+from harness.experiment.store_files import with_checksum, without_checksum
 from harness.types.errors import StoreError
 
 KEY = "ab" * 32
@@ -50,7 +51,7 @@ def clock(monkeypatch):
 
 
 def told(path):
-    return json.loads(path.read_text())
+    return without_checksum(json.loads(path.read_text()))
 
 
 def files(store):
@@ -62,7 +63,7 @@ def write(store, generation=1, **changes):
     with Leases(store).hold(KEY, "theirs"):
         content = told(store / "leases" / f"{KEY}.1")
     path = store / "leases" / f"{KEY}.{generation}"
-    path.write_text(json.dumps(content | changes))
+    path.write_text(json.dumps(with_checksum(content | changes)))
     return path
 
 
@@ -190,7 +191,7 @@ def test_wrong_clocks_change_nothing(tmp_path, clock, year):
 
     def beat():
         if clock.now < 200:
-            path.write_text(json.dumps(content | {"beat": clock.now}))
+            path.write_text(json.dumps(with_checksum(content | {"beat": int(clock.now)})))
             os.utime(path, (0, 0) if year < 2000 else (2**33, 2**33))
 
     clock.meanwhile = beat
@@ -269,7 +270,7 @@ def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, found):
         if found == "nothing":
             path.unlink()
         elif found == "another beat":
-            path.write_text(path.read_text().replace('"start": 1', '"start": 2'))
+            path.write_text(json.dumps(with_checksum(told(path) | {"start": 2})))
         else:
             (tmp_path / "leases" / f"{KEY}.3").write_text(path.read_text())
         return taken(*arguments)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import Heard, ddbench, leftovers, numbers, records, small_run, small_words
+from studies import Heard, a_record, ddbench, leftovers, numbers, records, small_run, small_words
 
 from harness.experiment.store import Store
 from harness.plugins.registry import Resolved
@@ -38,7 +38,7 @@ def assert_one_line(result, *words):
 
 
 def test_what_is_committed_is_read_again(store):
-    written = store.commit(KEY, {"result": {"x": 0.1}}, {"a.txt": write("a")})
+    written = store.commit(KEY, a_record({"x": 0.1}), {"a.txt": write("a")})
     assert store.record(KEY) == written
     assert written["result"] == {"x": 0.1}
     assert (store.folder(KEY) / "a.txt").read_text() == "a"
@@ -47,7 +47,7 @@ def test_what_is_committed_is_read_again(store):
 
 
 def test_records_are_read_without_torch(store):
-    store.commit(KEY, {"result": 1})
+    store.commit(KEY, a_record())
     code = (
         "import sys, pathlib; from harness.experiment.store import Store; "
         "assert list(Store(pathlib.Path(sys.argv[1])).records()); assert 'torch' not in sys.modules"
@@ -56,16 +56,16 @@ def test_records_are_read_without_torch(store):
 
 
 def test_attempts_lie_beside_each_other(store):
-    first = store.commit(KEY, {"result": 1})
+    first = store.commit(KEY, a_record({"x": 1}))
     before = (store.folder(KEY) / "record.json").read_bytes()
     folder = store.folder(KEY)
-    store.commit(KEY, {"result": 2})
-    assert store.record(KEY)["result"] == 2
+    store.commit(KEY, a_record({"x": 2}))
+    assert store.record(KEY)["result"] == {"x": 2}
     assert (folder / "record.json").read_bytes() == before
-    assert [record["result"] for record in store.records()] == [2]
+    assert [record["result"] for record in store.records()] == [{"x": 2}]
     for number in range(3, 12):
-        store.commit(KEY, {"result": number})
-    assert store.record(KEY)["result"] == 11  # and not 9, which comes last by name
+        store.commit(KEY, a_record({"x": number}))
+    assert store.record(KEY)["result"] == {"x": 11}  # and not 9, which comes last by name
     assert first["key"] == KEY
 
 
@@ -284,7 +284,7 @@ def test_stale_records_are_redone_beside_the_old_on_demand(data, tmp_path, other
 
 
 def test_a_file_is_checked_against_its_digest_before_it_is_used(store):
-    store.commit(KEY, {"result": {}}, {"a.txt": write("a")})
+    store.commit(KEY, a_record(), {"a.txt": write("a")})
     path = store.file(KEY, "a.txt")
     assert path.read_text() == "a"
     path.write_text("b")
