@@ -10,7 +10,7 @@ import torch
 from harness.datasets.cache import cached
 from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
-from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.plugins.registry import Resolved
 from harness.plugins.returns import returned
 from harness.types.class_names import canonical_name
 from harness.types.dataset import Dataset, DatasetOptions, RawData
@@ -70,8 +70,7 @@ def make_problem(
     name = name or str(dataset)
     source, options = dataset.make(), _options(dataset)
     normalization = _normalization(source, options, name)
-    with stdout_to_stderr():
-        raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
+    raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
     check(raw, name)
     classes = tuple(canonical_name(label_name) for label_name in raw.classes)
     train, score, held_out = raw.train, raw.test, None

@@ -77,7 +77,7 @@ def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
     for arm in plan.arms:
         for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
             cell = arm.artifact_cell(distillation, student)
-            request = arm.evaluator.make().artifact(student)
+            request = arm.artifact_request(student)
             if cell and request and cell.key not in seconds and cell.key in missing:
                 architecture = arm.resolve(request.architecture) if request.architecture else arm.architecture
                 seconds[cell.key] = _student(arm, architecture)

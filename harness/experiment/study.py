@@ -19,7 +19,7 @@ from harness.learning.machine import choose_device
 from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import returned
 from harness.types.dataset import RunDefaults
-from harness.types.errors import DataError, DDBenchError, PluginError, UsageError
+from harness.types.errors import DataError, PluginError, UsageError
 from harness.types.names import Name, expand, parse
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
@@ -217,12 +217,6 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
         PluginError: it builds something else than a network.
     """
     who = f"architecture {architecture} of {architecture.entry.provider}"
-    made = architecture.make()
-    try:
-        with torch.device("meta"):
-            network = made.build(problem.shape, len(problem.classes), torch.Generator("cpu"))
-    except DDBenchError:
-        raise
-    except Exception as error:  # of any plugin
-        raise PluginError(f"{who} cannot be built: {type(error).__name__}: {error}") from error
+    with torch.device("meta"):
+        network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
     returned(network, Network, f"{who}: build()")

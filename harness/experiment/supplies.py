@@ -13,7 +13,8 @@ from harness.experiment.trajectories import TrajectorySource
 from harness.learning.parallel import side_by_side
 from harness.learning.precision import float32_products
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import artifact, call_of
+from harness.plugins.returns import request as checked_request
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.method import Method
 from harness.types.seeds import Streams
@@ -38,7 +39,8 @@ class Supplies:
 
     def of(self, iteration: int, architecture: str | None) -> list[Artifact]:
         """What the method needs at an iteration for the architecture drawn; made now if it is not there."""
-        return [self._artifact(request) for request in self.method.needs(iteration, architecture)]
+        what = call_of(self.method, "needs")
+        return [self._artifact(checked_request(one, what)) for one in self.method.needs(iteration, architecture)]
 
     def _artifact(self, request: ArtifactRequest) -> Artifact:
         cell = self.source.artifact_cell(request)
@@ -62,7 +64,7 @@ class Supplies:
             scratch = PartialFiles(store, cell, self.ledger.reporter.notice)
             with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
                 given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
-            made = returned(given, Artifact, f"{type(self.method).__name__}.make_artifact()")
+            made = artifact(given, call_of(self.method, "make_artifact"))
             record = {"result": dict(made.scalars)}
             components: list[Resolved[Any]] = [source.method, *([resolved] if resolved else [])]
             self.ledger.commit(cell, record, source.problem, components, {ARTIFACT_FILE: saver(made.tensors)})

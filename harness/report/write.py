@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.plugins.guard import PluginFault
+from harness.plugins.registry import Resolved
 from harness.plugins.returns import returned
-from harness.types.errors import DDBenchError, PluginError, UsageError
+from harness.types.errors import DDBenchError, UsageError
 from harness.types.report import Report, Results
 
 
@@ -37,13 +38,11 @@ def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
     who = f"report {resolved} of {resolved.entry.provider}"
     report = resolved.make()
     try:
-        with stdout_to_stderr():
-            content = report.render(results)
+        content = report.render(results)
+    except PluginFault:  # it names the report
+        raise
     except DDBenchError as error:
         raise type(error)(f"{who}: {error}") from error
-    except (Exception, SystemExit) as error:
-        told = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise PluginError(f"{who} cannot be made: {told}") from error
     if isinstance(content, str):
         return content.encode()
     return returned(content, bytes, f"{type(report).__name__}.render()")

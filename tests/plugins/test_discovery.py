@@ -149,11 +149,22 @@ def test_the_environment_limits_what_is_loaded(distribution, monkeypatch):
     assert statuses == {"harness": "active", "mpdd": "active", "one": "disabled", "two": "active"}
 
 
-def test_without_plugins_only_the_harness_is_there(distribution, monkeypatch):
-    monkeypatch.setenv("DDBENCH_PLUGINS", "")
+@pytest.mark.parametrize("value", ["none", "", " None ,"])
+def test_without_plugins_only_what_comes_with_the_harness_is_there(distribution, monkeypatch, value):
+    distribution("one", "raise ValueError('must not be imported')")
+    monkeypatch.setenv("DDBENCH_PLUGINS", value)
     plugins.cache_clear()
-    assert names("method") == []
+    assert "dc" in names("method")
     assert "convnet" in names("architecture")
+    assert {row.name: row.status for row in plugins().rows} == {
+        "harness": "active",
+        "mpdd": "active",
+        "one": "disabled",
+    }
+    with pytest.raises(
+        UsageError, match=r"there is no method 'mine': .*plugin 'one' of one is disabled \(--no-plugins"
+    ):
+        plugins().registry.resolve("method", "mine")
 
 
 def test_a_plugin_that_the_environment_misspells_is_a_broken_row(distribution, monkeypatch):
