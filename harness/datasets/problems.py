@@ -11,9 +11,9 @@ from harness.datasets.cache import cached
 from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import call_of, returned, traits
 from harness.types.class_names import canonical_name
-from harness.types.dataset import Dataset, DatasetOptions, RawData
+from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
 from harness.types.home import cache_home, expand_home
@@ -69,8 +69,9 @@ def make_problem(
     """
     name = name or str(dataset)
     source, options = dataset.make(), _options(dataset)
-    normalization = _normalization(source, options, name)
-    raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
+    known = traits(source.traits, f"{dataset.described}: traits")
+    normalization = _normalization(known, options, name)
+    raw = returned(source.load(root), RawData, call_of(source, "load"))
     check(raw, name)
     classes = tuple(canonical_name(label_name) for label_name in raw.classes)
     train, score, held_out = raw.train, raw.test, None
@@ -85,8 +86,8 @@ def make_problem(
         score_on=score_on,
         classes=classes,
         preprocessing=_preprocessing(train, normalization, options, root),
-        like=source.traits.like,
-        augmentations=source.traits.augmentations,
+        like=known.like,
+        augmentations=known.augmentations,
         provider=dataset.provenance(),
         hold_out=held_out,
         device=device,
@@ -108,14 +109,14 @@ def _options(dataset: Resolved[Dataset[Any]]) -> DatasetOptions:
     return dataset.options
 
 
-def _normalization(source: Dataset[Any], options: DatasetOptions, name: str) -> str:
+def _normalization(known: Traits, options: DatasetOptions, name: str) -> str:
     """The name of a known set, or ``auto``."""
     if options.zca and options.normalize != "own":
         raise UsageError(f"{name}: zca whitens instead of normalising, so leave out either zca or normalize")
-    wanted = (source.traits.normalize or "auto") if options.normalize == "own" else options.normalize
+    wanted = (known.normalize or "auto") if options.normalize == "own" else options.normalize
     if wanted not in NORMALIZATIONS and wanted != "auto":
-        known = did_you_mean(wanted, [*NORMALIZATIONS, "auto", "own"])
-        raise UsageError(f"{name}: there is no normalisation {wanted!r}: {known}")
+        nearest = did_you_mean(wanted, [*NORMALIZATIONS, "auto", "own"])
+        raise UsageError(f"{name}: there is no normalisation {wanted!r}: {nearest}")
     return wanted
 
 

@@ -20,11 +20,14 @@ from harness.experiment.standing import Standing
 from harness.experiment.store import Store
 from harness.learning.precision import float32_products
 from harness.plugins.discovery import Plugins
+from harness.plugins.guard import guarded
+from harness.plugins.returns import all_of, whole_number
 from harness.types.errors import DDBenchError
 from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
 
 LISTEN_SECONDS = 0.25
+_MOST = 2**31
 _TAIL = 20_000
 """Bytes of a job's log that are kept with a failure."""
 
@@ -36,6 +39,19 @@ class Ordered:
     job: Job
     running: Running
     events: EventReader
+    executor: str
+    """For messages."""
+
+    def poll(self) -> int | None:
+        """None until it has ended; then its exit status."""
+        with guarded(f"{self.executor}: poll() raised"):
+            status = self.running.poll()
+        return None if status is None else whole_number(status, f"{self.executor}: poll()", -_MOST)
+
+    def stop(self, at_once: bool) -> None:
+        """Ask it to end."""
+        with guarded(f"{self.executor}: stop() raised"):
+            self.running.stop(at_once)
 
 
 class Engine:
@@ -114,8 +130,9 @@ class Engine:
             self._progress.setdefault(job.key, Progress(len(self._missing(job)), parts_of(job, self.store)))
         orders = [self._order_for(job) for job in chosen]
         readers = [EventReader(self._path(job, "events"), from_end=True) for job in chosen]
-        started = executor.start(orders)
-        self._ordered += [Ordered(*one) for one in zip(chosen, started, readers, strict=True)]
+        who = getattr(executor, "ddbench_name", type(executor).__name__)
+        started = all_of(executor.start(orders), Running, len(orders), f"{who}: start()")  # type: ignore[type-abstract]
+        self._ordered += [Ordered(*parts, who) for parts in zip(chosen, started, readers, strict=True)]
 
     def _order_for(self, job: Job) -> Order:
         request = self.run.request
@@ -153,7 +170,7 @@ class Engine:
     def _close(self) -> None:
         """Take out the jobs that have ended; what is still missing of them is ordered again."""
         for ordered in list(self._ordered):
-            status = ordered.running.poll()
+            status = ordered.poll()
             if status is None:
                 continue
             self._hear(ordered)
@@ -207,8 +224,8 @@ class Engine:
         while True:
             try:
                 for ordered in self._ordered:
-                    ordered.running.stop(at_once)
-                while any(ordered.running.poll() is None for ordered in self._ordered):
+                    ordered.stop(at_once)
+                while any(ordered.poll() is None for ordered in self._ordered):
                     time.sleep(executor.poll_seconds)
             except KeyboardInterrupt:
                 if not at_once:

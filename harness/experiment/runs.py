@@ -23,6 +23,7 @@ from harness.experiment.sources import FileSource
 from harness.experiment.store import SCHEMA, SHORT, Store
 from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.registry import Registry
+from harness.plugins.returns import traits
 from harness.types.distilled import DistilledSet
 from harness.types.errors import StoreError, UsageError
 from harness.types.files import write_whole
@@ -76,7 +77,7 @@ class Run:
         distilled = complete(content, reading, dataset, load())
         problem = replace(load(), preprocessing=distilled.preprocessing)
         source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed)
-        defaults = dataset.make().traits.defaults
+        defaults = traits(dataset.make().traits, f"{dataset.described}: traits").defaults
         stated = distilled.provenance.get("iterations")
         iterations = stated if isinstance(stated, int) else None
         arms = list(study.arms([(source, iterations)], problem, defaults))

@@ -17,7 +17,7 @@ from harness.experiment.sources import Source
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.machine import choose_device
 from harness.plugins.registry import Entry, Registry, Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import call_of, lines, returned, traits
 from harness.types.dataset import RunDefaults
 from harness.types.errors import DataError, PluginError, UsageError
 from harness.types.names import Name, expand, parse
@@ -142,7 +142,7 @@ class Study:
         return device
 
     def _plan_on(self, dataset: Resolved[Any]) -> Plan:
-        defaults: RunDefaults = dataset.make().traits.defaults
+        defaults = traits(dataset.make().traits, f"{dataset.described}: traits").defaults
         request, problem = self.request, self.problem(dataset)
         sources: dict[str, tuple[Source, int]] = {}
         notes: dict[str, None] = {}
@@ -150,7 +150,7 @@ class Study:
         for source, points in self._sources(problem, defaults):
             if source.pool is None:
                 without_pool[source.method.entry.name] = None
-            notes |= dict.fromkeys(source.first.notes())
+            notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
             for point in points:
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
         return Plan(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.dataset import RunDefaults, Traits
 from harness.types.distilled import DistilledSet
 from harness.types.errors import PluginError
 from harness.types.evaluator import StudentRecord
@@ -48,6 +49,19 @@ def returned(value: Any, wanted: type[T], what: str) -> T:  # noqa: ANN401
         article = "an" if wanted.__name__[0] in "AEIOU" else "a"
         raise PluginError(f"{what} returned {type(value).__name__} where it promises {article} {wanted.__name__}")
     return value
+
+
+def all_of(value: Any, wanted: type[T], count: int, what: str) -> list[T]:  # noqa: ANN401
+    """A list of exactly so many of a class.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    listed: Iterable[Any] = returned(value, Iterable, what)  # type: ignore[type-abstract]
+    parts = [returned(part, wanted, what) for part in listed]
+    if len(parts) != count:
+        raise PluginError(f"{what} returned {len(parts)} of what it promises {count} of")
+    return parts
 
 
 def number(
@@ -168,7 +182,6 @@ def request(value: Any, what: str) -> ArtifactRequest:  # noqa: ANN401
         PluginError: it is something else, or a value in it cannot be used.
     """
     asked = returned(value, ArtifactRequest, what)
-    work = None if asked.work is None else number(asked.work, f"{what}: work", least=0)
     architecture = asked.architecture
     identity = plain_json(asked.identity, f"{what}: identity")
     return ArtifactRequest(
@@ -177,7 +190,7 @@ def request(value: Any, what: str) -> ArtifactRequest:  # noqa: ANN401
         architecture=None if architecture is None else text(architecture, f"{what}: architecture", _LONGEST_TEXT),
         identity=returned(identity, dict, f"{what}: identity"),
         copies=whole_number(asked.copies, f"{what}: copies", 0),
-        work=work,
+        work=work(asked.work, f"{what}: work"),
     )
 
 
@@ -255,6 +268,51 @@ def handed_over(distilled: DistilledSet, problem: Problem, ipc: int | None, what
     if distilled.step_size is not None:
         number(distilled.step_size, f"{what}: step_size", above=0)
     return distilled
+
+
+def traits(value: Any, what: str) -> Traits:  # noqa: ANN401
+    """What is known of a data set, with defaults that a run can begin with.
+
+    Raises:
+        PluginError: it is something else, or a value in it cannot be used.
+    """
+    known = returned(value, Traits, what)
+    defaults = returned(known.defaults, RunDefaults, f"{what}: defaults")
+    for name, least in (("ipc", 1), ("iterations", 0)):
+        for count in returned(getattr(defaults, name), tuple, f"{what}: {name}"):
+            whole_number(count, f"{what}: {name}", least)
+    for name in ("students", "distillations"):
+        whole_number(getattr(defaults, name), f"{what}: {name}", 1)
+    for name in ("evaluators", "architectures"):
+        for component in returned(getattr(defaults, name), tuple, f"{what}: {name}"):
+            text(component, f"{what}: {name}", _LONGEST_TEXT)
+    returned(plain_json(defaults.options, f"{what}: options"), dict, f"{what}: options")
+    for name in ("normalize", "like"):
+        if getattr(known, name) is not None:
+            text(getattr(known, name), f"{what}: {name}")
+    returned(plain_json(dict(known.augmentations), f"{what}: augmentations"), dict, f"{what}: augmentations")
+    return known
+
+
+def lines(value: Any, what: str) -> list[str]:  # noqa: ANN401
+    """Notes for people, a line each.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    if isinstance(value, str):
+        raise PluginError(f"{what} returned str where it promises a list of them")
+    listed: Iterable[Any] = returned(value, Iterable, what)  # type: ignore[type-abstract]
+    return [text(line, what, _LONGEST_TEXT) for line in listed]
+
+
+def work(value: Any, what: str) -> float | None:  # noqa: ANN401
+    """How much there is to compute; None if nobody knows.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    return None if value is None else number(value, what, least=0)
 
 
 def _plain_number(value: Any) -> float | None:  # noqa: ANN401
