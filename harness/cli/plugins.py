@@ -152,7 +152,7 @@ def _not_here(name: str, known: Iterable[str]) -> str:
     try:
         version = metadata.distribution(name).version
     except (metadata.PackageNotFoundError, ValueError):
-        return f"there is no plugin {name!r}, and no package {name!r} is installed here: {did_you_mean(name, known)}"
+        return f"there is no plugin {name!r}: {did_you_mean(name, known)} No package of that name is installed here"
     remedy = f"add [project.entry-points.{GROUP}] to its pyproject.toml and install it again"
     return f"the package {name} {version} is installed, but has no entry point in the group {GROUP!r}: {remedy}"
 

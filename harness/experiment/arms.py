@@ -37,7 +37,7 @@ class Arm:
         """The recipe that the row's numbers were made by."""
         architecture = self.architecture.make()
         told = self.evaluator.make().protocol(self.source.problem, architecture)
-        what = f"{self.evaluator.cls.__name__}.protocol()"
+        what = f"{self.evaluator.described}: protocol()"
         return text(returned(told, str, what), what, longest=2000)
 
     def told(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Arm:
     def artifact_request(self, student: int) -> ArtifactRequest | None:
         """What the student's evaluation needs made first, as the evaluator asks for it."""
         asked = self.evaluator.make().artifact(student)
-        return None if asked is None else checked_request(asked, f"{self.evaluator.cls.__name__}.artifact()")
+        return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """What the student's evaluation needs made first, if anything."""

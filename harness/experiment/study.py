@@ -116,8 +116,10 @@ class Study:
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
         for architecture in architectures:
             check_buildable(architecture, problem)
-        for evaluator in evaluators:
-            request = evaluator.make().artifact(0)
+        for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
+            arm = Arm(source, iterations, evaluator, architecture, self.architecture)
+            _ = arm.protocol  # asked now: what it says wrongly is refused before any work
+            request = arm.artifact_request(0)
             if request and request.architecture:
                 check_buildable(self.architecture(request.architecture), problem)
         for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
@@ -181,6 +183,7 @@ class Study:
                 max(points),
                 self.architecture,
             )
+            _ = source.main, source.settings  # asked now: what they say wrongly is refused before any work
             for drawable in source.drawable():
                 check_buildable(drawable, problem)
             for asked in source.needs(0, source.total):
