@@ -36,9 +36,9 @@ class Arm:
     def protocol(self) -> str:
         """The recipe that the row's numbers were made by."""
         architecture = self.architecture.make()
-        told = self.evaluator.make().protocol(self.source.problem, architecture)
+        recipe = self.evaluator.make().protocol(self.source.problem, architecture)
         what = f"{self.evaluator.described}: protocol()"
-        return text(returned(told, str, what), what, longest=2000)
+        return text(returned(recipe, str, what), what, longest=2000)
 
     def told(self) -> dict[str, Any]:
         """What every student's record says of its row: enough to make the table from records alone."""

@@ -25,7 +25,6 @@ from harness.experiment.plan import Plan
 from harness.experiment.standing import Standing
 from harness.experiment.store import RecordError, Store, Writer
 from harness.learning.machine import Compute
-from harness.plugins import signals
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
 from harness.types.errors import StoreError
@@ -142,11 +141,9 @@ class Ledger:
             if self.store.folder(error.key):
                 self.lost[error.key] = Standing("damaged", str(error))
             self.reporter.notice(str(error))
-        except (StoreError, LeaseLost):
+        except (StoreError, LeaseLost, KeyboardInterrupt):  # an interrupt of a plugin's own is a `PluginFault` by now
             raise
         except BaseException as error:  # a method may raise anything: the other cells go on
-            if isinstance(error, KeyboardInterrupt) and signals.is_from_outside():
-                raise
             reason, text = reason_of(error), traceback.format_exc()
             cell = next((cell for cell in cells if self.is_missing(cell)), None)
             if cell is None:

@@ -81,16 +81,16 @@ class Scorer:
         streams = Streams(self.arm.source.seed, self.distillation)
 
         def make(student: int) -> Artifact:
-            made = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
-            return artifact(made, call_of(evaluator, "make_artifact"))
+            teacher = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
+            return artifact(teacher, call_of(evaluator, "make_artifact"))
 
         missing = [student for student, cell in wanted.items() if self.ledger.is_missing(cell)]
         for student in missing:
             self.ledger.start(wanted[student])
-        for student, made in zip(missing, side_by_side(make, missing, problem.device), strict=True):
-            record = {"result": dict(made.scalars), "set": self.set_cell.key}
+        for student, teacher in zip(missing, side_by_side(make, missing, problem.device), strict=True):
+            record = {"result": dict(teacher.scalars), "set": self.set_cell.key}
             components: list[Any] = [self.arm.evaluator, *([resolved] if resolved else [])]
-            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(made.tensors)})
+            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(teacher.tensors)})
 
     def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
         return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)

@@ -40,7 +40,7 @@ class Supplies:
     def of(self, iteration: int, architecture: str | None) -> list[Artifact]:
         """What the method needs at an iteration for the architecture drawn; made now if it is not there."""
         what = call_of(self.method, "needs")
-        return [self._artifact(checked_request(one, what)) for one in self.method.needs(iteration, architecture)]
+        return [self._artifact(checked_request(asked, what)) for asked in self.method.needs(iteration, architecture)]
 
     def _artifact(self, request: ArtifactRequest) -> Artifact:
         cell = self.source.artifact_cell(request)
@@ -63,11 +63,11 @@ class Supplies:
             architecture = resolved.make() if resolved else None
             scratch = PartialFiles(store, cell, self.ledger.reporter.notice)
             with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
-                given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
-            made = artifact(given, call_of(self.method, "make_artifact"))
-            record = {"result": dict(made.scalars)}
+                answer = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
+            product = artifact(answer, call_of(self.method, "make_artifact"))
+            record = {"result": dict(product.scalars)}
             components: list[Resolved[Any]] = [source.method, *([resolved] if resolved else [])]
-            self.ledger.commit(cell, record, source.problem, components, {ARTIFACT_FILE: saver(made.tensors)})
+            self.ledger.commit(cell, record, source.problem, components, {ARTIFACT_FILE: saver(product.tensors)})
             scratch.clear()
 
 

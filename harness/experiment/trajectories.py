@@ -158,8 +158,8 @@ class TrajectorySource:
         seen: set[tuple[str, int, str | None]] = set()
         for iteration in range(self.total):
             drawn = str(lottery.draw(iteration)) if lottery else None
-            for given in method.needs(iteration, drawn):
-                request = checked_request(given, call_of(method, "needs"))
+            for asked in method.needs(iteration, drawn):
+                request = checked_request(asked, call_of(method, "needs"))
                 one = (request.kind, request.index, request.architecture)
                 if one not in seen:
                     seen.add(one)

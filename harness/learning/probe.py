@@ -86,11 +86,12 @@ def can_be_sliced(network: nn.Module, images: Tensor) -> bool:
 
 def _is_separable(network: nn.Module, images: Tensor) -> bool:
     try:
-        draws, own = _draws_now(copy.deepcopy(network), images[:2]), copy.deepcopy(network)
-    except Exception:  # a network that cannot be copied cannot be asked, and one pass is always right
+        if _draws_now(copy.deepcopy(network), images[:2]):
+            return False
+        # It draws nothing, so the generator need not be seeded: whoever waits for this thread may hold it.
+        return not _couples(copy.deepcopy(network), images.shape[1:], images.device, contextlib.nullcontext)
+    except Exception:  # a network that cannot be copied or asked; one pass is always right
         return False
-    # It draws nothing, so the generator need not be seeded: whoever waits for this thread may hold it.
-    return not draws and not _couples(own, images.shape[1:], images.device, contextlib.nullcontext)
 
 
 def _draws_now(own: nn.Module, images: Tensor) -> bool:
@@ -134,12 +135,14 @@ def _couples(
     first, *others = torch.randn(5, *shape, generator=generator).to(device, dtype)
     beside = [others[:2], others[2:], [torch.full_like(first, math.nan)] * 2]
     _initialise(own, generator)
+    logits: list[Tensor] = []
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        logits = []
         for neighbours in beside:
-            with seeded():
+            # A network may refuse NaN; then noise alone tells.
+            may_fail = contextlib.suppress(Exception) if len(logits) > 1 else contextlib.nullcontext()
+            with seeded(), may_fail:
                 logits.append(own(torch.stack([first, *neighbours]))[0])
-    return not all(torch.allclose(logits[0], others, rtol=1e-3, atol=1e-4) for others in logits[1:])
+    return not all(torch.allclose(logits[0], other, rtol=1e-3, atol=1e-4) for other in logits[1:])
 
 
 @torch.no_grad()

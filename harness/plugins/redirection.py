@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -61,5 +62,12 @@ def _flush(stdout: object) -> None:
     with suppress(OSError, ValueError):
         stdout.flush()  # type: ignore[attr-defined]
     with suppress(OSError, ValueError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.fflush(ctypes.c_void_p.in_dll(library, "stdout"))
+        library, stream = _c_stdout()
+        library.fflush(stream)
+
+
+@functools.cache
+def _c_stdout() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
+    """The C library, and the stream that it calls stdout."""
+    library = ctypes.CDLL(None)
+    return library, ctypes.c_void_p.in_dll(library, "stdout")

@@ -194,6 +194,21 @@ def test_a_network_that_cannot_be_copied_takes_one_pass():
         assert torch.equal(ours, theirs)
 
 
+class Fussy(nn.Module):
+    """Refuses what is not finite."""
+
+    def forward(self, images):
+        if not bool(images.isfinite().all()):
+            raise ValueError("not finite")
+        return images
+
+
+def test_a_network_that_refuses_nan_is_asked_by_noise_alone():
+    images = data(2, torch.float32)[0]
+    assert can_be_sliced(network_of(Fussy()), images)
+    assert not can_be_sliced(network_of(Fussy(), nn.BatchNorm2d(4)), images)
+
+
 def test_a_slice_has_an_image():
     with pytest.raises(ValueError, match="at least one image, not 0"):
         gradient_in_slices(network_of(), *data(9, torch.float32), 0)
