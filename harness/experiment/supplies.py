@@ -13,8 +13,7 @@ from harness.experiment.trajectories import TrajectorySource
 from harness.learning.parallel import side_by_side
 from harness.learning.precision import float32_products
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import artifact, call_of
-from harness.plugins.returns import request as checked_request
+from harness.plugins.returns import artifact, call_of, requests
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.method import Method
 from harness.types.seeds import Streams
@@ -39,8 +38,8 @@ class Supplies:
 
     def of(self, iteration: int, architecture: str | None) -> list[Artifact]:
         """What the method needs at an iteration for the architecture drawn; made now if it is not there."""
-        what = call_of(self.method, "needs")
-        return [self._artifact(checked_request(asked, what)) for asked in self.method.needs(iteration, architecture)]
+        asked = self.method.needs(iteration, architecture)
+        return [self._artifact(request) for request in requests(asked, call_of(self.method, "needs"))]
 
     def _artifact(self, request: ArtifactRequest) -> Artifact:
         cell = self.source.artifact_cell(request)

@@ -9,8 +9,7 @@ from harness.experiment.cells import Cell, key_of
 from harness.experiment.sources import learning_source
 from harness.learning.networks import Lottery, Resolve, mixture
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import call_of, plain_json, returned, text
-from harness.plugins.returns import request as checked_request
+from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.types.artifact import ArtifactRequest
 from harness.types.method import Method, Task
 from harness.types.network import Architecture
@@ -158,8 +157,7 @@ class TrajectorySource:
         seen: set[tuple[str, int, str | None]] = set()
         for iteration in range(self.total):
             drawn = str(lottery.draw(iteration)) if lottery else None
-            for asked in method.needs(iteration, drawn):
-                request = checked_request(asked, call_of(method, "needs"))
+            for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
                 one = (request.kind, request.index, request.architecture)
                 if one not in seen:
                     seen.add(one)

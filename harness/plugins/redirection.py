@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import os
 import sys
@@ -42,19 +43,27 @@ def _descriptor_redirected() -> Iterator[None]:
     try:
         if stdout is None or stdout.fileno() != 1:
             raise OSError
-        real = os.dup(1)
+        real = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)  # never 2, even if stderr was closed
     except (OSError, ValueError):
         yield
         return
     try:
         _flush(stdout)
-        with suppress(OSError):  # without a stderr all stays as it is
+        try:
             os.dup2(2, 1)
+        except OSError:  # there is no stderr either
+            _drop(1)
         yield
     finally:
         _flush(stdout)
         os.dup2(real, 1)
         os.close(real)
+
+
+def _drop(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _flush(stdout: object) -> None:

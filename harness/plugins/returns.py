@@ -194,6 +194,16 @@ def request(value: Any, what: str) -> ArtifactRequest:  # noqa: ANN401
     )
 
 
+def requests(value: Any, what: str) -> list[ArtifactRequest]:  # noqa: ANN401
+    """Artifacts that are asked for, see `request`.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    listed: Iterable[Any] = returned(value, Iterable, what)  # type: ignore[type-abstract]
+    return [request(asked, what) for asked in listed]
+
+
 def artifact(value: Any, what: str) -> Artifact:  # noqa: ANN401
     """An artifact whose tensors a file can hold, and whose scalars are numbers.
 

@@ -109,6 +109,7 @@ def test_an_import_that_ends_the_process_is_told_by_a_child(ddbench, distributio
     distribution("bad", f"print('hello')\n{source}\n")
     result = ddbench("plugins", "check", "bad", "--timeout", "3" if "while" in source else "100")
     assert (result.exit_code, result.stdout) == (2, "")
+    assert "the process ended while" not in result.stderr, "it is said once"
     if "while" not in source:  # what is not flushed is lost with its process
         assert result.stderr.splitlines()[-1] == f"ddbench: error: plugin 'bad' of bad is broken: {BAD_IMPORTS[source]}"
     else:

@@ -352,6 +352,7 @@ def test_probabilities_are_real_numbers(distribution, data, tmp_path, share):
         ("method", METHOD + body("notes", "", "return ['a\\nb']"), "notes() is "),
         ("method", METHOD + body("settings", "", "return {'x': {1}}"), "settings() is "),
         ("method", METHOD + body("needs", ", iteration, architecture", "return [3]"), "needs() returned int"),
+        ("method", METHOD + body("needs", ", iteration, architecture", "return None"), "needs() returned NoneType"),
         ("method", METHOD + "\n    version = 'new'\n", "version = 'new': it must be a whole number"),
         ("evaluator", EVALUATOR.replace('"mine v1"', '"a\\nb"'), "protocol() is 'a\\nb'"),
         ("evaluator", EVALUATOR + body("artifact", ", student", "return 'teacher'"), "artifact() returned str"),
