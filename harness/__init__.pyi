@@ -16,6 +16,7 @@ from .learning.matching import match_classes as match_classes
 from .learning.parallel import side_by_side as side_by_side
 from .learning.pixels import PixelMethod as PixelMethod
 from .learning.pixels import PixelOptions as PixelOptions
+from .learning.probe import couples_images as couples_images
 from .learning.probe import draws_globally as draws_globally
 from .learning.recipe import Augment as Augment
 from .learning.recipe import Batch as Batch

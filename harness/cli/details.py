@@ -11,8 +11,9 @@ import torch
 from harness.cli.output import print_table
 from harness.datasets.problems import data_root
 from harness.learning.networks import mixture
+from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
-from harness.types.errors import DDBenchError, PluginError, UsageError
+from harness.types.errors import DDBenchError, UsageError
 from harness.types.names import parse
 from harness.types.pool import Pool
 from harness.types.problem import Shape
@@ -57,12 +58,12 @@ def describe(kind: str, text: str, registry: Registry) -> Details:
         if name.options:
             raise
         return {**details, "needs": str(error)}
+    fails = f"{kind} {text} of {entry.provider} fails:"
     try:
-        return {**details, "name": str(resolved), **_MORE[kind](resolved, registry)}
-    except DDBenchError:
-        raise
-    except Exception as error:  # a component of any plugin
-        raise PluginError(f"{kind} {text} of {entry.provider} fails: {type(error).__name__}: {error}") from error
+        with guarded(fails):
+            return {**details, "name": str(resolved), **_MORE[kind](resolved, registry)}
+    except PluginFault as fault:
+        raise PluginFault(fails, fault.error) from fault.error
 
 
 def print_details(details: Details) -> None:

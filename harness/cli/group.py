@@ -1,6 +1,7 @@
 """The verbs of ``ddbench``, each imported only when it is used: ``ddbench --help`` costs no import of torch."""
 
 import importlib
+import os
 from typing import Any, NamedTuple, NoReturn
 
 import click
@@ -100,6 +101,26 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         ctx.exit()
 
 
+def _leave_out_plugins(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Say so in the environment, which the processes of a run inherit; a caller in this process has it back."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    from harness.plugins.discovery import NONE, VARIABLE, plugins
+
+    before = os.environ.get(VARIABLE)
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+        plugins.cache_clear()
+
+    os.environ[VARIABLE] = NONE
+    plugins.cache_clear()
+    ctx.call_on_close(restore)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
@@ -108,6 +129,14 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
     expose_value=False,
     callback=_print_version,
     help="Print the versions of ddbench and torch.",
+)
+@click.option(
+    "--no-plugins",
+    is_flag=True,
+    expose_value=False,
+    callback=_leave_out_plugins,
+    help="Load no plugin but what comes with ddbench, in the processes of a run too; DDBENCH_PLUGINS=NAME,... loads "
+    "those of these distributions.",
 )
 def cli() -> None:
     """Benchmark dataset distillation: any method with any model pool and any evaluator, each a plugin.

@@ -2,7 +2,8 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,11 @@ import click
 
 from harness.cli.group import VERBS
 from harness.cli.output import print_json, print_table
-from harness.plugins.discovery import PluginRow, Plugins
+from harness.plugins.discovery import GROUP, PluginRow, Plugins, entry_points, row_of
 from harness.plugins.discovery import plugins as discover
+from harness.plugins.registry import OWN
 from harness.plugins.skeleton import KINDS, write_skeleton
+from harness.plugins.trial import tried
 from harness.types.errors import PluginError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,14 +46,26 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
 @click.option("--traceback", is_flag=True, help="Print where each failed check was raised.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=120.0,
+    metavar="SECONDS",
+    help="How long its import may take. [120]",
+)
 @_json
 @click.pass_context
-def check(ctx: click.Context, name: str, components: tuple[str, ...], traceback: bool, as_json: bool) -> None:
+def check(
+    ctx: click.Context, name: str, components: tuple[str, ...], traceback: bool, timeout: float, as_json: bool
+) -> None:
     """Check that the components of plugin NAME keep their contracts.
+
+    It is imported in a process of its own first: one that ends its process, or never returns, is told here.
 
     Each COMPONENT is one of its names, with options in brackets where wanted: 'mine[share=0.2]'. Without any, all are
     checked, each with its defaults. Exit code: 0 all kept, 1 some broken, 2 wrong usage.
     """
+    _try_import(_candidate(name), timeout)
     found = discover()
     row = _row(found, name)
     from harness.testing.checking import checkables  # imports torch
@@ -101,17 +116,60 @@ def new(name: str, kinds: tuple[str, ...], into: Path) -> None:
     click.echo(f"next: pip install -e {shlex.quote(str(written[0].parent))} && ddbench plugins check {name}")
 
 
+def _candidate(name: str) -> PluginRow:
+    """The plugin called so, by its own name or its distribution's, which nothing imports yet.
+
+    Raises:
+        UsageError: there is none, or a distribution has several.
+    """
+    return _chosen([row_of(point) for point in entry_points()], name)
+
+
 def _row(found: Plugins, name: str) -> PluginRow:
-    rows = [row for row in found.rows if row.name == name] or [row for row in found.rows if row.distribution == name]
-    if not rows:
-        raise UsageError(f"there is no plugin {name!r}: {did_you_mean(name, {row.name for row in found.rows})}")
-    if len({row.name for row in rows}) > 1:
-        raise UsageError(f"{name} has several plugins: name {' or '.join(row.name for row in rows)}")
-    (row, *_) = rows
+    """The same as it was loaded.
+
+    Raises:
+        PluginError: it is broken, left out, or does nothing.
+    """
+    row = _chosen(found.rows, name)
     if row.status != "active" or not row.hooks:
         state = f" is {row.status}" if row.status != "active" else ""
         raise PluginError(f"plugin {row.name!r} of {row.distribution}{state}: {row.reason}")
     return row
+
+
+def _chosen(all_rows: Sequence[PluginRow], name: str) -> PluginRow:
+    rows = [row for row in all_rows if row.name == name] or [row for row in all_rows if row.distribution == name]
+    if not rows:
+        raise UsageError(_not_here(name, {row.name for row in all_rows}))
+    if len({row.name for row in rows}) > 1:
+        raise UsageError(f"{name} has several plugins: name {' or '.join(row.name for row in rows)}")
+    return rows[0]
+
+
+def _not_here(name: str, known: Iterable[str]) -> str:
+    """Why there is no plugin called so: its package is not installed, or brings none."""
+    try:
+        version = metadata.distribution(name).version
+    except (metadata.PackageNotFoundError, ValueError):
+        return f"there is no plugin {name!r}: {did_you_mean(name, known)} No package of that name is installed here"
+    remedy = f"add [project.entry-points.{GROUP}] to its pyproject.toml and install it again"
+    return f"the package {name} {version} is installed, but has no entry point in the group {GROUP!r}: {remedy}"
+
+
+def _try_import(row: PluginRow, timeout: float) -> None:
+    """Import a plugin in another process; what it prints there goes to stderr.
+
+    Raises:
+        PluginError: that process did not survive it.
+    """
+    if row.distribution == OWN:
+        return
+    trial = tried(row, timeout)
+    if trial.printed:
+        click.echo(f"what it printed when it was imported:\n{_indented(trial.printed)}", err=True)
+    if trial.failure:
+        raise PluginError(f"plugin {row.name!r} of {row.distribution} is broken: {trial.failure}")
 
 
 def _as_json(checkable: "Checkable", outcome: "Outcome") -> dict[str, object]:

@@ -9,7 +9,7 @@ from harness.cli.errors import message_for, report
 from harness.cli.found import found_plugins
 from harness.cli.group import VERBS
 from harness.datasets.problems import data_root, make_problem
-from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.plugins.registry import Resolved
 from harness.types.dataset import Dataset
 from harness.types.errors import DataError
 
@@ -37,8 +37,7 @@ def prepare(ctx: click.Context, names: tuple[str, ...]) -> None:
 def _prepared(dataset: Resolved[Dataset[Any]], root: Path) -> str:
     """Fetch, decode and check a set; one line that says what it is."""
     try:
-        with stdout_to_stderr():
-            dataset.make().prepare(root)
+        dataset.make().prepare(root)
     except OSError as error:
         remedy = "set DDBENCH_DATA to another folder"
         raise DataError(f"{dataset} cannot be prepared in {root}: {error}; {remedy}") from error

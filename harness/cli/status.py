@@ -61,9 +61,12 @@ def _look(store: Path, seen: "SeenRecords | None" = None) -> _Look:
 
 def _ordered(run: "RunStatus") -> int | None:
     from harness.cli.found import found_plugins
+    from harness.plugins.guard import guarded
 
     try:
-        number: int | None = found_plugins().registry.resolve("executor", run.executor).cls.ordered(run.folder)
+        resolved = found_plugins().registry.resolve("executor", run.executor)
+        with guarded(f"{resolved.described}: ordered() raised"):
+            number: int | None = resolved.cls.ordered(run.folder)
     except DDBenchError:  # a plugin that is not here
         return None
     return number

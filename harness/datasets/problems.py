@@ -11,10 +11,10 @@ import torch
 from harness.datasets.cache import cached
 from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
-from harness.plugins.registry import Resolved, stdout_to_stderr
-from harness.plugins.returns import returned
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of, returned, traits
 from harness.types.class_names import canonical_name
-from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData
+from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
 from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
 from harness.types.home import cache_home, expand_home
@@ -70,9 +70,9 @@ def make_problem(
     """
     name = name or str(dataset)
     source, options = dataset.make(), _options(dataset)
-    normalization = _normalization(source, options, name)
-    with stdout_to_stderr():
-        raw = returned(source.load(root), RawData, f"{type(source).__name__}.load()")
+    known = traits(source.traits, f"{dataset.described}: traits")
+    normalization = _normalization(known, options, name)
+    raw = returned(source.load(root), RawData, call_of(source, "load"))
     check(raw, name)
     classes = tuple(canonical_name(label_name) for label_name in raw.classes)
     train, score, held_out = raw.train, raw.test, None
@@ -87,8 +87,8 @@ def make_problem(
         score_on=score_on,
         classes=classes,
         preprocessing=_preprocessing(train, normalization, options, root),
-        like=source.traits.like,
-        augmentations=source.traits.augmentations,
+        like=known.like,
+        augmentations=known.augmentations,
         provider=dataset.provenance(),
         hold_out=held_out,
         device=device,
@@ -120,10 +120,11 @@ def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
         DataError: it is for images of another kind.
     """
     source, options, name = dataset.make(), _options(dataset), str(dataset)
-    normalization = _normalization(source, options, name)
+    known = traits(source.traits, f"{dataset.described}: traits")
+    normalization = _normalization(known, options, name)
     if source.outline is None:
         return None
-    outline = returned(source.outline, Outline, f"{type(source).__name__}.outline")
+    outline = returned(source.outline, Outline, f"{dataset.described}: outline")
     computed = options.zca or normalization == "auto"
     preprocessing = None if computed else Normalize.named(normalization, outline.shape[0])
     return Facts(name, outline.shape, outline.classes, preprocessing)
@@ -144,14 +145,14 @@ def _options(dataset: Resolved[Dataset[Any]]) -> DatasetOptions:
     return dataset.options
 
 
-def _normalization(source: Dataset[Any], options: DatasetOptions, name: str) -> str:
+def _normalization(known: Traits, options: DatasetOptions, name: str) -> str:
     """The name of a known set, or ``auto``."""
     if options.zca and options.normalize != "own":
         raise UsageError(f"{name}: zca whitens instead of normalising, so leave out either zca or normalize")
-    wanted = (source.traits.normalize or "auto") if options.normalize == "own" else options.normalize
+    wanted = (known.normalize or "auto") if options.normalize == "own" else options.normalize
     if wanted not in NORMALIZATIONS and wanted != "auto":
-        known = did_you_mean(wanted, [*NORMALIZATIONS, "auto", "own"])
-        raise UsageError(f"{name}: there is no normalisation {wanted!r}: {known}")
+        nearest = did_you_mean(wanted, [*NORMALIZATIONS, "auto", "own"])
+        raise UsageError(f"{name}: there is no normalisation {wanted!r}: {nearest}")
     return wanted
 
 

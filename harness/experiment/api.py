@@ -24,6 +24,7 @@ from harness.experiment.store import Store
 from harness.learning.machine import prepared
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
+from harness.plugins.returns import number, whole_number
 from harness.types.errors import UsageError
 from harness.types.executor import Executor
 from harness.types.formats import LAST, Reading, told_of
@@ -238,7 +239,10 @@ def executor_of(request: Request) -> Executor[Any]:
         UsageError: there is none of this name, or it cannot do what is asked.
     """
     name = request.starter
-    executor: Executor[Any] = plugins().registry.resolve("executor", name).make()
+    resolved = plugins().registry.resolve("executor", name)
+    executor: Executor[Any] = resolved.make()
+    whole_number(executor.slots, f"{resolved.described}: slots", 1)
+    number(executor.poll_seconds, f"{resolved.described}: poll_seconds", least=0)
     if executor.in_process and request.timeout:
         raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
     if request.detach and not executor.detaches:

@@ -7,7 +7,9 @@ from harness.experiment.cells import Cell
 from harness.experiment.sources import Source, learning_source, training_of
 from harness.learning.networks import Resolve
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import request as checked_request
+from harness.plugins.returns import returned, text
+from harness.types.artifact import ArtifactRequest
 from harness.types.evaluator import Evaluator
 from harness.types.network import Architecture
 
@@ -34,8 +36,9 @@ class Arm:
     def protocol(self) -> str:
         """The recipe that the row's numbers were made by."""
         architecture = self.architecture.make()
-        told = self.evaluator.make().protocol(self.source.problem, architecture)
-        return returned(told, str, f"{self.evaluator.cls.__name__}.protocol()")
+        recipe = self.evaluator.make().protocol(self.source.problem, architecture)
+        what = f"{self.evaluator.described}: protocol()"
+        return text(returned(recipe, str, what), what, longest=2000)
 
     def told(self) -> dict[str, Any]:
         """What every student's record says of its row: enough to make the table from records alone."""
@@ -55,9 +58,14 @@ class Arm:
         """The distilled set."""
         return self.source.set_cell(distillation, self.iterations)
 
+    def artifact_request(self, student: int) -> ArtifactRequest | None:
+        """What the student's evaluation needs made first, as the evaluator asks for it."""
+        asked = self.evaluator.make().artifact(student)
+        return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
+
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """What the student's evaluation needs made first, if anything."""
-        request = self.evaluator.make().artifact(student)
+        request = self.artifact_request(student)
         if request is None:
             return None
         architecture = self.resolve(request.architecture) if request.architecture else None

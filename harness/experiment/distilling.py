@@ -21,6 +21,7 @@ from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of, check_count
 from harness.types.distilled import DistilledSet
 from harness.types.formats import load_distilled, save_distilled
 from harness.types.formats.limits import reason_of
@@ -45,9 +46,10 @@ class Distiller:
         """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
         cells = {point: self.source.set_cell(self.distillation, point) for point in points}
         while missing := [point for point, cell in cells.items() if self.ledger.is_missing(cell)]:
-            requests = self.source.needs(self.distillation, max(missing))
-            artifacts = [self.source.artifact_cell(request) for request in requests]
-            with self.ledger.isolated([*artifacts, *cells.values()]):
+            at_stake = list(cells.values())
+            with self.ledger.isolated(at_stake):
+                requests = self.source.needs(self.distillation, max(missing))
+                at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
                 self._distil(cells, requests)
         interrupts.heed()
 
@@ -122,6 +124,7 @@ class Distiller:
                 self._keep(trajectory, point)
 
         distilled = trajectory.advance(point, on_step)
+        check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()
         told = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
@@ -133,7 +136,7 @@ class Distiller:
                 "seconds": history.seconds,
                 "storage_floats": distilled.storage_floats,
                 "step_size": distilled.step_size,
-                "settings": dict(trajectory.method.settings()),
+                "settings": source.settings,
                 "draws": history.realised_mix(),
                 "main": source.main,
                 **training_of(source),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.experiment.cells import Cell
 from harness.experiment.event_log import LOST, REFUSED, EventReader, retell
 from harness.experiment.events import Reporter
 from harness.experiment.interrupts import AT_ONCE, KEPT, Stopped
@@ -13,18 +14,22 @@ from harness.experiment.jobs import Job, carry_out, jobs_of
 from harness.experiment.ledger import Ledger
 from harness.experiment.plan import Plan
 from harness.experiment.processes import python_module
+from harness.experiment.restarts import Progress, parts_of
 from harness.experiment.runs import Run
 from harness.experiment.standing import Standing
 from harness.experiment.store import Store
 from harness.learning.precision import float32_products
 from harness.plugins.discovery import Plugins
+from harness.plugins.guard import guarded
+from harness.plugins.returns import all_of, whole_number
 from harness.types.errors import DDBenchError
 from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
 
 LISTEN_SECONDS = 0.25
-TRIES = 3
-"""How often a job is ordered again that was lost before it had made anything new."""
+_MOST = 2**31
+_TAIL = 20_000
+"""Bytes of a job's log that are kept with a failure."""
 
 
 @dataclass
@@ -34,6 +39,19 @@ class Ordered:
     job: Job
     running: Running
     events: EventReader
+    executor: str
+    """For messages."""
+
+    def poll(self) -> int | None:
+        """None until it has ended; then its exit status."""
+        with guarded(f"{self.executor}: poll() raised"):
+            status = self.running.poll()
+        return None if status is None else whole_number(status, f"{self.executor}: poll()", -_MOST)
+
+    def stop(self, at_once: bool) -> None:
+        """Ask it to end."""
+        with guarded(f"{self.executor}: stop() raised"):
+            self.running.stop(at_once)
 
 
 class Engine:
@@ -57,8 +75,8 @@ class Engine:
         self._waiting = [job for job in self._jobs.values() if any(cell.key in missing for cell in job.cells)]
         self._ordered: list[Ordered] = []
         self._listened = 0.0
-        self._lost: dict[str, tuple[int, int]] = {}
-        """By job that was lost: cells that were missing then, and how often in a row."""
+        self._progress: dict[str, Progress] = {}
+        """By job whose process ended before all was made."""
 
     @property
     def standings(self) -> dict[str, Standing]:
@@ -108,10 +126,13 @@ class Engine:
         ready.sort(key=lambda job: job.key in busy)
         chosen = ready[: 1 if executor.in_process else free]
         self._waiting = [job for job in self._waiting if job not in chosen]
+        for job in chosen:
+            self._progress.setdefault(job.key, Progress(len(self._missing(job)), parts_of(job, self.store)))
         orders = [self._order_for(job) for job in chosen]
         readers = [EventReader(self._path(job, "events"), from_end=True) for job in chosen]
-        started = executor.start(orders)
-        self._ordered += [Ordered(*one) for one in zip(chosen, started, readers, strict=True)]
+        who = getattr(executor, "ddbench_name", type(executor).__name__)
+        started = all_of(executor.start(orders), Running, len(orders), f"{who}: start()")  # type: ignore[type-abstract]
+        self._ordered += [Ordered(*parts, who) for parts in zip(chosen, started, readers, strict=True)]
 
     def _order_for(self, job: Job) -> Order:
         request = self.run.request
@@ -149,37 +170,44 @@ class Engine:
     def _close(self) -> None:
         """Take out the jobs that have ended; what is still missing of them is ordered again."""
         for ordered in list(self._ordered):
-            status = ordered.running.poll()
+            status = ordered.poll()
             if status is None:
                 continue
             self._hear(ordered)
             self._ordered.remove(ordered)
-            missing = self._missing(ordered.job)
-            if missing and self._may_try_again(ordered.job, status, len(missing)):
+            if self._missing(ordered.job) and self._may_try_again(ordered.job, status):
                 self._waiting.append(ordered.job)
 
-    def _may_try_again(self, job: Job, status: int, missing: int) -> bool:
+    def _may_try_again(self, job: Job, status: int) -> bool:
         """Whether a job that ended with cells missing can make more of them.
 
+        One that ends again and again without anything new, be it lost or stopped, by itself or from outside, loses the
+        cell that is its next: then it can go on with the rest.
+
         Raises:
-            DDBenchError: its process could not go on, or was lost again and again.
+            DDBenchError: its process could not go on, for a reason that holds for all.
         """
         if status == 0:
             return False  # they need what failed
-        if status == STOPPED:
-            return True
         self.store.open()  # tells of a disk that is full or gone
         if status == REFUSED_STATUS:
             raise DDBenchError(f"{job.label} could not go on: see {self._path(job, 'log')}")
-        before, lost = self._lost.get(job.key, (missing + 1, 0))
-        lost = lost + 1 if missing >= before else 1
-        self._lost[job.key] = (missing, lost)
-        if lost > TRIES:
-            raise DDBenchError(f"{job.label} was lost {lost} times (status {status}): see {self._path(job, 'log')}")
-        return True
+        progress = self._progress[job.key]
+        progress.note(len(self._missing(job)), parts_of(job, self.store))
+        if progress.is_over:
+            self._give_up(job, status, progress.in_vain)
+        return bool(self._missing(job))
 
-    def _missing(self, job: Job) -> list[str]:
-        return [cell.key for cell in job.cells if self._ledger.is_missing(cell)]
+    def _give_up(self, job: Job, status: int, times: int) -> None:
+        """Fail the cell that a job cannot get beyond."""
+        how = "was stopped" if status == STOPPED else f"ended with status {status}"
+        log = self._path(job, "log")
+        reason = f"its process {how} {times} times in a row before it had made anything new: see {log}"
+        self._ledger.fail(self._missing(job)[0], reason, f"{reason}\n\n{_end_of(log)}")
+        del self._progress[job.key]
+
+    def _missing(self, job: Job) -> list[Cell]:
+        return [cell for cell in job.cells if self._ledger.is_missing(cell)]
 
     def _path(self, job: Job, kind: str) -> Path:
         return self.run.folder(self.store) / f"{job.key}.{kind}"
@@ -196,8 +224,8 @@ class Engine:
         while True:
             try:
                 for ordered in self._ordered:
-                    ordered.running.stop(at_once)
-                while any(ordered.running.poll() is None for ordered in self._ordered):
+                    ordered.stop(at_once)
+                while any(ordered.poll() is None for ordered in self._ordered):
                     time.sleep(executor.poll_seconds)
             except KeyboardInterrupt:
                 if not at_once:
@@ -208,3 +236,13 @@ class Engine:
             for event in ordered.events.new():
                 retell(event, self.reporter, self.store)
         return at_once
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a job's log; nothing if it has none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -15,6 +15,8 @@ from harness.experiment.storage import missing_artifacts
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.networks import mixture
 from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of
+from harness.plugins.returns import work as checked_work
 from harness.types.network import Architecture
 from harness.types.problem import Problem, Shape
 
@@ -61,7 +63,7 @@ def _trajectory(
     if not ahead:
         return 0.0
     done = max((point for point in points if point not in ahead and point < max(ahead)), default=0)
-    work = source.first.work()
+    work = checked_work(source.first.work(), call_of(source.first, "work"))
     if work == 0:
         return 0.0
     if work is None or source.pool is None:
@@ -77,7 +79,7 @@ def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
     for arm in plan.arms:
         for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
             cell = arm.artifact_cell(distillation, student)
-            request = arm.evaluator.make().artifact(student)
+            request = arm.artifact_request(student)
             if cell and request and cell.key not in seconds and cell.key in missing:
                 architecture = arm.resolve(request.architecture) if request.architecture else arm.architecture
                 seconds[cell.key] = _student(arm, architecture)
@@ -86,7 +88,8 @@ def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
 
 def _student(arm: Arm, architecture: Resolved[Architecture[Any]]) -> float | None:
     problem = arm.source.problem
-    work = arm.evaluator.make().work(problem, arm.source.images)
+    evaluator = arm.evaluator.make()
+    work = checked_work(evaluator.work(problem, arm.source.images), call_of(evaluator, "work"))
     return None if work is None else _seconds(work, architecture, problem)
 
 

@@ -15,6 +15,7 @@ from harness.experiment.clock import now
 from harness.experiment.records import KEY
 from harness.experiment.store_files import DamagedFile, digest_of, kind_at, open_plain, read_checked, with_checksum
 from harness.experiment.store_folders import FAILURES, entries_of, set_aside
+from harness.types.errors import PluginError, error_line
 from harness.types.files import cannot, write_whole
 
 UNREADABLE = "unreadable"
@@ -189,8 +190,9 @@ def _writable(text: str) -> str:
 
 def reason_of(error: BaseException) -> str:
     """One line for what a cell failed by; where memory ran out, with what takes less."""
-    name = type(error).__name__
-    reason = (f"{name}: {error}".splitlines() or [name])[0]
+    reason = error_line(error)
+    if isinstance(error, PluginError):  # the message names the plugin and what is wrong; the class adds nothing
+        reason = reason.partition(": ")[2]
     kinds = {kind.__name__ for kind in type(error).__mro__}  # torch is not imported for its name
     less = "try a smaller batch or slice (an option of the method or evaluator)"
     if "OutOfMemoryError" in kinds:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from harness.plugins import signals
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INSIST_SECONDS = 1.0
 FINISHING = "finishing this step; once more stops at once"
@@ -46,6 +48,7 @@ def handled(tell: Callable[[str], object]) -> Iterator[None]:
         return
 
     def on_signal(_number: int, _frame: object) -> None:
+        signals.note_signal()
         if not _State.steps or _State.asked:
             before.setdefault(signal.SIGALRM, signal.getsignal(signal.SIGALRM))
             _stop_at_once()
@@ -56,7 +59,8 @@ def handled(tell: Callable[[str], object]) -> Iterator[None]:
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
     _State.handled = True
     try:
-        yield
+        with signals.noted_by(on_signal):
+            yield
     finally:
         if _State.at_once:
             signal.setitimer(signal.ITIMER_REAL, 0)

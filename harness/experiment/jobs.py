@@ -136,9 +136,11 @@ def carry_out(job: Job, ledger: Ledger) -> None:
     """Do a job. Where somebody else has taken it over, wait for them, and do what they have left."""
     while True:
         try:
-            return job.do(ledger)
+            job.do(ledger)
+            break
         except LeaseLost as loss:
             ledger.reporter.notice(str(loss))
+    ledger.finish()
 
 
 def jobs_of(plan: Plan) -> list[Job]:

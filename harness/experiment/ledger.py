@@ -146,20 +146,38 @@ class Ledger:
             if self.store.holds(error.key):
                 self.lost[error.key] = Standing("damaged", str(error))
             self.reporter.notice(str(error))
-        except (StoreError, LeaseLost, KeyboardInterrupt):
+        except (StoreError, LeaseLost, KeyboardInterrupt):  # an interrupt of a plugin's own is a `PluginFault` by now
             raise
         except BaseException as error:  # a method may raise anything: the other cells go on
-            cell = next((cell for cell in cells if self.is_missing(cell)), cells[-1])
-            reason = reason_of(error)
-            log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, traceback.format_exc()))
-            self.lost[cell.key] = Standing("failed", reason)
-            self.reporter.failed(cell, reason, log)
-            self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
+            reason, text = reason_of(error), traceback.format_exc()
+            cell = next((cell for cell in cells if self.is_missing(cell)), None)
+            if cell is None:
+                self.reporter.notice(f"all of {cells[-1].label} was made, and then: {reason}")
+            else:
+                self.fail(cell, reason, text)
+
+    def fail(self, cell: Cell, reason: str, text: str) -> None:
+        """Note that a cell cannot be made.
+
+        Args:
+            cell: the cell.
+            reason: one line.
+            text: what goes into the failure's log.
+        """
+        log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, text))
+        self.lost[cell.key] = Standing("failed", reason)
+        self.reporter.failed(cell, reason, log)
+        self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
 
     def notify(self, hook: str, cell: Cell, outcome: Mapping[str, Any] | None = None) -> None:
         """Call an observer hook of every plugin."""
         arguments = {"cell": {"key": cell.key, "kind": cell.kind, "identity": cell.identity}}
         for complaint in self.plugins.notify(hook, **arguments, **({} if outcome is None else {"outcome": outcome})):
+            self.reporter.notice(complaint)
+
+    def finish(self) -> None:
+        """Let observers that are behind hear what there was to hear, within limits."""
+        for complaint in self.plugins.finish():
             self.reporter.notice(complaint)
 
 

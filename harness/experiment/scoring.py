@@ -1,7 +1,7 @@
 """Making students: those of one arm on one distilled set, and before them what their evaluation needs."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from safetensors.torch import load_file
@@ -12,7 +12,7 @@ from harness.experiment.ledger import Ledger, saver
 from harness.experiment.sources import FileSource, Source, status_of
 from harness.experiment.supplies import ARTIFACT_FILE
 from harness.learning.parallel import side_by_side
-from harness.plugins.returns import returned
+from harness.plugins.returns import artifact, call_of, student_record
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.errors import PluginError
@@ -51,21 +51,15 @@ class Scorer:
                 told["set_part"] = self.arm.source.part
             for student in missing:
                 self.ledger.start(cells[student])
-            what, asked = f"{type(evaluator).__name__}.evaluate()", iter(missing)
-            for given in evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams):
-                score = returned(given, StudentRecord, what)
-                if score.student != next(asked, None):
-                    raise PluginError(f"{what} gave student {score.student} out of turn: it was asked for {missing}")
+            answers = evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams)
+            for score in _scores(answers, missing, call_of(evaluator, "evaluate")):
                 record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key}
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
                 self.ledger.commit(cells[score.student], record, problem, components)
-            if left := list(asked):
-                raise PluginError(f"{what} did not give the students {left}")
 
     def _teachers(self, students: Sequence[int], distilled: DistilledSet) -> dict[int, Artifact]:
         """The artifacts that these students' evaluation needs, by student."""
-        evaluator = self.arm.evaluator.make()
-        asked = {student: evaluator.artifact(student) for student in students}
+        asked = {student: self.arm.artifact_request(student) for student in students}
         requests = {student: request for student, request in asked.items() if request}
         cells = {student: self.arm.artifact_cell(self.distillation, student) for student in requests}
         wanted = {student: cell for student, cell in cells.items() if cell}
@@ -89,19 +83,37 @@ class Scorer:
         streams = Streams(self.arm.source.seed, self.distillation)
 
         def make(student: int) -> Artifact:
-            made = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
-            return returned(made, Artifact, f"{type(evaluator).__name__}.make_artifact()")
+            teacher = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
+            return artifact(teacher, call_of(evaluator, "make_artifact"))
 
         missing = [student for student, cell in wanted.items() if self.ledger.is_missing(cell)]
         for student in missing:
             self.ledger.start(wanted[student])
-        for student, artifact in zip(missing, side_by_side(make, missing, problem.device), strict=True):
-            record = {"result": dict(artifact.scalars), "set": self.set_cell.key}
+        for student, teacher in zip(missing, side_by_side(make, missing, problem.device), strict=True):
+            record = {"result": dict(teacher.scalars), "set": self.set_cell.key}
             components: list[Any] = [self.arm.evaluator, *([resolved] if resolved else [])]
-            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(artifact.tensors)})
+            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(teacher.tensors)})
 
     def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
         return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)
+
+
+def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Iterator[StudentRecord]:
+    """The records of the students that were asked for, each once, in order, as soon as it is there.
+
+    Raises:
+        PluginError: a record is missing, out of turn or too many, or a value in it cannot be used.
+    """
+    for student in students:
+        try:
+            answer = next(answers)
+        except StopIteration:
+            left = list(students[students.index(student) :])
+            raise PluginError(f"{what} did not give the students {left}") from None
+        record = student_record(answer, student, what)
+        if student == students[-1] and next(answers, None) is not None:  # before the last one counts as made
+            raise PluginError(f"{what} gave more than the students {list(students)} that it was asked for")
+        yield record
 
 
 def distilled_set(ledger: Ledger, source: Source, key: str) -> DistilledSet:

@@ -17,9 +17,9 @@ from harness.experiment.sources import Source
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.machine import choose_device
 from harness.plugins.registry import Entry, Registry, Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import call_of, lines, returned, traits
 from harness.types.dataset import RunDefaults
-from harness.types.errors import DataError, DDBenchError, PluginError, UsageError
+from harness.types.errors import DataError, PluginError, UsageError
 from harness.types.names import Name, expand, parse
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
@@ -116,8 +116,10 @@ class Study:
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
         for architecture in architectures:
             check_buildable(architecture, problem)
-        for evaluator in evaluators:
-            request = evaluator.make().artifact(0)
+        for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
+            arm = Arm(source, iterations, evaluator, architecture, self.architecture)
+            _ = arm.protocol  # asked now: what it says wrongly is refused before any work
+            request = arm.artifact_request(0)
             if request and request.architecture:
                 check_buildable(self.architecture(request.architecture), problem)
         for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
@@ -142,7 +144,7 @@ class Study:
         return device
 
     def _plan_on(self, dataset: Resolved[Any]) -> Plan:
-        defaults: RunDefaults = dataset.make().traits.defaults
+        defaults = traits(dataset.make().traits, f"{dataset.described}: traits").defaults
         request, problem = self.request, self.problem(dataset)
         sources: dict[str, tuple[Source, int]] = {}
         notes: dict[str, None] = {}
@@ -150,7 +152,7 @@ class Study:
         for source, points in self._sources(problem, defaults):
             if source.pool is None:
                 without_pool[source.method.entry.name] = None
-            notes |= dict.fromkeys(source.first.notes())
+            notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
             for point in points:
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
         return Plan(
@@ -181,6 +183,7 @@ class Study:
                 max(points),
                 self.architecture,
             )
+            _ = source.main, source.settings  # asked now: what they say wrongly is refused before any work
             for drawable in source.drawable():
                 check_buildable(drawable, problem)
             for asked in source.needs(0, source.total):
@@ -217,12 +220,6 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
         PluginError: it builds something else than a network.
     """
     who = f"architecture {architecture} of {architecture.entry.provider}"
-    made = architecture.make()
-    try:
-        with torch.device("meta"):
-            network = made.build(problem.shape, len(problem.classes), torch.Generator("cpu"))
-    except DDBenchError:
-        raise
-    except Exception as error:  # of any plugin
-        raise PluginError(f"{who} cannot be built: {type(error).__name__}: {error}") from error
+    with torch.device("meta"):
+        network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
     returned(network, Network, f"{who}: build()")

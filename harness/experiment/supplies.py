@@ -13,7 +13,7 @@ from harness.experiment.trajectories import TrajectorySource
 from harness.learning.parallel import side_by_side
 from harness.learning.precision import float32_products
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import artifact, call_of, requests
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.method import Method
 from harness.types.seeds import Streams
@@ -38,7 +38,8 @@ class Supplies:
 
     def of(self, iteration: int, architecture: str | None) -> list[Artifact]:
         """What the method needs at an iteration for the architecture drawn; made now if it is not there."""
-        return [self._artifact(request) for request in self.method.needs(iteration, architecture)]
+        asked = self.method.needs(iteration, architecture)
+        return [self._artifact(request) for request in requests(asked, call_of(self.method, "needs"))]
 
     def _artifact(self, request: ArtifactRequest) -> Artifact:
         cell = self.source.artifact_cell(request)
@@ -61,11 +62,11 @@ class Supplies:
             architecture = resolved.make() if resolved else None
             scratch = PartialFiles(store, cell, self.ledger.reporter.notice)
             with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
-                given = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
-            made = returned(given, Artifact, f"{type(self.method).__name__}.make_artifact()")
-            record = {"result": dict(made.scalars)}
+                answer = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
+            product = artifact(answer, call_of(self.method, "make_artifact"))
+            record = {"result": dict(product.scalars)}
             components: list[Resolved[Any]] = [source.method, *([resolved] if resolved else [])]
-            self.ledger.commit(cell, record, source.problem, components, {ARTIFACT_FILE: saver(made.tensors)})
+            self.ledger.commit(cell, record, source.problem, components, {ARTIFACT_FILE: saver(product.tensors)})
             scratch.clear()
 
 

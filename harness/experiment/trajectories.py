@@ -9,6 +9,7 @@ from harness.experiment.cells import Cell, key_of
 from harness.experiment.sources import learning_source
 from harness.learning.networks import Lottery, Resolve, mixture
 from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.types.artifact import ArtifactRequest
 from harness.types.method import Method, Task
 from harness.types.network import Architecture
@@ -74,14 +75,22 @@ class TrajectorySource:
         return self.new_method(0)
 
     @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the method's options left to ``auto`` became."""
+        what = call_of(self.first, "settings")
+        settings: dict[str, Any] = returned(plain_json(self.first.settings(), what), dict, what)
+        return settings
+
+    @cached_property
     def main(self) -> str | None:
         """The pool's main architecture, as it stands in tables."""
-        main = self.pool.make().main if self.pool else None
-        return None if main is None else str(self.resolve(main))
+        pool = self.pool.make() if self.pool else None
+        main = pool.main if pool else None
+        return None if main is None else str(self.resolve(text(main, f"{type(pool).__name__}: main")))
 
     def trajectory(self, distillation: int) -> dict[str, Any]:
         """All that decides the numbers of a trajectory."""
-        settings = dict(self.first.settings())
+        settings = self.settings
         return {
             "problem": self.problem.fingerprint,
             "augmentations": dict(self.problem.augmentations),
@@ -148,7 +157,7 @@ class TrajectorySource:
         seen: set[tuple[str, int, str | None]] = set()
         for iteration in range(self.total):
             drawn = str(lottery.draw(iteration)) if lottery else None
-            for request in method.needs(iteration, drawn):
+            for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
                 one = (request.kind, request.index, request.architecture)
                 if one not in seen:
                     seen.add(one)

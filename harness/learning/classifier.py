@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from harness.learning.gradients import SLICE, GradientOfLoss, Parts, Reduced, as_a_whole, in_slices, trainable
 from harness.learning.kept import Kept
 from harness.learning.parallel import on_streams
-from harness.learning.probe import couples_images, draws_from_global
+from harness.learning.probe import can_be_sliced, draws_from_global
 from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, cross_entropy
 from harness.learning.recording import Stage, conditions, is_recorded
 from harness.learning.stepping import Stepper
@@ -224,4 +224,4 @@ def _stepper(
 def _can_be_sliced(network: nn.Module, images: Tensor) -> bool:
     if images.device.type != "cpu" or len(images) <= SLICE:
         return False
-    return not (couples_images(network, images.shape[1:], images.device) or draws_from_global(network, images[:2]))
+    return can_be_sliced(network, images)

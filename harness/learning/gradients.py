@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from harness.learning.compiling import logits_of
 from harness.learning.parallel import side_by_side
+from harness.learning.probe import can_be_sliced
 
 Gradient = Sequence[Tensor]
 Reduced = Callable[[], AbstractContextManager[object]]
@@ -40,8 +41,17 @@ def gradient_of(network: nn.Module, images: Tensor, labels: Tensor, *, different
 def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size: int = SLICE) -> list[Tensor]:
     """The same as `gradient_of`, from equal slices of at most ``size`` images: less memory, and quicker on a CPU.
 
-    Exact, up to rounding, where no layer couples the images of a batch: batch norm has to be frozen.
+    Exact, up to rounding, for every network. If its images cannot be taken apart, because batch norm uses the batch's
+    own statistics or dropout draws for the whole batch, they take one pass, with the memory of one: slower, but never
+    wrong. `freeze_statistics` makes batch norm ready for slices.
+
+    Raises:
+        ValueError: a slice has less than one image.
     """
+    if size < 1:
+        raise ValueError(f"a slice has at least one image, not {size}")
+    if len(images) <= size or not can_be_sliced(network, images):
+        return gradient_of(network, images, labels)
     total: list[Tensor] = []
     count = math.ceil(len(images) / size)
     for part, told in zip(torch.chunk(images, count), torch.chunk(labels, count), strict=True):
@@ -65,7 +75,7 @@ def in_slices(
 ) -> tuple[Tensor, Parts]:
     """The same, while equal slices of at most `SLICE` images pass through the network side by side, one core each.
 
-    Exact, up to rounding, where no layer couples the images of a batch.
+    Exact, up to rounding, if `can_be_sliced`, which whoever trains asks once for all steps.
     """
     parts = torch.chunk(images, math.ceil(len(images) / SLICE))
     weights = trainable(network)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.learning.distances import Distance
 from harness.learning.gradients import Reduced, gradient_in_slices, gradient_of
 from harness.learning.parallel import side_by_side
-from harness.learning.probe import draws_globally
+from harness.learning.probe import can_be_sliced, draws_globally
 from harness.learning.together import Pair, match_together
 from harness.types.problem import Problem
 
@@ -26,7 +27,8 @@ def match_classes(
     at once on a GPU.
 
     Args:
-        network: no layer of it couples the images of a batch.
+        network: any; where a layer couples the images of a batch, or draws from the process's generator (dropout), the
+            images of each class are one batch, and classes come one by one.
         problem: gives classes and device.
         pair: what a class is matched on.
         distance: between the two gradients.
@@ -49,11 +51,17 @@ def match_classes(
         (of_images,) = torch.autograd.grad(loss, synthetic)
         return loss.item(), of_images
 
-    classes, draws = range(len(problem.classes)), draws_globally(network, problem)
-    if problem.device.type != "cpu" and not draws:
+    classes = range(len(problem.classes))
+    if problem.device.type != "cpu" and can_be_sliced(network, torch.zeros(2, *problem.shape, device=problem.device)):
         losses, gradients = match_together(network, [pair(label) for label in classes], distance, reduced)
         return losses.sum(dtype=torch.float64), torch.cat(gradients)
-    workers = 1 if draws else None
+    # Running statistics belong to the network and the generator to the process: only one thread may change them.
+    in_turn = draws_globally(network, problem) or any(_updates_statistics(module) for module in network.modules())
+    workers = 1 if in_turn else None
     matched = list(side_by_side(match, classes, problem.device, workers))
     total = torch.tensor(sum(loss for loss, _ in matched), dtype=torch.float64)
     return total, torch.cat([gradient for _, gradient in matched])
+
+
+def _updates_statistics(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) and module.training and module.track_running_stats

@@ -9,9 +9,9 @@ import torch
 
 from harness.learning.compiling import comes_seldom
 from harness.plugins.registry import Resolved
-from harness.plugins.returns import returned
+from harness.plugins.returns import call_of, plain_json, probabilities, returned
 from harness.types.artifact import Artifact
-from harness.types.errors import PluginError
+from harness.types.errors import PluginError, UsageError
 from harness.types.network import Architecture, Network
 from harness.types.pool import Pool
 from harness.types.problem import Problem
@@ -40,12 +40,7 @@ def distribution_of(pool: Pool[Any], iteration: int) -> dict[str, float]:
     Raises:
         PluginError: it says something else than probabilities by name.
     """
-    given = returned(pool.distribution(iteration), Mapping, f"{type(pool).__name__}.distribution()")  # type: ignore[type-abstract]
-    for name, probability in given.items():
-        number = isinstance(probability, int | float) and math.isfinite(probability)
-        if not isinstance(name, str) or not number or probability < 0:
-            raise PluginError(f"{type(pool).__name__} gives {name!r} the probability {probability!r}")
-    return dict(given)
+    return probabilities(pool.distribution(iteration), f"{type(pool).__name__}.distribution()")
 
 
 def _merged(distribution: Mapping[str, float], pool: Pool[Any], iteration: int, resolve: Resolve) -> Mixture:
@@ -53,7 +48,10 @@ def _merged(distribution: Mapping[str, float], pool: Pool[Any], iteration: int, 
     found: dict[str, tuple[Resolved[Architecture[Any]], float]] = {}
     for name, probability in distribution.items():
         if probability > 0:
-            resolved = resolve(name)
+            try:
+                resolved = resolve(name)
+            except UsageError as error:
+                raise UsageError(f"{type(pool).__name__} draws {name!r}: {error}") from error
             _, before = found.get(str(resolved), (resolved, 0.0))
             found[str(resolved)] = (resolved, before + probability)
     total = math.fsum(probability for _, probability in found.values())
@@ -126,7 +124,11 @@ class PoolNetworks:
 
     def pool_state(self) -> dict[str, Any]:
         """What an adaptive pool has learned so far."""
-        return dict(self.pool.state()) if self.pool else {}
+        if self.pool is None:
+            return {}
+        what = call_of(self.pool, "state")
+        state: dict[str, Any] = returned(plain_json(self.pool.state(), what), dict, what)
+        return state
 
     def restore_pool(self, state: Mapping[str, Any]) -> None:
         """Take up what `pool_state` gave."""

@@ -12,9 +12,8 @@ from torch import Tensor
 from harness.learning.machine import Compute
 from harness.learning.networks import PoolNetworks
 from harness.learning.precision import float32_products
-from harness.plugins.returns import returned
+from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError, PluginError
 from harness.types.method import Method
 from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
@@ -75,12 +74,12 @@ class Trajectory:
     def state(self) -> tuple[dict[str, Tensor], History]:
         """Tensors and history from which `restore` goes on bit for bit: a copy, which later steps leave alone."""
         self.history.pool = self.networks.pool_state()
-        tensors = {name: tensor.detach().cpu().clone() for name, tensor in self.method.state().items()}
-        return tensors, copy.deepcopy(self.history)
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in self._state().items()}
+        return copies, copy.deepcopy(self.history)
 
-    def restore(self, tensors: Mapping[str, Tensor], history: History) -> None:
+    def restore(self, state: Mapping[str, Tensor], history: History) -> None:
         """Take up what `state` gave."""
-        self.method.restore({name: tensor.to(self.problem.device) for name, tensor in tensors.items()})
+        self.method.restore({name: tensor.to(self.problem.device) for name, tensor in state.items()})
         self.history = copy.deepcopy(history)
         self.networks.restore_pool(self.history.pool)
 
@@ -100,22 +99,10 @@ class Trajectory:
             PluginError: the method hands over something else than a set of its problem that can be read again.
         """
         while self.history.iterations < iterations and self.history.diverged_at is None:
-            scalars = self._step(self.history.iterations)
+            logged = self._step(self.history.iterations)
             if on_step:
-                on_step(self.history.iterations, scalars)
-        return self._handed_over()
-
-    def _handed_over(self) -> DistilledSet:
-        """The method's set, checked here rather than by every student that would be trained on it."""
-        what = f"{type(self.method).__name__}.distilled()"
-        try:
-            distilled = returned(self.method.distilled(), DistilledSet, what)
-            distilled.check()
-        except DataError as error:
-            raise PluginError(f"{what} gives a set that cannot be used: {error}") from None
-        if misfit := distilled.misfit(self.problem):
-            raise PluginError(f"{what} gives a set of another problem: {misfit}")
-        return distilled
+                on_step(self.history.iterations, logged)
+        return usable_set(self.method.distilled(), self.problem, call_of(self.method, "distilled"))
 
     def status(self, distilled: DistilledSet) -> str:
         """``done``, ``blown up`` or ``diverged``."""
@@ -124,27 +111,31 @@ class Trajectory:
         blown_up = distilled.statistics()["largest"] > BLOWN_UP_ABOVE * self.problem.real_extreme
         return "blown up" if blown_up else "done"
 
+    def _state(self) -> dict[str, Tensor]:
+        return tensors(self.method.state(), call_of(self.method, "state"))
+
     def _mode(self) -> dict[str, Any]:
         return dataclasses.asdict(Compute.of(self.problem.device))
 
     def _step(self, iteration: int) -> Mapping[str, float]:
-        before = {name: tensor.detach().clone() for name, tensor in self.method.state().items()}
+        before = {name: tensor.detach().clone() for name, tensor in self._state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)
         library = self.streams.generator("library", iteration)
         with global_rng_from(library), float32_products(self.method.task.precision):
-            told = self.method.step(iteration, self.networks)
-        scalars = returned(told, Mapping, f"{type(self.method).__name__}.step()")  # type: ignore[type-abstract]
+            answer = self.method.step(iteration, self.networks)
+        logged = scalars(answer, call_of(self.method, "step"))
         self.history.seconds += time.perf_counter() - started
         if self.mode_changes() or not self.history.compute:
             self.history.compute.append({"since": iteration, **self._mode()})
         self.history.iterations += 1
-        self.history.note(self.networks.drawn, scalars)
-        self.networks.observe(scalars)
-        if not all(_in_range(tensor) for tensor in self.method.learned().values()):
+        self.history.note(self.networks.drawn, logged)
+        self.networks.observe(logged)
+        learned = tensors(self.method.learned(), call_of(self.method, "learned"))
+        if not all(_in_range(tensor) for tensor in learned.values()):
             self.history.diverged_at = self.history.iterations
             self.method.restore(before)
-        return scalars
+        return logged
 
 
 def _in_range(tensor: Tensor) -> bool:

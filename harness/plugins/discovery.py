@@ -1,8 +1,10 @@
 """Finding plugins, each on its own: a broken one becomes a row with its reason, and takes nothing else down."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +12,20 @@ from typing import Any
 import pluggy
 
 from harness.plugins import hookspecs
-from harness.plugins.registry import KINDS, Entry, Registry, stdout_to_stderr
-from harness.types.errors import PluginError, did_you_mean
+from harness.plugins.guard import PluginFault, guarded
+from harness.plugins.last_words import last_words
+from harness.plugins.observers import Observers
+from harness.plugins.redirection import stdout_to_stderr
+from harness.plugins.registry import KINDS, OWN, Absent, Entry, Registry
+from harness.types.errors import PluginError, did_you_mean, error_line
 
 GROUP = "ddbench"
+VARIABLE = "DDBENCH_PLUGINS"
+"""The environment variable that says what is loaded; the processes of a run inherit it."""
+NONE = "none"
+"""What it says to load nothing but what comes with the harness."""
+_DISABLED = "not named in DDBENCH_PLUGINS"
+_ALL_DISABLED = "--no-plugins, or DDBENCH_PLUGINS=none, leaves out all but what comes with ddbench"
 
 
 @dataclass
@@ -36,6 +48,7 @@ class Plugins:
     manager: pluggy.PluginManager
     registry: Registry = field(default_factory=Registry)
     rows: list[PluginRow] = field(default_factory=list)
+    observers: Observers = field(default_factory=Observers)
 
     def refuse_broken(self) -> None:
         """Raise `PluginError` for the first plugin that is broken, or that claims a name which another claims."""
@@ -44,92 +57,128 @@ class Plugins:
                 raise PluginError(f"plugin {row.name!r} of {row.distribution}: {row.reason} (--strict-plugins)")
 
     def notify(self, hook: str, **arguments: Mapping[str, Any]) -> list[str]:
-        """Call an observer hook of every plugin, each on its own; return what went wrong, a line a plugin."""
+        """Call an observer hook of every plugin, each on its own; return what went wrong, a line each."""
         complaints = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            try:
-                with stdout_to_stderr():
-                    accepted = {key: arguments[key] for key in implementation.argnames}
-                    implementation.function(**accepted)
-            except Exception as error:  # an observer must never take a run down
-                complaints.append(f"{hook} of plugin {implementation.plugin_name!r} raised {error!r}")
+            accepted = {key: arguments[key] for key in implementation.argnames}
+            with stdout_to_stderr():
+                complaints += self.observers.tell(implementation.plugin_name, hook, implementation.function, accepted)
         return complaints
+
+    def finish(self) -> list[str]:
+        """The work is done: wait for observers that are slow, within limits; what went wrong, a line each."""
+        with stdout_to_stderr():
+            return self.observers.finish()
 
 
 @functools.cache
 def plugins() -> Plugins:
     """Load every entry point of the group ``ddbench``, once a process.
 
-    ``DDBENCH_PLUGINS=a,b`` limits what is loaded to the entry points named (and the harness's own).
+    ``DDBENCH_PLUGINS=a,b`` limits what is loaded to the distributions or entry points named, ``DDBENCH_PLUGINS=none``
+    to nothing; what comes with the harness is loaded always.
     """
     manager = pluggy.PluginManager("ddbench")
     manager.add_hookspecs(hookspecs)
-    found = Plugins(manager)
+    loaded = Plugins(manager)
     wanted = _wanted()
-    points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: (p.value != "harness.builtin", p.name))
+    points = entry_points()
     for point in points:
-        distribution = point.dist.name if point.dist else "unknown"
-        row = PluginRow(point.name, point.value, distribution, point.dist.version if point.dist else "")
-        found.rows.append(row)
-        if wanted is None or point.name in wanted or point.value == "harness.builtin":
-            _load(found, point, row)
+        row = row_of(point)
+        loaded.rows.append(row)
+        if (
+            row.distribution == OWN
+            or wanted is None
+            or wanted.intersection((_normal(row.name), _normal(row.distribution)))
+        ):
+            _load(loaded, point, row)
         else:
-            row.status, row.reason = "disabled", "not named in DDBENCH_PLUGINS"
-    _tell_of_claims(found)
-    known = {point.name for point in points}
+            row.status, row.reason = "disabled", _DISABLED if wanted else _ALL_DISABLED
+    _note_claims(loaded)
+    names = {name for row in loaded.rows for name in (row.name, row.distribution)}
+    known = {_normal(name) for name in names}
     for name in sorted((wanted or set()) - known):
-        reason = f"named in DDBENCH_PLUGINS, but not installed: {did_you_mean(name, known)}"
-        found.rows.append(PluginRow(name, "", "no distribution", "", "broken", reason))
-    return found
+        reason = f"named in DDBENCH_PLUGINS, but not installed: {did_you_mean(name, names)}"
+        loaded.rows.append(PluginRow(name, "", "no distribution", "", "broken", reason))
+    absent = [row for row in loaded.rows if row.status != "active"]
+    loaded.registry.absent = [
+        Absent(f"plugin {row.name!r} of {row.distribution}", row.status, row.reason) for row in absent
+    ]
+    return loaded
 
 
-def _tell_of_claims(found: Plugins) -> None:
+def entry_points() -> list[importlib.metadata.EntryPoint]:
+    """The entry points of the group, the harness's own first; a distribution that cannot be read has none."""
+    points: dict[str, list[importlib.metadata.EntryPoint]] = {}
+    for distribution in importlib.metadata.distributions():
+        with contextlib.suppress(Exception):  # what an installer left half-written, of whichever distribution
+            own = list(distribution.entry_points.select(group=GROUP))
+            if own:  # the first on the path hides others of its name
+                points.setdefault(_normal(distribution.name or str(len(points))), own)
+    listed = [point for own in points.values() for point in own]
+    return sorted(listed, key=lambda point: (point.value != "harness.builtin", point.name))
+
+
+def row_of(point: importlib.metadata.EntryPoint) -> PluginRow:
+    """The row of an entry point before it is loaded."""
+    name, version = (point.dist.name, point.dist.version) if point.dist else (None, None)
+    return PluginRow(point.name, point.value, name or "unknown", version or "")
+
+
+def _note_claims(loaded: Plugins) -> None:
     """Say in the rows of plugins that claim the same name which it is, and how both can be reached."""
-    for entry in found.registry.entries:
-        if found.registry.ambiguous(entry):
-            told = f"{entry.kind} {entry.name!r} is claimed by another plugin too: write {entry.provider}:{entry.name}"
-            for row in found.rows:
-                if row.distribution == entry.provider and row.status == "active" and told not in row.reason:
-                    row.reason = f"{row.reason}; {told}" if row.reason else told
+    for entry in loaded.registry.entries:
+        if loaded.registry.ambiguous(entry):
+            claim = f"{entry.kind} {entry.name!r} is claimed by another plugin too: write {entry.provider}:{entry.name}"
+            for row in loaded.rows:
+                if row.distribution == entry.provider and row.status == "active" and claim not in row.reason:
+                    row.reason = f"{row.reason}; {claim}" if row.reason else claim
 
 
 def _wanted() -> set[str] | None:
-    """The entry points to load; None is all."""
-    names = os.environ.get("DDBENCH_PLUGINS")
-    return None if names is None else {name.strip() for name in names.split(",") if name.strip()}
+    """What is to be loaded beside the harness's own; None is all."""
+    names = os.environ.get(VARIABLE)
+    return None if names is None else {_normal(name) for name in names.split(",") if name.strip()} - {NONE}
 
 
-def _load(found: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow) -> None:
+def _normal(name: str) -> str:
+    """A name as package indexes compare it: ``My_plugin`` is ``my-plugin``."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _load(loaded: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow) -> None:
     try:
-        with stdout_to_stderr():
-            plugin = point.load()
-        found.manager.register(plugin, name=f"{row.distribution}:{point.name}")
-        try:
-            _take_up(found, plugin, row)
-        except BaseException:
-            found.manager.unregister(plugin)
-            raise
-    except (Exception, SystemExit) as error:
-        row.status, row.reason = "broken", f"{type(error).__name__}: {error}".splitlines()[0]
+        with last_words(f"plugin {row.name!r} of {row.distribution} was imported", row.distribution == OWN):
+            with guarded("importing it raised"):
+                plugin = point.load()
+            loaded.manager.register(plugin, name=f"{row.distribution}:{point.name}")
+            try:
+                _take_up(loaded, plugin, row)
+            except BaseException:
+                loaded.manager.unregister(plugin)
+                raise
+    except Exception as error:
+        cause = error.error if isinstance(error, PluginFault) else error
+        row.status, row.reason = "broken", error_line(cause).rstrip(": ")
 
 
-def _take_up(found: Plugins, plugin: object, row: PluginRow) -> None:
+def _take_up(loaded: Plugins, plugin: object, row: PluginRow) -> None:
     """Let a plugin register its components: all of them, or none where it breaks."""
-    callers = found.manager.get_hookcallers(plugin) or []
+    callers = loaded.manager.get_hookcallers(plugin) or []
     row.hooks = sorted(caller.name for caller in callers if caller.has_spec())
     if unknown := sorted(caller.name for caller in callers if not caller.has_spec()):
-        known = (caller.name for caller in vars(found.manager.hook).values() if caller.has_spec())
+        known = (caller.name for caller in vars(loaded.manager.hook).values() if caller.has_spec())
         raise PluginError(
             f"it implements hooks that do not exist: {', '.join(unknown)}: {did_you_mean(unknown[0], known)}"
         )
     if not row.hooks:
         row.reason = f"it implements no hooks: {_origin(plugin)}"
-    before = len(found.registry.entries)
+    before = len(loaded.registry.entries)
     try:
         for kind in KINDS:
-            _register(found, plugin, kind, row)
+            _register(loaded, plugin, kind, row)
     except BaseException:
-        del found.registry.entries[before:]
+        del loaded.registry.entries[before:]
         raise
 
 
@@ -139,13 +188,13 @@ def _origin(plugin: object) -> str:
     return file or f"{plugin!r} has no file; name a module whose functions are marked by @hookimpl"
 
 
-def _register(found: Plugins, plugin: object, kind: str, row: PluginRow) -> None:
+def _register(loaded: Plugins, plugin: object, kind: str, row: PluginRow) -> None:
     hook: Callable[..., Any] | None = getattr(plugin, f"register_{kind}s", None)
     if hook is None or f"register_{kind}s" not in row.hooks:
         return
 
     def register(name: str, target: str, summary: str) -> None:
-        found.registry.add(Entry(kind, name, target, summary, row.distribution, row.version, row.name))
+        loaded.registry.add(Entry(kind, name, target, summary, row.distribution, row.version, row.name))
 
-    with stdout_to_stderr():
+    with guarded(f"register_{kind}s() raised"):
         hook(register)

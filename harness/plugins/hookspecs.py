@@ -63,7 +63,10 @@ def register_executors(register: Register) -> None:
 
 @hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
-    """Hear that work on a cell starts, in the process that runs it. ``cell`` holds its key and its identity."""
+    """Hear that work on a cell starts, in the process that runs it. ``cell`` holds its key and its identity.
+
+    Observers are called by a thread of their own, with copies: what they raise, or how long they take, stops nothing.
+    """
 
 
 @hookspec

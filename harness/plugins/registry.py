@@ -1,16 +1,18 @@
 """What plugins have registered, by kind and name; classes are imported when they are first asked for."""
 
-import contextlib
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from harness.plugins.guard import PluginFault, guarded, guarded_class
+from harness.plugins.last_words import last_words
+from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
 from harness.plugins.source import source_digest
-from harness.types.errors import DDBenchError, PluginError, UsageError, did_you_mean
+from harness.types.errors import PluginError, UsageError, did_you_mean, error_line
 from harness.types.names import Name, parse
 from harness.types.options import Options
 
@@ -24,6 +26,9 @@ _BASES = {
     "report": "harness.types.report:Report",
     "executor": "harness.types.executor:Executor",
 }
+OWN = "ddbench"
+"""The distribution of the harness and of the plugin that comes with it."""
+_SHOWN = 3
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 C = TypeVar("C")
 
@@ -47,23 +52,31 @@ class Entry:
         Raises:
             PluginError: it cannot be imported, or is not a complete subclass of its kind's base.
         """
+        base = base_of(self.kind)
         try:
-            with stdout_to_stderr():
+            import_ends = last_words(f"{self.kind} {self.name!r} of {self.provider} was imported", self._is_imported)
+            with import_ends, guarded("loading it raised"):
                 cls = _import(self.target)
-        except (Exception, SystemExit) as error:
+                is_class = inspect.isclass(cls) and issubclass(cls, base)
+                missing = sorted(getattr(cls, "__abstractmethods__", ()))
+                options: Any = getattr(cls, "Options", None)
+                has_options = inspect.isclass(options) and issubclass(options, Options)
+        except PluginFault as fault:
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.provider} cannot be loaded from {self.target!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        base = _import(_BASES[self.kind])
-        if not (inspect.isclass(cls) and issubclass(cls, base)):
+                f"{error_line(fault.error).rstrip(': ')}"
+            ) from fault.error
+        if not is_class:
             raise PluginError(f"{self.target!r} of {self.provider} is not a subclass of harness.{base.__name__}")
-        if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        if missing:
             raise PluginError(f"{self.target!r} of {self.provider} does not define {', '.join(missing)}")
-        options: Any = getattr(cls, "Options", None)
-        if not (inspect.isclass(options) and issubclass(options, Options)):
+        if not has_options:
             raise PluginError(f"Options of {self.target!r} of {self.provider} is not a subclass of harness.Options")
-        return cls
+        return cls  # type: ignore[no-any-return]
+
+    @property
+    def _is_imported(self) -> bool:
+        return self.provider == OWN or self.target.partition(":")[0] in sys.modules
 
 
 @dataclass(frozen=True)
@@ -90,24 +103,36 @@ class Resolved(Generic[C]):
             PluginError: its constructor raised.
             DDBenchError: its constructor refused what it was given.
         """
-        constructor: Callable[..., C] = self.cls
         try:
-            with stdout_to_stderr():
-                return constructor(*given, self.options)
-        except DDBenchError:
-            raise
-        except (Exception, SystemExit) as error:
-            told = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise PluginError(f"{self.entry.kind} {self} of {self.entry.provider} cannot be made: {told}") from error
+            with guarded("making it raised"):
+                cls: Any = self.cls
+                if (self.entry.kind, self.entry.provider) != ("executor", OWN):  # what ours raise is of jobs, or a bug
+                    cls = guarded_class(cls, self.entry.kind, base_of(self.entry.kind))
+                constructor: Callable[..., C] = cls
+                component = constructor(*given, self.options)
+                object.__setattr__(component, "ddbench_name", self.described)
+        except PluginFault as fault:
+            raised = error_line(fault.error).rstrip(": ")
+            raise PluginError(f"{self.described} cannot be made: {raised}") from fault.error
+        return component
+
+    @property
+    def described(self) -> str:
+        """Its kind, its name with options and who provides it, for messages."""
+        return f"{self.entry.kind} {self} of {self.entry.provider}"
 
     def identity(self) -> dict[str, Any]:
-        """All that decides its numbers: name, provider, declared version, every option."""
-        return {
-            "name": self.entry.name,
-            "provider": self.entry.provider,
-            "version": self.cls.version,  # type: ignore[attr-defined]
-            "options": self.options.as_json(),
-        }
+        """All that decides its numbers: name, provider, declared version, every option.
+
+        Raises:
+            PluginError: the class declares something else than a whole number as its version.
+        """
+        version: Any = self.cls.version  # type: ignore[attr-defined]
+        if type(version) is not int:
+            raise PluginError(f"{self.described} has version = {version!r}: it must be a whole number")
+        with guarded(f"{self.described}: its options raised"):
+            options = self.options.as_json()
+        return {"name": self.entry.name, "provider": self.entry.provider, "version": version, "options": options}
 
     @property
     def source(self) -> tuple[str, str]:
@@ -128,11 +153,29 @@ class Resolved(Generic[C]):
         }
 
 
+@dataclass(frozen=True)
+class Absent:
+    """A plugin that is installed and was not loaded, whose components nobody knows."""
+
+    plugin: str
+    status: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.plugin} is {self.status} ({self.reason})"
+
+
 @dataclass
 class Registry:
-    """All components of all plugins."""
+    """All components of all plugins.
+
+    Attributes:
+        entries: what was registered.
+        absent: the plugins that were not loaded.
+    """
 
     entries: list[Entry] = field(default_factory=list)
+    absent: list[Absent] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
         """Register a component.
@@ -162,11 +205,19 @@ class Registry:
         found = [e for e in self.of_kind(kind) if e.name == short and provider in ("", e.provider)]
         if not found:
             known = {e.name for e in self.of_kind(kind)}
-            raise UsageError(f"there is no {kind} {name!r}: {did_you_mean(name, known)}")
+            raise UsageError(f"there is no {kind} {name!r}: {did_you_mean(name, known)}{self._doubts()}")
         if len(found) > 1:
             claims = " and ".join(f"{e.provider}:{e.name}" for e in found)
             raise UsageError(f"{kind} {name!r} is claimed by two plugins: write {claims.replace(' and ', ' or ')}")
         return found[0]
+
+    def _doubts(self) -> str:
+        """Which plugins might have registered what is missing, and why they have not: the end of a message."""
+        if not self.absent:
+            return ""
+        shown = "; ".join(map(str, self.absent[:_SHOWN]))
+        more = f"; and {len(self.absent) - _SHOWN} more" if len(self.absent) > _SHOWN else ""
+        return f"; what these would bring is not here: {shown}{more}"
 
     def ambiguous(self, entry: Entry) -> bool:
         """Whether another plugin claims the same name."""
@@ -186,14 +237,14 @@ class Registry:
         parsed = parse(name) if isinstance(name, str) else name
         entry = self.find(kind, parsed.name)
         cls = entry.load()
-        return Resolved(entry, cls, cls.Options.from_name(parsed), qualified=self.ambiguous(entry))
+        with guarded(f"{kind} {entry.name!r} of {entry.provider}: its options raised"):
+            options = cls.Options.from_name(parsed)
+        return Resolved(entry, cls, options, qualified=self.ambiguous(entry))
 
 
-@contextlib.contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """What a plugin prints goes to stderr: stdout belongs to results."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+def base_of(kind: str) -> Any:  # noqa: ANN401
+    """The class that authors of a kind subclass."""
+    return _import(_BASES[kind])
 
 
 def _import(target: str) -> Any:  # noqa: ANN401

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.plugins.registry import Resolved, stdout_to_stderr
-from harness.plugins.returns import returned
+from harness.plugins.guard import PluginFault
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import returned, text
 from harness.types.errors import DDBenchError, PluginError, UsageError
 from harness.types.report import Report, Results
 
@@ -20,11 +21,19 @@ def targets(reports: Sequence[Resolved[Report[Any]]], output: str | None) -> lis
         raise UsageError(f"--output names one file, but {len(reports)} reports were asked for: leave it out")
     if output is not None:
         return [None if output == "-" else Path(output)]
-    files = [Path(f"ddbench-{one.entry.name}{one.cls.suffix}") for one in reports]
+    files = [Path(f"ddbench-{resolved.entry.name}{_suffix(resolved)}") for resolved in reports]
     for file in files:
         if files.count(file) > 1:
             raise UsageError(f"two reports would be written to {file}: ask for one at a time, with --output")
     return list(files)
+
+
+def _suffix(resolved: Resolved[Report[Any]]) -> str:
+    what = f"{resolved.described}: suffix"
+    suffix = text(resolved.cls.suffix, what)
+    if suffix[0] != "." or "/" in suffix:
+        raise PluginError(f"{what} is {suffix!r}, which is not the end of a file's name, such as .txt")
+    return suffix
 
 
 def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
@@ -37,13 +46,11 @@ def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
     who = f"report {resolved} of {resolved.entry.provider}"
     report = resolved.make()
     try:
-        with stdout_to_stderr():
-            content = report.render(results)
+        content = report.render(results)
+    except PluginFault:  # it names the report
+        raise
     except DDBenchError as error:
         raise type(error)(f"{who}: {error}") from error
-    except (Exception, SystemExit) as error:
-        told = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise PluginError(f"{who} cannot be made: {told}") from error
     if isinstance(content, str):
         return content.encode()
     return returned(content, bytes, f"{type(report).__name__}.render()")

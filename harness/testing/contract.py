@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from harness.plugins.discovery import plugins
-from harness.plugins.registry import Resolved, stdout_to_stderr
+from harness.plugins.guard import PluginFault, guarded
+from harness.plugins.registry import Resolved
 from harness.types.errors import UsageError
 from harness.types.network import Architecture
 from harness.types.options import Options
@@ -60,15 +61,16 @@ class Contract:
         method = getattr(self, check)
         says = (inspect.getdoc(method) or check).splitlines()[0].rstrip(".")
         try:
-            with stdout_to_stderr():
+            with guarded("it raised", passes=(Exception,)):
                 method()
         except SkipTest as reason:
             return Outcome(says, "skipped", str(reason))
         except AssertionError as error:
             return Outcome(says, "FAILED", str(error), traceback.format_exc())
-        except (Exception, SystemExit) as error:
-            told = f"{type(error).__name__}: {error}".rstrip(": ")
-            return Outcome(says, "FAILED", told, traceback.format_exc())
+        except Exception as error:
+            kind = "PluginError" if isinstance(error, PluginFault) else type(error).__name__
+            described = f"{kind}: {error}".rstrip(": ")
+            return Outcome(says, "FAILED", described, traceback.format_exc())
         return Outcome(says, "ok")
 
     def test_version(self) -> None:

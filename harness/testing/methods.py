@@ -11,7 +11,8 @@ from torch import Tensor
 
 from harness.learning.networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
-from harness.testing.contract import Contract, architecture, finite, require, same_bits
+from harness.testing.awkward import BATCH_NORM, DROPOUT, Reordered, resolve
+from harness.testing.contract import Contract, finite, require, same_bits
 from harness.testing.fresh import in_fresh_process
 from harness.testing.small import Made, global_generators, small_problem, supply
 from harness.types.artifact import Artifact
@@ -23,6 +24,10 @@ from harness.types.seeds import Streams
 
 SMALL_CONVNET = "convnet[width=4,depth=2]"
 OTHER_IMAGES = (3, 32, 32)
+_MANY = 80
+"""Real images of a class, more than pass through a network at once."""
+_NO_EFFECT = 0.005
+"""Rounding changes a step by less."""
 
 
 class OneArchitecture(Pool[Any]):
@@ -163,11 +168,33 @@ class MethodContract(Contract):
         require(asked == again, "asked in another order, it needs something else")
         if not any(asked):
             raise SkipTest("it needs nothing made before")
-        give = supply(one, self.problem, architecture)
+        give = supply(one, self.problem, resolve)
         for iteration in range(self.steps):
             for artifact in give(iteration, drawn):
                 require(isinstance(artifact, Artifact), f"make_artifact() gives {type(artifact).__name__}")
                 require(finite(artifact.tensors), "an artifact is not finite")
+
+    def test_batch_norm(self) -> None:
+        """It goes with networks with batch norm: what it learns stays finite, and the same seed gives the same bits."""
+        self._goes_with(BATCH_NORM)
+
+    def test_dropout(self) -> None:
+        """It goes with networks with dropout: what it learns stays finite, and the same seed gives the same bits."""
+        self._goes_with(DROPOUT)
+
+    def test_batch_statistics_spoil_no_gradient(self) -> None:
+        """The order of real images matters to a step with batch norm no more than to one without.
+
+        It would if a batch passed through in slices, each with statistics of its own.
+        """
+        if not self.cls.uses_pool:
+            raise SkipTest("it draws no network")
+        if (of_others := self._effect_of_order(self.draws)) > _NO_EFFECT:
+            raise SkipTest("the order of real images matters to it, whatever the network")
+        effect = self._effect_of_order(BATCH_NORM)
+        change = f"in another order of the real images, a step differs by {effect:.1%} with batch norm"
+        spoiled = effect > _NO_EFFECT and effect > 10 * of_others
+        require(not spoiled, f"{change}: pass a batch in one piece, or use gradient_in_slices() or freeze_statistics()")
 
     def test_colour_images(self) -> None:
         """It takes images of other shapes than those above: colour ones of 32x32, one a class."""
@@ -202,16 +229,44 @@ class MethodContract(Contract):
         return small_problem()
 
     def started(
-        self, problem: Problem | None = None, *, ipc: int | None = None, distillation: int = 0, total: int = 100
+        self,
+        problem: Problem | None = None,
+        *,
+        ipc: int | None = None,
+        distillation: int = 0,
+        total: int = 100,
+        draws: str | None = None,
     ) -> Trajectory:
         """A distillation about to begin."""
         problem, streams = problem or self.problem, Streams(0, distillation)
         ipc = (ipc or self.ipc) if self.cls.uses_ipc else 0
         method: Method[Any] = self.resolved().make(Task(problem, ipc, streams, total))
-        pool = OneArchitecture(self.draws) if self.cls.uses_pool else None
-        give = supply(method, problem, architecture, made=self._made)
-        networks = PoolNetworks(pool, architecture, problem, streams, give)
+        pool = OneArchitecture(draws or self.draws) if self.cls.uses_pool else None
+        give = supply(method, problem, resolve, made=self._made)
+        networks = PoolNetworks(pool, resolve, problem, streams, give)
         return Trajectory(method, networks, problem, streams)
+
+    def _goes_with(self, draws: str) -> None:
+        if not self.cls.uses_pool:
+            raise SkipTest("it draws no network")
+        sets = []
+        for seed in (1, 2):
+            trajectory = self.started(draws=draws)
+            with global_generators(seed):
+                sets.append(trajectory.advance(self.length))
+            require(finite(trajectory.method.learned()), f"not finite: {', '.join(trajectory.method.learned())}")
+        require(self._same(*sets), "with the global generators in another state, the set is another")
+
+    def _effect_of_order(self, draws: str) -> float:
+        """By which part a step changes when every batch of real images comes in another order."""
+        problem, changes = small_problem(train=_MANY), []
+        for each in (problem, Reordered.of(problem)):
+            trajectory = self.started(each, draws=draws)
+            before = {name: tensor.detach().clone() for name, tensor in trajectory.method.learned().items()}
+            trajectory.advance(1)
+            after = trajectory.method.learned()
+            changes.append(torch.cat([(after[name].detach() - before[name]).flatten() for name in before]))
+        return float((changes[0] - changes[1]).norm() / changes[0].norm().clamp_min(1e-12))
 
     def finished(self, *, distillation: int = 0, total: int = 100) -> DistilledSet:
         """The set after some steps."""

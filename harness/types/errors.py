@@ -24,6 +24,21 @@ class PluginError(DDBenchError):
     """A plugin that cannot be loaded, or that breaks its contract."""
 
 
+_LONGEST = 500
+"""Characters of a message that somebody else's code wrote: no line is longer than a screen."""
+
+
+def error_line(error: BaseException) -> str:
+    """One line for any exception: its class, and the first line of its message."""
+    name = type(error).__name__
+    try:
+        message = str(error)
+    except BaseException as failure:  # a message is made by the code that went wrong
+        message = f"its message cannot be made: {type(failure).__name__}"
+    line = (f"{name}: {message}".splitlines() or [name])[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Say which known words come nearest to ``word``: a phrase to append to an error message."""
     names = sorted(set(known))

@@ -6,9 +6,19 @@ from typing import Literal
 import pydantic
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness import SLICE, Network, Networks, PixelMethod, PixelOptions, Task, draws_globally, option, side_by_side
+from harness import (
+    SLICE,
+    Network,
+    Networks,
+    PixelMethod,
+    PixelOptions,
+    Task,
+    couples_images,
+    draws_globally,
+    option,
+    side_by_side,
+)
 from mpdd_plugins.augmentations.dsa import check_strategy, own_strategy, siamese
 
 
@@ -38,7 +48,7 @@ class DM(PixelMethod[DMOptions]):
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
         """Match the mean features of every class in one fresh network (algorithm 1 of the paper)."""
         network = networks.draw().requires_grad_(False)
-        coupled = any(isinstance(module, _BatchNorm) for module in network.modules())
+        coupled = couples_images(network, self.task.problem.shape, self.images.device)
         match = self._match_together if coupled else self._match_by_class
         loss, self.images.grad = match(network, iteration)
         self.optimizer.step()

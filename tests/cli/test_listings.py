@@ -24,9 +24,10 @@ def test_plugins_are_listed_with_what_became_of_them(ddbench, ddbench_json, dist
 
 
 def test_disabled_plugins_are_listed(ddbench_json, distribution, monkeypatch):
+    distribution("mine")
     monkeypatch.setenv("DDBENCH_PLUGINS", "")
     rows = {row["name"]: row["status"] for row in ddbench_json("plugins")}
-    assert rows == {"harness": "active", "mpdd": "disabled"}
+    assert rows == {"harness": "active", "mpdd": "active", "mine": "disabled"}
 
 
 @pytest.mark.parametrize(

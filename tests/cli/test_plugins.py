@@ -1,6 +1,7 @@
 """``ddbench plugins check`` and ``plugins new``."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from fake_distributions import POOL, registering
 from harness.plugins.discovery import plugins
 from harness.plugins.skeleton import KINDS
 from tests.installing import ddbench as in_process
-from tests.installing import environment, install
+from tests.installing import declare, environment, install
 from tests.studies import stripes
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +94,81 @@ def test_what_cannot_be_meant_is_one_line_and_exit_status_2(ddbench, distributio
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
     assert re.search(told, line)
+
+
+BAD_IMPORTS = {
+    "import os; os._exit(0)": "importing it ended its process with exit status 0",
+    "import os; os._exit(7)": "importing it ended its process with exit status 7",
+    "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)": "importing it ended its process by SIGSEGV",
+    "while True: pass": "importing it takes longer than 3 s (--timeout)",
+}
+
+
+@pytest.mark.parametrize("source", BAD_IMPORTS)
+def test_an_import_that_ends_the_process_is_told_by_a_child(ddbench, distribution, source):
+    distribution("bad", f"print('hello')\n{source}\n")
+    result = ddbench("plugins", "check", "bad", "--timeout", "3" if "while" in source else "100")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the process ended while" not in result.stderr, "it is said once"
+    if "while" not in source:  # what is not flushed is lost with its process
+        assert result.stderr.splitlines()[-1] == f"ddbench: error: plugin 'bad' of bad is broken: {BAD_IMPORTS[source]}"
+    else:
+        assert BAD_IMPORTS[source] in result.stderr
+
+
+def test_a_class_whose_import_ends_the_process_is_named(ddbench, distribution):
+    site = distribution("bad", registering("pool", "mine", "bad_pools:Mine"))
+    (site / "bad_pools.py").write_text("import os; os.write(2, b'no\\x1b[31m luck\\n'); os._exit(3)")
+    result = ddbench("plugins", "check", "bad")
+    assert result.exit_code == 2
+    told = "importing 'bad_pools:Mine' for its pool 'mine' ended its process with exit status 3"
+    assert result.stderr.splitlines()[-1] == f"ddbench: error: plugin 'bad' of bad is broken: {told}"
+    assert "    no?[31m luck" in result.stderr.splitlines()
+
+
+def test_what_is_printed_at_import_is_shown_and_not_in_the_json(ddbench, distribution):
+    source = "import os; os.write(1, b'raw\\n'); print('hello')\n"
+    distribution("good", source + registering("pool", "mine", "good:Mine") + POOL)
+    result = ddbench("plugins", "check", "good", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
+    assert {"    raw", "    hello"} <= set(result.stderr.splitlines())
+
+
+def test_a_package_without_a_plugin_is_told_from_one_that_is_not_there(ddbench):
+    result = ddbench("plugins", "check", "numpy")
+    assert result.exit_code == 2
+    assert re.search(
+        r"the package numpy \S+ is installed, but has no entry point in the group 'ddbench'", result.stderr
+    )
+    result = ddbench("plugins", "check", "no-such-package")
+    assert result.exit_code == 2
+    assert "there is no plugin 'no-such-package'" in result.stderr
+    assert "No package of that name is installed here" in result.stderr
+
+
+def test_without_plugins_none_is_imported_and_the_environment_is_as_before(ddbench, distribution, monkeypatch):
+    distribution("bad", "raise ValueError('must not be imported')")
+    result = ddbench("--no-plugins", "plugins", "--json")
+    assert {row["name"]: row["status"] for row in json.loads(result.stdout)} == {
+        "harness": "active", "mpdd": "active", "bad": "disabled",
+    }  # fmt: skip
+    assert "DDBENCH_PLUGINS" not in os.environ
+    monkeypatch.setenv("DDBENCH_PLUGINS", "bad")
+    result = ddbench("--no-plugins", "methods", "show", "mine")
+    assert result.exit_code == 2
+    assert "plugin 'bad' of bad is disabled (--no-plugins" in result.stderr
+    assert os.environ["DDBENCH_PLUGINS"] == "bad"
+
+
+def test_the_process_that_an_import_ends_has_last_words(tmp_path):
+    declare("gone", "gone", tmp_path)
+    (tmp_path / "gone.py").write_text("import os; os._exit(0)")
+    env = environment(tmp_path)
+    done = in_process("methods", env=env)
+    words = "the process ended while plugin 'gone' of gone was imported; `ddbench --no-plugins` leaves plugins out"
+    assert done.stderr == f"ddbench: error: {words}\n"
+    assert in_process("--no-plugins", "methods", env=env).stdout
 
 
 def test_observers_alone_have_nothing_to_check(ddbench, distribution):

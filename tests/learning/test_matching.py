@@ -1,5 +1,7 @@
 """Gradients and their distances against NumPy, finite differences and published values."""
 
+import contextlib
+import copy
 import json
 import math
 from pathlib import Path
@@ -10,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from toys import component
+from toys import component, toy_problem
 
-from harness import DISTANCES, gradient_of, layerwise_cosine
+from harness import DISTANCES, Pair, gradient_of, layerwise_cosine, match_classes
 from harness.learning.gradients import gradient_in_slices
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "reference_values.json").read_text())["matching"]
@@ -204,3 +206,34 @@ def test_matching_loss_and_image_gradient_are_the_published_ones():
     assert float(loss.detach()) == pytest.approx(published["loss"], rel=1e-8)
     assert float(gradient.norm()) == pytest.approx(published["grad_norm"], rel=1e-8)
     assert gradient.flatten()[:6].tolist() == pytest.approx(published["grad_first"], rel=1e-8)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_each_class_is_one_batch_whatever_norm_the_network_has(norm):
+    problem = toy_problem(train=40)
+    network = component("architecture", f"convnet[width=4,depth=1,norm={norm}]").build(
+        problem.shape, 3, torch.Generator().manual_seed(0)
+    )
+    before = copy.deepcopy(network)
+
+    def pair(label):
+        real = problem.real_batch(label, 40, torch.Generator().manual_seed(label))
+        return Pair(label, real, real[:2] + 0.1, lambda images: images)
+
+    losses, gradients, statistics = [], [], []
+    for _ in range(2):
+        network.load_state_dict(before.state_dict())
+        loss, gradient = match_classes(network, problem, pair, layerwise_cosine, contextlib.nullcontext)
+        losses.append(float(loss))
+        gradients.append(gradient)
+        statistics.append([buffer.clone() for buffer in network.buffers()])
+    expected = []
+    for label in range(3):
+        target = gradient_of(before, pair(label).real, torch.full((40,), label))
+        synthetic = pair(label).synthetic.requires_grad_()
+        ours = gradient_of(before, synthetic, torch.full((2,), label), differentiable=True)
+        expected.append(layerwise_cosine(ours, target).item())
+    assert losses == [pytest.approx(sum(expected), rel=1e-4)] * 2
+    assert torch.equal(*gradients)
+    for one, other in zip(*statistics, strict=True):
+        assert torch.equal(one, other)

@@ -38,6 +38,14 @@ def test_a_good_plugin_is_active_and_its_component_can_be_used(distribution):
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("import sys; sys.exit('not here')", "SystemExit: not here"),
         ("raise ValueError('first\\nsecond')", "ValueError: first"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise BaseException('x')", "BaseException: x"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("class Odd(BaseException):\n    __str__ = None\nraise Odd", "Odd: its message cannot be made"),
+        ("raise ValueError('x' * 10_000)", "..."),
+        ("@hookimpl\ndef register_methods(register):\n    raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("@hookimpl\ndef register_methods(register):\n    raise BaseException('no')", "BaseException: no"),
+        ("@hookimpl\ndef register_methods(register):\n    register(5, 'a:B', 'c')", "TypeError"),
         ("def broken(:", "SyntaxError"),
         ("@hookimpl\ndef register_methods(register):\n    raise RuntimeError('no')", "RuntimeError: no"),
         ("@hookimpl\ndef register_methods(register):\n    raise SystemExit(3)", "SystemExit: 3"),
@@ -149,11 +157,22 @@ def test_the_environment_limits_what_is_loaded(distribution, monkeypatch):
     assert statuses == {"harness": "active", "mpdd": "active", "one": "disabled", "two": "active"}
 
 
-def test_without_plugins_only_the_harness_is_there(distribution, monkeypatch):
-    monkeypatch.setenv("DDBENCH_PLUGINS", "")
+@pytest.mark.parametrize("value", ["none", "", " None ,"])
+def test_without_plugins_only_what_comes_with_the_harness_is_there(distribution, monkeypatch, value):
+    distribution("one", "raise ValueError('must not be imported')")
+    monkeypatch.setenv("DDBENCH_PLUGINS", value)
     plugins.cache_clear()
-    assert names("method") == []
+    assert "dc" in names("method")
     assert "convnet" in names("architecture")
+    assert {row.name: row.status for row in plugins().rows} == {
+        "harness": "active",
+        "mpdd": "active",
+        "one": "disabled",
+    }
+    with pytest.raises(
+        UsageError, match=r"there is no method 'mine': .*plugin 'one' of one is disabled \(--no-plugins"
+    ):
+        plugins().registry.resolve("method", "mine")
 
 
 def test_a_plugin_that_the_environment_misspells_is_a_broken_row(distribution, monkeypatch):
@@ -162,6 +181,108 @@ def test_a_plugin_that_the_environment_misspells_is_a_broken_row(distribution, m
     (missing,) = [row for row in plugins().rows if row.status == "broken"]
     assert missing.name == "mpd"
     assert missing.reason == "named in DDBENCH_PLUGINS, but not installed: did you mean 'mpdd'?"
+
+
+def test_a_name_that_a_broken_plugin_would_bring_is_told_with_its_reason(distribution):
+    distribution("bad", "import no_such_package")
+    with pytest.raises(UsageError) as caught:
+        plugins().registry.resolve("method", "dcc")
+    told = str(caught.value)
+    assert told.startswith("there is no method 'dcc': did you mean 'dc'?; what these would bring is not here: ")
+    assert "plugin 'bad' of bad is broken (ModuleNotFoundError: No module named 'no_such_package')" in told
+    assert "\n" not in told
+
+
+def test_of_many_broken_plugins_a_few_are_named(distribution):
+    for number in range(5):
+        distribution(f"bad{number}", "1 / 0")
+    with pytest.raises(UsageError, match=r"; and 2 more$"):
+        plugins().registry.resolve("method", "dcc")
+
+
+@pytest.mark.parametrize("value", ["My_Plugin", "my-plugin", "MY.PLUGIN , none"])
+def test_distributions_are_named_as_package_indexes_compare_them(distribution, monkeypatch, value):
+    distribution("my-plugin")
+    distribution("other")
+    monkeypatch.setenv("DDBENCH_PLUGINS", value)
+    plugins.cache_clear()
+    assert {row.name: row.status for row in plugins().rows if row.distribution != "ddbench"} == {
+        "my-plugin": "active",
+        "other": "disabled",
+    }
+
+
+@pytest.mark.parametrize("content", ["[ddbench]\nno equals sign\n", "\0\n[", "[ddbench]\nx = \n"])
+def test_a_distribution_that_cannot_be_read_stops_nothing(distribution, content):
+    site = distribution("bad")
+    (site / "bad-1.2.dist-info" / "entry_points.txt").write_text(content)
+    plugins.cache_clear()
+    assert {row.name for row in plugins().rows if row.status == "active"} >= {"harness", "mpdd"}
+
+
+OBSERVER = "@hookimpl\ndef cell_started(cell):\n    "
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise KeyboardInterrupt", "raised KeyboardInterrupt()"),
+        ("raise SystemExit(3)", "raised SystemExit(3)"),
+        ("raise BaseException('x')", "raised BaseException('x')"),
+        (
+            "class Odd(Exception):\n        __repr__ = __str__ = None\n    raise Odd",
+            "raised Odd: its message cannot be",
+        ),
+    ],
+)
+def test_an_observer_may_raise_anything(distribution, code, told):
+    distribution("one", OBSERVER + code)
+    distribution("two", "heard = []\n" + OBSERVER + "heard.append(cell['key'])")
+    complaints = [line for _ in range(5) for line in plugins().notify("cell_started", cell={"key": "k"})]
+    assert complaints[0].startswith(f"cell_started of plugin 'one:one' {told}")
+    assert len(complaints) == 3
+    assert complaints[-1].endswith("(no more is said of this plugin's observers)")
+    import two
+
+    assert two.heard == ["k"] * 5
+
+
+def test_an_observer_gets_a_copy(distribution):
+    distribution("one", OBSERVER + "cell['identity'].clear()")
+    cell = {"identity": {"seed": 0}}
+    assert plugins().notify("cell_started", cell=cell) == []
+    assert cell == {"identity": {"seed": 0}}
+
+
+def test_an_observer_that_hangs_is_waited_for_once_and_hears_no_more(distribution, monkeypatch):
+    monkeypatch.setattr("harness.plugins.observers.PATIENCE", 0.05)
+    monkeypatch.setattr("harness.plugins.observers.LAST_PATIENCE", 0.05)
+    source = "import threading\ngate, heard = threading.Event(), []\n"
+    distribution("one", source + OBSERVER + "gate.wait(); heard.append(cell['key'])")
+    distribution("two", "heard = []\n" + OBSERVER + "heard.append(cell['key'])")
+    for key in "abc":
+        assert plugins().notify("cell_started", cell={"key": key}) == []
+    import one
+    import two
+
+    assert (one.heard, two.heard) == ([], ["a", "b", "c"])
+    slow = "observers of plugin 'one:one' are too slow: 3 events they did not hear of"
+    assert plugins().finish() == [slow]
+    assert plugins().finish() == []
+    plugins().notify("cell_started", cell={"key": "d"})
+    assert two.heard[-1] == "d"
+    one.gate.set()
+
+
+def test_an_observer_that_is_a_little_slow_hears_all_in_order(distribution, monkeypatch):
+    monkeypatch.setattr("harness.plugins.observers.PATIENCE", 0.0)
+    distribution("one", "import time\nheard = []\n" + OBSERVER + "time.sleep(0.01); heard.append(cell['key'])")
+    for key in range(9):
+        plugins().notify("cell_started", cell={"key": key})
+    assert plugins().finish() == []
+    import one
+
+    assert one.heard == list(range(9))
 
 
 def test_unknown_names_bring_the_nearest():

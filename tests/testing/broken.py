@@ -34,6 +34,8 @@ from harness import (
     Split,
     StudentRecord,
     Traits,
+    gradient_in_slices,
+    gradient_of,
     option,
 )
 
@@ -223,6 +225,53 @@ class GreyMethod(GoodMethod):
 class LazyMethod(GoodMethod):
     def work(self):
         return -1.0
+
+
+class MatchingMethod(GoodMethod):
+    """Images whose gradients approach those of real ones, class by class."""
+
+    uses_pool = True
+
+    def step(self, iteration, networks):
+        network = networks.draw()
+        for label in range(len(self.task.problem.classes)):
+            generator = self.task.streams.generator("real", iteration, label)
+            real = self.task.problem.real_batch(label, 24, generator)
+            labels = torch.full((len(real),), label)
+            mine = self.images[self.labels == label].detach().requires_grad_()
+            ours = gradient_of(network, mine, labels[: len(mine)], differentiable=True)
+            theirs = self.gradient(network, real, labels)
+            loss = sum((one - other).square().sum() for one, other in zip(ours, theirs, strict=True))
+            (change,) = torch.autograd.grad(loss, mine)
+            self.images[self.labels == label] -= change / change.norm()
+        return {"loss": loss.item()}
+
+    def gradient(self, network, real, labels):
+        return gradient_in_slices(network, real, labels, 8)
+
+
+class SlicingMethod(MatchingMethod):
+    def gradient(self, network, real, labels):
+        parts = zip(real.split(8), labels.split(8), strict=True)
+        each = [[len(part) * piece for piece in gradient_of(network, part, some)] for part, some in parts]
+        return [sum(pieces) / len(real) for pieces in zip(*each, strict=True)]
+
+
+class PerImageMethod(MatchingMethod):
+    def gradient(self, network, real, labels):
+        weights = dict(network.named_parameters())
+
+        def loss(weights, image, label):
+            return nn.functional.cross_entropy(torch.func.functional_call(network, weights, image[None]), label[None])
+
+        each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0), randomness="different")(weights, real, labels)
+        return [piece.mean(0) for piece in each.values()]
+
+
+class ReseedingMethod(MatchingMethod):
+    def gradient(self, network, real, labels):
+        torch.seed()
+        return super().gradient(network, real, labels)
 
 
 # --- evaluators ---

@@ -1,0 +1,167 @@
+"""The guard around every call into a plugin: whatever the call raises comes out as one line that names the plugin.
+
+`guarded` guards one call. `guarded_class` guards a component: the class that a plugin registered is subclassed, and
+what its kind has the author define is called through the guard, wherever it is called from.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from harness.plugins.redirection import stdout_to_stderr
+from harness.plugins.signals import interrupts_noted, is_from_outside
+from harness.types.errors import DDBenchError, PluginError, error_line
+
+T = TypeVar("T")
+
+
+class PluginFault(PluginError):
+    """What a plugin's code raised.
+
+    Attributes:
+        error: the original exception.
+    """
+
+    def __init__(self, call: str, error: BaseException) -> None:
+        itself = ", and no signal came: the plugin did it itself" if isinstance(error, KeyboardInterrupt) else ""
+        super().__init__(f"{call} {error_line(error).rstrip(': ')}{itself}")
+        self.error = error
+
+
+@contextmanager
+def guarded(call: str, passes: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+    """Call into a plugin; what it prints goes to stderr.
+
+    Errors that say themselves what the user can mend come out as they are, and so does Ctrl-C.
+
+    Args:
+        call: whose code it is and what it was asked for, up to the word before what was raised: ``importing x raised``.
+        passes: further errors that come out as they are.
+
+    Raises:
+        PluginFault: it raised anything else, be it `SystemExit` or a `KeyboardInterrupt` without a signal.
+    """
+    with stdout_to_stderr(), interrupts_noted():
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, (DDBenchError, *passes)):
+                raise
+            if isinstance(error, KeyboardInterrupt) and is_from_outside():
+                raise
+            raise PluginFault(call, error) from error
+
+
+class Call(NamedTuple):
+    """How a call fails: in which words, and which errors come out as they are.
+
+    What fails a cell is raised as it is, with its traceback for the cell's log: the cell's label names the component.
+    """
+
+    words: str = "{name}() raised"
+    passes: tuple[type[BaseException], ...] = ()
+
+
+_ASKED, _READ, _AT_WORK = Call(), Call("{name} raised"), Call(passes=(Exception,))
+_CALLS: dict[str, dict[str, Call]] = {
+    "method": {
+        **dict.fromkeys(("step", "distilled", "learned", "state", "restore", "make_artifact"), _AT_WORK),
+        **dict.fromkeys(("needs", "settings", "notes", "work"), _ASKED),
+    },
+    "pool": {
+        **dict.fromkeys(("distribution", "observe", "state", "restore"), _ASKED),
+        **dict.fromkeys(("main", "adapts"), _READ),
+    },
+    "evaluator": {
+        **dict.fromkeys(("evaluate", "make_artifact"), _AT_WORK),
+        **dict.fromkeys(("protocol", "artifact", "work"), _ASKED),
+    },
+    "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
+    "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},
+    "report": {"render": Call("cannot be made:"), "suffix": _READ},
+    "executor": {"start": _ASKED, "close": _ASKED, "slots": _READ, "poll_seconds": _READ},
+}
+"""By kind, what authors define and the harness calls."""
+
+
+@functools.lru_cache(maxsize=1024)
+def guarded_class(cls: Any, kind: str, base: Any) -> Any:  # noqa: ANN401
+    """A subclass of a component's class whose calls are guarded; what the author left to the base stays as it is.
+
+    Its instances tell who they are by the attribute ``ddbench_name``, which whoever makes one sets.
+    """
+    namespace: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    namespace["ddbench_name"] = f"{kind} {cls.__name__}"
+    namespace["__reduce_ex__"] = lambda self, protocol: (_itself, (_plain(self, cls),))
+    for name, call in _CALLS[kind].items():
+        defined = _lookup(cls, name)
+        if defined is _lookup(base, name):
+            continue
+        if isinstance(defined, property | functools.cached_property):
+            namespace[name] = property(_reader(cls, name, call))
+        elif callable(defined) or isinstance(defined, staticmethod | classmethod):
+            namespace[name] = _caller(cls, name, call)
+    metaclass: Any = type(cls)  # the author's, where there is one
+    return metaclass(cls.__name__, (cls,), namespace)
+
+
+def _lookup(cls: type[Any], name: str) -> Any:  # noqa: ANN401
+    return next((vars(parent)[name] for parent in cls.__mro__ if name in vars(parent)), None)
+
+
+def _plain(instance: Any, cls: type[Any]) -> Any:  # noqa: ANN401
+    """The same without the guard: what is copied to another process is found there by the author's class."""
+    plain: Any = object.__new__(cls)
+    vars(plain).update(vars(instance))
+    return plain
+
+
+def _itself(instance: T) -> T:
+    return instance
+
+
+def _reader(cls: type[Any], name: str, call: Call) -> Callable[[Any], Any]:
+    def read(self: Any) -> Any:  # noqa: ANN401
+        with guarded(_words(self, name, call), call.passes):
+            return _own(cls, self, name)
+
+    return read
+
+
+def _caller(cls: type[Any], name: str, call: Call) -> Callable[..., Any]:
+    @functools.wraps(getattr(cls, name))
+    def calls(self: Any, *args: Any, **named: Any) -> Any:  # noqa: ANN401
+        words = _words(self, name, call)
+        with guarded(words, call.passes):
+            answer = _own(cls, self, name)(*args, **named)
+        return _guarded_each(answer, words, call) if name == "evaluate" else answer
+
+    return calls
+
+
+def _own(cls: type[Any], instance: Any, name: str) -> Any:  # noqa: ANN401
+    """What the author's class has under a name, as its instance gets it."""
+    defined = _lookup(cls, name)
+    return defined.__get__(instance, type(instance)) if hasattr(defined, "__get__") else defined
+
+
+def _words(instance: Any, name: str, call: Call) -> str:  # noqa: ANN401
+    words = call.words.format(name=name)
+    return f"{instance.ddbench_name} {words}" if words.endswith(":") else f"{instance.ddbench_name}: {words}"
+
+
+def _guarded_each(records: Any, words: str, call: Call) -> Iterator[Any]:  # noqa: ANN401
+    """Each of what a generator yields, for whose code it is called again and again."""
+    if not isinstance(records, Iterable):
+        who = words.removesuffix(" raised")
+        raise PluginError(f"{who} returned {type(records).__name__} where it promises an Iterator")
+    with guarded(words, call.passes):
+        records = iter(records)
+    while True:
+        with guarded(words, call.passes):
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+        yield record

@@ -1,0 +1,65 @@
+"""Words about code that ends this process or never returns, such as a plugin that calls ``os._exit`` when imported.
+
+No ``except`` sees the end of a process, so another one waits for it: a shell that reads from a pipe, of which this
+process holds the other end.
+"""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+SLOW_SECONDS = 20.0
+"""How long an import may take before a line says what is waited for: torch takes some seconds itself."""
+_REMEDY = "`ddbench --no-plugins` leaves plugins out"
+_SCRIPT = 'read -r line || printf "%s\\n" "$0" >&2'
+
+
+class _State:
+    """Of this process."""
+
+    is_silent = False
+
+
+def leave_words_to_others() -> None:
+    """Whoever has started this process says how it ended."""
+    _State.is_silent = True
+
+
+@contextmanager
+def last_words(what: str, is_harmless: bool = False) -> Iterator[None]:
+    """If this process ends within, or does not go on, stderr says during what.
+
+    Args:
+        what: the end of a sentence: ``plugin 'x' of x was imported``.
+        is_harmless: nothing can happen, so nobody has to wait for it.
+    """
+    if is_harmless or _State.is_silent:
+        yield
+        return
+    words = "".join(letter if letter.isprintable() else "?" for letter in what)
+    slow = threading.Timer(SLOW_SECONDS, _say, [f"still waiting: {words} {SLOW_SECONDS:g} s ago; {_REMEDY}"])
+    slow.daemon = True
+    slow.start()
+    witness = _witness(f"ddbench: error: the process ended while {words}; {_REMEDY}")
+    try:
+        yield
+    finally:
+        slow.cancel()
+        if witness:
+            with suppress(OSError):  # it was killed
+                witness.communicate(b"\n")
+
+
+def _witness(line: str) -> "subprocess.Popen[bytes] | None":
+    """A process that prints a line if this one ends before it has written to it; None if there is no shell."""
+    command = ["/bin/sh", "-c", _SCRIPT, line]
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    except OSError:
+        return None
+
+
+def _say(line: str) -> None:
+    print(f"ddbench: {line}", file=sys.stderr, flush=True)
