@@ -40,7 +40,8 @@ def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
         with stdout_to_stderr():
             content = report.render(results)
     except DDBenchError as error:
-        raise type(error)(f"{who}: {error}") from error
+        error.args = (f"{who}: {error}",)  # the same error, for not all are made of a message alone
+        raise
     except (Exception, SystemExit) as error:
         told = f"{type(error).__name__}: {error}".rstrip(": ")
         raise PluginError(f"{who} cannot be made: {told}") from error
