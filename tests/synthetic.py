@@ -17,13 +17,17 @@ def component(name, version=1, provider="ddbench", **options):
 
 
 def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, distillation=0, **given):
-    """The record of a distilled set; ``given`` are fields of its result, ``versions`` and ``precision``."""
+    """The record of a distilled set; ``given`` are fields of its result, ``versions``, ``precision`` and so on.
+
+    ``options`` are the method's, ``sources`` digests of code by component, ``set_options`` those of ``--set``.
+    """
+    made_by = {key: given.pop(key) for key in ("sources", "set_options") if key in given}
     versions, precision = given.pop("versions", {}), given.pop("precision", "fp32")
     problem = given.pop("problem", "p")
     trajectory = {
         "problem": problem,
         "augmentations": {"dc": "none"},
-        "method": component(method, versions.get("method", 1)),
+        "method": component(method, versions.get("method", 1), **given.pop("options", {})),
         "pool": pool and component(pool, versions.get("pool", 1)),
         "ipc": ipc,
         "seed": seed,
@@ -31,11 +35,12 @@ def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, di
         "precision": precision,
         "total": given.pop("total", None),
     }
+    steps = 1 if iterations is None else iterations  # a method that does not iterate takes one
     identity = {
         "kind": "distilled",
         "trajectory": trajectory,
         "architectures": [component("convnet")] if pool else [],
-        "iterations": iterations,
+        "iterations": steps,
     }
     told = {
         "dataset": given.pop("dataset", "digits"),
@@ -59,13 +64,18 @@ def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, di
         **told,
     }
     label = f"{method} through {pool} on {told['dataset']}, ipc {ipc}, #{distillation}, {iterations} iterations"
-    history = {"iterations": iterations, "seconds": 10.0, "architectures": ["convnet"], "draws": [], "scalars": {}}
+    history = {"iterations": steps, "seconds": 10.0, "architectures": ["convnet"], "draws": [], "scalars": {}}
     device = given.pop("device", "cpu")
-    return _whole("distilled", label, identity, {**result, **given}, device, history=history)
+    return _whole("distilled", label, identity, {**result, **given}, device, made_by, history=history)
 
 
 def student_record(of, *, evaluator="plain", architecture="convnet", student=0, accuracy=0.5, **given):
-    """The record of a student on the set whose record is ``of``; ``given`` are fields of its result, and versions."""
+    """The record of a student on the set whose record is ``of``; ``given`` are fields of its result, and versions.
+
+    ``options`` are the evaluator's, ``sources`` digests of code by component, ``set_file`` that of the set's file.
+    """
+    made_by = {key: given.pop(key) for key in ("sources",) if key in given}
+    file = {key: given.pop(key) for key in ("set_file",) if key in given}
     versions = given.pop("versions", {})
     told = {key: of["result"][key] for key in ("dataset", "ipc", "iterations", "method", "pool", "seed")}
     told["distillation"] = of["result"]["distillation"]
@@ -77,7 +87,7 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
         "augmentations": {"dc": "none"},
         "score_on": score_on,
         "score": given.pop("scored", f"images of {score_on}"),
-        "evaluator": component(evaluator, versions.get("evaluator", 1)),
+        "evaluator": component(evaluator, versions.get("evaluator", 1), **given.pop("options", {})),
         "architecture": component(architecture, versions.get("architecture", 1)),
         "seed": told["seed"],
         "distillation": told["distillation"],
@@ -104,28 +114,30 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
     }
     device = given.pop("device", "cpu")
     label = f"{evaluator} {architecture} student {student} on {of['label']}"
-    return _whole("student", label, identity, {**result, **given}, device, set=of["key"])
+    return _whole("student", label, identity, {**result, **given}, device, made_by, set=of["key"], **file)
 
 
-def artifact_record(of, *, versions=(("architecture", 1),)):
-    """The record of a teacher for a set."""
+def artifact_record(of, *, versions=(("architecture", 1),), **made_by):
+    """The record of a teacher for a set; ``sources`` are digests of the code by component."""
     identity = {
         "kind": "artifact",
         "set": of["key"],
         "request": {"kind": "teacher"},
         "architecture": component("convnet", dict(versions)["architecture"]),
     }
-    return _whole("artifact", f"teacher for {of['label']}", identity, {}, "cpu", set=of["key"])
+    return _whole("artifact", f"teacher for {of['label']}", identity, {}, "cpu", made_by, set=of["key"])
 
 
-def _whole(kind, label, identity, result, device, **more):
+def _whole(kind, label, identity, result, device, made_by, **more):
+    sources = {f"harness.{name}": DIGEST for name in ("learning", "a.A", "b.B", "c.C", "d.D")}
     provenance = {
         "components": [
             {"distribution": "ddbench", "distribution_version": "0.1.0", "name": name, "source": DIGEST}
             for name in ("one", "two")
         ],
         "dataset": {"distribution": "ddbench", "distribution_version": "0.1.0", "name": "digits", "source": DIGEST},
-        "sources": {f"harness.{name}": DIGEST for name in ("learning", "a.A", "b.B", "c.C", "d.D")},
+        "sources": sources | made_by.get("sources", {}),
+        "set": list(made_by.get("set_options", ())),
         "compute": {"device": device, "machine": "x86_64", "threads": 2, "torch_version": "2.14.1"},
         "versions": {"ddbench": "0.1.0", "python": "3.11.7", "torch": "2.14.1", "numpy": "2.4.6"},
         "finished": "2026-11-25T10:08:40+00:00",

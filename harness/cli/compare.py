@@ -86,7 +86,7 @@ def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
         return
     made: dict[str, Any] = {"csv": as_csv, "json": as_json}
     of_sheet: dict[str, Any] = {"terminal": terminal, "markdown": markdown, "latex": latex}
-    for note in comparison.notes if form == "csv" else ():  # which has no place for them
+    for note in (*comparison.warnings, *comparison.notes) if form == "csv" else ():  # which has no place for them
         click.echo(note, err=True)
     text = made[form](comparison) if form in made else of_sheet[form](sheet_of(comparison))
     if output is None:

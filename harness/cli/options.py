@@ -130,7 +130,7 @@ def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
         result = work(telling)
     if as_json:
         click.echo(json.dumps(result.as_json(), allow_nan=False))
-        for note in result.notes:
+        for note in (*result.warnings, *result.notes):
             click.echo(note, err=True)
     else:
         _print(result)
@@ -146,6 +146,8 @@ def _print(result: "RunResult") -> None:
             click.echo(f"{cell['state']:8} {cell['kind']:10} {cell['label']}")
     elif result.rows:
         print_table(result.rows)
+    for warning in result.warnings:
+        click.secho(warning, fg="red", bold=True)
     for note in result.notes:
         click.echo(note)
     click.echo(f"store: {result.store}")

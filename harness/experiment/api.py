@@ -15,7 +15,8 @@ from harness.experiment.outlook import Outlook
 from harness.experiment.plan import Plan
 from harness.experiment.precision_choice import decide_precision
 from harness.experiment.request import Request, request_from
-from harness.experiment.rows import Row, rows_of
+from harness.experiment.rows import Row, table_of
+from harness.experiment.run_warnings import notes_of, warnings_of
 from harness.experiment.runs import Run
 from harness.experiment.stages import Stages
 from harness.experiment.standing import Standing
@@ -40,6 +41,7 @@ class RunResult:
         rows: the table, accuracies as fractions.
         failed: reasons by key of the cells that could not be made or used.
         notes: what has to be said beneath the table.
+        warnings: why numbers that stand side by side may not be comparable, a line each.
         planned_only: nothing was carried out, and there are no rows.
         estimate: of such a plan, the seconds that it would take; None where that is not known.
     """
@@ -49,12 +51,13 @@ class RunResult:
     rows: list[Row]
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     planned_only: bool = False
     estimate: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
-        told = {"store": str(self.store), "cells": self.cells, "rows": self.rows}
+        told = {"store": str(self.store), "cells": self.cells, "rows": self.rows, "warnings": self.warnings}
         return {**told, "estimate_seconds": self.estimate} if self.planned_only else told
 
 
@@ -119,7 +122,8 @@ def plan_request(request: Request) -> RunResult:
         return replace(result, notes=(*damages, *precision_notes, *result.notes))
     outlook = Outlook.of(Run(request).plan(registry), store)
     notes = (*damages, *outlook.plan.notes, *precision_notes, *_first([outlook], request), _missing(outlook))
-    return RunResult(store.path, outlook.cells, [], notes=notes, planned_only=True, estimate=outlook.seconds)
+    return RunResult(store.path, outlook.cells, [], notes=notes, warnings=warnings_of(outlook.plan), planned_only=True,
+                     estimate=outlook.seconds)  # fmt: skip
 
 
 def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
@@ -179,13 +183,13 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
         more = f"{len(second.missing)} more cells, {_duration(second.seconds)}"
         notes.append(f"then {more}, if the values that take longest are chosen")
     else:
-        choice = Choice.of(stages.option, rows_of(first.plan, store))
+        choice = Choice.of(stages.option, table_of(first.plan, store).rows)
         second = Outlook.of(stages.chosen(choice).plan, store)
         cells = first.cells + second.cells
         notes += [f"the scores in the store choose {choice.names or 'nothing'}", *choice.notes()]
         notes += [f"then {_missing(second)}"] if second.cells else []
-    seconds = total_seconds([first.seconds, second.seconds])
-    return RunResult(store.path, cells, [], notes=tuple(notes), planned_only=True, estimate=seconds)
+    seconds, warnings = total_seconds([first.seconds, second.seconds]), warnings_of(first.plan)
+    return RunResult(store.path, cells, [], notes=tuple(notes), warnings=warnings, planned_only=True, estimate=seconds)
 
 
 def _missing(outlook: Outlook) -> str:
@@ -217,19 +221,22 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     outlook = Outlook.of(plan, store)
     first = _first([outlook], request)
     _tell_of(plan, list(outlook.standings.values()), reporter)
-    for line in first:
+    for line in (*first, *(warnings_of(plan) if outlook.missing else ())):  # before days of work, not only after them
         reporter.notice(line)
     engine = Engine(plan, run, store, plugins(), reporter, outlook.missing)
     if request.detach:
         count = engine.detach(executor)
         note = f"{count} jobs were ordered from {request.starter}: `ddbench status` tells how they stand"
-        return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), planned_only=True)
+        return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
+                         planned_only=True)  # fmt: skip
     engine.carry_out(executor)
     standings = engine.standings
     unmade = f"it was not made, and did not say why: see {run.folder(store)}"
     lost = {key: standing for key, standing in standings.items() if standing.is_lost or standing.state == "missing"}
     failed = {key: standing.reason or unmade for key, standing in lost.items()}
-    return RunResult(store.path, Outlook(plan, standings).cells, rows_of(plan, store), failed, plan.notes)
+    table = table_of(plan, store)
+    notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
+    return RunResult(store.path, Outlook(plan, standings).cells, table.rows, failed, notes, warnings)
 
 
 def executor_of(request: Request) -> Executor[Any]:

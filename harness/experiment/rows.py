@@ -2,55 +2,133 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from harness.experiment.arms import Arm
+from harness.experiment.code_versions import CodeVersions, Digests, digests_of
 from harness.experiment.plan import Plan
+from harness.experiment.record_values import set_fault, student_fault
 from harness.experiment.sources import hold_out_of
 from harness.experiment.spread import pooled_std, std
-from harness.experiment.store import Store
+from harness.experiment.store import SHORT, RecordError, Store, remedy
 
 Row = dict[str, Any]
+Record = Mapping[str, Any]
+_KEPT = 512
+"""Records that are kept while rows are made: arms share sets and teachers."""
 
 
-def rows_of(plan: Plan, store: Store) -> list[Row]:
-    """One row an arm, in the plan's order.
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows, as JSON prints them, with what is known of the records behind them.
+
+    Attributes:
+        rows: one an arm, in the plan's order.
+        code: for each row, the versions of the code that made its students, their sets and teachers.
+        left_out: why records that are there are in no number, a line each.
+    """
+
+    rows: list[Row]
+    code: list[CodeVersions]
+    left_out: list[str]
+
+
+def table_of(plan: Plan, store: Store) -> Table:
+    """The table of a plan.
 
     Accuracies are fractions. ``std_students`` is the spread between students of one set (pooled over distillations),
     ``std_distillations`` that between the means of distillations; both with ddof 1, None where there is only one.
-    ``draws`` counts, over all distillations, how often the pool gave each architecture.
+    ``draws`` counts, over all distillations, how often the pool gave each architecture; ``code_versions`` counts the
+    versions of the code that made the row.
     """
-    return [_row(arm, plan, store) for arm in plan.arms]
+    records = _Records(store)
+    rows, codes = [], []
+    for arm in plan.arms:
+        distillations = [_Distillation.read(arm, index, plan.students, records) for index in range(plan.distillations)]
+        code = CodeVersions.of(digests for distillation in distillations for digests in distillation.digests)
+        rows.append(_row(arm, plan, distillations, code))
+        codes.append(code)
+    return Table(rows, codes, list(records.left_out.values()))
 
 
-def _row(arm: Arm, plan: Plan, store: Store) -> Row:
-    scores: list[list[Mapping[str, Any]]] = []
-    states: list[str] = []
-    devices: set[str] = set()
+class _Records:
+    """Reads records of a store, and remembers which of them cannot be used."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.left_out: dict[str, str] = {}
+        """By key, why."""
+        self.read = lru_cache(_KEPT)(self._read)
+
+    def _read(self, key: str) -> Record | None:
+        """The record of a cell; None if it is not there or cannot be used."""
+        try:
+            record = self._store.record(key)
+        except RecordError as error:
+            self.left_out[key] = str(error)
+            return None
+        checks = {"student": student_fault, "distilled": set_fault}
+        check = checks.get(str(record.get("kind"))) if record else None
+        if record and check and (fault := check(record.get("result"))):
+            self.left_out[key] = f"{record['kind']} {key[:SHORT]}: {fault}: {remedy(key)}"
+            return None
+        return record
+
+
+@dataclass(frozen=True, eq=False)
+class _Distillation:
+    """What the store holds of one distillation of an arm.
+
+    Attributes:
+        result: of the set; empty if the store does not hold it.
+        students: the records of its students; none if the set's cannot be used.
+        digests: of each student, which code made it.
+    """
+
+    result: Record
+    students: Sequence[Record]
+    digests: Sequence[Digests]
+
+    @classmethod
+    def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
+        """All of it."""
+        key = arm.set_cell(index).key
+        set_record = records.read(key)
+        student_records, digests = [], []
+        for student in range(0 if key in records.left_out else students):
+            record = records.read(arm.student_cell(index, student).key)
+            if record:
+                teacher = arm.artifact_cell(index, student)
+                student_records.append(record)
+                digests.append(digests_of(record, set_record, records.read(teacher.key) if teacher else None))
+        return cls(set_record["result"] if set_record else {}, student_records, digests)
+
+
+def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: CodeVersions) -> Row:
+    results = [distillation.result for distillation in distillations]
+    students = [record for distillation in distillations for record in distillation.students]
+    scores = [[record["result"] for record in distillation.students] for distillation in distillations]
     draws: dict[str, int] = {}
-    for distillation in range(plan.distillations):
-        found = store.sound(arm.set_cell(distillation).key)
-        states.append(found["result"]["status"] if found else arm.source.status)
-        for name, count in (found["result"].get("draws") or {}).items() if found else ():
+    for result in results:
+        for name, count in (result.get("draws") or {}).items():
             draws[name] = draws.get(name, 0) + count
-        keys = [arm.student_cell(distillation, student).key for student in range(plan.students)]
-        records = [record for key in keys if (record := store.sound(key))]
-        scores.append([record["result"] for record in records])
-        devices |= {record["provenance"]["compute"]["device"] for record in records}
+    devices = {record["provenance"]["compute"]["device"] for record in students}
     groups = [[score["accuracy"] for score in group] for group in scores if group]
-    every = [accuracy for group in groups for accuracy in group]
-    count = max((len(group) for group in groups), default=0)
+    accuracies = [accuracy for group in groups for accuracy in group]
     whole = len(groups) == plan.distillations and all(len(group) == plan.students for group in groups)
+    sizes = [result.get("storage_floats") or arm.source.storage_floats for result in results]
     return {
         **arm.describe(),
-        "mean": statistics.fmean(every) if every else None,
-        "median": statistics.median(every) if every else None,
+        "mean": statistics.fmean(accuracies) if accuracies else None,
+        "median": statistics.median(accuracies) if accuracies else None,
         "std_students": pooled_std(groups),
         "std_distillations": std([statistics.fmean(group) for group in groups]),
-        "students": count,
+        "students": max((len(group) for group in groups), default=0),
         "distillations": len(groups),
         "collapsed": sum(score["collapsed"] for group in scores for score in group),
-        "status": _status(states, bool(every), whole),
+        "status": _status([result.get("status", arm.source.status) for result in results], bool(accuracies), whole),
         "draws": draws,
         "protocol": arm.protocol,
         "seed": arm.source.seed,
@@ -59,6 +137,9 @@ def _row(arm: Arm, plan: Plan, store: Store) -> Row:
         "like": arm.source.problem.like,
         "preprocessing": arm.source.problem.preprocessing.name,
         "hold_out": hold_out_of(arm.source),
+        "storage_floats": max((size for size in sizes if size), default=None),
+        "epochs": max((record["result"].get("epochs") or 0 for record in students), default=0) or None,
+        "code_versions": code.number,
     }
 
 

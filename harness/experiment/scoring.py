@@ -46,14 +46,16 @@ class Scorer:
             problem, streams = self.arm.source.problem, Streams(self.arm.source.seed, self.distillation)
             artifacts = self._teachers(missing, distilled)
             evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
-            told = {**self.arm.told(), "distillation": self.distillation, "set_status": status_of(distilled)}
+            of_set = {"set_status": status_of(distilled), "set_storage": distilled.storage_floats}
+            told = {**self.arm.told(), "distillation": self.distillation, **of_set}
             if isinstance(self.arm.source, FileSource) and self.arm.source.part:
                 told["set_part"] = self.arm.source.part
+            file = set_file(self.ledger, self.arm.source, self.set_cell.key)
             for student in missing:
                 self.ledger.start(cells[student])
             answers = evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams)
             for score in _scores(answers, missing, call_of(evaluator, "evaluate")):
-                record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key}
+                record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key, **file}
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
                 self.ledger.commit(cells[score.student], record, problem, components)
 
@@ -121,3 +123,12 @@ def distilled_set(ledger: Ledger, source: Source, key: str) -> DistilledSet:
     if isinstance(source, FileSource):
         return source.distilled
     return load_distilled(ledger.store.file(key, "set.safetensors"))
+
+
+def set_file(ledger: Ledger, source: Source, key: str) -> dict[str, str]:
+    """For a student's record, the digest of the file that it was trained on: the set may be made again later.
+
+    Empty for a set that lies in a file of its own: its key is the digest.
+    """
+    record = None if isinstance(source, FileSource) else ledger.store.record(key)
+    return {"set_file": record["files"]["set.safetensors"]} if record else {}

@@ -53,6 +53,16 @@ class Source(Protocol):
         """Number of real images that a set is distilled from; None if that is not known."""
         ...
 
+    @property
+    def main(self) -> str | None:
+        """The pool's main architecture, as it stands in tables; None if there is none or it is not known."""
+        ...
+
+    @property
+    def storage_floats(self) -> int | None:
+        """How many numbers a set takes; None if only the record of a set can tell."""
+        ...
+
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """``dataset``, ``ipc``, ``iterations``, ``method`` and ``pool`` as they stand in tables."""
         ...
@@ -96,6 +106,15 @@ class FileSource:
     def status(self) -> str:
         """What the file says became of the distillation."""
         return status_of(self.distilled)
+
+    @property
+    def main(self) -> None:
+        """Not known."""
+
+    @property
+    def storage_floats(self) -> int:
+        """Of the set in the file."""
+        return self.distilled.storage_floats
 
     @property
     def images(self) -> int:

@@ -44,6 +44,10 @@ class TrajectorySource:
         """A trajectory's set that is not there is missing."""
         return "missing"
 
+    @property
+    def storage_floats(self) -> None:
+        """A method may pack its sets: their records tell."""
+
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """What a row says of the set; no iterations where the method chooses it in one step."""
         return {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.experiment.code_versions import MIXED_MEANS, CodeVersions
 from harness.experiment.spread import pooled_std, std
 from harness.report.scores import Score
 
@@ -99,6 +100,11 @@ class Arm:
         return frozenset(device for device in told if device)
 
     @cached_property
+    def code(self) -> CodeVersions:
+        """The versions of the code that made its students, their sets and teachers."""
+        return CodeVersions.of(score.code for score in self.scores)
+
+    @cached_property
     def doubts(self) -> tuple[str, ...]:
         """What has to be known of the numbers, a phrase each."""
         return tuple(self._doubts())
@@ -119,6 +125,8 @@ class Arm:
             doubts.append(f"{self.unused} students have several scores under the same names: one of each is taken")
         if len(self.devices) > 1:
             doubts.append(f"made on several devices: {', '.join(sorted(self.devices))}")
+        if self.code.is_mixed:
+            doubts.append(MIXED_MEANS)
         if any(score.from_file for score in sets.values()):
             doubts.append("distilled elsewhere: what the file says of it is not checked")
         return doubts

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from harness.report.comparison_warnings import warnings_of
 from harness.report.effects import corrected
 from harness.report.hold_outs import choice_notes, hold_out_notes
 from harness.report.question import Question, natural, value_of
@@ -23,6 +24,7 @@ class Comparison:
         family: how many tests Holm's correction is over.
         stores: the folders that were read.
         notes: what was left out or is doubtful.
+        warnings: why what stands side by side may not be comparable, a line each.
     """
 
     question: Question
@@ -32,6 +34,7 @@ class Comparison:
     family: int
     stores: tuple[str, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -58,7 +61,8 @@ def compare(found: Scores, question: Question) -> Comparison:
     stored = _as_stored(compared, found.scores)
     notes += [*hold_out_notes(stored), *choice_notes(found.choices, stored)]
     notes += _elsewhere(scores, question)
-    return Comparison(question, baseline, others, tuple(rows), family, found.stores, tuple(notes))
+    warnings = warnings_of(rows, by)
+    return Comparison(question, baseline, others, tuple(rows), family, found.stores, tuple(notes), warnings)
 
 
 def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:

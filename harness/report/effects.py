@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from harness.experiment.code_versions import CodeVersions
 from harness.report.arms import Arm, Unit, Values
 from harness.report.estimates import Bootstrap, Estimate, holm, paired, welch
 
@@ -44,6 +45,11 @@ class Effect:
     def adjusted(self, holm: float, level: float) -> "Effect":
         """The same with its adjusted p value."""
         return replace(self, holm=holm, decided=holm < 1 - level and not self.of_one_set)
+
+    @property
+    def mixes_code(self) -> bool:
+        """Whether a part of both arms was made by one version of the code in one arm, and by another in the other."""
+        return CodeVersions.together([self.baseline.code, self.other.code]).is_mixed
 
     @property
     def of_one_set(self) -> bool:
@@ -118,5 +124,7 @@ def _doubts(effect: Effect, may_pair: bool, bootstrap: Bootstrap | None) -> Iter
     if baseline.devices != other.devices or len(baseline.devices) > 1:
         told = ", ".join(sorted(baseline.devices | other.devices))
         yield f"the arms were made on different devices: {told}"
+    if effect.mixes_code:
+        yield "the arms were made by different versions of the code"
     if bootstrap and estimate.p is not None and not estimate.resampled:
         yield "t interval: too few units for a bootstrap"

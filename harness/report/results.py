@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.store import Store
+from harness.experiment.record_values import history_fault, set_fault
+from harness.experiment.store import SHORT, Store
 from harness.plugins.registry import Registry
 from harness.report.command import Commands, NoCommand
 from harness.report.comparison import once
 from harness.report.question import selected, value_of
 from harness.report.scores import read_scores
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DDBenchError
+from harness.types.errors import DDBenchError, few
 from harness.types.formats import load_distilled
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
@@ -51,15 +52,16 @@ def read_results(
             scores = [score for score in scores if value_of(score, axis) in values]
     origins, lost = _origins(scores, kept, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]
-    sets, unusable = [], 0
+    sets, unusable = [], list[str]()
     for place in dict.fromkeys((score.store, score.set_key) for score in scores):
         if place in kept:
             try:
                 sets.append(_set(place[0], kept[place]))
-            except _MALFORMED:
-                unusable += 1
+            except _MALFORMED as error:
+                unusable.append(f"{place[1][:SHORT]} ({error})")
     notes += [f"{lost} scores left out: their records do not tell where they come from"] if lost else []
-    notes += [f"{unusable} sets left out: their records do not tell their histories"] if unusable else []
+    if unusable:
+        notes.append(f"{len(unusable)} sets left out: their records do not tell their histories: {few(unusable)}")
     choices = tuple(choice for choice in read.choices if any(choice.covers(score) for score in scores))
     return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins, choices)
 
@@ -126,6 +128,8 @@ def _origin(record: Record, command: str | None, reason: str) -> Origin:
 
 def _set(store: str, record: Record) -> SetRecord:
     result, history = record["result"], record["history"]
+    if fault := set_fault(result) or history_fault(history):
+        raise ValueError(fault)
     told = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
     return SetRecord(
         store=store,

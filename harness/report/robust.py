@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.experiment.code_versions import CodeVersions, mixed_code_warning
 from harness.experiment.spread import std
 from harness.report.arms import Arm, Unit
 from harness.report.hold_outs import typed_dataset
@@ -86,7 +87,8 @@ class RobustScores(Report[RobustOptions]):
         scores, told = told_apart([score for score in results.scores if score.score_on == "test"], by_store=False)
         if not scores:
             raise UsageError("there are no scores on test: `ddbench run` makes some")
-        notes = [*results.notes, *told]
+        mixed = mixed_code_warning(list(_code_by_place(scores)))
+        notes = [*([mixed] if mixed else []), *results.notes, *told]
         evaluators = self._evaluators(scores)
         soft = _soft(results, scores)
         found = list(robust_scores(scores, evaluators, self.options, soft))
@@ -188,6 +190,16 @@ def _arms(scores: Iterable[Score]) -> dict[tuple[Place, Line, str], Arm]:
         line = (score.method, score.pool, score.iterations)
         grouped.setdefault((place, line, score.evaluator), []).append(score)
     return {key: Arm.of(key[1][0], members) for key, members in grouped.items()}
+
+
+def _code_by_place(scores: Iterable[Score]) -> Iterator[dict[str, CodeVersions]]:
+    """For each place, the versions of the code behind the means that its scores are made of."""
+    places: dict[Place, dict[str, CodeVersions]] = {}
+    for (place, (method, pool, _), evaluator), arm in _arms(scores).items():
+        # All training images stand beside sets of any size.
+        name = f"{_name(method, pool)}, {evaluator}, {place[2]}"
+        places.setdefault((place[0], None, place[2]), {})[f"{name}, ipc {place[1]}"] = arm.code
+    yield from places.values()
 
 
 def _means(

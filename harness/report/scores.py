@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.cells import canonical_json
-from harness.experiment.store import Store
+from harness.experiment.code_versions import Digests, digests_of
+from harness.experiment.record_values import is_number, set_fault, student_fault
+from harness.experiment.store import SHORT, Store, remedy
 from harness.report.hold_outs import hold_outs_known
 from harness.types.choice import CONDITION, ChoiceRecord
 from harness.types.errors import StoreError
@@ -34,14 +36,12 @@ _TOLD: Mapping[str, Any] = {
     "score_on": str,
     "seed": int,
     "distillation": int,
-    "student": int,
-    "accuracy": int | float,
-    "collapsed": bool,
-    "seconds": int | float,
-    "peak_memory": int,
-    "loss": int | float | None,
 }
 """What a student's record tells of itself, with its types."""
+_MEASURED = ("student", "accuracy", "collapsed", "seconds", "peak_memory", "loss")
+"""What was measured, whose values are checked."""
+_MALFORMED = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+"""What reading a record raises that is not as this ddbench writes them."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ def _read_store(
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
     store.check_schema()
     students: list[Record] = []
-    sets: dict[str, _Set] = {}
-    artifacts: dict[str, str] = {}
+    beneath = _Beneath({}, {})
     choices: list[ChoiceRecord] = []
     lost: list[str] = []
     for cell in store.folders():
@@ -106,25 +105,25 @@ def _read_store(
             record = store.read(cell)
             if hear:
                 hear(str(folder), record)
-            if record["kind"] == "distilled":
-                sets[record["key"]] = _Set.of(record)
-            elif record["kind"] == "student":
+            if record["kind"] == "student":
                 students.append(record)
-            elif record["kind"] == "artifact":
-                artifacts[record["key"]] = _text(record["identity"]["architecture"])
             elif record["kind"] == "choice":
                 choices.append(_choice(str(folder), record))
+            else:
+                beneath.add(record)
         except StoreError as error:
             lost.append(str(error))
-        except (KeyError, TypeError, AttributeError) as error:
-            lost.append(f"{cell}/record.json cannot be used: {error!r}")
+        except _MALFORMED as error:
+            lost.append(f"{cell}/record.json cannot be used: {_said(error)}")
     scores: list[Score] = []
+    codes: dict[tuple[Any, ...], Digests] = {}
     for student in students:
         try:
-            found, artifact = sets.get(student["set"]), artifacts.get(student["identity"]["artifact"])
-            scores.append(_score(str(folder), student, found, artifact))
-        except (LookupError, TypeError, AttributeError) as error:
-            lost.append(f"{folder}: the record of student {student.get('key')} cannot be used: {error!r}")
+            score = _score(str(folder), student, beneath)
+            scores.append(replace(score, code=codes.setdefault(tuple(score.code.items()), score.code)))
+        except _MALFORMED as error:
+            key = str(student.get("key"))
+            lost.append(f"{folder}: student {key[:SHORT]} cannot be used: {_said(error)}: {remedy(key)}")
     return scores, choices, lost
 
 
@@ -133,10 +132,19 @@ def _choice(store: str, record: Record) -> ChoiceRecord:
     result, stored = record["result"], record.get("condition")
     condition = {field: stored[field] for field in CONDITION} if stored else {}
     curve = {str(name): mean for name, mean in result["curve"].items()}
-    if wrong := [mean for mean in curve.values() if not (isinstance(mean, int | float) and 0 <= mean <= 1)]:
-        raise TypeError(f"the mean accuracy {wrong[0]!r}")
+    if wrong := [mean for mean in curve.values() if not is_number(mean, 0, 1)]:
+        raise _Fault(f"a mean accuracy is {wrong[0]!r}")
     hold_out = HoldOut.from_json(record.get("validation"))
     return ChoiceRecord(store, record["key"], str(result["option"]), str(result["value"]), curve, condition, hold_out)
+
+
+def _said(error: Exception) -> str:
+    """A fault in its own words, what Python raised with its type."""
+    return str(error) if isinstance(error, _Fault) else repr(error)
+
+
+class _Fault(ValueError):
+    """A record holds a value that cannot be."""
 
 
 def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
@@ -162,10 +170,15 @@ class _Set:
     main: str | None
     drawn: Mapping[str, int]
     identities: Mapping[str, str]
+    storage: int | None
+    set_options: tuple[str, ...]
+    provenance: Record
 
     @classmethod
     def of(cls, record: Record) -> "_Set":
         trajectory, result = record["identity"]["trajectory"], record["result"]
+        if fault := set_fault(result):
+            raise _Fault(fault)
         texts = {
             "dataset": [trajectory["problem"], trajectory["augmentations"]],
             "method": [trajectory["method"], trajectory.get("settings")],
@@ -175,30 +188,63 @@ class _Set:
         }
         return cls(
             status=result["status"],
-            precision=trajectory["precision"],
-            device=record["provenance"]["compute"]["device"],
+            precision=str(trajectory["precision"]),
+            device=str(record["provenance"]["compute"]["device"]),
             seconds=result["seconds"],
             main=result.get("main"),
             drawn=result.get("draws") or {},
             identities={part: _text(value) for part, value in texts.items()},
+            storage=result.get("storage_floats"),
+            set_options=tuple(map(str, record["provenance"].get("set") or ())),
+            provenance=record["provenance"],
         )
 
 
-def _score(store: str, record: Record, found: _Set | None, artifact: str | None) -> Score:
-    """A score from a student's record, what its set's tells (a set from a file has none) and its artifact's network."""
+@dataclass(frozen=True)
+class _Teacher:
+    """What an artifact's record tells of the students that it teaches."""
+
+    architecture: str
+    provenance: Record
+
+
+@dataclass(frozen=True)
+class _Beneath:
+    """What the students of a store rest on, by key."""
+
+    sets: dict[str, _Set]
+    teachers: dict[str, _Teacher]
+
+    def add(self, record: Record) -> None:
+        """Take up what is the record of a set or of an artifact."""
+        if record["kind"] == "distilled":
+            self.sets[record["key"]] = _Set.of(record)
+        elif record["kind"] == "artifact":
+            architecture = _text(record["identity"]["architecture"])
+            self.teachers[record["key"]] = _Teacher(architecture, record["provenance"])
+
+
+def _score(store: str, record: Record, beneath: _Beneath) -> Score:
+    """A score from a student's record, what its set's tells (a set from a file has none) and its artifact's."""
     result, identity = record["result"], record["identity"]
-    told = {name: result[name] for name in _TOLD}
+    found, teacher = beneath.sets.get(record["set"]), beneath.teachers.get(identity["artifact"])
+    if fault := student_fault(result):
+        raise _Fault(fault)
+    told = {name: result[name] for name in (*_TOLD, *_MEASURED)}
     if wrong := [name for name, kind in _TOLD.items() if not isinstance(told[name], kind)]:
-        raise TypeError(f"{wrong[0]} is {told[wrong[0]]!r}")
+        raise _Fault(f"{wrong[0]} is {told[wrong[0]]!r}")
+    if not all(isinstance(text, str) for text in (record["key"], record["set"], identity["score"])):
+        raise _Fault("key, set and score are not all text")
     training_images = result.get("training_images")
     if not isinstance(training_images, _MAYBE_INT):
-        raise TypeError(f"training_images is {training_images!r}")
+        raise _Fault(f"training_images is {training_images!r}")
     precision = found.precision if found else result.get("precision")
     if found is None and precision is not None:
         raise LookupError("the record of its set is not there")
-    beneath: Record = found.identities if found else {"method": _text(record["set"])}
+    parts: Record = found.identities if found else {"method": _text(record["set"])}
     own = {part: _text(identity[part]) for part in ("evaluator", "architecture", "augmentations")}
-    own |= {"artifact": artifact} if artifact else {}
+    own |= {"artifact": teacher.architecture} if teacher else {}
+    provenances = ({"provenance": one.provenance} if one else None for one in (found, teacher))
     return Score(
         store=store,
         key=record["key"],
@@ -207,7 +253,7 @@ def _score(store: str, record: Record, found: _Set | None, artifact: str | None)
         scored=identity["score"],
         precision=precision or UNKNOWN,
         status=found.status if found else result.get("set_status") or "done",
-        device=record["provenance"]["compute"]["device"],
+        device=str(record["provenance"]["compute"]["device"]),
         losses=tuple(result.get("losses") or ()),
         checksum=record["checksum"],
         set_device=found.device if found else None,
@@ -219,5 +265,9 @@ def _score(store: str, record: Record, found: _Set | None, artifact: str | None)
         from_file=found is None,
         training_images=training_images,
         hold_out=HoldOut.from_json(result.get("hold_out")),
-        identities={**beneath, **own},
+        identities={**parts, **own},
+        storage=found.storage if found else result.get("set_storage"),
+        epochs=result.get("epochs"),
+        set_options=found.set_options if found else (),
+        code=digests_of(record, *provenances),
     )

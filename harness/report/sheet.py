@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from harness.experiment.code_versions import MIXED, MIXED_MEANS
 from harness.report.arms import Arm
 from harness.report.comparison import Comparison
 from harness.report.conditions import FIELDS
@@ -65,7 +66,11 @@ class _Marks:
     def of(self, phrases: Iterable[str]) -> tuple[str, ...]:
         """The letters of phrases."""
         own = [phrase for phrase in phrases if phrase not in self.shared]
-        return tuple(self.letters.setdefault(phrase, _letter(len(self.letters))) for phrase in own)
+        return tuple(self.letters.setdefault(phrase, self._mark(phrase)) for phrase in own)
+
+    def _mark(self, phrase: str) -> str:
+        """The next letter; mixed code has the sign that it has in every table."""
+        return MIXED if phrase == MIXED_MEANS else _letter(sum(mark != MIXED for mark in self.letters.values()))
 
 
 def sheet_of(comparison: Comparison) -> Sheet:
@@ -97,7 +102,12 @@ def sheet_of(comparison: Comparison) -> Sheet:
         tuple(lines),
         sections,
         {letter: phrase for phrase, letter in marks.letters.items()},
-        (*_caption(comparison, marks.shared), *(f"published: {source}" for source in sources), *comparison.notes),
+        (
+            *comparison.warnings,
+            *_caption(comparison, marks.shared),
+            *(f"published: {source}" for source in sources),
+            *comparison.notes,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from harness.experiment.code_versions import MIXED, MIXED_MEANS
 from harness.report.published import Published, published_for
 from harness.types.hold_out import HoldOut
 
@@ -66,8 +67,13 @@ def _cell(row: Row) -> str:
     if row["mean"] is None:
         return f"–{mark}"
     spread = _percent(row["std_students"], "±") + _percent(row["std_distillations"], " ±")
+    mixed = MIXED if _is_mixed(row) else ""
     collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
-    return f"{100 * row['mean']:.1f}{spread}{mark}{collapsed}"
+    return f"{100 * row['mean']:.1f}{spread}{mark}{mixed}{collapsed}"
+
+
+def _is_mixed(row: Row) -> bool:
+    return int(row.get("code_versions", 1)) > 1
 
 
 def _reference(reference: Published | None) -> str:
@@ -90,6 +96,8 @@ def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
     lines = [f"accuracy on {split} in %, mean{spread}; {counts}, seed {_join(row['seed'] for row in rows)}"]
     lines += [f"protocol: {_join(row['protocol'] for row in rows)}; device: {_join(row['device'] for row in rows)}"]
     lines += [meaning for status, meaning in _MEANING.items() if any(row["status"] == status for row in rows)]
+    if any(map(_is_mixed, rows)):
+        lines.append(f"{MIXED} {MIXED_MEANS}")
     if any(row["collapsed"] for row in rows):
         lines.append(
             "collapsed: loss not finite, or one class given to at least 99 % of the images; counted in the mean"

@@ -35,12 +35,13 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """The question, the tidy table and the notes."""
+    """The question, the tidy table, the warnings and the notes."""
     told = {
         "question": dataclasses.asdict(comparison.question),
         "baseline": comparison.baseline,
         "family": comparison.family,
         "stores": comparison.stores,
+        "warnings": comparison.warnings,
         "notes": comparison.notes,
         "rows": tidy(comparison),
     }
@@ -73,6 +74,7 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
             "status": arm.status,
             "devices": "+".join(sorted(arm.devices)),
             **_training(arm),
+            "code_versions": arm.code.number,
             "arm_doubts": "; ".join(arm.doubts),
             **_published(arm),
             **_effect(row, label),

@@ -50,7 +50,8 @@ def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
     except PluginFault:  # it names the report
         raise
     except DDBenchError as error:
-        raise type(error)(f"{who}: {error}") from error
+        error.args = (f"{who}: {error}",)  # the same error, for not all are made of a message alone
+        raise
     if isinstance(content, str):
         return content.encode()
     return returned(content, bytes, f"{type(report).__name__}.render()")

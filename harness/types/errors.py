@@ -1,7 +1,7 @@
 """The errors that a user or a plugin author can mend."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class DDBenchError(Exception):
@@ -46,3 +46,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "there is " + ", ".join(names) if names else "there is none"
+
+
+def few(texts: Sequence[str], separator: str = ", ", most: int = 3) -> str:
+    """The first texts in one phrase, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more

@@ -40,6 +40,10 @@ class Score:
         identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
             ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
             identities are other things. A set from a file has only its own as its method's.
+        storage: how many numbers the set takes; None if no record tells.
+        epochs: how many the student trained; None if its record does not tell.
+        set_options: options that were set by component (``--set``) where the set was made.
+        code: by part and component, digests of the source that made the student, its set and its teacher.
     """
 
     store: str
@@ -78,3 +82,7 @@ class Score:
     training_images: int | None = None
     hold_out: HoldOut | None = None
     identities: Mapping[str, str] = field(default_factory=dict)
+    storage: int | None = None
+    epochs: int | None = None
+    set_options: tuple[str, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)

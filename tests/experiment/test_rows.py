@@ -66,20 +66,21 @@ def _rows(data, store, **changes):
     from studies import SMALL
 
     from harness.experiment.request import request_from
-    from harness.experiment.rows import rows_of
+    from harness.experiment.rows import table_of
     from harness.experiment.store import Store
     from harness.experiment.study import Study
     from harness.plugins.discovery import plugins
 
     options = {**SMALL, "dataset": f"arrays[path={data}]", "store": store, **changes}
-    return rows_of(Study(request_from(options), plugins().registry).plan(), Store(store))
+    return table_of(Study(request_from(options), plugins().registry).plan(), Store(store)).rows
 
 
 def test_json_is_all_that_stdout_holds(data, tmp_path):
     result = ddbench("run", *small_words(data, tmp_path, distillations=2), "--json")
     assert result.exit_code == 0
     told = json.loads(result.stdout)
-    assert set(told) == {"store", "cells", "rows"}
+    assert set(told) == {"store", "cells", "rows", "warnings"}
+    assert told["warnings"] == []
     assert told["store"] == str(tmp_path)
     (row,) = told["rows"]
     assert set(row) >= ROW_KEYS

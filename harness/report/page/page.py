@@ -11,7 +11,7 @@ from markupsafe import Markup
 from harness.plugins.discovery import plugins
 from harness.report.hold_outs import hold_out_notes
 from harness.report.page.effects import compared, summary_of
-from harness.report.page.panel import panels_of
+from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
 from harness.report.page.tables import count
 from harness.report.variants import told_apart
@@ -53,6 +53,7 @@ class Page(Report[PageOptions]):
             title=self.options.title,
             about=_about(results),
             summary=sentence,
+            warnings=warnings_on(panels),
             effects=effects,
             sections=sections_of(
                 results,

@@ -8,12 +8,15 @@ from itertools import combinations
 from typing import Any
 
 from harness.report.arms import Arm
+from harness.report.comparison_warnings import lines_of
 from harness.report.effects import effect_of
 from harness.report.estimates import holm
 from harness.report.question import natural
 from harness.types.score import Score
 
 LEVEL = 0.95
+_COMPARED = ("method", "pool")
+"""Along which a panel's lines are compared."""
 MOST_LINES = 40
 """Rows that pictures can show and that every other can be told apart from."""
 
@@ -178,6 +181,28 @@ def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool:
         tiles={place: Arm.of(str(place[0]), students) for place, students in tiles.items()},
         protocols=tuple(sorted({score.protocol for score in scores})),
     )
+
+
+def warnings_on(panels: Iterable[Panel]) -> tuple[str, ...]:
+    """Why lines that stand in one panel may not be compared as their names suggest."""
+    several = list(panels)
+    side_by_side = [(_COMPARED, list(_first_arms(panel).values())) for panel in several]
+    code = [
+        {f"{line}, {name}": panel.tiles[line, name].code for line in panel.last if (line, name) in panel.tiles}
+        for panel in several
+        for name in panel.architectures
+    ]
+    return lines_of(side_by_side, code)
+
+
+def _first_arms(panel: Panel) -> dict[Line, Arm]:
+    """Of each line that is shown, the students of its first architecture: its sets are the same for all."""
+    arms: dict[Line, Arm] = {}
+    for line in panel.last:
+        for architecture in panel.architectures:
+            if (line, architecture) in panel.tiles:
+                arms.setdefault(line, panel.tiles[line, architecture])
+    return arms
 
 
 def is_pool(pool: str, name: str) -> bool:

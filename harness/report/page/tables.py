@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from harness.experiment.code_versions import MIXED, MIXED_MEANS
 from harness.report.arms import Arm
 from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.view import Column, Entry, Group, Row, Table
@@ -50,8 +51,9 @@ def entry(arm: Arm | None, kind: str = "") -> Entry:
     spread = percent(arm.std_students, "±") + percent(arm.std_distillations, " ±")
     mark = MARKS[arm.status][0] if arm.status in MARKS else ""
     uneven = "…" if _is_uneven(arm) else ""
+    mixed = f" {MIXED}" if arm.code.is_mixed else ""
     collapsed = f"{arm.collapsed} collapsed, median {100 * arm.median:.1f}" if arm.collapsed else ""
-    return Entry(f"{100 * arm.mean:.1f}", f"{spread}{mark}{uneven}", collapsed, kind)
+    return Entry(f"{100 * arm.mean:.1f}", f"{spread}{mark}{uneven}{mixed}", collapsed, kind)
 
 
 def _is_uneven(arm: Arm) -> bool:
@@ -111,6 +113,8 @@ def _beneath(panel: Panel, arms: Sequence[Arm], best: Collection[tuple[Line, str
     lines += [f"{mark} {told}" for status, (mark, told) in MARKS.items() if any(arm.status == status for arm in arms)]
     if any(_is_uneven(arm) for arm in arms):
         lines.append("… not every distillation has as many students")
+    if any(arm.code.is_mixed for arm in arms):
+        lines.append(f"{MIXED} {MIXED_MEANS}")
     if best:
         lines.append("Bold: told apart from every other learned row of its column (paired t test over distillations, "
                      "Holm's correction over all pairs of the column).")  # fmt: skip
