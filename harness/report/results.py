@@ -15,6 +15,7 @@ from harness.report.scores import read_scores
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DDBenchError
 from harness.types.formats import load_distilled
+from harness.types.plurals import counted, plural
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
 
@@ -58,10 +59,15 @@ def read_results(
                 sets.append(_set(place[0], kept[place]))
             except _MALFORMED:
                 unusable += 1
-    notes += [f"{lost} scores left out: their records do not tell where they come from"] if lost else []
-    notes += [f"{unusable} sets left out: their records do not tell their histories"] if unusable else []
+    notes += [_left_out(lost, "score", "where it comes from", "where they come from")] if lost else []
+    notes += [_left_out(unusable, "set", "its history", "their histories")] if unusable else []
     choices = tuple(choice for choice in read.choices if any(choice.covers(score) for score in scores))
     return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins, choices)
+
+
+def _left_out(count: int, noun: str, single: str, several: str) -> str:
+    silent = plural(count, f"its record does not tell {single}", f"their records do not tell {several}")
+    return f"{counted(count, noun)} left out: {silent}"
 
 
 def _origins(

@@ -13,6 +13,7 @@ from harness.types.choice import CONDITION, ChoiceRecord
 from harness.types.errors import StoreError
 from harness.types.hold_out import HoldOut
 from harness.types.home import expand_home
+from harness.types.plurals import counted
 from harness.types.score import Score as Score
 
 UNKNOWN = "unknown"
@@ -143,7 +144,7 @@ def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
     yield from lost[:_NAMED]
     if lost:
         more = f"{len(lost) - _NAMED} more and " if len(lost) > _NAMED else ""
-        yield f"{more}in all {len(lost)} record{'s' if len(lost) > 1 else ''} of {folder} left out"
+        yield f"{more}in all {counted(len(lost), 'record')} of {folder} left out"
 
 
 def _text(part: Any) -> str:  # noqa: ANN401
