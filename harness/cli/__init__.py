@@ -5,6 +5,10 @@ def main() -> None:
     """Run ``ddbench`` with the arguments of this process, and exit."""
     from harness.cli.errors import clean_exit  # here, so that importing a command's module does not import the others
     from harness.cli.group import cli
+    from harness.cli.streams import prepare_streams
+    from harness.cli.torch_notice import announce_slow_import
 
+    prepare_streams()
+    announce_slow_import()
     with clean_exit():
         cli(prog_name="ddbench")

@@ -23,11 +23,11 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
               "evaluator, architecture, dataset, ipc, iterations, precision or store.")  # fmt: skip
 @click.option("--baseline", metavar="NAME", help="What the others are compared with. [single, the smallest number, "
               "the first store; else it must be given]")  # fmt: skip
-@click.option("--dataset", "-d", multiple=True, metavar="NAME", help="Only these data sets; repeatable.")
-@click.option("--method", "-m", multiple=True, metavar="NAME", help="Only these methods; repeatable.")
-@click.option("--pool", "-p", multiple=True, metavar="NAME", help="Only these pools; repeatable.")
-@click.option("--evaluator", "-e", multiple=True, metavar="NAME", help="Only these evaluators; repeatable.")
-@click.option("--architecture", "-a", multiple=True, metavar="NAME", help="Only these students; repeatable.")
+@click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Only these data sets; repeatable.")
+@click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Only these methods; repeatable.")
+@click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Only these pools; repeatable.")
+@click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Only these evaluators; repeatable.")
+@click.option("--architecture", "-a", multiple=True, metavar="NAME,...", help="Only these students; repeatable.")
 @click.option("--ipc", multiple=True, metavar="N,...", help="Only these images per class.")
 @click.option("--iterations", multiple=True, metavar="N,...", help="Only these iterations.")
 @click.option("--over", multiple=True, type=click.Choice(["architecture", "all", "others", "gap"]),
@@ -65,11 +65,10 @@ def compare(
     from harness.report.estimates import Bootstrap
     from harness.report.question import NUMBERS, Question
     from harness.report.scores import read_scores
+    from harness.types.names import split_names
 
-    filters = {
-        axis: tuple(part.strip() for text in given for part in (text.split(",") if axis in NUMBERS else [text]))
-        for axis, given in only.items()
-    }
+    names = {axis: split_names(given) for axis, given in only.items() if axis not in NUMBERS}
+    filters = names | {axis: tuple(part.strip() for text in only[axis] for part in text.split(",")) for axis in NUMBERS}
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
     question = Question(by, baseline, filters, over, score_on, level, bootstrap)
     found = read_scores(stores or (Path("ddbench-store"),))

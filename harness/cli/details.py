@@ -10,6 +10,7 @@ import torch
 
 from harness.cli.output import print_table
 from harness.datasets.problems import data_root
+from harness.experiment.network_size import bounded_size
 from harness.learning.networks import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
@@ -124,7 +125,11 @@ def _architecture(resolved: Resolved[Any], registry: Registry) -> Details:
 def _count(resolved: Resolved[Any], shape: Shape) -> Details:
     row: Details = {"shape": "x".join(map(str, shape)), "classes": CLASSES, "count": None, "reason": None}
     try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):  # no memory for weights, and instant
+        with (
+            torch.device("meta"),
+            torch.random.fork_rng(devices=[]),
+            bounded_size(str(resolved)),
+        ):  # no memory for weights, and instant
             network = resolved.make().network(shape, CLASSES)
         row["count"] = sum(parameter.numel() for parameter in network.parameters())
     except DDBenchError as error:

@@ -14,10 +14,12 @@ from typing import IO, Any, NoReturn
 import click
 
 from harness.cli.output import printable
-from harness.types.errors import DDBenchError
+from harness.types.errors import DDBenchError, shortened
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Of paths that no file can have, wherever they are first looked at."""
 _HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises where a verb is missing, to print the help; 8.1 has another way."""
 _MISMATCH = ("torchvision::nms does not exist", "Couldn't load custom C++ ops", "torchvision/_C.so")
@@ -66,14 +68,11 @@ def one_line_errors() -> Iterator[None]:
         click.echo(f"ddbench: {str(stop) or 'interrupted'}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:
-        _drop_stdout()
         raise click.exceptions.Exit(BROKEN_PIPE) from None
     except Exception as error:
         message = message_for(error)
         if message is None:
             raise
-        if isinstance(error, OSError):
-            _drop_stdout()  # it may be stdout that cannot be written, and what it still holds would fail again
         raise Failure(message) from error
 
 
@@ -90,11 +89,9 @@ def clean_exit() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        _drop_stdout()
         sys.exit(BROKEN_PIPE)
-    except OSError as error:  # of the flush: a command's own have become exit statuses
-        _drop_stdout()
-        report(message_for(error) or error)
+    except DDBenchError as error:  # of the last flush: a command's own have become exit statuses
+        report(error)
         sys.exit(Failure.exit_code)
     except KeyboardInterrupt:
         _end_interrupted()
@@ -118,6 +115,8 @@ def message_for(error: BaseException) -> str | None:
         return f"{error.strerror}: make room for {error.filename or 'what is written'}"
     if any(_is_out_of_memory(link) for link in chain):
         return f"there is not enough memory ({_one_line(error)[:200] or 'MemoryError'}): {_LESS}"
+    if isinstance(error, OSError) and error.errno in _NO_SUCH_NAME:
+        return _one_line(f"{error.filename}: {error.strerror}: give another path")
     return _one_line(error) if isinstance(error, DDBenchError) else None
 
 
@@ -157,10 +156,4 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _one_line(message: object) -> str:
-    return printable(" ".join(line.strip() for line in str(message).splitlines() if line.strip()))
-
-
-def _drop_stdout() -> None:
-    """Let what is still buffered go nowhere, so that Python's own flush at exit does not complain."""
-    with contextlib.suppress(OSError, ValueError):  # in tests, stdout is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return shortened(printable(" ".join(line.strip() for line in str(message).splitlines() if line.strip())))

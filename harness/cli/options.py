@@ -31,9 +31,11 @@ def study_options(command: F) -> F:
     """Add the options that say how sets are evaluated, and where the records go."""
     for add in reversed(
         [
-            click.option("--evaluator", "-e", multiple=True, metavar="NAME", help="Evaluator; repeatable, or all."),
-            click.option("--architecture", "-a", multiple=True, metavar="NAME", help="Students; repeatable, or all."),
-            click.option("--dataset", "-d", multiple=True, metavar="NAME", help="Data set [digits]; repeatable."),
+            click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Evaluator; repeatable, or all."),
+            click.option(
+                "--architecture", "-a", multiple=True, metavar="NAME,...", help="Students; repeatable, or all."
+            ),
+            click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Data set [digits]; repeatable."),
             click.option("--students", type=click.IntRange(1), metavar="N", help="Students of each architecture."),
             click.option("--seed", type=int, metavar="N", help="Decides every random number. [0]"),
             click.option(
@@ -52,6 +54,12 @@ def study_options(command: F) -> F:
                 metavar="NAME.OPTION",
                 help="Choose a swept option on a validation split (of equals the first); then distil the choice on "
                 "the whole training set and score it on test.",
+            ),
+            click.option(
+                "--max-cells",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Refuse a plan that has more sets and students. [100000]",
             ),
             click.option("--store", type=click.Path(path_type=Path), help="Folder of all records. [./ddbench-store]"),
             click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [auto]"),

@@ -17,6 +17,7 @@ from harness.plugins.registry import OWN
 from harness.plugins.skeleton import KINDS, write_skeleton
 from harness.plugins.trial import tried
 from harness.types.errors import PluginError, UsageError, did_you_mean
+from harness.types.plurals import counted
 
 if TYPE_CHECKING:
     from harness.testing.checking import Checkable
@@ -190,7 +191,7 @@ def _indented(lines: Sequence[str]) -> str:
 def _summary(row: PluginRow, outcomes: Sequence["Outcome"], components: int) -> str:
     if not outcomes:
         return f"plugin {row.name!r} registers no components ({', '.join(row.hooks)}): there is nothing to check"
-    return f"{components} component{'s' * (components != 1)}: {', '.join(_counts(outcomes))}"
+    return f"{counted(components, 'component')}: {', '.join(_counts(outcomes))}"
 
 
 def _counts(outcomes: Sequence["Outcome"]) -> Iterator[str]:

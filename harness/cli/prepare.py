@@ -12,6 +12,7 @@ from harness.datasets.problems import data_root, make_problem
 from harness.plugins.registry import Resolved
 from harness.types.dataset import Dataset
 from harness.types.errors import DataError
+from harness.types.plurals import counted
 
 
 @click.command(help=f"{VERBS['prepare'].summary}\n\nDATASET: a name, with options in brackets where it takes some.")
@@ -44,6 +45,6 @@ def _prepared(dataset: Resolved[Dataset[Any]], root: Path) -> str:
     problem = make_problem(dataset, root=root)
     shape = "x".join(map(str, problem.shape))
     return (
-        f"{dataset}: {len(problem.train):,} training and {len(problem.score):,} test images of {shape} "
-        f"in {len(problem.classes)} classes, ready in {root}"
+        f"{dataset}: {len(problem.train):,} training and {counted(len(problem.score), 'test image')} of {shape} "
+        f"in {counted(len(problem.classes), 'class', 'classes')}, ready in {root}"
     )

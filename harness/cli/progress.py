@@ -1,5 +1,6 @@
 """Progress on stderr: a bar on a terminal, a line an event elsewhere."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from harness.experiment.events import Named, Reporter
+from harness.report.drawing import console_for, printable
+from harness.types.plurals import counted
 
 
 class Lines(Reporter):
@@ -19,7 +22,7 @@ class Lines(Reporter):
 
     def planned(self, missing: int, done: int) -> None:
         """Say how much there is to do."""
-        self._say(f"{missing} cells to make, {done} in the store")
+        self._say(f"{counted(missing, 'cell')} to make, {done} in the store")
 
     def started(self, cell: Named) -> None:
         """Say what begins, where it may take long."""
@@ -45,7 +48,7 @@ class Lines(Reporter):
         self._say(text)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> "Lines":
         return self
@@ -107,5 +110,5 @@ def outcome(record: Mapping[str, Any]) -> str:
 
 def reporter() -> Lines:
     """What suits stderr."""
-    console = Console(stderr=True)
+    console = console_for(sys.stderr)
     return Bars(console) if console.is_terminal else Lines(console)

@@ -8,6 +8,8 @@ import click
 from harness.cli.errors import report as tell
 from harness.cli.found import found_plugins
 from harness.cli.output import put
+from harness.cli.streams import write_bytes
+from harness.types.names import split_names
 
 
 @click.command(
@@ -15,12 +17,12 @@ from harness.cli.output import put
     "1 a report could not be made, 2 wrong usage."
 )
 @click.argument("stores", metavar="[STORE]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--report", "-r", "names", multiple=True, metavar="NAME", help="Report; repeatable. [page]")
-@click.option("--dataset", "-d", multiple=True, metavar="NAME", help="Only these data sets; repeatable.")
-@click.option("--method", "-m", multiple=True, metavar="NAME", help="Only these methods; repeatable.")
-@click.option("--pool", "-p", multiple=True, metavar="NAME", help="Only these pools; repeatable.")
-@click.option("--evaluator", "-e", multiple=True, metavar="NAME", help="Only these evaluators; repeatable.")
-@click.option("--architecture", "-a", multiple=True, metavar="NAME", help="Only these students; repeatable.")
+@click.option("--report", "-r", "names", multiple=True, metavar="NAME,...", help="Report; repeatable. [page]")
+@click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Only these data sets; repeatable.")
+@click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Only these methods; repeatable.")
+@click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Only these pools; repeatable.")
+@click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Only these evaluators; repeatable.")
+@click.option("--architecture", "-a", multiple=True, metavar="NAME,...", help="Only these students; repeatable.")
 @click.option("--output", "-o", metavar="FILE", help="File to write, - for stdout. [./ddbench-NAME.SUFFIX]")
 @click.option("--open", "opened", is_flag=True, help="Open what was written in the browser.")
 def report(
@@ -42,9 +44,10 @@ def report(
     from harness.report.write import rendered, targets
 
     registry = found_plugins().registry
-    reports = [registry.resolve("report", name) for name in names or ("page",)]
+    reports = [registry.resolve("report", name) for name in split_names(names) or ("page",)]
     files = targets(reports, output)
-    results = read_results(stores or (Path("ddbench-store"),), registry, only)
+    filters = {axis: split_names(given) for axis, given in only.items()}
+    results = read_results(stores or (Path("ddbench-store"),), registry, filters)
     failed = False
     for resolved, file in zip(reports, files, strict=True):
         try:
@@ -54,7 +57,7 @@ def report(
             failed = True
             continue
         if file is None:
-            click.echo(content, nl=False)
+            write_bytes(content)
             continue
         put(file, content)
         click.echo(f"{resolved}: {file} ({len(content) / 1e6:.1f} MB)")

@@ -12,6 +12,8 @@ from harness.cli.group import VERBS
 from harness.cli.options import store_option
 from harness.cli.output import plain, print_json, print_table, printable, size_told
 from harness.types.errors import StoreError, did_you_mean
+from harness.types.names import split_names
+from harness.types.plurals import counted
 
 if TYPE_CHECKING:
     from harness.experiment.inventory import Cost, Listed
@@ -47,9 +49,9 @@ def results() -> None:
 
 def _filters(command: F) -> F:
     for name in reversed(FILTERS):
-        command = click.option(f"--{name}", multiple=True, metavar="NAME", help=f"Only of this {name}; repeatable.")(
-            command
-        )
+        command = click.option(
+            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only of this {name}; repeatable."
+        )(command)
     return command
 
 
@@ -66,7 +68,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 
     found = _opened(store)
     every = list(listed(found))
-    wanted = {name: values for name, values in filters.items() if values}
+    wanted = {name: split_names(values) for name, values in filters.items() if values}
     rows = [row for row in every if row.has(wanted)] if wanted else every
     spent = costs(found, every)
     if as_json:
@@ -76,7 +78,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
     _print_cells(rows)
     click.echo("")
     _print_costs(spent)
-    click.echo(f"{len(rows):,} of {len(every):,} cells; store: {found.path}")
+    click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {found.path}")
 
 
 @results.command("show")
@@ -132,8 +134,8 @@ def verify(ctx: click.Context, store: Path) -> None:
     for one in left:
         click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
     attempts = found.attempts()
-    read = f"{sum(map(len, attempts.values())):,} records of {len(attempts):,} cells read"
-    click.echo(f"{read}, {count} things wrong, {len(left)} left over")
+    read = f"{counted(sum(map(len, attempts.values())), 'record')} of {counted(len(attempts), 'cell')} read"
+    click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over")
     ctx.exit(1 if count else 0)
 
 
@@ -172,7 +174,7 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
         click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {size_told(one.size)}")
     total = size_told(sum(one.size for one in left))
     more = "" if yes or not left else "; --yes removes them"
-    click.echo(f"{len(left)} things, {total}{more}")
+    click.echo(f"{counted(len(left), 'thing')}, {total}{more}")
 
 
 def _opened(path: Path, notice: Callable[[str], object] = warn) -> "Store":

@@ -12,8 +12,8 @@ from harness.cli.options import config_option, show, study_options, values_of
     epilog="Names take options in brackets, and [a,b] sweeps: --method 'dc[lr_img=[0.1,1]]'. What is not given is the "
     "data set's own default. Exit code: 0 all good, 1 some cells failed, 2 wrong usage, 130 interrupted."
 )
-@click.option("--method", "-m", multiple=True, metavar="NAME", help="Distillation method; repeatable, or all.")
-@click.option("--pool", "-p", multiple=True, metavar="NAME", help="Model-pool policy [single]; repeatable, or all.")
+@click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Distillation method; repeatable, or all.")
+@click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Model-pool policy [single]; repeatable, or all.")
 @study_options
 @click.option("--ipc", multiple=True, metavar="N,...", help="Images per class.")
 @click.option("--iterations", multiple=True, metavar="N,...", help="Points of one trajectory; each gives a set.")

@@ -1,8 +1,9 @@
 """``ddbench status``: how the runs of a store stand, and who works on what."""
 
 import dataclasses
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import click
 
 from harness.cli.group import VERBS
 from harness.cli.options import store_option
-from harness.cli.output import aligned, plain, print_json
+from harness.cli.output import plain, print_json, table_text
 from harness.types.errors import DDBenchError, UsageError
+from harness.types.plurals import counted
 
 if TYPE_CHECKING:
     from harness.experiment.status import CellStatus, Overview, RunStatus, SeenRecords
@@ -73,15 +75,18 @@ def _ordered(run: "RunStatus") -> int | None:
 
 
 def _watch(store: Path) -> None:
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
+    from harness.report.drawing import console_for
+
     seen: SeenRecords = {}
     look = _look(store, seen)
-    with Live(console=Console(), auto_refresh=False, transient=True) as live, suppress(KeyboardInterrupt):
+    # visible: a screen that is not high enough scrolls, in place of losing its last lines
+    screen = Live(console=console_for(sys.stdout), auto_refresh=False, transient=True, vertical_overflow="visible")
+    with screen as live, suppress(KeyboardInterrupt):
         while look.goes_on:
-            live.update(Text("\n".join(_lines(look)), no_wrap=True, overflow="ellipsis"), refresh=True)
+            live.update(Text.from_ansi("\n".join(_lines(look))), refresh=True)
             _pause()
             look = _look(store, seen)
     click.echo("\n".join(_lines(look)))
@@ -100,23 +105,27 @@ def _lines(look: _Look) -> Iterator[str]:
         yield f"{overview.path} has seen no run: `ddbench run` begins one"
         return
     columns = ("run", *STATES, "ordered", "executor", "created", "what")
-    yield from aligned(columns, [_row(run, look.ordered) for run in overview.runs])
+    yield _table(columns, [_row(run, look.ordered) for run in overview.runs])
     if running := [cell for cell in overview.cells if cell.state == "running"]:
         yield ""
-        yield from aligned(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
+        yield _table(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
     if damaged := [cell for cell in overview.cells if cell.state == "damaged"]:
         yield ""
-        yield from aligned(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
+        yield _table(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
         more = f"{len(damaged) - _MOST_LOST} more; " if len(damaged) > _MOST_LOST else ""
         yield f"{more}`ddbench results verify` names all"
     if failed := [cell for cell in overview.cells if cell.state == "failed"]:
         yield ""
-        yield from aligned(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
+        yield _table(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
         more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
         yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
     yield ""
     told = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)
-    yield f"{len(overview.cells):,} cells: {told}; store: {overview.path}"
+    yield f"{counted(len(overview.cells), 'cell')}: {told}; store: {overview.path}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return table_text(columns, rows).strip("\n")
 
 
 def _row(run: "RunStatus", ordered: Mapping[str, int]) -> tuple[str, ...]:

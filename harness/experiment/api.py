@@ -18,10 +18,12 @@ from harness.experiment.request import Request, request_from
 from harness.experiment.rows import Row, table_of
 from harness.experiment.run_warnings import notes_of, warnings_of
 from harness.experiment.runs import Run
+from harness.experiment.size import check_size
 from harness.experiment.stages import Stages
 from harness.experiment.standing import Standing
 from harness.experiment.storage import check_storage, merged, told
 from harness.experiment.store import Store
+from harness.experiment.study import Study
 from harness.learning.machine import prepared
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
@@ -29,6 +31,7 @@ from harness.plugins.returns import number, whole_number
 from harness.types.errors import UsageError
 from harness.types.executor import Executor
 from harness.types.formats import LAST, Reading, told_of
+from harness.types.plurals import counted, plural
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,7 @@ def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
     damages: list[str] = []
     registry, store = _registry(request), Store(request.store, damages.append)
+    check_size(Study(request, registry))
     if not store.is_new():
         store.check_schema()
     request, precision_notes = decide_precision(request)
@@ -145,6 +149,7 @@ def _carry_out(run: Run, reporter: Reporter) -> RunResult:
 def _carried_out(run: Run, reporter: Reporter) -> RunResult:
     request = run.request
     registry = _registry(request)
+    check_size(Study(request, registry), of_file=run.file is not None)
     if not request.choose:
         return _execute(run, run.plan(registry), reporter)
     stages, store = Stages.planned(run, registry), Store(request.store)
@@ -180,7 +185,7 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
     notes += [f"these are scored on validation; then only {stages.outcome}", f"validation is {stages.validation}"]
     if first.missing:
         second, cells = stages.slowest(store), first.cells
-        more = f"{len(second.missing)} more cells, {_duration(second.seconds)}"
+        more = f"{counted(len(second.missing), 'more cell')}, {_duration(second.seconds)}"
         notes.append(f"then {more}, if the values that take longest are chosen")
     else:
         choice = Choice.of(stages.option, table_of(first.plan, store).rows)
@@ -194,7 +199,8 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
 
 def _missing(outlook: Outlook) -> str:
     plan = outlook.plan
-    count = f"{len(outlook.missing)} of {len(plan.cells)} cells are missing"
+    missing, cells = len(outlook.missing), len(plan.cells)
+    count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
     return f"{count}, {_duration(outlook.seconds)} on {plan.device}"
 
 
@@ -226,7 +232,8 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     engine = Engine(plan, run, store, plugins(), reporter, outlook.missing)
     if request.detach:
         count = engine.detach(executor)
-        note = f"{count} jobs were ordered from {request.starter}: `ddbench status` tells how they stand"
+        ordered = f"{counted(count, 'job was', 'jobs were')} ordered from {request.starter}"
+        note = f"{ordered}: `ddbench status` tells how {plural(count, 'it stands', 'they stand')}"
         return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
                          planned_only=True)  # fmt: skip
     engine.carry_out(executor)
@@ -268,9 +275,11 @@ def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> N
     to_redo = stale if plan.rerun_stale else 0
     reporter.planned(missing + to_redo, done + stale - to_redo)
     if stale and not plan.rerun_stale:
-        reporter.notice(f"{stale} records were made by other source than is here now: --rerun-stale redoes them")
+        made = f"{counted(stale, 'record was', 'records were')} made by other source than is here now"
+        reporter.notice(f"{made}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
     if count["failed"]:
-        reporter.notice(f"{count['failed']} cells failed before: --retry-failed tries them again")
+        again = f"--retry-failed tries {plural(count['failed'], 'it', 'them')} again"
+        reporter.notice(f"{counted(count['failed'], 'cell')} failed before: {again}")
     for standing in standings:
         if standing.state == "damaged" or standing.note_is_damaged:
             reporter.notice(standing.reason)

@@ -62,7 +62,8 @@ def swept_option(request: Request, registry: Registry) -> SweptOption:
     component, _, option = (request.choose or "").rpartition(".")
     for kind in CHOOSABLE:
         entry = _entry(registry, kind, component)
-        names = [name for text in getattr(request, kind) for name in expand(text)] if entry else []
+        texts = getattr(request, kind) if entry else ()
+        names = [name for text in texts for name in expand(text, request.max_cells)]
         values = {dict(name.options).get(option) for name in names if _entry(registry, kind, name.name) == entry}
         if entry and len(values) > 1:
             return SweptOption(kind, registry.display_name(entry), option)

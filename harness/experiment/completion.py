@@ -13,6 +13,7 @@ from harness.types.dataset import Dataset
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError
 from harness.types.formats import Content, Reading
+from harness.types.plurals import counted
 from harness.types.preprocessing import Preprocessing
 from harness.types.problem import Shape
 
@@ -152,7 +153,7 @@ def _check_fits(distilled: DistilledSet, described: Described, name: str) -> Non
             f"{name} has images of {shape}, but {described.name} has {described.shape}: choose another --dataset"
         )
     if len(ours) != len(theirs):
-        told = f"{len(ours)} classes, but {described.name} has {len(theirs)}"
+        told = f"{counted(len(ours), 'class', 'classes')}, but {described.name} has {len(theirs)}"
         raise DataError(f"{name} has {told}: choose another --dataset")
     if ours != theirs and set(ours) == set(theirs):
         first = next(label for label, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other)

@@ -16,6 +16,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.errors import DataError, StoreError, UsageError
 from harness.types.files import beside
 from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_content, told_of, writer_for
+from harness.types.plurals import counted
 
 RECIPE = "recipe"
 """The key in a set's provenance under which the protocols stand that its accuracies were measured by."""
@@ -37,7 +38,8 @@ class Conversion:
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.distilled.images.shape[1:]))
-        made = f"{len(self.distilled.images)} images of {shape} in {len(self.distilled.classes)} classes"
+        classes = counted(len(self.distilled.classes), "class", "classes")
+        made = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
         kept = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
         return f"wrote {self.path}: {made}, {self.distilled.label_kind} labels; {kept}"
 
@@ -99,7 +101,7 @@ def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...
     made = {name: record["provenance"].get(name) for name in ("versions", "compute", "finished")}
     students, unread = _students(store, key)
     whole = {**distilled.provenance, "record": record["checksum"], **made, **_scores(students)}
-    told = f"{unread} records cannot be read, and scores of this set may be among them: `ddbench results verify`"
+    told = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
     return replace(distilled, provenance=whole), (told,) if unread else ()
 
 

@@ -25,6 +25,7 @@ from harness.plugins.returns import all_of, whole_number
 from harness.types.errors import DDBenchError
 from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
+from harness.types.plurals import counted
 
 LISTEN_SECONDS = 0.25
 _MOST = 2**31
@@ -219,8 +220,7 @@ class Engine:
         """
         at_once = False
         if self._ordered:
-            several = "s" if len(self._ordered) > 1 else ""
-            self.reporter.notice(f"stopping {len(self._ordered)} job{several}; once more stops at once")
+            self.reporter.notice(f"stopping {counted(len(self._ordered), 'job')}; once more stops at once")
         while True:
             try:
                 for ordered in self._ordered:

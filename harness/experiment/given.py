@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from harness.plugins.registry import KINDS, Entry, Registry
 from harness.types.errors import PluginError, UsageError, did_you_mean
-from harness.types.names import Name, expand
+from harness.types.names import Name, count_variants, parse
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ def _parts(text: str) -> tuple[str, str, str]:
     component, dot, option = left.strip().rpartition(".")
     if not (equals and dot and component and option and value.strip()):
         raise UsageError(f"--set {text}: write --set COMPONENT.OPTION=VALUE, say --set mtt.experts=5")
-    names = expand(f"{component}[{option}={value}]")
-    if len(names) > 1:
-        raise UsageError(f"--set {text}: a sweep belongs to a name: {component}[{option}={value}]")
-    return component, option, names[0].options[0][1]
+    typed = f"{component}[{option}={value}]"
+    if count_variants(typed)[1] > 1:
+        raise UsageError(f"--set {text}: a sweep belongs to a name: {typed}")
+    return component, option, parse(typed).options[0][1]
 
 
 def _check(component: str, option: str, registry: Registry) -> None:

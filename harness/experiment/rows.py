@@ -9,10 +9,11 @@ from typing import Any
 from harness.experiment.arms import Arm
 from harness.experiment.code_versions import CodeVersions, Digests, digests_of
 from harness.experiment.plan import Plan
+from harness.experiment.record_files import remedy
 from harness.experiment.record_values import set_fault, student_fault
 from harness.experiment.sources import hold_out_of
 from harness.experiment.spread import pooled_std, std
-from harness.experiment.store import SHORT, RecordError, Store, remedy
+from harness.experiment.store import SHORT, RecordError, Store
 
 Row = dict[str, Any]
 Record = Mapping[str, Any]

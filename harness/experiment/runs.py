@@ -29,7 +29,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.errors import StoreError, UsageError
 from harness.types.formats import Reading, read_content, told_of
 
-_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every")
+_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells")
 """Options that say how the work is done, and not what it is."""
 
 

@@ -11,6 +11,7 @@ import torch
 from harness.datasets.problems import data_root, make_problem
 from harness.experiment.arms import Arm
 from harness.experiment.given import GivenOptions
+from harness.experiment.network_size import bounded_size, check_parameters
 from harness.experiment.plan import Plan
 from harness.experiment.request import Request
 from harness.experiment.sources import Source
@@ -40,6 +41,8 @@ class Study:
     request: Request
     registry: Registry
     _left_out: dict[str, None] = field(default_factory=dict)
+    _architectures: dict[str, Resolved[Any]] = field(default_factory=dict)
+    _buildable: set[tuple[Any, ...]] = field(default_factory=set)
 
     @cached_property
     def given(self) -> GivenOptions:
@@ -80,13 +83,13 @@ class Study:
 
     def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
         if text != "all":
-            for name in expand(text):
-                yield self._complete(kind, name, defaults)
+            for name in expand(text, self.request.max_cells):
+                yield self.complete(kind, name, defaults)
             return
         for entry in self.registry.of_kind(kind):
             try:
                 if not self._lacks_options(entry, defaults):
-                    one = self._complete(kind, Name(self.registry.display_name(entry)), defaults)
+                    one = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
                     if kind in ("pool", "evaluator", "architecture"):
                         one.make()
                     yield one
@@ -95,7 +98,8 @@ class Study:
                     raise
                 self._left_out[f"left out: {error}"] = None
 
-    def _complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
+    def complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
+        """Resolve a name with the options that were set for its component, and beneath them the data set's."""
         entry = self.registry.find(kind, name.name)
         return self.registry.resolve(kind, self.given.complete(name, entry, defaults.options.get(entry.name, {})))
 
@@ -106,7 +110,16 @@ class Study:
 
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:
         """Resolve the name of an architecture, as pools and evaluators give it."""
-        return self._complete("architecture", parse(name), NO_DEFAULTS)
+        if name not in self._architectures:  # pools and evaluators name the same few for every cell
+            self._architectures[name] = self.complete("architecture", parse(name), NO_DEFAULTS)
+        return self._architectures[name]
+
+    def _check_buildable(self, architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
+        """Raise what `check_buildable` raises, once for each architecture and shape of images."""
+        of = (architecture.entry.provider, str(architecture), problem.shape, len(problem.classes))
+        if of not in self._buildable:
+            check_buildable(architecture, problem)
+            self._buildable.add(of)
 
     def arms(
         self, sources: Sequence[tuple[Source, int | None]], problem: Problem, defaults: RunDefaults
@@ -115,13 +128,13 @@ class Study:
         evaluators = self.names("evaluator", self.request.evaluator or defaults.evaluators, defaults)
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
         for architecture in architectures:
-            check_buildable(architecture, problem)
+            self._check_buildable(architecture, problem)
         for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
             arm = Arm(source, iterations, evaluator, architecture, self.architecture)
             _ = arm.protocol  # asked now: what it says wrongly is refused before any work
             request = arm.artifact_request(0)
             if request and request.architecture:
-                check_buildable(self.architecture(request.architecture), problem)
+                self._check_buildable(self.architecture(request.architecture), problem)
         for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
             yield Arm(source, iterations, evaluator, architecture, self.architecture)
 
@@ -185,10 +198,10 @@ class Study:
             )
             _ = source.main, source.settings  # asked now: what they say wrongly is refused before any work
             for drawable in source.drawable():
-                check_buildable(drawable, problem)
+                self._check_buildable(drawable, problem)
             for asked in source.needs(0, source.total):
                 if asked.architecture:
-                    check_buildable(self.architecture(asked.architecture), problem)
+                    self._check_buildable(self.architecture(asked.architecture), problem)
             yield source, points
 
 
@@ -220,6 +233,6 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
         PluginError: it builds something else than a network.
     """
     who = f"architecture {architecture} of {architecture.entry.provider}"
-    with torch.device("meta"):
+    with torch.device("meta"), bounded_size(who):
         network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
-    returned(network, Network, f"{who}: build()")
+    check_parameters(returned(network, Network, f"{who}: build()"), who)

@@ -13,6 +13,7 @@ from harness.plugins.returns import call_of, plain_json, requests, returned, tex
 from harness.types.artifact import ArtifactRequest
 from harness.types.method import Method, Task
 from harness.types.network import Architecture
+from harness.types.plurals import plural
 from harness.types.pool import Pool
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
@@ -131,7 +132,7 @@ class TrajectorySource:
         }
         through = f" through {self.pool}" if self.pool else ""
         size = f", ipc {self.ipc}" if self.ipc else ""
-        length = f", {iterations} iterations" if self.method.cls.iterates else ""
+        length = f", {iterations} {plural(iterations, 'iteration')}" if self.method.cls.iterates else ""
         label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
         components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
         sources = dict(component.source for component in components)
@@ -185,7 +186,8 @@ class TrajectorySource:
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
         """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""
-        return self._appearances[: self._counts[min(iterations, self.total) - 1]] if iterations and self._counts else []
+        appeared = (a for start, drawable in self._drawable if start < iterations for a in drawable)
+        return list({str(a): a for a in appeared}.values())
 
     def drawable(self) -> list[Resolved[Architecture[Any]]]:
         """Every architecture that may be drawn, those of the first iteration even where there is none."""
@@ -194,18 +196,16 @@ class TrajectorySource:
         return [architecture for architecture, _ in mixture(self.pool.make(), 0, self.resolve)]
 
     @cached_property
-    def _appearances(self) -> list[Resolved[Architecture[Any]]]:
-        return list({str(a): a for drawable in self._drawable for a in drawable}.values())
-
-    @cached_property
-    def _counts(self) -> list[int]:
-        """For each iteration, how many different architectures could have been drawn by its end."""
-        seen: set[str] = set()
-        return [len(seen := seen | {str(a) for a in drawable}) for drawable in self._drawable]
-
-    @cached_property
-    def _drawable(self) -> list[list[Resolved[Architecture[Any]]]]:
+    def _drawable(self) -> list[tuple[int, list[Resolved[Architecture[Any]]]]]:
+        """The architectures that can be drawn, with the iteration from which on they can; only where they change."""
         if self.pool is None:
             return []
         lottery = Lottery(self.pool.make(), self.resolve, Streams(self.seed))
-        return [[architecture for architecture, _ in lottery.mixture(iteration)] for iteration in range(self.total)]
+        changes: list[tuple[int, list[Resolved[Architecture[Any]]]]] = []
+        before = None
+        for iteration in range(self.total):
+            mixture_here = lottery.mixture(iteration)
+            if mixture_here is not before:  # a lottery hands out the same list until the distribution changes
+                changes.append((iteration, [architecture for architecture, _ in mixture_here]))
+                before = mixture_here
+        return changes

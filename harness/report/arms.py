@@ -9,6 +9,7 @@ from functools import cached_property
 from harness.experiment.code_versions import MIXED_MEANS, CodeVersions
 from harness.experiment.spread import pooled_std, std
 from harness.report.scores import Score
+from harness.types.plurals import counted
 
 Unit = tuple[int, int | str]
 """One distillation: seed and index; of a set from a file, seed and the set's key."""
@@ -115,14 +116,15 @@ class Arm:
         for status, meaning in _WRONG.items():
             count = sum(score.status == status for score in sets.values())
             if count:
-                doubts.append(f"{count} of {len(sets)} sets {meaning}")
+                doubts.append(f"{count} of {counted(len(sets), 'set')} {meaning}")
         numbers = sorted({len(students) for students in self.values.values()})
         if len(numbers) > 1:
             doubts.append(f"unequal repeats: {numbers[0]} to {numbers[-1]} students on its sets")
         if self.unused and len(self.architectures) > 1:
-            doubts.append(f"{self.unused} scores of students that not every architecture has left out")
+            doubts.append(f"{counted(self.unused, 'score')} of students that not every architecture has left out")
         elif self.unused:
-            doubts.append(f"{self.unused} students have several scores under the same names: one of each is taken")
+            several = counted(self.unused, "student has", "students have")
+            doubts.append(f"{several} several scores under the same names: one of each is taken")
         if len(self.devices) > 1:
             doubts.append(f"made on several devices: {', '.join(sorted(self.devices))}")
         if self.code.is_mixed:

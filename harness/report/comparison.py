@@ -10,6 +10,7 @@ from harness.report.question import Question, natural, value_of
 from harness.report.rows import Row, rows_of
 from harness.report.scores import Score, Scores
 from harness.report.variants import told_apart
+from harness.types.plurals import counted, plural
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
     if not again:
         return list(scores), []
     differing = sum(first[score.key].accuracy != score.accuracy for score in again)
-    told = f"{len(again)} scores are in several stores: the first store's are taken"
+    told = f"{counted(len(again), 'score is', 'scores are')} in several stores: the first store's are taken"
     return list(first.values()), [f"{told}; {differing} of them differ between the stores" if differing else told]
 
 
@@ -86,7 +87,7 @@ def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
     count = sum(score.score_on != question.score_on for score in scores)
     if count:
         other = "validation" if question.score_on == "test" else "test"
-        yield f"{count} scores on {other} are left out: --score-on {other}"
+        yield f"{counted(count, 'score')} on {other} {plural(count, 'is', 'are')} left out: --score-on {other}"
 
 
 def _corrected(rows: Sequence[Row], level: float) -> tuple[list[Row], int]:

@@ -7,6 +7,7 @@ from typing import Literal
 from harness.experiment.code_versions import CodeVersions
 from harness.report.arms import Arm, Unit, Values
 from harness.report.estimates import Bootstrap, Estimate, holm, paired, welch
+from harness.types.plurals import counted
 
 Design = Literal["distillations", "students", "unpaired"]
 ONE_SET = (
@@ -120,7 +121,8 @@ def _doubts(effect: Effect, may_pair: bool, bootstrap: Bootstrap | None) -> Iter
         yield estimate.reason
     if any(effect.left_out):
         ours, theirs = effect.left_out
-        yield f"unequal repeats: {ours} scores of {baseline.label} and {theirs} of {other.label} left out of the pairs"
+        both = f"{counted(ours, 'score')} of {baseline.label} and {theirs} of {other.label}"
+        yield f"unequal repeats: {both} left out of the pairs"
     if baseline.devices != other.devices or len(baseline.devices) > 1:
         told = ", ".join(sorted(baseline.devices | other.devices))
         yield f"the arms were made on different devices: {told}"

@@ -16,6 +16,7 @@ from harness.report.scores import read_scores
 from harness.types.distilled import DistilledSet
 from harness.types.errors import DDBenchError, few
 from harness.types.formats import load_distilled
+from harness.types.plurals import counted, plural
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
 
@@ -59,11 +60,16 @@ def read_results(
                 sets.append(_set(place[0], kept[place]))
             except _MALFORMED as error:
                 unusable.append(f"{place[1][:SHORT]} ({error})")
-    notes += [f"{lost} scores left out: their records do not tell where they come from"] if lost else []
+    notes += [_left_out(lost, "score", "where it comes from", "where they come from")] if lost else []
     if unusable:
-        notes.append(f"{len(unusable)} sets left out: their records do not tell their histories: {few(unusable)}")
+        notes.append(f"{_left_out(len(unusable), 'set', 'its history', 'their histories')}: {few(unusable)}")
     choices = tuple(choice for choice in read.choices if any(choice.covers(score) for score in scores))
     return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins, choices)
+
+
+def _left_out(count: int, noun: str, single: str, several: str) -> str:
+    silent = plural(count, f"its record does not tell {single}", f"their records do not tell {several}")
+    return f"{counted(count, noun)} left out: {silent}"
 
 
 def _origins(

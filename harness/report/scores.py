@@ -8,13 +8,15 @@ from typing import Any
 
 from harness.experiment.cells import canonical_json
 from harness.experiment.code_versions import Digests, digests_of
+from harness.experiment.record_files import remedy
 from harness.experiment.record_values import is_number, set_fault, student_fault
-from harness.experiment.store import SHORT, Store, remedy
+from harness.experiment.store import SHORT, Store
 from harness.report.hold_outs import hold_outs_known
 from harness.types.choice import CONDITION, ChoiceRecord
 from harness.types.errors import StoreError
 from harness.types.hold_out import HoldOut
 from harness.types.home import expand_home
+from harness.types.plurals import counted
 from harness.types.score import Score as Score
 
 UNKNOWN = "unknown"
@@ -151,7 +153,7 @@ def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
     yield from lost[:_NAMED]
     if lost:
         more = f"{len(lost) - _NAMED} more and " if len(lost) > _NAMED else ""
-        yield f"{more}in all {len(lost)} record{'s' if len(lost) > 1 else ''} of {folder} left out"
+        yield f"{more}in all {counted(len(lost), 'record')} of {folder} left out"
 
 
 def _text(part: Any) -> str:  # noqa: ANN401

@@ -10,10 +10,9 @@ from harness.report.conditions import FIELDS
 from harness.report.effects import Effect
 from harness.report.published import Nearest, published_beside
 from harness.report.rows import Row
+from harness.types.plurals import count_range
 
 MINUS = "−"
-_WORDS = {"ipc": "ipc {}", "iterations": "{} iterations", "precision": "precision {}"}
-"""How values are told that do not speak for themselves."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -122,13 +121,19 @@ def _published(row: Row) -> dict[str, Nearest]:
 
 
 def _value_columns(comparison: Comparison, beside: Sequence[str]) -> Iterator[Column]:
-    words = _WORDS.get(comparison.question.by, "{}")
     for label in comparison.labels:
-        yield Column(words.format(label), number=True)
+        yield Column(_described(comparison.question.by, label), number=True)
         if label in beside:
             yield Column(f"published {label}", number=True, grey=True)
         if label != comparison.baseline:
             yield Column(f"{label} {MINUS} {comparison.baseline}", number=True)
+
+
+def _described(field_name: str, value: object) -> str:
+    """A value, with a word beside it if it does not speak for itself."""
+    if field_name == "iterations":
+        return f"{value} {'iteration' if str(value) == '1' else 'iterations'}"
+    return f"{field_name} {value}" if field_name in ("ipc", "precision") else str(value)
 
 
 def _varies(name: str, rows: Sequence[Row]) -> bool:
@@ -185,18 +190,20 @@ def _p(value: float) -> str:
 def _title(rows: Sequence[Row], varying: Sequence[str]) -> str:
     shown = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision")
     told = {name: rows[0].condition.get(name) for name in shown if rows and name not in varying}
-    return "  ".join(_WORDS.get(name, "{}").format(value) for name, value in told.items() if value is not None)
+    return "  ".join(_described(name, value) for name, value in told.items() if value is not None)
 
 
 def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     question, rows = comparison.question, comparison.rows
     arms = [arm for row in rows for arm in row.arms.values()]
     scores = [score for arm in arms for score in arm.scores]
-    sets, students = (_range([arm.counts[index] for arm in arms]) for index in (0, 1))
+    sets, students = (
+        count_range([arm.counts[index] for arm in arms], noun) for index, noun in ((0, "distillation"), (1, "student"))
+    )
     lines = [
         f"accuracy on {question.score_on} in %: mean (median) ±between students ±between distillations (standard "
-        f"deviations, ddof 1); {_count(students, 'student')} on each of {_count(sets, 'distillation')}, "
-        f"seed {_join(score.seed for score in scores)}",
+        f"deviations, ddof 1); {students} on each of {sets}"
+        f"{_field(', seed ', _join(score.seed for score in scores))}",
     ]
     if comparison.others:
         how = "BCa bootstrap" if question.bootstrap else "t"
@@ -210,7 +217,9 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
         lines.append(f"there is nothing to compare {comparison.baseline} with")
     lines += [f"every effect: {phrase}" for phrase in sorted(shared)]
     devices = _join(device for arm in arms for device in sorted(arm.devices))
-    lines.append(f"protocol: {_join(sorted({score.protocol for score in scores}))}; device: {devices}")
+    protocols = _join(sorted({score.protocol for score in scores}))
+    made_by = [_field("protocol: ", protocols), _field("device: ", devices)]
+    lines += ["; ".join(filter(None, made_by))] if any(made_by) else []
     if any(arm.collapsed for arm in arms):
         lines.append("collapsed: loss not finite, or one class given to at least 99 % of the images; in the mean")
     copies = {(score.dataset, score.like) for score in scores if score.like and score.like != score.dataset}
@@ -219,17 +228,13 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     return lines
 
 
-def _range(numbers: Sequence[int]) -> str:
-    low, high = min(numbers, default=0), max(numbers, default=0)
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _count(number: str, noun: str) -> str:
-    return f"{number} {noun}{'' if number == '1' else 's'}"
-
-
 def _join(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _field(label: str, value: str) -> str:
+    """A value with its label; nothing if there is none."""
+    return f"{label}{value}" if value else ""
 
 
 def _plain(value: object) -> str:

@@ -1,15 +1,14 @@
 """The cross-architecture table: one line an arm, one column an architecture, and beneath it all that it rests on."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from harness.experiment.code_versions import MIXED, MIXED_MEANS
+from harness.report.drawing import Column, Grid, Line, Words, draw
 from harness.report.published import Published, published_for
 from harness.types.hold_out import HoldOut
+from harness.types.plurals import counted, plural
 
 _LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
 _MARKS = {"diverged": "†", "blown up": "‡", "incomplete": "…", "failed": "✗"}
@@ -21,38 +20,38 @@ _MEANING = {
 }
 _MOST_DRAWN = 4
 """Architectures of a pool that are named with their count; the others are counted together."""
-_NO_LIMIT = 100_000
-"""Columns of a pipe: no table is wider."""
+_TURNED = ("student", "accuracy")
 Row = Mapping[str, Any]
 
 
-def print_table(rows: Sequence[Row], notes: Iterable[str] = (), console: Console | None = None) -> None:
-    """Print the rows of a run; into a pipe without colours and without cutting anything off."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=_NO_LIMIT, color_system=None)
-    console.print(render(rows, notes), highlight=False)
+def print_table(rows: Sequence[Row], notes: Iterable[str] = (), file: TextIO | None = None) -> None:
+    """Print the rows of a run."""
+    file = file or sys.stdout
+    file.write(draw(layout(rows, notes), file))
+    file.flush()
 
 
-def render(rows: Sequence[Row], notes: Iterable[str] = ()) -> Group:
-    """The table with what stands beneath it."""
+def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]:
+    """The table with what stands above and beneath it."""
     varying = [key for key in _LINE if len({row[key] for row in rows}) > 1]
     shared = [_told(key, rows[0][key]) for key in _LINE if key not in varying and rows and rows[0][key] is not None]
     architectures = list(dict.fromkeys(row["architecture"] for row in rows))
-    table = Table()
-    for key in varying or ["evaluator"]:
-        table.add_column(key, overflow="fold")
-    for architecture in architectures:
-        table.add_column(Text(architecture), justify="right", no_wrap=True)
-    for line in _lines(rows):
-        by_name = {row["architecture"]: row for row in line}
-        cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
-        table.add_row(*(Text(str(_or_dash(line[0][key]))) for key in varying or ["evaluator"]), *cells)
-        beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
-        if beside:
-            grey = [_reference(beside.get(name)) for name in architectures]
-            table.add_row("published", *[""] * (len(varying or [1]) - 1), *grey, style="dim")
-    return Group(Text("  ".join(shared), style="bold"), table, Text("\n".join(_beneath(rows, notes))))
+    names = varying or ["evaluator"]
+    columns = [*map(Column, names), *(Column(architecture, right=True) for architecture in architectures)]
+    lines = tuple(line for same in _lines(rows) for line in _drawn_lines(same, names, architectures))
+    grid = Grid(tuple(columns), lines, heading_columns=len(names), turned=_TURNED)
+    return [Words("  ".join(shared), "bold"), grid, Words("\n".join(_beneath(rows, notes)))]
+
+
+def _drawn_lines(same: Sequence[Row], names: Sequence[str], architectures: Sequence[str]) -> Iterator[Line]:
+    """The line of an arm, and beneath it what is published for it."""
+    by_name = {row["architecture"]: row for row in same}
+    cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
+    yield Line((*(str(_or_dash(same[0][key])) for key in names), *cells))
+    beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
+    if beside:
+        numbers = [_reference(beside.get(name)) for name in architectures]
+        yield Line(("published", *[""] * (len(names) - 1), *numbers), style="dim", title="published")
 
 
 def _lines(rows: Sequence[Row]) -> list[list[Row]]:
@@ -92,9 +91,12 @@ def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
     students, distillations = (max((row[key] for row in rows), default=0) for key in ("students", "distillations"))
     several = " ±between distillations" if distillations > 1 else ""
     spread = f" ±between students{several} (standard deviations, ddof 1)" if students > 1 or distillations > 1 else ""
-    counts = f"{_count(students, 'student')} on each of {_count(distillations, 'distillation')}"
-    lines = [f"accuracy on {split} in %, mean{spread}; {counts}, seed {_join(row['seed'] for row in rows)}"]
-    lines += [f"protocol: {_join(row['protocol'] for row in rows)}; device: {_join(row['device'] for row in rows)}"]
+    counts = f"{counted(students, 'student')} on each of {counted(distillations, 'distillation')}"
+    seeds = _field(", seed ", _join(row["seed"] for row in rows))
+    lines = [f"accuracy{_field(' on ', split)} in %, mean{spread}; {counts}{seeds}"]
+    protocols, devices = (_join(row[key] for row in rows) for key in ("protocol", "device"))
+    made_by = [_field("protocol: ", protocols), _field("device: ", devices)]
+    lines += ["; ".join(filter(None, made_by))] if any(made_by) else []
     lines += [meaning for status, meaning in _MEANING.items() if any(row["status"] == status for row in rows)]
     if any(map(_is_mixed, rows)):
         lines.append(f"{MIXED} {MIXED_MEANS}")
@@ -166,8 +168,10 @@ def _curve(chosen: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {100 * mean:.1f}" for name, mean in chosen["curve"].items())
 
 
-def _told(key: str, value: object) -> str:
-    return f"{key} {value}" if key in ("ipc",) else f"{value} {key}" if key == "iterations" else str(value)
+def _told(key: str, value: Any) -> str:  # noqa: ANN401
+    if key == "iterations":
+        return f"{value} {plural(value, 'iteration')}"
+    return f"{key} {value}" if key == "ipc" else str(value)
 
 
 def _join(values: Iterable[object]) -> str:
@@ -178,5 +182,6 @@ def _or_dash(value: object) -> object:
     return "–" if value is None else value
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _field(label: str, value: str) -> str:
+    """A value with its label; nothing if there is none."""
+    return f"{label}{value}" if value else ""

@@ -2,14 +2,14 @@
 
 import io
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
+from harness.report.drawing import Column, Grid, Line, Words, draw
 from harness.report.sheet import Cell, Sheet
 
-_NO_LIMIT = 100_000
-"""Columns of a pipe: no table is wider."""
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}", "<": r"\textless{}",
@@ -21,27 +21,25 @@ _LATEX_LETTERS = "ßæøåÆØÅ"
 
 
 def print_sheet(sheet: Sheet, file: TextIO | None = None) -> None:
-    """Print for the terminal; into a pipe or file without colours and without cutting anything off."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print for the terminal."""
+    file = file or sys.stdout
+    file.write(draw(_layout(sheet), file))
+    file.flush()
 
-    console = Console(file=file)
-    if not console.is_terminal:
-        console = Console(file=console.file, width=_NO_LIMIT, color_system=None)
-    table = Table()
-    for column in sheet.columns:
-        style = "dim" if column.grey else None
-        heading = Text(_line(column.heading))
-        table.add_column(heading, justify="right" if column.number else "left", overflow="fold", style=style)
-    for index, cells in enumerate(sheet.lines):
-        if index in sheet.sections:
-            table.add_section()
-        table.add_row(*(Text(_line(cell.text) + _bracketed(cell)) for cell in cells))
+
+def _layout(sheet: Sheet) -> list[Grid | Words]:
+    columns = [
+        Column(_line(column.heading), right=column.number, style="dim" if column.grey else None)
+        for column in sheet.columns
+    ]
+    lines = [
+        Line(tuple(_line(cell.text) + _bracketed(cell) for cell in cells), begins_section=index in sheet.sections)
+        for index, cells in enumerate(sheet.lines)
+    ]
+    names = sum(not column.number for column in sheet.columns)
     beneath = [*(f"({mark}) {meaning}" for mark, meaning in sheet.marks.items()), *sheet.caption]
-    console.print(Text(_line(sheet.title), style="bold"), highlight=False)
-    console.print(table, highlight=False)
-    console.print(Text("\n".join(_line(text) for text in beneath)), highlight=False)
+    grid = Grid(tuple(columns), tuple(lines), heading_columns=names, turned=("of", "value"))
+    return [Words(_line(sheet.title), "bold"), grid, Words("\n".join(_line(text) for text in beneath))]
 
 
 def terminal(sheet: Sheet) -> str:

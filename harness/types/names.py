@@ -7,9 +7,13 @@ quote within it is written twice).
 """
 
 import itertools
+import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 from harness.types.errors import UsageError
 
@@ -17,6 +21,10 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _BRACKETED = re.compile(r"[A-Za-z0-9_.:-]+\[.*\]", re.DOTALL)
+MOST_DEPTH = 20
+"""How deep brackets may nest: no name that means something comes near, and no parser runs out of stack."""
+MOST_VARIANTS = 10_000
+"""How many names one text may stand for, outside of a run's own options, which have a limit of their own."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +46,39 @@ class Name:
         return Name(self.name, self.options + missing)
 
 
-def expand(text: str) -> list[Name]:
+def expand(text: str, most: int = MOST_VARIANTS) -> list[Name]:
     """Parse ``text`` and multiply out its sweeps, the last option varying fastest.
+
+    Args:
+        text: the name, with options in brackets.
+        most: how many names it may stand for.
+
+    Raises:
+        UsageError: the text is not a name with options in brackets, or it stands for too many.
+    """
+    pattern = _parse_pattern(text)
+    if pattern.count > most:
+        raise UsageError(f"{text!r} stands for {pattern.count:,} names, more than {most:,}: sweep fewer values")
+    return list(pattern.names())
+
+
+def count_variants(text: str) -> tuple[str, int]:
+    """The name without its options, and how many names `expand` would make of the text; none of them is made.
 
     Raises:
         UsageError: the text is not a name with options in brackets.
     """
-    text = text.strip()
-    head = _NAME.match(text)
-    if not head:
-        raise UsageError(f"{text!r} is not a name; write NAME or NAME[option=value,...]")
-    rest = text[head.end() :]
-    if not rest:
-        return [Name(head.group())]
-    if not (rest.startswith("[") and rest.endswith("]")):
-        raise UsageError(f"{text!r} cannot be read after {head.group()!r}; write NAME[option=value,...]")
-    pairs = [_pair(part, text) for part in split(rest[1:-1], ",") if part.strip()]
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UsageError(f"option {key!r} is given twice in {text!r}; to sweep, write {key}=[a,b]")
-    choices = [list(_values(value)) for _, value in pairs]
-    return [Name(head.group(), tuple(zip(keys, values, strict=True))) for values in itertools.product(*choices)]
+    pattern = _parse_pattern(text)
+    return pattern.name, pattern.count
+
+
+def first_variant(text: str) -> Name:
+    """The first of the names that `expand` would make of the text.
+
+    Raises:
+        UsageError: the text is not a name with options in brackets.
+    """
+    return next(_parse_pattern(text).names())
 
 
 def parse(text: str) -> Name:
@@ -68,33 +87,146 @@ def parse(text: str) -> Name:
     Raises:
         UsageError: the text cannot be read, or it stands for several names.
     """
-    names = expand(text)
-    if len(names) > 1:
+    pattern = _parse_pattern(text)
+    if pattern.count > 1:
         raise UsageError(f"{text!r} sweeps, which is only possible in a run's own options")
-    return names[0]
+    return next(pattern.names())
 
 
 def split(text: str, separator: str) -> list[str]:
     """Split at each ``separator`` that is outside brackets and quotes.
 
     Raises:
-        UsageError: brackets or quotes do not close.
+        UsageError: brackets or quotes do not close, or brackets nest too deep.
     """
-    parts, depth, quoted = [""], 0, False
-    for char in text:
-        if char == '"':
+    parts, start, depth, quoted = [], 0, 0, False
+    for sign in re.finditer(rf'["\[\]{re.escape(separator)}]', text):
+        if sign.group() == '"':
             quoted = not quoted
-        elif not quoted:
-            depth += {"[": 1, "]": -1}.get(char, 0)
-        if depth < 0:
-            break
-        if char == separator and depth == 0 and not quoted:
-            parts.append("")
+        elif quoted:
+            continue
+        elif sign.group() == separator:
+            if depth == 0:
+                parts.append(text[start : sign.start()])
+                start = sign.end()
         else:
-            parts[-1] += char
+            depth += 1 if sign.group() == "[" else -1
+            if depth > MOST_DEPTH:
+                raise UsageError(f"brackets nest more than {MOST_DEPTH} deep in {text!r}")
+            if depth < 0:
+                break
     if depth != 0 or quoted:
         raise UsageError(f"brackets or quotes do not close in {text!r}")
-    return parts
+    return [*parts, text[start:]]
+
+
+def split_names(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names of which one text may hold several: ``mlp,convnet[width=16,depth=2]`` is two.
+
+    The names of files (``file:...``) may hold commas themselves, so they are not split; what cannot be split stays
+    whole, for whoever reads the name to refuse.
+    """
+    return tuple(name.strip() for text in texts for name in _several(text))
+
+
+def _several(text: str) -> list[str]:
+    try:
+        return [text] if text.startswith("file:") else split(text, ",")
+    except UsageError:
+        return [text]
+
+
+class _Pattern(Protocol):
+    """A value that may sweep: how many texts it stands for, and which."""
+
+    @property
+    def count(self) -> int: ...
+
+    def texts(self) -> Iterator[str]: ...
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Stands for itself."""
+
+    text: str
+    count: int = 1
+
+    def texts(self) -> Iterator[str]:
+        """The text."""
+        yield self.text
+
+
+@dataclass(frozen=True)
+class _AnyOf:
+    """A sweep: ``[a,b]``."""
+
+    parts: tuple[_Pattern, ...]
+
+    @property
+    def count(self) -> int:
+        """The sum over its parts."""
+        return sum(part.count for part in self.parts)
+
+    def texts(self) -> Iterator[str]:
+        """Those of each part in turn."""
+        return itertools.chain.from_iterable(part.texts() for part in self.parts)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """A list that is one value: ``a+b``."""
+
+    parts: tuple[_Pattern, ...]
+
+    @property
+    def count(self) -> int:
+        """The product over its parts."""
+        return math.prod(part.count for part in self.parts)
+
+    def texts(self) -> Iterator[str]:
+        """Every combination of its parts."""
+        return ("+".join(choice) for choice in itertools.product(*(part.texts() for part in self.parts)))
+
+
+@dataclass(frozen=True)
+class _NamePattern:
+    """A name whose options may sweep."""
+
+    name: str
+    keys: tuple[str, ...] = ()
+    values: tuple[_Pattern, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The product over the options."""
+        return math.prod(value.count for value in self.values)
+
+    def names(self) -> Iterator[Name]:
+        """Every combination of the options, the last one varying fastest."""
+        for choice in itertools.product(*(value.texts() for value in self.values)):
+            yield Name(self.name, tuple(zip(self.keys, choice, strict=True)))
+
+    def texts(self) -> Iterator[str]:
+        """The names as they are typed."""
+        return map(str, self.names())
+
+
+def _parse_pattern(text: str) -> _NamePattern:
+    text = text.strip()
+    head = _NAME.match(text)
+    if not head:
+        raise UsageError(f"{text!r} is not a name; write NAME or NAME[option=value,...]")
+    rest = text[head.end() :]
+    if not rest:
+        return _NamePattern(head.group())
+    if not (rest.startswith("[") and rest.endswith("]")):
+        raise UsageError(f"{text!r} cannot be read after {head.group()!r}; write NAME[option=value,...]")
+    pairs = [_pair(part, text) for part in split(rest[1:-1], ",") if part.strip()]
+    (twice,) = Counter(key for key, _ in pairs).most_common(1) or [("", 0)]
+    if twice[1] > 1:
+        raise UsageError(f"option {twice[0]!r} is given twice in {text!r}; to sweep, write {twice[0]}=[a,b]")
+    return _NamePattern(head.group(), tuple(key for key, _ in pairs), tuple(_parse_value(value) for _, value in pairs))
 
 
 def _pair(part: str, text: str) -> tuple[str, str]:
@@ -104,24 +236,23 @@ def _pair(part: str, text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _values(value: str) -> Iterator[str]:
+def _parse_value(value: str) -> _Pattern:
     if _QUOTED.fullmatch(value):
-        yield value[1:-1].replace('""', '"')
-    elif value.startswith("[") and value.endswith("]"):
-        for part in split(value[1:-1], ","):
-            yield from _values(part.strip())
-    elif "[" in value and len(parts := split(value, "+")) > 1:
-        yield from ("+".join(choice) for choice in itertools.product(*(list(_values(part)) for part in parts)))
-    elif _BRACKETED.fullmatch(value):
-        yield from (str(name) for name in expand(value))
-    else:
-        yield value
+        return _Text(value[1:-1].replace('""', '"'))
+    if "[" in value and len(parts := split(value, "+")) > 1:
+        return _Joined(tuple(map(_parse_value, parts)))
+    if value.startswith("[") and value.endswith("]"):
+        return _AnyOf(tuple(_parse_value(part.strip()) for part in split(value[1:-1], ",")))
+    return _parse_pattern(value) if _BRACKETED.fullmatch(value) else _Text(value)
 
 
+@lru_cache(maxsize=256)  # each level of brackets asks again for those within it
 def _quoted(value: str) -> str:
     """The value as it is typed: in quotes where it would be read as something else without."""
     try:
-        plain = value == value.strip() != "" and len(split(value, ",")) == 1 and list(_values(value)) == [value]
+        pattern = _parse_value(value)
+        plain = value == value.strip() != "" and len(split(value, ",")) == 1
+        plain = plain and pattern.count == 1 and next(pattern.texts()) == value
     except UsageError:
         plain = False
     return value if plain else '"' + value.replace('"', '""') + '"'

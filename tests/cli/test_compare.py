@@ -4,16 +4,13 @@ import csv
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 from studies import ddbench, small_run
 from synthetic import ARCHITECTURES, set_record, student_record, study, write_store
-
-from harness.cli.group import cli
+from terminals import on_a_terminal
 
 FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 EVIL = {
@@ -223,14 +220,11 @@ def test_names_are_never_markup(evil, form):
         assert {row["pool"] for row in json.loads(result.stdout)["rows"]} == {"single", EVIL["pool"]}
 
 
-def test_a_terminal_gets_colours_and_its_width(store):
-    environment = {"FORCE_COLOR": "1", "COLUMNS": "100", "TERM": "xterm"}
-    result = CliRunner(env=environment).invoke(cli, ["compare", str(store), "-m", "dc"], color=True)
-    assert result.exit_code == 0
-    assert "\x1b[" in result.stdout
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout)
-    assert max(len(line) for line in plain.splitlines()) == 100
-    assert "…" not in plain
+def test_a_terminal_gets_its_width(store):
+    for columns in (60, 100):
+        text = on_a_terminal(columns, "compare", store, "-m", "dc")
+        assert max(len(line) for line in text.splitlines() if not line.startswith("store: ")) <= columns
+        assert "…" not in text
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------

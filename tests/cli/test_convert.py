@@ -101,7 +101,7 @@ def test_a_damaged_record_of_another_cell_does_not_matter(store, key, tmp_path):
     (spoilt / "cells" / student[:2] / f"{student}-1" / "record.json").write_text("{")
     result = ddbench("convert", key, tmp_path / "out.safetensors", "--store", spoilt)
     assert result.exit_code == 0
-    assert "1 records cannot be read" in result.stdout
+    assert "1 record cannot be read" in result.stdout
     (spoilt / "cells" / key[:2] / f"{key}-1" / "set.safetensors").write_bytes(b"x")
     assert_refused(ddbench("convert", key, tmp_path / "again.npz", "--store", spoilt), "missing or was altered")
 

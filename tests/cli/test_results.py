@@ -239,7 +239,7 @@ def test_a_failed_cell_is_listed_and_shown_with_reason_and_log(failed):
     (cell,) = read("list", "--store", store, "--status", "failed")["cells"]
     assert (cell["key"], cell["kind"], cell["attempts"]) == (key, "distilled", 0)
     assert cell["result"] == {"reason": "RuntimeError: out of luck"}
-    assert "1 of 1 cells" in run("list", "--store", store).stdout
+    assert "1 of 1 cell" in run("list", "--store", store).stdout
     shown = run("show", key[:9], "--store", store).stdout
     assert "reason: RuntimeError: out of luck" in shown
     assert "Traceback (most recent call last):" in shown.splitlines()

@@ -60,7 +60,7 @@ def test_a_failed_cell_is_tried_again_only_on_request(data, tmp_path):
     heard = Heard()
     again = small_run(data, tmp_path, method="boom", reporter=heard)
     assert (heard.begun, heard.broken) == ([], [])
-    assert "1 cells failed before: --retry-failed tries them again" in heard.notices
+    assert "1 cell failed before: --retry-failed tries it again" in heard.notices
     assert (again.cells, again.failed) == (once.cells, once.failed)
     (failure,) = Store(tmp_path).failures.all()
     Store(tmp_path).failures.forget(failure.key)

@@ -205,7 +205,7 @@ def test_several_scores_of_one_student_are_flagged(tmp_path):
     records = [of, *(student_record(of, artifact=key, accuracy=0.3) for key in ("a", "b"))]
     found = row(compare(write_store(tmp_path, records)), value="single")
     assert found["scores"] == 1
-    assert "1 students have several scores under the same names: one of each is taken" in found["arm_doubts"]
+    assert "1 student has several scores under the same names: one of each is taken" in found["arm_doubts"]
 
 
 def test_a_baseline_that_is_two_things_must_be_told_apart(tmp_path):
@@ -447,7 +447,7 @@ def test_test_and_validation_are_never_mixed(tmp_path):
     records += [student_record(records[0], student=5, accuracy=0.9, score_on="validation")]
     write_store(tmp_path, records)
     told = compare(tmp_path)
-    assert "1 scores on validation are left out: --score-on validation" in told["notes"]
+    assert "1 score on validation is left out: --score-on validation" in told["notes"]
     assert row(told, value="single")["mean"] == close(0.305)
     assert row(compare(tmp_path, "--score-on", "validation"), value="single")["mean"] == 0.9
 

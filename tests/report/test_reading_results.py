@@ -143,8 +143,8 @@ def test_records_that_do_not_tell_where_they_come_from_are_left_out_and_counted(
     results = read_results([copy], plugins().registry)
     assert len(results.scores) == len(students) - 1
     assert len(results.sets) == len(sets) - 1
-    assert any(note.startswith("1 scores left out") for note in results.notes)
-    assert any(note.startswith("1 sets left out") for note in results.notes)
+    assert any(note.startswith("1 score left out") for note in results.notes)
+    assert any(note.startswith("1 set left out") for note in results.notes)
 
 
 # --- reports of plugins -----------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import io
 
 import pytest
-from rich.console import Console
 from studies import ddbench, small_words
 
 from harness.report.published import published_for
@@ -34,9 +33,9 @@ ROW = {
 }
 
 
-def printed(*rows, notes=(), width=80):
+def printed(*rows, notes=()):
     file = io.StringIO()
-    print_table([{**ROW, **row} for row in rows], notes, Console(file=file, width=width))
+    print_table([{**ROW, **row} for row in rows], notes, file)
     return file.getvalue()
 
 
@@ -105,7 +104,7 @@ def test_names_with_markup_are_text():
 
 def test_no_rows_are_an_empty_table():
     file = io.StringIO()
-    print_table([], console=Console(file=file))
+    print_table([], file=file)
     assert "0 students on each of 0 distillations" in file.getvalue()
 
 
@@ -160,3 +159,21 @@ def test_a_run_in_a_pipe(data, tmp_path):
         assert word in result.stdout
     assert "…" not in result.stdout
     assert "published" not in result.stdout
+
+
+# --- beneath the table ------------------------------------------------------------------------------------------------
+
+
+def test_footers_have_no_empty_fields():
+    nothing = {"mean": None, "median": None, "std_students": None, "status": "failed", "students": 0, "device": None}
+    text = printed(nothing)
+    assert "protocol: plain v1\n" in text
+    assert "device" not in text
+    for line in printed().splitlines():
+        assert not line.rstrip().endswith((":", ";", ",", "seed"))
+
+
+def test_one_of_anything_is_no_plural():
+    text = printed({"students": 1, "std_students": None, "iterations": 1})
+    assert "1 student on each of 1 distillation," in text
+    assert "1 iteration  " in text
