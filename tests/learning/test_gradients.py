@@ -157,7 +157,7 @@ def assert_same_gradient(network, count, size):
 
 
 @pytest.mark.parametrize("kind", [*IN_ONE_PASS, *IN_SLICES])
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=3)
 @given(count=st.integers(2, 70), size=st.integers(1, 40))
 def test_gradients_in_slices_are_those_of_one_pass_whatever_the_network(kind, count, size):
     assert_same_gradient((IN_ONE_PASS | IN_SLICES)[kind](), count, size)
