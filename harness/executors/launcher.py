@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.executors.children import Child, adopt_orphans, exit_now, hear_signals
 from harness.executors.process import GRACE
-from harness.executors.starter import Starter, handed_over
+from harness.executors.starter import Starter, die_with, handed_over
 from harness.experiment.processes import PYTHON_MODULE
 
 NEEDED = ("harness.executors.worker", "torch._dynamo", "torchvision", "kornia", "sklearn.datasets")
@@ -37,7 +37,7 @@ class Launcher:
     """
 
     def __init__(self, channel: Connection, starter: Starter) -> None:
-        self._channel, self._starter = channel, starter
+        self._channel, self._starter, self._pid = channel, starter, os.getpid()
         self._asked: list[int] = []
         """Signals for the program that was asked for last, even if it has not begun."""
         for number in _SIGNALS:
@@ -74,6 +74,7 @@ class Launcher:
         self._channel.close()
         start = len(PYTHON_MODULE)
         if tuple(command[:start]) != PYTHON_MODULE:
+            die_with(self._pid)  # such a program does not watch its starter
             os.execvp(command[0], list(command))
         sys.argv = list(command[start:])
         runpy.run_module(command[start], run_name="__main__", alter_sys=True)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from executors.orders import end_of, wait_until
@@ -90,13 +91,25 @@ def test_a_slot_serves_one_order_after_the_other_and_stops_one_at_once(tmp_path,
     assert (tmp_path / "third.log").read_text() == "well\n"
 
 
+def is_at_work(pid):
+    """Whether there is such a process, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def test_a_lost_launcher_is_a_lost_order_and_the_next_one_is_served(tmp_path, started):
     executor = started()
-    (lost,) = executor.start([order(tmp_path, "lost", "import time; time.sleep(30)")])
+    sleeps = f"open({str(tmp_path / 'mark')!r}, 'w').close()\nimport time\ntime.sleep(600)"
+    (lost,) = executor.start([order(tmp_path, "lost", sleeps)])
     launcher = int(lost.where.removeprefix("pid "))
-    wait_until(lambda: list(children_of(launcher)))
+    mark = tmp_path / "mark"
+    wait_until(mark.exists)
+    (program,) = children_of(launcher)
     os.kill(launcher, 9)
-    assert end_of(lost) not in (0, None)
+    assert end_of(lost) == LOST
+    wait_until(lambda: not is_at_work(program))
     (after,) = executor.start([order(tmp_path, "after", "print('well')")])
     assert end_of(after) == 0
 
