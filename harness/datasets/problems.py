@@ -70,7 +70,7 @@ def make_problem(
     """
     name = name or str(dataset)
     source, options = dataset.make(), _options(dataset)
-    known = traits(source.traits, f"{dataset.described}: traits")
+    known = traits_of(dataset)
     normalization = _normalization(known, options, name)
     raw = returned(source.load(root), RawData, call_of(source, "load"))
     check(raw, name)
@@ -120,7 +120,7 @@ def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
         DataError: it is for images of another kind.
     """
     source, options, name = dataset.make(), _options(dataset), str(dataset)
-    known = traits(source.traits, f"{dataset.described}: traits")
+    known = traits_of(dataset)
     normalization = _normalization(known, options, name)
     if source.outline is None:
         return None
@@ -130,13 +130,22 @@ def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
     return Facts(name, outline.shape, outline.classes, preprocessing)
 
 
+def traits_of(dataset: Resolved[Dataset[Any]]) -> Traits:
+    """What is known of a data set beside its images.
+
+    Raises:
+        PluginError: its plugin says something else.
+    """
+    return traits(dataset.make().traits, f"{dataset.described}: traits")
+
+
 def preprocessing_known(dataset: Resolved[Dataset[Any]]) -> bool:
     """Whether the options or the data set itself tell how images are to be preprocessed.
 
     If not, a problem computes its normalisation, but a distilled set made elsewhere may well have had another.
     """
     options = _options(dataset)
-    return options.zca or options.normalize != "own" or dataset.make().traits.normalize is not None
+    return options.zca or options.normalize != "own" or traits_of(dataset).normalize is not None
 
 
 def _options(dataset: Resolved[Dataset[Any]]) -> DatasetOptions:

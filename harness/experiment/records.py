@@ -66,6 +66,14 @@ class Row(_Part):
     distillation: Count
 
 
+class HoldOutResult(_Part):
+    """The validation split that was cut from the training set."""
+
+    images: Count
+    of: Count
+    seed: int
+
+
 class StudentResult(Row):
     """The score of a student (see `harness.StudentRecord`), and what it was scored by."""
 
@@ -86,6 +94,10 @@ class StudentResult(Row):
     like: str | None = None
     preprocessing: str | None = None
     set_status: str | None = None
+    set_storage: Count | None = None
+    set_part: str | None = None
+    training_images: Count | None = None
+    hold_out: HoldOutResult | None = None
 
 
 class StudentIdentity(_Part):
@@ -110,6 +122,8 @@ class SetResult(Row):
     settings: dict[str, Any] = {}
     draws: dict[str, Count] | None = {}
     main: str | None = None
+    training_images: Count | None = None
+    hold_out: HoldOutResult | None = None
 
 
 class TrajectoryIdentity(_Part):

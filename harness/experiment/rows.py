@@ -9,11 +9,9 @@ from typing import Any
 from harness.experiment.arms import Arm
 from harness.experiment.code_versions import CodeVersions, Digests, digests_of
 from harness.experiment.plan import Plan
-from harness.experiment.record_files import remedy
-from harness.experiment.record_values import set_fault, student_fault
 from harness.experiment.sources import hold_out_of
 from harness.experiment.spread import pooled_std, std
-from harness.experiment.store import SHORT, RecordError, Store
+from harness.experiment.store import RecordError, Store
 
 Row = dict[str, Any]
 Record = Mapping[str, Any]
@@ -66,16 +64,10 @@ class _Records:
     def _read(self, key: str) -> Record | None:
         """The record of a cell; None if it is not there or cannot be used."""
         try:
-            record = self._store.record(key)
+            return self._store.record(key)
         except RecordError as error:
             self.left_out[key] = str(error)
             return None
-        checks = {"student": student_fault, "distilled": set_fault}
-        check = checks.get(str(record.get("kind"))) if record else None
-        if record and check and (fault := check(record.get("result"))):
-            self.left_out[key] = f"{record['kind']} {key[:SHORT]}: {fault}: {remedy(key)}"
-            return None
-        return record
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.datasets.problems import traits_of
 from harness.experiment.cells import Cell, key_of
 from harness.experiment.clock import now
 from harness.experiment.completion import complete
@@ -24,7 +25,6 @@ from harness.experiment.store import SHORT, Store
 from harness.experiment.store_folders import RUNS, make_way, make_way_for_folder
 from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.registry import Registry
-from harness.plugins.returns import traits
 from harness.types.distilled import DistilledSet
 from harness.types.errors import StoreError, UsageError
 from harness.types.formats import Reading, read_content, told_of
@@ -78,7 +78,7 @@ class Run:
         distilled = completed.distilled
         problem = replace(load(), preprocessing=distilled.preprocessing)
         source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
-        defaults = traits(dataset.make().traits, f"{dataset.described}: traits").defaults
+        defaults = traits_of(dataset).defaults
         stated = distilled.provenance.get("iterations")
         iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
         arms = list(study.arms([(source, iterations)], problem, defaults))

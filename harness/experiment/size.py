@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from harness.datasets.problems import traits_of
 from harness.experiment.request import Request
 from harness.experiment.study import NO_DEFAULTS, Study
 from harness.plugins.registry import Entry
@@ -40,10 +41,10 @@ def _datasets(study: Study) -> Iterator[tuple[int, RunDefaults]]:
     """The data sets that were asked for: how many are alike, and what a run on them means."""
     for text in study.request.dataset:
         if text.strip() == "all":
-            yield from ((1, one.make().traits.defaults) for one in study.names("dataset", ["all"], NO_DEFAULTS))
+            yield from ((1, traits_of(one).defaults) for one in study.names("dataset", ["all"], NO_DEFAULTS))
         else:
             dataset = study.complete("dataset", first_variant(text), NO_DEFAULTS)
-            yield count_variants(text)[1], dataset.make().traits.defaults
+            yield count_variants(text)[1], traits_of(dataset).defaults
 
 
 def _cells_on(study: Study, defaults: RunDefaults, of_file: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.datasets.problems import data_root, make_problem
+from harness.datasets.problems import data_root, make_problem, traits_of
 from harness.experiment.arms import Arm
 from harness.experiment.given import GivenOptions
 from harness.experiment.network_size import bounded_size, check_parameters
@@ -18,7 +18,7 @@ from harness.experiment.sources import Source
 from harness.experiment.trajectories import TrajectorySource
 from harness.learning.machine import choose_device
 from harness.plugins.registry import Entry, Registry, Resolved
-from harness.plugins.returns import call_of, lines, returned, traits
+from harness.plugins.returns import call_of, lines, returned
 from harness.types.dataset import RunDefaults
 from harness.types.errors import DataError, PluginError, UsageError
 from harness.types.names import Name, expand, parse
@@ -157,7 +157,7 @@ class Study:
         return device
 
     def _plan_on(self, dataset: Resolved[Any]) -> Plan:
-        defaults = traits(dataset.make().traits, f"{dataset.described}: traits").defaults
+        defaults = traits_of(dataset).defaults
         request, problem = self.request, self.problem(dataset)
         sources: dict[str, tuple[Source, int]] = {}
         notes: dict[str, None] = {}

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.record_values import history_fault, set_fault
 from harness.experiment.store import SHORT, Store
 from harness.plugins.registry import Registry
 from harness.report.command import Commands, NoCommand
@@ -134,8 +133,6 @@ def _origin(record: Record, command: str | None, reason: str) -> Origin:
 
 def _set(store: str, record: Record) -> SetRecord:
     result, history = record["result"], record["history"]
-    if fault := set_fault(result) or history_fault(history):
-        raise ValueError(fault)
     told = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
     return SetRecord(
         store=store,

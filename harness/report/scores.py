@@ -9,7 +9,6 @@ from typing import Any
 from harness.experiment.cells import canonical_json
 from harness.experiment.code_versions import Digests, digests_of
 from harness.experiment.record_files import remedy
-from harness.experiment.record_values import is_number, set_fault, student_fault
 from harness.experiment.store import SHORT, Store
 from harness.report.hold_outs import hold_outs_known
 from harness.types.choice import CONDITION, ChoiceRecord
@@ -25,23 +24,11 @@ _NAMED = 3
 """Records that cannot be used are named up to this number; the others of a store are counted."""
 Record = Mapping[str, Any]
 Hear = Callable[[str, Record], None]
-_MAYBE_STR, _MAYBE_INT = str | None, int | None
-_TOLD: Mapping[str, Any] = {
-    "dataset": str,
-    "ipc": _MAYBE_INT,
-    "iterations": _MAYBE_INT,
-    "method": str,
-    "pool": _MAYBE_STR,
-    "evaluator": str,
-    "architecture": str,
-    "protocol": str,
-    "score_on": str,
-    "seed": int,
-    "distillation": int,
-}
-"""What a student's record tells of itself, with its types."""
-_MEASURED = ("student", "accuracy", "collapsed", "seconds", "peak_memory", "loss")
-"""What was measured, whose values are checked."""
+_OF_A_STUDENT = (
+    "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "score_on", "seed",
+    "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss",
+)  # fmt: skip
+"""What a score takes from a student's result as it is."""
 _MALFORMED = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What reading a record raises that is not as this ddbench writes them."""
 
@@ -116,7 +103,7 @@ def _read_store(
         except StoreError as error:
             lost.append(str(error))
         except _MALFORMED as error:
-            lost.append(f"{cell}/record.json cannot be used: {_said(error)}")
+            lost.append(f"{cell}/record.json cannot be used: {error!r}")
     scores: list[Score] = []
     codes: dict[tuple[Any, ...], Digests] = {}
     for student in students:
@@ -125,7 +112,7 @@ def _read_store(
             scores.append(replace(score, code=codes.setdefault(tuple(score.code.items()), score.code)))
         except _MALFORMED as error:
             key = str(student.get("key"))
-            lost.append(f"{folder}: student {key[:SHORT]} cannot be used: {_said(error)}: {remedy(key)}")
+            lost.append(f"{folder}: student {key[:SHORT]} cannot be used: {error!r}: {remedy(key)}")
     return scores, choices, lost
 
 
@@ -134,19 +121,8 @@ def _choice(store: str, record: Record) -> ChoiceRecord:
     result, stored = record["result"], record.get("condition")
     condition = {field: stored[field] for field in CONDITION} if stored else {}
     curve = {str(name): mean for name, mean in result["curve"].items()}
-    if wrong := [mean for mean in curve.values() if not is_number(mean, 0, 1)]:
-        raise _Fault(f"a mean accuracy is {wrong[0]!r}")
     hold_out = HoldOut.from_json(record.get("validation"))
     return ChoiceRecord(store, record["key"], str(result["option"]), str(result["value"]), curve, condition, hold_out)
-
-
-def _said(error: Exception) -> str:
-    """A fault in its own words, what Python raised with its type."""
-    return str(error) if isinstance(error, _Fault) else repr(error)
-
-
-class _Fault(ValueError):
-    """A record holds a value that cannot be."""
 
 
 def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
@@ -179,8 +155,6 @@ class _Set:
     @classmethod
     def of(cls, record: Record) -> "_Set":
         trajectory, result = record["identity"]["trajectory"], record["result"]
-        if fault := set_fault(result):
-            raise _Fault(fault)
         texts = {
             "dataset": [trajectory["problem"], trajectory["augmentations"]],
             "method": [trajectory["method"], trajectory.get("settings")],
@@ -230,16 +204,6 @@ def _score(store: str, record: Record, beneath: _Beneath) -> Score:
     """A score from a student's record, what its set's tells (a set from a file has none) and its artifact's."""
     result, identity = record["result"], record["identity"]
     found, teacher = beneath.sets.get(record["set"]), beneath.teachers.get(identity["artifact"])
-    if fault := student_fault(result):
-        raise _Fault(fault)
-    told = {name: result[name] for name in (*_TOLD, *_MEASURED)}
-    if wrong := [name for name, kind in _TOLD.items() if not isinstance(told[name], kind)]:
-        raise _Fault(f"{wrong[0]} is {told[wrong[0]]!r}")
-    if not all(isinstance(text, str) for text in (record["key"], record["set"], identity["score"])):
-        raise _Fault("key, set and score are not all text")
-    training_images = result.get("training_images")
-    if not isinstance(training_images, _MAYBE_INT):
-        raise _Fault(f"training_images is {training_images!r}")
     precision = found.precision if found else result.get("precision")
     if found is None and precision is not None:
         raise LookupError("the record of its set is not there")
@@ -251,7 +215,7 @@ def _score(store: str, record: Record, beneath: _Beneath) -> Score:
         store=store,
         key=record["key"],
         set_key=record["set"],
-        **told,
+        **{name: result[name] for name in _OF_A_STUDENT},
         scored=identity["score"],
         precision=precision or UNKNOWN,
         status=found.status if found else result.get("set_status") or "done",
@@ -265,7 +229,7 @@ def _score(store: str, record: Record, beneath: _Beneath) -> Score:
         main=found.main if found else None,
         drawn=found.drawn if found else {},
         from_file=found is None,
-        training_images=training_images,
+        training_images=result.get("training_images"),
         hold_out=HoldOut.from_json(result.get("hold_out")),
         identities={**parts, **own},
         storage=found.storage if found else result.get("set_storage"),

@@ -236,7 +236,7 @@ def test_memory_that_runs_out_is_not_called_a_damaged_file(load, folder, monkeyp
         raise MemoryError
 
     monkeypatch.setattr(Image.Image, "convert", full)
-    with pytest.raises(MemoryError):
+    with pytest.raises(DDBenchError, match=r"load\(\) raised MemoryError"):
         load(f"folder[path={folder}]")
 
 

@@ -287,16 +287,16 @@ def test_every_student_comes_once_and_in_turn(distribution, data, tmp_path, loop
 
 
 WRONG_SETS = {
-    "images of (1, 5, 16), not (1, 16, 16)": "images=whole.images[:, :, :5]",
+    "its images are (1, 5, 16), but those of ": "images=whole.images[:, :, :5]",
     "images of torch.float64": "images=whole.images.double()",
     "labels of torch.int32": "labels=whole.labels.int()",
-    "other classes": "classes=('x', 'y', 'z')",
+    "its classes are not those of ": "classes=('x', 'y', 'z')",
     "6 images, but 1 for each of 3 classes": "images=whole.images.repeat(2, 1, 1, 1), labels=whole.labels.repeat(2)",
-    "step_size is nan": "step_size=float('nan')",
-    "step_size is 0": "step_size=0.0",
-    "step_size is -1": "step_size=-1",
-    "step_size is True": "step_size=True",
-    "step_size is 'small'": "step_size='small'",
+    "the step size is nan, which is no learning rate": "step_size=float('nan')",
+    "the step size is 0, which is no learning rate": "step_size=0.0",
+    "the step size is -1, which is no learning rate": "step_size=-1",
+    "the step size is a bool, which is no learning rate": "step_size=True",
+    "the step size is a str, which is no learning rate": "step_size='small'",
 }
 DISTILLED = "\n    def distilled(self):\n        whole = super().distilled()\n        return replace(whole, CHANGES)\n"
 

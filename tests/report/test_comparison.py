@@ -202,7 +202,7 @@ def test_teachers_of_other_versions_are_kept_apart(tmp_path):
 
 def test_several_scores_of_one_student_are_flagged(tmp_path):
     of = set_record()
-    records = [of, *(student_record(of, artifact=key, accuracy=0.3) for key in ("a", "b"))]
+    records = [of, *(student_record(of, artifact=key, accuracy=0.3) for key in ("aa", "bb"))]
     found = row(compare(write_store(tmp_path, records)), value="single")
     assert found["scores"] == 1
     assert "1 student has several scores under the same names: one of each is taken" in found["arm_doubts"]

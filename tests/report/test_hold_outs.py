@@ -191,7 +191,7 @@ def test_an_earlier_choice_is_told_without_its_split(tmp_path):
 def test_a_choice_that_cannot_be_used_is_named_and_stops_nothing(tmp_path, changes):
     store = write_store(tmp_path / "store", [*earlier_records(), choice_record(**changes)])
     told = compare(store, "--by", "method")
-    assert any("cannot be used" in note for note in told["notes"])
+    assert any("cannot be " in note for note in told["notes"])  # used, or read
     assert told["rows"]
 
 
