@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SUBSTITUTES = {
     "±": "+-", "−": "-", "–": "-", "—": "-", "×": "x", "…": "...", "†": "!", "‡": "!!", "✗": "x", "→": "->",
-    "≤": "<=", "≠": "!=", "≥": ">=", "·": ".", "•": "*", "’": "'", "‘": "'", "“": '"', "”": '"', "\N{REPLACEMENT CHARACTER}": "?",
+    "≤": "<=", "≠": "!=", "≥": ">=", "·": ".", "•": "*", "’": "'", "‘": "'", "“": '"', "”": '"',
+    "\N{REPLACEMENT CHARACTER}": "?",
 }  # fmt: skip
 """What stands for a sign in an encoding that does not have it."""
 NO_LIMIT = 100_000
