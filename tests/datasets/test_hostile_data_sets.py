@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from harness.types import image_folder, images
-from harness.types.errors import DataError
+from harness.types.errors import DataError, DDBenchError
 from harness.types.image_folder import ImageFolder
 from harness.types.memory import MemoryLimit
 from harness.types.preprocessing import Whiten
