@@ -62,7 +62,7 @@ from .types.memory import require_memory as require_memory
 from .types.method import Method as Method
 from .types.method import Task as Task
 from .types.names import Name as Name
-from .types.names import parse as parse
+from .types.names import parse_name as parse_name
 from .types.network import Architecture as Architecture
 from .types.network import Network as Network
 from .types.networks import Networks as Networks

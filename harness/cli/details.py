@@ -15,7 +15,7 @@ from harness.learning.networks import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
 from harness.types.errors import DDBenchError, UsageError
-from harness.types.names import parse
+from harness.types.names import parse_name
 from harness.types.pool import Pool
 from harness.types.problem import Shape
 
@@ -38,7 +38,7 @@ def describe(kind: str, text: str, registry: Registry) -> Details:
         UsageError: an unknown name or option, or a value outside its range.
         PluginError: the component cannot be loaded, or fails.
     """
-    name = parse(text)
+    name = parse_name(text)
     entry = registry.find(kind, name.name)
     cls = entry.load()
     details: Details = {

@@ -15,7 +15,7 @@ from harness.plugins.registry import Entry, Registry
 from harness.types.choice import CONDITION
 from harness.types.errors import UsageError
 from harness.types.hold_out import HoldOut
-from harness.types.names import Name, expand, parse
+from harness.types.names import Name, expand, parse_name
 
 CHOOSABLE = ("method", "pool", "evaluator")
 _NAMED = 3
@@ -46,10 +46,10 @@ class SweptOption:
 
     def concerns(self, row: Mapping[str, Any]) -> bool:
         """Whether the row is of the component."""
-        return row[self.kind] is not None and parse(row[self.kind]).name == self.component
+        return row[self.kind] is not None and parse_name(row[self.kind]).name == self.component
 
     def _without_option(self, row: Mapping[str, Any]) -> Name:
-        name = parse(row[self.kind])
+        name = parse_name(row[self.kind])
         return Name(name.name, tuple(pair for pair in name.options if pair[0] != self.option))
 
 

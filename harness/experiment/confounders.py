@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.types.errors import UsageError, few
-from harness.types.names import parse
+from harness.types.names import parse_name
 
 MARK = "WARNING: "
 """Begins each line that says why numbers which stand side by side may not be comparable."""
@@ -233,6 +233,6 @@ def _head(name: str | None) -> str:
 def _options(name: str) -> frozenset[str]:
     """The options that a name gives, each as it is typed."""
     try:
-        return frozenset(f"{key}={value}" for key, value in parse(name).options)
+        return frozenset(f"{key}={value}" for key, value in parse_name(name).options)
     except UsageError:
         return frozenset({name})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from harness.plugins.registry import KINDS, Entry, Registry
 from harness.types.errors import PluginError, UsageError, did_you_mean
-from harness.types.names import Name, count_variants, parse
+from harness.types.names import Name, count_variants, parse_name
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _parts(text: str) -> tuple[str, str, str]:
     typed = f"{component}[{option}={value}]"
     if count_variants(typed)[1] > 1:
         raise UsageError(f"--set {text}: a sweep belongs to a name: {typed}")
-    return component, option, parse(typed).options[0][1]
+    return component, option, parse_name(typed).options[0][1]
 
 
 def _check(component: str, option: str, registry: Registry) -> None:

@@ -19,7 +19,7 @@ from harness.experiment.record_files import damaged_files, has_record, newest
 from harness.experiment.store import RecordError, Store
 from harness.experiment.store_folders import CELLS, DISCARDED, FAILURES, LEASES, LOCKS, MARKER, PARTIAL, RUNS
 from harness.types.errors import StoreError, UsageError
-from harness.types.names import Name, parse
+from harness.types.names import Name, parse_name
 
 NO_RECORD = "an attempt without a record"
 PARTS = (PARTIAL, FAILURES, DISCARDED, RUNS, LEASES, LOCKS)
@@ -187,7 +187,7 @@ def _is(value: str, wanted: str) -> bool:
 @cache
 def _parsed(text: str) -> Name:
     try:
-        return parse(text)
+        return parse_name(text)
     except UsageError:
         return Name(text)
 

@@ -21,7 +21,7 @@ from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import call_of, lines, returned
 from harness.types.dataset import RunDefaults
 from harness.types.errors import DataError, PluginError, UsageError
-from harness.types.names import Name, expand, parse
+from harness.types.names import Name, expand, parse_name
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
 
@@ -111,7 +111,7 @@ class Study:
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:
         """Resolve the name of an architecture, as pools and evaluators give it."""
         if name not in self._architectures:  # pools and evaluators name the same few for every cell
-            self._architectures[name] = self.complete("architecture", parse(name), NO_DEFAULTS)
+            self._architectures[name] = self.complete("architecture", parse_name(name), NO_DEFAULTS)
         return self._architectures[name]
 
     def _check_buildable(self, architecture: Resolved[Architecture[Any]], problem: Problem) -> None:

@@ -13,7 +13,7 @@ from harness.plugins.last_words import last_words
 from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
 from harness.plugins.source import source_digest
 from harness.types.errors import PluginError, UsageError, did_you_mean, error_line
-from harness.types.names import Name, parse
+from harness.types.names import Name, parse_name
 from harness.types.options import Options
 
 KINDS = ("method", "pool", "evaluator", "architecture", "dataset", "report", "executor")
@@ -234,7 +234,7 @@ class Registry:
             UsageError: an unknown name or option, or a value outside its range.
             PluginError: the component cannot be loaded.
         """
-        parsed = parse(name) if isinstance(name, str) else name
+        parsed = parse_name(name) if isinstance(name, str) else name
         entry = self.find(kind, parsed.name)
         cls = entry.load()
         with guarded(f"{kind} {entry.name!r} of {entry.provider}: its options raised"):

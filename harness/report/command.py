@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.plugins.registry import Registry
 from harness.types.errors import DDBenchError
-from harness.types.names import Name, parse
+from harness.types.names import Name, parse_name
 from harness.types.options import as_text
 
 Record = Mapping[str, Any]
@@ -66,7 +66,7 @@ class Commands:
         for kind in KINDS:
             if told[kind] is None:
                 continue
-            name = parse(told[kind])
+            name = parse_name(told[kind])
             if kind != "dataset":
                 name = self._complete(name, identities[kind], told["dataset"])
             yield from (f"--{kind}", str(name))

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.report.arms import Arm
 from harness.types.errors import UsageError
-from harness.types.names import parse
+from harness.types.names import parse_name
 
 _FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
 """What a number was published for; empty where it does not apply."""
@@ -97,7 +97,7 @@ def _heads(fields: Mapping[str, str]) -> tuple[str, ...]:
 
 def _head(text: str) -> str:
     try:
-        return parse(text).name if text else ""
+        return parse_name(text).name if text else ""
     except UsageError:
         return text
 

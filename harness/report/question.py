@@ -10,7 +10,7 @@ from harness.experiment.request import Request
 from harness.report.estimates import Bootstrap
 from harness.report.scores import Score
 from harness.types.errors import UsageError, did_you_mean
-from harness.types.names import Name, expand, parse
+from harness.types.names import Name, expand, parse_name
 
 NUMBERS = ("ipc", "iterations")
 """Axes whose values are whole numbers."""
@@ -124,7 +124,7 @@ def natural(values: Iterable[str]) -> list[str]:
 
 def _stands_for(wanted: Name, value: str, identity: str) -> bool:
     try:
-        name = parse(value.partition(" (")[0])
+        name = parse_name(value.partition(" (")[0])
     except UsageError:
         return False
     if name.name != wanted.name:

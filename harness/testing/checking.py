@@ -14,7 +14,7 @@ from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
 from harness.types.errors import DDBenchError, UsageError, did_you_mean
-from harness.types.names import parse
+from harness.types.names import parse_name
 
 CONTRACTS: dict[str, type[Contract]] = {
     contract.kind: contract
@@ -43,7 +43,7 @@ class Checkable:
         try:
             options = self.entry.load().Options
             needed = [key for key, field in options.model_fields.items() if field.is_required()]
-            options.from_name(parse(self.name))
+            options.from_name(parse_name(self.name))
         except DDBenchError as error:
             lacking = isinstance(error, UsageError) and "[" not in self.name and needed
             yield Outcome(_LOADS, "skipped" if lacking else "FAILED", str(error))
@@ -72,7 +72,7 @@ def checkables(found: Plugins, plugin: str, names: Sequence[str]) -> list[Checka
 
 def _named(found: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
     """Those called so: one name may stand for a method and for a pool."""
-    wanted = parse(text)
+    wanted = parse_name(text)
     short = wanted.name.rpartition(":")[2]
     mine = [entry for entry in entries if entry.name == short]
     if not mine:

@@ -81,7 +81,7 @@ def first_variant(text: str) -> Name:
     return next(_parse_pattern(text).names())
 
 
-def parse(text: str) -> Name:
+def parse_name(text: str) -> Name:
     """Parse ``text``, which must not sweep.
 
     Raises:

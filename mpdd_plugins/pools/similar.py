@@ -6,7 +6,7 @@ from typing import Literal
 
 import pydantic
 
-from harness import Name, NameList, Options, Pool, option, parse
+from harness import Name, NameList, Options, Pool, option, parse_name
 from mpdd_plugins.pools.weights import check_main, main_of, merge, uniform
 
 ACTIVATIONS = ("relu", "sigmoid", "leakyrelu", "swish")
@@ -75,7 +75,7 @@ class MainSimilar(Pool[MainSimilarOptions]):
     @property
     def _similar_to(self) -> tuple[str, dict[str, str]]:
         """The ConvNet's name, with the width and depth that the similar ConvNets do not take from its defaults."""
-        main = parse(self._main)
+        main = parse_name(self._main)
         is_convnet = main.name.rpartition(":")[2] == "convnet"  # the name of its distribution may stand before it
         size = {key: value for key, value in main.options if is_convnet and key in ("width", "depth")}
         chosen = {"width": self.options.width, "depth": self._depth}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.types.errors import UsageError
-from harness.types.names import Name, expand, parse, split
+from harness.types.names import Name, expand, parse_name, split
 
 WORDS = st.text("abcxyz019_.-", min_size=1, max_size=6)
 VALUES = st.recursive(
@@ -20,7 +20,7 @@ NAMES = st.builds(
 
 @given(NAMES)
 def test_a_name_is_read_as_it_was_written(name):
-    assert parse(str(name)) == name
+    assert parse_name(str(name)) == name
 
 
 @given(st.text('ab1 ,+=:[]"', max_size=14))
@@ -30,7 +30,7 @@ def test_any_text_is_read_or_refused_and_what_is_read_is_stable(text):
     except UsageError:
         return
     for name in names:
-        assert parse(str(name)) == name
+        assert parse_name(str(name)) == name
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_any_text_is_read_or_refused_and_what_is_read_is_stable(text):
     ],
 )
 def test_reading(text, options):
-    assert dict(parse(text).options) == options
+    assert dict(parse_name(text).options) == options
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ def test_what_cannot_be_read(text, message):
 
 def test_a_sweep_is_no_single_name():
     with pytest.raises(UsageError, match="sweeps, which is only possible"):
-        parse("a[x=[1,2]]")
+        parse_name("a[x=[1,2]]")
 
 
 def test_defaults_fill_in_what_was_not_given():
-    assert parse("a[x=1]").with_defaults({"x": "2", "y": "3"}) == parse("a[x=1,y=3]")
+    assert parse_name("a[x=1]").with_defaults({"x": "2", "y": "3"}) == parse_name("a[x=1,y=3]")
 
 
 def test_splitting_respects_brackets_and_quotes():

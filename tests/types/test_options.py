@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.types.errors import UsageError
-from harness.types.names import Name, parse
+from harness.types.names import Name, parse_name
 from harness.types.options import NameList, Options, option
 
 
@@ -35,7 +35,7 @@ class Needy(Options):
 
 
 def read(text):
-    return Sample.from_name(parse(text))
+    return Sample.from_name(parse_name(text))
 
 
 def test_defaults():
@@ -70,7 +70,7 @@ def test_auto_is_unset_where_an_option_may_be_unset():
 )
 def test_what_changed_is_read_back(options):
     name = Name("s", tuple(options.changed().items()))
-    assert Sample.from_name(parse(str(name))) == options
+    assert Sample.from_name(parse_name(str(name))) == options
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_an_option_that_must_be_given():
     with pytest.raises(UsageError, match=r"'n' needs its option 'path': write n\[path=...\]"):
         Needy.from_name(Name("n"))
     with pytest.raises(UsageError, match="'n' has no option 'x': it takes no options"):
-        Options.from_name(parse("n[x=1]"))
+        Options.from_name(parse_name("n[x=1]"))
 
 
 def test_an_error_of_several_options_together_names_the_component():
@@ -106,7 +106,7 @@ def test_an_error_of_several_options_together_names_the_component():
             raise ValueError("rate and count do not fit")
 
     with pytest.raises(UsageError, match=r"^s: rate and count do not fit$"):
-        Pair.from_name(parse("s"))
+        Pair.from_name(parse_name("s"))
 
 
 def test_options_are_frozen():

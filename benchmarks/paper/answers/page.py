@@ -10,7 +10,7 @@ from harness.report.arms import Arm
 from harness.report.published import nearest_published, published_beside
 from harness.report.sheet import percent, sheet_of
 from harness.report.writers import markdown
-from harness.types.names import parse
+from harness.types.names import parse_name
 
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
 NOT_RUN = "not run"
@@ -137,7 +137,7 @@ def _own_numbers(scores):
     for (method, ipc, *others, evaluator), members in groups.items():
         if near := published_beside(Arm.of("", members)):
             cells = [_code(method), *map(str, [ipc, *others]), _code(evaluator)]
-            rows[parse(method).name, ipc, method, *others, evaluator] = [
+            rows[parse_name(method).name, ipc, method, *others, evaluator] = [
                 *cells, _mean(members), _repeats(members), _beside(near)
             ]  # fmt: skip
     run = {order[:2] for order in rows}

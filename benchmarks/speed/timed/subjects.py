@@ -16,7 +16,7 @@ from harness.plugins.discovery import plugins
 from harness.types.artifact import Artifact
 from harness.types.errors import DDBenchError
 from harness.types.method import Task
-from harness.types.names import Name, parse
+from harness.types.names import Name, parse_name
 from harness.types.preprocessing import Normalize
 from harness.types.problem import Problem, Split
 from harness.types.seeds import Streams
@@ -30,7 +30,7 @@ def resolve(kind, name):
 
 def with_options(name, **options):
     """The name with these options, given before or not."""
-    parsed = parse(name) if isinstance(name, str) else name
+    parsed = parse_name(name) if isinstance(name, str) else name
     kept = tuple((key, value) for key, value in parsed.options if key not in options)
     return Name(parsed.name, kept + tuple((key, str(value)) for key, value in options.items()))
 
@@ -56,7 +56,7 @@ def random_problem(classes, of_class, shape):
 def method_name(dataset, method):
     """A method's name with the options that it takes on a data set where they are not given."""
     defaults = resolve("dataset", dataset).make().traits.defaults.options
-    parsed = parse(method)
+    parsed = parse_name(method)
     return parsed.with_defaults(dict(defaults.get(parsed.name, {})))
 
 

@@ -16,7 +16,7 @@ from harness.types.formats.format import LAST, Format
 from harness.types.formats.limits import plain_file
 from harness.types.formats.pickled import read_pickled
 from harness.types.home import expand_home
-from harness.types.names import Name, parse
+from harness.types.names import Name, parse_name
 from harness.types.preprocessing import Preprocessing
 from harness.types.problem import Shape
 
@@ -48,7 +48,7 @@ def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None
         DataError: the file cannot be read, is not of the format, or cannot be what it says.
     """
     path = expand_home(path)
-    name = parse(reading.format) if reading.format else Name(format_of(path).name)
+    name = parse_name(reading.format) if reading.format else Name(format_of(path).name)
     format = _known(name.name)
     if not format.several and reading.entry not in (LAST, 0):
         raise DataError(f"{told_of(path)} holds one set: leave out --entry")
