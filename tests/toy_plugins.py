@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from typing import Literal
 
 import torch
@@ -58,11 +59,14 @@ def _register(kind, register):
 
 
 def wait_at(gate):
-    """Where the environment names a FIFO for this gate, say so and wait until a line comes out of it."""
-    if fifo := os.environ.get(f"TOY_GATE_{gate}"):
+    """If the environment names a file for this gate, say so and wait until it is there.
+
+    It is looked for again and again: a signal that comes just before a call that blocks is heard only after the call.
+    """
+    if file := os.environ.get(f"TOY_GATE_{gate}"):
         print(f"waiting at gate {gate}", file=sys.stderr, flush=True)
-        with open(fifo) as lines:
-            lines.readline()
+        while not os.path.exists(file):
+            time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -28,11 +28,10 @@ class Run:
     """A run in a process of its own, which waits at a gate."""
 
     def __init__(self, words, site, gate):
-        self.fifo = site / "gate"
-        os.mkfifo(self.fifo)
+        self.gate = site / "gate"
         declare("toys", "toy_plugins", site)
         tests = str(Path(__file__).parent.parent)
-        env = environment(site, DDBENCH_EXECUTOR="inline", **{f"TOY_GATE_{gate}": str(self.fifo)})
+        env = environment(site, DDBENCH_EXECUTOR="inline", **{f"TOY_GATE_{gate}": str(self.gate)})
         env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], tests])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "harness", "run", *words], stderr=subprocess.PIPE, text=True, env=env
@@ -49,7 +48,7 @@ class Run:
 
     def open(self):
         """Let it pass the gate."""
-        self.fifo.write_text("\n")
+        self.gate.touch()
 
     def end(self):
         """Its exit status, and what else it said."""
