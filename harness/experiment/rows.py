@@ -76,7 +76,7 @@ class _Distillation:
 
     Attributes:
         result: of the set; empty if the store does not hold it.
-        students: the records of its students; none if the set's cannot be used.
+        students: the records of its students, whatever became of the set's own.
         digests: of each student, which code made it.
     """
 
@@ -87,10 +87,9 @@ class _Distillation:
     @classmethod
     def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
         """All of it."""
-        key = arm.set_cell(index).key
-        set_record = records.read(key)
+        set_record = records.read(arm.set_cell(index).key)
         student_records, digests = [], []
-        for student in range(0 if key in records.left_out else students):
+        for student in range(students):
             record = records.read(arm.student_cell(index, student).key)
             if record:
                 teacher = arm.artifact_cell(index, student)

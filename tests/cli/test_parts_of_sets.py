@@ -119,4 +119,4 @@ def test_nothing_is_said_where_the_orders_agree(tmp_path, names):
 
 def test_the_lines_are_no_part_of_the_json(data, tmp_path):
     table, _ = said(vico(tmp_path / "res.pt", [0, 1]), data, tmp_path, "--json")
-    assert set(json.loads(table)) == {"store", "cells", "rows"}
+    assert set(json.loads(table)) == {"store", "cells", "rows", "warnings"}

@@ -276,5 +276,5 @@ def test_clean_removes_those_on_the_way_to_a_finished_set_and_no_others(data, tm
     other.write_bytes(content)
     assert "0 things" in ddbench("results", "clean", "--store", store).stdout, "one lies further on"
     other.unlink()
-    assert "1 things" in ddbench("results", "clean", "--store", store, "--yes").stdout
+    assert "1 thing," in ddbench("results", "clean", "--store", store, "--yes").stdout
     assert not path.parent.exists()

@@ -16,6 +16,7 @@ from harness.experiment.leases import Leases
 from harness.experiment.store import Store
 from harness.types.errors import StoreError
 from harness.types.evaluator import StudentRecord
+from harness.types.plurals import counted
 from mpdd_plugins.evaluators import plain
 
 KEY = "ab" * 32
@@ -60,7 +61,7 @@ def verified(store):
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     lines = [line for line in result.stdout.splitlines() if not line.startswith("note: ")]
     assert result.exit_code == int(len(lines) > 1)
-    assert f", {len(lines) - 1} things wrong" in lines[-1]
+    assert f", {counted(len(lines) - 1, 'thing')} wrong" in lines[-1]
     return lines[:-1]
 
 

@@ -62,7 +62,7 @@ def test_what_could_not_be_read_again_is_refused_when_it_is_handed_over(name):
     trajectory.method.distilled = lambda: change(given())
     with pytest.raises(PluginError, match=says) as caught:
         trajectory.advance(0)
-    assert str(caught.value).startswith("DC.distilled() gives a set")
+    assert str(caught.value).startswith("method dc[batch_real=7] of ddbench: distilled() gives a set")
 
 
 def test_sound_sets_are_taken():
@@ -100,7 +100,7 @@ def test_such_a_set_is_a_failed_distillation_and_its_students_are_not_tried(pack
         *("run", "--method", "packed", *words, "--students", 2, "--store", tmp_path / "store", "--iterations", "1,2")
     )
     assert ran.exit_code == 1
-    reason = "Packed.distilled() gives a set that cannot be used: its images should be pixels in [0, 1], but go from"
+    reason = "distilled() gives a set that cannot be used: its images should be pixels in [0, 1], but go from"
     failed = [line for line in ran.stderr.splitlines() if "FAILED" in line]
     assert len(failed) == 1
     assert reason in " ".join(ran.stderr.split())
