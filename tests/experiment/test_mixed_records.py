@@ -8,22 +8,8 @@ import pytest
 from studies import KD, ddbench, small_run, small_words
 
 from harness.experiment.cells import canonical_json
-from harness.plugins.registry import Resolved
 
 pytestmark = pytest.mark.usefixtures("toys")
-
-
-@pytest.fixture
-def other_source(monkeypatch):
-    """From now on, the source of what is called ``name`` is another."""
-
-    def change(name):
-        before = Resolved.source_digest
-        monkeypatch.setattr(
-            Resolved, "source_digest", lambda self: "0" * 64 if self.entry.name == name else before(self)
-        )
-
-    return change
 
 
 def table(data, store, **changes):

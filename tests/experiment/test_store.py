@@ -12,7 +12,6 @@ import pytest
 from studies import Heard, a_record, ddbench, leftovers, numbers, records, small_run, small_words
 
 from harness.experiment.store import Store
-from harness.plugins.registry import Resolved
 from harness.types.errors import StoreError
 
 KEY = "ab" * 32
@@ -230,19 +229,6 @@ def test_a_killed_opening_can_be_repeated(data, tmp_path):
 
 
 # --- records made by other source -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def other_source(monkeypatch):
-    """From now on, the source of what is called ``name`` is another."""
-
-    def change(name):
-        before = Resolved.source_digest
-        monkeypatch.setattr(
-            Resolved, "source_digest", lambda self: "0" * 64 if self.entry.name == name else before(self)
-        )
-
-    return change
 
 
 def states(result):
