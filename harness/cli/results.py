@@ -206,6 +206,6 @@ def _lines(value: Any, indent: int = 0) -> Iterator[str]:  # noqa: ANN401
             yield f"{name}:"
             yield from _lines(part, indent + 1)
         elif isinstance(part, list) and len(part) > _LONG_LIST:
-            yield f"{name}: {len(part)} values, from {plain(str(part[0]))} to {plain(str(part[-1]))}"
+            yield f"{name}: {counted(len(part), 'value')}, from {plain(str(part[0]))} to {plain(str(part[-1]))}"
         else:
             yield f"{name}: {plain(str(part))}"

@@ -10,7 +10,7 @@ from harness.report.conditions import FIELDS
 from harness.report.effects import Effect
 from harness.report.published import Nearest, published_beside
 from harness.report.rows import Row
-from harness.types.plurals import count_range
+from harness.types.plurals import count_range, counted
 
 MINUS = "−"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -207,7 +207,9 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     ]
     if comparison.others:
         how = "BCa bootstrap" if question.bootstrap else "t"
-        tests = f"p: two-sided t test, Holm over {comparison.family} effects; *: below {1 - question.level:.3g}"
+        tests = (
+            f"p: two-sided t test, Holm over {counted(comparison.family, 'effect')}; *: below {1 - question.level:.3g}"
+        )
         lines.append(
             f"differences to {comparison.baseline} in percentage points, the same distillations and students paired, "
             f"each with its own {100 * question.level:g} % interval ({how}); "

@@ -9,6 +9,7 @@ from harness.report.arms import Arm
 from harness.report.page.panel import Line, Panel
 from harness.report.page.tables import count
 from harness.report.page.view import Again, Column, Entry, Group, Part, Row, Section, Table
+from harness.types.plurals import counted
 from harness.types.report import Origin, Results
 from harness.types.score import Score
 
@@ -44,7 +45,7 @@ def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Secti
 
 
 def _when(line: Line) -> str:
-    return "" if line.iterations is None else f", {line.iterations:,} iterations"
+    return "" if line.iterations is None else f", {counted(line.iterations, 'iteration')}"
 
 
 def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], Arm]]:

@@ -17,6 +17,7 @@ from harness.report.page.view import Row as TableRow
 from harness.report.question import Question, matching, natural
 from harness.report.rows import Row
 from harness.report.scores import Scores
+from harness.types.plurals import counted
 from harness.types.report import Results
 
 _MOST_POOLS = 3
@@ -142,7 +143,7 @@ def _told(row: Row, label: str, effect: Effect, comparison: Comparison) -> Told:
     varying = {name for name in _FIELDS if len({one.condition.get(name) for one in comparison.rows}) > 1}
     parts = [told["dataset"]] if "dataset" in varying else []
     parts += [count(told["ipc"], "image") + " per class"] if "ipc" in varying and told["ipc"] else []
-    parts += [f"{told['iterations']:,} iterations"] if "iterations" in varying and told["iterations"] else []
+    parts += [counted(told["iterations"], "iteration")] if "iterations" in varying and told["iterations"] else []
     parts += [told["evaluator"]] if "evaluator" in varying else []
     parts += [row.over] if row.kind == "architecture" else []
     where = f"{told['method']} through {label}" + (f" ({', '.join(parts)})" if parts else "")
@@ -227,7 +228,7 @@ def effects_section(comparison: Comparison | str) -> Section | None:
 def _title(row: Row) -> str:
     told = row.condition
     size = f", {count(told['ipc'], 'image')} per class" if told["ipc"] else ""
-    when = f", {told['iterations']:,} iterations" if told["iterations"] is not None else ""
+    when = f", {counted(told['iterations'], 'iteration')}" if told["iterations"] is not None else ""
     return f"{told['method']}{when} on {told['dataset']}{size}, {told['evaluator']}"
 
 

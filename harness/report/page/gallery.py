@@ -9,6 +9,7 @@ from harness.report.page.pictures import Palette, Picture
 from harness.report.page.tables import count
 from harness.report.page.view import Part, Section, Strips
 from harness.types.errors import DataError, StoreError
+from harness.types.plurals import counted
 from harness.types.report import SetRecord
 
 _SNAPSHOTS = 5
@@ -83,7 +84,7 @@ def _spaced(snapshots: Sequence[SetRecord]) -> list[SetRecord]:
 def _picture(record: SetRecord, name: str) -> tuple[Picture, tuple[str, ...]]:
     distilled = record.load()
     title = "" if record.iterations is None else f"{record.iterations:,}"
-    when = f" after {record.iterations} iterations" if record.iterations is not None else ""
+    when = f" after {counted(record.iterations, 'iteration')}" if record.iterations is not None else ""
     flag = f", {record.status}" if record.status != "done" else ""
     alt = f"Images of {name}{when}{flag}: one column a class"
     most = MOST_A_CLASS if record.ipc else _OF_ALL
