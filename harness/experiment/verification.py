@@ -4,6 +4,7 @@ What a live run changes is looked at twice: between the listing of a folder and 
 may be replaced or removed.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from harness.experiment import lease, run_files, sealed
 from harness.experiment.cells import key_of
 from harness.experiment.record_files import RecordError, damaged_files, has_record, read_record, remedy
+from harness.experiment.records import KEY
 from harness.experiment.store import MARKER_REMEDY, Store
 from harness.experiment.store_folders import (
     CELLS,
@@ -65,7 +67,7 @@ def _checks(store: Store) -> Iterator[Check]:
         if len(shelf.name) == 2 and shelf.is_dir():
             yield from (partial(_attempt, folder) for folder in _paths(shelf))
     for folder in _paths(store.path / PARTIAL):
-        yield partial(_is_folder, folder)
+        yield partial(_unfinished, folder)
         yield from (partial(sealed.damages, path) for path in _paths(folder))
     yield from (partial(store.failures.damages, path.name) for path in _paths(store.path / FAILURES))
     yield from (partial(lease.damages, path) for path in _paths(store.path / LEASES))
@@ -106,6 +108,14 @@ def _is_folder(path: Path) -> Iterator[str]:
     if not path.is_dir():
         yield f"{path} is no folder: move it away"
     entries_of(path)
+
+
+def _unfinished(folder: Path) -> Iterator[str]:
+    """What is wrong with the folder of what is kept of a cell in the making."""
+    if not re.fullmatch(KEY, folder.name):
+        yield f"{folder} {_STRANGE}"
+        return
+    yield from _is_folder(folder)
 
 
 def _shelf(shelf: Path) -> Iterator[str]:

@@ -502,6 +502,14 @@ def test_what_has_no_business_on_a_shelf_is_named(store, name):
     assert Store(store).next_attempt(KEY) == 1
 
 
+@pytest.mark.parametrize("name", ["x" * 200, "a \n\tb", "strange", KEY.upper(), f"{KEY}-1"])
+def test_what_is_no_cell_in_the_making_is_named(store, name):
+    (store / "partial" / name).mkdir(parents=True)
+    (store / "partial" / KEY).mkdir()
+    (line,) = verified(store)
+    assert "is no part of a store: move it away" in line
+
+
 def test_folders_that_are_nested_deep_are_measured(store):
     here = os.getcwd()
     os.makedirs(store / "partial" / KEY)
