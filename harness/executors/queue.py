@@ -1,6 +1,6 @@
 """Which jobs SLURM still has: asked for all at once, and now and then."""
 
-import getpass
+import os
 import subprocess
 import time
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ def listed(*words: str) -> list[str] | None:
 
     It does not while the controller is busy, or restarts.
     """
-    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i", *words]
+    command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):

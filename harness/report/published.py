@@ -103,7 +103,7 @@ def _head(text: str) -> str:
 
 
 def _distance(wanted: str, published: str) -> float:
-    return abs(int(wanted) - int(published)) if wanted.isdigit() and published.isdigit() else float("inf")
+    return abs(int(wanted) - int(published)) if wanted.isdecimal() and published.isdecimal() else float("inf")
 
 
 @cache

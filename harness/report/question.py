@@ -118,7 +118,7 @@ def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
 
 def natural(values: Iterable[str]) -> list[str]:
     """Sorted as people count: 2 before 10."""
-    return sorted(set(values), key=lambda text: [(part.isdigit(), int(part) if part.isdigit() else 0, part)
+    return sorted(set(values), key=lambda text: [(part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                                  for part in re.split(r"(\d+)", text)])  # fmt: skip
 
 

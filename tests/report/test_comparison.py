@@ -10,6 +10,7 @@ from studies import ddbench, small_run
 from synthetic import ARCHITECTURES, artifact_record, set_record, student_record, study, write_store
 
 import harness
+from harness.report.question import natural
 from harness.report.sheet import percent
 
 
@@ -512,3 +513,7 @@ def test_a_difference_that_rounds_to_zero_keeps_its_sign(value, told):
     """Else an interval from a little below zero would seem to exclude it."""
     assert percent(value, signed=True) == told
     assert percent(-0.0004) == "0.0"
+
+
+def test_values_are_sorted_as_people_count():
+    assert natural(["x10", "x2", "x²", "2", "10", "²"]) == ["2", "10", "x2", "x10", "x²", "²"]
