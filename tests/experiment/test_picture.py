@@ -117,6 +117,7 @@ def test_images_of_any_kind_are_drawn(tmp_path):
     lost = DistilledSet(torch.zeros(3, 1, 8, 8), torch.arange(3), ("a", "b", "c"), Normalize("n", *torch.ones(2, 1)))
     lost.images[:] = torch.nan
     draw_grid(lost, tmp_path / "nan.png")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 0 for name in ("two", "gradient", "nan"))
 
 
 def test_class_names_of_any_kind_are_drawn(tmp_path):
