@@ -40,7 +40,7 @@ def register_reports(register: Register) -> None:
     register("page", "harness.report.page.page:Page", "one HTML file: tables, pictures, curves, and how to do it again")
     register(
         "robust-scores",
-        "harness.report.robust:RobustScores",
+        "harness.report.dd_ranking:RobustScores",
         "label-robust and augmentation-robust scores after DD-Ranking, accuracies as fractions",
     )
 

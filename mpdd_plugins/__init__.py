@@ -22,9 +22,9 @@ def register_pools(register: Register) -> None:
     """Model-pool policies."""
     pools = "mpdd_plugins.pools"
     register("single", f"{pools}.single:Single", "one architecture, always")
-    register("total-random", f"{pools}.others:TotalRandom", "several architectures with equal probability")
-    register("main-model", f"{pools}.others:MainModel", "a main architecture, and various others now and then")
-    register("main-similar", f"{pools}.similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
+    register("total-random", f"{pools}.total_random:TotalRandom", "several architectures with equal probability")
+    register("main-model", f"{pools}.main_model:MainModel", "a main architecture, and various others now and then")
+    register("main-similar", f"{pools}.main_similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
     register("mix", f"{pools}.mix:Mix", "any architectures with any weights")
 
 

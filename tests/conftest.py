@@ -5,9 +5,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take th
 
 import pytest
 import torch
+import toy_plugins
 from hypothesis import HealthCheck, settings
 from studies import write_arrays
 from toys import toy_problem
+
+from harness.plugins.registry import Resolved
 
 # Hypothesis takes an example that lasts long for a fault, as each one does on a busy machine.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,3 +35,23 @@ def threads():
 def data(tmp_path_factory):
     """The same as an .npz file."""
     return write_arrays(tmp_path_factory.mktemp("data") / "toy.npz")
+
+
+@pytest.fixture
+def toys():
+    """The plugin of `toy_plugins` is there."""
+    with toy_plugins.registered():
+        yield
+
+
+@pytest.fixture
+def other_source(monkeypatch):
+    """From now on, the source of what is called ``name`` is another."""
+
+    def change(name):
+        before = Resolved.source_digest
+        monkeypatch.setattr(
+            Resolved, "source_digest", lambda self: "0" * 64 if self.entry.name == name else before(self)
+        )
+
+    return change

@@ -24,14 +24,15 @@ from pathlib import Path
 import pytest
 
 from harness.cli.output import plain
-from harness.experiment import verification
-from harness.experiment.cells import key_of
-from harness.experiment.event_log import ENDED, CellName, EventLog
-from harness.experiment.failures import Failure
-from harness.experiment.leases import Leases
-from harness.experiment.sealed import write_sealed
-from harness.experiment.store import Store
-from harness.experiment.store_files import CHECKSUM, with_checksum
+from harness.running.event_log import EventLog
+from harness.store import verification
+from harness.store.cells import key_of
+from harness.store.event_files import ENDED, CellName
+from harness.store.failures import Failure
+from harness.store.files.reading import CHECKSUM, with_checksum
+from harness.store.locking.leases import Leases
+from harness.store.store import Store
+from harness.store.unfinished import write_sealed
 from tests.studies import ddbench, records, small_run, small_words, write_arrays
 
 DEEP = 100_000

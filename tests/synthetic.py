@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from harness.experiment.cells import canonical_json, key_of
+from harness.store.cells import canonical_json, key_of
 
 ARCHITECTURES = ("convnet", "mlp", "lenet", "alexnet", "vgg11")
 DIGEST = hashlib.sha256(b"source").hexdigest()

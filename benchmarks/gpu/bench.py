@@ -15,8 +15,8 @@ import torch
 
 import mpdd_plugins
 from harness import builtin
+from harness.compute.machine import choose_device, peak_memory, prepare_process, reset_peak_memory
 from harness.datasets.problems import data_root, make_problem
-from harness.learning.machine import choose_device, peak_memory, prepare_process, reset_peak_memory
 from harness.plugins.registry import Entry, Registry
 
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")

@@ -16,10 +16,10 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from harness import DISTANCES, Pair, Recipe, Streams, Task, gradient_of, train_classifier
-from harness.learning.compiling import compilation, set_compilation
-from harness.learning.networks import PoolNetworks
-from harness.learning.precision import float32_products
-from harness.learning.together import match_together
+from harness.compute.compiling import compilation, set_compilation
+from harness.compute.precision import float32_products
+from harness.learning.batched_matching import match_together
+from harness.learning.pool_networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from mpdd_plugins.methods.dc import DC
 

@@ -9,7 +9,7 @@ import torch
 from bench import ARCHITECTURES, Bench, architecture, make
 
 from harness import Artifact, DistilledSet, Streams
-from harness.learning.precision import float32_products
+from harness.compute.precision import float32_products
 
 STREAMS = Streams(0)
 EVALUATORS = ("plain", "kd")

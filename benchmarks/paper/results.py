@@ -18,10 +18,10 @@ from answers.figures import effects  # noqa: E402
 from answers.page import page  # noqa: E402
 from answers.questions import answers  # noqa: E402
 
-from harness.experiment.store import Store  # noqa: E402
-from harness.report.comparison import once  # noqa: E402
+from harness.errors import DDBenchError  # noqa: E402
+from harness.report.comparing.comparison import once  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
-from harness.types.errors import DDBenchError  # noqa: E402
+from harness.store.store import Store  # noqa: E402
 
 COLUMNS = ("key", "dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision", "architecture",
            "score_on", "seed", "distillation", "student", "accuracy", "collapsed", "status", "set_key",

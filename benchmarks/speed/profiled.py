@@ -20,8 +20,8 @@ from settings import PRECISIONS
 from students import teachers, train
 from subjects import method_name, real_problem, real_set, trajectory_of, with_options
 
-from harness.learning.machine import prepare_process
-from harness.types.errors import DDBenchError
+from harness.compute.machine import prepare_process
+from harness.errors import DDBenchError
 
 
 @click.command(help=__doc__)

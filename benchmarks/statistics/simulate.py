@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from harness.report.comparison import compare
-from harness.report.estimates import Bootstrap
-from harness.report.question import Question
+from harness.report.comparing.comparison import compare
+from harness.report.comparing.question import Question
+from harness.report.comparing.statistics import Bootstrap
 from harness.report.scores import Score, Scores
 
 GAIN = 0.03

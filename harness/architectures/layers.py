@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from harness.architectures.pooling import AveragePool, MaxPool
-from harness.types.errors import DataError
+from harness.errors import DataError
 from harness.types.network import Network
 from harness.types.problem import Shape
 

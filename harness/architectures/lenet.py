@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from harness.architectures.layers import LayeredNetwork, Layers, padding_to_32
-from harness.types.errors import DataError
+from harness.errors import DataError
 from harness.types.network import Architecture
 from harness.types.options import Options
 from harness.types.problem import Shape

@@ -6,7 +6,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor, nn
 
-from harness.types.errors import DataError, UsageError, did_you_mean
+from harness.errors import DataError, UsageError, did_you_mean
 from harness.types.network import Architecture, Network
 from harness.types.options import Options, option
 from harness.types.problem import Shape

@@ -38,10 +38,10 @@ def machine() -> list[Check]:
     """Devices, threads, whether the C library keeps large blocks, and whether networks can be compiled."""
     import torch
 
+    from harness.compute.machine import keep_large_tensors_mapped
+    from harness.compute.native_code import code_folder, compiler
+    from harness.compute.precision import precision_speeds
     from harness.executors.local import cores
-    from harness.learning.machine import keep_large_tensors_mapped
-    from harness.learning.native import code_folder, compiler
-    from harness.learning.precision import precision_speeds
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     mapped, found = keep_large_tensors_mapped(), compiler()
@@ -71,8 +71,8 @@ def machine() -> list[Check]:
 def disks(store: Path) -> list[Check]:
     """Room in the data root and in the store's folder, and whether they can be written."""
     from harness.datasets.problems import data_root
-    from harness.experiment.store import Store
-    from harness.types.errors import StoreError
+    from harness.errors import StoreError
+    from harness.store.store import Store
 
     found = [_folder("data root", data_root(), "set DDBENCH_DATA to another folder")]
     at = Store(store).path
@@ -86,7 +86,7 @@ def disks(store: Path) -> list[Check]:
 
 def plugin_health() -> list[Check]:
     """Every entry point, and every component that can be found but not loaded."""
-    from harness.cli.found import label
+    from harness.cli.usable_plugins import label
     from harness.plugins.discovery import plugins
 
     found = plugins()

@@ -8,13 +8,13 @@ from typing import Any
 import click
 import torch
 
+from harness.architectures.network_size import bounded_size
 from harness.cli.output import print_table
 from harness.datasets.problems import data_root
-from harness.experiment.network_size import bounded_size
-from harness.learning.networks import mixture
+from harness.errors import DDBenchError, UsageError
+from harness.learning.pool_networks import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
-from harness.types.errors import DDBenchError, UsageError
 from harness.types.names import parse_name
 from harness.types.pool import Pool
 from harness.types.problem import Shape

@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 import click
 
 from harness.cli.output import printable
-from harness.types.errors import DDBenchError, shortened
+from harness.errors import DDBenchError, shortened
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -8,34 +8,34 @@ import click
 from click.shell_completion import CompletionItem
 
 from harness.cli.errors import one_line_errors, version_of
-from harness.types.errors import did_you_mean
+from harness.errors import did_you_mean
 
 
 class Verb(NamedTuple):
-    """Where the command of a verb lies, and what it does."""
+    """The module of a command in `harness.cli.commands` with the name there, and what the command does."""
 
     target: str
     summary: str
 
 
 VERBS = {
-    "run": Verb("harness.cli.run:run", "Distil data sets, train students on the results and print the table."),
-    "eval": Verb("harness.cli.eval:evaluate", "Train and score students on a distilled set that lies in a file."),
-    "compare": Verb("harness.cli.compare:compare", "Compare what stores hold: differences, intervals and tests."),
-    "convert": Verb("harness.cli.convert:convert", "Write a distilled set in another format, or out of a store."),
-    "results": Verb("harness.cli.results:results", "List, show, check and clean what lies in a store."),
-    "status": Verb("harness.cli.status:status", "Tell how the runs of a store stand, and who works on what."),
-    "plugins": Verb("harness.cli.plugins:plugins", "List the plugins that were found, check one, or start a new one."),
-    "methods": Verb("harness.cli.listings:methods", "List the distillation methods, or show one."),
-    "pools": Verb("harness.cli.listings:pools", "List the model-pool policies, or show one."),
-    "evaluators": Verb("harness.cli.listings:evaluators", "List the evaluators, or show one."),
-    "architectures": Verb("harness.cli.listings:architectures", "List the architectures, or show one."),
-    "datasets": Verb("harness.cli.listings:datasets", "List the data sets, or show one."),
-    "reports": Verb("harness.cli.listings:reports", "List the reports, or show one."),
-    "executors": Verb("harness.cli.listings:executors", "List what can start the work of a run, or show one."),
-    "report": Verb("harness.cli.report:report", "Write a page, or another report, on the results in stores."),
-    "prepare": Verb("harness.cli.prepare:prepare", "Fetch and decode data sets ahead of a run."),
-    "doctor": Verb("harness.cli.doctor:doctor", "Tell versions, devices, disk space and the health of plugins."),
+    "run": Verb("run:run", "Distil data sets, train students on the results and print the table."),
+    "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
+    "compare": Verb("compare:compare", "Compare what stores hold: differences, intervals and tests."),
+    "convert": Verb("convert:convert", "Write a distilled set in another format, or out of a store."),
+    "results": Verb("results:results", "List, show, check and clean what lies in a store."),
+    "status": Verb("status:status", "Tell how the runs of a store stand, and who works on what."),
+    "plugins": Verb("plugins:plugins", "List the plugins that were found, check one, or start a new one."),
+    "methods": Verb("listings:methods", "List the distillation methods, or show one."),
+    "pools": Verb("listings:pools", "List the model-pool policies, or show one."),
+    "evaluators": Verb("listings:evaluators", "List the evaluators, or show one."),
+    "architectures": Verb("listings:architectures", "List the architectures, or show one."),
+    "datasets": Verb("listings:datasets", "List the data sets, or show one."),
+    "reports": Verb("listings:reports", "List the reports, or show one."),
+    "executors": Verb("listings:executors", "List what can start the work of a run, or show one."),
+    "report": Verb("report:report", "Write a page, or another report, on the results in stores."),
+    "prepare": Verb("prepare:prepare", "Fetch and decode data sets ahead of a run."),
+    "doctor": Verb("doctor:doctor", "Tell versions, devices, disk space and the health of plugins."),
 }
 
 
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         if cmd_name not in VERBS:
             return None
         module, _, attribute = VERBS[cmd_name].target.partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        command: click.Command = getattr(importlib.import_module(f"harness.cli.commands.{module}"), attribute)
         return command
 
     def make_context(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from harness.experiment.api import RunResult
-    from harness.experiment.events import Reporter
-    from harness.experiment.request import Request
+    from harness.api.runs import RunResult
+    from harness.planning.request import Request
+    from harness.running.reporter import Reporter
     from harness.types.formats import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,7 +121,7 @@ def values_of(given: Mapping[str, Any], config: Path | None) -> "Request":
     Raises:
         UsageError: an unknown key, or a value that cannot be meant.
     """
-    from harness.experiment.request import read_config, request_from
+    from harness.planning.request import read_config, request_from
 
     told = {key: value for key, value in given.items() if value is not None and value != ()}
     typed = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in told.items()}
@@ -147,7 +147,7 @@ def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
 
 
 def _print(result: "RunResult") -> None:
-    from harness.report.table import print_table
+    from harness.report.tables.run_table import print_table
 
     if result.planned_only:
         for cell in result.cells:

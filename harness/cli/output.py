@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from harness.report.drawing import Column, Grid, Line, aligned, draw, legible, plain, printable, terminal_width
-from harness.types.errors import UsageError
-from harness.types.files import write_whole
+from harness.errors import UsageError
+from harness.report.tables.drawing import Column, Grid, Line, aligned, draw, legible, plain, printable, terminal_width
+from harness.system.whole_files import write_whole
 
 __all__ = ["plain", "print_json", "print_table", "printable", "put", "size_told", "table_text"]
 

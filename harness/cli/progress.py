@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from harness.experiment.events import Named, Reporter
-from harness.report.drawing import console_for, printable
+from harness.report.tables.drawing import console_for, printable
+from harness.running.reporter import Named, Reporter
 from harness.types.plurals import counted
 
 

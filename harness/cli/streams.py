@@ -13,8 +13,8 @@ from typing import Any, TextIO
 
 import click
 
-from harness.report.drawing import substitute
-from harness.types.errors import DDBenchError
+from harness.errors import DDBenchError
+from harness.report.tables.drawing import substitute
 
 HANDLER = "ddbench.substitute"
 _ASCII = "ddbench-ascii"

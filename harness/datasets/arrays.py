@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from harness.datasets.paths import named_file
 from harness.datasets.traits import OwnImagesOptions
+from harness.errors import DataError
+from harness.system.memory import require_memory
 from harness.types.dataset import Dataset, RawData, Traits
-from harness.types.errors import DataError
-from harness.types.memory import require_memory
 from harness.types.options import option
 from harness.types.problem import Split
 

@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.types.errors import DDBenchError
-from harness.types.files import beside
-from harness.types.memory import require_memory
+from harness.errors import DDBenchError
+from harness.system.memory import require_memory
+from harness.system.whole_files import beside
 
 _log = logging.getLogger("ddbench")
 

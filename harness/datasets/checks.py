@@ -3,9 +3,9 @@
 import torch
 
 from harness.datasets.splits import classes_without
-from harness.types.class_names import check_class_names
+from harness.errors import DataError
+from harness.types.data.class_names import check_class_names
 from harness.types.dataset import RawData
-from harness.types.errors import DataError
 from harness.types.problem import Split
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from harness.datasets.cache import Tensors, cached
 from harness.datasets.paths import named_folder
 from harness.datasets.traits import OwnImagesOptions
-from harness.types.class_names import check_class_names, label_order
+from harness.errors import DataError
+from harness.types.data.class_names import check_class_names, label_order
+from harness.types.data.image_folder import ImageFolder
+from harness.types.data.images import decode_files, file_digests, read_headers
 from harness.types.dataset import Dataset, RawData, Traits
-from harness.types.errors import DataError
-from harness.types.image_folder import ImageFolder
-from harness.types.images import decode_files, file_digests, read_headers
 from harness.types.options import option
 from harness.types.problem import Split
 

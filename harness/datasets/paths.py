@@ -5,8 +5,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.types.errors import DataError
-from harness.types.home import expand_home
+from harness.errors import DataError
+from harness.system.home import expand_home
 
 
 def named_folder(path: str, wanted: str) -> Path:

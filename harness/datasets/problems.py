@@ -11,14 +11,14 @@ import torch
 from harness.datasets.cache import cached
 from harness.datasets.checks import check
 from harness.datasets.splits import classes_without, cut
+from harness.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, returned, traits
-from harness.types.class_names import canonical_name
+from harness.system.home import cache_home, expand_home
+from harness.types.data.class_names import canonical_name
+from harness.types.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
 from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
-from harness.types.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.types.hold_out import HoldOut
-from harness.types.home import cache_home, expand_home
-from harness.types.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
 from harness.types.problem import Problem, Shape, Split
 from harness.types.seeds import Streams
 

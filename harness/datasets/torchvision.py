@@ -10,9 +10,9 @@ import torch
 
 from harness.datasets import known_classes
 from harness.datasets.traits import KNOWN_TRAITS
+from harness.errors import DataError
 from harness.plugins.registry import stdout_to_stderr
 from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
-from harness.types.errors import DataError
 from harness.types.problem import Split
 
 _IDX_FILES = tuple(

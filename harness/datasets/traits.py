@@ -2,8 +2,8 @@
 
 import pydantic
 
+from harness.errors import did_you_mean
 from harness.types.dataset import DatasetOptions, RunDefaults, Traits
-from harness.types.errors import did_you_mean
 from harness.types.options import option
 
 PAPER_DEFAULTS = RunDefaults(ipc=(1, 10), iterations=(1000, 2000, 3000), students=10)

@@ -9,10 +9,10 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
-from harness.executors.children import sigint_heard
-from harness.executors.process import GRACE, THREADS
-from harness.executors.starter import handed_over
-from harness.experiment.processes import python_module
+from harness.executors.command_process import GRACE, THREADS
+from harness.running.processes.child_process import sigint_heard
+from harness.running.processes.starter import handed_over
+from harness.system.process_identity import python_module
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
 
@@ -34,7 +34,7 @@ class Slot(Running):
     reads from stdin, is not taken for their words.
     """
 
-    MODULE = "harness.executors.launcher"
+    MODULE = "harness.executors.local_launcher"
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from harness.executors.children import sigint_heard
-from harness.executors.process import Command
-from harness.types.errors import UsageError
+from harness.errors import UsageError
+from harness.executors.command_process import Command
+from harness.running.processes.child_process import sigint_heard
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from harness.executors.children import children_of, sigint_heard
-from harness.executors.process import SAFE_PATH, Command
-from harness.executors.queue import Queue, listed
-from harness.executors.task import NOTICE, Task, stop_signal
-from harness.experiment.processes import PYTHON_MODULE
-from harness.types.errors import UsageError
+from harness.errors import UsageError
+from harness.executors.command_process import SAFE_PATH, Command
+from harness.executors.slurm_queue import Queue, listed
+from harness.executors.slurm_task import NOTICE, Task, stop_signal
+from harness.running.processes.child_process import children_of, sigint_heard
+from harness.system.home import expand_home
+from harness.system.process_identity import PYTHON_MODULE
 from harness.types.executor import LOST, Executor, Order, Running
-from harness.types.home import expand_home
 from harness.types.options import Options, option
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from harness.learning.classifier import train_classifier
-from harness.learning.probe import draws_globally
+from harness.compute.network_traits import draws_globally
+from harness.errors import DDBenchError
 from harness.learning.recipe import Augment, Draw, Recipe
+from harness.learning.training import train_classifier
 from harness.types.artifact import Scratch
-from harness.types.errors import DDBenchError
 from harness.types.problem import Problem
 from harness.types.seeds import global_rng_from
 

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.learning.compiling import logits_of
-from harness.learning.parallel import side_by_side
-from harness.learning.probe import can_be_sliced
+from harness.compute.compiling import logits_of
+from harness.compute.network_traits import can_be_sliced
+from harness.compute.parallel import side_by_side
+from harness.compute.precision import Reduced
 
 Gradient = Sequence[Tensor]
-Reduced = Callable[[], AbstractContextManager[object]]
-"""Gives the context in which a network runs: nothing, or autocast to a lower precision."""
 Parts = Sequence[Tensor | None]
 """A gradient in which weights that the loss does not depend on have none."""
 GradientOfLoss = Callable[[nn.Module, Tensor, Callable[[Tensor], Tensor], Reduced], tuple[Tensor, Parts]]

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from harness.learning.classifier import train_classifier, train_together
-from harness.learning.compiling import is_compiled, logits_of
-from harness.learning.gradients import SLICE, Reduced
-from harness.learning.machine import peak_memory, reset_peak_memory
-from harness.learning.parallel import side_by_side
-from harness.learning.probe import draws_globally
+from harness.compute.compiling import is_compiled, logits_of
+from harness.compute.machine import peak_memory, reset_peak_memory
+from harness.compute.network_traits import draws_globally
+from harness.compute.parallel import side_by_side
+from harness.compute.precision import Reduced
+from harness.learning.gradients import SLICE
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
+from harness.learning.training import train_classifier, train_together
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.network import Architecture, Network

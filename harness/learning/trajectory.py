@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.learning.machine import Compute
-from harness.learning.networks import PoolNetworks
-from harness.learning.precision import float32_products
+from harness.compute.machine import Compute
+from harness.compute.precision import float32_products
+from harness.learning.pool_networks import PoolNetworks
 from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method

@@ -11,13 +11,13 @@ from typing import Any
 
 import pluggy
 
+from harness.errors import PluginError, did_you_mean, error_line
 from harness.plugins import hookspecs
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.last_words import last_words
 from harness.plugins.observers import Observers
 from harness.plugins.redirection import stdout_to_stderr
 from harness.plugins.registry import KINDS, OWN, Absent, Entry, Registry
-from harness.types.errors import PluginError, did_you_mean, error_line
 
 GROUP = "ddbench"
 VARIABLE = "DDBENCH_PLUGINS"

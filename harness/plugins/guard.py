@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
+from harness.errors import DDBenchError, PluginError, error_line
 from harness.plugins.redirection import stdout_to_stderr
-from harness.plugins.signals import interrupts_noted, is_from_outside
-from harness.types.errors import DDBenchError, PluginError, error_line
+from harness.system.signals import interrupts_noted, is_from_outside
 
 T = TypeVar("T")
 

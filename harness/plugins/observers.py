@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.types.errors import error_line
+from harness.errors import error_line
 
 PATIENCE = 2.0
 """Seconds that a process waits in all for the observers of one plugin, so that quick ones are heard in order."""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from harness.errors import PluginError, UsageError, did_you_mean, error_line
 from harness.plugins.guard import PluginFault, guarded, guarded_class
 from harness.plugins.last_words import last_words
 from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
 from harness.plugins.source import source_digest
-from harness.types.errors import PluginError, UsageError, did_you_mean, error_line
 from harness.types.names import Name, parse_name
 from harness.types.options import Options
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from harness.errors import DataError, PluginError
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.dataset import RunDefaults, Traits
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError, PluginError
 from harness.types.evaluator import StudentRecord
 from harness.types.problem import Problem
 

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from harness.types.errors import UsageError
+from harness.errors import UsageError
 
 KINDS = ("pool", "method", "evaluator", "architecture", "dataset", "report", "executor")
 """What a plugin can bring, and what there are templates of."""

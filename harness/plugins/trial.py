@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import PluginError
 from harness.plugins import discovery
 from harness.plugins.last_words import leave_words_to_others
-from harness.types.errors import PluginError
 
 _PROGRAM = """
 import json, sys

@@ -7,8 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from harness.report.arms import Arm
-from harness.types.errors import UsageError
+from harness.errors import UsageError
+from harness.report.comparing.arm_scores import Arm
 from harness.types.names import parse_name
 
 _FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")

@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.store import SHORT, Store
+from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
-from harness.report.command import Commands, NoCommand
-from harness.report.comparison import once
-from harness.report.question import selected, value_of
+from harness.report.comparing.comparison import once
+from harness.report.comparing.question import selected, value_of
+from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
+from harness.store.cells import SHORT
+from harness.store.store import Store
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DDBenchError, few
 from harness.types.formats import load_distilled
 from harness.types.plurals import counted, plural
 from harness.types.report import Origin, Results, SetRecord

@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.cells import canonical_json
-from harness.experiment.code_versions import Digests, digests_of
-from harness.experiment.record_files import remedy
-from harness.experiment.store import SHORT, Store
-from harness.report.hold_outs import hold_outs_known
-from harness.types.choice import CONDITION, ChoiceRecord
-from harness.types.errors import StoreError
+from harness.errors import StoreError
+from harness.report.comparing.code_versions import Digests, digests_of
+from harness.report.tables.hold_outs import hold_outs_known
+from harness.store.cells import SHORT, canonical_json
+from harness.store.record_files import remedy
+from harness.store.store import Store
+from harness.system.home import expand_home
 from harness.types.hold_out import HoldOut
-from harness.types.home import expand_home
 from harness.types.plurals import counted
+from harness.types.score import CONDITION, ChoiceRecord
 from harness.types.score import Score as Score
 
 UNKNOWN = "unknown"

@@ -7,9 +7,9 @@ from unittest import SkipTest
 import torch
 from torch import Tensor, nn
 
+from harness.errors import DataError
 from harness.testing.contract import Contract, finite, require, same_bits
 from harness.testing.small import global_generators, small_problem
-from harness.types.errors import DataError
 from harness.types.network import Architecture, Network
 from harness.types.problem import Shape
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.errors import DDBenchError, UsageError, did_you_mean
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Entry
 from harness.testing.architectures import ArchitectureContract
@@ -13,7 +14,6 @@ from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
-from harness.types.errors import DDBenchError, UsageError, did_you_mean
 from harness.types.names import parse_name
 
 CONTRACTS: dict[str, type[Contract]] = {

@@ -10,10 +10,10 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from harness.errors import UsageError
 from harness.plugins.discovery import plugins
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Resolved
-from harness.types.errors import UsageError
 from harness.types.network import Architecture
 from harness.types.options import Options
 

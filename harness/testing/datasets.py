@@ -8,12 +8,12 @@ from unittest import SkipTest
 
 from harness.datasets.checks import check_images
 from harness.datasets.problems import data_root, make_problem
+from harness.errors import DataError, DDBenchError, UsageError
 from harness.plugins.discovery import plugins
 from harness.plugins.returns import returned
 from harness.testing.contract import Contract, finite, require
-from harness.types.class_names import check_class_names
+from harness.types.data.class_names import check_class_names
 from harness.types.dataset import Dataset, DatasetOptions, RawData, Traits
-from harness.types.errors import DataError, DDBenchError, UsageError
 from harness.types.names import Name
 
 

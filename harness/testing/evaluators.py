@@ -10,11 +10,11 @@ from unittest import SkipTest
 
 import torch
 
+from harness.errors import DDBenchError
 from harness.testing.contract import Contract, architecture, finite, require, same_bits
 from harness.testing.small import global_generators, small_problem, small_set
 from harness.types.artifact import Artifact
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DDBenchError
 from harness.types.evaluator import Evaluator, StudentRecord
 from harness.types.problem import Problem
 from harness.types.seeds import Streams

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
+from harness.errors import UsageError
 from harness.testing.contract import Contract, Outcome, require
-from harness.types.errors import UsageError
 from harness.types.executor import Executor, Order, Running
 
 _LOOK = 0.05

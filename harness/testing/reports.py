@@ -4,9 +4,9 @@ from functools import cached_property
 from typing import Any
 from unittest import SkipTest
 
+from harness.errors import UsageError
 from harness.testing.contract import Contract, require
 from harness.testing.small import small_problem, small_set
-from harness.types.errors import UsageError
 from harness.types.report import Origin, Report, Results, SetRecord
 from harness.types.score import Score
 

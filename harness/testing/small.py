@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.learning.networks import Resolve, Supply
+from harness.learning.pool_networks import Resolve, Supply
 from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.data.preprocessing import Normalize
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method
-from harness.types.preprocessing import Normalize
 from harness.types.problem import Problem, Shape, Split
 from harness.types.seeds import Streams
 

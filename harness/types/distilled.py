@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from harness.types.class_names import canonical_name, check_class_names
-from harness.types.decoders import DECODERS, Decoder
-from harness.types.errors import DataError
-from harness.types.labels import FLOATS, check_labels
-from harness.types.preprocessing import Normalize, Preprocessing, Whiten
+from harness.errors import DataError
+from harness.types.data.class_names import canonical_name, check_class_names
+from harness.types.data.decoders import DECODERS, Decoder
+from harness.types.data.labels import FLOATS, check_labels
+from harness.types.data.preprocessing import Normalize, Preprocessing, Whiten
 from harness.types.problem import Problem
 
 PIXEL_TOLERANCE = 1e-3

@@ -4,20 +4,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness.types.artifact import Artifact, ArtifactRequest, Scratch
 from harness.types.distilled import DistilledSet
-from harness.types.network import Architecture
-from harness.types.networks import Networks
+from harness.types.network import Architecture, Network
 from harness.types.options import Options
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
 O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+class Networks(Protocol):
+    """The harness's side of a step: it draws from the pool, and hands out what was made before."""
+
+    def draw(self) -> Network:
+        """A freshly initialised network, in training mode, of an architecture drawn for this iteration."""
+        ...
+
+    def needed(self) -> Sequence[Artifact]:
+        """What the method's `needs` asks for at this iteration and for the architecture drawn last."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from harness.types.errors import UsageError
+from harness.errors import UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")

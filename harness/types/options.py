@@ -5,7 +5,7 @@ from typing import Annotated, Any, get_args
 
 import pydantic
 
-from harness.types.errors import UsageError, did_you_mean
+from harness.errors import UsageError, did_you_mean
 from harness.types.names import Name, split
 
 

@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.system.memory import require_memory
+from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.hold_out import HoldOut
-from harness.types.memory import require_memory
-from harness.types.preprocessing import Preprocessing, preprocessing_from
-from harness.types.transfer import send
+from harness.types.seeds import send
 
 CPU = torch.device("cpu")
 Shape = tuple[int, int, int]

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
-from harness.types.choice import ChoiceRecord
 from harness.types.distilled import DistilledSet
 from harness.types.options import Options
-from harness.types.score import Score
+from harness.types.score import ChoiceRecord, Score
 
 O = TypeVar("O", bound=Options)  # noqa: E741
 

@@ -57,3 +57,8 @@ def global_rng_from(generator: torch.Generator) -> Iterator[None]:
         for gpu in gpus:
             torch.cuda.default_generators[gpu].manual_seed(seed)
         yield
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor's copy on ``device``, itself on a CPU; a GPU's unfinished work is not waited for."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pydantic
 
 from harness import NameList, Options, Pool, option
-from mpdd_plugins.pools.weights import merge, weighted
+from mpdd_plugins.pools.weighted_names import merge, weighted
 
 
 class MixOptions(Options):

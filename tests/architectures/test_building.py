@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.architectures.layers import Layers
-from harness.types.errors import UsageError
+from harness.errors import UsageError
 
 ONE_OF_EACH = [
     "mlp", "convnet[width=8]", "convnet[width=8,norm=batch]", "lenet", "alexnet", "vgg11", "resnet18",

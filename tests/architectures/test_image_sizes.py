@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness import builtin
-from harness.types.errors import DataError
+from harness.errors import DataError
 
 REGISTERED: list[str] = []
 builtin.register_architectures(lambda name, target, summary: REGISTERED.append(name))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from harness.architectures.torchvision import classifiers
-from harness.types.errors import DataError, UsageError
+from harness.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_distillations_grow_in_step_over_methods_and_pools(campaign):
 
 
 def test_each_request_is_one_that_a_run_takes(campaign):
-    from harness.experiment.request import request_from
+    from harness.planning.request import request_from
 
     for request in campaign.requests(tomllib.loads(campaign.CONFIG.read_text())):
         assert request_from(request).dataset == ("folder[path=cifar10-jpeg,like=cifar10]",)

@@ -7,7 +7,7 @@ import torch
 from studies import ddbench, records, small_run, stripes, write_arrays
 from synthetic import ARCHITECTURES, set_record, student_record, study, write_store
 
-from harness.experiment.store import Store
+from harness.store.store import Store
 
 NEW = "--dataset arrays[path=toy.npz] -e plain[epochs=2] -a mlp[width=8] --store new"
 RUN = f"run {NEW}"

@@ -12,8 +12,8 @@ from studies import ARCHITECTURE, EVALUATOR, ddbench, records, stripes, write_ar
 from test_run import assert_refused
 
 from harness.cli.checkup import disks
-from harness.types import images
-from harness.types.memory import MemoryLimit
+from harness.system.memory import MemoryLimit
+from harness.types.data import images
 
 QUICK = ("-m", "random", "-e", EVALUATOR, "-a", ARCHITECTURE, "--students", "1", "--ipc", "1")
 
@@ -229,7 +229,7 @@ def test_a_set_too_large_for_the_memory(tmp_path, monkeypatch):
     for name in "01":
         (tmp_path / "set" / name).mkdir(parents=True)
         Image.new("L", (300, 300)).save(tmp_path / "set" / name / "0.png")
-    monkeypatch.setattr("harness.types.memory.memory_limit", lambda: MemoryLimit(10**6, "all that this toy has"))
+    monkeypatch.setattr("harness.system.memory.memory_limit", lambda: MemoryLimit(10**6, "all that this toy has"))
     says = "decoding 2 images of 1x300x300 would need 0.0 GB of memory, but all that this toy has"
     assert_refused(ddbench("convert", "set", "out.safetensors"), says)
 

@@ -12,8 +12,8 @@ import pytest
 from studies import EVALUATOR, ddbench, numbers, records, small_run
 from test_run import assert_refused
 
-from harness.experiment.cells import canonical_json
-from harness.experiment.store import Store
+from harness.store.cells import canonical_json
+from harness.store.store import Store
 
 
 @pytest.fixture(scope="module")

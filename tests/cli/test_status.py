@@ -6,13 +6,13 @@ import json
 import pytest
 from studies import a_record
 
-from harness.cli import status
-from harness.experiment.failures import Failure
-from harness.experiment.leases import Leases
-from harness.experiment.status import STATES
-from harness.experiment.store import Store
+from harness.cli.commands import status
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
+from harness.store.failures import Failure
+from harness.store.locking.leases import Leases
+from harness.store.run_status import STATES
+from harness.store.store import Store
 from harness.types.executor import Executor
 from tests.cli.test_verbs import HEAVY, python
 

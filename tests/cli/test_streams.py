@@ -11,7 +11,7 @@ from studies import small_run
 from synthetic import set_record, student_record, write_store
 
 from harness.cli import errors, streams
-from harness.report.table import print_table
+from harness.report.tables.run_table import print_table
 from tests.report.test_table import ROW
 
 DDBENCH = [sys.executable, "-c", "from harness.cli import main; main()"]
@@ -104,9 +104,9 @@ def test_a_locale_without_unicode(store):
 def test_progress_that_nobody_reads_does_not_end_the_work(data, tmp_path, monkeypatch):
     from studies import SMALL
 
+    from harness.api.runs import run_request
     from harness.cli.options import show
-    from harness.experiment.api import run_request
-    from harness.experiment.request import request_from
+    from harness.planning.request import request_from
 
     reader, writer = os.pipe()
     os.close(reader)

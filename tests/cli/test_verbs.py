@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import errors
 from harness.cli.group import VERBS, cli
-from harness.types.errors import DataError, PluginError
+from harness.errors import DataError, PluginError
 
 HEAVY = ("torch", "torchvision", "numpy", "scipy", "kornia", "sklearn", "matplotlib")
 
@@ -94,7 +94,7 @@ def raising(monkeypatch, error):
     def command():
         raise error
 
-    monkeypatch.setattr("harness.cli.plugins.plugins", command)
+    monkeypatch.setattr("harness.cli.commands.plugins.plugins", command)
 
 
 def chained(error, cause):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from harness.types.errors import DataError
+from harness.errors import DataError
 
 
 def test_arrays_are_served_as_they_are(load, arrays, noise):

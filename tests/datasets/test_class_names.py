@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.datasets.checks import check
-from harness.types import images
-from harness.types.class_names import check_class_names, label_order
+from harness.errors import DataError
+from harness.types.data import images
+from harness.types.data.class_names import check_class_names, label_order
 from harness.types.dataset import RawData
-from harness.types.errors import DataError
 from harness.types.problem import Split
 
 REFUSED = {

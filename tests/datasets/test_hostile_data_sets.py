@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.types import image_folder, images
-from harness.types.errors import DataError, DDBenchError
-from harness.types.image_folder import ImageFolder
-from harness.types.memory import MemoryLimit
-from harness.types.preprocessing import Whiten
+from harness.errors import DataError, DDBenchError
+from harness.system.memory import MemoryLimit
+from harness.types.data import image_folder, images
+from harness.types.data.image_folder import ImageFolder
+from harness.types.data.preprocessing import Whiten
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def memory(monkeypatch):
     """Make the machine a small one."""
 
     def memory(size):
-        monkeypatch.setattr("harness.types.memory.memory_limit", lambda: MemoryLimit(size, "all that this toy has"))
+        monkeypatch.setattr("harness.system.memory.memory_limit", lambda: MemoryLimit(size, "all that this toy has"))
 
     return memory
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from harness.types.errors import DataError, UsageError
-from harness.types.images import EXTENSIONS
+from harness.errors import DataError, UsageError
+from harness.types.data.images import EXTENSIONS
 
 
 def decoded(root):
@@ -190,7 +190,7 @@ def test_bad_options_are_told_when_the_name_is_read(resolve, name, line):
 def test_a_second_load_decodes_nothing(load, folder, root, monkeypatch):
     first = load(f"folder[path={folder}]")
     assert len(decoded(root)) == 1
-    monkeypatch.setattr("harness.types.images._decode", None)
+    monkeypatch.setattr("harness.types.data.images._decode", None)
     second = load(f"folder[path={folder}]")
     assert second.train.fingerprint == first.train.fingerprint
     assert second.test.fingerprint == first.test.fingerprint
@@ -238,7 +238,7 @@ def test_a_full_disk_leaves_nothing_behind(load, folder, root, monkeypatch, capl
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.types.files.sync", full)
+    monkeypatch.setattr("harness.system.whole_files.sync", full)
     with caplog.at_level(logging.WARNING, logger="ddbench"):
         load(f"folder[path={folder}]")
     assert "No space left on device" in caplog.text

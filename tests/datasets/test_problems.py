@@ -8,11 +8,11 @@ import torch
 from harness.datasets.checks import check
 from harness.datasets.problems import data_root, make_problem, preprocessing_known
 from harness.datasets.splits import cut
+from harness.errors import DataError, PluginError, UsageError
 from harness.plugins.registry import Entry, Resolved
+from harness.types.data.preprocessing import NORMALIZATIONS, Normalize, preprocessing_from
 from harness.types.dataset import Dataset, DatasetOptions, RawData
-from harness.types.errors import DataError, PluginError, UsageError
 from harness.types.options import Options
-from harness.types.preprocessing import NORMALIZATIONS, Normalize, preprocessing_from
 from harness.types.problem import Split
 from harness.types.seeds import Streams
 
@@ -187,7 +187,7 @@ def test_whitening_is_fitted_once_for_each_training_set_and_eps(problem, many, r
     problem(named, hold_out=True)
     problem(many.replace("]", ",zca=true,zca_eps=0.2]"))
     assert len(list((root / "decoded").glob("zca-*"))) == 3
-    monkeypatch.setattr("harness.types.preprocessing.Whiten.fitted", None)
+    monkeypatch.setattr("harness.types.data.preprocessing.Whiten.fitted", None)
     assert problem(named).fingerprint == first.fingerprint
 
 

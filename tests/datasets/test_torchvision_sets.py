@@ -12,8 +12,8 @@ import torch
 import torchvision
 
 from harness.datasets.problems import preprocessing_known
+from harness.errors import DataError
 from harness.types.dataset import SIX_ARCHITECTURES
-from harness.types.errors import DataError
 
 NAMES = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
 

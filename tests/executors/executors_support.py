@@ -8,9 +8,9 @@ from pathlib import Path
 from executors import forking
 from executors.orders import wait_until
 
-from harness.executors.children import children_of
 from harness.executors.local import Slot
-from harness.experiment.processes import python_module
+from harness.running.processes.child_process import children_of
+from harness.system.process_identity import python_module
 from harness.types.executor import Order
 
 QUIET = ("--dataset", "digits", "--architecture", "mlp", "--compile", "never", "--evaluator", "guess")

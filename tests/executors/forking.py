@@ -7,8 +7,8 @@ is ``ddbench WORDS...`` in a folder, with a variable by which every process that
 import os
 import sys
 
-from harness.executors import launcher
-from harness.executors.children import exit_now
+from harness.executors import local_launcher as launcher
+from harness.running.processes.child_process import exit_now
 
 TAG, IMPORTS = "FORKED_BY_TEST", "LAUNCHER_IMPORTS"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from executors.orders import wait_until
 
-from harness.experiment.store import Store
+from harness.store.store import Store
 
 GRID = ("-m", "walk[seconds=0.2]", "--distillations", "3", "--iterations", "8", "--students", "1",
         "--checkpoint-every", "0")  # fmt: skip

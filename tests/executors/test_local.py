@@ -9,11 +9,11 @@ import pytest
 from executors.orders import end_of, wait_until
 
 from harness import UsageError
+from harness.api.runs import executor_of
 from harness.executors import local
-from harness.executors.children import children_of
 from harness.executors.local import Local, LocalOptions, Slot
-from harness.experiment.api import executor_of
-from harness.experiment.request import Request
+from harness.planning.request import Request
+from harness.running.processes.child_process import children_of
 from harness.types.executor import LOST, STOPPED, Order
 
 TELL = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS'))"

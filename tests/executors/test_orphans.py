@@ -14,10 +14,10 @@ from executors_support import ForkingSlot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.executors.children import children_of
-from harness.executors.process import Command
-from harness.executors.starter import VARIABLE, Starter, handed_over
-from harness.experiment.processes import Process, python_module
+from harness.executors.command_process import Command
+from harness.running.processes.child_process import children_of
+from harness.running.processes.starter import VARIABLE, Starter, handed_over
+from harness.system.process_identity import Process, python_module
 
 ROUNDS = 40
 GENERATIONS = {"main": 0, "group": 0, "launcher": 1, "supervisor": 2, "worker": 3}
@@ -120,7 +120,7 @@ def test_damaged_descriptions_of_a_process_are_none(text):
     assert Process.parse(text) is None
 
 
-@pytest.mark.parametrize("module", ["harness.executors.supervisor", "harness.executors.launcher"])
+@pytest.mark.parametrize("module", ["harness.running.processes.supervisor", "harness.executors.local_launcher"])
 def test_nothing_begins_if_the_starter_has_ended_before(module, tmp_path):
     """Not even the import of torch."""
     environment = {**os.environ, VARIABLE: ended().as_text()}
@@ -134,7 +134,7 @@ def test_nothing_begins_if_the_starter_has_ended_before(module, tmp_path):
 
 WATCHES = """
 import pathlib, sys, time
-from harness.executors.starter import Starter
+from harness.running.processes.starter import Starter
 starter = Starter.of_this_process()
 pathlib.Path(sys.argv[1]).touch()
 while not starter.stops_wanted():
@@ -143,7 +143,7 @@ pathlib.Path(sys.argv[1]).unlink()
 """
 STARTS = f"""
 import subprocess, sys
-from harness.executors.starter import handed_over
+from harness.running.processes.starter import handed_over
 import os
 command = [sys.executable, "-P", "-c", {WATCHES!r}, sys.argv[1]]
 subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *command], env={{**os.environ, **handed_over()}}).wait()

@@ -7,8 +7,8 @@ import signal
 import pytest
 from executors.orders import KEEPS, order, wait_until
 
-from harness.executors import process as processes
-from harness.executors.process import Command
+from harness.executors import command_process as processes
+from harness.executors.command_process import Command
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import Order, UsageError
-from harness.executors import queue, task
+from harness.executors import slurm_queue as queue
+from harness.executors import slurm_task as task
 from harness.executors.slurm import LOST, Slurm, minutes_of
 from harness.plugins.discovery import plugins
 from harness.testing import ExecutorContract

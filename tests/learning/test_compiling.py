@@ -10,8 +10,8 @@ import torch
 from toys import component
 
 from harness import Recipe, Streams, gradient_of, train_classifier
-from harness.learning import compiling, winograd
-from harness.learning.compiling import compilation, is_compiled, logits_of, set_compilation
+from harness.compute import compiling, winograd
+from harness.compute.compiling import compilation, is_compiled, logits_of, set_compilation
 from harness.types.seeds import global_rng_from
 
 SMALL = "convnet[width=4,depth=1]"
@@ -126,7 +126,7 @@ def test_without_a_home_for_code_networks_run_as_they_are(monkeypatch, caplog):
     def homeless(source):
         raise PermissionError("[Errno 13] Permission denied: '/nowhere'")
 
-    monkeypatch.setattr("harness.learning.winograd.library", homeless)
+    monkeypatch.setattr("harness.compute.winograd.library", homeless)
     winograd._code.cache_clear()
     monkeypatch.setattr(compiling._Mode, "quick", None)
     with caplog.at_level(logging.WARNING, logger="ddbench"):

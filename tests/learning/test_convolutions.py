@@ -5,9 +5,9 @@ import torch
 from rounding import CLOSE, apart, drawn
 from torch.nn import functional
 
-from harness.learning import winograd
-from harness.learning.convolutions import FEW_PIXELS, QuickConvolutions, of_patches, quicker_way
-from harness.learning.native import compiler
+from harness.compute import winograd
+from harness.compute.native_code import compiler
+from harness.compute.quick_convolutions import FEW_PIXELS, QuickConvolutions, of_patches, quicker_way
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -20,14 +20,14 @@ def ways(monkeypatch):
         taken.append(quicker_way(images, weight))
         return taken[-1]
 
-    monkeypatch.setattr("harness.learning.convolutions.quicker_way", noted)
+    monkeypatch.setattr("harness.compute.quick_convolutions.quicker_way", noted)
     return taken
 
 
 def counted(monkeypatch):
     """Notes the convolutions by tiles."""
     calls, convolve = [], winograd.convolve
-    monkeypatch.setattr("harness.learning.winograd.convolve", lambda *given: calls.append(given) or convolve(*given))
+    monkeypatch.setattr("harness.compute.winograd.convolve", lambda *given: calls.append(given) or convolve(*given))
     return calls
 
 

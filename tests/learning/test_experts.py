@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from harness import Recipe, snapshot, train_expert
-from harness.types.errors import DDBenchError
+from harness.errors import DDBenchError
 from harness.types.seeds import Streams
 from tests.toys import toy_problem
 

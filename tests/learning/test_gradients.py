@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 from toys import component
 
+from harness.compute.network_traits import can_be_sliced
 from harness.learning.gradients import SLICE, as_a_whole, gradient_in_slices, gradient_of, in_slices
-from harness.learning.probe import can_be_sliced
 
 
 def built(dtype=torch.float64):
@@ -216,7 +216,7 @@ def test_a_slice_has_an_image():
 
 def test_other_threads_are_not_waited_for_by_a_thread_that_holds_the_generator():
     """A step holds the process's generator while its threads take gradients: they must not ask for it."""
-    from harness.learning.parallel import side_by_side
+    from harness.compute.parallel import side_by_side
     from harness.types.seeds import global_rng_from
 
     network, (images, labels) = network_of(nn.Softsign()), data(40, torch.float32)

@@ -12,7 +12,7 @@ import harness
 from harness import DistilledSet, Normalize, PluginError
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
-from harness.types.decoders import MultiFormation
+from harness.types.data.decoders import MultiFormation
 
 
 def changed(**changes):
@@ -109,7 +109,7 @@ def test_such_a_set_is_a_failed_distillation_and_its_students_are_not_tried(pack
 
 
 def test_nothing_is_committed_that_cannot_be_read_back(toys_registered, tmp_path, monkeypatch):
-    from harness.experiment import distilling
+    from harness.running import distilling
 
     def truncated(distilled, path):
         harness.save_distilled(distilled, path)

@@ -5,14 +5,14 @@ import mmap
 import pytest
 import torch
 
-from harness.learning.machine import (
+from harness.compute.machine import (
     Compute,
     choose_device,
     keep_large_tensors_mapped,
     peak_memory,
     reset_peak_memory,
 )
-from harness.types.errors import UsageError
+from harness.errors import UsageError
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ import torch
 from toys import component, toy_problem, toy_set, toy_trajectory
 
 from harness import Lesson, Recipe, Streams, train_network, train_students
-from harness.learning import recording
-from harness.learning.compiling import set_compilation
+from harness.compute import cuda_graphs as recording
+from harness.compute.compiling import set_compilation
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytestmark = pytest.mark.skipif(DEVICE.type == "cpu", reason="no GPU here")

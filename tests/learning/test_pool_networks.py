@@ -10,10 +10,10 @@ from scipy import stats
 from torch import nn
 from toys import TINY_CONVNET, component, resolve, toy_problem, toy_trajectory
 
-from harness.learning.compiling import is_compiled, set_compilation
-from harness.learning.networks import PoolNetworks, mixture
+from harness.compute.compiling import is_compiled, set_compilation
+from harness.errors import PluginError, UsageError
+from harness.learning.pool_networks import PoolNetworks, mixture
 from harness.plugins.registry import Resolved
-from harness.types.errors import PluginError, UsageError
 from harness.types.network import Architecture
 from harness.types.options import Options
 from harness.types.pool import Pool

@@ -5,12 +5,12 @@ import torch
 from studies import SMALL, records, small_run
 from toys import toy_trajectory
 
+from harness.api.runs import plan_request
 from harness.cli.checkup import machine
-from harness.experiment.api import plan_request
-from harness.experiment.request import request_from
-from harness.learning import precision as precision_module
+from harness.compute import precision as precision_module
+from harness.compute.precision import float32_products
 from harness.learning import students
-from harness.learning.precision import float32_products
+from harness.planning.request import request_from
 
 
 def rounds():

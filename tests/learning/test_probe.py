@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 from toys import DropoutNetwork, component, toy_problem
 
-from harness.learning.probe import arithmetic, couples_images, draws_globally
+from harness.compute.network_traits import arithmetic, couples_images, draws_globally
 
 CPU, SHAPE = torch.device("cpu"), (1, 16, 16)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness import DataError, Network, Recipe, cross_entropy, train_classifier
-from harness.learning.classifier import batch_sizes
+from harness.learning.training import batch_sizes
 
 IMAGES = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

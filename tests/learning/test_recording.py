@@ -14,14 +14,16 @@ from torch import nn
 from toys import DropoutNetwork
 
 from harness import DISTANCES, Recipe, cross_entropy, train_classifier
-from harness.learning import classifier, recording, stepping
-from harness.learning.classifier import train_together
-from harness.learning.compiling import set_compilation
-from harness.learning.kept import KEPT, Kept
-from harness.learning.precision import float32_products
-from harness.learning.recording import recorded, with_network
-from harness.learning.structure import structure_of
-from harness.learning.together import match_together
+from harness.compute import cuda_graphs as recording
+from harness.compute.compiling import set_compilation
+from harness.compute.cuda_graphs import recorded, with_network
+from harness.compute.lru_cache import KEPT, Kept
+from harness.compute.network_structure import structure_of
+from harness.compute.precision import float32_products
+from harness.learning import training as classifier
+from harness.learning import training_step as stepping
+from harness.learning.batched_matching import match_together
+from harness.learning.training import train_together
 
 
 class Tape:

@@ -10,11 +10,11 @@ from torch import nn
 from toys import TINY_CONVNET, TINY_MLP, DropoutNetwork, FromFunction, component, toy_problem, toy_set
 
 from harness import Lesson, Recipe, Streams, train_network, train_students
-from harness.learning.parallel import side_by_side
-from harness.learning.probe import draws_globally
+from harness.compute.network_traits import draws_globally
+from harness.compute.parallel import side_by_side
 from harness.learning.students import score
+from harness.types.data.preprocessing import Normalize
 from harness.types.network import Network
-from harness.types.preprocessing import Normalize
 from harness.types.problem import Split
 
 SIDE_BY_SIDE = {

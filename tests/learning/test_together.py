@@ -7,8 +7,8 @@ import torch
 from toys import component
 
 from harness import DISTANCES, Pair, freeze_statistics, gradient_of
-from harness.learning import together
-from harness.learning.together import match_together
+from harness.learning import batched_matching as together
+from harness.learning.batched_matching import match_together
 
 NETWORKS = {
     "mlp": "mlp[width=8]",

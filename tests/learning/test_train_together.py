@@ -8,7 +8,7 @@ import torch
 from small import CLASSES, data, draw_of, networks_of
 
 from harness import Recipe, cross_entropy, train_classifier
-from harness.learning.classifier import train_together
+from harness.learning.training import train_together
 from mpdd_plugins.augmentations.dc import dc_augmentation
 from mpdd_plugins.evaluators.kd import distillation_loss
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rounding import CLOSE, apart, drawn
 from torch.nn import functional
 
-from harness.learning.native import code_folder, compiler, library
-from harness.learning.winograd import FEWEST_VALUES, SIDES, convolve, gains
+from harness.compute.native_code import code_folder, compiler, library
+from harness.compute.winograd import FEWEST_VALUES, SIDES, convolve, gains
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 

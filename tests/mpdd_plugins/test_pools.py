@@ -4,9 +4,9 @@ import pytest
 from toys import component, registry, resolve
 
 from harness import UsageError
-from harness.experiment.request import Request
-from harness.experiment.study import Study
-from harness.learning.networks import mixture
+from harness.learning.pool_networks import mixture
+from harness.planning.planner import Study
+from harness.planning.request import Request
 
 
 def pool(name):

@@ -3,8 +3,8 @@
 import pytest
 from fake_distributions import POOL, registering
 
+from harness.errors import PluginError, UsageError
 from harness.plugins.discovery import plugins
-from harness.types.errors import PluginError, UsageError
 
 BROKEN_HOOK = "@hookimpl\ndef register_pools(register):\n    1 / 0\n\n"
 BUILT_IN = {("harness", "active"), ("mpdd", "active")}

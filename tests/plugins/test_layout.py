@@ -11,11 +11,16 @@ ROOT = Path(harness.__file__).parent.parent
 MODULES = sorted(path for package in ("harness", "mpdd_plugins") for path in (ROOT / package).rglob("*.py"))
 FLOORS = [
     {"cli"},
+    {"api"},
     {"report", "executors"},
-    {"experiment", "testing"},
-    {"learning", "datasets", "architectures"},
+    {"running", "testing"},
+    {"planning"},
+    {"learning", "datasets", "store"},
+    {"compute", "architectures"},
     {"plugins"},
     {"types"},
+    {"system"},
+    {"errors"},
 ]
 """Rooms of the harness, from the top; a room imports itself and rooms of lower floors."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -68,7 +73,7 @@ def test_rooms_go_one_way(path):
 
 def test_every_room_has_its_floor():
     rooms = {path.relative_to(ROOT / "harness").parts[0] for path in (ROOT / "harness").glob("*/**/*.py")}
-    assert rooms == set(FLOOR_OF)
+    assert rooms | {"errors"} == set(FLOOR_OF)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

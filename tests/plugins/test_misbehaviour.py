@@ -6,7 +6,7 @@ import pytest
 from fake_distributions import POOL, registering
 
 import harness
-from harness.types.errors import DDBenchError, PluginError
+from harness.errors import DDBenchError, PluginError
 from tests.studies import SMALL, ddbench, records, small_run, small_words, write_arrays
 
 METHOD = """

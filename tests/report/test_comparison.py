@@ -10,8 +10,8 @@ from studies import ddbench, small_run
 from synthetic import ARCHITECTURES, artifact_record, set_record, student_record, study, write_store
 
 import harness
-from harness.report.question import natural
-from harness.report.sheet import percent
+from harness.report.comparing.question import natural
+from harness.report.tables.comparison_table import percent
 
 
 def compare(*words, exit_code=0):

@@ -14,8 +14,8 @@ from rich.text import Text
 from synthetic import set_record, student_record, write_store
 from terminals import Terminal, at_width, on_a_terminal
 
-from harness.report.drawing import Column, Grid, Line, Words, draw, fold, legible, terminal_width
-from harness.report.table import print_table
+from harness.report.tables.drawing import Column, Grid, Line, Words, draw, fold, legible, terminal_width
+from harness.report.tables.run_table import print_table
 from tests.report.test_table import ROW
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

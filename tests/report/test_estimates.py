@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.report.estimates import FEWEST_FOR_BOOTSTRAP, Bootstrap, holm, paired, welch
+from harness.report.comparing.statistics import FEWEST_FOR_BOOTSTRAP, Bootstrap, holm, paired, welch
 
 RANDOM = np.random.default_rng(7)
 fractions = st.floats(-1, 1, allow_nan=False)

@@ -13,11 +13,11 @@ from studies import ddbench, small_run, small_words, write_arrays
 from synthetic import set_record, student_record, write_store
 from test_page import cells_by_command, keys_of
 
-from harness.experiment.cells import key_of
 from harness.plugins.discovery import plugins
 from harness.report.published import nearest_published
 from harness.report.results import read_results
 from harness.report.scores import read_scores
+from harness.store.cells import key_of
 from harness.types.hold_out import HoldOut
 
 UNTUNED = "dc[batch_real=4]"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from studies import ddbench
 from synthetic import set_record, student_record, study, write_store
 
-from harness.report.writers import escape_latex
+from harness.report.tables.formats import escape_latex
 
 ODD = r"a_b%c#d&e{f}g\h~i^j$k<l>m|n\"o'p`q--r*s"
 SPECIAL = set("\\{}$&#%_~^")

@@ -16,13 +16,13 @@ from PIL import Image
 from studies import EVALUATOR, POOL, ddbench, records, small_run, write_arrays
 from synthetic import set_record, student_record, write_store
 
+from harness.cli.commands.run import run
 from harness.cli.options import values_of
-from harness.cli.run import run
-from harness.experiment.cells import canonical_json
-from harness.experiment.study import Study
+from harness.planning.planner import Study
 from harness.plugins.discovery import plugins
 from harness.report.page.effects import distillations_needed
 from harness.report.results import read_results
+from harness.store.cells import canonical_json
 
 OTHER = "mix[of=convnet[width=4,depth=2]:0.5+mlp[width=8]:0.5]"
 STUDY = {
@@ -367,8 +367,8 @@ def test_distillations_needed_are_those_of_the_tables(size, pairs):
     """Of a paired t test at 5 % with a power of 80 %, as G*Power gives them."""
     from scipy.special import stdtrit
 
-    from harness.report.arms import Arm
-    from harness.report.effects import effect_of
+    from harness.report.comparing.arm_scores import Arm
+    from harness.report.comparing.effects import effect_of
 
     assert abs(stdtrit(3, 0.975) - 3.1824) < 1e-4
     raw = np.array([-1.5, -0.5, 0.5, 1.5])

@@ -9,10 +9,10 @@ import pytest
 from fake_distributions import distribution
 from studies import ddbench, records, small_run
 
-from harness.experiment.cells import canonical_json
+from harness.errors import StoreError, UsageError
 from harness.plugins.discovery import plugins
 from harness.report.results import read_results
-from harness.types.errors import StoreError, UsageError
+from harness.store.cells import canonical_json
 
 __all__ = ["distribution"]
 

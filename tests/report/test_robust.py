@@ -7,7 +7,7 @@ import shlex
 import pytest
 from studies import ddbench, records, small_run
 
-from harness.report.robust import augmentation_robust, label_robust, normalised
+from harness.report.dd_ranking import augmentation_robust, label_robust, normalised
 
 AUGMENTED = "plain[protocol=dsa,epochs=2]"
 PLAIN = "plain[protocol=quick,epochs=2]"

@@ -80,7 +80,7 @@ def test_only_the_newest_attempt_counts(store):
     record = json.loads((path / "record.json").read_text())
     record["result"]["accuracy"] = 0.123
     left = {name: record[name] for name in record if name not in ("checksum", "files", "schema", "key")}
-    from harness.experiment.store import Store
+    from harness.store.store import Store
 
     Store(store).commit(record["key"], left)
     (score,) = [score for score in read_scores([store]).scores if score.key == record["key"]]

@@ -6,7 +6,7 @@ import pytest
 from studies import ddbench, small_words
 
 from harness.report.published import published_for
-from harness.report.table import print_table
+from harness.report.tables.run_table import print_table
 
 ROW = {
     "dataset": "folder[path=x,like=cifar10]",

@@ -244,7 +244,7 @@ def test_code_that_is_not_known_counts_as_the_same(tmp_path):
 def write_again(path, record):
     import hashlib
 
-    from harness.experiment.cells import canonical_json
+    from harness.store.cells import canonical_json
 
     record.pop("checksum", None)
     record["checksum"] = hashlib.sha256(canonical_json(record).encode()).hexdigest()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import DataError, DistilledSet, Normalize, load_distilled, save_distilled
-from harness.types.decoders import MultiFormation
+from harness.types.data.decoders import MultiFormation
 
 PREPROCESSING = Normalize("n", torch.full((1,), 0.4), torch.full((1,), 0.2))
 MADE = DistilledSet(

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.types.errors import DataError, DDBenchError, PluginError, StoreError, UsageError, did_you_mean
+from harness.errors import DataError, DDBenchError, PluginError, StoreError, UsageError, did_you_mean
 
 
 @pytest.mark.parametrize(

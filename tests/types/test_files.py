@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.types.files import beside, write_whole
+from harness.system.whole_files import beside, write_whole
 
 
 def test_what_is_written_is_there(tmp_path):

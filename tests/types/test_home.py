@@ -8,7 +8,7 @@ import pytest
 
 from harness import UsageError, load_distilled
 from harness.datasets.problems import data_root
-from harness.types.home import expand_home
+from harness.system.home import expand_home
 
 
 @pytest.fixture

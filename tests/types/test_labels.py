@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from harness import DataError, DistilledSet, Normalize, load_distilled, save_distilled
-from harness.types.labels import TOLERANCE
+from harness.types.data.labels import TOLERANCE
 
 CLASSES = ("a", "b", "c", "d")
 PREPROCESSING = Normalize("n", torch.zeros(1), torch.ones(1))

@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from harness import DataError, require_memory
-from harness.types import memory
+from harness.system import memory
 
 TB = 2**40
 

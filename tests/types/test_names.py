@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.types.errors import UsageError
+from harness.errors import UsageError
 from harness.types.names import Name, expand, parse_name, split
 
 WORDS = st.text("abcxyz019_.-", min_size=1, max_size=6)

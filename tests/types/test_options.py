@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.types.errors import UsageError
+from harness.errors import UsageError
 from harness.types.names import Name, parse_name
 from harness.types.options import NameList, Options, option
 

@@ -7,7 +7,7 @@ import torch
 from toys import toy_problem
 
 from harness import Streams
-from harness.types.preprocessing import Whiten
+from harness.types.data.preprocessing import Whiten
 
 META = torch.device("meta")
 """Stands for a GPU: its tensors have no values, and it refuses to compute with the CPU's."""

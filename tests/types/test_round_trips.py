@@ -15,7 +15,7 @@ from toys import toy_problem
 
 from harness import DataError, DistilledSet, Normalize, UsageError, Whiten, load_distilled, save_distilled
 from harness.types.formats import FORMATS, writer_for
-from harness.types.formats.foldernames import folder_names
+from harness.types.formats.folder_names import folder_names
 
 WHOLE = ("set.safetensors", "set.npz")
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12)

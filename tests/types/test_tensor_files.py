@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness import DataError, DistilledSet, Normalize, UsageError, load_distilled, save_distilled
-from harness.types.decoders import MultiFormation, decoder_from, told_by
+from harness.types.data.decoders import MultiFormation, decoder_from, told_by
 
 CLASSES = ("a", "b", "c")
 IMAGES = torch.linspace(-2, 2, 3 * 3 * 4 * 4).reshape(3, 3, 4, 4)

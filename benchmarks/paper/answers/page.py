@@ -6,10 +6,10 @@ from itertools import groupby
 from answers.grid import CHANCE, arms, is_at_chance, is_lost, shares
 from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
 
-from harness.report.arms import Arm
+from harness.report.comparing.arm_scores import Arm
 from harness.report.published import nearest_published, published_beside
-from harness.report.sheet import percent, sheet_of
-from harness.report.writers import markdown
+from harness.report.tables.comparison_table import percent, sheet_of
+from harness.report.tables.formats import markdown
 from harness.types.names import parse_name
 
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from answers.grid import arms, is_at_chance, is_lost
 from answers.judging import LEVEL, OPEN, Verdict, of_additivity, of_difference, of_explanation, of_gain
 
-from harness.report.arms import Arm
-from harness.report.comparison import Comparison, compare
-from harness.report.estimates import paired
+from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.comparison import Comparison, compare
+from harness.report.comparing.question import Question
+from harness.report.comparing.statistics import paired
 from harness.report.published import nearest_published
-from harness.report.question import Question
 from harness.report.scores import Scores
 
 SINGLE, SIMILAR, RELEASED = "single", "main-similar", "main-similar[preset=as-released]"

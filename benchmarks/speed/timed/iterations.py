@@ -9,7 +9,7 @@ import torch
 from subjects import answer, method_name, random_problem, real_problem, resolve, tell, trajectory_of, with_options
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.learning.machine import peak_memory, prepare_process, reset_peak_memory
+from harness.compute.machine import peak_memory, prepare_process, reset_peak_memory
 
 CPU = torch.device("cpu")
 

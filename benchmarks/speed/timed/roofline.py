@@ -11,9 +11,9 @@ from subjects import answer, real_problem, resolve, tell
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.compute.machine import keep_large_tensors_mapped, processor
+from harness.compute.parallel import side_by_side
 from harness.executors.local import cores
-from harness.learning.machine import keep_large_tensors_mapped, processor
-from harness.learning.parallel import side_by_side
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}

@@ -5,8 +5,8 @@ import time
 
 from subjects import STREAMS, answer, real_problem, real_set, resolve, tell, with_options
 
-from harness.learning.machine import prepare_process
-from harness.learning.parallel import side_by_side
+from harness.compute.machine import prepare_process
+from harness.compute.parallel import side_by_side
 from harness.types.artifact import Artifact
 
 WARM = 512

@@ -11,14 +11,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from harness.datasets.problems import data_root, make_problem
-from harness.learning.networks import PoolNetworks
+from harness.errors import DDBenchError
+from harness.learning.pool_networks import PoolNetworks
 from harness.learning.trajectory import Trajectory
 from harness.plugins.discovery import plugins
 from harness.types.artifact import Artifact
-from harness.types.errors import DDBenchError
+from harness.types.data.preprocessing import Normalize
 from harness.types.method import Task
 from harness.types.names import Name, parse_name
-from harness.types.preprocessing import Normalize
 from harness.types.problem import Problem, Split
 from harness.types.seeds import Streams
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.arms import Arm
+from harness.report.comparing.arm_scores import Arm
 from harness.report.page.panel import Line, Panel
 from harness.report.page.tables import count
 from harness.report.page.view import Again, Column, Entry, Group, Part, Row, Section, Table

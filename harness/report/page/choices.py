@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from harness.report.page.view import Column, Entry, Group, Part, Row, Section, Table
-from harness.types.choice import ChoiceRecord
 from harness.types.report import Results
+from harness.types.score import ChoiceRecord
 
 _COLUMNS = ("chosen", "accuracy on validation, %", "validation", "row")
 _INTRO = (

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.learning.networks import Lottery
+from harness.errors import DDBenchError
+from harness.learning.pool_networks import Lottery
 from harness.plugins.registry import Registry
 from harness.report.page.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
 from harness.report.page.tables import count
 from harness.report.page.view import Column, Entry, Group, Part, Row, Section, Table
-from harness.types.errors import DDBenchError
 from harness.types.names import parse_name
 from harness.types.report import SetRecord
 from harness.types.seeds import Streams

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.report.arms import combined, mean_of_all
-from harness.report.comparison import Comparison, compare
-from harness.report.effects import Effect, corrected, effect_of
+from harness.report.comparing.arm_scores import combined, mean_of_all
+from harness.report.comparing.comparison import Comparison, compare
+from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.effects import Effect, corrected, effect_of
+from harness.report.comparing.question import Question, matching, natural
 from harness.report.page.panel import Panel
 from harness.report.page.tables import count
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table
 from harness.report.page.view import Row as TableRow
-from harness.report.question import Question, matching, natural
-from harness.report.rows import Row
 from harness.report.scores import Scores
 from harness.types.plurals import counted
 from harness.types.report import Results

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from harness.errors import DataError, StoreError
 from harness.report.page.images import MOST_A_CLASS, MOST_CLASSES, draw_images
 from harness.report.page.pictures import Palette, Picture
 from harness.report.page.tables import count
 from harness.report.page.view import Part, Section, Strips
-from harness.types.errors import DataError, StoreError
 from harness.types.plurals import counted
 from harness.types.report import SetRecord
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.experiment.picture import pixels_by_class
 from harness.report.page.pictures import Picture, as_png
+from harness.running.set_picture import pixels_by_class
 from harness.types.distilled import DistilledSet
 
 MOST_CLASSES = 20

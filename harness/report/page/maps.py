@@ -7,11 +7,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 
-from harness.report.comparison import Comparison
+from harness.report.comparing.comparison import Comparison
+from harness.report.comparing.comparison_rows import Row
 from harness.report.page.panel import Line, Panel
 from harness.report.page.pictures import Picture, as_svg, drawing, short
 from harness.report.page.view import Part, Section
-from harness.report.rows import Row
 
 Values = Mapping[tuple[str, str], float]
 

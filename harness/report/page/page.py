@@ -8,14 +8,14 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from harness.errors import UsageError
 from harness.plugins.discovery import plugins
-from harness.report.hold_outs import hold_out_notes
+from harness.report.comparing.ambiguous_names import told_apart
 from harness.report.page.effects import compared, summary_of
 from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
 from harness.report.page.tables import count
-from harness.report.variants import told_apart
-from harness.types.errors import UsageError
+from harness.report.tables.hold_outs import hold_out_notes
 from harness.types.options import Options, option
 from harness.types.report import Report, Results
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from harness.report.arms import Arm
-from harness.report.comparison_warnings import lines_of
-from harness.report.effects import effect_of
-from harness.report.estimates import holm
-from harness.report.question import natural
+from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.comparison_warnings import lines_of
+from harness.report.comparing.effects import effect_of
+from harness.report.comparing.question import natural
+from harness.report.comparing.statistics import holm
 from harness.types.score import Score
 
 LEVEL = 0.95

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.plugins.registry import Registry
-from harness.report.comparison import Comparison
+from harness.report.comparing.comparison import Comparison
 from harness.report.page.cells import cells_section
 from harness.report.page.choices import choices_section
 from harness.report.page.cost import cost_section

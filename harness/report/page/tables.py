@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from harness.experiment.code_versions import MIXED, MIXED_MEANS
-from harness.report.arms import Arm
+from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
 from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.view import Column, Entry, Group, Row, Table
 from harness.report.published import Nearest, published_beside

@@ -5,9 +5,9 @@ from harness.types.formats.content import Reading as Reading
 from harness.types.formats.content import told_of as told_of
 from harness.types.formats.folder import ABOUT as ABOUT
 from harness.types.formats.format import LAST as LAST
+from harness.types.formats.format_table import FORMATS as FORMATS
+from harness.types.formats.format_table import load_distilled as load_distilled
+from harness.types.formats.format_table import read_content as read_content
+from harness.types.formats.format_table import save_distilled as save_distilled
+from harness.types.formats.format_table import writer_for as writer_for
 from harness.types.formats.scores import SCORES as SCORES
-from harness.types.formats.table import FORMATS as FORMATS
-from harness.types.formats.table import load_distilled as load_distilled
-from harness.types.formats.table import read_content as read_content
-from harness.types.formats.table import save_distilled as save_distilled
-from harness.types.formats.table import writer_for as writer_for

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.types.class_names import are_whole_numbers, canonical_name, check_class_names
-from harness.types.decoders import Decoder
+from harness.errors import DataError
+from harness.types.data.class_names import are_whole_numbers, canonical_name, check_class_names
+from harness.types.data.decoders import Decoder
+from harness.types.data.labels import check_label_form
+from harness.types.data.preprocessing import Preprocessing
 from harness.types.distilled import (
     DistilledSet,
     check_images,
@@ -17,9 +20,6 @@ from harness.types.distilled import (
     check_preprocessing,
     check_step_size,
 )
-from harness.types.errors import DataError
-from harness.types.labels import check_label_form
-from harness.types.preprocessing import Preprocessing
 
 MOST_CLASSES = 2**17
 """Classes that labels may stand for where nothing names them."""

@@ -9,19 +9,19 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from harness.types.class_names import canonical_name, label_order
+from harness.errors import DataError
+from harness.types.data.class_names import canonical_name, label_order
+from harness.types.data.image_folder import ImageFolder
+from harness.types.data.images import decode_files, read_headers
+from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError
 from harness.types.formats.content import Content, told_of
-from harness.types.formats.foldernames import folder_names
+from harness.types.formats.folder_names import folder_names
 from harness.types.formats.format import Format, packing
 from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
+from harness.types.formats.metadata import as_text, read_told, told_of_set
 from harness.types.formats.safe import read_safetensors
-from harness.types.formats.told import as_text, read_told, told_of_set
-from harness.types.image_folder import ImageFolder
-from harness.types.images import decode_files, read_headers
 from harness.types.options import Options
-from harness.types.preprocessing import Preprocessing, preprocessing_from
 from harness.types.problem import Shape
 
 ABOUT = "ddbench.json"

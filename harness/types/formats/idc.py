@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from harness.types.decoders import MultiFormation
-from harness.types.errors import DataError
+from harness.errors import DataError
+from harness.types.data.decoders import MultiFormation
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import within

@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import IO
 
-from harness.types.errors import DataError
+from harness.errors import DataError
 
 MOST_VALUES = 2**31
 """Numbers that a distilled set may have: 8 GiB as float32."""

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.errors import DataError
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
+from harness.types.formats.metadata import as_text, read_told, told_of_set
 from harness.types.formats.own import PREFIX, content_of, tensors_of
-from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.options import Options, option
 
 Array = NDArray[Any]

@@ -6,15 +6,15 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from harness.errors import DataError
+from harness.types.data.preprocessing import preprocessing_from
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
+from harness.types.formats.metadata import as_text, read_told, told_of_set
 from harness.types.formats.safe import read_safetensors
 from harness.types.formats.scores import scores_told
-from harness.types.formats.told import as_text, read_told, told_of_set
 from harness.types.options import Options
-from harness.types.preprocessing import preprocessing_from
 
 PREFIX = "preprocessing."
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
-from harness.types.errors import DataError
+from harness.errors import DataError
 
 MOST_STEPS = 2**21
 """Operations of a pickle that are followed: seconds of work."""

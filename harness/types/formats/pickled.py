@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.types.errors import DataError
+from harness.errors import DataError
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.pickle_audit import PickleAudit
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from harness.types.errors import DataError
+from harness.errors import DataError
 from harness.types.formats.limits import MOST_TEXT, check_promise, plain_file, reason_of
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.types.errors import DataError
+from harness.errors import DataError
+from harness.types.data.labels import are_weights, check_label_form, check_labels
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import beside, within
 from harness.types.formats.pickled import read_pickled
-from harness.types.labels import are_weights, check_label_form, check_labels
 from harness.types.options import Options, option
 
 MTT_FILE, RANKED_FILE = "images_best.pt", "images.pt"

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from harness.errors import DataError
 from harness.types.distilled import DistilledSet
-from harness.types.errors import DataError
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format, all_but_data
 from harness.types.formats.pickled import pair_of, read_pickled

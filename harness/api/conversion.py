@@ -1,0 +1,182 @@
+"""A distilled set from one format into another, or out of a store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness.datasets.problems import known_facts
+from harness.errors import DataError, StoreError, UsageError
+from harness.planning.file_source import Completed, complete, complete_alone
+from harness.planning.planner import NO_DEFAULTS, Study
+from harness.planning.request import Request
+from harness.plugins.discovery import plugins
+from harness.store.cells import SHORT
+from harness.store.store import Store, is_prefix
+from harness.system.whole_files import beside
+from harness.types.distilled import DistilledSet
+from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_content, told_of, writer_for
+from harness.types.plurals import counted
+
+RECIPE = "recipe"
+"""The key in a set's provenance under which the protocols stand that its accuracies were measured by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """What was written.
+
+    Attributes:
+        lost: what the format cannot hold, in words.
+        notes: what has to be said of the file that was read.
+    """
+
+    distilled: DistilledSet
+    path: Path
+    lost: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.distilled.images.shape[1:]))
+        classes = counted(len(self.distilled.classes), "class", "classes")
+        made = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
+        kept = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
+        return f"wrote {self.path}: {made}, {self.distilled.label_kind} labels; {kept}"
+
+
+def convert(
+    source: str,
+    target: Path,
+    *,
+    to: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008
+    dataset: str | None = None,
+    store: Path | None = None,
+    force: bool = False,
+) -> Conversion:
+    """Write a set that lies in a file, a folder or a store in another format.
+
+    Args:
+        source: a file, a folder, or the beginning of a key.
+        target: what is written: whole or not at all.
+        to: the format, by default the one of the suffix.
+        reading: how the source is read, where that has to be said.
+        dataset: tells what the source does not.
+        store: the source is the beginning of a key in this store; by default it is one where no file has that name.
+        force: replace what is there; a folder only where it is an image folder of ours.
+
+    Raises:
+        UsageError: something cannot be meant.
+        DataError: the source cannot be used, or the format cannot hold it.
+        StoreError: the store or a record cannot be read.
+    """
+    write = writer_for(target, to)
+    _check_free(target, force)
+    if store is not None or (is_prefix(source) and not Path(source).exists()):
+        _refuse_reading(reading, dataset)
+        distilled, notes = set_of_cell(Store(store or Request.store), source)
+    else:
+        distilled, notes = _from_file(Path(source), reading, dataset)
+    try:
+        with beside(target) as temporary:
+            lost = write(distilled, temporary)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written: {error.strerror}; free it or give another name") from None
+    return Conversion(distilled, target, lost, notes)
+
+
+def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
+    """A set of a store, with its record and the scores of its students in its provenance; and what has to be said.
+
+    Raises:
+        UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
+        StoreError: a record or the set cannot be read, or was altered.
+    """
+    key = store.find(prefix)
+    record = store.record(key) or {}
+    if record["kind"] != "distilled":
+        told = f"its set is {record['set'][:SHORT]}" if record.get("set") else "`ddbench results list` shows the sets"
+        raise UsageError(f"{prefix} is a cell of kind {record['kind']}, not a distilled set: {told}")
+    distilled = load_distilled(store.file(key, "set.safetensors"))
+    made = {name: record["provenance"].get(name) for name in ("versions", "compute", "finished")}
+    students, unread = _students(store, key)
+    whole = {**distilled.provenance, "record": record["checksum"], **made, **_scores(students)}
+    told = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
+    return replace(distilled, provenance=whole), (told,) if unread else ()
+
+
+def _students(store: Store, key: str) -> tuple[list[dict[str, Any]], int]:
+    """The results of all students of a set, and how many records could not be read."""
+    results, unread = [], 0
+    for cell in store.attempts():
+        try:
+            record = store.record(cell) or {}
+        except StoreError:
+            unread += 1
+            continue
+        if record.get("kind") == "student" and record["set"] == key:
+            results.append(record["result"])
+    return results, unread
+
+
+def _scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The accuracies on test by architecture, and the protocols that gave them."""
+    scored = [result for result in results if result["score_on"] == "test"]
+    recipe = {result["evaluator"]: result["protocol"] for result in scored}
+    scores: dict[str, list[float]] = {}
+    for result in sorted(scored, key=lambda result: int(result["student"])):
+        several = f"{result['evaluator']} " if len(recipe) > 1 else ""
+        scores.setdefault(f"{several}{result['architecture']}", []).append(result["accuracy"])
+    return {SCORES: scores, RECIPE: recipe} if scored else {}
+
+
+def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[DistilledSet, tuple[str, ...]]:
+    if dataset is not None:
+        completed = _with_dataset(path, reading, dataset)
+        return completed.distilled, completed.notes
+    content = read_content(path, reading)
+    if content.preprocessing is None:
+        what = "how its images are to be" if content.pixels else "how its images were"
+        raise DataError(f"{content.where} does not tell {what} normalised: say --dataset cifar10, or another")
+    completed = complete_alone(content, reading)
+    return completed.distilled, completed.notes
+
+
+def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
+    study = Study(Request(dataset=(name,)), plugins().registry)
+    datasets = study.names("dataset", (name,), NO_DEFAULTS)
+    if len(datasets) != 1:
+        raise UsageError(f"--dataset {name} stands for {len(datasets)} data sets: give one")
+    (dataset,) = datasets
+    facts, load = known_facts(dataset), cache(lambda: study.problem(dataset))
+    content = read_content(path, reading, lambda: (facts or load()).shape)
+    if facts and (facts.preprocessing or content.preprocessing):
+        return complete(content, reading, dataset, facts)
+    try:
+        problem = load()
+    except DataError as error:
+        computed = f"the preprocessing of {name} is computed from its training images: " if facts else ""
+        raise DataError(f"{computed}{error}") from None
+    return complete(content, reading, dataset, problem)
+
+
+def _refuse_reading(reading: Reading, dataset: str | None) -> None:
+    given: Mapping[str, bool] = {
+        "--entry": reading.entry != Reading.entry,
+        "--from": reading.format is not None,
+        "--step-size": reading.step_size is not None,
+        "--dataset": dataset is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(f"a set of a store tells everything: leave out {option}")
+
+
+def _check_free(target: Path, force: bool) -> None:
+    if not target.exists() and not target.is_symlink():
+        return
+    if not force:
+        raise UsageError(f"{target} is there already: give another name, or --force to replace it")
+    if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
+        raise UsageError(f"{told_of(target)} is a folder that ddbench did not write: --force does not replace it")

@@ -1,0 +1,52 @@
+"""How large a network may be: one that is far larger than any of the field is refused before it is built whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+
+from harness.errors import DataError
+
+MOST_PARTS = 5_000
+"""Layers, blocks and tensors of weights of a network; a ResNet-152 has 1,000."""
+MOST_PARAMETERS = 2_000_000_000
+"""Weights of a network: 8 GB, and three times that while it trains; a VGG11 has 10 million."""
+
+
+@contextmanager
+def bounded_size(who: str) -> Iterator[None]:
+    """Stop building a network that has too many layers.
+
+    Raises:
+        DataError: it has more than `MOST_PARTS`.
+    """
+    count = 0
+
+    def count_part(_module: nn.Module, _name: str, _part: nn.Module | nn.Parameter | None) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_PARTS:
+            raise DataError(f"{who} has more than {MOST_PARTS:,} layers and tensors of weights: make it less deep")
+
+    hooks = (register_module_module_registration_hook(count_part),
+             register_module_parameter_registration_hook(count_part))  # fmt: skip
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def check_parameters(network: nn.Module, who: str) -> None:
+    """Refuse a network that has too many weights.
+
+    Raises:
+        DataError: it has more than `MOST_PARAMETERS`.
+    """
+    count = sum(parameter.numel() for parameter in network.parameters())
+    if count > MOST_PARAMETERS:
+        raise DataError(f"{who} has {count:,} weights, more than {MOST_PARAMETERS:,}: make it less wide or less deep")

@@ -1,0 +1,40 @@
+"""``ddbench eval``: evaluate a distilled set that lies in a file."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import config_option, reading_of, reading_options, show, study_options, values_of
+
+
+@click.command(
+    epilog="What a file does not tell, as how its images were normalised, the data set does: --dataset cifar10, or "
+    "'folder[path=...,like=cifar10]'. Nothing in a file is executed."
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@study_options
+@reading_options
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")
+def evaluate(
+    file: Path,
+    config: Path | None,
+    entry: int | None,
+    format: str | None,
+    step_size: float | None,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Train students on the distilled set in FILE and print the cross-architecture table.
+
+    FILE is a set.safetensors from a store, a .pt file of the VICO-UoE format, MTT's images_best.pt (or its folder), an
+    .npz file, a folder CLASS/NAME.png, or DD-Ranking's or IDC's tensors; `ddbench convert` makes one of the other.
+
+    \b
+    ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20
+    """  # noqa: D301 - the backspace is how click knows lines to keep
+    from harness.api.runs import evaluate_request
+
+    request, reading = values_of(given, config), reading_of(entry, format, step_size)
+    show(lambda reporter: evaluate_request(file, request, reporter, reading), as_json)

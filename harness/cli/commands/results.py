@@ -1,0 +1,211 @@
+"""``ddbench results``: what lies in a store, whether it is sound, and what it costs on disk."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from harness.cli.errors import warn
+from harness.cli.group import VERBS
+from harness.cli.options import store_option
+from harness.cli.output import plain, print_json, print_table, printable, size_told
+from harness.errors import StoreError, did_you_mean
+from harness.types.names import split_names
+from harness.types.plurals import counted
+
+if TYPE_CHECKING:
+    from harness.store.inventory import Cost, Listed
+    from harness.store.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILTERS = ("kind", "dataset", "method", "pool", "evaluator", "architecture", "status")
+_LONG_LIST = 8
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Verbs(click.Group):
+    """Names the nearest verbs where one is misspelt."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which there are."""
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            _no_such_verb(ctx, args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+def _no_such_verb(ctx: click.Context, word: str, verbs: Mapping[str, Any]) -> NoReturn:
+    raise click.UsageError(f"there is no verb {word!r}: {did_you_mean(word, verbs)}", ctx)
+
+
+@click.group(cls=_Verbs, help=VERBS["results"].summary)
+def results() -> None:
+    """Only groups its verbs."""
+
+
+def _filters(command: F) -> F:
+    for name in reversed(FILTERS):
+        command = click.option(
+            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only of this {name}; repeatable."
+        )(command)
+    return command
+
+
+@results.command("list")
+@_filters
+@store_option
+@_json
+def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
+    """List the cells, and what each kind of thing takes on disk.
+
+    A name without options stands for the component with any: --method dc, or --method 'dc[lr_img=0.1]'.
+    """
+    from harness.store.inventory import costs, listed
+
+    found = _opened(store)
+    every = list(listed(found))
+    wanted = {name: split_names(values) for name, values in filters.items() if values}
+    rows = [row for row in every if row.has(wanted)] if wanted else every
+    spent = costs(found, every)
+    if as_json:
+        cells = [dataclasses.asdict(row) for row in rows]
+        print_json({"store": str(found.path), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
+        return
+    _print_cells(rows)
+    click.echo("")
+    _print_costs(spent)
+    click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {found.path}")
+
+
+@results.command("show")
+@click.argument("key")
+@store_option
+@_json
+def show(key: str, store: Path, as_json: bool) -> None:
+    """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
+    found = _opened(store)
+    whole = found.find(key)
+    record = found.record(whole)
+    failure = None if record else found.failures.get(whole)
+    told = dataclasses.asdict(failure) if failure else record or {}
+    if as_json:
+        print_json(told)
+        return
+    text = told.pop("text").splitlines() if failure else []
+    where = found.failures.log(whole) if failure else found.folder(whole)
+    click.echo(f"{plain(str(told.get('label')))}\n{where}\n")
+    for line in (*_lines(told), *map(printable, text)):
+        click.echo(line)
+
+
+@results.command("path")
+@click.argument("key")
+@store_option
+def path(key: str, store: Path) -> None:
+    """Print the folder of the newest attempt at a cell, or the log of a failed one; KEY begins its key."""
+    found = _opened(store)
+    whole = found.find(key)
+    attempts = found.attempts(whole[:2]).get(whole)
+    click.echo(str(found.folder(whole) or (attempts[-1] if attempts else found.failures.log(whole))))
+
+
+@results.command("verify")
+@store_option
+@click.pass_context
+def verify(ctx: click.Context, store: Path) -> None:
+    """Read every file of the store again; each that is damaged is a line, and the exit status 1.
+
+    Records, and the files that they name by their hashes; store.json, notes of failures, leases, the files of runs and
+    of what is in the making; and whatever has no business in the store.
+    """
+    from harness.store.inventory import NO_RECORD, waste
+    from harness.store.verification import verify as wrong
+
+    found = _opened(store, lambda _: None)  # what would be warned of is a line of its own
+    count = 0
+    for line in wrong(found):
+        count += 1
+        click.echo(plain(line))
+    left = [one for one in waste(found) if one.reason != NO_RECORD]
+    for one in left:
+        click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
+    attempts = found.attempts()
+    read = f"{counted(sum(map(len, attempts.values())), 'record')} of {counted(len(attempts), 'cell')} read"
+    click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over")
+    ctx.exit(1 if count else 0)
+
+
+@results.command("discard")
+@click.argument("key")
+@store_option
+def discard(key: str, store: Path) -> None:
+    """Set the newest attempt at a cell aside, so that a run makes it again; KEY is the beginning of its key.
+
+    It is moved to the store's folder discarded/, and nothing is deleted. An attempt before it counts again.
+    """
+    found = _opened(store)
+    whole = found.find(key)
+    aside = found.discard(whole)
+    left = "the attempt before it counts again" if found.folder(whole) else "a run makes it again"
+    click.echo(f"moved to {aside}: {left}")
+
+
+@results.command("clean")
+@store_option
+@click.option("--superseded", is_flag=True, help="Older attempts too, where the newest one is sound.")
+@click.option("--yes", is_flag=True, help="Remove them; else it is only said what would be removed.")
+def clean(store: Path, superseded: bool, yes: bool) -> None:
+    """Remove what nothing needs: leftovers of killed runs, parts of finished cells, logs of failures redone."""
+    from harness.store.inventory import remove, waste
+
+    found = _opened(store)
+    live = [holder for holder in found.leases.all() if holder.is_live]
+    if live:
+        raise StoreError(f"{live[0]} works on {found.path} ({live[0].label}): wait until it is finished")
+    left = list(waste(found, superseded))
+    if yes:
+        remove(left)
+    for one in left:
+        verb = "removed" if yes else "would remove"
+        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {size_told(one.size)}")
+    total = size_told(sum(one.size for one in left))
+    more = "" if yes or not left else "; --yes removes them"
+    click.echo(f"{counted(len(left), 'thing')}, {total}{more}")
+
+
+def _opened(path: Path, notice: Callable[[str], object] = warn) -> "Store":
+    from harness.store.store import Store
+
+    store = Store(path, notice)
+    store.check_schema()
+    return store
+
+
+def _print_cells(rows: "list[Listed]") -> None:
+    from harness.store.cells import SHORT
+
+    lines = [(row.key[:SHORT], row.kind, row.status, row.label, size_told(row.size)) for row in rows]
+    print_table(("key", "kind", "status", "label", "size"), lines)
+
+
+def _print_costs(spent: "list[Cost]") -> None:
+    lines = [(cost.kind, f"{cost.count:,}", size_told(cost.size)) for cost in spent]
+    lines.append(("in all", "", size_told(sum(cost.size for cost in spent))))
+    print_table(("on disk", "count", "size"), lines)
+
+
+def _lines(value: Any, indent: int = 0) -> Iterator[str]:  # noqa: ANN401
+    """A record's tree as text; of a long list, its ends."""
+    for key, part in value.items():
+        name = f"{'  ' * indent}{plain(str(key))}"
+        if isinstance(part, dict) and part:
+            yield f"{name}:"
+            yield from _lines(part, indent + 1)
+        elif isinstance(part, list) and len(part) > _LONG_LIST:
+            yield f"{name}: {counted(len(part), 'value')}, from {plain(str(part[0]))} to {plain(str(part[-1]))}"
+        else:
+            yield f"{name}: {plain(str(part))}"

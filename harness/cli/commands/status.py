@@ -1,0 +1,172 @@
+"""``ddbench status``: how the runs of a store stand, and who works on what."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.group import VERBS
+from harness.cli.options import store_option
+from harness.cli.output import plain, print_json, table_text
+from harness.errors import DDBenchError, UsageError
+from harness.types.plurals import counted
+
+if TYPE_CHECKING:
+    from harness.store.run_status import CellStatus, Overview, RunStatus, SeenRecords
+
+WATCH_SECONDS = 2.0
+_MOST_LOST = 10
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@click.command(help=VERBS["status"].summary)
+@store_option
+@click.option("--watch", is_flag=True, help="Tell again and again, until nothing runs or is ordered.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(store: Path, watch: bool, as_json: bool) -> None:
+    """Print it once, or watch."""
+    if watch and as_json:
+        raise UsageError("--watch is for people: leave out --json")
+    if as_json:
+        print_json(_as_json(_look(store)))
+    elif watch:
+        _watch(store)
+    else:
+        click.echo("\n".join(_lines(_look(store))))
+
+
+class _Look:
+    """How the runs stand at one moment, and how many jobs of each are ordered, where the executor knows."""
+
+    def __init__(self, overview: "Overview") -> None:
+        self.overview = overview
+        waiting = [run for run in overview.runs if run.counts["waiting"] or run.counts["running"]]
+        self.ordered = {run.run: number for run in waiting if (number := _ordered(run)) is not None}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something runs, or is ordered."""
+        return any(run.counts["running"] for run in self.overview.runs) or any(self.ordered.values())
+
+
+def _look(store: Path, seen: "SeenRecords | None" = None) -> _Look:
+    from harness.store.run_status import Overview
+    from harness.store.store import Store
+
+    return _Look(Overview(Store(store), seen))
+
+
+def _ordered(run: "RunStatus") -> int | None:
+    from harness.cli.usable_plugins import found_plugins
+    from harness.plugins.guard import guarded
+
+    try:
+        resolved = found_plugins().registry.resolve("executor", run.executor)
+        with guarded(f"{resolved.described}: ordered() raised"):
+            number: int | None = resolved.cls.ordered(run.folder)
+    except DDBenchError:  # a plugin that is not here
+        return None
+    return number
+
+
+def _watch(store: Path) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    from harness.report.tables.drawing import console_for
+
+    seen: SeenRecords = {}
+    look = _look(store, seen)
+    # visible: a screen that is not high enough scrolls, in place of losing its last lines
+    screen = Live(console=console_for(sys.stdout), auto_refresh=False, transient=True, vertical_overflow="visible")
+    with screen as live, suppress(KeyboardInterrupt):
+        while look.goes_on:
+            live.update(Text.from_ansi("\n".join(_lines(look))), refresh=True)
+            _pause()
+            look = _look(store, seen)
+    click.echo("\n".join(_lines(look)))
+
+
+def _pause() -> None:
+    time.sleep(WATCH_SECONDS)
+
+
+def _lines(look: _Look) -> Iterator[str]:
+    from harness.store.run_status import STATES, counts
+
+    overview = look.overview
+    yield from map(plain, overview.notes)
+    if not overview.runs:
+        yield f"{overview.path} has seen no run: `ddbench run` begins one"
+        return
+    columns = ("run", *STATES, "ordered", "executor", "created", "what")
+    yield _table(columns, [_row(run, look.ordered) for run in overview.runs])
+    if running := [cell for cell in overview.cells if cell.state == "running"]:
+        yield ""
+        yield _table(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
+    if damaged := [cell for cell in overview.cells if cell.state == "damaged"]:
+        yield ""
+        yield _table(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
+        more = f"{len(damaged) - _MOST_LOST} more; " if len(damaged) > _MOST_LOST else ""
+        yield f"{more}`ddbench results verify` names all"
+    if failed := [cell for cell in overview.cells if cell.state == "failed"]:
+        yield ""
+        yield _table(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
+        more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
+        yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
+    yield ""
+    told = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)
+    yield f"{counted(len(overview.cells), 'cell')}: {told}; store: {overview.path}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return table_text(columns, rows).strip("\n")
+
+
+def _row(run: "RunStatus", ordered: Mapping[str, int]) -> tuple[str, ...]:
+    numbers = (f"{number:,}" if number else "" for number in run.counts.values())
+    return (run.run, *numbers, str(ordered.get(run.run, "")), run.executor, run.created, run.label)
+
+
+def _running_row(cell: "CellStatus") -> tuple[str, ...]:
+    holder = cell.holder
+    assert holder, "somebody works on it"
+    iteration = f"{holder.iteration} of {holder.total}" if holder.iteration is not None else ""
+    left = f"about {_duration(holder.seconds_left)}" if holder.seconds_left is not None else ""
+    return (cell.label, _duration(holder.seconds), str(holder), f"{_duration(holder.age)} ago", iteration, left)
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit of which it has two or more."""
+    for size, unit in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _as_json(look: _Look) -> dict[str, Any]:
+    from harness.store.run_status import counts
+
+    overview = look.overview
+    return {
+        "store": str(overview.path),
+        "runs": [
+            {
+                "run": run.run,
+                "label": run.label,
+                "created": run.created,
+                "executor": run.executor,
+                "ordered": look.ordered.get(run.run),
+                "counts": dict(run.counts),
+                "cells": [dataclasses.asdict(cell) for cell in run.cells],
+            }
+            for run in overview.runs
+        ],
+        "counts": dict(counts(overview.cells)),
+        "notes": overview.notes,
+    }

@@ -1,0 +1,1 @@
+"""What the machine needs: compilation, CUDA graphs, Winograd convolutions, precision, parallelism."""

@@ -1,0 +1,99 @@
+"""Starts Python programs without their imports: a process that has imported torch forks itself for each.
+
+``python -P -m harness.executors.local_launcher CHANNEL`` receives the command and the log of one program after the
+other on a connection, whose file descriptor is CHANNEL, runs it in a session of its own, and sends its exit status when
+it has ended. SIGINT and SIGTERM are passed on to it; some time after the second it is killed. When the connection is
+closed, or whoever started it is gone, it ends. What is printed, by whatever module, goes to the log.
+"""
+
+import contextlib
+import importlib
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from harness.executors.command_process import GRACE
+from harness.running.processes.child_process import Child, adopt_orphans, exit_now, hear_signals
+from harness.running.processes.starter import Starter, die_with, handed_over
+from harness.system.process_identity import PYTHON_MODULE
+
+NEEDED = ("harness.running.processes.worker", "torch._dynamo", "torchvision", "kornia", "sklearn.datasets")
+"""What jobs import, at once or on the way: imported once, before the first fork. None of it starts to compute."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POLL, _IDLE = 0.02, 0.5
+
+
+class Launcher:
+    """Starts one program after the other.
+
+    Args:
+        channel: by which it is asked, and answers.
+        starter: who asks.
+    """
+
+    def __init__(self, channel: Connection, starter: Starter) -> None:
+        self._channel, self._starter, self._pid = channel, starter, os.getpid()
+        self._asked: list[int] = []
+        """Signals for the program that was asked for last, even if it has not begun."""
+        for number in _SIGNALS:
+            signal.signal(number, lambda received, _frame: self._asked.append(received))
+
+    def serve(self) -> None:
+        """Until nobody asks any more."""
+        with contextlib.suppress(EOFError, OSError):
+            while not self._starter.has_ended():
+                if self._channel.poll(_IDLE):
+                    command, log = self._channel.recv()
+                    self._channel.send(self._run(command, log))
+
+    def _run(self, command: Sequence[str], log: str) -> int:
+        """Run a program until it has ended, and end what it leaves behind."""
+        os.environ.update(handed_over())
+        child = Child(lambda: self._become(command), Path(log))
+        passed_on, patience = 0, float("inf")
+        while not child.has_ended():
+            self._asked += [signal.SIGTERM] * (self._starter.stops_wanted() - len(self._asked))
+            for number in self._asked[passed_on:]:
+                child.signal(number)
+                passed_on += 1
+                patience = time.monotonic() + GRACE if passed_on > 1 else patience
+            if time.monotonic() > patience:
+                break
+            time.sleep(_POLL)
+        child.end()
+        self._asked.clear()
+        return child.status
+
+    def _become(self, command: Sequence[str]) -> int:
+        """Run the module of a command ``python -P -m MODULE ...``; any other takes this process's place."""
+        self._channel.close()
+        start = len(PYTHON_MODULE)
+        if tuple(command[:start]) != PYTHON_MODULE:
+            die_with(self._pid)  # such a program does not watch its starter
+            os.execvp(command[0], list(command))
+        sys.argv = list(command[start:])
+        runpy.run_module(command[start], run_name="__main__", alter_sys=True)
+        return 0
+
+
+def launcher() -> Launcher:
+    """The launcher that this process is, when it has imported what programs need."""
+    hear_signals()  # until there is a program, a signal ends this process
+    starter = Starter.of_this_process()
+    channel = Connection(int(sys.argv[1]))
+    os.set_inheritable(channel.fileno(), False)
+    with starter.required():
+        for module in NEEDED:
+            importlib.import_module(module)
+    return Launcher(channel, starter)
+
+
+if __name__ == "__main__":
+    adopt_orphans()
+    launcher().serve()
+    exit_now(0)

@@ -1,1 +1,0 @@
-"""From names and options to a plan of cells, to records in a store."""

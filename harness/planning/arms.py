@@ -1,0 +1,108 @@
+"""Arms: what one row of a table stands for, and the cells that it needs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.learning.pool_networks import Resolve
+from harness.planning.set_sources import Source, learning_source, training_of
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import request as checked_request
+from harness.plugins.returns import returned, text
+from harness.store.cells import Cell
+from harness.types.artifact import ArtifactRequest
+from harness.types.evaluator import Evaluator
+from harness.types.network import Architecture
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Students of one architecture, trained by one evaluator on the sets of one source after so many iterations."""
+
+    source: Source
+    iterations: int | None
+    evaluator: Resolved[Evaluator[Any]]
+    architecture: Resolved[Architecture[Any]]
+    resolve: Resolve
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the row."""
+        return {
+            **self.source.describe(self.iterations),
+            "evaluator": str(self.evaluator),
+            "architecture": str(self.architecture),
+        }
+
+    @property
+    def protocol(self) -> str:
+        """The recipe that the row's numbers were made by."""
+        architecture = self.architecture.make()
+        recipe = self.evaluator.make().protocol(self.source.problem, architecture)
+        what = f"{self.evaluator.described}: protocol()"
+        return text(returned(recipe, str, what), what, longest=2000)
+
+    def told(self) -> dict[str, Any]:
+        """What every student's record says of its row: enough to make the table from records alone."""
+        problem = self.source.problem
+        return {
+            **self.describe(),
+            "protocol": self.protocol,
+            "precision": self.source.precision,
+            "seed": self.source.seed,
+            "score_on": problem.score_on,
+            "like": problem.like,
+            "preprocessing": problem.preprocessing.name,
+            **training_of(self.source),
+        }
+
+    def set_cell(self, distillation: int) -> Cell:
+        """The distilled set."""
+        return self.source.set_cell(distillation, self.iterations)
+
+    def artifact_request(self, student: int) -> ArtifactRequest | None:
+        """What the student's evaluation needs made first, as the evaluator asks for it."""
+        asked = self.evaluator.make().artifact(student)
+        return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
+
+    def artifact_cell(self, distillation: int, student: int) -> Cell | None:
+        """What the student's evaluation needs made first, if anything."""
+        request = self.artifact_request(student)
+        if request is None:
+            return None
+        architecture = self.resolve(request.architecture) if request.architecture else None
+        entry = self.evaluator.entry
+        identity = {
+            "set": self.set_cell(distillation).key,
+            "augmentations": dict(self.source.problem.augmentations),
+            "request": {"kind": request.kind, **request.identity},
+            "architecture": architecture.identity() if architecture else None,
+            "evaluator": [entry.name, entry.provider, self.evaluator.cls.version],
+            "seed": self.source.seed,
+            "distillation": distillation,
+            "student": student,
+        }
+        label = f"{request.kind} {student} for {self.set_cell(distillation).label}"
+        return Cell("artifact", identity, label, self._sources(distillation, architecture))
+
+    def student_cell(self, distillation: int, student: int) -> Cell:
+        """One student's score."""
+        artifact = self.artifact_cell(distillation, student)
+        problem = self.source.problem
+        identity = {
+            "set": self.set_cell(distillation).key,
+            "artifact": artifact.key if artifact else None,
+            "augmentations": dict(problem.augmentations),
+            "score_on": problem.score_on,
+            "score": problem.score.fingerprint,
+            "evaluator": self.evaluator.identity(),
+            "architecture": self.architecture.identity(),
+            "seed": self.source.seed,
+            "distillation": distillation,
+            "student": student,
+        }
+        label = f"{self.evaluator} {self.architecture} student {student} on {self.set_cell(distillation).label}"
+        return Cell("student", identity, label, self._sources(distillation, self.architecture))
+
+    def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
+        components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
+        own = dict(component.source for component in components)
+        return {**self.set_cell(distillation).sources, **own, **learning_source()}

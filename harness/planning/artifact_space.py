@@ -1,0 +1,97 @@
+"""What new artifacts of methods will take: told before it is used, and refused above a limit."""
+
+import itertools
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from harness.errors import UsageError
+from harness.planning.plan import Plan
+from harness.planning.trajectory_source import TrajectorySource
+from harness.plugins.registry import Resolved
+from harness.types.artifact import ArtifactRequest
+from harness.types.network import Architecture
+from harness.types.problem import Shape
+
+GB = 1e9
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Artifacts of one kind that are missing, of networks of one architecture."""
+
+    kind: str
+    architecture: str
+    count: int
+    each: int
+    """Bytes."""
+
+    def __str__(self) -> str:
+        several = "s" if self.count > 1 else ""
+        return f"{self.count} {self.kind}{several} of {self.architecture} ({self.each / 1e6:.1f} MB each)"
+
+
+def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[TrajectorySource, ArtifactRequest]]:
+    """Every artifact that methods of the plan ask for and that is among the missing cells, once."""
+    seen: set[str] = set()
+    for arm, distillation in itertools.product(plan.arms, range(plan.distillations)):
+        source = arm.source
+        if not isinstance(source, TrajectorySource) or arm.set_cell(distillation).key not in missing:
+            continue
+        for request in source.needs(distillation, arm.iterations or 0):
+            cell = source.artifact_cell(request)
+            if cell.key not in seen:
+                seen.add(cell.key)
+                if cell.key in missing:
+                    yield source, request
+
+
+def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
+    """The missing artifacts that hold networks, by kind and architecture."""
+    counts: dict[tuple[str, str, int], int] = {}
+    for source, request in missing_artifacts(plan, missing):
+        if request.architecture:
+            architecture, problem = source.resolve(request.architecture), source.problem
+            each = _FLOAT * request.copies * weights_of(architecture, problem.shape, len(problem.classes))
+            at = (request.kind, str(architecture), each)
+            counts[at] = counts.get(at, 0) + 1
+    return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
+
+
+def merged(wanted: Iterable[Demand]) -> list[Demand]:
+    """The demands of plans that share no artifact, those of one kind, architecture and size counted together."""
+    counts: dict[tuple[str, str, int], int] = {}
+    for demand in wanted:
+        at = (demand.kind, demand.architecture, demand.each)
+        counts[at] = counts.get(at, 0) + demand.count
+    return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
+
+
+def total_bytes(wanted: Sequence[Demand]) -> int:
+    """Of all of them."""
+    return sum(demand.count * demand.each for demand in wanted)
+
+
+def told(wanted: Sequence[Demand]) -> str:
+    """In one line, what is to be made and how much room it takes."""
+    listed = ", ".join(str(demand) for demand in wanted)
+    return f"to make first: {listed}; {total_bytes(wanted) / GB:.2f} GB in all"
+
+
+def check_storage(wanted: Sequence[Demand], limit: float) -> None:
+    """Raise `UsageError` where they take more than ``limit`` GB."""
+    if total_bytes(wanted) > limit * GB:
+        remedy = "ask for fewer or shorter ones (mtt: experts, train_epochs), or raise --max-storage"
+        raise UsageError(f"{told(wanted)}, more than --max-storage {limit:g}: {remedy}")
+
+
+@cache
+def weights_of(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> int:
+    """How many numbers a network's weights and buffers are, counted without making them."""
+    with torch.device("meta"):
+        network = architecture.make().build(shape, classes, torch.Generator("cpu"))
+    return sum(tensor.numel() for tensor in network.state_dict().values())

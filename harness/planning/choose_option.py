@@ -1,0 +1,214 @@
+"""Choosing the value of an option on a validation split, never on test data."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+from harness.planning.request import Request
+from harness.plugins.registry import Entry, Registry
+from harness.store.cells import key_of
+from harness.store.locking.leases import LeaseLost
+from harness.store.store import Store
+from harness.types.hold_out import HoldOut
+from harness.types.names import Name, expand, parse_name
+from harness.types.score import CONDITION
+
+CHOOSABLE = ("method", "pool", "evaluator")
+_NAMED = 3
+"""Groups without a choice are named up to this number; the others are counted."""
+Group = tuple[Any, ...]
+"""What rows that differ only in the swept option have in common."""
+Row = Mapping[str, Any]
+"""A row of the run table: by field, its value."""
+
+
+@dataclass(frozen=True)
+class SweptOption:
+    """An option of a component that a request sweeps: ``kd.temperature``."""
+
+    kind: str
+    component: str
+    option: str
+
+    def __str__(self) -> str:
+        return f"{self.component}.{self.option}"
+
+    def group(self, row: Mapping[str, Any]) -> Group:
+        """What a row has in common with those that differ from it only in this option."""
+        rest = self._without_option(row)
+        return tuple((rest.name, rest.options) if kind == self.kind else row[kind] for kind in CONDITION)
+
+    def condition(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The same by field, as records and pages hold it."""
+        return {kind: str(self._without_option(row)) if kind == self.kind else row[kind] for kind in CONDITION}
+
+    def concerns(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row is of the component."""
+        return row[self.kind] is not None and parse_name(row[self.kind]).name == self.component
+
+    def _without_option(self, row: Mapping[str, Any]) -> Name:
+        name = parse_name(row[self.kind])
+        return Name(name.name, tuple(pair for pair in name.options if pair[0] != self.option))
+
+
+def swept_option(request: Request, registry: Registry) -> SweptOption:
+    """The option that ``--choose`` names.
+
+    Raises:
+        UsageError: it names nothing that the request sweeps.
+    """
+    component, _, option = (request.choose or "").rpartition(".")
+    for kind in CHOOSABLE:
+        entry = _entry(registry, kind, component)
+        texts = getattr(request, kind) if entry else ()
+        names = [name for text in texts for name in expand(text, request.max_cells)]
+        values = {dict(name.options).get(option) for name in names if _entry(registry, kind, name.name) == entry}
+        if entry and len(values) > 1:
+            return SweptOption(kind, registry.display_name(entry), option)
+    raise nothing_swept(request.choose)
+
+
+def _entry(registry: Registry, kind: str, name: str) -> Entry | None:
+    """The component of this name; None if there is no such one, which planning says better."""
+    try:
+        return registry.find(kind, name)
+    except UsageError:
+        return None
+
+
+def nothing_swept(choose: object) -> UsageError:
+    """The error for an option of which there are not two values to choose from."""
+    return UsageError(
+        f"--choose {choose}: nothing sweeps it; write for instance "
+        "--evaluator 'kd[temperature=[1,2,4]]' --choose kd.temperature"
+    )
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows that differ only in the swept option, as they were scored on validation.
+
+    Attributes:
+        condition: what they have in common, by field.
+        hold_out: the validation split.
+        curve: by full component name, the mean on validation; without those that failed.
+        failed: names that could not be scored.
+        incomplete: names that lack some of their students or distillations.
+    """
+
+    condition: Mapping[str, Any]
+    hold_out: HoldOut | None
+    curve: Mapping[str, float]
+    failed: Sequence[str]
+    incomplete: Sequence[str]
+
+    @property
+    def chosen(self) -> str | None:
+        """The name with the highest mean, the first of equals; None if all failed."""
+        return max(self.curve, key=lambda name: self.curve[name]) if self.curve else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """For each group of rows that differ only in the option, the value with the best mean on validation."""
+
+    option: SweptOption
+    groups: Mapping[Group, Candidates]
+
+    @classmethod
+    def of(cls, option: SweptOption, rows: Sequence[Row]) -> "Choice":
+        """Choose from rows that were scored on validation."""
+        grouped: dict[Group, list[Row]] = {}
+        for row in rows:
+            if option.concerns(row):
+                grouped.setdefault(option.group(row), []).append(row)
+        return cls(option, {group: _candidates(option, members) for group, members in grouped.items()})
+
+    def takes(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is scored on test: the chosen ones, and all that the option does not concern."""
+        candidates = self._candidates_of(row)
+        return candidates is None or candidates.chosen == row[self.option.kind]
+
+    def row_fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """For a row of the table: the choice with its curve, and the split that it was made on; None if not chosen."""
+        candidates = self._candidates_of(row)
+        if candidates is None:
+            return {"chosen": None, "validation": None}
+        return {"chosen": self._result(candidates), "validation": _as_json(candidates.hold_out)}
+
+    def notes(self) -> list[str]:
+        """What went wrong on validation: names that could not be candidates, and groups in which nothing was chosen."""
+        every = list(self.groups.values())
+        choosable = [candidates for candidates in every if candidates.curve]
+        lines = _counted(choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate")
+        lines += _counted(choosable, [c.incomplete for c in choosable], "was scored on validation in part only")
+        lost = [candidates for candidates in every if not candidates.curve]
+        for candidates in lost[:_NAMED]:
+            what = " ".join(f"{field} {value}" for field, value in candidates.condition.items() if value is not None)
+            values = f"all {len(candidates.failed)} values" if len(candidates.failed) > 1 else "its only value"
+            lines.append(f"--choose {self.option}: {values} failed on validation, so nothing is scored on test: {what}")
+        if len(lost) > _NAMED:
+            lines.append(f"--choose {self.option}: so they did in {len(lost) - _NAMED} more rows")
+        return lines
+
+    @property
+    def names(self) -> str:
+        """The chosen names, each once."""
+        return ", ".join(dict.fromkeys(c.chosen for c in self.groups.values() if c.chosen is not None))
+
+    def record(self, cells: Sequence[str], store: Store) -> None:
+        """Keep in the store what was chosen, from which curve, by which cells; once for each group of rows.
+
+        A choice that comes out otherwise, since a cell that had failed was made, is a newer attempt.
+        """
+        for group, candidates in self.groups.items():
+            if candidates.chosen is None:
+                continue
+            identity = {"kind": "choice", "option": str(self.option), "among": sorted(cells), "group": str(group)}
+            before, result = store.sound(key_of(identity)), self._result(candidates)
+            if before is None or before.get("result") != result:
+                record = {
+                    "kind": "choice",
+                    "label": f"{candidates.chosen} chosen for {self.option}",
+                    "identity": identity,
+                    "result": result,
+                    "condition": dict(candidates.condition),
+                    "validation": _as_json(candidates.hold_out),
+                    "provenance": {},
+                }
+                with contextlib.suppress(LeaseLost):  # another process has recorded the same choice
+                    store.commit(key_of(identity), record)
+
+    def _candidates_of(self, row: Mapping[str, Any]) -> Candidates | None:
+        """Those of the row's group; None if the option does not concern it."""
+        return self.groups[self.option.group(row)] if self.option.concerns(row) else None
+
+    def _result(self, candidates: Candidates) -> dict[str, Any]:
+        return {"option": str(self.option), "value": candidates.chosen, "curve": dict(candidates.curve)}
+
+
+def _candidates(option: SweptOption, rows: Sequence[Row]) -> Candidates:
+    def names(wanted: Iterable[Row]) -> list[str]:
+        return [row[option.kind] for row in wanted]
+
+    return Candidates(
+        condition=option.condition(rows[0]),
+        hold_out=HoldOut.from_json(rows[0]["hold_out"]),
+        curve={row[option.kind]: row["mean"] for row in rows if row["mean"] is not None},
+        failed=names(row for row in rows if row["mean"] is None),
+        incomplete=names(row for row in rows if row["status"] == "incomplete"),
+    )
+
+
+def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
+    """A line for each name, with the number of groups if there are several."""
+    counts = Counter(name for several in names for name in several)
+    where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
+    return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]
+
+
+def _as_json(hold_out: HoldOut | None) -> dict[str, int | None] | None:
+    return hold_out.as_json() if hold_out else None

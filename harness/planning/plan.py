@@ -1,0 +1,114 @@
+"""The plan of a study: its arms, the cells that they need, and what the store already holds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from harness.planning.arms import Arm
+from harness.planning.set_sources import Source
+from harness.planning.trajectory_source import TrajectorySource
+from harness.store.cell_states import Standing, blocked_by, own_standing
+from harness.store.cells import Cell
+from harness.store.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Arms, each with students 0 ... students-1 on distillations 0 ... distillations-1.
+
+    Attributes:
+        rerun_stale: treat records that other source made as missing.
+        notes: what has to be said beneath the table, such as crossings that mean nothing.
+        given: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever wants to
+            make a cell again.
+        checkpoint_every: seconds between the checkpoints of a trajectory.
+    """
+
+    arms: list[Arm]
+    students: int
+    distillations: int
+    rerun_stale: bool = False
+    notes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    checkpoint_every: float = 60.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+        return self.arms[0].source.problem.device
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """Where the sets come from, each once."""
+        return list(dict.fromkeys(arm.source for arm in self.arms))
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order of work, each once."""
+        return list({cell.key: cell for cell, _ in self._all()}.values())
+
+    @cached_property
+    def needs(self) -> Mapping[str, Sequence[Cell]]:
+        """By key of a cell, those that it cannot be made without; a set needs what trajectories pass before it."""
+        return {cell.key: needed for cell, needed in self._all()}
+
+    def _all(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
+        """Cells with those that they need."""
+        for arm in self.arms:
+            for distillation in range(self.distillations):
+                sets: list[Cell] = []
+                if isinstance(arm.source, TrajectorySource):
+                    requests = arm.source.needs(distillation, arm.iterations or 0)
+                    artifacts = [arm.source.artifact_cell(request) for request in requests]
+                    yield from ((artifact, ()) for artifact in artifacts)
+                    sets = [arm.set_cell(distillation)]
+                    yield sets[0], [*artifacts, *self._points_before(arm, distillation)]
+                for student in range(self.students):
+                    artifact = arm.artifact_cell(distillation, student)
+                    if artifact:
+                        yield artifact, sets
+                    yield arm.student_cell(distillation, student), [*sets, *([artifact] if artifact else [])]
+
+    def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:
+        """The sets of a trajectory that it passes on its way to an arm's."""
+        points = {other.iterations or 0: other for other in self.arms if other.source is arm.source}
+        return [points[point].set_cell(distillation) for point in sorted(points) if point < (arm.iterations or 0)]
+
+    @cached_property
+    def _sound(self) -> set[str]:
+        """Keys of cells that others need and that were found done: they stay so."""
+        return set()
+
+    def standing(self, cell: Cell, store: Store) -> Standing:
+        """How a cell stands."""
+        found = own_standing(cell, store)
+        if found.state != "missing" and not (found.state == "stale" and self.rerun_stale):
+            return found
+        # What a point of a trajectory needs, those behind it need too, so the points before tell for themselves.
+        look = own_standing if cell.kind == "distilled" else self.standing
+        for needed in self.needs.get(cell.key, ()):
+            if needed.key not in self._sound:
+                other = look(needed, store)
+                if other.is_lost:
+                    return blocked_by(needed, other)
+                if other.state == "done":
+                    self._sound.add(needed.key)
+        return found
+
+    def standings(self, store: Store) -> dict[str, Standing]:
+        """How every cell stands, by key."""
+        return {cell.key: self.standing(cell, store) for cell in self.cells}
+
+    def missing(self, standings: Mapping[str, Standing]) -> frozenset[str]:
+        """Of all cells, whose standings are given, the keys of those that have to be made and can be."""
+        return frozenset(key for key, standing in standings.items() if standing.state in self._to_make)
+
+    def is_missing(self, cell: Cell, store: Store) -> bool:
+        """Whether the cell has to be made, and can be, as the store tells now."""
+        return self.standing(cell, store).state in self._to_make
+
+    @property
+    def _to_make(self) -> tuple[str, ...]:
+        return ("missing", "stale") if self.rerun_stale else ("missing",)

@@ -1,0 +1,238 @@
+"""From a request to a plan: names resolved, options checked, and everything refused that can be refused before work."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import torch
+
+from harness.architectures.network_size import bounded_size, check_parameters
+from harness.compute.machine import choose_device
+from harness.datasets.problems import data_root, make_problem, traits_of
+from harness.errors import DataError, PluginError, UsageError
+from harness.planning.arms import Arm
+from harness.planning.plan import Plan
+from harness.planning.request import Request
+from harness.planning.set_options import GivenOptions
+from harness.planning.set_sources import Source
+from harness.planning.trajectory_source import TrajectorySource
+from harness.plugins.registry import Entry, Registry, Resolved
+from harness.plugins.returns import call_of, lines, returned
+from harness.types.dataset import RunDefaults
+from harness.types.names import Name, expand, parse_name
+from harness.types.network import Architecture, Network
+from harness.types.problem import Problem
+
+NO_DEFAULTS = RunDefaults(options={})
+"""For data sets themselves, whose defaults are known only once they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Resolves the names of a request.
+
+    Args:
+        request: what was asked for.
+        registry: what there is.
+    """
+
+    request: Request
+    registry: Registry
+    _left_out: dict[str, None] = field(default_factory=dict)
+    _architectures: dict[str, Resolved[Any]] = field(default_factory=dict)
+    _buildable: set[tuple[Any, ...]] = field(default_factory=set)
+
+    @cached_property
+    def given(self) -> GivenOptions:
+        """The options that were set by component."""
+        return GivenOptions.read(self.request.set, self.registry)
+
+    def plan(self) -> Plan:
+        """All arms that were asked for, and the counts.
+
+        Raises:
+            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+        """
+        if not self.request.method:
+            raise UsageError("no method was given: say --method dc; `ddbench methods` lists them")
+        plans = [self._plan_on(dataset) for dataset in self.names("dataset", self.request.dataset, NO_DEFAULTS)]
+        counts = {(plan.students, plan.distillations) for plan in plans}
+        if len(counts) > 1:
+            raise UsageError("these data sets have different defaults: give --students and --distillations")
+        notes = dict.fromkeys(note for plan in plans for note in plan.notes)
+        arms = [arm for plan in plans for arm in plan.arms]
+        return replace(
+            plans[0],
+            arms=arms,
+            notes=(*notes, *self.notes()),
+            given=self.request.set,
+            checkpoint_every=self.request.checkpoint_every,
+        )
+
+    def notes(self) -> list[str]:
+        """What was left out of the names, and options that nothing uses."""
+        unused = [f"--set {name}: nothing here uses {name}" for name in self.given.unused]
+        return [*self._left_out, *unused]
+
+    def names(self, kind: str, given: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
+        """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
+        resolved = [one for text in given for one in self._resolved(kind, text.strip(), defaults)]
+        return list({(one.entry.provider, str(one)): one for one in resolved}.values())
+
+    def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
+        if text != "all":
+            for name in expand(text, self.request.max_cells):
+                yield self.complete(kind, name, defaults)
+            return
+        for entry in self.registry.of_kind(kind):
+            try:
+                if not self._lacks_options(entry, defaults):
+                    one = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
+                    if kind in ("pool", "evaluator", "architecture"):
+                        one.make()
+                    yield one
+            except PluginError as error:  # of one plugin: the others are still all
+                if self.request.strict_plugins:
+                    raise
+                self._left_out[f"left out: {error}"] = None
+
+    def complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
+        """Resolve a name with the options that were set for its component, and beneath them the data set's."""
+        entry = self.registry.find(kind, name.name)
+        return self.registry.resolve(kind, self.given.complete(name, entry, defaults.options.get(entry.name, {})))
+
+    def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
+        fields = entry.load().Options.model_fields
+        told = {**defaults.options.get(entry.name, {}), **self.given.of(entry)}
+        return any(one.is_required() and name not in told for name, one in fields.items())
+
+    def architecture(self, name: str) -> Resolved[Architecture[Any]]:
+        """Resolve the name of an architecture, as pools and evaluators give it."""
+        if name not in self._architectures:  # pools and evaluators name the same few for every cell
+            self._architectures[name] = self.complete("architecture", parse_name(name), NO_DEFAULTS)
+        return self._architectures[name]
+
+    def _check_buildable(self, architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
+        """Raise what `check_buildable` raises, once for each architecture and shape of images."""
+        of = (architecture.entry.provider, str(architecture), problem.shape, len(problem.classes))
+        if of not in self._buildable:
+            check_buildable(architecture, problem)
+            self._buildable.add(of)
+
+    def arms(
+        self, sources: Sequence[tuple[Source, int | None]], problem: Problem, defaults: RunDefaults
+    ) -> Iterator[Arm]:
+        """Cross sources (with their iterations) with the evaluators and architectures that were asked for."""
+        evaluators = self.names("evaluator", self.request.evaluator or defaults.evaluators, defaults)
+        architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
+        for architecture in architectures:
+            self._check_buildable(architecture, problem)
+        for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
+            arm = Arm(source, iterations, evaluator, architecture, self.architecture)
+            _ = arm.protocol  # asked now: what it says wrongly is refused before any work
+            request = arm.artifact_request(0)
+            if request and request.architecture:
+                self._check_buildable(self.architecture(request.architecture), problem)
+        for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
+            yield Arm(source, iterations, evaluator, architecture, self.architecture)
+
+    def problem(self, dataset: Resolved[Any]) -> Problem:
+        """Load a data set as the request wants it split."""
+        request = self.request
+        return make_problem(
+            dataset,
+            root=data_root(),
+            score_on=request.score_on,
+            hold_out=request.keep_hold_out,
+            seed=request.seed,
+            device=self._device(),
+        )
+
+    def _device(self) -> torch.device:
+        device = choose_device(self.request.device)
+        if self.request.precision == "tf32" and device.type != "cuda":
+            raise UsageError(f"--precision tf32 is for NVIDIA GPUs, but this run is on {device}: use fp32 or bf16")
+        return device
+
+    def _plan_on(self, dataset: Resolved[Any]) -> Plan:
+        defaults = traits_of(dataset).defaults
+        request, problem = self.request, self.problem(dataset)
+        sources: dict[str, tuple[Source, int]] = {}
+        notes: dict[str, None] = {}
+        without_pool: dict[str, None] = {}
+        for source, points in self._sources(problem, defaults):
+            if source.pool is None:
+                without_pool[source.method.entry.name] = None
+            notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
+            for point in points:
+                sources.setdefault(source.set_cell(0, point).key, (source, point))
+        return Plan(
+            list(self.arms(list(sources.values()), problem, defaults)),
+            request.students or defaults.students,
+            request.distillations or defaults.distillations,
+            request.rerun_stale,
+            (*_not_applicable(list(without_pool)), *notes),
+        )
+
+    def _sources(self, problem: Problem, defaults: RunDefaults) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
+        """Methods crossed with pools and images per class, each with its points; what is not applicable just once."""
+        request = self.request
+        given = tuple(dict.fromkeys(request.iterations or defaults.iterations))
+        methods = self.names("method", request.method, defaults)
+        pools = self.names("pool", request.pool, defaults)
+        for ipc, method, pool in product(request.ipc or defaults.ipc, methods, pools):
+            if method.cls.uses_ipc:
+                check_ipc(ipc, problem)
+            points = given if method.cls.iterates else (1,)
+            source = TrajectorySource(
+                problem,
+                method,
+                pool if method.cls.uses_pool else None,
+                ipc if method.cls.uses_ipc else None,
+                request.seed,
+                request.precision,
+                max(points),
+                self.architecture,
+            )
+            _ = source.main, source.settings  # asked now: what they say wrongly is refused before any work
+            for drawable in source.drawable():
+                self._check_buildable(drawable, problem)
+            for asked in source.needs(0, source.total):
+                if asked.architecture:
+                    self._check_buildable(self.architecture(asked.architecture), problem)
+            yield source, points
+
+
+def _not_applicable(without_pool: Sequence[str]) -> list[str]:
+    """One line for all methods that draw no network, in place of a row for each pool."""
+    if not without_pool:
+        return []
+    *others, last = without_pool
+    named, verb = (f"{', '.join(others)} and {last}", "draw") if others else (last, "draws")
+    return [f"{named} {verb} no network: a pool is not applicable"]
+
+
+def check_ipc(ipc: int, problem: Problem) -> None:
+    """Raise `DataError` where a class has fewer training images than the distilled set would have."""
+    sizes = [len(members) for members in problem.of_class]
+    smallest = sizes.index(min(sizes))
+    if ipc > sizes[smallest]:
+        count = f"{sizes[smallest]} training image{'' if sizes[smallest] == 1 else 's'}"
+        told = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
+        told += " without the validation split" if problem.hold_out else ""
+        raise DataError(f"ipc {ipc} is larger than a class: {told}; use a smaller --ipc")
+
+
+def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
+    """Build the network without memory, so that unsuitable images are refused before any work.
+
+    Raises:
+        DataError: the architecture cannot take images of this shape.
+        PluginError: it builds something else than a network.
+    """
+    who = f"architecture {architecture} of {architecture.entry.provider}"
+    with torch.device("meta"), bounded_size(who):
+        network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
+    check_parameters(returned(network, Network, f"{who}: build()"), who)

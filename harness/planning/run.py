@@ -1,0 +1,174 @@
+"""Runs: what was asked for, kept in the store, so that other processes can do parts of it.
+
+``runs/RUN/run.json`` is the request, ``plan.json`` its jobs with their cells, ``JOB.events`` and ``JOB.log`` what
+became of them. The run of a command is the same folder whenever the command is given again.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from harness.datasets.problems import traits_of
+from harness.errors import StoreError, UsageError
+from harness.planning.file_source import complete
+from harness.planning.plan import Plan
+from harness.planning.planner import NO_DEFAULTS, Study
+from harness.planning.request import Request, request_from
+from harness.planning.set_sources import FileSource
+from harness.plugins.registry import Registry
+from harness.store.cells import SHORT, Cell, key_of
+from harness.store.files.folders import RUNS, make_way, make_way_for_folder
+from harness.store.run_files import EVENTS, LOG, REQUEST_FILE, PlannedJob, list_jobs, read_request, write_run
+from harness.store.store import Store
+from harness.system.clock import now
+from harness.types.distilled import DistilledSet
+from harness.types.formats import Reading, read_content, told_of
+
+_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells")
+"""Options that say how the work is done, and not what it is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One plan, by all that it is made from.
+
+    Attributes:
+        request: what the user asked for.
+        file: a distilled set to evaluate, in place of methods.
+        reading: how the file is read.
+        arms: indices of the arms that are carried out; None is all.
+    """
+
+    request: Request
+    file: Path | None = None
+    reading: Reading | None = None
+    arms: tuple[int, ...] | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Of what is to be done."""
+        told = self.as_json()
+        what = {name: value for name, value in told["request"].items() if name not in _OF_THE_START}
+        return key_of({**told, "request": what})[:SHORT]
+
+    def plan(self, registry: Registry) -> Plan:
+        """The arms that were asked for.
+
+        Raises:
+            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+        """
+        study = Study(self.request, registry)
+        plan = self._of_file(study, self.file) if self.file else study.plan()
+        return plan if self.arms is None else replace(plan, arms=[plan.arms[index] for index in self.arms])
+
+    def _of_file(self, study: Study, file: Path) -> Plan:
+        """A plan to evaluate one distilled set."""
+        request, reading = study.request, self.reading or Reading()
+        if len(request.dataset) != 1:
+            raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
+        (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
+        load = cache(lambda: study.problem(dataset))
+        content = read_content(file, reading, lambda: load().shape)
+        completed = complete(content, reading, dataset, load())
+        distilled = completed.distilled
+        problem = replace(load(), preprocessing=distilled.preprocessing)
+        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
+        defaults = traits_of(dataset).defaults
+        stated = distilled.provenance.get("iterations")
+        iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
+        arms = list(study.arms([(source, iterations)], problem, defaults))
+        return Plan(
+            arms,
+            request.students or defaults.students,
+            1,
+            request.rerun_stale,
+            (*completed.notes, *study.notes()),
+            request.set,
+        )
+
+    def folder(self, store: Store) -> Path:
+        """Where it lies in a store."""
+        return store.path / RUNS / self.key
+
+    def save(self, store: Store, jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -> Path:
+        """Write it, with its jobs and what their cells need, into a store; the folder that holds it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        folder = self.folder(store)
+        plan = {
+            "run": self.key,
+            "label": self.label,
+            "created": now(),
+            "executor": self.request.starter,
+            "jobs": list_jobs(jobs, needs),
+        }
+        request = {"folder": os.getcwd(), **self.as_json()}
+        store.make_folder(folder.parent)
+        try:
+            make_way_for_folder(store.path, folder, store.notice)
+            write_run(folder, request, plan)
+            for path in [*folder.glob(f"*{EVENTS}"), *folder.glob(f"*{LOG}")]:
+                make_way(store.path, path, store.notice)  # jobs write there
+        except OSError as error:
+            raise store.cannot("write to", error) from None
+        return folder
+
+    @classmethod
+    def load(cls, store: Store, key: str) -> "Run":
+        """The run with this key; this process goes to the folder where it was asked for, if that is there.
+
+        Raises:
+            StoreError: there is none that can be read.
+        """
+        folder = store.path / RUNS / key
+        try:
+            asked = read_request(folder)
+            if os.path.isdir(asked.folder):
+                os.chdir(asked.folder)
+            request = request_from(
+                {**asked.request, "keep_hold_out": asked.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
+            )
+            reading = Reading(**asked.reading) if asked.reading else None
+        except (OSError, StoreError, TypeError) as error:
+            raise StoreError(f"{error}: give the command of the run again") from None
+        arms = None if asked.arms is None else tuple(asked.arms)
+        return cls(request, Path(asked.file) if asked.file else None, reading, arms)
+
+    @property
+    def label(self) -> str:
+        """The methods and pools, or the file."""
+        request = self.request
+        scored = ", scored on validation" if request.score_on == "validation" else ""
+        scored += ", without validation" if request.keep_hold_out else ""
+        if self.file:
+            return f"eval {self.file.name} on {', '.join(request.dataset)}{scored}"
+        through = f" through {', '.join(request.pool)}"
+        return f"{', '.join(request.method)}{through} on {', '.join(request.dataset)}{scored}"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        request: dict[str, Any] = {**asdict(self.request), "store": str(self.request.store)}
+        hold_out = request.pop("keep_hold_out")
+        return {
+            "request": {name: list(value) if isinstance(value, tuple) else value for name, value in request.items()},
+            "file": str(self.file.absolute()) if self.file else None,
+            "reading": asdict(self.reading) if self.reading else None,
+            "hold_out": hold_out,
+            "arms": None if self.arms is None else list(self.arms),
+        }
+
+
+def _digest(distilled: DistilledSet) -> str:
+    digest = hashlib.sha256(distilled.preprocessing.identity().encode())
+    if distilled.step_size is not None:
+        digest.update(f"step size {distilled.step_size!r}".encode())
+    for tensor in distilled.training_data():
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

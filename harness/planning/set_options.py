@@ -1,0 +1,79 @@
+"""Options set for a component by its name, wherever it is used: ``--set mtt.experts=5``."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.errors import PluginError, UsageError, did_you_mean
+from harness.plugins.registry import KINDS, Entry, Registry
+from harness.types.names import Name, count_variants, parse_name
+
+
+@dataclass(frozen=True)
+class GivenOptions:
+    """By component, options with their values as text; they stand below those in brackets and above all defaults."""
+
+    by_name: Mapping[str, Mapping[str, str]]
+    used: set[str] = field(default_factory=set)
+    """Names of the components that were looked up and found."""
+
+    @classmethod
+    def read(cls, texts: Sequence[str], registry: Registry) -> "GivenOptions":
+        """Read ``COMPONENT.OPTION=VALUE`` and check that there is such an option.
+
+        Raises:
+            UsageError: a text cannot be read, or names nothing that there is.
+        """
+        given: dict[str, dict[str, str]] = {}
+        for text in texts:
+            component, option, value = _parts(text)
+            _check(component, option, registry)
+            given.setdefault(component, {})[option] = value
+        return cls(given)
+
+    def of(self, entry: Entry) -> dict[str, str]:
+        """What is given for a component: under its name, or under that with its distribution."""
+        names = [name for name in (entry.name, f"{entry.provider}:{entry.name}") if name in self.by_name]
+        if not names:
+            return {}
+        known = entry.load().Options.model_fields
+        self.used.update(names)
+        merged = {option: value for name in names for option, value in self.by_name[name].items()}
+        return {option: value for option, value in merged.items() if option in known}
+
+    def complete(self, name: Name, entry: Entry, defaults: Mapping[str, str]) -> Name:
+        """The name with what is given for the component, and beneath it ``defaults``."""
+        return name.with_defaults(self.of(entry)).with_defaults(dict(defaults))
+
+    @property
+    def unused(self) -> Iterator[str]:
+        """The components that nothing here uses."""
+        return (name for name in self.by_name if name not in self.used)
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    left, equals, value = text.partition("=")
+    component, dot, option = left.strip().rpartition(".")
+    if not (equals and dot and component and option and value.strip()):
+        raise UsageError(f"--set {text}: write --set COMPONENT.OPTION=VALUE, say --set mtt.experts=5")
+    typed = f"{component}[{option}={value}]"
+    if count_variants(typed)[1] > 1:
+        raise UsageError(f"--set {text}: a sweep belongs to a name: {typed}")
+    return component, option, parse_name(typed).options[0][1]
+
+
+def _check(component: str, option: str, registry: Registry) -> None:
+    provider, _, short = component.rpartition(":")
+    every = [entry for kind in KINDS for entry in registry.of_kind(kind)]
+    entries = [entry for entry in every if entry.name == short and provider in ("", entry.provider)]
+    if not entries:
+        known = did_you_mean(component, {entry.name for entry in every})
+        raise UsageError(f"--set {component}.{option}: there is no component {component!r}: {known}")
+    options: set[str] = set()
+    for entry in entries:
+        try:
+            options |= set(entry.load().Options.model_fields)
+        except PluginError as error:
+            raise UsageError(f"--set {component}.{option}: {error}") from error
+    if option not in options:
+        known = did_you_mean(option, options) if options else "it takes no options"
+        raise UsageError(f"--set {component}.{option}: {component!r} has no option {option!r}: {known}")

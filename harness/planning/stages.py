@@ -1,0 +1,110 @@
+"""The two stages of a run that chooses an option: all its values on validation, then the chosen ones on test."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from harness.planning.artifact_space import total_bytes
+from harness.planning.choose_option import Choice, Group, SweptOption, nothing_swept, swept_option
+from harness.planning.plan import Plan
+from harness.planning.remaining_work import Outlook
+from harness.planning.run import Run
+from harness.plugins.registry import Registry
+from harness.store.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A run and the part of its plan that is carried out."""
+
+    run: Run
+    plan: Plan
+
+    def only(self, indices: list[int]) -> "Stage":
+        """The arms with these indices, which are those of the request's whole plan."""
+        return Stage(
+            replace(self.run, arms=tuple(indices)), replace(self.plan, arms=[self.plan.arms[i] for i in indices])
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """Both stages, planned before any work, so that what cannot work in the second is refused before the first.
+
+    Attributes:
+        option: what is chosen.
+        first: the option's values, distilled without the validation split and scored on it.
+        second: every arm of the request, as it is scored on test.
+    """
+
+    option: SweptOption
+    first: Stage
+    second: Stage
+
+    @classmethod
+    def planned(cls, run: Run, registry: Registry) -> "Stages":
+        """Plan a run that chooses.
+
+        Raises:
+            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+        """
+        option = swept_option(run.request, registry)
+        request = replace(run.request, score_on="validation", choose=None, keep_hold_out=False)
+        exploring = replace(run, request=request)
+        first, second = Stage(exploring, exploring.plan(registry)), Stage(run, run.plan(registry))
+        concerned = [index for index, arm in enumerate(first.plan.arms) if option.concerns(arm.describe())]
+        stages = cls(option, first.only(concerned), second)
+        if all(len(candidates) < 2 for candidates in stages._candidates.values()):
+            raise nothing_swept(run.request.choose)
+        return stages
+
+    @property
+    def validation(self) -> str:
+        """The validation split for people, of each data set if there are several."""
+        problems = dict.fromkeys(arm.source.problem for arm in self.first.plan.arms)
+        if len(problems) == 1:
+            return str(next(iter(problems)).hold_out)
+        return "; ".join(f"{problem.name}: {problem.hold_out}" for problem in problems)
+
+    @property
+    def outcome(self) -> str:
+        """What becomes of the chosen values, for people."""
+        if self.second.run.file:
+            return "the chosen ones are scored on test"
+        if self.second.run.request.keep_hold_out:
+            return "the chosen ones are scored on test, distilled without the validation split (--keep-hold-out)"
+        return "the chosen ones are distilled on the whole training set and scored on test"
+
+    def chosen(self, choice: Choice) -> Stage:
+        """The second stage of a choice."""
+        arms = self.second.plan.arms
+        return self.second.only([index for index, arm in enumerate(arms) if choice.takes(arm.describe())])
+
+    def slowest(self, store: Store) -> Outlook:
+        """The second stage if in each group the value is chosen that takes the most time."""
+        return self._costliest(lambda outlook: outlook.seconds, store)
+
+    def largest(self, store: Store) -> Outlook:
+        """The second stage if in each group the value is chosen that takes the most room on disk."""
+        return self._costliest(lambda outlook: total_bytes(outlook.demands), store)
+
+    def _costliest(self, cost: Callable[[Outlook], float | None], store: Store) -> Outlook:
+        """The second stage of the choice that costs most; a cost of None, which is not known, counts as the most."""
+
+        def most(indices: list[int]) -> float:
+            spent = cost(Outlook.of(self.second.only(indices).plan, store))
+            return float("inf") if spent is None else spent
+
+        arms = self.second.plan.arms
+        taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm.describe())]
+        taken += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
+        return Outlook.of(self.second.only(sorted(taken)).plan, store)
+
+    @property
+    def _candidates(self) -> Mapping[Group, Mapping[str, list[int]]]:
+        """By group and full component name, the indices of arms in the second stage's whole plan."""
+        grouped: dict[Group, dict[str, list[int]]] = {}
+        for index, arm in enumerate(self.second.plan.arms):
+            row = arm.describe()
+            if self.option.concerns(row):
+                grouped.setdefault(self.option.group(row), {}).setdefault(row[self.option.kind], []).append(index)
+        return grouped

@@ -1,0 +1,121 @@
+"""How long a plan will take, roughly: arithmetic counted by torch, over the machine's measured rate."""
+
+import itertools
+import time
+from collections.abc import Container, Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.learning.pool_networks import mixture
+from harness.planning.arms import Arm
+from harness.planning.artifact_space import missing_artifacts
+from harness.planning.plan import Plan
+from harness.planning.trajectory_source import TrajectorySource
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of
+from harness.plugins.returns import work as checked_work
+from harness.types.network import Architecture
+from harness.types.problem import Problem, Shape
+
+EFFICIENCY = 0.5
+"""What small networks reach of the rate of one large convolution; measured between 0.4 and 0.8."""
+
+
+def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
+    """Seconds that the missing cells will take on this device, or None where a component does not tell its work."""
+    parts: list[float | None] = [artifact_seconds(plan, missing)]
+    for arm in plan.arms:
+        for distillation in range(plan.distillations):
+            cells = [arm.student_cell(distillation, student) for student in range(plan.students)]
+            parts += [_student(arm, arm.architecture) for cell in cells if cell.key in missing]
+    parts += list(_teachers(plan, missing).values())
+    for source in dict.fromkeys(arm.source for arm in plan.arms):
+        if isinstance(source, TrajectorySource):
+            points = sorted({arm.iterations or 0 for arm in plan.arms if arm.source is source})
+            for distillation in range(plan.distillations):
+                parts.append(_trajectory(source, distillation, points, missing))
+    return total_seconds(parts)
+
+
+def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
+    """Seconds that the missing artifacts of methods will take, or None where one does not tell its work."""
+    parts = []
+    for source, request in missing_artifacts(plan, missing):
+        if request.work is None or request.architecture is None:
+            return None
+        parts.append(_seconds(request.work, source.resolve(request.architecture), source.problem))
+    return sum(parts)
+
+
+def total_seconds(parts: Iterable[float | None]) -> float | None:
+    """The sum; None if a part is not known."""
+    listed = list(parts)
+    return None if None in listed else sum(part for part in listed if part is not None)
+
+
+def _trajectory(
+    source: TrajectorySource, distillation: int, points: list[int], missing: Container[str]
+) -> float | None:
+    ahead = [point for point in points if source.set_cell(distillation, point).key in missing]
+    if not ahead:
+        return 0.0
+    done = max((point for point in points if point not in ahead and point < max(ahead)), default=0)
+    work = checked_work(source.first.work(), call_of(source.first, "work"))
+    if work == 0:
+        return 0.0
+    if work is None or source.pool is None:
+        return None
+    choices = mixture(source.pool.make(), max(points) // 2, source.resolve)
+    each = (share * _seconds(work, architecture, source.problem) for architecture, share in choices)
+    return (max(ahead) - done) * sum(each)
+
+
+def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
+    """Seconds of each missing artifact of evaluators by key; one is taken to cost what a student costs."""
+    seconds: dict[str, float | None] = {}
+    for arm in plan.arms:
+        for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
+            cell = arm.artifact_cell(distillation, student)
+            request = arm.artifact_request(student)
+            if cell and request and cell.key not in seconds and cell.key in missing:
+                architecture = arm.resolve(request.architecture) if request.architecture else arm.architecture
+                seconds[cell.key] = _student(arm, architecture)
+    return seconds
+
+
+def _student(arm: Arm, architecture: Resolved[Architecture[Any]]) -> float | None:
+    problem = arm.source.problem
+    evaluator = arm.evaluator.make()
+    work = checked_work(evaluator.work(problem, arm.source.images), call_of(evaluator, "work"))
+    return None if work is None else _seconds(work, architecture, problem)
+
+
+def _seconds(work: float, architecture: Resolved[Architecture[Any]], problem: Problem) -> float:
+    """Of so many images passing forward through a network."""
+    operations = _operations(architecture, problem.shape, len(problem.classes))
+    return work * operations / (_rate(problem.device) * EFFICIENCY)
+
+
+@cache
+def _operations(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> float:
+    """Operations of one image's forward pass, counted without doing them."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = architecture.make().build(shape, classes, torch.Generator("cpu"))
+        network.eval()(torch.zeros(1, *shape))
+    return float(counter.get_total_flops())
+
+
+@cache
+def _rate(device: torch.device) -> float:
+    """Operations a second of a convolution like the ConvNet's second, measured for a fifth of a second."""
+    weight, images = torch.randn(128, 128, 3, 3, device=device), torch.randn(32, 128, 16, 16, device=device)
+    operations, repeats, started = 2.0 * 32 * 128 * 128 * 9 * 256, 0, time.perf_counter()
+    torch.nn.functional.conv2d(images, weight, padding=1)
+    started = time.perf_counter()
+    while time.perf_counter() - started < 0.2:
+        float(torch.nn.functional.conv2d(images, weight, padding=1)[0, 0, 0, 0])
+        repeats += 1
+    return repeats * operations / (time.perf_counter() - started)

@@ -1,0 +1,211 @@
+"""Distilled sets that a method learns: trajectories, known by all that decides their numbers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from harness.learning.pool_networks import Lottery, Resolve, mixture
+from harness.planning.set_sources import learning_source
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of, plain_json, requests, returned, text
+from harness.store.cells import Cell, key_of
+from harness.types.artifact import ArtifactRequest
+from harness.types.method import Method, Task
+from harness.types.network import Architecture
+from harness.types.plurals import plural
+from harness.types.pool import Pool
+from harness.types.problem import Problem
+from harness.types.seeds import Streams
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectorySource:
+    """A method on a problem through a pool; each distillation index is a trajectory of its own.
+
+    Attributes:
+        pool: None for a method that draws no network.
+        ipc: None for a method that does not ask.
+        total: the last iteration asked for; it decides numbers only where the method says so.
+    """
+
+    problem: Problem
+    method: Resolved[Method[Any]]
+    pool: Resolved[Pool[Any]] | None
+    ipc: int | None
+    seed: int
+    precision: str
+    total: int
+    resolve: Resolve
+    _needs: dict[int, list[tuple[int, ArtifactRequest]]] = field(default_factory=dict)
+    _sets: dict[tuple[int, int], Cell] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """A trajectory's set that is not there is missing."""
+        return "missing"
+
+    @property
+    def storage_floats(self) -> None:
+        """A method may pack its sets: their records tell."""
+
+    def describe(self, iterations: int | None) -> dict[str, Any]:
+        """What a row says of the set; no iterations where the method chooses it in one step."""
+        return {
+            "dataset": self.problem.name,
+            "ipc": self.ipc,
+            "iterations": iterations if self.method.cls.iterates else None,
+            "method": str(self.method),
+            "pool": str(self.pool) if self.pool else None,
+        }
+
+    @property
+    def images(self) -> int:
+        """How many images a set has."""
+        return self.ipc * len(self.problem.classes) if self.ipc else len(self.problem.train)
+
+    @property
+    def training_images(self) -> int:
+        """Those of the problem."""
+        return len(self.problem.train)
+
+    def new_method(self, distillation: int) -> Method[Any]:
+        """The method at the start of a distillation."""
+        streams = Streams(self.seed, distillation)
+        return self.method.make(Task(self.problem, self.ipc or 0, streams, self.total, self.precision))
+
+    @cached_property
+    def first(self) -> Method[Any]:
+        """The method at the start of the first distillation: to ask it what holds for all."""
+        return self.new_method(0)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the method's options left to ``auto`` became."""
+        what = call_of(self.first, "settings")
+        settings: dict[str, Any] = returned(plain_json(self.first.settings(), what), dict, what)
+        return settings
+
+    @cached_property
+    def main(self) -> str | None:
+        """The pool's main architecture, as it stands in tables."""
+        pool = self.pool.make() if self.pool else None
+        main = pool.main if pool else None
+        return None if main is None else str(self.resolve(text(main, f"{type(pool).__name__}: main")))
+
+    def trajectory(self, distillation: int) -> dict[str, Any]:
+        """All that decides the numbers of a trajectory."""
+        settings = self.settings
+        return {
+            "problem": self.problem.fingerprint,
+            "augmentations": dict(self.problem.augmentations),
+            "method": self.method.identity(),
+            "pool": self.pool.identity() if self.pool else None,
+            "ipc": self.ipc,
+            "seed": self.seed,
+            "distillation": distillation,
+            "precision": self.precision,
+            "total": self.total if self.method.cls.uses_total else None,
+            **({"settings": settings} if settings else {}),
+        }
+
+    def trajectory_key(self, distillation: int) -> str:
+        """The key of a trajectory, whatever its length."""
+        return key_of(self.trajectory(distillation))
+
+    def set_cell(self, distillation: int, iterations: int | None) -> Cell:
+        """The cell of the set after exactly ``iterations`` updates."""
+        assert iterations is not None, "a trajectory's sets have a place on it"
+        at = (distillation, iterations)
+        if at not in self._sets:
+            self._sets[at] = self._set_cell(*at)
+        return self._sets[at]
+
+    def _set_cell(self, distillation: int, iterations: int) -> Cell:
+        drawable = self.architectures_until(iterations)
+        artifacts = [self.artifact_cell(request) for request in self.needs(distillation, iterations)]
+        identity = {
+            "trajectory": self.trajectory(distillation),
+            "architectures": [architecture.identity() for architecture in drawable],
+            "iterations": iterations,
+            **({"artifacts": key_of({"cells": [cell.key for cell in artifacts]})} if artifacts else {}),
+        }
+        through = f" through {self.pool}" if self.pool else ""
+        size = f", ipc {self.ipc}" if self.ipc else ""
+        length = f", {iterations} {plural(iterations, 'iteration')}" if self.method.cls.iterates else ""
+        label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
+        components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
+        sources = dict(component.source for component in components)
+        return Cell("distilled", identity, label, {**sources, **learning_source()})
+
+    @property
+    def _images_label(self) -> str:
+        """The training images, as the labels of cells name them."""
+        return f"{self.problem.name}{' without validation' if self.problem.hold_out else ''}"
+
+    def needs(self, distillation: int, iterations: int) -> list[ArtifactRequest]:
+        """The artifacts of the first ``iterations`` iterations, in order of their first use, each once.
+
+        Empty where the pool adapts: then no draw is known ahead, and they are made when they are asked for.
+        """
+        if distillation not in self._needs:
+            self._needs[distillation] = list(self._first_uses(distillation))
+        return [request for iteration, request in self._needs[distillation] if iteration < iterations]
+
+    def _first_uses(self, distillation: int) -> Iterator[tuple[int, ArtifactRequest]]:
+        """Each artifact of the whole trajectory with the iteration that asks for it first."""
+        method = self.new_method(distillation)
+        pool = self.pool.make() if self.pool else None
+        if type(method).needs is Method.needs or (pool and pool.adapts):
+            return
+        lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
+        seen: set[tuple[str, int, str | None]] = set()
+        for iteration in range(self.total):
+            drawn = str(lottery.draw(iteration)) if lottery else None
+            for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
+                one = (request.kind, request.index, request.architecture)
+                if one not in seen:
+                    seen.add(one)
+                    yield iteration, request
+
+    def artifact_cell(self, request: ArtifactRequest) -> Cell:
+        """The cell of an artifact: shared by every distillation and pool, and by methods of one provider."""
+        architecture = self.resolve(request.architecture) if request.architecture else None
+        entry = self.method.entry
+        identity = {
+            "problem": self.problem.fingerprint,
+            "request": {"kind": request.kind, "index": request.index, **request.identity},
+            "architecture": architecture.identity() if architecture else None,
+            "provider": [entry.provider, self.method.cls.version],
+            "seed": self.seed,
+        }
+        named = f" of {architecture}" if architecture else ""
+        label = f"{request.kind} {request.index}{named} on {self._images_label}"
+        components: list[Resolved[Any]] = [self.method, *([architecture] if architecture else [])]
+        return Cell("artifact", identity, label, {**dict(c.source for c in components), **learning_source()})
+
+    def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
+        """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""
+        appeared = (a for start, drawable in self._drawable if start < iterations for a in drawable)
+        return list({str(a): a for a in appeared}.values())
+
+    def drawable(self) -> list[Resolved[Architecture[Any]]]:
+        """Every architecture that may be drawn, those of the first iteration even where there is none."""
+        if self.pool is None or self.total:
+            return self.architectures_until(self.total)
+        return [architecture for architecture, _ in mixture(self.pool.make(), 0, self.resolve)]
+
+    @cached_property
+    def _drawable(self) -> list[tuple[int, list[Resolved[Architecture[Any]]]]]:
+        """The architectures that can be drawn, with the iteration from which on they can; only where they change."""
+        if self.pool is None:
+            return []
+        lottery = Lottery(self.pool.make(), self.resolve, Streams(self.seed))
+        changes: list[tuple[int, list[Resolved[Architecture[Any]]]]] = []
+        before = None
+        for iteration in range(self.total):
+            mixture_here = lottery.mixture(iteration)
+            if mixture_here is not before:  # a lottery hands out the same list until the distribution changes
+                changes.append((iteration, [architecture for architecture, _ in mixture_here]))
+                before = mixture_here
+        return changes

@@ -1,0 +1,1 @@
+"""From scores to answers: which scores are compared, their effects and intervals."""

@@ -1,0 +1,76 @@
+"""Sets that were distilled without a validation split: their data set's name says so, in every table."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from harness.types.hold_out import HoldOut
+from harness.types.score import ChoiceRecord, Score
+
+
+def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
+    """The scores with the hold-outs that records of earlier versions do not tell.
+
+    A set on the same images as one that was scored on validation lacks the validation split.
+    """
+    without_split = {_training(score) for score in scores if score.score_on == "validation" and not score.from_file}
+    return [
+        replace(score, hold_out=HoldOut(None, None, score.seed)) if _is_silent(score, without_split) else score
+        for score in scores
+    ]
+
+
+def hold_outs_named(scores: Sequence[Score]) -> list[Score]:
+    """The scores with data sets named by what was held out of the sets that were scored on test; names stay so."""
+    return [
+        replace(score, dataset=f"{typed_dataset(score)}{_suffix(score)}") if _lacks_images(score) else score
+        for score in scores
+    ]
+
+
+def typed_dataset(score: Score) -> str:
+    """The data set without what `hold_outs_named` has added."""
+    return score.dataset.removesuffix(_suffix(score))
+
+
+def hold_out_notes(scores: Sequence[Score]) -> list[str]:
+    """For each data set, the validation split that was scored, or that sets scored on test were distilled without."""
+    lines: Counter[str] = Counter()
+    for score in scores:
+        if _lacks_images(score):
+            lines[f"of sets distilled from fewer images: {typed_dataset(score)}{_suffix(score)}"] += 1
+    notes = [
+        f"{count} score{'s' if count > 1 else ''} {what}: they stand apart from those of the whole training set"
+        for what, count in lines.items()
+    ]
+    validated = (score for score in scores if score.hold_out and score.score_on == "validation")
+    return notes + list(dict.fromkeys(f"{score.dataset}: validation is {score.hold_out}" for score in validated))
+
+
+def choice_notes(choices: Iterable[ChoiceRecord], scores: Sequence[Score]) -> list[str]:
+    """A line for each name among the scores that was chosen on validation."""
+    chosen = (choice for choice in choices if any(choice.covers(score) for score in scores))
+    lines = (
+        f"{choice.value} was chosen on validation for {choice.option}"
+        + (f" ({choice.hold_out})" if choice.hold_out else "")
+        for choice in chosen
+    )
+    return list(dict.fromkeys(lines))
+
+
+def _lacks_images(score: Score) -> bool:
+    return score.score_on == "test" and score.hold_out is not None
+
+
+def _suffix(score: Score) -> str:
+    return f" (without {score.hold_out})"
+
+
+def _is_silent(score: Score, without_split: set[str | None]) -> bool:
+    is_recorded = score.hold_out is not None or score.training_images is not None or score.from_file
+    return not is_recorded and _training(score) in without_split
+
+
+def _training(score: Score) -> str | None:
+    """The identity of the training images."""
+    return score.identities.get("dataset")

@@ -1,0 +1,144 @@
+"""Rows of a table, made from the store alone."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from harness.planning.arms import Arm
+from harness.planning.plan import Plan
+from harness.planning.set_sources import hold_out_of
+from harness.report.comparing.code_versions import CodeVersions, Digests, digests_of
+from harness.report.comparing.spread import pooled_std, std
+from harness.store.store import RecordError, Store
+
+Row = dict[str, Any]
+Record = Mapping[str, Any]
+_KEPT = 512
+"""Records that are kept while rows are made: arms share sets and teachers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows, as JSON prints them, with what is known of the records behind them.
+
+    Attributes:
+        rows: one an arm, in the plan's order.
+        code: for each row, the versions of the code that made its students, their sets and teachers.
+        left_out: why records that are there are in no number, a line each.
+    """
+
+    rows: list[Row]
+    code: list[CodeVersions]
+    left_out: list[str]
+
+
+def table_of(plan: Plan, store: Store) -> Table:
+    """The table of a plan.
+
+    Accuracies are fractions. ``std_students`` is the spread between students of one set (pooled over distillations),
+    ``std_distillations`` that between the means of distillations; both with ddof 1, None where there is only one.
+    ``draws`` counts, over all distillations, how often the pool gave each architecture; ``code_versions`` counts the
+    versions of the code that made the row.
+    """
+    records = _Records(store)
+    rows, codes = [], []
+    for arm in plan.arms:
+        distillations = [_Distillation.read(arm, index, plan.students, records) for index in range(plan.distillations)]
+        code = CodeVersions.of(digests for distillation in distillations for digests in distillation.digests)
+        rows.append(_row(arm, plan, distillations, code))
+        codes.append(code)
+    return Table(rows, codes, list(records.left_out.values()))
+
+
+class _Records:
+    """Reads records of a store, and remembers which of them cannot be used."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.left_out: dict[str, str] = {}
+        """By key, why."""
+        self.read = lru_cache(_KEPT)(self._read)
+
+    def _read(self, key: str) -> Record | None:
+        """The record of a cell; None if it is not there or cannot be used."""
+        try:
+            return self._store.record(key)
+        except RecordError as error:
+            self.left_out[key] = str(error)
+            return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Distillation:
+    """What the store holds of one distillation of an arm.
+
+    Attributes:
+        result: of the set; empty if the store does not hold it.
+        students: the records of its students, whatever became of the set's own.
+        digests: of each student, which code made it.
+    """
+
+    result: Record
+    students: Sequence[Record]
+    digests: Sequence[Digests]
+
+    @classmethod
+    def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
+        """All of it."""
+        set_record = records.read(arm.set_cell(index).key)
+        student_records, digests = [], []
+        for student in range(students):
+            record = records.read(arm.student_cell(index, student).key)
+            if record:
+                teacher = arm.artifact_cell(index, student)
+                student_records.append(record)
+                digests.append(digests_of(record, set_record, records.read(teacher.key) if teacher else None))
+        return cls(set_record["result"] if set_record else {}, student_records, digests)
+
+
+def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: CodeVersions) -> Row:
+    results = [distillation.result for distillation in distillations]
+    students = [record for distillation in distillations for record in distillation.students]
+    scores = [[record["result"] for record in distillation.students] for distillation in distillations]
+    draws: dict[str, int] = {}
+    for result in results:
+        for name, count in (result.get("draws") or {}).items():
+            draws[name] = draws.get(name, 0) + count
+    devices = {record["provenance"]["compute"]["device"] for record in students}
+    groups = [[score["accuracy"] for score in group] for group in scores if group]
+    accuracies = [accuracy for group in groups for accuracy in group]
+    whole = len(groups) == plan.distillations and all(len(group) == plan.students for group in groups)
+    sizes = [result.get("storage_floats") or arm.source.storage_floats for result in results]
+    return {
+        **arm.describe(),
+        "mean": statistics.fmean(accuracies) if accuracies else None,
+        "median": statistics.median(accuracies) if accuracies else None,
+        "std_students": pooled_std(groups),
+        "std_distillations": std([statistics.fmean(group) for group in groups]),
+        "students": max((len(group) for group in groups), default=0),
+        "distillations": len(groups),
+        "collapsed": sum(score["collapsed"] for group in scores for score in group),
+        "status": _status([result.get("status", arm.source.status) for result in results], bool(accuracies), whole),
+        "draws": draws,
+        "protocol": arm.protocol,
+        "seed": arm.source.seed,
+        "device": "+".join(sorted(devices)) or None,
+        "score_on": arm.source.problem.score_on,
+        "like": arm.source.problem.like,
+        "preprocessing": arm.source.problem.preprocessing.name,
+        "hold_out": hold_out_of(arm.source),
+        "storage_floats": max((size for size in sizes if size), default=None),
+        "epochs": max((record["result"].get("epochs") or 0 for record in students), default=0) or None,
+        "code_versions": code.number,
+    }
+
+
+def _status(states: Sequence[str], some: bool, whole: bool) -> str:
+    """The worst of the sets' states; ``failed`` where nothing was scored, ``incomplete`` where not all was."""
+    if not some:
+        return "failed"
+    if not whole:
+        return "incomplete"
+    return next((state for state in ("diverged", "blown up") if state in states), "done")

@@ -1,0 +1,130 @@
+"""A comparison for programs: one tidy table with a row for each arm of each condition, as CSV or JSON."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.comparison import Comparison
+from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.question import NUMBERS
+from harness.report.published import published_beside
+
+_CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision")
+
+
+def tidy(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows: the condition, the value of the axis, its arm, and its effect against the baseline.
+
+    Accuracies and differences are fractions, published ones too; None where there is nothing.
+    """
+    return [line for row in comparison.rows for line in _lines(row, comparison)]
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The tidy table with numbers unrounded; nothing stands for None."""
+    rows = tidy(comparison)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
+    return file.getvalue()
+
+
+def as_json(comparison: Comparison) -> str:
+    """The question, the tidy table, the warnings and the notes."""
+    told = {
+        "question": dataclasses.asdict(comparison.question),
+        "baseline": comparison.baseline,
+        "family": comparison.family,
+        "stores": comparison.stores,
+        "warnings": comparison.warnings,
+        "notes": comparison.notes,
+        "rows": tidy(comparison),
+    }
+    return json.dumps(told, indent=1, allow_nan=False) + "\n"
+
+
+def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
+    by = comparison.question.by
+    for label in comparison.labels:
+        arm = row.arms.get(label)
+        if arm is None:
+            continue
+        condition = {name: row.condition.get(name) for name in _CONDITION} | {"architecture": row.over}
+        yield {
+            **{name: _typed(by, label) if name == by else value for name, value in condition.items()},
+            "over": row.kind,
+            "protocol": "; ".join(sorted({score.protocol for score in arm.scores})),
+            "score_on": comparison.question.score_on,
+            "by": by,
+            "value": label,
+            "baseline": comparison.baseline,
+            "mean": arm.mean,
+            "median": arm.median,
+            "std_students": arm.std_students,
+            "std_distillations": arm.std_distillations,
+            "distillations": arm.counts[0],
+            "students": arm.counts[1],
+            "scores": len(arm.every),
+            "collapsed": arm.collapsed,
+            "status": arm.status,
+            "devices": "+".join(sorted(arm.devices)),
+            **_training(arm),
+            "code_versions": arm.code.number,
+            "arm_doubts": "; ".join(arm.doubts),
+            **_published(arm),
+            **_effect(row, label),
+        }
+
+
+def _training(arm: Arm) -> dict[str, Any]:
+    """How many real images the sets were distilled from, and what was held out; None if no record tells."""
+    counts = sorted({score.training_images for score in arm.scores if score.training_images is not None})
+    splits = sorted({str(score.hold_out) for score in arm.scores if score.hold_out})
+    return {
+        "training_images": counts[0] if len(counts) == 1 else "+".join(map(str, counts)) or None,
+        "hold_out": "; ".join(splits) or None,
+    }
+
+
+def _typed(by: str, label: str) -> str | int:
+    return int(label) if by in NUMBERS else label
+
+
+def _inert(value: Any) -> Any:  # noqa: ANN401
+    """Text that a spreadsheet would take for a formula begins with a quote: what a file says of itself is anything."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _published(arm: Arm) -> dict[str, Any]:
+    near = published_beside(arm)
+    published = near.published if near else None
+    return {
+        "published": published.accuracy / 100 if published else None,
+        "published_std": published.std / 100 if published and published.std is not None else None,
+        "published_source": published.source if published else None,
+        "published_departures": "; ".join(near.departures) if near else None,
+    }
+
+
+def _effect(row: Row, label: str) -> dict[str, Any]:
+    effect = row.effects.get(label)
+    estimate = effect.estimate if effect else None
+    return {
+        "difference": estimate.difference if estimate else None,
+        "median_difference": estimate.median if estimate else None,
+        "low": estimate.low if estimate else None,
+        "high": estimate.high if estimate else None,
+        "p": estimate.p if estimate else None,
+        "p_holm": effect.holm if effect else None,
+        "decided": effect.decided if effect else None,
+        "design": effect.design if effect else None,
+        "units": "+".join(map(str, estimate.units)) if estimate else None,
+        "left_out_baseline": effect.left_out[0] if effect else None,
+        "left_out": effect.left_out[1] if effect else None,
+        "effect_doubts": "; ".join(effect.doubts) if effect else None,
+    }

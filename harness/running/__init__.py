@@ -1,0 +1,1 @@
+"""The making of cells: jobs, distillation, scoring, and the processes that do them."""

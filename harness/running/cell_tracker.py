@@ -1,0 +1,211 @@
+"""What is still to be made, and committing what was: with its provenance, and with word to whoever listens."""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import platform
+import threading
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from harness.compute.machine import Compute
+from harness.errors import PluginError, StoreError
+from harness.planning.plan import Plan
+from harness.plugins.discovery import Plugins
+from harness.plugins.registry import Resolved
+from harness.running.reporter import Reporter
+from harness.store.cell_states import Standing
+from harness.store.cells import Cell
+from harness.store.failures import Failure, reason_of
+from harness.store.files.reading import parse_object
+from harness.store.locking.leases import Holder, Lease, LeaseLost
+from harness.store.records import check_record
+from harness.store.store import RecordError, Store, Writer
+from harness.system import interrupts
+from harness.system.clock import now
+from harness.types.problem import Problem
+
+
+class Ledger:
+    """The cells of a plan as they are made."""
+
+    def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
+        self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
+        self._redone: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        self._here = threading.local()
+        self.lost: dict[str, Standing] = {}
+        """By key, the cells that could not be made or used: what the store tells of them may be less."""
+
+    def is_missing(self, cell: Cell) -> bool:
+        """Whether the cell has still to be made."""
+        known = cell.key in self._redone or cell.key in self.lost
+        return not known and self.plan.is_missing(cell, self.store)
+
+    @contextmanager
+    def hold(self, key: str, label: str) -> Iterator[None]:
+        """Hold a lease while this thread makes what it stands for; what others did meanwhile is in the store then."""
+        before = self._lease
+        with self.store.leases.hold(key, label, self._waits) as lease:
+            self._here.lease = lease
+            try:
+                yield
+            finally:
+                self._here.lease = before
+
+    @property
+    def _lease(self) -> Lease | None:
+        lease: Lease | None = getattr(self._here, "lease", None)
+        return lease
+
+    def _waits(self, holder: Holder) -> None:
+        self.reporter.notice(f"waiting for {holder}, which works on {holder.label}")
+
+    def start(self, cell: Cell) -> None:
+        """Say that work on a cell begins.
+
+        Raises:
+            LeaseLost: somebody else has taken it over, and made it.
+        """
+        self._attempts[cell.key] = self.store.next_attempt(cell.key)
+        if not self.is_missing(cell):  # looked at again, now that the number is known that nobody else may take
+            raise LeaseLost(f"another process has made {cell.label}")
+        if self._lease:
+            self._lease.tell(cell=cell.key, label=cell.label)
+        self.reporter.started(cell)
+        self.notify("cell_started", cell)
+
+    def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
+        """Say how far a trajectory is.
+
+        Raises:
+            LeaseLost: somebody else makes it now.
+        """
+        if self._lease:
+            self._lease.tell(cell=cell.key, iteration=iteration, total=total)
+        self.reporter.step(cell, iteration, total, scalars)
+
+    def check(self) -> None:
+        """Raise `LeaseLost` where somebody else has taken over what this thread works on."""
+        if self._lease:
+            self._lease.check()
+
+    def commit(
+        self,
+        cell: Cell,
+        record: Mapping[str, Any],
+        problem: Problem,
+        components: Iterable[Resolved[Any]],
+        files: Mapping[str, Writer] | None = None,
+    ) -> None:
+        """Put a finished cell into the store, with what made it.
+
+        Raises:
+            LeaseLost: somebody else has taken it over, or has made it.
+            PluginError: a component gave what no record can hold.
+        """
+        provenance = {
+            "components": [component.provenance() for component in components],
+            "dataset": dict(problem.provider),
+            "sources": dict(cell.sources),
+            "set": list(self.plan.given),
+            "compute": dataclasses.asdict(Compute.of(problem.device)),
+            "versions": _versions(),
+            "finished": now(),
+        }
+        identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
+        whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
+        whole = _finite(whole)
+        _check_content(cell, whole)
+        self.check()
+        interrupts.heed_at_once()
+        written = self.store.commit(cell.key, whole, files, self._attempts.pop(cell.key, None))
+        self._redone.add(cell.key)
+        self.reporter.finished(cell, written)
+        self.notify("cell_finished", cell, written)
+
+    @contextmanager
+    def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Whatever is raised while ``cells`` are made fails the first that is missing; others can be made still.
+
+        A cell in the store that cannot be used is damaged, and blocks them all.
+        """
+        try:
+            with interrupts.insisted():
+                yield
+        except RecordError as error:
+            blocked = Standing("blocked", str(error))
+            self.lost |= dict.fromkeys((cell.key for cell in cells if self.is_missing(cell)), blocked)
+            if self.store.holds(error.key):
+                self.lost[error.key] = Standing("damaged", str(error))
+            self.reporter.notice(str(error))
+        except (StoreError, LeaseLost, KeyboardInterrupt):  # an interrupt of a plugin's own is a `PluginFault` by now
+            raise
+        except BaseException as error:  # a method may raise anything: the other cells go on
+            reason, text = reason_of(error), traceback.format_exc()
+            cell = next((cell for cell in cells if self.is_missing(cell)), None)
+            if cell is None:
+                self.reporter.notice(f"all of {cells[-1].label} was made, and then: {reason}")
+            else:
+                self.fail(cell, reason, text)
+
+    def fail(self, cell: Cell, reason: str, text: str) -> None:
+        """Note that a cell cannot be made.
+
+        Args:
+            cell: the cell.
+            reason: one line.
+            text: what goes into the failure's log.
+        """
+        log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, text))
+        self.lost[cell.key] = Standing("failed", reason)
+        self.reporter.failed(cell, reason, log)
+        self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
+
+    def notify(self, hook: str, cell: Cell, outcome: Mapping[str, Any] | None = None) -> None:
+        """Call an observer hook of every plugin."""
+        arguments = {"cell": {"key": cell.key, "kind": cell.kind, "identity": cell.identity}}
+        for complaint in self.plugins.notify(hook, **arguments, **({} if outcome is None else {"outcome": outcome})):
+            self.reporter.notice(complaint)
+
+    def finish(self) -> None:
+        """Let observers that are behind hear what there was to hear, within limits."""
+        for complaint in self.plugins.finish():
+            self.reporter.notice(complaint)
+
+
+def _check_content(cell: Cell, record: Mapping[str, Any]) -> None:
+    """Check that the record could be read again: what is committed stays."""
+    try:
+        content = parse_object(json.dumps(record, allow_nan=False).encode())
+        check_record({**content, "key": cell.key})
+    except ValueError as error:
+        raise PluginError(f"{cell.label} cannot be kept, for its record would be damaged: {error}") from None
+
+
+def saver(tensors: Mapping[str, Tensor]) -> Writer:
+    """A function that writes tensors to the path it is given."""
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    return lambda path: path.write_bytes(save(whole))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    """The same as JSON can hold it: None in place of NaN and infinity, as the losses of lost students are."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@cache
+def _versions() -> dict[str, str]:
+    names = ("ddbench", "torch", "torchvision", "kornia", "numpy", "scipy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

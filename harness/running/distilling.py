@@ -1,0 +1,179 @@
+"""Making distilled sets: one trajectory with the artifacts that it needs, each set committed where it is reached."""
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.learning.pool_networks import PoolNetworks
+from harness.learning.trajectory import History, Trajectory
+from harness.planning.set_sources import training_of
+from harness.planning.trajectory_source import TrajectorySource
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import call_of, check_count
+from harness.running.artifacts import Supplies
+from harness.running.cell_tracker import Ledger, saver
+from harness.running.checkpoints import Checkpoints
+from harness.running.set_picture import draw_grid
+from harness.store.cells import Cell
+from harness.store.store import RecordError, Writer
+from harness.system import interrupts
+from harness.types.distilled import DistilledSet
+from harness.types.formats import load_distilled, save_distilled
+from harness.types.formats.limits import reason_of
+from harness.types.seeds import Streams
+
+
+class Distiller:
+    """Makes the sets of one distillation of a source, in the order of their iterations."""
+
+    def __init__(self, ledger: Ledger, source: TrajectorySource, distillation: int) -> None:
+        self.ledger, self.store = ledger, ledger.store
+        self.source, self.distillation = source, distillation
+        self.checkpoints = Checkpoints(
+            ledger.store,
+            source.trajectory_key(distillation),
+            lambda iteration: source.set_cell(distillation, iteration),
+            ledger.plan.checkpoint_every,
+            ledger.reporter.notice,
+        )
+
+    def distil(self, points: Sequence[int]) -> None:
+        """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
+        cells = {point: self.source.set_cell(self.distillation, point) for point in points}
+        while missing := [point for point, cell in cells.items() if self.ledger.is_missing(cell)]:
+            at_stake = list(cells.values())
+            with self.ledger.isolated(at_stake):
+                requests = self.source.needs(self.distillation, max(missing))
+                at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
+                self._distil(cells, requests)
+        interrupts.heed()
+
+    def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:
+        label = list(cells.values())[-1].label
+        with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
+            method = self.source.new_method(self.distillation)
+            supplies = Supplies(self.source, method, self.ledger)
+            supplies.prepare(requests)
+            trajectory = self._begin(method, supplies)
+            for point, cell in cells.items():
+                if self.ledger.is_missing(cell):
+                    self.ledger.start(cell)
+                    self._resume(trajectory, point)
+                    with interrupts.steps():
+                        self._advance(trajectory, point, cell)
+                    interrupts.heed()
+
+    def _begin(self, method: Any, supplies: Supplies) -> Trajectory:  # noqa: ANN401
+        source, streams = self.source, Streams(self.source.seed, self.distillation)
+        pool = source.pool.make() if source.pool else None
+        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supplies.of)
+        return Trajectory(method, networks, source.problem, streams)
+
+    def _resume(self, trajectory: Trajectory, point: int) -> None:
+        """Take up the trajectory at the furthest iteration up to ``point`` whose set is stored or that was kept."""
+        reached = trajectory.history.iterations
+        at, stored = self._stored(reached, point)
+        kept = self.checkpoints.newest(at, point)
+        if kept:
+            trajectory.restore(*kept)
+            self.ledger.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
+        elif stored:
+            trajectory.restore(*stored)
+        if changes := trajectory.mode_changes():
+            told = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
+            self.ledger.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
+
+    def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
+        """The last iteration up to ``upto`` whose set is in the store and sound, and the state there.
+
+        ``beyond`` and None if there is none after it.
+        """
+        for iteration in range(upto, beyond, -1):
+            cell = self.source.set_cell(self.distillation, iteration)
+            if not self.store.holds(cell.key) or self.ledger.is_missing(cell):
+                continue
+            try:
+                record = self.store.record(cell.key) or {}
+                tensors = load_file(self.store.file(cell.key, "state.safetensors"))
+                return iteration, (tensors, History(**record["history"]))
+            except RecordError as error:  # what can be made without it is made
+                self.ledger.reporter.notice(f"{error}; it is passed over")
+        return beyond, None
+
+    def _keep(self, trajectory: Trajectory, point: int) -> None:
+        """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""
+        asked, iteration = interrupts.asked(), trajectory.history.iterations
+        if asked or self.checkpoints.is_due():
+            self.ledger.check()
+            self.checkpoints.save(*trajectory.state())
+        if asked:
+            told = f"stopped after iteration {iteration} of {point}"
+            raise interrupts.Stopped(f"{told}; the same command goes on from there")
+
+    def _advance(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
+        source = self.source
+
+        def on_step(iteration: int, scalars: Mapping[str, float]) -> None:
+            self.ledger.step(cell, iteration, point, scalars)
+            if iteration < point:
+                self._keep(trajectory, point)
+
+        distilled = trajectory.advance(point, on_step)
+        check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
+        status = trajectory.status(distilled)
+        tensors, history = trajectory.state()
+        told = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
+        distilled = dataclasses.replace(distilled, provenance={**told, "status": status, "cell": cell.key})
+        record = {
+            "result": {
+                "status": status,
+                **distilled.statistics(),
+                "seconds": history.seconds,
+                "storage_floats": distilled.storage_floats,
+                "step_size": distilled.step_size,
+                "settings": source.settings,
+                "draws": history.realised_mix(),
+                "main": source.main,
+                **training_of(source),
+                **told,
+            },
+            "history": dataclasses.asdict(history),
+            "trajectory": source.trajectory_key(self.distillation),
+        }
+        drawn = [source.resolve(name) for name in history.architectures]
+        files: dict[str, Writer] = {
+            "set.safetensors": lambda path: save_readable(distilled, path),
+            **self._picture(distilled, cell),
+            "state.safetensors": saver(tensors),
+        }
+        components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else []), *drawn]
+        self.ledger.commit(cell, record, source.problem, components, files)
+        self.checkpoints.forget(point)
+
+    def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
+        """What writes the picture of a set; nothing if it cannot be drawn: a picture never costs the set."""
+        drawn = io.BytesIO()
+        try:
+            draw_grid(distilled, drawn)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of a font, a name, the memory
+            reason = f"{type(error).__name__}: {reason_of(error)}"
+            self.ledger.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
+            return {}
+        return {"images.png": lambda path: path.write_bytes(drawn.getvalue())}
+
+
+def save_readable(distilled: DistilledSet, path: Path) -> None:
+    """Write a set and read it back, so that no set is committed that its students could not load.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    save_distilled(distilled, path)
+    load_distilled(path)

@@ -1,0 +1,156 @@
+"""Jobs: what one process does, one cell after the other. A plan's jobs are a function of the plan alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from harness.planning.arms import Arm
+from harness.planning.plan import Plan
+from harness.planning.set_sources import FileSource, Source
+from harness.planning.trajectory_source import TrajectorySource
+from harness.running.artifacts import Supplies
+from harness.running.cell_tracker import Ledger
+from harness.running.distilling import Distiller
+from harness.running.scoring import Scorer
+from harness.store.cells import Cell, key_of
+from harness.store.locking.leases import LeaseLost
+from harness.store.run_files import PlannedJob
+from harness.types.artifact import ArtifactRequest
+
+ARTIFACTS_A_JOB = 8
+"""Enough for the cores of a slot, which make them side by side, and few enough to spread over a cluster."""
+
+
+class Job(PlannedJob, Protocol):
+    """Work that depends on other jobs, and then on nothing else."""
+
+    @property
+    def arms(self) -> Sequence[Arm]:
+        """The part of the plan that it belongs to: all that its process has to know of it."""
+        ...
+
+    def do(self, ledger: Ledger) -> None:
+        """Make the cells that are missing; what fails is told to the ledger, and does not stop the rest."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactJob:
+    """A few artifacts that methods ask for."""
+
+    source: TrajectorySource
+    requests: Sequence[ArtifactRequest]
+    after: Sequence[str] = ()
+    arms: Sequence[Arm] = ()
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """One for each request."""
+        return [self.source.artifact_cell(request) for request in self.requests]
+
+    @cached_property
+    def key(self) -> str:
+        """Of its cells."""
+        return key_of({"artifacts": [cell.key for cell in self.cells]})
+
+    @property
+    def label(self) -> str:
+        """Its first artifact, and how many more."""
+        more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
+        return f"{self.cells[0].label}{more}"
+
+    def do(self, ledger: Ledger) -> None:
+        """Make them side by side; where one fails, the others are tried without it."""
+        while any(ledger.is_missing(cell) for cell in self.cells):
+            with ledger.isolated(self.cells):
+                Supplies(self.source, self.source.first, ledger).prepare(self.requests)
+
+
+@dataclass(frozen=True, eq=False)
+class SetJob:
+    """One distillation of a source (or the set of a file), and the students of all its arms."""
+
+    source: Source
+    distillation: int
+    arms: Sequence[Arm]
+    students: int
+    after: Sequence[str] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """Of the trajectory, or of the set in the file."""
+        if isinstance(self.source, TrajectorySource):
+            return self.source.trajectory_key(self.distillation)
+        return self.arms[0].set_cell(self.distillation).key
+
+    @property
+    def label(self) -> str:
+        """Of its last set."""
+        return self.arms[-1].set_cell(self.distillation).label
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Sets first, then by arm its teachers and students."""
+        sets = [arm.set_cell(self.distillation) for arm in self.arms if isinstance(self.source, TrajectorySource)]
+        scored = [cell for arm in self.arms for cell in self._of_arm(arm)]
+        return list({cell.key: cell for cell in [*sets, *scored]}.values())
+
+    def _of_arm(self, arm: Arm) -> Iterator[Cell]:
+        for student in range(self.students):
+            artifact = arm.artifact_cell(self.distillation, student)
+            if artifact:
+                yield artifact
+            yield arm.student_cell(self.distillation, student)
+
+    def do(self, ledger: Ledger) -> None:
+        """Distil, then score every arm whose set is there."""
+        if isinstance(self.source, TrajectorySource):
+            points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
+            Distiller(ledger, self.source, self.distillation).distil(points)
+        for arm in self.arms:
+            if isinstance(self.source, FileSource) or ledger.store.sound(arm.set_cell(self.distillation).key):
+                Scorer(ledger, arm, self.distillation).score(range(self.students))
+
+
+def carry_out(job: Job, ledger: Ledger) -> None:
+    """Do a job. Where somebody else has taken it over, wait for them, and do what they have left."""
+    while True:
+        try:
+            job.do(ledger)
+            break
+        except LeaseLost as loss:
+            ledger.reporter.notice(str(loss))
+    ledger.finish()
+
+
+def jobs_of(plan: Plan) -> list[Job]:
+    """All jobs of a plan, each behind those that it needs."""
+    maker: dict[str, str] = {}
+    found: list[Job] = []
+    for source in plan.sources:
+        for distillation in range(plan.distillations):
+            if isinstance(source, TrajectorySource):
+                for job in _artifact_jobs(source, distillation, maker):
+                    found.append(job)
+                    maker |= dict.fromkeys((cell.key for cell in job.cells), job.key)
+    for source in plan.sources:
+        arms = [arm for arm in plan.arms if arm.source is source]
+        for distillation in range(plan.distillations):
+            found.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
+    return found
+
+
+def _artifact_jobs(source: TrajectorySource, distillation: int, made: dict[str, str]) -> Iterator[ArtifactJob]:
+    """Those of a trajectory that no job before makes."""
+    requests = source.needs(distillation, source.total)
+    new = [request for request in requests if source.artifact_cell(request).key not in made]
+    for start in range(0, len(new), ARTIFACTS_A_JOB):
+        yield ArtifactJob(source, new[start : start + ARTIFACTS_A_JOB])
+
+
+def _needed(source: Source, distillation: int, maker: dict[str, str]) -> tuple[str, ...]:
+    if not isinstance(source, TrajectorySource):
+        return ()
+    requests = source.needs(distillation, source.total)
+    return tuple(dict.fromkeys(maker[source.artifact_cell(request).key] for request in requests))

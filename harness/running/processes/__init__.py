@@ -1,0 +1,1 @@
+"""Worker processes and those that watch them."""

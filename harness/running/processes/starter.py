@@ -1,0 +1,115 @@
+"""The process that started this one: nothing works on once its starter is gone.
+
+Whoever starts a process hands over its own identity, in a variable of the environment, because the starter may be gone
+before the new process can ask who its parent is. A starter need not be the parent: a shell may come between.
+"""
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.system.process_identity import Process
+
+VARIABLE = "DDBENCH_STARTER"
+_BY_THREAD = "DDBENCH_STARTER_THREAD"
+"""Set if a thread other than the main one starts the process."""
+_PARENT_DEATH_SIGNAL = 1
+_LOOK = 0.2
+ALONE_SECONDS = 3.0
+"""Time that work has to keep what it has, once its starter is gone."""
+
+
+def handed_over() -> dict[str, str]:
+    """Variables for the environment of a process that this one starts."""
+    by_thread = threading.current_thread() is not threading.main_thread()
+    return {VARIABLE: Process.own().as_text(), _BY_THREAD: "1" if by_thread else ""}
+
+
+class Starter:
+    """Watches the process that started this one.
+
+    Args:
+        process: as it was handed over; None if nothing was, as by an executor that knows nothing of it. Then only the
+            parent is watched.
+        by_thread: whether a thread other than its main one did.
+    """
+
+    def __init__(self, process: Process | None, by_thread: bool = False) -> None:
+        self._parent = os.getppid()
+        # The system has no pid twice, so that for a parent the number is enough.
+        self._process = None if process is None or process.is_parent else process
+        self._ended_at: float | None = None
+        # Linux signals the death of the thread that started this process, which may end long before its process.
+        self._death_is_signalled = process is not None and process.is_parent and not by_thread
+
+    @classmethod
+    def of_this_process(cls) -> "Starter":
+        """The one in the environment, which is taken out of it: it is nobody's starter but this process's."""
+        text, by_thread = os.environ.pop(VARIABLE, ""), os.environ.pop(_BY_THREAD, "")
+        return cls(Process.parse(text), bool(by_thread))
+
+    def has_ended(self) -> bool:
+        """Whether it is gone, or what came between it and this process."""
+        return os.getppid() != self._parent or (self._process is not None and self._process.has_ended())
+
+    def stops_wanted(self) -> int:
+        """How often its work is to be asked to stop by now: 0 while it lives, 1 when it is gone, 2 soon after."""
+        if not self.has_ended():
+            return 0
+        self._ended_at = self._ended_at or time.monotonic()
+        return 1 if time.monotonic() - self._ended_at < ALONE_SECONDS else 2
+
+    @contextmanager
+    def required(self) -> Iterator[None]:
+        """While nothing has begun that would have to be ended in order: be killed at once if the starter ends.
+
+        The system sees to it even while an import runs code that lets no other thread of Python run.
+        """
+        if self._death_is_signalled:
+            signal_parent_death(signal.SIGKILL)
+        over = threading.Event()
+        watch = threading.Thread(target=self._kill_when_it_ends, args=(over,), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watch.join()
+            if self._death_is_signalled:
+                signal_parent_death(0)
+
+    def _kill_when_it_ends(self, over: threading.Event) -> None:
+        while not self.has_ended():
+            if over.wait(_LOOK):
+                return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_with(parent: int) -> None:
+    """Have this process, which the main thread of its parent has forked, killed when the parent ends.
+
+    Args:
+        parent: its pid, as it was before the fork.
+    """
+    if not signal_parent_death(signal.SIGKILL):
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before the system was asked for the signal
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def signal_parent_death(number: int) -> bool:
+    """Have the system send a signal when the parent ends, or 0 for none; False if it does not know how."""
+    try:
+        return bool(ctypes.CDLL("libc.so.6").prctl(_PARENT_DEATH_SIGNAL, number, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False

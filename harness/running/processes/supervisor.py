@@ -1,0 +1,123 @@
+"""The process that an executor starts for a job.
+
+``python -P -m harness.running.processes.supervisor STORE RUN JOB [TIMEOUT]`` is its command line.
+
+It forks a worker and watches it. A cell that crashes the worker, or takes too long, is failed, all processes that
+belong to it are ended, and another worker goes on with the rest.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.running.event_log import EventLog
+from harness.running.processes.child_process import Child, adopt_orphans, exit_now, hear_signals, told_status
+from harness.running.processes.starter import Starter
+from harness.running.processes.worker_state import WorkerState
+from harness.store.event_files import CellName, EventReader
+from harness.store.failures import Failure
+from harness.store.store import Store
+from harness.types.executor import LOST, REFUSED, STOPPED
+
+_POLL, _LISTEN = 0.02, 0.25
+"""Seconds from one look to the next at the worker, and into the store for how long it is at a cell."""
+_TAIL = 40
+"""Lines of what a worker printed that are kept with a failure."""
+
+
+class Supervisor:
+    """Watches over the workers of one job.
+
+    Args:
+        starter: who waits for the end.
+        work: what a worker does with the store's path, the run and the job; it gives an exit status.
+        store, run, job: what is to be done.
+        timeout: seconds that a cell may take.
+    """
+
+    def __init__(
+        self, starter: Starter, work: Callable[[Path, str, str], int], store: str, run: str, job: str, timeout: str = ""
+    ) -> None:
+        self._starter, self._work = starter, work
+        self.store, self.run, self.job = Store(Path(store)), run, job
+        self.timeout = float(timeout) if timeout else None
+        folder = self.store.path / "runs" / run
+        self._events, self._log = folder / f"{job}.events", folder / f"{job}.log"
+        self._asked = 0
+        """How often it was asked to stop."""
+
+    def supervise(self) -> int:
+        """Until all is done that can be; the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+        while True:
+            state, begun = WorkerState(), self._size()
+            self._reader = EventReader(self._events, from_end=True)
+            worker = Child(lambda: self._work(self.store.path, self.run, self.job), self._log, dies_too=True)
+            reason = self._watch(worker, state)
+            if left := worker.end():
+                EventLog(self.store, self._events).notice(
+                    f"job {self.job[:12]} left {left} processes behind: they were ended"
+                )
+            if reason is None and state.ended is not None:
+                return worker.status
+            if self._asked:
+                return STOPPED
+            if reason is None and worker.status == REFUSED:
+                return REFUSED
+            if state.blamed is None:
+                return LOST
+            self._fail(state.blamed, reason or told_status(worker.status), begun)
+
+    def _watch(self, worker: Child, state: WorkerState) -> str | None:
+        """Until the worker has ended; a reason where it was ended for it."""
+        passed_on, listened = 0, 0.0
+        while not worker.has_ended():
+            if self.timeout and time.monotonic() - listened > _LISTEN:
+                listened = time.monotonic()
+                state.hear(self._reader.new())
+            self._asked = max(self._asked, self._starter.stops_wanted())
+            if self._asked > 1:
+                return None
+            if self._asked > passed_on:
+                passed_on = self._asked
+                worker.signal(signal.SIGINT)
+            if self.timeout and state.seconds_at_work() > self.timeout:
+                return f"took longer than --timeout {self.timeout:g} s"
+            time.sleep(_POLL)
+        state.hear(self._reader.new())
+        return None
+
+    def _fail(self, cell: CellName, reason: str, begun: int) -> None:
+        log = self.store.failures.note(
+            Failure(cell.key, cell.kind, cell.label, reason, f"{reason}\n\n{self._tail(begun)}")
+        )
+        EventLog(self.store, self._events).failed(cell, reason, log)
+
+    def _size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def _tail(self, begun: int) -> str:
+        """The last lines that the worker printed."""
+        with self._log.open("rb") as log:
+            log.seek(begun)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-_TAIL:])
+
+    def _ask(self, *_signal: object) -> None:
+        self._asked += 1
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job that the arguments name, unless whoever started this is gone already."""
+    hear_signals()  # until there is a worker, a signal ends this process
+    starter = Starter.of_this_process()
+    with starter.required():
+        from harness.running.processes.worker import work  # here, because it imports torch, which takes long
+    adopt_orphans()
+    return STOPPED if starter.has_ended() else Supervisor(starter, work, *arguments).supervise()
+
+
+if __name__ == "__main__":
+    exit_now(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""The process that does one job; a supervisor forks and watches it."""
+
+import contextlib
+import faulthandler
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from harness.compute.machine import prepared
+from harness.compute.precision import float32_products
+from harness.errors import DDBenchError, StoreError
+from harness.planning.run import Run
+from harness.plugins.discovery import plugins
+from harness.running.cell_tracker import Ledger
+from harness.running.event_log import EventLog
+from harness.running.jobs import Job, carry_out, jobs_of
+from harness.store.event_files import ENDED, REFUSED, STOPPED
+from harness.store.store import Store
+from harness.system import interrupts
+from harness.types import executor
+
+
+def work(path: Path, run: str, job: str) -> int:
+    """Do a job of a run that a store keeps; what happens is told in the job's file of events.
+
+    Returns:
+        The exit status: 0 where all was done that could be.
+    """
+    faulthandler.enable(sys.stderr)
+    store = Store(path)
+    log = EventLog(store, path / "runs" / run / f"{job}.events")
+    store.notice = log.notice
+    try:
+        with interrupts.handled(log.notice):
+            _do(Run.load(store, run), job, store, log)
+    except KeyboardInterrupt as stop:
+        log.end(STOPPED, str(stop))
+        return executor.STOPPED
+    except DDBenchError as error:
+        print(error, file=sys.stderr)
+        with contextlib.suppress(StoreError):  # it may be what was refused
+            log.end(REFUSED, str(error))
+        return executor.REFUSED
+    log.end(ENDED)
+    return 0
+
+
+def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
+    with prepared(run.request.compile), float32_products("fp32"):
+        plan = run.plan(plugins().registry)
+        job = _found(jobs_of(plan), key)
+        ledger = Ledger(replace(plan, arms=list(job.arms)), store, plugins(), log)
+        log.cells([cell for cell in job.cells if ledger.is_missing(cell)])
+        carry_out(job, ledger)
+        log.lost(ledger.lost)
+
+
+def _found(jobs: list[Job], key: str) -> Job:
+    for job in jobs:
+        if job.key == key:
+            return job
+    raise StoreError(f"the plan has no job {key} any more: its source or its data changed; give the command again")

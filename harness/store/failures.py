@@ -1,0 +1,203 @@
+"""Failures: cells that could not be made, kept with their reasons so that they are tried again only on request."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PluginError, error_line
+from harness.store.files.folders import FAILURES, entries_of, set_aside
+from harness.store.files.reading import DamagedFile, digest_of, kind_at, open_plain, read_checked, with_checksum
+from harness.store.records import KEY
+from harness.system.clock import now
+from harness.system.whole_files import cannot, write_whole
+
+UNREADABLE = "unreadable"
+_FIELDS = ("key", "kind", "label", "reason", "at", "host")
+_LOG_DIGEST = "log"
+_MOST_NOTE, _MOST_TEXT = 2**24, 2**20
+_NAME = re.compile(rf"({KEY})\.(json|log)")
+_AGAIN = "`ddbench run --retry-failed` makes the cell again"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be made.
+
+    Attributes:
+        kind: of the cell.
+        label: the cell, for people.
+        reason: one line.
+        text: a traceback, or the end of a log.
+        at: when, by the clock of the host.
+        host: where.
+    """
+
+    key: str
+    kind: str
+    label: str
+    reason: str
+    text: str
+    at: str = field(default_factory=now)
+    host: str = field(default_factory=socket.gethostname)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether its note is damaged, which the reason says then."""
+        return self.kind == UNREADABLE
+
+
+class Failures:
+    """The failures of one store: ``failures/KEY.json``, and ``KEY.log`` with the text.
+
+    What is noted stays when the cell is made after all, as history; then it no longer counts.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store, self.folder = store, store / FAILURES
+
+    def note(self, failure: Failure) -> Path:
+        """Keep what is known of a failed cell, in place of what was; returns the file with the text.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        fields = {name: _writable(text) for name, text in dataclasses.asdict(failure).items()}
+        text, log = fields.pop("text"), self.log(failure.key)
+        note = with_checksum({**fields, _LOG_DIGEST: hashlib.sha256(text.encode()).hexdigest()})
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._remove(failure.key)  # no note stands beside the text of another, whenever this is killed
+            write_whole(log, text)
+            write_whole(self._note(failure.key), json.dumps(note, indent=1))
+        except OSError as error:
+            raise cannot("write to", self._store, error) from None
+        return log
+
+    def get(self, key: str) -> Failure | None:
+        """What is noted of a cell; None if it has not failed. A damaged note is a failure whose reason says so."""
+        try:
+            note = self._read(key)
+        except DamagedFile as damage:
+            return Failure(key, UNREADABLE, key, f"{damage}: {_AGAIN}", self._text(key), "", "")
+        return None if note is None else Failure(**{name: note[name] for name in _FIELDS}, text=self._text(key))
+
+    def forget(self, key: str) -> None:
+        """Have a cell tried again. The text stays until it is overwritten."""
+        try:
+            self._remove(key)
+        except OSError as error:
+            raise cannot("write to", self._store, error) from None
+
+    def all(self) -> Iterator[Failure]:
+        """Every failure by key, of cells that were made afterwards too."""
+        for key in self.keys():
+            failure = self.get(key)
+            if failure:
+                yield failure
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Their keys, sorted.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        try:
+            names = [_NAME.fullmatch(entry.name) for entry in entries_of(self.folder)]
+        except OSError as error:
+            raise cannot("read", self._store, error) from None
+        return [name[1] for name in names if name and name[2] == "json" and name[1].startswith(prefix)]
+
+    def log(self, key: str) -> Path:
+        """The file with the text of a failure."""
+        return self.folder / f"{key}.log"
+
+    def damages(self, name: str) -> Iterator[str]:
+        """What is wrong with what lies in the folder under a name, each with the remedy."""
+        path, parts = self.folder / name, _NAME.fullmatch(name)
+        if parts is None:
+            yield f"{path} is no part of a store: move it away"
+            return
+        try:
+            if parts[2] == "log":
+                with open_plain(path):
+                    return
+            yield from self._altered_log(parts[1])
+        except FileNotFoundError:
+            return  # somebody has removed it meanwhile
+        except DamagedFile as damage:
+            yield f"{damage}: {'move it away' if parts[2] == 'log' else _AGAIN}"
+
+    def _altered_log(self, key: str) -> Iterator[str]:
+        note, log = self._read(key), self.log(key)
+        if note is None or _LOG_DIGEST not in note:
+            return
+        try:
+            if digest_of(log) != note[_LOG_DIGEST]:
+                yield f"{log} was altered: {_AGAIN}"
+        except FileNotFoundError:
+            yield f"{log} is missing: {_AGAIN}"
+        except DamagedFile:
+            return  # its own name is looked at too
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        """A note; None if there is none.
+
+        Raises:
+            DamagedFile: it cannot be read, or is of another cell.
+        """
+        path = self._note(key)
+        try:
+            note = read_checked(path, _FIELDS, _MOST_NOTE)
+        except FileNotFoundError:
+            return None
+        if wrong := [name for name in (*_FIELDS, _LOG_DIGEST) if not isinstance(note.get(name, ""), str)]:
+            raise DamagedFile(path, f"its {wrong[0]} is no text")
+        if note["key"] != key:
+            raise DamagedFile(path, f"it is of another cell, {note['key']!r:.80}")
+        return note
+
+    def _remove(self, key: str) -> None:
+        note = self._note(key)
+        if kind_at(note) == "a folder":
+            set_aside(self._store, note)
+        else:
+            note.unlink(missing_ok=True)
+
+    def _note(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def _text(self, key: str) -> str:
+        """The text of a failure; of a long one, the end."""
+        try:
+            with open_plain(self.log(key)) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_TEXT))
+                return file.read(_MOST_TEXT).decode(errors="replace")
+        except (FileNotFoundError, DamagedFile):
+            return ""
+
+
+def _writable(text: str) -> str:
+    """A text with escapes for what is in no encoding, as the names of files may be."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for what a cell failed by; where memory ran out, with what takes less."""
+    reason = error_line(error)
+    if isinstance(error, PluginError):  # the message names the plugin and what is wrong; the class adds nothing
+        reason = reason.partition(": ")[2]
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # torch is not imported for its name
+    less = "try a smaller batch or slice (an option of the method or evaluator)"
+    if "OutOfMemoryError" in kinds:
+        what = reason.partition(". GPU ")[0].rstrip(".")
+        return f"{what}: {less}, --precision bf16 or tf32, or fewer --students at once"
+    if "MemoryError" in kinds or "can't allocate memory" in reason:
+        return f"{reason}: {less}, or fewer --students at once"
+    return reason

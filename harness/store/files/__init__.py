@@ -1,0 +1,1 @@
+"""Reading and naming of the files of a store."""

@@ -1,0 +1,249 @@
+"""The one reader of a store's files: plain files of a bounded size, and JSON that can be meant in one way only.
+
+Whatever is wrong with a file ends as a `DamagedFile`, which names it and says why. Opening never waits: a pipe in the
+place of a file is seen before it is opened.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StoreError
+from harness.store.cells import canonical_json
+
+MOST_BYTES = 2**28
+"""Of a file of JSON: a record of a million iterations takes a quarter of it."""
+MOST_DEPTH = 64
+"""Brackets within brackets: records have eight. Python's own limit depends on what has called the reader."""
+MOST_DIGITS = 100
+"""Of a whole number: any such number still is a float."""
+CHECKSUM = "checksum"
+
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What the operating system says if nothing lies at a path: a folder above it is not there, or a link to itself."""
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_OTHERS = (
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class DamagedFile(StoreError):
+    """A file of a store that cannot be read as what it should be; all others can.
+
+    Attributes:
+        reason: what is wrong with it, without its name.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read ({reason})")
+        self.path, self.reason = path, reason
+
+
+def kind_at(path: Path) -> str | None:
+    """What lies at a path, in words, if that is something other than a plain file; None if it is one, or nothing.
+
+    Raises:
+        OSError: it cannot be found out.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return None
+        raise
+    return next((word for is_kind, word in _OTHERS if is_kind(mode)), None)
+
+
+@contextmanager
+def open_plain(path: Path) -> Iterator[BufferedReader]:
+    """Open a plain file to read its bytes.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        DamagedFile: it is something else, or may not be read; or reading it fails.
+    """
+    try:
+        if kind := kind_at(path):
+            raise DamagedFile(path, f"it is {kind}, and not a file")
+        descriptor = os.open(path, _FLAGS)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was exchanged between the two looks
+                raise DamagedFile(path, "it is not a file")
+            yield file
+    except OSError as error:
+        if error.errno in NOWHERE:  # of a folder above it: a link in its own place is seen before
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
+        raise DamagedFile(path, error.strerror or str(error)) from None
+
+
+def read_bytes(path: Path, most: int | None = MOST_BYTES) -> bytes:
+    """The content of a plain file of at most so many bytes; None is any number.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        DamagedFile: it is something else, larger, or may not be read.
+    """
+    with open_plain(path) as file:
+        if most is None:
+            return file.read()
+        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
+    if content is None or len(content) > most:
+        raise DamagedFile(path, f"it has more than {most:,} bytes")
+    return content
+
+
+def read_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        DamagedFile: it cannot be read as one.
+    """
+    content = read_bytes(path, most)
+    try:
+        return parse_object(content)
+    except ValueError as error:
+        raise DamagedFile(path, str(error)) from None
+
+
+def read_checked(path: Path, fields: Collection[str], most: int = MOST_BYTES) -> dict[str, Any]:
+    """The JSON object that a file holds, if it has these fields and what `with_checksum` added is right.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        DamagedFile: it cannot be read as one, was altered, or lacks a field.
+    """
+    try:
+        return parse_checked(read_bytes(path, most), fields)
+    except ValueError as error:
+        raise DamagedFile(path, str(error)) from None
+
+
+def parse_checked(content: bytes, fields: Collection[str], needed: Collection[str] | None = None) -> dict[str, Any]:
+    """The same of bytes.
+
+    Args:
+        content: in UTF-8.
+        fields: that any version has written without a checksum.
+        needed: those of them that have to be there; None is all.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    value = parse_object(content)
+    if CHECKSUM in value:
+        value = without_checksum(value)
+    elif unknown := sorted(value.keys() - set(fields)):
+        # Older versions wrote no checksum, and no other fields: here a bit of a name has changed, perhaps its own.
+        raise ValueError(f"it has no checksum, and a field {unknown[0][:40]!r} that no version wrote without one")
+    if missing := sorted(set(fields if needed is None else needed) - value.keys()):
+        raise ValueError(f"it has no {missing[0]}")
+    return value
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """The JSON object in UTF-8.
+
+    Raises:
+        ValueError: it is none, is nested too deep, has a name twice, or a number or text that JSON cannot hold.
+    """
+    if _is_deep(content):
+        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
+    value = json.loads(
+        content.decode(),
+        object_pairs_hook=_object,
+        parse_int=_whole_number,
+        parse_float=_number,
+        parse_constant=_no_number,
+    )
+    if not isinstance(value, dict):
+        raise ValueError("it holds no object")
+    if b"\\u" in content:  # half of a pair of surrogates can be escaped, but is no text, and cannot be printed
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object and the checksum of it."""
+    return {**value, CHECKSUM: checksum_of(value)}
+
+
+def without_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What `with_checksum` was given.
+
+    Raises:
+        ValueError: it has another checksum.
+    """
+    rest = {name: part for name, part in value.items() if name != CHECKSUM}
+    if checksum_of(rest) != value.get(CHECKSUM):
+        raise ValueError("it was altered: its checksum is that of something else")
+    return rest
+
+
+def checksum_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 of an object, whatever the order of its names."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a plain file, in hexadecimal.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        DamagedFile: it is something else, or may not be read.
+    """
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether JSON is nested too deep for Python's parser, found without nesting: pairs are removed from within."""
+    brackets = _STRING.sub(b"", content).translate(None, _ALL_BUT_BRACKETS)
+    for _ in range(MOST_DEPTH):
+        fewer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(fewer) == len(brackets):
+            break
+        brackets = fewer
+    return len(brackets) > MOST_DEPTH
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the name {twice[:40]!r} twice")
+    return found
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"it has a whole number of {len(text):,} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has the number {text[:40]}, which is beyond what a float holds")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"it has the number {text}, which JSON does not know")

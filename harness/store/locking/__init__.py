@@ -1,0 +1,1 @@
+"""Leases: which process works on a cell."""

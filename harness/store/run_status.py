@@ -1,0 +1,169 @@
+"""What becomes of the runs of a store, as far as the store tells: it needs no torch, and disturbs nobody."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from harness.store.files.folders import RECORD, RUNS, entries_of
+from harness.store.files.reading import DamagedFile
+from harness.store.locking.leases import Holder
+from harness.store.record_files import has_record, newest
+from harness.store.run_files import PlanFile, read_plan
+from harness.store.store import RecordError, Store
+
+STATES = ("done", "running", "failed", "damaged", "blocked", "waiting")
+"""What a cell can be: ``damaged`` if its record cannot be used, ``blocked`` if one that it needs is lost."""
+LOST = ("failed", "damaged")
+SeenRecords = dict[Path, tuple[tuple[int, int, int], str]]
+"""By a record's folder, what its file was when it was read, and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """What has become of a cell.
+
+    Attributes:
+        state: one of `STATES`.
+        reason: one line, if it has failed or is damaged.
+        holder: who works on it, if it is running.
+    """
+
+    key: str
+    kind: str
+    label: str
+    state: str
+    reason: str = ""
+    holder: Holder | None = None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What has become of the cells of a run.
+
+    Attributes:
+        run: its key, the name of its folder.
+        folder: that folder.
+        label: what was asked for, for people.
+        created: when.
+        executor: what starts its work.
+    """
+
+    run: str
+    folder: Path
+    label: str
+    created: str
+    executor: str
+    cells: Sequence[CellStatus]
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Its cells by state."""
+        return counts(self.cells)
+
+
+def counts(cells: Sequence[CellStatus]) -> Mapping[str, int]:
+    """Cells by state, all states."""
+    found = Counter(cell.state for cell in cells)
+    return {state: found[state] for state in STATES}
+
+
+class Overview:
+    """All runs of a store at one moment, the oldest first.
+
+    Raises:
+        StoreError: it is no store, or cannot be read.
+
+    Args:
+        store: whose runs.
+        seen: the records that an earlier look has read: they are read again only if they have changed.
+    """
+
+    def __init__(self, store: Store, seen: SeenRecords | None = None) -> None:
+        self.notes: list[str] = []
+        """A line for each thing that cannot be read."""
+        store.notice = self.notes.append
+        store.check_schema()
+        self._store, self._seen = store, {} if seen is None else seen
+        self._holders = {holder.cell: holder for holder in store.leases.all() if holder.is_live and holder.cell}
+        self._attempts = store.attempts()
+        self._failed = set(store.failures.keys())
+        self.runs = sorted(self._read_runs(), key=lambda run: run.created)
+
+    @property
+    def path(self) -> Path:
+        """The store's."""
+        return self._store.path
+
+    @property
+    def logs(self) -> Path:
+        """The folder with the logs of failures."""
+        return self._store.failures.folder
+
+    @cached_property
+    def cells(self) -> list[CellStatus]:
+        """Those of all runs, each once."""
+        return list({cell.key: cell for run in self.runs for cell in run.cells}.values())
+
+    def _read_runs(self) -> Iterator[RunStatus]:
+        try:
+            folders = [Path(entry.path) for entry in entries_of(self._store.path / RUNS)]
+        except OSError as error:
+            raise self._store.cannot("read", error) from None
+        for folder in folders:
+            try:
+                plan = read_plan(folder)
+            except FileNotFoundError:
+                continue
+            except DamagedFile as damage:
+                self.notes.append(f"{damage}: give the command of that run again")
+                continue
+            yield RunStatus(folder.name, folder, plan.label, plan.created, plan.executor, self._cells(plan))
+
+    def _cells(self, plan: PlanFile) -> list[CellStatus]:
+        """Those that a plan lists."""
+        own = [self._own_status(key, kind, label) for key, kind, label, _ in plan.cells]
+        needed_by: dict[int, list[int]] = defaultdict(list)
+        for number, (_, _, _, needs) in enumerate(plan.cells):
+            for needed in needs:
+                needed_by[needed].append(number)
+        lost = [number for number, cell in enumerate(own) if cell.state in LOST]
+        while lost:
+            for number in needed_by.pop(lost.pop(), ()):
+                if own[number].state == "waiting":
+                    own[number] = replace(own[number], state="blocked")
+                    lost.append(number)
+        return own
+
+    def _own_status(self, key: str, kind: str, label: str) -> CellStatus:
+        """How a cell stands, whatever becomes of those that it needs."""
+        if key in self._holders:
+            return CellStatus(key, kind, label, "running", holder=self._holders[key])
+        folder = newest(self._attempts[key]) if key in self._attempts else None
+        if folder and has_record(folder):
+            damage = self._damage(folder)
+            return CellStatus(key, kind, label, "damaged" if damage else "done", damage)
+        failure = self._store.failures.get(key) if key in self._failed else None
+        if failure:
+            return CellStatus(key, kind, label, "failed", failure.reason)
+        return CellStatus(key, kind, label, "waiting")
+
+    def _damage(self, folder: Path) -> str:
+        """What is wrong with a record; nothing if it is sound."""
+        try:
+            found = os.lstat(folder / RECORD)
+            mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+            if folder not in self._seen or self._seen[folder][0] != mark:
+                self._seen[folder] = (mark, self._read_damage(folder))
+            return self._seen[folder][1]
+        except OSError as error:
+            return f"{folder} cannot be read ({error.strerror}): make it readable"
+
+    def _read_damage(self, folder: Path) -> str:
+        try:
+            self._store.read(folder)
+        except RecordError as error:
+            return str(error)
+        return ""

@@ -1,0 +1,74 @@
+"""Files that verify themselves: the name of each ends in the SHA-256 of its content. Needs no torch."""
+
+import errno
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.store.cells import SHORT
+from harness.store.files.reading import DamagedFile, digest_of, read_bytes
+from harness.system.whole_files import write_whole
+
+_NAME = re.compile(r"(.+)-([0-9a-f]{64})\.safetensors", re.DOTALL)
+
+
+def write_sealed(folder: Path, stem: str, content: bytes) -> Path:
+    """Write a file into a folder, and read it back.
+
+    Raises:
+        OSError: it cannot be written, or what is read is something else.
+    """
+    path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()}.safetensors"
+    write_whole(path, content)
+    if read_sealed(path) is None:
+        raise OSError(errno.EIO, "what was written is read back as something else", str(path))
+    return path
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The content of such a file; None if it was damaged, or cannot be read."""
+    named = _NAME.fullmatch(path.name)
+    try:
+        content = read_bytes(path, most=None)
+    except (FileNotFoundError, DamagedFile):
+        return None
+    return content if named and hashlib.sha256(content).hexdigest() == named[2] else None
+
+
+def sealed_in(folder: Path) -> list[tuple[str, Path]]:
+    """Such files in a folder, each with its name's own part, in the order of names; damaged ones too."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [(named[1], path) for path in found if (named := _NAME.fullmatch(path.name))]
+
+
+def damages(path: Path) -> Iterator[str]:
+    """What is wrong with what lies in the place of such a file, with the remedy."""
+    named, remedy = _NAME.fullmatch(path.name), "delete it: a run passes over it, and makes again what it held"
+    try:
+        if named is None:
+            yield f"{path} is no part of a store: move it away"
+        elif digest_of(path) != named[2]:
+            yield f"{path} was altered: {remedy}"
+    except FileNotFoundError:
+        return  # it was removed meanwhile
+    except DamagedFile as damage:
+        yield f"{damage}: {remedy}"
+
+
+_CHECKPOINT = re.compile(rf"(\d+)-([0-9a-f]{{{SHORT}}})", re.ASCII)
+
+
+class Mark(NamedTuple):
+    """A checkpoint by its name: the iteration, the beginning of the set's key, and the file."""
+
+    iteration: int
+    cell: str
+    path: Path
+
+
+def marks_in(folder: Path) -> list[Mark]:
+    """The checkpoints in a folder, in the order of their iterations; damaged ones too."""
+    named = [(_CHECKPOINT.fullmatch(name), path) for name, path in sealed_in(folder)]
+    return sorted(Mark(int(name[1]), name[2], path) for name, path in named if name)

@@ -1,0 +1,156 @@
+"""Whether a store is sound: every file of every kind is read, and what is wrong is named, with the remedy.
+
+What a live run changes is looked at twice: between the listing of a folder and the reading of a file in it, the file
+may be replaced or removed.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.store import run_files
+from harness.store import unfinished as sealed
+from harness.store.cells import key_of
+from harness.store.files.folders import (
+    CELLS,
+    FAILURES,
+    FOLDERS,
+    LEASES,
+    LOCKS,
+    MARKER,
+    PARTIAL,
+    RECORD,
+    RUNS,
+    attempt_in,
+    entries_of,
+    key_of_attempt,
+)
+from harness.store.locking import lease_file as lease
+from harness.store.record_files import RecordError, damaged_files, has_record, read_record, remedy
+from harness.store.records import KEY
+from harness.store.store import MARKER_REMEDY, Store
+
+SECOND_LOOK = 0.5
+"""Seconds after which what seems wrong is looked at once more."""
+_STRANGE = "is no part of a store: move it away"
+_EXPECTED = {"distilled": ("set.safetensors", "state.safetensors"), "artifact": ("artifact.safetensors",)}
+"""By kind of a cell, the files that its record has to name."""
+Check = Callable[[], Iterable[str]]
+
+
+def verify(store: Store) -> Iterator[str]:
+    """Read every record of every attempt, hash every file, and read all else: a line for each thing that is wrong."""
+    suspect = [(check, lines) for check in _checks(store) if (lines := list(_lines(check)))]
+    if suspect:
+        time.sleep(SECOND_LOOK)
+    for check, lines in suspect:
+        again = set(_lines(check))
+        yield from (line for line in lines if line in again)
+
+
+def _lines(check: Check) -> Iterator[str]:
+    try:
+        yield from check()
+    except StoreError as error:
+        yield str(error)
+    except OSError as error:
+        yield f"{error.filename} cannot be read ({error.strerror}): make it readable"
+
+
+def _checks(store: Store) -> Iterator[Check]:
+    """One for each thing that can be wrong by itself."""
+    yield partial(_marker, store)
+    yield partial(_top, store.path)
+    for shelf in _paths(store.path / CELLS):
+        yield partial(_shelf, shelf)
+        if len(shelf.name) == 2 and shelf.is_dir():
+            yield from (partial(_attempt, folder) for folder in _paths(shelf))
+    for folder in _paths(store.path / PARTIAL):
+        yield partial(_unfinished, folder)
+        yield from (partial(sealed.damages, path) for path in _paths(folder))
+    yield from (partial(store.failures.damages, path.name) for path in _paths(store.path / FAILURES))
+    yield from (partial(lease.damages, path) for path in _paths(store.path / LEASES))
+    for folder in _paths(store.path / RUNS):
+        yield partial(_is_folder, folder)
+        if folder.is_dir():
+            yield partial(run_files.damages, folder)
+
+
+def _paths(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if it cannot be read, which the check of the folder says."""
+    try:
+        return [Path(entry.path) for entry in entries_of(folder)]
+    except OSError:
+        return []
+
+
+def _marker(store: Store) -> Iterator[str]:
+    if damage := store.marker_damage():
+        yield f"{damage}: {MARKER_REMEDY}"
+
+
+def _top(path: Path) -> Iterator[str]:
+    """What is wrong with the folders of a store."""
+    if not (path / CELLS).is_dir():
+        yield f"{path / CELLS} is no folder: a run makes one; what was in it can come from a copy only"
+    for entry in entries_of(path):
+        if entry.name not in (*FOLDERS, LOCKS, MARKER):
+            yield f"{entry.path} {_STRANGE}"
+        elif entry.name in FOLDERS and entry.name != CELLS:
+            yield from _is_folder(Path(entry.path))
+        if entry.name in FOLDERS:
+            entries_of(Path(entry.path))  # raises what keeps it from being read
+
+
+def _is_folder(path: Path) -> Iterator[str]:
+    """Whether it is one, and can be read."""
+    if not path.is_dir():
+        yield f"{path} is no folder: move it away"
+    entries_of(path)
+
+
+def _unfinished(folder: Path) -> Iterator[str]:
+    """What is wrong with the folder of what is kept of a cell in the making."""
+    if not re.fullmatch(KEY, folder.name):
+        yield f"{folder} {_STRANGE}"
+        return
+    yield from _is_folder(folder)
+
+
+def _shelf(shelf: Path) -> Iterator[str]:
+    """What is wrong with the folder of the cells whose keys begin as it is called."""
+    if attempt_in(f"{shelf.name}-1") is None or len(shelf.name) != 2:
+        yield f"{shelf} {_STRANGE}"
+        return
+    yield from _is_folder(shelf)
+
+
+def _attempt(folder: Path) -> Iterator[str]:
+    """What is wrong with an attempt at a cell."""
+    key = key_of_attempt(folder)
+    if attempt_in(folder.name) is None or not folder.name.startswith(folder.parent.name):
+        yield f"{folder} {_STRANGE}"
+    elif folder.is_symlink() or not folder.is_dir():
+        yield f"{folder} is no folder, and counts for nothing: move it away"
+    elif not has_record(folder):
+        entries_of(folder)
+        yield f"{folder / RECORD} is missing, so that its folder counts for nothing: `ddbench results clean` removes it"
+    else:
+        yield from _record(folder, key)
+
+
+def _record(folder: Path, key: str) -> Iterator[str]:
+    try:
+        record = read_record(folder)
+    except RecordError as error:
+        yield str(error)
+        return
+    if key_of(record["identity"]) != key:
+        yield f"{folder / RECORD} is of another cell (by its identity): {remedy(key)}"
+    for name in _EXPECTED.get(record["kind"], ()):
+        if name not in record["files"]:
+            yield f"{folder / RECORD} does not name {name}: {remedy(key)}"
+    yield from damaged_files(folder, record, remedy(key))

@@ -1,0 +1,34 @@
+"""Paths below the user's home folder, which not every user has."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from harness.errors import UsageError
+
+
+def expand_home(path: str | Path) -> Path:
+    """The path with the home folder in place of a leading ``~`` or ``~user``.
+
+    Raises:
+        UsageError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: there is no home folder for {Path(path).parts[0]}: write the whole path") from None
+
+
+def cache_home() -> Path:
+    """``~/.cache``; the system's folder for temporary files if the user has no home."""
+    try:
+        return Path("~/.cache").expanduser()
+    except RuntimeError:  # a user id without an entry, as in containers
+        return _temporary()
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError:  # none can be written; whoever needs to write there says so
+        return Path(os.sep, "tmp")

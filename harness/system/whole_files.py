@@ -1,0 +1,80 @@
+"""Files and folders that are there whole or not at all, whatever happens while they are written."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import StoreError
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, and the disk after a power cut, has all of it, or what was there before."""
+    with beside(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A path beside ``path``; the file or folder that is written there takes its place in the end, or is removed."""
+    path = Path(os.path.abspath(path))  # even ``.`` has a name then
+    temporary = hidden_beside(path)
+    try:
+        yield temporary
+        _sync_all(temporary)
+        _put(temporary, path)
+        sync(temporary.parent)
+    finally:
+        _remove(temporary)
+
+
+def hidden_beside(path: Path) -> Path:
+    """A name that nobody else takes, in the same folder: ``.NAME-hex``."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+
+
+def cannot(what: str, store: Path, error: OSError) -> StoreError:
+    """The error for what the operating system refuses in a store, with the remedy."""
+    reason = error.strerror or str(error)
+    return StoreError(f"cannot {what} the store {store}: {reason}; free it or choose another with --store")
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_all(path: Path) -> None:
+    """The same for a folder with all that is in it."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            _sync_all(entry)
+    sync(path)
+
+
+def _put(new: Path, path: Path) -> None:
+    """Rename into place. A folder cannot replace another: the old one steps aside, and goes when the new is there."""
+    if not path.is_dir() or path.is_symlink():
+        os.replace(new, path)
+        return
+    old = hidden_beside(path)
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Images, labels and what is done to them before training."""

@@ -1,0 +1,293 @@
+"""Image files: hashing and decoding many of them."""
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+
+from harness.errors import DataError
+from harness.system.memory import require_memory
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""The suffixes that make a file an image, as in torchvision."""
+LARGEST_FILE = 2**30
+"""Bytes of an image file: even an uncompressed one of as many pixels as are decoded takes less."""
+
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+"""What is decoded, whatever the suffix says: other formats of Pillow's start programs."""
+_GREY_MODES = ("1", "L", "LA", "La")
+_THREADS = 4  # reading small files waits for the disk; decoding large ones runs outside the interpreter's lock
+_CHUNK = 256
+_DECODING = 7
+"""Bytes a pixel while a file is decoded: up to 4 channels as stored, and 3 as colour."""
+_BITS_PER_SAMPLE = 258  # TIFF's tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's orientation, how a picture is turned upright (`PIL.ImageOps.exif_transpose`)."""
+
+R = TypeVar("R")
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def file_digests(files: Sequence[str]) -> list[bytes]:
+    """SHA-256 of the content of each file.
+
+    Raises:
+        DataError: a file cannot be read, or is larger than any image.
+    """
+    parts = _in_chunks(files, lambda _, chunk: [_digest(file) for file in chunk])
+    return [digest for part in parts for digest in part]
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What the headers of image files promise, none of them decoded.
+
+    Attributes:
+        count: how many files there are.
+        channels: 1 if all are grey, else 3.
+        height, width: of the first, or of all as they will be resized.
+        largest: pixels of the largest file.
+    """
+
+    count: int
+    channels: int
+    height: int
+    width: int
+    largest: int
+
+    @property
+    def values(self) -> int:
+        """How many numbers all images are."""
+        return self.count * self.channels * self.height * self.width
+
+    def check_memory(self, bytes_per_value: int, remedy: str) -> None:
+        """Refuse what would need more memory than there is.
+
+        Args:
+            bytes_per_value: what a decoded number takes, all copies counted.
+            remedy: what the user can do.
+
+        Raises:
+            DataError: there is not enough.
+        """
+        needed = self.values * bytes_per_value + self.largest * _DECODING * min(_THREADS, self.count)
+        what = f"{self.count:,} images of {self.channels}x{self.height}x{self.width}"
+        require_memory(needed, f"decoding {what}", remedy)
+
+
+def read_headers(files: Sequence[str], size: int | None) -> Headers:
+    """Read the headers of ``files``, at least one.
+
+    Args:
+        files: their paths.
+        size: all will be resized to ``size`` x ``size``; None: all must have the same size.
+
+    Raises:
+        DataError: a file is no image, is enormous, has more than 8 bits a channel or another size than the first.
+    """
+    with _pillow_warnings():
+        first = _header(files[0])
+
+        def read(_: int, chunk: Sequence[str]) -> tuple[bool, int]:
+            headers = [_header(file) for file in chunk]
+            for file, header in zip(chunk, headers, strict=True):
+                if size is None and header.size != first.size:
+                    raise DataError(_sizes_differ(files[0], first.size, file, header.size))
+            return all(header.grey for header in headers), max(header.size[0] * header.size[1] for header in headers)
+
+        parts = _in_chunks(files, read)
+    width, height = first.size if size is None else (size, size)
+    channels = 1 if all(grey for grey, _ in parts) else 3
+    return Headers(len(files), channels, height, width, max(largest for _, largest in parts))
+
+
+def decode_files(
+    files: Sequence[str],
+    size: int | None,
+    *,
+    headers: Headers | None = None,
+    digests: Sequence[bytes] | None = None,
+) -> Tensor:
+    """Decode ``files`` to uint8 (n, channels, height, width), with one channel if all are grey and three otherwise.
+
+    Each is turned as its EXIF data say, transparency is dropped, and of several frames the first is taken.
+
+    Args:
+        files: at least one.
+        size: resize all to ``size`` x ``size`` (bilinear); None: all must have the same size.
+        headers: what `read_headers` gave for them, if they are read already.
+        digests: what `file_digests` gave for them, if their content is to be that still.
+
+    Raises:
+        DataError: a file is damaged or no image that can be used, or was changed since it was read first.
+    """
+    promised = headers or read_headers(files, size)
+    pixels = np.empty((len(files), promised.channels, promised.height, promised.width), dtype=np.uint8)
+
+    def fill(start: int, chunk: Sequence[str]) -> None:
+        for index, file in enumerate(chunk, start):
+            image, grey = _decode(file, size, digests[index] if digests else None)
+            height, width = image.shape[:2]
+            if (height, width) != (promised.height, promised.width):
+                raise DataError(_sizes_differ(files[0], (promised.width, promised.height), file, (width, height)))
+            if promised.channels == 1 and not grey:
+                raise DataError(_changed(file))
+            pixels[index] = image.transpose(2, 0, 1)[: promised.channels]
+
+    with _pillow_warnings():
+        _in_chunks(files, fill)
+    return torch.from_numpy(pixels)
+
+
+@contextmanager
+def _pillow_warnings() -> Iterator[None]:
+    """Make enormous images errors, and drop what else Pillow warns of: metadata that does not matter, transparency."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _in_chunks(files: Sequence[str], function: Callable[[int, Sequence[str]], R]) -> list[R]:
+    """Apply ``function`` to (index of the first, files) of each chunk, on threads; results in order."""
+    starts = range(0, len(files), _CHUNK)
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        return list(pool.map(function, starts, (files[start : start + _CHUNK] for start in starts)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _open_plain(file: str) -> io.BufferedReader:
+    """A plain file, opened; opening what took its place meanwhile (a pipe) does not wait.
+
+    Raises:
+        DataError: it is none, is larger than any image, or cannot be opened.
+    """
+    try:
+        stream = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+    status = os.fstat(stream.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE:
+        return stream
+    stream.close()
+    fault = f"{status.st_size:,} bytes, too many for an image" if stat.S_ISREG(status.st_mode) else "no plain file"
+    raise DataError(f"{file} is {fault}: delete it or give it another name")
+
+
+def _digest(file: str) -> bytes:
+    with _open_plain(file) as stream:
+        try:
+            return hashlib.file_digest(stream, "sha256").digest()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Width and height as the image will be decoded, and whether it is grey."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+def _header(file: str) -> _Header:
+    with _opened(file, None) as image:
+        turned = image.format != "TIFF" and _orientation(image, loaded=False) >= 5  # Pillow turns TIFF itself
+        return _Header(image.size[::-1] if turned else image.size, image.mode in _GREY_MODES)
+
+
+def _decode(file: str, size: int | None, digest: bytes | None) -> tuple[NDArray[np.uint8], bool]:
+    """Pixels (height, width, 3) of an image file, and whether it is grey."""
+    with _opened(file, digest) as image:
+        grey = image.mode in _GREY_MODES
+        colour = image.convert("RGB")
+        turn = _TURNS.get(_orientation(image, loaded=True))
+    if turn is not None:
+        colour = colour.transpose(turn)
+    if size is not None and colour.size != (size, size):
+        colour = colour.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(colour), grey
+
+
+@contextmanager
+def _opened(file: str, digest: bytes | None) -> Iterator[Image.Image]:
+    """An image whose header is read; what goes wrong with it becomes a `DataError`."""
+    try:
+        with _open_plain(file) as stream:
+            content: IO[bytes] = stream
+            if digest is not None:
+                content = io.BytesIO(stream.read(LARGEST_FILE))
+                if hashlib.sha256(content.getbuffer()).digest() != digest:
+                    raise DataError(_changed(file))
+            with Image.open(content, formats=_FORMATS) as image:
+                if _is_deep(image):
+                    raise DataError(f"{file} has more than 8 bits a channel: convert it to 8 bits")
+                yield image
+    except (DataError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file} is not an image that can be read: replace or delete it") from error
+    except Exception as error:  # Pillow meets damage in many ways
+        raise DataError(f"{file} cannot be decoded, replace or delete it ({error})") from error
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits, which Pillow would cut off or scale, in colour without a word."""
+    if image.mode.startswith(("I", "F")):
+        return True
+    if image.format == "TIFF":
+        return any(int(bits) > 8 for bits in _listed(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, 1)))
+    arguments = [part for tile in getattr(image, "tile", ()) for part in _listed(tile[3])]
+    if image.format == "PPM":
+        return any(isinstance(part, int) and part > 255 for part in arguments)
+    return image.format == "PNG" and any(isinstance(part, str) and part.endswith(";16B") for part in arguments)
+
+
+def _listed(value: Any) -> Sequence[Any]:  # noqa: ANN401
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _orientation(image: Image.Image, *, loaded: bool) -> int:
+    """EXIF's orientation, 1 if there is none; before a PNG is loaded, only what stands before its pixels is known."""
+    if image.format == "PNG" and not loaded and "exif" not in image.info:
+        return 1
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged metadata, over which every viewer passes
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _changed(file: str) -> str:
+    return f"{file} was changed while it was read: run again when nobody writes there"
+
+
+def _sizes_differ(one: str, first: tuple[int, int], other: str, second: tuple[int, int]) -> str:
+    (w1, h1), (w2, h2) = first, second
+    return f"{other} is {w2}x{h2} but {one} is {w1}x{h1}: give size=N, to which all images are resized"

@@ -1,0 +1,160 @@
+"""From stored pixels to what networks see, and back. Travels with every distilled set."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.errors import DataError
+from harness.system.memory import require_memory
+
+NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion-mnist": ((0.2861,), (0.3530,)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "tinyimagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of each channel, as the field's code bases have them (DC, utils.py). CIFAR-10's standard
+deviation is the mean over images of each image's own, not that of all pixels."""
+
+_COPIES_OF_IMAGES, _COPIES_OF_COVARIANCE = 2, 16
+"""What `Whiten.fitted` holds at once: images as floats and less their mean; the covariance, its decomposition with what
+LAPACK works on, the transform and its inverse (measured: 15 to 16 times the covariance of 1024 to 3072 pixels)."""
+
+
+class Preprocessing(ABC):
+    """Maps images (n, channels, height, width) in [0, 1] to network inputs, and back."""
+
+    name: str
+
+    @abstractmethod
+    def apply(self, images: Tensor) -> Tensor:
+        """Network inputs for ``images`` in [0, 1]."""
+
+    @abstractmethod
+    def invert(self, inputs: Tensor) -> Tensor:
+        """Images for network inputs; a learned set's may leave [0, 1]."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `preprocessing_from` needs to build it again."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """All that decides it, together with the training images: part of a problem's fingerprint."""
+
+    def to_inputs(self, pixels: Tensor) -> Tensor:
+        """Network inputs (float32) for stored pixels (uint8)."""
+        return self.apply(pixels.to(torch.float32).div_(255.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Normalize(Preprocessing):
+    """Subtract each channel's mean and divide by its standard deviation."""
+
+    name: str
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def named(cls, name: str, channels: int) -> "Normalize":
+        """The mean and standard deviation of a known data set.
+
+        Raises:
+            DataError: they are for another number of channels.
+        """
+        mean, std = (torch.tensor(values) for values in NORMALIZATIONS[name])
+        if len(mean) != channels:
+            raise DataError(f"normalize={name} is for {len(mean)} channels, but the images have {channels}")
+        return cls(name, mean, std)
+
+    @classmethod
+    def computed(cls, pixels: Tensor) -> "Normalize":
+        """Mean and standard deviation over all pixels of ``pixels`` (n, channels, height, width), uint8."""
+        counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.transpose(0, 1)])
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        weights = counts.double() / counts.sum(1, keepdim=True)
+        mean = weights @ levels
+        std = (weights @ levels.square() - mean.square()).clamp_min(0).sqrt()
+        return cls("auto", mean.float(), std.clamp_min(1e-3).float())
+
+    def apply(self, images: Tensor) -> Tensor:
+        """(images - mean) / std for each channel."""
+        return (images - _per_channel(self.mean, images)) / _per_channel(self.std, images)
+
+    def invert(self, inputs: Tensor) -> Tensor:
+        """Inputs * std + mean for each channel."""
+        return inputs * _per_channel(self.std, inputs) + _per_channel(self.mean, inputs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``mean`` and ``std``, one value a channel."""
+        return {"mean": self.mean, "std": self.std}
+
+    def identity(self) -> str:
+        """Mean and standard deviation, to the digit that float32 holds."""
+        return f"normalize {[f'{value:.7g}' for value in torch.cat([self.mean, self.std]).tolist()]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Whiten(Preprocessing):
+    """ZCA whitening of pixels in [0, 1], without any other normalisation (as MTT has it: eps 0.1)."""
+
+    name: str
+    mean: Tensor
+    transform: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def fitted(cls, pixels: Tensor, eps: float) -> "Whiten":
+        """Fit on training pixels (n, channels, height, width), uint8, by kornia's ZCA whitening.
+
+        Raises:
+            DataError: the covariance of so many pixels would not fit into the memory.
+        """
+        from kornia.enhance import ZCAWhitening
+
+        count, side = len(pixels), pixels.shape[1:].numel()
+        needed = 4 * (_COPIES_OF_IMAGES * count * side + _COPIES_OF_COVARIANCE * side**2)
+        shape = "x".join(map(str, pixels.shape[1:]))
+        require_memory(needed, f"whitening (zca) {count:,} images of {shape}", "leave out zca, or use smaller images")
+        zca = ZCAWhitening(eps=eps, compute_inv=True)
+        zca.fit(pixels.float().div_(255.0))
+        return cls(f"zca eps={eps:g}", zca.mean_vector.flatten(), zca.transform_matrix, zca.transform_inv)
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Whitened images, of the same shape."""
+        flat = images.flatten(1) - self.mean.to(images)
+        return (flat @ self.transform.to(images)).view_as(images)
+
+    def invert(self, inputs: Tensor) -> Tensor:
+        """Images for whitened inputs, of the same shape."""
+        flat = inputs.flatten(1) @ self.inverse.to(inputs) + self.mean.to(inputs)
+        return flat.view_as(inputs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``mean``, ``transform`` and ``inverse`` over flat pixels."""
+        return {"mean": self.mean, "transform": self.transform, "inverse": self.inverse}
+
+    def identity(self) -> str:
+        """The regulariser: the matrices follow from the training images, up to rounding that differs by machine."""
+        return self.name
+
+
+def preprocessing_from(name: str, tensors: dict[str, Tensor]) -> Preprocessing:
+    """The preprocessing that gave ``name`` and ``tensors()``.
+
+    Raises:
+        DataError: tensors are missing.
+    """
+    kind = Whiten if "transform" in tensors else Normalize
+    try:
+        return kind(name, **tensors)
+    except TypeError:
+        raise DataError(f"the preprocessing {name!r} cannot be built from {sorted(tensors)}") from None
+
+
+def _per_channel(values: Tensor, images: Tensor) -> Tensor:
+    return values.to(images).view(1, -1, 1, 1)

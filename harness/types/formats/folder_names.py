@@ -1,0 +1,30 @@
+"""Class names as names of folders that every file system takes, in the order of the labels when they are sorted."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from harness.types.data.class_names import label_order
+
+_KEPT = 60
+_UNSAFE = re.compile(r"[^\w+-]+|^[_-]+")
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(10))}
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """A folder's name for each class: different even where case does not count, and in sorted order.
+
+    Letters, digits, ``+``, ``-`` and ``_`` stand, and all else becomes ``_``. Where the names themselves would clash,
+    or sort in another order than the labels (here numbers by value, elsewhere as text), each begins with its label.
+    """
+    plain = [_safe(name) for name in classes]
+    in_order = plain == sorted(plain) == label_order(plain)
+    if in_order and len({name.casefold() for name in plain}) == len(plain) and all(plain):
+        return plain
+    width = len(str(max(len(classes) - 1, 0)))
+    return [f"{label:0{width}}_{name}".rstrip("_") for label, name in enumerate(plain)]
+
+
+def _safe(name: str) -> str:
+    safe = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip("_")[:_KEPT]
+    return f"{safe}_" if safe.upper() in _RESERVED else safe

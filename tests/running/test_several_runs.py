@@ -1,0 +1,269 @@
+"""Several runs on one store: every cell is done once, whoever is killed, stopped or slow."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from studies import Heard, leftovers, numbers, records, small_run
+
+from harness.store.locking import leases as leases_module
+from harness.store.locking.leases import LeaseLost, Leases
+from harness.store.store import Store
+from harness.system.process_identity import Process
+
+pytestmark = pytest.mark.usefixtures("toys")
+TESTS = Path(__file__).parent.parent
+RUN = """
+import json, os, signal, sys
+import studies, toy_plugins
+told = json.loads(sys.argv[1])
+if told.pop("stops"):
+    step = toy_plugins.Still.step
+    def stopping(self, iteration, networks):
+        if iteration == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return step(self, iteration, networks)
+    toy_plugins.Still.step = stopping
+with toy_plugins.registered():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    result = studies.small_run(**told)
+print(json.dumps({"rows": result.rows, "failed": dict(result.failed), "states": [c["state"] for c in result.cells]}))
+"""
+WATCHER = """
+import os
+from harness import hookimpl
+
+def note(event, cell):
+    with open(os.environ["NOTED"], "a") as file:
+        file.write(f"{event} {cell['key']} {os.getpid()}\\n")
+
+@hookimpl
+def cell_started(cell):
+    note("started", cell)
+
+@hookimpl
+def cell_finished(cell, outcome):
+    note("finished", cell)
+"""
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """The variables of processes in which a plugin notes what begins and what is done, and the file."""
+    site, noted = tmp_path / "site", tmp_path / "noted"
+    (site / "watcher-1.dist-info").mkdir(parents=True)
+    (site / "watcher-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: watcher\nVersion: 1\n")
+    (site / "watcher-1.dist-info" / "entry_points.txt").write_text("[ddbench]\nwatcher = watcher\n")
+    (site / "watcher.py").write_text(WATCHER)
+    noted.touch()
+    paths = os.pathsep.join([str(site), str(TESTS), str(TESTS.parent)])
+    return {**os.environ, "PYTHONPATH": paths, "NOTED": str(noted)}, noted
+
+
+@contextlib.contextmanager
+def another_run(env, data, store, *, stops=False, **study):
+    """A run in a process of its own, ready to begin."""
+    told = {"data": str(data), "store": str(store), "stops": stops, **study}
+    command = [sys.executable, "-c", RUN, json.dumps(told)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=env, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def begin(process):
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def result_of(process):
+    told = json.loads(process.stdout.read())
+    assert process.wait() == 0
+    return told
+
+
+def study(values, **changes):
+    methods = [f"still[value={value}]" for value in values]
+    return {"method": methods, "evaluator": "told", "iterations": 1, "students": 19, **changes}
+
+
+def test_two_hundred_cells_of_overlapping_grids_are_each_done_once(data, tmp_path, watched):
+    env, noted = watched
+    store = tmp_path / "store"
+    one, other = study(range(8)), study(range(9, 1, -1))
+    with another_run(env, data, store, **one) as first, another_run(env, data, store, **other) as second:
+        begin(first)
+        begin(second)
+        results = [result_of(first), result_of(second)]
+    for result in results:
+        assert set(result["states"]) == {"done"}
+        assert [row["students"] for row in result["rows"]] == [19] * 8
+    assert len(records(store)) == 200
+    assert all(name.endswith("-1") for name in records(store))
+    events = [line.rsplit(" ", 1)[0] for line in noted.read_text().splitlines()]
+    keys = [name.removesuffix("-1") for name in records(store)]
+    assert Counter(events) == Counter([f"{event} {key}" for key in keys for event in ("started", "finished")])
+    assert not leftovers(store)
+    assert list((store / "leases").iterdir()) == []
+
+
+def stopped(process):
+    """Wait until the process has stopped itself."""
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+
+
+def test_a_run_goes_on_at_once_where_another_was_killed(data, tmp_path, watched):
+    env, _ = watched
+    store, heard = tmp_path / "store", Heard()
+    with another_run(env, data, store, stops=True, **study([0])) as process:
+        begin(process)
+        stopped(process)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and a zombie
+        assert not small_run(data, store, reporter=heard, **study([0])).failed
+    assert len(heard.done) == 20
+    assert heard.notices == []
+
+
+def test_a_run_that_was_stopped_comes_back_and_does_nothing_twice(data, tmp_path, watched, monkeypatch):
+    env, noted = watched
+    store, heard = tmp_path / "store", Heard()
+    monkeypatch.setattr(Leases, "stale_after", 0.2)
+    with another_run(env, data, store, stops=True, **study([0])) as process:
+        begin(process)
+        stopped(process)
+        assert not small_run(data, store, reporter=heard, **study([0])).failed
+        before = numbers(store)
+        process.send_signal(signal.SIGCONT)
+        result = result_of(process)
+    assert set(result["states"]) == {"done"}
+    assert result["failed"] == {}
+    assert numbers(store) == before
+    assert len(heard.done) == 20
+    assert [line.split()[0] for line in noted.read_text().splitlines()] == ["started"]  # of the one that was stopped
+
+
+def test_a_cell_whose_lease_was_lost_is_given_up_and_looked_for_in_the_end(data, tmp_path, monkeypatch):
+    """Whoever took it over has made it meanwhile."""
+    store, lost = tmp_path / "store", []
+    commit = Store.commit
+
+    def overtaken(self, key, record, files=None, attempt=None):
+        if record["kind"] == "distilled" and not lost:
+            lost.append(key)
+            commit(self, key, record, files, attempt)  # by somebody else
+        return commit(self, key, record, files, attempt)
+
+    monkeypatch.setattr(Store, "commit", overtaken)
+    heard = Heard()
+    result = small_run(data, store, reporter=heard, **study([0, 1], students=2))
+    assert not result.failed
+    assert {cell["state"] for cell in result.cells} == {"done"}
+    assert next(cell.key for cell in heard.begun if cell.kind == "distilled") == lost[0]
+    assert len(heard.done) == 5  # and the other process has one
+    assert heard.broken == []
+    assert any("another process has made still" in notice for notice in heard.notices)
+
+
+# --- leases, with whatever comes in between --------------------------------------------------------------------------
+
+KEYS = [digit * 64 for digit in "abc"]
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """Nobody waits long before looking again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leases_module, "_FIRST_WAIT", 0.001)
+        patch.setattr(leases_module, "_LONGEST_WAIT", 0.002)
+        yield
+
+
+def together(works):
+    """Do all at once, each in a thread; raise what one raised."""
+    raised = []
+
+    def guarded(work):
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=guarded, args=[work]) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+ORDERS = st.lists(st.lists(st.sampled_from(KEYS), min_size=1, max_size=4), min_size=2, max_size=6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ORDERS, st.sets(st.sampled_from(KEYS)))
+def test_a_key_has_one_holder_at_a_time(hasty, tmp_path_factory, orders, left):
+    """Whether there is nothing of it at first, or what a dead process left."""
+    store = tmp_path_factory.mktemp("store")
+    inside, taken = Counter(), Counter()
+    (store / "leases").mkdir()
+    for key in left:
+        dead = {"host": "here", "machine": Process.own().machine, "pid": os.getpid(), "start": 1}
+        (store / "leases" / f"{key}.1").write_text(json.dumps(dead))
+
+    def contender(order):
+        leases = Leases(store)  # as each process has one of its own
+        for key in order:
+            with leases.hold(key, "mine") as lease:
+                inside[key] += 1
+                assert inside[key] == 1
+                lease.check()
+                taken[key] += 1
+                inside[key] -= 1
+
+    together([lambda order=order: contender(order) for order in orders])
+    wanted = Counter(key for order in orders for key in order)
+    assert taken == wanted
+    assert {path.name.partition(".")[0] for path in (store / "leases").iterdir()} == left - set(wanted)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ORDERS)
+def test_whoever_is_taken_for_lost_and_is_not_a_cell_is_committed_once(hasty, tmp_path_factory, orders):
+    """Every holder counts as lost at once, so that all work on the same cells, and all try to commit them."""
+    store = Store(tmp_path_factory.mktemp("store")).open()
+    committed, lost = Counter(), Counter()
+
+    def contender(order):
+        leases = Leases(store.path)
+        leases.stale_after = 0.0
+        for key in order:
+            try:
+                with leases.hold(key, "mine") as lease:
+                    attempt = store.next_attempt(key)
+                    if store.folder(key) is None:
+                        lease.check()
+                        store.commit(key, {"label": "mine"}, attempt=attempt)
+                        committed[key] += 1
+            except LeaseLost:
+                lost[key] += 1
+
+    together([lambda order=order: contender(order) for order in orders])
+    for key in {key for order in orders for key in order}:
+        assert committed[key] <= 1
+        assert len(store.attempts().get(key, [])) == committed[key]
