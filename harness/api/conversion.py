@@ -16,7 +16,7 @@ from harness.store.cells import SHORT
 from harness.store.store import Store, is_prefix
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
-from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_content, told_of, writer_for
+from harness.types.formats import ABOUT, SCORES, Reading, display_name, load_distilled, read_content, writer_for
 from harness.types.plurals import counted
 
 RECIPE = "recipe"
@@ -179,4 +179,4 @@ def _check_free(target: Path, force: bool) -> None:
     if not force:
         raise UsageError(f"{target} is there already: give another name, or --force to replace it")
     if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
-        raise UsageError(f"{told_of(target)} is a folder that ddbench did not write: --force does not replace it")
+        raise UsageError(f"{display_name(target)} is a folder that ddbench did not write: --force does not replace it")

@@ -47,8 +47,8 @@ def _check_classes(classes: tuple[str, ...], name: str) -> None:
 def _check_types(split: Split, where: str) -> None:
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4 or 0 in images.shape:
-        found = f"{images.dtype} {tuple(images.shape)}"
-        raise DataError(f"{where} must have uint8 images (n, channels, height, width), not {found}")
+        form = f"{images.dtype} {tuple(images.shape)}"
+        raise DataError(f"{where} must have uint8 images (n, channels, height, width), not {form}")
     if labels.dtype != torch.int64 or labels.ndim != 1:
         raise DataError(f"{where} must have int64 labels (n,), not {labels.dtype} {tuple(labels.shape)}")
     if len(images) != len(labels):

@@ -37,8 +37,8 @@ def _checked(path: str, is_wanted: Callable[[int], bool], kind: str, wanted: str
         mode = os.stat(place).st_mode
         readable = os.access(place, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte
-        told = "is a link that leads nowhere" if os.path.islink(place) else "does not exist"
-        raise DataError(f"{place} {told}: {remedy}") from None
+        fault = "is a link that leads nowhere" if os.path.islink(place) else "does not exist"
+        raise DataError(f"{place} {fault}: {remedy}") from None
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error.strerror}; {remedy}") from None
     if not is_wanted(mode):

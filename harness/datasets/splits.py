@@ -31,5 +31,5 @@ def cut(split: Split, count: Callable[[int], int], streams: Streams, role: str) 
 
 def classes_without(labels: Tensor, count: int, classes: int) -> list[int]:
     """The labels below ``classes`` that fewer than ``count`` images have."""
-    found = torch.bincount(labels, minlength=classes)
-    return torch.nonzero(found < count).flatten().tolist()
+    counts = torch.bincount(labels, minlength=classes)
+    return torch.nonzero(counts < count).flatten().tolist()

@@ -75,8 +75,8 @@ class _Torchvision(Dataset[DatasetOptions]):
     def _dataset(self) -> Callable[..., Any]:
         import torchvision
 
-        found: Callable[..., Any] = getattr(torchvision.datasets, self.source)
-        return found
+        dataset: Callable[..., Any] = getattr(torchvision.datasets, self.source)
+        return dataset
 
 
 class CIFAR10(_Torchvision):

@@ -96,7 +96,7 @@ class Resolved(Generic[C]):
         name = f"{self.entry.provider}:{self.entry.name}" if self.qualified else self.entry.name
         return str(Name(name, tuple(self.options.changed().items())))
 
-    def make(self, *given: Any) -> C:  # noqa: ANN401
+    def make(self, *arguments: Any) -> C:  # noqa: ANN401
         """The component: its class called with what its kind is given, and its options last.
 
         Raises:
@@ -109,7 +109,7 @@ class Resolved(Generic[C]):
                 if (self.entry.kind, self.entry.provider) != ("executor", OWN):  # what ours raise is of jobs, or a bug
                     cls = guarded_class(cls, self.entry.kind, base_of(self.entry.kind))
                 constructor: Callable[..., C] = cls
-                component = constructor(*given, self.options)
+                component = constructor(*arguments, self.options)
                 object.__setattr__(component, "ddbench_name", self.described)
         except PluginFault as fault:
             raised = error_line(fault.error).rstrip(": ")
@@ -202,14 +202,14 @@ class Registry:
             UsageError: there is none, or two plugins claim the name.
         """
         provider, _, short = name.rpartition(":")
-        found = [e for e in self.of_kind(kind) if e.name == short and provider in ("", e.provider)]
-        if not found:
+        entries = [e for e in self.of_kind(kind) if e.name == short and provider in ("", e.provider)]
+        if not entries:
             known = {e.name for e in self.of_kind(kind)}
             raise UsageError(f"there is no {kind} {name!r}: {did_you_mean(name, known)}{self._doubts()}")
-        if len(found) > 1:
-            claims = " and ".join(f"{e.provider}:{e.name}" for e in found)
+        if len(entries) > 1:
+            claims = " and ".join(f"{e.provider}:{e.name}" for e in entries)
             raise UsageError(f"{kind} {name!r} is claimed by two plugins: write {claims.replace(' and ', ' or ')}")
-        return found[0]
+        return entries[0]
 
     def _doubts(self) -> str:
         """Which plugins might have registered what is missing, and why they have not: the end of a message."""

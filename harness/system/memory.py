@@ -44,8 +44,8 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     """
     limit = memory_limit()
     if limit is not None and needed > limit.size:
-        told = f"{_gigabytes(needed)} of memory, but {limit.source} is {_gigabytes(limit.size)}"
-        raise DataError(f"{what} would need {told}: {remedy}")
+        comparison = f"{_gigabytes(needed)} of memory, but {limit.source} is {_gigabytes(limit.size)}"
+        raise DataError(f"{what} would need {comparison}: {remedy}")
 
 
 def _limits() -> Iterator[MemoryLimit]:

@@ -45,10 +45,10 @@ class ArchitectureContract(Contract):
     def test_weights_are_seeded(self) -> None:
         """Initial weights come from the generator alone: another one gives others, the same the same bits."""
         with global_generators(1):
-            one, other = self.network(seed=1), self.network(seed=2)
+            first, second = self.network(seed=1), self.network(seed=2)
         with global_generators(2):
             again = self.network(seed=1)
-        weights = [dict(network.named_parameters()) for network in (one, again, other)]
+        weights = [dict(network.named_parameters()) for network in (first, again, second)]
         require(weights[0], "it has no parameters")
         require(same_bits(weights[0], weights[1]), "the same generator gives other weights")
         require(not same_bits(weights[0], weights[2]), "another generator gives the same weights")
@@ -70,11 +70,11 @@ class ArchitectureContract(Contract):
 
     def test_state_round_trips(self) -> None:
         """Weights and statistics load into a network built anew, which gives the same logits."""
-        one, other, images = self.network(seed=1), self.network(seed=2), self.images()
+        source, copy, images = self.network(seed=1), self.network(seed=2), self.images()
         with torch.no_grad():
-            one(images)
-            other.load_state_dict(one.state_dict())
-            require(torch.equal(one.eval()(images), other.eval()(images)), "the logits differ")
+            source(images)
+            copy.load_state_dict(source.state_dict())
+            require(torch.equal(source.eval()(images), copy.eval()(images)), "the logits differ")
 
     def test_images_do_not_matter_to_each_other(self) -> None:
         """When it is evaluated, an image's logits do not depend on which others pass with it."""
@@ -87,24 +87,24 @@ class ArchitectureContract(Contract):
         """Images of an odd shape are taken, or refused with a DataError of one line."""
         for shape in ODD_SHAPES:
             try:
-                built = self.made().build(shape, CLASSES, torch.Generator().manual_seed(0))
+                built = self.component().build(shape, CLASSES, torch.Generator().manual_seed(0))
                 logits = built.eval()(torch.zeros(2, *shape))
             except DataError as error:
                 require("\n" not in str(error), f"the error for {shape} has more than one line")
             except Exception as error:  # the author's network
-                told = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise AssertionError(f"images of {shape} raise {told}: raise a DataError in network()") from error
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise AssertionError(f"images of {shape} raise {reason}: raise a DataError in network()") from error
             else:
                 require(tuple(logits.shape) == (2, CLASSES), f"images of {shape} give logits {tuple(logits.shape)}")
 
-    def made(self) -> Architecture[Any]:
+    def component(self) -> Architecture[Any]:
         """The architecture."""
         architecture: Architecture[Any] = self.resolved().make()
         return architecture
 
     def network(self, seed: int = 0) -> Network:
         """A network for the first shape that the architecture takes."""
-        network = self.made().build(self.shape, CLASSES, torch.Generator().manual_seed(seed))
+        network = self.component().build(self.shape, CLASSES, torch.Generator().manual_seed(seed))
         require(isinstance(network, Network), f"build() gives {type(network).__name__}, not a harness.Network")
         return network
 
@@ -118,7 +118,7 @@ class ArchitectureContract(Contract):
         reasons = []
         for shape in SHAPES:
             try:
-                self.made().build(shape, CLASSES, torch.Generator().manual_seed(0))
+                self.component().build(shape, CLASSES, torch.Generator().manual_seed(0))
             except DataError as error:
                 reasons.append(str(error))
             else:

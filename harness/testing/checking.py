@@ -53,7 +53,7 @@ class Checkable:
         yield from contract.outcomes()
 
 
-def checkables(found: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
+def checkables(loaded: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
     """The components of a plugin, each as it is without options, or those that are named, in brackets where wanted.
 
     Args:
@@ -64,13 +64,13 @@ def checkables(found: Plugins, plugin: str, names: Sequence[str]) -> list[Checka
     Raises:
         UsageError: the plugin has no such component.
     """
-    entries = [entry for entry in found.registry.entries if entry.plugin == plugin]
+    entries = [entry for entry in loaded.registry.entries if entry.plugin == plugin]
     if not names:
-        return [Checkable(entry, _name(found, entry)) for entry in entries]
-    return [one for text in names for one in _named(found, plugin, entries, text)]
+        return [Checkable(entry, _name(loaded, entry)) for entry in entries]
+    return [component for text in names for component in _named(loaded, plugin, entries, text)]
 
 
-def _named(found: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
+def _named(loaded: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
     """Those called so: one name may stand for a method and for a pool."""
     wanted = parse_name(text)
     short = wanted.name.rpartition(":")[2]
@@ -79,8 +79,8 @@ def _named(found: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> 
         known = did_you_mean(short, {entry.name for entry in entries})
         raise UsageError(f"plugin {plugin!r} has no component {short!r}: {known}")
     options = text.strip()[len(wanted.name) :]
-    return (Checkable(entry, _name(found, entry) + options) for entry in mine)
+    return (Checkable(entry, _name(loaded, entry) + options) for entry in mine)
 
 
-def _name(found: Plugins, entry: Entry) -> str:
-    return f"{entry.provider}:{entry.name}" if found.registry.ambiguous(entry) else entry.name
+def _name(loaded: Plugins, entry: Entry) -> str:
+    return f"{entry.provider}:{entry.name}" if loaded.registry.ambiguous(entry) else entry.name

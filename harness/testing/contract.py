@@ -97,27 +97,27 @@ class Contract:
     def test_odd_options_are_refused(self) -> None:
         """Options validate: odd values are taken, or refused with a UsageError of one line."""
         resolved = self.resolved()
-        given = resolved.options.changed()
+        changed = resolved.options.changed()
         for key in (*resolved.cls.Options.model_fields, "no_such_option"):
             for value in _ODD_VALUES:
-                _take_or_refuse(resolved.cls.Options, {**given, key: value}, f"{resolved.entry.name}[{key}={value}]")
+                _take_or_refuse(resolved.cls.Options, {**changed, key: value}, f"{resolved.entry.name}[{key}={value}]")
 
 
-def _take_or_refuse(options: type[Options], given: Mapping[str, str], told: str) -> None:
+def _take_or_refuse(options: type[Options], values: Mapping[str, str], described: str) -> None:
     from harness.types.names import Name
 
     try:
-        options.from_name(Name(told.partition("[")[0], tuple(given.items())))
+        options.from_name(Name(described.partition("[")[0], tuple(values.items())))
     except UsageError as error:
-        require("\n" not in str(error), f"the error for {told} has more than one line: {error}")
+        require("\n" not in str(error), f"the error for {described} has more than one line: {error}")
     except Exception as error:  # the author's validators
-        raise AssertionError(f"{told} raises {type(error).__name__}, not a UsageError: {error}") from error
+        raise AssertionError(f"{described} raises {type(error).__name__}, not a UsageError: {error}") from error
 
 
-def require(holds: object, told: str) -> None:
+def require(holds: object, fault: str) -> None:
     """Fail with ``told`` unless it holds; unlike ``assert``, whatever Python's options."""
     if not holds:
-        raise AssertionError(told)
+        raise AssertionError(fault)
 
 
 def architecture(name: str) -> Resolved[Architecture[Any]]:

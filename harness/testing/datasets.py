@@ -27,11 +27,11 @@ class DatasetContract(Contract):
         options = self.resolved().cls.Options
         require(issubclass(options, DatasetOptions), f"{options.__name__} does not derive from DatasetOptions")
 
-    def test_missing_files_are_told(self) -> None:
+    def test_missing_files_are_named(self) -> None:
         """Where there are no files, it does without, or a DataError says in one line where to put what."""
         with tempfile.TemporaryDirectory() as empty:
             try:
-                self.made().load(Path(empty))
+                self.component().load(Path(empty))
             except DataError as error:
                 require("\n" not in str(error), f"the error has more than one line: {error}")
             except DDBenchError:
@@ -51,7 +51,7 @@ class DatasetContract(Contract):
             check_class_names(classes)
         except DataError as error:
             raise AssertionError(str(error)) from error
-        outline = self.made().outline
+        outline = self.component().outline
         if outline is not None:
             require(outline.classes == classes, "its outline has other classes, or in another order")
             shape = tuple(self.raw.train.images.shape[1:])
@@ -59,9 +59,9 @@ class DatasetContract(Contract):
 
     def test_loads_the_same(self) -> None:
         """Loaded twice, it gives the same bits."""
-        first, again = self.raw, returned(self.made().load(data_root()), RawData, "load()")
-        for one, other, split in ((first.train, again.train, "training"), (first.test, again.test, "test")):
-            require(one.fingerprint == other.fingerprint, f"the {split} set differs")
+        first, again = self.raw, returned(self.component().load(data_root()), RawData, "load()")
+        for before, after, split in ((first.train, again.train, "training"), (first.test, again.test, "test")):
+            require(before.fingerprint == after.fingerprint, f"the {split} set differs")
 
     def test_makes_a_problem(self) -> None:
         """Split and preprocessed, its images are finite network inputs."""
@@ -73,7 +73,7 @@ class DatasetContract(Contract):
 
     def test_traits(self) -> None:
         """What is known of it names components and options that exist."""
-        traits = returned(self.made().traits, Traits, "traits")
+        traits = returned(self.component().traits, Traits, "traits")
         registry, defaults = plugins().registry, traits.defaults
         for name in defaults.evaluators:
             registry.resolve("evaluator", name)
@@ -85,7 +85,7 @@ class DatasetContract(Contract):
             for entry in entries:
                 entry.load().Options.from_name(Name(name, tuple(options.items())))
 
-    def made(self) -> Dataset[Any]:
+    def component(self) -> Dataset[Any]:
         """The data set."""
         dataset: Dataset[Any] = self.resolved().make()
         return dataset
@@ -94,7 +94,7 @@ class DatasetContract(Contract):
     def raw(self) -> RawData:
         """Its images, from the folder where data sets live."""
         try:
-            loaded = self.made().load(data_root())
+            loaded = self.component().load(data_root())
         except (DataError, UsageError) as error:
             raise SkipTest(str(error)) from error
         return returned(loaded, RawData, "load()")

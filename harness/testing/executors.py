@@ -76,8 +76,8 @@ class ExecutorContract(Contract):
     def test_exit_statuses(self) -> None:
         """Commands are done, and the exit status of each is told, in the order in which they were given."""
         with self._trial() as trial:
-            told = trial.do([_ends(status) for status in (0, 3, 0)])
-            require(told == [0, 3, 0], f"commands that end with 0, 3 and 0 are said to end with {told}")
+            statuses = trial.do([_ends(status) for status in (0, 3, 0)])
+            require(statuses == [0, 3, 0], f"commands that end with 0, 3 and 0 are said to end with {statuses}")
 
     def test_ends_when_the_command_has(self) -> None:
         """A command is said to have ended when it has, and no sooner."""
@@ -99,15 +99,15 @@ class ExecutorContract(Contract):
         """Where a command runs is told in one line."""
         with self._trial() as trial:
             (running,) = trial.start([_ends(0)])
-            told = running.where
+            place = running.where
             trial.end_of(running)
-            require(told.strip() and "\n" not in told, f"where is {told!r}")
+            require(place.strip() and "\n" not in place, f"where is {place!r}")
 
     def test_an_order_can_be_given_again(self) -> None:
         """An order can be given again when its command has ended."""
         with self._trial() as trial:
-            told = [*trial.do([_ends(1)]), *trial.do([_ends(0)])]
-            require(told == [1, 0], f"given again, it ended with {told[1]}, not with 0")
+            statuses = [*trial.do([_ends(1)]), *trial.do([_ends(0)])]
+            require(statuses == [1, 0], f"given again, it ended with {statuses[1]}, not with 0")
 
     def test_stops(self) -> None:
         """A command is asked to stop by SIGINT or SIGTERM, and its end is told; it may be asked after its end."""
@@ -181,11 +181,11 @@ class _Trial:
 
     def do(self, programs: Sequence[str]) -> list[int]:
         """Order each program when there is a slot, and give the exit statuses."""
-        slots, told = self.executor.slots, []
+        slots, statuses = self.executor.slots, []
         orders = [self._order(number, text) for number, text in enumerate(programs)]
         for first in range(0, len(orders), slots):
-            told += [self.end_of(running) for running in self.executor.start(orders[first : first + slots])]
-        return told
+            statuses += [self.end_of(running) for running in self.executor.start(orders[first : first + slots])]
+        return statuses
 
     def asleep(self, program: str) -> Running:
         """Order a program, and wait until it sleeps."""
@@ -200,11 +200,11 @@ class _Trial:
         require(type(status) is int, f"poll() gives {status!r}")
         return int(status or 0)
 
-    def wait_until(self, holds: Callable[[], bool], told: str) -> None:
+    def wait_until(self, holds: Callable[[], bool], fault: str) -> None:
         """Look again and again; where it lasts too long, that is what fails."""
         until = time.monotonic() + self.patience
         while not holds():
-            require(time.monotonic() < until, f"{told} within {self.patience:g} s")
+            require(time.monotonic() < until, f"{fault} within {self.patience:g} s")
             time.sleep(_LOOK)
 
     def _order(self, number: int, program: str) -> Order:

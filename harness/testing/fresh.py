@@ -17,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def in_fresh_process(function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What ``function`` gives there, computed with as many threads and the same components as here.
 
     The process comes from a server that has imported torch and the contract kit but no plugin: after the first time,
@@ -28,7 +28,7 @@ def in_fresh_process(function: Callable[P, T], *given: P.args, **named: P.kwargs
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    call = pickle.dumps((function, given, named))
+    call = pickle.dumps((function, arguments, named))
     with ProcessPoolExecutor(1, context) as pool:
         answer = pool.submit(_called, call, plugins().registry.entries, torch.get_num_threads()).result()
     result: T = pickle.loads(answer)
@@ -39,5 +39,5 @@ def _called(call: bytes, entries: Sequence[Entry], threads: int) -> bytes:
     torch.set_num_threads(threads)
     plugins().registry.entries = list(entries)
     with stdout_to_stderr():
-        function, given, named = pickle.loads(call)
-        return pickle.dumps(function(*given, **named))
+        function, arguments, named = pickle.loads(call)
+        return pickle.dumps(function(*arguments, **named))

@@ -14,7 +14,7 @@ from harness.learning.trajectory import History, Trajectory
 from harness.testing.awkward import BATCH_NORM, DROPOUT, Reordered, resolve
 from harness.testing.contract import Contract, finite, require, same_bits
 from harness.testing.fresh import in_fresh_process
-from harness.testing.small import Made, global_generators, small_problem, supply
+from harness.testing.small import ArtifactCache, global_generators, small_problem, supply
 from harness.types.artifact import Artifact
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, Task
@@ -99,15 +99,15 @@ class MethodContract(Contract):
     def test_same_seed_same_numbers(self) -> None:
         """The same seed gives the same bits, whatever the global generators' state."""
         with global_generators(1):
-            one = self.finished()
+            first = self.finished()
         with global_generators(2):
-            other = self.finished()
-        require(self._same(one, other), "with the global generators in another state, the set is another")
+            second = self.finished()
+        require(self._same(first, second), "with the global generators in another state, the set is another")
 
     def test_distillations_are_independent(self) -> None:
         """Another distillation starts from other images or draws others, unless nothing is drawn at all."""
-        one, other = self.finished(), self.finished(distillation=1)
-        if self._same(one, other):
+        first, second = self.finished(), self.finished(distillation=1)
+        if self._same(first, second):
             raise SkipTest("it gives the same set in every distillation: its numbers do not depend on a seed")
 
     def test_state_round_trips(self) -> None:
@@ -116,13 +116,13 @@ class MethodContract(Contract):
         wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
         first.advance(self.length)
         tensors, history = first.state()
-        kept = {name: tensor.clone() for name, tensor in tensors.items()}
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
         second.restore(tensors, history)
-        require(same_bits(second.state()[0], kept), "state() after restore() is not what was restored")
+        require(same_bits(second.state()[0], copies), "state() after restore() is not what was restored")
         got = second.advance(2 * self.steps if self.cls.iterates else 1)
         require(self._same(wanted, got), "restored, it goes on to other images")
         require(whole.history.scalars == second.history.scalars, "restored, it logs other scalars")
-        require(same_bits(tensors, kept), "what was restored from is changed by later steps: copy it in restore()")
+        require(same_bits(tensors, copies), "what was restored from is changed by later steps: copy it in restore()")
 
     def test_state_is_all_there_is(self) -> None:
         """Stopped, and restored in a fresh process, it goes on with the same bits: ``state()`` holds all of it."""
@@ -138,12 +138,12 @@ class MethodContract(Contract):
     def test_sets_are_copies(self) -> None:
         """A set that was given out is not changed by later steps, and needs no gradient."""
         trajectory = self.started()
-        given = trajectory.advance(self.length)
-        kept = given.images.clone()
-        require(not given.images.requires_grad, "its images require a gradient: detach them")
+        early = trajectory.advance(self.length)
+        copy = early.images.clone()
+        require(not early.images.requires_grad, "its images require a gradient: detach them")
         if self.cls.iterates:
             trajectory.advance(self.length + 1)
-        require(torch.equal(kept, given.images), "a later step changes it: give a copy")
+        require(torch.equal(copy, early.images), "a later step changes it: give a copy")
 
     def test_networks_as_declared(self) -> None:
         """It draws networks if it says so (``uses_pool``), and none if not."""
@@ -157,18 +157,18 @@ class MethodContract(Contract):
         """Its steps do not depend on how many will follow, or it says so (``uses_total``)."""
         if self.cls.uses_total:
             raise SkipTest("it says that its schedule depends on the total of iterations")
-        one, other = self.finished(total=self.length), self.finished(total=self.length + 50)
-        require(self._same(one, other), "with a longer run ahead its steps differ: declare uses_total = True")
+        first, second = self.finished(total=self.length), self.finished(total=self.length + 50)
+        require(self._same(first, second), "with a longer run ahead its steps differ: declare uses_total = True")
 
     def test_needs_are_known_ahead(self) -> None:
         """What it asks for is a function of iteration and architecture alone, and it makes all of it."""
-        one, other, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
-        asked = [list(one.needs(iteration, drawn)) for iteration in range(self.steps)]
-        again = [list(other.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
+        first, second, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
+        asked = [list(first.needs(iteration, drawn)) for iteration in range(self.steps)]
+        again = [list(second.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
         require(asked == again, "asked in another order, it needs something else")
         if not any(asked):
             raise SkipTest("it needs nothing made before")
-        give = supply(one, self.problem, resolve)
+        give = supply(first, self.problem, resolve)
         for iteration in range(self.steps):
             for artifact in give(iteration, drawn):
                 require(isinstance(artifact, Artifact), f"make_artifact() gives {type(artifact).__name__}")
@@ -219,7 +219,7 @@ class MethodContract(Contract):
         return self.steps if self.cls.iterates else 1
 
     @cached_property
-    def _made(self) -> Made:
+    def _artifacts(self) -> ArtifactCache:
         """What distillations share, made once for all checks."""
         return {}
 
@@ -242,7 +242,7 @@ class MethodContract(Contract):
         ipc = (ipc or self.ipc) if self.cls.uses_ipc else 0
         method: Method[Any] = self.resolved().make(Task(problem, ipc, streams, total))
         pool = OneArchitecture(draws or self.draws) if self.cls.uses_pool else None
-        give = supply(method, problem, resolve, made=self._made)
+        give = supply(method, problem, resolve, artifacts=self._artifacts)
         networks = PoolNetworks(pool, resolve, problem, streams, give)
         return Trajectory(method, networks, problem, streams)
 
@@ -272,9 +272,9 @@ class MethodContract(Contract):
         """The set after some steps."""
         return self.started(distillation=distillation, total=total).advance(self.length)
 
-    def _same(self, one: DistilledSet, other: DistilledSet) -> bool:
-        same = torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
-        return same and one.step_size == other.step_size
+    def _same(self, first: DistilledSet, second: DistilledSet) -> bool:
+        same = torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+        return same and first.step_size == second.step_size
 
     def _check_set(self, distilled: DistilledSet, problem: Problem | None = None, ipc: int | None = None) -> None:
         problem, ipc = problem or self.problem, ipc or self.ipc
@@ -293,8 +293,8 @@ class MethodContract(Contract):
             len(labels) == ipc * count, f"{len(labels)} images where {ipc} of each of {count} classes were asked for"
         )
         if not labels.is_floating_point():
-            found = torch.bincount(labels, minlength=count).tolist()
-            require(found == [ipc] * count, f"images of each class are {found}, not {ipc}")
+            counts = torch.bincount(labels, minlength=count).tolist()
+            require(counts == [ipc] * count, f"images of each class are {counts}, not {ipc}")
 
 
 def _gone_on(

@@ -22,7 +22,7 @@ class ReportContract(Contract):
 
     def test_suffix(self) -> None:
         """The file's suffix begins with a dot."""
-        suffix = self.made().suffix
+        suffix = self.component().suffix
         require(isinstance(suffix, str) and suffix[:1] == "." and len(suffix) > 1, f"suffix is {suffix!r}")
 
     def test_renders(self) -> None:
@@ -31,11 +31,11 @@ class ReportContract(Contract):
 
     def test_renders_the_same(self) -> None:
         """The same results give the same content: nothing comes from a clock or a global generator."""
-        require(self.content == self.made().render(self.results), "rendered again, it is another")
+        require(self.content == self.component().render(self.results), "rendered again, it is another")
 
     def test_names_are_data(self) -> None:
         """In a page, a name with markup shows as text."""
-        if self.made().suffix != ".html":
+        if self.component().suffix != ".html":
             raise SkipTest("it is no page")
         text = self.content if isinstance(self.content, str) else self.content.decode()
         require(MARKUP not in text, "a method's name stands there as markup: escape it")
@@ -43,11 +43,11 @@ class ReportContract(Contract):
     def test_no_results(self) -> None:
         """Where there are no results it says so: as content, or in a UsageError of one line."""
         try:
-            self.made().render(Results(()))
+            self.component().render(Results(()))
         except UsageError as error:
             require("\n" not in str(error), f"the error has more than one line: {error}")
 
-    def made(self) -> Report[Any]:
+    def component(self) -> Report[Any]:
         """The report."""
         report: Report[Any] = self.resolved().make()
         return report
@@ -56,7 +56,7 @@ class ReportContract(Contract):
     def content(self) -> str | bytes:
         """What it gives for the results."""
         try:
-            return self.made().render(self.results)
+            return self.component().render(self.results)
         except UsageError as error:
             require("\n" not in str(error), f"the error has more than one line: {error}")
             raise SkipTest(str(error)) from error

@@ -37,7 +37,7 @@ def small_problem(
     train: int = 12,
     test: int = 6,
     seed: int = 0,
-    **given: Any,  # noqa: ANN401
+    **attributes: Any,  # noqa: ANN401
 ) -> Problem:
     """A problem that any network can learn.
 
@@ -57,7 +57,7 @@ def small_problem(
         "classes": tuple("abcdefghij"[:classes]),
         "preprocessing": Normalize("small", torch.full(shape[:1], 0.4), torch.full(shape[:1], 0.25)),
     }
-    return Problem(**(how | given))
+    return Problem(**(how | attributes))
 
 
 def small_set(
@@ -80,22 +80,24 @@ class MemoryScratch(dict[str, dict[str, Tensor]]):
         self[part] = {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-Made = dict[tuple[str, int, str | None, Shape], Artifact]
+ArtifactCache = dict[tuple[str, int, str | None, Shape], Artifact]
 
 
-def supply(method: Method[Any], problem: Problem, resolve: Resolve, seed: int = 0, made: Made | None = None) -> Supply:
-    """What a method needs, made when it asks for it, and only once; ``made`` holds what is there already."""
-    made = {} if made is None else made
+def supply(
+    method: Method[Any], problem: Problem, resolve: Resolve, seed: int = 0, artifacts: ArtifactCache | None = None
+) -> Supply:
+    """What a method needs, made when it asks for it, and only once; ``artifacts`` holds what is there already."""
+    artifacts = {} if artifacts is None else artifacts
 
-    def one(request: ArtifactRequest) -> Artifact:
+    def artifact_for(request: ArtifactRequest) -> Artifact:
         key = (request.kind, request.index, request.architecture, problem.shape)
-        if key not in made:
+        if key not in artifacts:
             built = resolve(request.architecture).make() if request.architecture else None
             artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())
-            made[key] = replace(artifact, architecture=built)
-        return made[key]
+            artifacts[key] = replace(artifact, architecture=built)
+        return artifacts[key]
 
-    return lambda iteration, architecture: [one(request) for request in method.needs(iteration, architecture)]
+    return lambda iteration, architecture: [artifact_for(request) for request in method.needs(iteration, architecture)]
 
 
 @contextmanager

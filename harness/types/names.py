@@ -41,8 +41,8 @@ class Name:
 
     def with_defaults(self, defaults: dict[str, str]) -> "Name":
         """The same name with ``defaults`` for the options that were not given."""
-        given = dict(self.options)
-        missing = tuple((key, value) for key, value in defaults.items() if key not in given)
+        present = dict(self.options)
+        missing = tuple((key, value) for key, value in defaults.items() if key not in present)
         return Name(self.name, self.options + missing)
 
 

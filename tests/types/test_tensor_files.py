@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness import DataError, DistilledSet, Normalize, UsageError, load_distilled, save_distilled
-from harness.types.data.decoders import MultiFormation, decoder_from, told_by
+from harness.types.data.decoders import MultiFormation, decoder_from, decoder_metadata
 
 CLASSES = ("a", "b", "c")
 IMAGES = torch.linspace(-2, 2, 3 * 3 * 4 * 4).reshape(3, 3, 4, 4)
@@ -267,7 +267,7 @@ def test_packed_files_that_cannot_be_meant(tmp_path, content, format, says):
 
 
 def test_a_decoder_is_told_and_built_again():
-    assert decoder_from(told_by(MultiFormation(3))) == MultiFormation(3)
+    assert decoder_from(decoder_metadata(MultiFormation(3))) == MultiFormation(3)
 
 
 @pytest.mark.parametrize(

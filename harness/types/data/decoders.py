@@ -51,19 +51,19 @@ class MultiFormation:
 DECODERS: Mapping[str, type[Any]] = {MultiFormation.name: MultiFormation}
 
 
-def told_by(decoder: Decoder) -> dict[str, Any]:
+def decoder_metadata(decoder: Decoder) -> dict[str, Any]:
     """As JSON, all that `decoder_from` needs to build it again."""
     return {"name": decoder.name, **asdict(decoder)}  # type: ignore[call-overload]
 
 
-def decoder_from(told: Mapping[str, Any]) -> Decoder:
-    """The decoder that gave `told_by`.
+def decoder_from(metadata: Mapping[str, Any]) -> Decoder:
+    """The decoder that gave `decoder_metadata`.
 
     Raises:
         DataError: there is none of that name, or its options are not the ones that it takes.
     """
-    options = {key: value for key, value in told.items() if key != "name"}
-    name = told.get("name")
+    options = {key: value for key, value in metadata.items() if key != "name"}
+    name = metadata.get("name")
     if not isinstance(name, str) or name not in DECODERS:
         raise DataError(f"its images are packed by {name!r}, and this ddbench knows {', '.join(DECODERS)}")
     try:

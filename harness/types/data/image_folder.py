@@ -54,8 +54,8 @@ class ImageFolder:
                 self._meet(entry.path)
                 name = canonical_name(entry.name)
                 if name in folders:
-                    told = f"two folders {name!r}, one in composed and one in decomposed Unicode"
-                    raise DataError(f"{shown} has {told}: put their images together")
+                    fault = f"two folders {name!r}, one in composed and one in decomposed Unicode"
+                    raise DataError(f"{shown} has {fault}: put their images together")
                 folders[name] = entry.name
             elif is_image(entry.name):
                 raise DataError(f"{self._called(entry)} is in no class: images belong into {self._class(*parts)}")
@@ -96,14 +96,16 @@ class ImageFolder:
             return
         first = self._met.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
-            told = f"leads to the folder {first}, which is read already: its images would count twice"
-            raise DataError(f"{path} {told}; delete the link")
+            fault = f"leads to the folder {first}, which is read already: its images would count twice"
+            raise DataError(f"{path} {fault}; delete the link")
 
     def _entries(self, folder: str) -> list[Entry]:
         """What lies in a folder, but for what is hidden, sorted."""
         try:
             with os.scandir(folder) as entries:
-                return sorted((one for one in entries if not one.name.startswith(".")), key=lambda entry: entry.name)
+                return sorted(
+                    (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
+                )
         except OSError as error:
             shown = self.shown if self.foreign else folder
             raise DataError(f"{shown} cannot be read: {error.strerror}") from None
@@ -125,8 +127,8 @@ class ImageFolder:
     def _check_nesting(self, entry: Entry) -> None:
         if self.foreign:
             holder = os.path.basename(os.path.dirname(entry.path))
-            told = f"{holder!r} holds the folder {entry.name!r}"
-            raise DataError(f"{self.shown}: {told}: images belong into CLASS/ itself")
+            fault = f"{holder!r} holds the folder {entry.name!r}"
+            raise DataError(f"{self.shown}: {fault}: images belong into CLASS/ itself")
 
     def _check_plain(self, entry: Entry) -> None:
         """An image is read to its end, so it has to be a file that has one."""

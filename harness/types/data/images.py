@@ -288,6 +288,6 @@ def _changed(file: str) -> str:
     return f"{file} was changed while it was read: run again when nobody writes there"
 
 
-def _sizes_differ(one: str, first: tuple[int, int], other: str, second: tuple[int, int]) -> str:
+def _sizes_differ(reference: str, first: tuple[int, int], other: str, second: tuple[int, int]) -> str:
     (w1, h1), (w2, h2) = first, second
-    return f"{other} is {w2}x{h2} but {one} is {w1}x{h1}: give size=N, to which all images are resized"
+    return f"{other} is {w2}x{h2} but {reference} is {w1}x{h1}: give size=N, to which all images are resized"

@@ -2,7 +2,7 @@
 
 from harness.types.formats.content import Content as Content
 from harness.types.formats.content import Reading as Reading
-from harness.types.formats.content import told_of as told_of
+from harness.types.formats.content import display_name as display_name
 from harness.types.formats.folder import ABOUT as ABOUT
 from harness.types.formats.format import LAST as LAST
 from harness.types.formats.format_table import FORMATS as FORMATS

@@ -85,8 +85,8 @@ class Content:
         """
         preprocessing = self.preprocessing or preprocessing
         if preprocessing is None:
-            told = "how its images are to be" if self.pixels else "how its images were"
-            raise DataError(f"{self.where} does not tell {told} normalised: give preprocessing= (--dataset)")
+            question = "how its images are to be" if self.pixels else "how its images were"
+            raise DataError(f"{self.where} does not tell {question} normalised: give preprocessing= (--dataset)")
         try:
             labels, names = self._labels(classes)
             check_class_names(names)
@@ -101,31 +101,31 @@ class Content:
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
 
-    def _labels(self, given: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
+    def _labels(self, classes: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
         labels = self.labels
         if labels is None:
-            names = self.classes or tuple(given or ())
+            names = self.classes or tuple(classes or ())
             return _in_order(len(self.images), len(names)), names
         check_label_form(labels)
-        if self.named and self.classes and given and (order := _by_name(self.classes, given)) is not None:
-            return order[labels.long()], tuple(given)
+        if self.named and self.classes and classes and (order := _by_name(self.classes, classes)) is not None:
+            return order[labels.long()], tuple(classes)
         if labels.is_floating_point():
-            return labels.detach().float(), self.classes or tuple(given or map(str, range(labels.shape[1])))
+            return labels.detach().float(), self.classes or tuple(classes or map(str, range(labels.shape[1])))
         labels = labels.detach().long()
         count = int(labels.max()) + 1 if labels.numel() else 0
-        if count > MOST_CLASSES and not (self.classes or given):
+        if count > MOST_CLASSES and not (self.classes or classes):
             raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
-        return labels, self.classes or tuple(given or map(str, range(max(count, 0))))
+        return labels, self.classes or tuple(classes or map(str, range(max(count, 0))))
 
-    def _step_size(self, given: float | None) -> float | None:
-        if self.step_size is not None and given is not None:
+    def _step_size(self, rate: float | None) -> float | None:
+        if self.step_size is not None and rate is not None:
             raise DataError(f"the step size is {self.step_size:g}, as the file tells: leave out --step-size")
-        rate = given if self.step_size is None else self.step_size
+        rate = rate if self.step_size is None else self.step_size
         check_step_size(rate)
         return rate
 
 
-def told_of(path: Path) -> str:
+def display_name(path: Path) -> str:
     """What a file or folder is called in messages and tables."""
     return path.name or path.resolve().name or str(path)
 
@@ -143,18 +143,18 @@ def _in_order(images: int, classes: int) -> Tensor:
     return torch.arange(classes).repeat_interleave(images // classes)
 
 
-def _by_name(names: tuple[str, ...], given: Sequence[str]) -> Tensor | None:
+def _by_name(names: tuple[str, ...], classes: Sequence[str]) -> Tensor | None:
     """For each label of the file, that of the data set; None where the names are other words for the same number."""
-    known = {canonical_name(name): label for label, name in enumerate(given)}
+    known = {canonical_name(name): label for label, name in enumerate(classes)}
     spelled = [canonical_name(name) for name in names]
-    if len(known) == len(given) and set(spelled) <= set(known):
+    if len(known) == len(classes) and set(spelled) <= set(known):
         return torch.tensor([known[name] for name in spelled])
     if are_whole_numbers([*known, *spelled]):  # 1 and 01, or +1
         by_value = {int(name): label for name, label in known.items()}
-        if len(by_value) == len(given) and {int(name) for name in spelled} <= set(by_value):
+        if len(by_value) == len(classes) and {int(name) for name in spelled} <= set(by_value):
             return torch.tensor([by_value[int(name)] for name in spelled])
-    if all(name.isdecimal() for name in names) and all(int(name) < len(given) for name in names):
+    if all(name.isdecimal() for name in names) and all(int(name) < len(classes) for name in names):
         return torch.tensor([int(name) for name in names])
     unknown = next(name for name in spelled if name not in known)
-    told = f"its class {unknown!r} is none of {', '.join(list(given)[:10])}"
-    raise DataError(f"{told}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")
+    fault = f"its class {unknown!r} is none of {', '.join(list(classes)[:10])}"
+    raise DataError(f"{fault}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")

@@ -15,11 +15,11 @@ from harness.types.data.image_folder import ImageFolder
 from harness.types.data.images import decode_files, read_headers
 from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.distilled import DistilledSet
-from harness.types.formats.content import Content, told_of
+from harness.types.formats.content import Content, display_name
 from harness.types.formats.folder_names import folder_names
 from harness.types.formats.format import Format, packing
 from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
-from harness.types.formats.metadata import as_text, read_told, told_of_set
+from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.safe import read_safetensors
 from harness.types.options import Options
 from harness.types.problem import Shape
@@ -80,8 +80,8 @@ def check_size(path: Path, shape: Shape) -> None:
     headers = read_headers(listing.all_files, None)
     _, height, width = shape
     if (headers.height, headers.width) != (height, width):
-        told = f"images of {headers.width}x{headers.height}, but those of the data set are {width}x{height}"
-        raise DataError(f"{listing.name} has {told}: choose another --dataset")
+        sizes = f"images of {headers.width}x{headers.height}, but those of the data set are {width}x{height}"
+        raise DataError(f"{listing.name} has {sizes}: choose another --dataset")
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
@@ -96,9 +96,9 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     if images.shape[1] not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")
     folders = folder_names(distilled.classes)
-    told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
-    told.pop("decoder", None)
-    text = as_text(told, indent=1)
+    metadata = {**metadata_of(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
+    metadata.pop("decoder", None)
+    text = as_text(metadata, indent=1)
     pixels = distilled.preprocessing.invert(images) * 255.0
     clipped = float(((pixels < -0.5) | (pixels >= 255.5)).double().mean())
     levels = pixels.round().clamp(0, 255).to(torch.uint8)
@@ -116,7 +116,7 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
 
 
 def _listing(path: Path) -> _Listing:
-    name = told_of(path)
+    name = display_name(path)
     tree = ImageFolder(path, name, foreign=True)
     on_disk = tree.class_folders()
     about = _about(path, name)
@@ -138,12 +138,12 @@ def _about(base: Path, name: str) -> dict[str, Any] | None:
     if plain_file(file) > MOST_TEXT:
         raise DataError(f"{where} is too large to be what ddbench writes: delete it, or give the folder as it was made")
     try:
-        told = read_told(file.read_text(), where)
+        metadata = parse_metadata(file.read_text(), where)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where} cannot be read ({reason_of(error)})") from None
-    if not _names_folders(told.get("folders"), told["classes"]):
+    if not _names_folders(metadata.get("folders"), metadata["classes"]):
         raise DataError(f"{where} does not tell a folder for each class: delete it, or give the folder as it was made")
-    return told
+    return metadata
 
 
 def _preprocessing(base: Path, name: str, about: Mapping[str, Any]) -> Preprocessing | None:

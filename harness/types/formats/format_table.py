@@ -13,7 +13,7 @@ from harness.system.home import expand_home
 from harness.types.data.preprocessing import Preprocessing
 from harness.types.distilled import DistilledSet
 from harness.types.formats import folder, idc, npz, own, tensors, vico
-from harness.types.formats.content import Content, Reading, in_one_line, told_of
+from harness.types.formats.content import Content, Reading, display_name, in_one_line
 from harness.types.formats.format import LAST, Format
 from harness.types.formats.limits import plain_file
 from harness.types.formats.pickled import read_pickled
@@ -51,11 +51,11 @@ def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None
     name = parse_name(reading.format) if reading.format else Name(format_of(path).name)
     format = _known(name.name)
     if not format.several and reading.entry not in (LAST, 0):
-        raise DataError(f"{told_of(path)} holds one set: leave out --entry")
+        raise DataError(f"{display_name(path)} holds one set: leave out --entry")
     if shape is not None and format is folder.FORMAT:
         folder.check_size(path, shape())
     content = format.read(path, format.options.from_name(name), reading.entry)
-    fragment = _FRAGMENT.search(told_of(path))
+    fragment = _FRAGMENT.search(display_name(path))
     return replace(
         content,
         where=in_one_line(content.where),

@@ -30,14 +30,14 @@ def plain_file(path: Path) -> int:
         DataError: there is none, it is a folder, a pipe or a device, or larger than any set.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r}: there is no such file ({reason_of(error)})") from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path}: there is no such file, but something else (a folder, a pipe or a device)")
-    if found.st_size > MOST_BYTES:
-        raise DataError(f"{path.name} is {found.st_size:,} bytes, and a distilled set takes at most {MOST_BYTES:,}")
-    return found.st_size
+    if status.st_size > MOST_BYTES:
+        raise DataError(f"{path.name} is {status.st_size:,} bytes, and a distilled set takes at most {MOST_BYTES:,}")
+    return status.st_size
 
 
 def beside(path: Path, name: str) -> Path | None:
@@ -63,10 +63,10 @@ def within(path: Path, name: str) -> Path:
     """
     if not path.is_dir():
         return path
-    found = beside(path / name, name)
-    if found is None:
+    file = beside(path / name, name)
+    if file is None:
         raise DataError(f"{path} has no {name}: there is no such file")
-    return found
+    return file
 
 
 def check_promise(shapes: Sequence[Sequence[int]], stored: int, where: str) -> None:
@@ -112,5 +112,5 @@ def check_directory(file: IO[bytes], name: str) -> None:
 
 def reason_of(error: BaseException) -> str:
     """What an error says, on one line and not too long."""
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (told.splitlines() or [type(error).__name__])[0][:120]
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (message.splitlines() or [type(error).__name__])[0][:120]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.errors import DataError
-from harness.types.data.decoders import decoder_from, told_by
+from harness.types.data.decoders import decoder_from, decoder_metadata
 from harness.types.distilled import DistilledSet
 from harness.types.formats.limits import MOST_TEXT, reason_of
 
@@ -16,9 +16,9 @@ DEEPEST = 100
 """Levels of JSON that anything here has use for."""
 
 
-def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
+def metadata_of(distilled: DistilledSet) -> dict[str, Any]:
     """Classes, the kind of labels, the name of the preprocessing, step size, provenance and decoder."""
-    told = {
+    metadata = {
         "format": PACKED if distilled.decoder else PLAIN,
         "classes": distilled.classes,
         "label_kind": distilled.label_kind,
@@ -26,11 +26,11 @@ def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
         "step_size": distilled.step_size,
         "provenance": dict(distilled.provenance),
     }
-    return {**told, "decoder": told_by(distilled.decoder)} if distilled.decoder else told
+    return {**metadata, "decoder": decoder_metadata(distilled.decoder)} if distilled.decoder else metadata
 
 
 def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
-    """What is told of a set, as JSON that `read_told` reads.
+    """What is told of a set, as JSON that `parse_metadata` reads.
 
     Raises:
         DataError: it would be too long or too deep.
@@ -45,8 +45,8 @@ def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
     return text
 
 
-def read_told(text: str, name: str) -> dict[str, Any]:
-    """What `told_of_set` gave, checked; ``decoder`` is a decoder or None.
+def parse_metadata(text: str, name: str) -> dict[str, Any]:
+    """What `metadata_of` gave, checked; ``decoder`` is a decoder or None.
 
     Raises:
         DataError: it is of a newer version, or something in it cannot be meant.
@@ -54,9 +54,9 @@ def read_told(text: str, name: str) -> dict[str, Any]:
     if len(text) > MOST_TEXT:
         raise DataError(f"{name} is no distilled set of ddbench ({len(text):,} letters tell of it)")
     try:
-        told = json.loads(text)
-        check_depth(told)
-        version = told["format"]
+        metadata = json.loads(text)
+        check_depth(metadata)
+        version = metadata["format"]
         if not isinstance(version, int):
             raise TypeError(f"format is a {type(version).__name__}")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -66,25 +66,28 @@ def read_told(text: str, name: str) -> dict[str, Any]:
         raise DataError(
             f"{name} has format {str(version)[:20]}, and this ddbench knows up to {PACKED}: use a newer one"
         )
-    _check(told, name)
+    _check(metadata, name)
     try:
-        return {**told, "decoder": decoder_from(told["decoder"]) if told.get("decoder") is not None else None}
+        return {
+            **metadata,
+            "decoder": decoder_from(metadata["decoder"]) if metadata.get("decoder") is not None else None,
+        }
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
 
 
-def _check(told: Mapping[str, Any], name: str) -> None:
-    classes, step_size = told.get("classes"), told.get("step_size", "missing")
+def _check(metadata: Mapping[str, Any], name: str) -> None:
+    classes, step_size = metadata.get("classes"), metadata.get("step_size", "missing")
     sound = {
         "classes": isinstance(classes, list) and all(isinstance(word, str) for word in classes),
-        "preprocessing": isinstance(told.get("preprocessing"), str),
+        "preprocessing": isinstance(metadata.get("preprocessing"), str),
         "step_size": step_size is None or _is_number(step_size),
-        "provenance": isinstance(told.get("provenance"), dict),
-        "decoder": isinstance(told.get("decoder"), dict | None),
+        "provenance": isinstance(metadata.get("provenance"), dict),
+        "decoder": isinstance(metadata.get("decoder"), dict | None),
     }
     for key, is_sound in sound.items():
         if not is_sound:
-            raise DataError(f"{name} is no distilled set of ddbench ({key} is {told.get(key)!r:.100})")
+            raise DataError(f"{name} is no distilled set of ddbench ({key} is {metadata.get(key)!r:.100})")
 
 
 def _is_number(value: object) -> bool:

@@ -24,7 +24,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
-from harness.types.formats.metadata import as_text, read_told, told_of_set
+from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.own import PREFIX, content_of, tensors_of
 from harness.types.options import Options, option
 
@@ -43,9 +43,9 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
     """Read a file of these arrays; nothing in it is unpickled."""
     arrays = _arrays(path)
     if "ddbench" in arrays:
-        told = read_told(_text(arrays["ddbench"], "ddbench", path.name), path.name)
+        metadata = parse_metadata(_text(arrays["ddbench"], "ddbench", path.name), path.name)
         tensors = {key: _tensor(value, key, path.name) for key, value in arrays.items() if key not in KEYS[2:]}
-        return content_of(told, tensors, path.name)
+        return content_of(metadata, tensors, path.name)
     images = _images(arrays["images"], path.name)
     pixels = images.dtype == np.uint8
     if pixels:
@@ -64,7 +64,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write a set with all that it tells: nothing is lost."""
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
-    arrays["ddbench"] = np.array(as_text(told_of_set(distilled)))
+    arrays["ddbench"] = np.array(as_text(metadata_of(distilled)))
     arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
     if distilled.step_size is not None:
         arrays["step_size"] = np.array(distilled.step_size)
@@ -84,8 +84,8 @@ def _arrays(path: Path) -> dict[str, Array]:
     except DataError:
         raise
     except Exception as error:  # a damaged archive fails in many ways
-        told = f"{type(error).__name__}: {reason_of(error)}"
-        raise DataError(f"{path.name} cannot be read as plain arrays ({told}): np.savez writes such files") from None
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(f"{path.name} cannot be read as plain arrays ({reason}): np.savez writes such files") from None
     for name in ("images", "labels"):
         if name not in arrays:
             raise DataError(f"{path.name} has no array {name!r}: it must hold images and labels")
@@ -131,8 +131,8 @@ def _images(images: Array, name: str) -> Array:
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
-        told = f"{images.dtype} {images.shape}"
-        raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {told}")
+        form = f"{images.dtype} {images.shape}"
+        raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {form}")
     return images
 
 

@@ -36,8 +36,10 @@ def read_pickled(path: Path) -> Any:  # noqa: ANN401
     except DataError:
         raise
     except Exception as error:  # a damaged zip or pickle raises almost anything
-        told = f"{type(error).__name__}: {reason_of(error)}"
-        raise DataError(f"{path.name} cannot be read ({told}): it is damaged, or torch.save did not write it") from None
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(
+            f"{path.name} cannot be read ({reason}): it is damaged, or torch.save did not write it"
+        ) from None
     check_promise([tuple(tensor.shape) for tensor in tensors_in(content)], size, path.name)
     for tensor in tensors_in(content):
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -85,8 +87,8 @@ def _load(path: Path) -> Any:  # noqa: ANN401
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[2].partition("GLOBAL")[2].split(" by default")[0].strip()
-        told = f"it asks for {reason.splitlines()[0]}" if reason else "it is no plain data"
-        raise DataError(f"{path.name} is not read, because it could run code: {told}") from None
+        request = f"it asks for {reason.splitlines()[0]}" if reason else "it is no plain data"
+        raise DataError(f"{path.name} is not read, because it could run code: {request}") from None
 
 
 def _check_numbers(path: Path, size: int) -> None:

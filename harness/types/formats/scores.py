@@ -19,17 +19,17 @@ def scores_of(value: Any) -> dict[str, list[float]]:  # noqa: ANN401
     return {_name(name): [float(accuracy) for accuracy in values] for name, values in lists if _are_numbers(values)}
 
 
-def scores_told(provenance: Mapping[str, Any]) -> tuple[str, ...]:
+def format_scores(provenance: Mapping[str, Any]) -> tuple[str, ...]:
     """What was measured on a set before it was written, in a line; nothing where nothing was."""
     scores = scores_of(provenance.get(SCORES))
-    told = [
+    parts = [
         f"{architecture} {100 * statistics.fmean(values):.2f}"
         + (f"±{100 * statistics.stdev(values):.2f}" if len(values) > 1 else "")
         + f" ({len(values)})"
         for architecture, values in list(scores.items())[:_MOST_SHOWN]
     ]
-    told += [f"and {len(scores) - _MOST_SHOWN} more"] if len(scores) > _MOST_SHOWN else []
-    return (f"stored in the file, in % (students): {', '.join(told)}",) if told else ()
+    parts += [f"and {len(scores) - _MOST_SHOWN} more"] if len(scores) > _MOST_SHOWN else []
+    return (f"stored in the file, in % (students): {', '.join(parts)}",) if parts else ()
 
 
 def _are_numbers(values: Any) -> bool:  # noqa: ANN401

@@ -10,7 +10,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format, all_but_data
 from harness.types.formats.pickled import pair_of, read_pickled
-from harness.types.formats.scores import SCORES, scores_of, scores_told
+from harness.types.formats.scores import SCORES, format_scores, scores_of
 from harness.types.options import Options
 
 
@@ -28,7 +28,7 @@ def read(path: Path, _options: Options, entry: int) -> Content:
     provenance: dict[str, Any] = {"file": path.name, "entry": index, "entries": len(sets)}
     if index == len(sets) - 1:
         provenance[SCORES] = scores_of(content.get("accs_all_exps"))
-    notes = (*_taken(path.name, index, len(sets)), *scores_told(provenance))
+    notes = (*_taken(path.name, index, len(sets)), *format_scores(provenance))
     return Content(where, images, labels, provenance=provenance, notes=notes)
 
 
