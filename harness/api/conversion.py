@@ -138,7 +138,7 @@ def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[Disti
     content = read_content(path, reading)
     if content.preprocessing is None:
         what = "how its images are to be" if content.pixels else "how its images were"
-        raise DataError(f"{content.where} does not tell {what} normalised: say --dataset cifar10, or another")
+        raise DataError(f"{content.where} does not say {what} normalised: say --dataset cifar10, or another")
     completed = complete_alone(content, reading)
     return completed.distilled, completed.notes
 

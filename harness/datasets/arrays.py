@@ -91,7 +91,7 @@ def _check_headers(stream: BinaryIO, path: Path) -> None:
                 raise DataError(f"{path} promises more in {key} than it holds: it is damaged, write it again")
             if values > max(SMALL, MOST_PER_BYTE * members[key].compress_size):
                 promise = f"{values:,} numbers in {members[key].compress_size:,} bytes"
-                raise DataError(f"{path} promises {promise} of {key}, which are no images: write it by np.savez, "
+                raise DataError(f"{path} promises {promise} of {key}, which are not images: write it by np.savez, "
                                 "which does not compress")  # fmt: skip
             promised += size + values  # as it lies there, and as levels or labels of our own
     require_memory(promised, f"the arrays in {path}", "give fewer or smaller images")

@@ -81,7 +81,7 @@ class DatasetContract(Contract):
             registry.resolve("architecture", name)
         for name, options in defaults.options.items():
             entries = [entry for entry in registry.entries if entry.name == name]
-            require(entries, f"its defaults have options for {name!r}, which is no component")
+            require(entries, f"its defaults have options for {name!r}, which is not a component")
             for entry in entries:
                 entry.load().Options.from_name(Name(name, tuple(options.items())))
 

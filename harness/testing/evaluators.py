@@ -48,7 +48,7 @@ class EvaluatorContract(Contract):
         require([record.student for record in self.scored] == list(_STUDENTS), f"students {self.scored}")
         for record in self.scored:
             require(isinstance(record, StudentRecord), f"evaluate() gives {type(record).__name__}")
-            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is no fraction")
+            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
             require(math.isfinite(record.loss) or record.collapsed, f"the loss {record.loss} is not called collapsed")
             require(record.epochs >= 1 and record.seconds >= 0 and record.peak_memory >= 0, f"{record}")
 
@@ -90,7 +90,7 @@ class EvaluatorContract(Contract):
         except DDBenchError as error:
             require("\n" not in str(error), f"the error has more than one line: {error}")
         else:
-            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is no fraction")
+            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
 
     def test_artifacts(self) -> None:
         """What it asks for is told as JSON, and made from its own seed, the same bits each time."""

@@ -36,7 +36,7 @@ class ReportContract(Contract):
     def test_names_are_data(self) -> None:
         """In a page, a name with markup shows as text."""
         if self.component().suffix != ".html":
-            raise SkipTest("it is no page")
+            raise SkipTest("it is not a page")
         text = self.content if isinstance(self.content, str) else self.content.decode()
         require(MARKUP not in text, "a method's name stands there as markup: escape it")
 

@@ -123,7 +123,7 @@ def test_no_permission(tmp_path, monkeypatch, where):
 
 def test_corrected_names_are_another_problem_and_the_same_command_works(tmp_path):
     base = picture_folder(tmp_path / "set", ["cat\tor dog", "owl"])
-    assert_refused(run("folder[path=set]"), "'cat\\tor dog' is no name for a class (label 0)", "rename it")
+    assert_refused(run("folder[path=set]"), "'cat\\tor dog' is not a name for a class (label 0)", "rename it")
     assert not (tmp_path / "store").exists()
     keys = {}
     for old, new in (("cat\tor dog", "cat"), ("cat", "dog")):

@@ -21,7 +21,7 @@ from harness.types.problem import Split
 REFUSED = {
     "a name twice": (["crane", "maillot", "crane"], r"the same name 'crane' \(labels 0 and 2\): rename one"),
     "a name in two forms": (["é", "b", "e\u0301"], r"the same name .* \(labels 0 and 2, in composed and in decomposed"),
-    "an empty name": (["a", "", "c"], r"'' is no name for a class \(label 1\), because it is empty: rename it"),
+    "an empty name": (["a", "", "c"], r"'' is not a name for a class \(label 1\), because it is empty: rename it"),
     "a tab": (["a\tb", "b", "c"], r"'a\\tb' is no name .*cannot be printed"),
     "a sign that steers": (["\x1b[31mred", "b", "c"], "is no name .*cannot be printed"),
     "a line": (["a\nb", "b", "c"], "is no name .*cannot be printed"),

@@ -121,7 +121,7 @@ def test_nothing_is_committed_that_cannot_be_read_back(toys_registered, tmp_path
         method="still", dataset=f"arrays[path={data}]", evaluator="plain[epochs=2]", architecture="mlp[width=8]",
         students=1, iterations=1, store=tmp_path / "store",
     )  # fmt: skip
-    assert any("is no distilled set" in reason for reason in result.failed.values())
+    assert any("is not a distilled set" in reason for reason in result.failed.values())
     assert not records(tmp_path / "store")
 
 

@@ -292,11 +292,11 @@ WRONG_SETS = {
     "labels of torch.int32": "labels=whole.labels.int()",
     "its classes are not those of ": "classes=('x', 'y', 'z')",
     "6 images, but 1 for each of 3 classes": "images=whole.images.repeat(2, 1, 1, 1), labels=whole.labels.repeat(2)",
-    "the step size is nan, which is no learning rate": "step_size=float('nan')",
-    "the step size is 0, which is no learning rate": "step_size=0.0",
-    "the step size is -1, which is no learning rate": "step_size=-1",
-    "the step size is a bool, which is no learning rate": "step_size=True",
-    "the step size is a str, which is no learning rate": "step_size='small'",
+    "the step size is nan, which is not a learning rate": "step_size=float('nan')",
+    "the step size is 0, which is not a learning rate": "step_size=0.0",
+    "the step size is -1, which is not a learning rate": "step_size=-1",
+    "the step size is a bool, which is not a learning rate": "step_size=True",
+    "the step size is a str, which is not a learning rate": "step_size='small'",
 }
 DISTILLED = "\n    def distilled(self):\n        whole = super().distilled()\n        return replace(whole, CHANGES)\n"
 

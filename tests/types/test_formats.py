@@ -113,19 +113,19 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
     ("changes", "says"),
     [
         ({"told": {"format": 3}}, "format 3.*use a newer"),
-        ({"told": {"format": "new"}}, "no distilled set"),
-        ({"told": {"classes": None}}, "no distilled set"),
+        ({"told": {"format": "new"}}, "not a distilled set"),
+        ({"told": {"classes": None}}, "not a distilled set"),
         ({"told": {"classes": "abc"}}, "class"),
         ({"told": {"classes": [1, 2, 3]}}, "class"),
         ({"told": {"classes": ["a", "b"]}}, r"labels must lie in 0 \.\.\. 1"),
         ({"told": {"step_size": "fast"}}, "step"),
         ({"told": {"provenance": ["dc"]}}, "provenance"),
-        ({"told": {"label_kind": "soft"}}, "labels are hard, but it tells that they are 'soft'"),
+        ({"told": {"label_kind": "soft"}}, "labels are hard, but its metadata says 'soft'"),
         ({"told": {"decoder": {"name": "zip"}}}, "packed by 'zip'"),
         ({"told": {"decoder": "multi-formation"}}, "decoder"),
         ({"told": {"step_size": True}}, "step"),
         ({"told": {"step_size": 1e999}}, "step"),
-        ({"told": {"classes": ["a", "b", ""]}}, "'' is no name for a class"),
+        ({"told": {"classes": ["a", "b", ""]}}, "'' is not a name for a class"),
         ({"told": {"classes": ["a", "b", "b"]}}, "same name"),
         ({"images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)}, "images must be floats"),
         ({"told": {"preprocessing": None}}, "preprocessing"),
@@ -169,20 +169,20 @@ def test_a_set_that_cannot_be_meant_is_refused(path, changes, says):
 )
 def test_what_is_no_safetensors_is_refused(path, content):
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"set\.safetensors is no distilled set"):
+    with pytest.raises(DataError, match=r"set\.safetensors is not a distilled set"):
         load_distilled(path)
 
 
 def test_a_truncated_file_is_refused(path, toy):
     save_distilled(toy_set(toy), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match="no distilled set"):
+    with pytest.raises(DataError, match="not a distilled set"):
         load_distilled(path)
 
 
 def test_safetensors_of_others_are_refused(path):
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(DataError, match="no distilled set"):
+    with pytest.raises(DataError, match="not a distilled set"):
         load_distilled(path)
 
 
@@ -268,7 +268,7 @@ def test_an_entry_that_is_not_there_is_refused(tmp_path, entry):
 
 
 def test_preprocessing_is_asked_for(tmp_path):
-    with pytest.raises(DataError, match=r"does not tell how.*give preprocessing="):
+    with pytest.raises(DataError, match=r"does not say how.*give preprocessing="):
         load_distilled(published(tmp_path / "res.pt"))
 
 

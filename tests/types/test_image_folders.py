@@ -102,7 +102,7 @@ def spoil(folder, how):
         return "'cat' holds the folder 'c'"
     if how == "a pipe":
         os.mkfifo(folder / "cat" / "c.png")
-        return "'c.png' in 'cat' is no plain file"
+        return "'c.png' in 'cat' is not a plain file"
     if how == "a folder in a class":
         (folder / "cat" / "more").mkdir()
         return "'cat' holds the folder 'more'"
@@ -111,13 +111,13 @@ def spoil(folder, how):
         return r"'x\.png' is in no class"
     if how == "a name of two lines":
         (folder / "cat").rename(folder / "cat\ncow")
-        return r"'cat\\ncow' is no name for a class"
+        return r"'cat\\ncow' is not a name for a class"
     if how == "a name that steers":
         (folder / "cat").rename(folder / "\x1b[31mcat")
-        return r"'\\x1b\[31mcat' is no name for a class"
+        return r"'\\x1b\[31mcat' is not a name for a class"
     if how == "a name that is no text":
         os.rename(os.fsencode(folder / "cat"), os.fsencode(folder) + b"/\xff")
-        return "is no name for a class"
+        return "is not a name for a class"
     if how == "another size":
         picture(folder / "cat" / "c.png", size=(4, 5))
         return "is 5x4 but .* is 4x4"
@@ -145,10 +145,10 @@ def spoil_about(folder, how):
     changes, says = {
         "a list that climbs": ({"folders": [["../other", "ape"], ["cat", "cat"]]}, "'../other'|'ape'"),
         "a list with an absolute name": ({"folders": [["/etc", "ape"], ["cat", "cat"]]}, "'/etc'"),
-        "a list of others": ({"folders": [["ape", "x"], ["cat", "cat"]]}, "does not tell a folder for each class"),
-        "a list twice": ({"folders": [["ape", "ape"], ["ape", "cat"]]}, "does not tell a folder for each class"),
-        "a list of no names": ({"folders": [[1, "ape"], [2, "cat"]]}, "does not tell a folder for each class"),
-        "no list": ({"folders": "ape"}, "does not tell a folder for each class"),
+        "a list of others": ({"folders": [["ape", "x"], ["cat", "cat"]]}, "does not name a folder for each class"),
+        "a list twice": ({"folders": [["ape", "ape"], ["ape", "cat"]]}, "does not name a folder for each class"),
+        "a list of no names": ({"folders": [[1, "ape"], [2, "cat"]]}, "does not name a folder for each class"),
+        "no list": ({"folders": "ape"}, "does not name a folder for each class"),
         "a list of one": ({"folders": [["ape", "ape"]], "classes": ["ape"]}, "'cat' is not both"),
         "a newer list": ({"format": 7}, "use a newer one"),
         "no step size": ({"step_size": "fast"}, "step_size is 'fast'"),

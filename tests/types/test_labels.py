@@ -1,4 +1,4 @@
-"""Labels that are no class weights are refused wherever they enter, with what to do."""
+"""Labels that are not class weights are refused wherever they enter, with what to do."""
 
 import numpy as np
 import pytest

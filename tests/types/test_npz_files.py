@@ -26,7 +26,7 @@ def test_floats_are_network_inputs(tmp_path):
     assert np.array_equal(made.images.numpy(), IMAGES)
     assert made.labels.tolist() == [2, 0, 1]
     assert made.classes == ("0", "1", "2")
-    with pytest.raises(DataError, match="does not tell how its images were normalised"):
+    with pytest.raises(DataError, match="does not say how its images were normalised"):
         load_distilled(written(tmp_path))
 
 
@@ -71,14 +71,14 @@ def test_channels_may_come_last(tmp_path):
         ({"labels": np.full((3, 2), np.nan)}, "labels"),
         ({"classes": np.array(["a", "b"])}, r"labels must lie in 0 \.\.\. 1"),
         ({"classes": np.array(["a", "b", "a"])}, "same name"),
-        ({"classes": np.array(["a", "b\n", "c"])}, r"'b\\n' is no name for a class"),
+        ({"classes": np.array(["a", "b\n", "c"])}, r"'b\\n' is not a name for a class"),
         ({"classes": np.array([1, 2, 3])}, "classes must be names"),
         ({"step_size": np.array([1.0, 2.0])}, "step_size must be one number"),
         ({"step_size": np.array("fast")}, "step_size must be one number"),
         ({"step_size": np.array(-1.0)}, "no learning rate"),
-        ({"ddbench": np.array("{")}, "no distilled set of ddbench"),
+        ({"ddbench": np.array("{")}, "not a distilled set of ddbench"),
         ({"ddbench": np.array(1)}, "must be a text"),
-        ({"ddbench": np.array("[" * 100_000)}, "no distilled set of ddbench"),
+        ({"ddbench": np.array("[" * 100_000)}, "not a distilled set of ddbench"),
         ({"ddbench": np.array('{"format": 9}')}, "use a newer one"),
     ],
 )

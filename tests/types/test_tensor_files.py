@@ -46,7 +46,7 @@ def test_a_snapshot_takes_the_labels_of_its_number(tmp_path):
 def test_a_step_size_beside_it_is_taken(tmp_path, rate):
     folder = written(tmp_path, images_best=IMAGES, labels_best=torch.arange(3), lr_best=rate)
     assert read(folder).step_size == pytest.approx(0.02)
-    with pytest.raises(DataError, match=r"step size is 0\.02, as the file tells: leave out --step-size"):
+    with pytest.raises(DataError, match=r"step size is 0\.02, as the file says: leave out --step-size"):
         read(folder, step_size=0.1)
 
 
@@ -124,7 +124,7 @@ def test_a_bare_tensor_of_another_name_is_refused(tmp_path):
 
 def test_normalisation_is_asked_for(tmp_path):
     folder = written(tmp_path, images_best=IMAGES, labels_best=torch.arange(3))
-    with pytest.raises(DataError, match="does not tell how its images were normalised"):
+    with pytest.raises(DataError, match="does not say how its images were normalised"):
         load_distilled(folder)
 
 
@@ -250,7 +250,7 @@ def test_formats_of_images_get_them_decoded(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "format", "says"),
     [
-        (None, None, r"does not tell how many images are packed.*idc\[factor=2\]"),
+        (None, None, r"does not say how many images are packed.*idc\[factor=2\]"),
         (None, "idc[factor=0]", "factor"),
         (None, "idc[factor=17]", "factor"),
         ([IMAGES, torch.arange(3)], "idc[factor=2]", r"pixels in \[0, 1\], but go from -2 to 2"),

@@ -184,7 +184,7 @@ def _run(scores):
     headings = [*told, *ARCHITECTURES, "at chance", "sets lost"]
     note = (
         f"Mean ±between students ±between distillations, in %; at chance: students below {100 * CHANCE:g} %; "
-        "sets lost: diverged or blown up. A set from a file does not tell its iterations: its name does.\n"
+        "sets lost: diverged or blown up. A set from a file does not give its iterations: its name does.\n"
     )
     return "\n".join([*_table(headings, rows), "", note])
 

@@ -1,4 +1,4 @@
-"""Files of distilled sets, a module a format; nothing is read in a way that can run code."""
+"""File formats of distilled sets, one module each; nothing is read in a way that can run code."""
 
 from harness.types.formats.content import Content as Content
 from harness.types.formats.content import Reading as Reading

@@ -1,4 +1,4 @@
-"""What a file tells of a distilled set, and completing it by what only the user can tell."""
+"""The content of a file of a distilled set, and how the user's information completes it to a set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +22,17 @@ from harness.types.distilled import (
 )
 
 MOST_CLASSES = 2**17
-"""Classes that labels may stand for where nothing names them."""
+"""Highest number of classes that labels may stand for if nothing names them."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read, as far as that has to be said.
+    """Instructions for reading a file, as far as they are needed.
 
     Attributes:
-        entry: which set of a file that holds several; -1 is the last.
-        format: the name of its format with options, ``idc[factor=2]``; None: as its content tells.
-        step_size: the students' learning rate that was learned with the images, where no file tells it.
+        entry: index of the set in a file that holds several; -1 is the last.
+        format: the name of its format with options, ``idc[factor=2]``; None to recognise it by its content.
+        step_size: the students' learning rate that was learned with the images, if no file holds it.
     """
 
     entry: int = -1
@@ -42,16 +42,16 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a file tells; None where it tells nothing.
+    """The content of a file; a value is None if the file does not hold it.
 
     Attributes:
-        where: what the file is called in messages.
+        where: the file's name in messages.
         images: (n, channels, height, width), floats.
-        labels: class indices (n,), or class weights (n, classes); None: the same number for each class, in order.
-        pixels: images are in [0, 1], not yet preprocessed; with a decoder, what it decodes is.
-        named: label i stands for the name ``classes[i]``, whatever the label is that a data set gives to that name.
-        notes: what should be told when the file is used.
-        fragment: the words of its name that say that it is one of several files; None if it does not say so.
+        labels: class indices (n,), or class weights (n, classes); None: equally many for each class, in order.
+        pixels: whether images are in [0, 1] and not yet preprocessed; with a decoder, whether decoded images are.
+        named: whether label i stands for the name ``classes[i]``, whatever label a data set gives to that name.
+        notes: lines to show when the file is used.
+        fragment: the part of its name that says that it is one of several files; None if there is no such part.
     """
 
     where: str
@@ -69,7 +69,7 @@ class Content:
 
     @property
     def lacks_normalisation(self) -> bool:
-        """Whether images went through a preprocessing that the file does not tell."""
+        """Whether images went through a preprocessing that the file does not describe."""
         return self.preprocessing is None and not self.pixels
 
     def completed(
@@ -78,15 +78,15 @@ class Content:
         classes: Sequence[str] | None = None,
         step_size: float | None = None,
     ) -> DistilledSet:
-        """The set, with what is given for all that the file does not tell; what it tells stands.
+        """Return the distilled set; arguments supply what the file lacks, and its own values take precedence.
 
         Raises:
-            DataError: something is missing or does not fit, or values cannot be used.
+            DataError: a value is missing, does not fit or cannot be used.
         """
         preprocessing = self.preprocessing or preprocessing
         if preprocessing is None:
             question = "how its images are to be" if self.pixels else "how its images were"
-            raise DataError(f"{self.where} does not tell {question} normalised: give preprocessing= (--dataset)")
+            raise DataError(f"{self.where} does not say {question} normalised: give preprocessing= (--dataset)")
         try:
             labels, names = self._labels(classes)
             check_class_names(names)
@@ -119,19 +119,20 @@ class Content:
 
     def _step_size(self, rate: float | None) -> float | None:
         if self.step_size is not None and rate is not None:
-            raise DataError(f"the step size is {self.step_size:g}, as the file tells: leave out --step-size")
+            raise DataError(f"the step size is {self.step_size:g}, as the file says: leave out --step-size")
         rate = rate if self.step_size is None else self.step_size
         check_step_size(rate)
         return rate
 
 
 def display_name(path: Path) -> str:
-    """What a file or folder is called in messages and tables."""
+    """Return the name of a file or folder for messages and tables."""
+    # ``.`` and ``/`` have no name of their own.
     return path.name or path.resolve().name or str(path)
 
 
 def in_one_line(text: str) -> str:
-    """The text, with signs that would break the line or steer a terminal as Python writes them."""
+    """Return the text with characters escaped that would break the line or control a terminal."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
@@ -144,7 +145,7 @@ def _in_order(images: int, classes: int) -> Tensor:
 
 
 def _by_name(names: tuple[str, ...], classes: Sequence[str]) -> Tensor | None:
-    """For each label of the file, that of the data set; None where the names are other words for the same number."""
+    """Map each label of the file to the data set's; return None if both use the same labels under other names."""
     known = {canonical_name(name): label for label, name in enumerate(classes)}
     spelled = [canonical_name(name) for name in names]
     if len(known) == len(classes) and set(spelled) <= set(known):

@@ -1,4 +1,4 @@
-"""Arrays in a ``.npz`` file: ``images`` and ``labels``, and whatever else of a set it tells.
+"""Arrays in a ``.npz`` file: ``images`` and ``labels``, and optionally the rest of a set.
 
 ========================  ============================================================================================
 ``images``                (n, channels, height, width), or channels last; uint8: pixels; floats: network inputs
@@ -34,7 +34,7 @@ KEYS = ("images", "labels", "step_size", "classes", "ddbench")
 
 
 class ArrayOptions(Options):
-    """What float images are."""
+    """Options of the format: what float images are."""
 
     pixels: bool = option(False, "float images are pixels in [0, 1] and not yet normalised")
 
@@ -62,7 +62,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write a set with all that it tells: nothing is lost."""
+    """Write a set with all its metadata: nothing is lost."""
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
     arrays["ddbench"] = np.array(as_text(metadata_of(distilled)))
     arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
@@ -93,7 +93,7 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 
 def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
-    """Check the header of every array before any is read."""
+    """Check the header of every array before any array is read."""
     shapes = []
     check_directory(file, name)
     with zipfile.ZipFile(file) as archive:
@@ -127,7 +127,7 @@ def _tensor(array: Array, key: str, name: str) -> torch.Tensor:
 
 
 def _images(images: Array, name: str) -> Array:
-    """As (n, channels, height, width)."""
+    """Return images as (n, channels, height, width)."""
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):

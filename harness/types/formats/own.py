@@ -1,4 +1,4 @@
-"""Our own format: safetensors, with everything inside that is needed to use the set."""
+"""The harness's own format: safetensors, with everything that is needed to use the set."""
 
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ def read(path: Path, _options: Options, _entry: int) -> Content:
 
 
 def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Content:
-    """What the tensors hold, with what is told of them."""
+    """Return the content that tensors and metadata make up together."""
     parts = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     images, labels = tensors["images"], tensors["labels"]
     kind = "soft" if labels.is_floating_point() else "hard"
     if metadata.get("label_kind", kind) != kind:
-        raise DataError(f"{name}: its labels are {kind}, but it tells that they are {metadata['label_kind']!r:.50}")
+        raise DataError(f"{name}: its labels are {kind}, but its metadata says {metadata['label_kind']!r:.50}")
     try:
         preprocessing = preprocessing_from(metadata["preprocessing"], parts)
     except DataError as error:
@@ -58,18 +58,19 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
 
 
 def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
-    """All tensors by the names that they have in a file."""
+    """Return all tensors by the names that they have in a file."""
+    # safetensors refuses views: it stores one contiguous block for each tensor.
     images, labels = distilled.images.contiguous(), distilled.labels.contiguous()
     parts = {PREFIX + name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
     return {"images": images, "labels": labels, **parts}
 
 
 def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """What the file tells, and its tensors."""
+    """Return the file's metadata as text, and its tensors."""
     header, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
     absent = [*({"images", "labels"} - set(tensors)), *({"ddbench"} - set(header))]
     if absent:
-        raise DataError(f"{path.name} is no distilled set of ddbench (it has no {min(absent)!r})")
+        raise DataError(f"{path.name} is not a distilled set of ddbench (it has no {min(absent)!r})")
     return header["ddbench"], tensors
 
 

@@ -1,4 +1,4 @@
-"""The format of the DC code base (VICO-UoE/DatasetCondensation): a list of sets, and the accuracies of the last."""
+"""The format of the DC code base (VICO-UoE/DatasetCondensation): a list of sets with the last one's accuracies."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def read(path: Path, _options: Options, entry: int) -> Content:
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write one set that the reference's evaluator reads, and the accuracies that its provenance tells.
+    """Write one set that the reference's evaluator reads, with the accuracies in its provenance.
 
     Raises:
         DataError: its labels are soft.
