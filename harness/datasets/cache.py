@@ -1,4 +1,4 @@
-"""Tensors that are slow to make, kept on disk by a key of all that decides them."""
+"""A cache on disk of tensors that are slow to compute, each under a key of all that decides them."""
 
 import hashlib
 import logging
@@ -19,16 +19,16 @@ Tensors = dict[str, Tensor]
 
 
 def cached(root: Path, kind: str, key: str, names: Iterable[str], make: Callable[[], Tensors]) -> Tensors:
-    """The tensors that ``make`` gives, from ``<root>/decoded/`` where they lie there already.
+    """Return the tensors of ``make``, read from ``<root>/decoded/`` if they are stored there already.
 
-    A damaged file is made again, and a folder that cannot be written costs time but stops nothing: a warning says so.
+    A damaged file is written again, and a folder that cannot be written only costs time; a warning says so.
 
     Args:
-        root: the folder where data sets live.
-        kind: the file's first word.
+        root: the folder that holds data sets.
+        kind: the first word of the file's name.
         key: a hexadecimal digest of all that decides the tensors.
-        names: what the tensors are called.
-        make: makes them.
+        names: the names of the tensors.
+        make: computes the tensors.
     """
     path = root / "decoded" / f"{kind}-{key[:40]}.safetensors"
     tensors = _read(path, set(names))

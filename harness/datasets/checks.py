@@ -1,4 +1,4 @@
-"""Whether what a data set gives is what its contract says."""
+"""Checks that what a data set returns is what its contract promises."""
 
 import torch
 
@@ -13,7 +13,7 @@ def check(raw: RawData, name: str) -> None:
     """Check the class names, and images and labels of both splits.
 
     Raises:
-        DataError: a name by which no set could be stored, or what `check_images` refuses.
+        DataError: a class name is invalid, or `check_images` refuses the images.
     """
     _check_classes(raw.classes, name)
     check_images(raw, name)
@@ -23,7 +23,7 @@ def check_images(raw: RawData, name: str) -> None:
     """Check images and labels of both splits, whatever the classes are called.
 
     Raises:
-        DataError: a wrong type or shape, a label out of range, a class that a split lacks, or fewer than two classes.
+        DataError: a type or shape is wrong, a label is out of range, a class has no images, or there is only one.
     """
     if len(raw.classes) < 2:
         raise DataError(f"{name}: there must be at least two classes, not {len(raw.classes)}")

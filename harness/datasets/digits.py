@@ -1,4 +1,4 @@
-"""Scikit-learn's embedded handwritten digits: real images without a download."""
+"""The data set ``digits``: scikit-learn's embedded handwritten digits, real images without a download."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from harness.types.problem import Split
 from harness.types.seeds import Streams
 
 TEST_IMAGES = 36
-"""Test images of each class: 360 of the 1797."""
+"""Test images of each class: 360 of the 1797 in all."""
 
 
 class Digits(Dataset[DatasetOptions]):
@@ -24,16 +24,16 @@ class Digits(Dataset[DatasetOptions]):
 
     @property
     def traits(self) -> Traits:
-        """Quick runs, pixels normalised by their own mean and standard deviation."""
+        """The traits of the embedded digits: quick runs, pixels normalised by their own mean and standard deviation."""
         return DIGITS_TRAITS
 
     @property
     def outline(self) -> Outline:
-        """Ten digits of 16x16."""
+        """The outline: ten classes of digits of 16x16."""
         return Outline(DIGITS, (1, 16, 16))
 
     def load(self, root: Path) -> RawData:
-        """All digits; ``root`` is not used."""
+        """Return all digits; ``root`` is not used."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()

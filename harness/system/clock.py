@@ -1,8 +1,8 @@
-"""The time as the store tells it."""
+"""The clock that records and logs are stamped with."""
 
 import datetime
 
 
 def now() -> str:
-    """By this host's clock, in UTC, to the second."""
+    """Return this host's time in UTC, to the second, in ISO format."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

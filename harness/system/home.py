@@ -8,7 +8,7 @@ from harness.errors import UsageError
 
 
 def expand_home(path: str | Path) -> Path:
-    """The path with the home folder in place of a leading ``~`` or ``~user``.
+    """Return the path with the home folder in place of a leading ``~`` or ``~user``.
 
     Raises:
         UsageError: there is no such home folder.
@@ -20,7 +20,7 @@ def expand_home(path: str | Path) -> Path:
 
 
 def cache_home() -> Path:
-    """``~/.cache``; the system's folder for temporary files if the user has no home."""
+    """Return ``~/.cache``, or the system's folder for temporary files if the user has no home folder."""
     try:
         return Path("~/.cache").expanduser()
     except RuntimeError:  # a user id without an entry, as in containers

@@ -1,4 +1,4 @@
-"""The memory that this process may use, and refusing work that is known to need more."""
+"""The memory that this process may use, and the refusal of work that needs more."""
 
 import contextlib
 import os
@@ -12,32 +12,32 @@ from harness.errors import DataError
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROCESS = Path("/proc/self")
 _NO_LIMIT = 2**60
-"""What version 1 of control groups writes for no limit is about 2**63."""
+"""Above this, a size means no limit: version 1 of control groups writes about 2**63."""
 
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """So many bytes, and what sets the limit, in words."""
+    """A limit in bytes, with what sets it, in words."""
 
     size: int
     source: str
 
 
 def memory_limit() -> MemoryLimit | None:
-    """The tightest of the machine's memory, the control group's and the process's limits; None if nothing tells.
+    """Return the tightest limit of machine, control group and process; None if the system reports none.
 
-    It is what there is at all, not what is free just now: what is free changes while a run waits in a queue.
+    The limit is what exists in all, not what is free now: that changes while a run waits in a queue.
     """
     return min(_limits(), key=lambda limit: limit.size, default=None)
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:
-    """Refuse work, before it begins, that is known to need more memory than there is.
+    """Refuse work that is known to need more memory than there is, before it begins.
 
     Args:
-        needed: bytes that the work takes at its peak, all copies counted.
+        needed: peak memory of the work in bytes, all copies counted.
         what: the work, as the subject of a sentence.
-        remedy: what the user can do about it.
+        remedy: what the user can do.
 
     Raises:
         DataError: the machine, the control group or the process may not use so much.
@@ -49,19 +49,21 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
 
 
 def _limits() -> Iterator[MemoryLimit]:
-    with contextlib.suppress(OSError, ValueError):  # the system may not tell
+    with contextlib.suppress(OSError, ValueError):  # not every system has these names
         yield MemoryLimit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "all that this machine has")
     for size in _of_control_groups():
         yield MemoryLimit(size, "the limit of this control group (container or job)")
     for kind, field, option in ((resource.RLIMIT_AS, "VmSize", "-v"), (resource.RLIMIT_DATA, "VmData", "-d")):
         allowed = resource.getrlimit(kind)[0]
         if allowed != resource.RLIM_INFINITY:
+            # These limits count what is mapped already, torch's libraries included; the limits above count only what is
+            # used.
             left = max(allowed - _in_use(field), 0)
             yield MemoryLimit(left, f"what is left of this process's limit (ulimit {option})")
 
 
 def _of_control_groups() -> Iterator[int]:
-    """Limits of the control groups that this process is in, of both versions, up to the root."""
+    """Yield the limits of this process's control groups, of both versions, up to the root."""
     try:
         lines = (_PROCESS / "cgroup").read_text().splitlines()
     except OSError:  # not Linux
@@ -75,6 +77,7 @@ def _of_control_groups() -> Iterator[int]:
         else:
             continue
         inner = Path(group.lstrip("/"))
+        # A group's limit also binds the groups below it, so the tightest may be that of any ancestor.
         for folder in (inner, *inner.parents):  # a container may see itself at the root, whatever the line says
             try:
                 size = int((root / folder / name).read_text())
@@ -85,7 +88,7 @@ def _of_control_groups() -> Iterator[int]:
 
 
 def _in_use(field: str) -> int:
-    """Bytes of address space (``VmSize``) or of data (``VmData``) that this process has mapped."""
+    """Return the bytes of address space (``VmSize``) or of data (``VmData``) that this process has mapped."""
     try:
         lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:

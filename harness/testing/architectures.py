@@ -19,7 +19,7 @@ CLASSES = 3
 
 
 class ArchitectureContract(Contract):
-    """What every architecture must do."""
+    """The obligations of every architecture."""
 
     kind = "architecture"
 
@@ -37,13 +37,13 @@ class ArchitectureContract(Contract):
         require(finite({"logits": logits}), "logits are not finite")
 
     def test_in_training(self) -> None:
-        """It is built in training mode, and gives finite logits there."""
+        """It is built in training mode, and returns finite logits there."""
         network = self.network()
         require(network.training, "it is built in evaluation mode")
         require(finite({"logits": network(self.images())}), "logits are not finite")
 
     def test_weights_are_seeded(self) -> None:
-        """Initial weights come from the generator alone: another one gives others, the same the same bits."""
+        """Initial weights depend on the generator alone: the same gives the same bits, another gives others."""
         with global_generators(1):
             first, second = self.network(seed=1), self.network(seed=2)
         with global_generators(2):
@@ -77,10 +77,11 @@ class ArchitectureContract(Contract):
             require(torch.equal(source.eval()(images), copy.eval()(images)), "the logits differ")
 
     def test_images_do_not_matter_to_each_other(self) -> None:
-        """When it is evaluated, an image's logits do not depend on which others pass with it."""
+        """In evaluation mode, an image's logits do not depend on the other images of the batch."""
         network, images = self.network().eval(), self.images()
         with torch.no_grad():
             together, alone = network(images), torch.cat([network(image[None]) for image in images])
+        # Not the same bits: convolutions of another batch size may add their products in another order.
         require(torch.allclose(together, alone, rtol=1e-3, atol=1e-4), "alone, an image has other logits")
 
     def test_odd_shapes_are_refused(self) -> None:
@@ -98,18 +99,18 @@ class ArchitectureContract(Contract):
                 require(tuple(logits.shape) == (2, CLASSES), f"images of {shape} give logits {tuple(logits.shape)}")
 
     def component(self) -> Architecture[Any]:
-        """The architecture."""
+        """Return the architecture."""
         architecture: Architecture[Any] = self.resolved().make()
         return architecture
 
     def network(self, seed: int = 0) -> Network:
-        """A network for the first shape that the architecture takes."""
+        """Return a network for the first shape that the architecture takes."""
         network = self.component().build(self.shape, CLASSES, torch.Generator().manual_seed(seed))
         require(isinstance(network, Network), f"build() gives {type(network).__name__}, not a harness.Network")
         return network
 
     def images(self) -> Tensor:
-        """Six of that shape."""
+        """Return six images of that shape."""
         return small_problem(shape=self.shape, classes=CLASSES).train_inputs[::6]
 
     @cached_property

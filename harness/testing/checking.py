@@ -1,4 +1,4 @@
-"""Running the contracts of everything that a plugin brings."""
+"""Runs the contracts of every component that a plugin brings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ _LOADS = "The class loads, and the options given are taken"
 
 @dataclass(frozen=True)
 class Checkable:
-    """A component as it is to be checked: its entry, and its name with the options given."""
+    """A component to check: its entry, and its name with the options that were typed."""
 
     entry: Entry
     name: str
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Every check of its kind's contract; one alone where there is nothing that could be checked."""
+        """Yield the outcome of every check of its kind's contract, or of one alone if nothing can be checked."""
         try:
             options = self.entry.load().Options
             needed = [key for key, field in options.model_fields.items() if field.is_required()]
@@ -54,12 +54,12 @@ class Checkable:
 
 
 def checkables(loaded: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
-    """The components of a plugin, each as it is without options, or those that are named, in brackets where wanted.
+    """Return the components of a plugin, each without options, or only those that are named.
 
     Args:
-        found: all plugins.
+        loaded: all plugins.
         plugin: the name of an entry point.
-        names: of components of that plugin; none is all of them.
+        names: names of components of that plugin, with options in brackets; empty for all components.
 
     Raises:
         UsageError: the plugin has no such component.
@@ -71,7 +71,7 @@ def checkables(loaded: Plugins, plugin: str, names: Sequence[str]) -> list[Check
 
 
 def _named(loaded: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
-    """Those called so: one name may stand for a method and for a pool."""
+    """Yield the components of a name: one name may stand for a method and for a pool."""
     wanted = parse_name(text)
     short = wanted.name.rpartition(":")[2]
     mine = [entry for entry in entries if entry.name == short]

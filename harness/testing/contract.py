@@ -1,4 +1,4 @@
-"""What the contracts of all kinds share: a component by its name, the checks of its options, and running them."""
+"""The base class of the contracts of all kinds: it resolves a component, checks its options and runs the checks."""
 
 import inspect
 import traceback
@@ -18,12 +18,12 @@ from harness.types.network import Architecture
 from harness.types.options import Options
 
 _ODD_VALUES = ("", "?", "-1", "0", "1", "1e400", "nan", "auto", "a+b", "[", "none")
-"""Texts of which most options can make nothing."""
+"""Texts that are no valid value of most options."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found; ``trace`` is the traceback of what was raised."""
+    """The outcome of a check; ``trace`` is the traceback of an exception."""
 
     check: str
     status: Literal["ok", "FAILED", "skipped"]
@@ -32,10 +32,9 @@ class Outcome:
 
 
 class Contract:
-    """The checks of one kind of component: each a method ``test_...`` whose docstring says what must hold.
+    """The checks of one kind of component: each is a method ``test_...`` whose docstring states the obligation.
 
-    A check fails with an `AssertionError`, and skips with `unittest.SkipTest`; whatever else a component raises
-    fails it too.
+    A check fails with an `AssertionError` or any exception of the component, and skips with `unittest.SkipTest`.
 
     Attributes:
         name: the component as it is typed, options in brackets included.
@@ -45,11 +44,11 @@ class Contract:
     name: str
 
     def resolved(self) -> Resolved[Any]:
-        """The component with its options."""
+        """Return the component with its options."""
         return plugins().registry.resolve(self.kind, self.name)
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Run every check, in the order in which they are written."""
+        """Run every check, in the order in which they are written, and yield the outcomes."""
         for check in self._checks():
             yield self._outcome(check)
 
@@ -115,21 +114,21 @@ def _take_or_refuse(options: type[Options], values: Mapping[str, str], described
 
 
 def require(holds: object, fault: str) -> None:
-    """Fail with ``told`` unless it holds; unlike ``assert``, whatever Python's options."""
+    """Raise an `AssertionError` with ``fault`` unless ``holds``; unlike ``assert``, it cannot be switched off."""
     if not holds:
         raise AssertionError(fault)
 
 
 def architecture(name: str) -> Resolved[Architecture[Any]]:
-    """An architecture by its name."""
+    """Return an architecture by its name."""
     return plugins().registry.resolve("architecture", name)
 
 
 def same_bits(ones: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    """Whether tensors by name are the same, bit for bit."""
+    """Return whether tensors by name are the same, bit for bit."""
     return ones.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in ones.items())
 
 
 def finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether every value is finite."""
+    """Return whether every value of every tensor is finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

@@ -18,7 +18,7 @@ from harness.types.names import Name
 
 
 class DatasetContract(Contract):
-    """What every data set must do; what needs images is skipped where their files are not there."""
+    """The obligations of every data set; checks that need images are skipped if their files are missing."""
 
     kind = "dataset"
 
@@ -28,7 +28,7 @@ class DatasetContract(Contract):
         require(issubclass(options, DatasetOptions), f"{options.__name__} does not derive from DatasetOptions")
 
     def test_missing_files_are_named(self) -> None:
-        """Where there are no files, it does without, or a DataError says in one line where to put what."""
+        """Without files, it does without, or a DataError says in one line where to put what."""
         with tempfile.TemporaryDirectory() as empty:
             try:
                 self.component().load(Path(empty))
@@ -44,7 +44,7 @@ class DatasetContract(Contract):
         check_images(self.raw, self.name)
 
     def test_classes(self) -> None:
-        """Classes have names of their own, and what is said before the images are read is what they are."""
+        """Classes have different names, and what is known before the images are read agrees with them."""
         classes = self.raw.classes
         require(isinstance(classes, tuple) and all(isinstance(name, str) for name in classes), f"classes: {classes!r}")
         try:
@@ -64,7 +64,7 @@ class DatasetContract(Contract):
             require(before.fingerprint == after.fingerprint, f"the {split} set differs")
 
     def test_makes_a_problem(self) -> None:
-        """Split and preprocessed, its images are finite network inputs."""
+        """After splitting and preprocessing, its images are finite network inputs."""
         _ = self.raw
         problem = make_problem(self.resolved(), root=data_root(), score_on="validation")
         inputs = problem.preprocessing.to_inputs(problem.score.images[:8])
@@ -72,7 +72,7 @@ class DatasetContract(Contract):
         require(finite({"inputs": inputs}), "inputs are not finite")
 
     def test_traits(self) -> None:
-        """What is known of it names components and options that exist."""
+        """Its traits name components and options that exist."""
         traits = returned(self.component().traits, Traits, "traits")
         registry, defaults = plugins().registry, traits.defaults
         for name in defaults.evaluators:
@@ -86,13 +86,13 @@ class DatasetContract(Contract):
                 entry.load().Options.from_name(Name(name, tuple(options.items())))
 
     def component(self) -> Dataset[Any]:
-        """The data set."""
+        """Return the data set."""
         dataset: Dataset[Any] = self.resolved().make()
         return dataset
 
     @cached_property
     def raw(self) -> RawData:
-        """Its images, from the folder where data sets live."""
+        """The images, from the folder that holds data sets."""
         try:
             loaded = self.component().load(data_root())
         except (DataError, UsageError) as error:

@@ -25,7 +25,7 @@ _STUDENTS = (0, 1, 2)
 
 
 class EvaluatorContract(Contract):
-    """What every evaluator must do, on a set of six images of a problem of three classes.
+    """The obligations of every evaluator, on a set of six images of a problem of three classes.
 
     Attributes:
         student: the architecture of the students.
@@ -40,11 +40,11 @@ class EvaluatorContract(Contract):
         require(isinstance(protocol, str) and protocol.strip(), f"protocol() gives {protocol!r}")
         require(len(protocol.splitlines()) == 1, f"protocol() gives several lines: {protocol!r}")
         require(
-            protocol == self.component().protocol(self.problem, self._architecture()), "asked again, it tells another"
+            protocol == self.component().protocol(self.problem, self._architecture()), "asked again, it gives another"
         )
 
     def test_students_come_in_order(self) -> None:
-        """Every student that was asked for comes, in order, with a record that makes sense."""
+        """Every requested student is yielded, in order, with a record that makes sense."""
         require([record.student for record in self.scored] == list(_STUDENTS), f"students {self.scored}")
         for record in self.scored:
             require(isinstance(record, StudentRecord), f"evaluate() gives {type(record).__name__}")
@@ -53,7 +53,7 @@ class EvaluatorContract(Contract):
             require(record.epochs >= 1 and record.seconds >= 0 and record.peak_memory >= 0, f"{record}")
 
     def test_accuracy_is_of_the_scored_images(self) -> None:
-        """The accuracy is a multiple of one image among those that are scored."""
+        """The accuracy is a multiple of one scored image."""
         for record in self.scored:
             right = record.accuracy * len(self.problem.score)
             require(abs(right - round(right)) < 1e-6, f"{record.accuracy} of {len(self.problem.score)} images")
@@ -76,7 +76,7 @@ class EvaluatorContract(Contract):
         require(not same, "with another seed all students are the same: draw from the streams that are given")
 
     def test_the_set_is_left_alone(self) -> None:
-        """The distilled set is not changed."""
+        """Evaluation does not change the distilled set."""
         before, _ = self.distilled.training_data()
         copy = before.clone()
         list(self.evaluated([0]))
@@ -93,7 +93,7 @@ class EvaluatorContract(Contract):
             require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
 
     def test_artifacts(self) -> None:
-        """What it asks for is told as JSON, and made from its own seed, the same bits each time."""
+        """A requested artifact is described as JSON and made from its own seed, the same bits each time."""
         request = self.component().artifact(0)
         if request is None:
             raise SkipTest("it asks for nothing")
@@ -106,42 +106,42 @@ class EvaluatorContract(Contract):
         require(same_bits(artifact.tensors, again.tensors), "made again, it is another")
 
     def test_work_is_a_number(self) -> None:
-        """The work of a student, where it is told, is positive."""
+        """The work of a student, if it is known, is positive."""
         work = self.component().work(self.problem, len(self.distilled.images))
         require(work is None or (math.isfinite(work) and work > 0), f"work() is {work!r}")
 
     # --- what the checks are made of ---
 
     def component(self) -> Evaluator[Any]:
-        """The evaluator."""
+        """Return the evaluator."""
         evaluator: Evaluator[Any] = self.resolved().make()
         return evaluator
 
     @cached_property
     def problem(self) -> Problem:
-        """Three classes of twelve training and six scored grey images of 16x16."""
+        """A problem of three classes, with twelve training and six scored grey images of 16x16 each."""
         return small_problem()
 
     @cached_property
     def distilled(self) -> DistilledSet:
-        """Two images of each class."""
+        """A distilled set of two images of each class."""
         return small_set(self.problem, 2, step_size=0.01)
 
     @cached_property
     def scored(self) -> list[StudentRecord]:
-        """Three students on it."""
+        """The records of three students trained on the set."""
         return list(self.evaluated(_STUDENTS))
 
     @cached_property
     def artifacts(self) -> dict[int, Artifact]:
-        """What these students need."""
+        """The artifacts of these students."""
         wanted = (student for student in _STUDENTS if self.component().artifact(student))
         return {student: self._make(student, self.distilled, 0) for student in wanted}
 
     def evaluated(
         self, students: Sequence[int], distilled: DistilledSet | None = None, seed: int = 0
     ) -> list[StudentRecord]:
-        """Records of students."""
+        """Train students and return their records."""
         if distilled is None and seed == 0:
             artifacts = {student: self.artifacts[student] for student in students if student in self.artifacts}
         else:
@@ -165,4 +165,5 @@ class EvaluatorContract(Contract):
 
     def _same(self, first: StudentRecord, second: StudentRecord) -> bool:
         pairs = zip(asdict(first).items(), asdict(second).items(), strict=True)
+        # NaN differs from itself; a collapsed student's loss is NaN both times.
         return all(a == b or (a != a and b != b) for (name, a), (_, b) in pairs if name not in _OF_TIME)

@@ -1,4 +1,4 @@
-"""Calling a function in a process that has run nothing of what is checked: whatever a module keeps is not there."""
+"""Calls a function in a fresh process, which holds none of the state that the code under check may have left here."""
 
 import multiprocessing
 import pickle
@@ -12,19 +12,19 @@ from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry, stdout_to_stderr
 
 PRELOADED = ["harness.testing", "torch._dynamo"]
-"""Torch imports the second by itself at the first step of an optimiser, which takes seconds."""
+"""Modules that the server imports; torch takes seconds for the second at an optimiser's first step."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What ``function`` gives there, computed with as many threads and the same components as here.
+    """Return the result of ``function`` in a fresh process with the same threads and components as this one.
 
-    The process comes from a server that has imported torch and the contract kit but no plugin: after the first time,
-    which starts the server, it is there in a moment.
+    The process is forked from a server that has imported torch and the contract kit but no plugin: only the first
+    call, which starts the server, is slow.
 
     Raises:
-        BrokenProcessPool: it ended without an answer.
+        BrokenProcessPool: the process ended without an answer.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)

@@ -10,12 +10,12 @@ from harness.types.pool import Pool
 from harness.types.seeds import Streams
 
 ITERATIONS = (0, 1, 2, 10, 500, 1000, 5000, 100_000)
-"""Where distributions are looked at: before, in and after any warm-up."""
+"""Iterations at which distributions are checked: before, in and after any warm-up."""
 _DRAWS = 20
 
 
 class PoolContract(Contract):
-    """What every pool must do."""
+    """The obligations of every pool."""
 
     kind = "pool"
 
@@ -26,7 +26,7 @@ class PoolContract(Contract):
             mixture(pool, iteration, architecture)  # raises what is wrong
 
     def test_distribution_is_a_function(self) -> None:
-        """The distribution is a function of options, iteration and what was observed, and of nothing else."""
+        """The distribution is a function of options, iteration and observations, and of nothing else."""
         first, second = self.component(), self.component()
         forwards = [dict(first.distribution(iteration)) for iteration in ITERATIONS]
         backwards = [dict(second.distribution(iteration)) for iteration in reversed(ITERATIONS)][::-1]
@@ -39,7 +39,7 @@ class PoolContract(Contract):
         require(draws[0] == draws[1], f"the draws differ: {draws[0]} and {draws[1]}")
 
     def test_main_is_an_architecture(self) -> None:
-        """The main architecture, where there is one, is one that can be drawn."""
+        """The main architecture, if there is one, can be drawn."""
         pool = self.component()
         if pool.main is None:
             raise SkipTest("it has no main architecture")
@@ -48,7 +48,7 @@ class PoolContract(Contract):
         require(main in drawable, f"{main} is never drawn: {', '.join(sorted(drawable))}")
 
     def test_state_round_trips(self) -> None:
-        """What it has observed round-trips as JSON, and the distributions with it."""
+        """Its observations round-trip as JSON, and the distributions with them."""
         pool, again = self.component(), self.component()
         if pool.adapts:
             self._observe(pool)
@@ -65,6 +65,6 @@ class PoolContract(Contract):
                 pool.observe(name, {})  # a method may log nothing
 
     def component(self) -> Pool[Any]:
-        """A new one."""
+        """Return a new pool."""
         pool: Pool[Any] = self.resolved().make()
         return pool

@@ -1,4 +1,4 @@
-"""A problem so small that a step takes milliseconds, and what a component is given beside it."""
+"""A problem so small that a step takes milliseconds, and what a component receives beside it."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from harness.types.seeds import Streams
 
 
 def small_split(per_class: int, *, classes: int, shape: Shape, seed: int) -> Split:
-    """Noisy images, each class with a bright band of rows of its own."""
+    """Return noisy images, each class with a bright band of rows of its own."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat_interleave(per_class)
@@ -39,15 +39,15 @@ def small_problem(
     seed: int = 0,
     **attributes: Any,  # noqa: ANN401
 ) -> Problem:
-    """A problem that any network can learn.
+    """Return a problem that any network can learn.
 
     Args:
         classes: at most ten.
-        shape: of the images.
-        train: training images of each class.
-        test: images of each class to score.
-        seed: of the images.
-        given: attributes of the problem, in place of its own.
+        shape: channels, height and width of the images.
+        train: number of training images of each class.
+        test: number of scored images of each class.
+        seed: seed of the images.
+        **attributes: attributes of the problem that replace the default ones.
     """
     how: dict[str, Any] = {
         "name": "small",
@@ -63,7 +63,7 @@ def small_problem(
 def small_set(
     problem: Problem, per_class: int = 1, *, soft: bool = False, step_size: float | None = None
 ) -> DistilledSet:
-    """The first training images of each class as a distilled set; ``soft`` gives every class a weight in each label."""
+    """Return the first training images of each class as a set; ``soft`` gives every class a weight in each label."""
     index = torch.cat([members[:per_class] for members in problem.of_class])
     images = problem.preprocessing.to_inputs(problem.train.images[index])
     labels = problem.train.labels[index]
@@ -73,10 +73,10 @@ def small_set(
 
 
 class MemoryScratch(dict[str, dict[str, Tensor]]):
-    """Parts of an artifact, kept in memory."""
+    """A scratch that stores the parts of an artifact in memory."""
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a part."""
+        """Store a copy of a part."""
         self[part] = {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -86,7 +86,7 @@ ArtifactCache = dict[tuple[str, int, str | None, Shape], Artifact]
 def supply(
     method: Method[Any], problem: Problem, resolve: Resolve, seed: int = 0, artifacts: ArtifactCache | None = None
 ) -> Supply:
-    """What a method needs, made when it asks for it, and only once; ``artifacts`` holds what is there already."""
+    """Return a supply of a method's artifacts, each made once on demand; ``artifacts`` holds those made before."""
     artifacts = {} if artifacts is None else artifacts
 
     def artifact_for(request: ArtifactRequest) -> Artifact:
@@ -102,9 +102,9 @@ def supply(
 
 @contextmanager
 def global_generators(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python, and give them back as they were.
+    """Seed the global generators of torch, NumPy and Python, and restore them afterwards.
 
-    No number may depend on them.
+    Checks use it to show that no number depends on them.
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()
     try:

@@ -75,7 +75,7 @@ def test_channels_may_come_last(tmp_path):
         ({"classes": np.array([1, 2, 3])}, "classes must be names"),
         ({"step_size": np.array([1.0, 2.0])}, "step_size must be one number"),
         ({"step_size": np.array("fast")}, "step_size must be one number"),
-        ({"step_size": np.array(-1.0)}, "no learning rate"),
+        ({"step_size": np.array(-1.0)}, "not a learning rate"),
         ({"ddbench": np.array("{")}, "not a distilled set of ddbench"),
         ({"ddbench": np.array(1)}, "must be a text"),
         ({"ddbench": np.array("[" * 100_000)}, "not a distilled set of ddbench"),

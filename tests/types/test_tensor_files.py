@@ -54,7 +54,7 @@ def test_a_step_size_can_be_given(tmp_path):
     folder = written(tmp_path, images_best=IMAGES, labels_best=torch.arange(3))
     assert read(folder, step_size=0.0123).step_size == 0.0123
     for rate in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(DataError, match="no learning rate"):
+        with pytest.raises(DataError, match="not a learning rate"):
             read(folder, step_size=rate)
 
 
@@ -68,8 +68,8 @@ def test_weights_are_labels(tmp_path):
     ("tensors", "says"),
     [
         ({"labels_best": None}, r"needs its labels beside it, in labels_best\.pt"),
-        ({"labels_best": torch.randn(3, 3)}, "no class weights.*if they are logits, say --from ddranking"),
-        ({"labels_best": torch.ones(3, 3)}, "no class weights"),
+        ({"labels_best": torch.randn(3, 3)}, "not class weights.*if they are logits, say --from ddranking"),
+        ({"labels_best": torch.ones(3, 3)}, "not class weights"),
         ({"labels_best": torch.tensor([0, 1, 3])}, r"labels must lie in 0 \.\.\. 2"),
         ({"labels_best": torch.tensor([0, -1, 2])}, "class indices from 0"),
         ({"labels_best": torch.arange(2)}, "3 images but 2 labels"),
@@ -77,13 +77,13 @@ def test_weights_are_labels(tmp_path):
         ({"labels_best": [0, 1, 2]}, "holds no labels"),
         ({"labels_best": torch.tensor([0j, 1, 2])}, "holds no labels"),
         ({"images_best": IMAGES / 0}, "NaN"),
-        ({"images_best": IMAGES[0]}, "no tensor of images"),
-        ({"images_best": (IMAGES > 0).byte()}, "no tensor of images"),
+        ({"images_best": IMAGES[0]}, "not a tensor of images"),
+        ({"images_best": (IMAGES > 0).byte()}, "not a tensor of images"),
         ({"images_best": IMAGES[:, :1]}, "preprocessing 'n' does not fit"),
         ({"lr_best": torch.zeros(2)}, "holds no step size"),
         ({"lr_best": "fast"}, "holds no step size"),
         ({"lr_best": True}, "holds no step size"),
-        ({"lr_best": float("nan")}, "no learning rate"),
+        ({"lr_best": float("nan")}, "not a learning rate"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, tensors, says):
