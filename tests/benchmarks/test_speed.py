@@ -136,7 +136,7 @@ def test_a_command_that_fails_stops_with_one_line(script, told, tmp_path):
     ("command", "told"),
     [
         ("python step.py", "'python step.py' is not NAME=COMMAND"),
-        ("toy=python step.py {method} {ipc}", "the command of 'toy' has no {count}, so it cannot be told"),
+        ("toy=python step.py {method} {ipc}", "the command of 'toy' has no {count}, so it cannot be filled in"),
         ("toy=python '{method} {ipc} {count}", "the command of 'toy' cannot be read: No closing quotation"),
         ("ddbench=a {method} {ipc} {count}", "'ddbench' is a name in our tables: give another one"),
         ("a / b=a {method} {ipc} {count}", "'a / b' is a name in our tables: give another one"),

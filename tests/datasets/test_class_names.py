@@ -102,12 +102,12 @@ def test_composed_and_decomposed_names_are_one(load, problem, tmp_path):
 
 
 def test_arrays_with_decomposed_names_are_the_same_problem(problem, arrays):
-    one, other = (
+    composed, decomposed = (
         problem(f"arrays[path={arrays(classes=np.array([unicodedata.normalize(form, 'é'), 'b', 'c']))}]")
         for form in ("NFC", "NFD")
     )
-    assert one.classes == other.classes == ("é", "b", "c")
-    assert one.fingerprint == other.fingerprint
+    assert composed.classes == decomposed.classes == ("é", "b", "c")
+    assert composed.fingerprint == decomposed.fingerprint
 
 
 # Refused before any work

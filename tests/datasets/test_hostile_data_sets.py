@@ -65,8 +65,8 @@ def unix_socket(folder):
     here = os.getcwd()
     os.chdir(folder / "train/cat")  # a socket's path is short
     try:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind("z.png")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("z.png")
     finally:
         os.chdir(here)
 

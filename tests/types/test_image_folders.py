@@ -33,16 +33,16 @@ def read(path, **how):
 
 
 def test_labels_follow_the_sorted_folders(folder):
-    made = read(folder)
-    assert made.classes == ("ape", "cat")
-    assert made.labels.tolist() == [0, 1, 1]
-    assert torch.allclose(made.images[:, 0, 0, 0], (torch.tensor([0.0, 10, 20]) / 255 - 0.4) / 0.2)
+    distilled = read(folder)
+    assert distilled.classes == ("ape", "cat")
+    assert distilled.labels.tolist() == [0, 1, 1]
+    assert torch.allclose(distilled.images[:, 0, 0, 0], (torch.tensor([0.0, 10, 20]) / 255 - 0.4) / 0.2)
 
 
 def test_a_data_set_gives_labels_to_names(folder):
-    made = read(folder, classes=("cat", "dog", "ape"))
-    assert made.labels.tolist() == [2, 0, 0]
-    assert made.classes == ("cat", "dog", "ape")
+    distilled = read(folder, classes=("cat", "dog", "ape"))
+    assert distilled.labels.tolist() == [2, 0, 0]
+    assert distilled.classes == ("cat", "dog", "ape")
 
 
 def test_numbers_are_labels(tmp_path):
@@ -50,10 +50,10 @@ def test_numbers_are_labels(tmp_path):
         picture(tmp_path / "set" / f"{label}" / "x.png", label)
     assert read(tmp_path / "set").classes == tuple(map(str, range(11)))
     words = tuple("abcdefghijk")
-    made = read(tmp_path / "set", classes=words)
-    assert made.classes == words
-    levels = ((made.images[:, 0, 0, 0] * 0.2 + 0.4) * 255).round().long()
-    assert torch.equal(levels, made.labels)
+    distilled = read(tmp_path / "set", classes=words)
+    assert distilled.classes == words
+    levels = ((distilled.images[:, 0, 0, 0] * 0.2 + 0.4) * 255).round().long()
+    assert torch.equal(levels, distilled.labels)
 
 
 def test_names_of_nothing_known_are_refused(folder):
