@@ -280,6 +280,11 @@ def test_provenance_that_is_no_json_is_refused(provenance):
         DistilledSet(*PAIR, ("a", "b", "c"), PREPROCESSING, provenance=provenance)
 
 
+def test_what_a_pickle_asks_for_is_named_in_one_line(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"\x80\x02cos\x0b\x1b[2J\nsystem\n)R.")
+    assert r"it asks for os\x0b\x1b[2J.system" in said_of(tmp_path / "x.pt")
+
+
 def test_pickles_of_a_newer_protocol_are_refused(tmp_path):
     torch.save({"data": [PAIR]}, tmp_path / "x.pt", pickle_protocol=4)
     assert "cannot be read" in said_of(tmp_path / "x.pt")

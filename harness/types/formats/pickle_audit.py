@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from harness.errors import DataError
+from harness.types.formats.content import in_one_line
 
 MOST_STEPS = 2**21
 """Highest number of operations that are followed: seconds of work."""
@@ -160,7 +161,9 @@ class PickleAudit:
         if check is None and name.startswith("torch."):
             raise DataError(f"{self._name} {_NOT_PLAIN}")
         if check is None or not check(items):
-            raise DataError(f"{self._name} is not read, because it could run code: it asks for {name[:100]}")
+            raise DataError(
+                f"{self._name} is not read, because it could run code: it asks for {in_one_line(name[:100])}"
+            )
         self._stack.append(None)
 
 
