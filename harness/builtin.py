@@ -6,6 +6,7 @@ from harness.plugins.hookspecs import Register, hookimpl
 @hookimpl
 def register_architectures(register: Register) -> None:
     """Register the networks of the DC code base and torchvision's classifiers."""
+    # Targets are texts, so that listing components imports neither torch nor torchvision.
     conv = "harness.architectures"
     register("mlp", f"{conv}.mlp:MLP", "three linear layers of width 128")
     register(

@@ -63,6 +63,7 @@ class Arrays(Dataset[ArraysOptions]):
 
 
 def _read(path: Path) -> dict[str, Array]:
+    # np.load would unpickle a file that is not an archive, or fail with a message about pickles.
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not a readable .npz file: path= must name {_WANTED}")
     try:
@@ -110,6 +111,7 @@ def _promise(array: IO[bytes]) -> tuple[int, int]:
 
 def _classes(arrays: dict[str, Array]) -> tuple[str, ...]:
     """Return the class names in the file, or the training labels as text."""
+    # Training labels alone name the classes: a class that only the test set has could never be learned.
     labels = np.unique(_labels(arrays, "train"))
     if (names := arrays.get("classes")) is not None:
         if names.ndim != 1 or names.dtype.kind != "U":
@@ -142,6 +144,7 @@ def _images(images: Array, key: str) -> Array:
     """Return images as uint8 (n, c, h, w)."""
     if images.ndim == 3:
         images = images[:, None]
+    # Checked first: an image 3 pixels high is rare, and channels last is what most libraries store.
     elif images.ndim == 4 and images.shape[3] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     elif images.ndim != 4 or images.shape[1] not in (1, 3):

@@ -31,6 +31,7 @@ def cached(root: Path, kind: str, key: str, names: Iterable[str], make: Callable
         make: computes the tensors.
     """
     path = root / "decoded" / f"{kind}-{key[:40]}.safetensors"
+    # No lock: two processes may compute the same tensors, and the last rename wins with equal content.
     tensors = _read(path, set(names))
     if tensors is None:
         tensors = make()
@@ -45,6 +46,8 @@ def _read(path: Path, names: set[str]) -> Tensors | None:
         require_memory(path.stat().st_size, f"the decoded images in {path}", "give a smaller size=N, or fewer images")
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # A digest beside the data: decoded pixels decide every number, and safetensors itself does not detect a
+            # flipped bit.
             intact = tensors.keys() == names and (file.metadata() or {}).get("sha256") == _digest(tensors)
     except (DDBenchError, MemoryError):
         raise

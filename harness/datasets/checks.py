@@ -56,6 +56,7 @@ def _check_types(split: Split, where: str) -> None:
 
 
 def _check_labels(split: Split, classes: tuple[str, ...], where: str) -> None:
+    # A label out of range would only fail deep inside a loss, on a GPU as an assertion without a line.
     beyond = split.labels[(split.labels < 0) | (split.labels >= len(classes))]
     if len(beyond):
         raise DataError(f"{where} has the label {int(beyond[0])}, but there are {len(classes)} classes")

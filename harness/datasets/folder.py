@@ -93,6 +93,7 @@ class Folder(Dataset[FolderOptions]):
 
     def _decode(self, files: _Files, digests: list[bytes]) -> Tensors:
         headers = read_headers(files.all_paths, self.options.size)
+        # Levels take one byte a value; nothing here turns them into floats.
         headers.check_memory(1, "give a smaller size=N, or fewer images")
         pixels = decode_files(files.all_paths, self.options.size, headers=headers, digests=digests)
         boundary = len(files.paths["train"])
@@ -108,6 +109,7 @@ def _find(base: Path) -> _Files:
         check_class_names(classes)
     except DataError as error:  # before millions of images are read
         raise DataError(f"{base}: {error}") from None
+    # A class in one split alone usually is a misspelt folder; it would shift the labels of all classes after it.
     for name in sorted(set(classes) ^ set(folders["test"])):
         here, missing = ("train", "test") if name in folders["train"] else ("test", "train")
         raise DataError(f"class {name!r} is in {base / here} but not in {base / missing}: both must have the same")

@@ -35,6 +35,7 @@ def _checked(path: str, is_wanted: Callable[[int], bool], kind: str, wanted: str
         raise DataError(f"{path!r} is not UTF-8, and could not be recorded: rename the file or folder")
     try:
         mode = os.stat(place).st_mode
+        # A folder must be searchable too, not only listable, before its files can be opened.
         readable = os.access(place, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte
         fault = "is a link that leads nowhere" if os.path.islink(place) else "does not exist"

@@ -74,8 +74,10 @@ def make_problem(
     normalization = _normalization(known, options, name)
     raw = returned(source.load(root), RawData, call_of(source, "load"))
     check(raw, name)
+    # The same folder gives the same problem on macOS, whose file system returns decomposed names.
     classes = tuple(canonical_name(label_name) for label_name in raw.classes)
     train, score, held_out = raw.train, raw.test, None
+    # The split depends on the run's seed alone, so that every method of a study leaves out the same images.
     if hold_out or score_on == "validation":
         train, validation = _hold_out(raw, seed, name)
         held_out = HoldOut(len(validation), len(raw.train), seed)
@@ -181,6 +183,7 @@ def _preprocessing(train: Split, normalization: str, options: DatasetOptions, ro
 
 
 def _whitening(train: Split, eps: float, root: Path) -> Whiten:
+    # The digit is the version of the computation: raise it when the matrices change.
     key = hashlib.sha256(f"zca 1 {train.fingerprint} {eps!r}".encode()).hexdigest()
     names = ("mean", "transform", "inverse")
     fitted = cached(root, "zca", key, names, lambda: Whiten.fitted(train.images, eps).tensors())

@@ -24,6 +24,7 @@ def cut(split: Split, count: Callable[[int], int], streams: Streams, role: str) 
     taken = torch.zeros(len(split), dtype=torch.bool)
     for label in torch.unique(split.labels).tolist():
         members = torch.nonzero(split.labels == label).flatten()
+        # A stream for each class: adding a class changes no other class's draw.
         order = torch.randperm(len(members), generator=streams.generator(role, label))
         taken[members[order[: count(len(members))]]] = True
     return split[~taken], split[taken]

@@ -116,6 +116,7 @@ class SVHN(_Torchvision):
 
 
 def _read(dataset: Callable[..., Any], root: Path, part: str, *, download: bool) -> Any:  # noqa: ANN401
+    # SVHN takes ``split``, all others ``train``.
     which = {"split": part} if "split" in inspect.signature(dataset).parameters else {"train": part == "train"}
     with stdout_to_stderr(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"dtype\(\): align")  # NumPy 2.4.0 to 2.4.4, of pickles as old as CIFAR's

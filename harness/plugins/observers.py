@@ -50,7 +50,7 @@ class Listener:
             if self._behind:
                 self._is_dropped = True
                 events = f"{self._behind} event{'s' * (self._behind > 1)}"
-                self._complain(f"observers of plugin {self.plugin!r} are too slow: {events} they did not hear of")
+                self._complain(f"observers of plugin {self.plugin!r} are too slow: {events} did not reach them")
 
     def complaints(self) -> list[str]:
         """Return what went wrong since the last call, a line each."""
@@ -80,7 +80,11 @@ class Listener:
         with self._changed:
             self._count += 1
             if self._count <= MOST_COMPLAINTS:
-                more = " (no more is said of this plugin's observers)" if self._count == MOST_COMPLAINTS else ""
+                more = (
+                    " (further complaints of this plugin's observers are not shown)"
+                    if self._count == MOST_COMPLAINTS
+                    else ""
+                )
                 self._complaints.append(line + more)
 
 

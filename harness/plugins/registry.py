@@ -58,6 +58,8 @@ class Entry:
             with import_ends, guarded("loading it raised"):
                 cls = _import(self.target)
                 is_class = inspect.isclass(cls) and issubclass(cls, base)
+                # Abstract methods are reported when the class is loaded; Python itself would complain only at the first
+                # instance.
                 missing = sorted(getattr(cls, "__abstractmethods__", ()))
                 options: Any = getattr(cls, "Options", None)
                 has_options = inspect.isclass(options) and issubclass(options, Options)
@@ -217,7 +219,7 @@ class Registry:
             return ""
         shown = "; ".join(map(str, self.absent[:_SHOWN]))
         more = f"; and {len(self.absent) - _SHOWN} more" if len(self.absent) > _SHOWN else ""
-        return f"; what these would bring is not here: {shown}{more}"
+        return f"; these plugins may have it, but are not loaded: {shown}{more}"
 
     def ambiguous(self, entry: Entry) -> bool:
         """Return whether another plugin claims the same name."""

@@ -102,6 +102,7 @@ def whole_number(value: Any, what: str, least: int = 0) -> int:  # noqa: ANN401
     Raises:
         PluginError: it is something else.
     """
+    # bool is an Integral in Python, but True is not a count.
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise PluginError(f"{what} is {_shown(value)}, which is not a whole number from {least} on")
     return int(value)
@@ -125,6 +126,8 @@ def plain_json(value: Any, what: str) -> Any:  # noqa: ANN401
         PluginError: JSON cannot hold it, as NaN.
     """
     try:
+        # A round trip, since JSON turns tuples and integer keys into something else: what is compared later must be
+        # what is stored.
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise PluginError(f"{what} is {_shown(value)}, which JSON does not hold: {error}") from error
@@ -231,6 +234,7 @@ def student_record(value: Any, student: int, what: str) -> StudentRecord:  # noq
         raise PluginError(f"{what} gave student {record.student} out of turn: it was asked for {student}")
     if not isinstance(record.collapsed, bool):
         raise PluginError(f"{where}: collapsed is {_shown(record.collapsed)}, which is neither True nor False")
+    # A student that collapsed may have lost its loss; for any other, NaN means that the evaluator is wrong.
     loss = number(record.loss, f"{where}: the loss", finite=not record.collapsed)
     listed = returned(record.losses, Iterable, f"{where}: losses")  # type: ignore[type-abstract]
     return StudentRecord(
@@ -288,6 +292,7 @@ def check_count(distilled: DistilledSet, ipc: int | None, what: str) -> None:
     Raises:
         PluginError: there are more or fewer.
     """
+    # Stored images count, packed ones once: the budget is what is stored, not what is decoded.
     if ipc is not None and len(distilled.images) != ipc * len(distilled.classes):
         wanted = f"{ipc} for each of {len(distilled.classes)} classes were asked for"
         raise PluginError(f"{what} gives {len(distilled.images)} images, but {wanted}")

@@ -43,6 +43,7 @@ def write_skeleton(name: str, kinds: Sequence[str], into: Path) -> list[Path]:
     if folder.exists():
         raise UsageError(f"{folder} is there already: choose another name, or another folder with --into")
     words = {"name": name, "module": module, "camel": "".join(part.title() for part in re.split("[_-]", name))}
+    # All texts are filled in before any file is written: a fault in a template leaves no half of a plugin behind.
     texts = {folder / path: text for path, text in _files(words, kinds)}
     try:
         for path, text in texts.items():

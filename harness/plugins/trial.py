@@ -87,6 +87,7 @@ def _kill_session(pid: int) -> None:
 
 def _last_lines(output: Path) -> Iterator[str]:
     with output.open("rb") as file:
+        # A plugin may print gigabytes; only its last lines say why it failed.
         file.seek(max(0, output.stat().st_size - _BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     for line in [line for line in lines if line.strip()][-_LINES:]:

@@ -26,6 +26,7 @@ class ArchitectureContract(Contract):
     def test_features_and_classifier(self) -> None:
         """Logits (n, classes) are the classifier's of features (n, dimension), finite and float32."""
         network, images = self.network(), self.images()
+        # Dropout and batch statistics would make two passes differ.
         network.eval()
         with torch.no_grad():
             features, logits = network.features(images), network(images)
@@ -44,6 +45,7 @@ class ArchitectureContract(Contract):
 
     def test_weights_are_seeded(self) -> None:
         """Initial weights depend on the generator alone: the same gives the same bits, another gives others."""
+        # Two different global states: a layer that draws its weights past the generator shows up.
         with global_generators(1):
             first, second = self.network(seed=1), self.network(seed=2)
         with global_generators(2):
@@ -89,6 +91,8 @@ class ArchitectureContract(Contract):
         for shape in ODD_SHAPES:
             try:
                 built = self.component().build(shape, CLASSES, torch.Generator().manual_seed(0))
+                # In evaluation mode: batch norm refuses a single value per channel while training, which is no fault of
+                # the network.
                 logits = built.eval()(torch.zeros(2, *shape))
             except DataError as error:
                 require("\n" not in str(error), f"the error for {shape} has more than one line")

@@ -45,6 +45,7 @@ class Checkable:
             needed = [key for key, field in options.model_fields.items() if field.is_required()]
             options.from_name(parse_name(self.name))
         except DDBenchError as error:
+            # A required option that nobody typed is no fault of the plugin.
             lacking = isinstance(error, UsageError) and "[" not in self.name and needed
             yield Outcome(_LOADS, "skipped" if lacking else "FAILED", str(error))
             return

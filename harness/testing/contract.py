@@ -53,6 +53,7 @@ class Contract:
             yield self._outcome(check)
 
     def _checks(self) -> list[str]:
+        # Base classes first, so that the checks of options run before those that need a working component.
         defined = [name for cls in reversed(type(self).__mro__) for name in vars(cls) if name.startswith("test_")]
         return list(dict.fromkeys(defined))
 
@@ -60,6 +61,7 @@ class Contract:
         method = getattr(self, check)
         says = (inspect.getdoc(method) or check).splitlines()[0].rstrip(".")
         try:
+            # The guard keeps the component's prints away from stdout, and a ``SystemExit`` from ending the checks.
             with guarded("it raised", passes=(Exception,)):
                 method()
         except SkipTest as reason:
@@ -87,6 +89,7 @@ class Contract:
     def test_options_are_read_back(self) -> None:
         """The options that are printed in brackets are read back as the same."""
         resolved = self.resolved()
+        # Names in tables and records are typed again by people: each has to stand for the same component.
         again = plugins().registry.resolve(self.kind, str(resolved))
         require(
             again.options.as_json() == resolved.options.as_json(),

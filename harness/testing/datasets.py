@@ -29,6 +29,7 @@ class DatasetContract(Contract):
 
     def test_missing_files_are_named(self) -> None:
         """Without files, it does without, or a DataError says in one line where to put what."""
+        # An empty folder is what every new user has.
         with tempfile.TemporaryDirectory() as empty:
             try:
                 self.component().load(Path(empty))
@@ -65,6 +66,7 @@ class DatasetContract(Contract):
 
     def test_makes_a_problem(self) -> None:
         """After splitting and preprocessing, its images are finite network inputs."""
+        # Skips if the files are missing, before the problem fails on them.
         _ = self.raw
         problem = make_problem(self.resolved(), root=data_root(), score_on="validation")
         inputs = problem.preprocessing.to_inputs(problem.score.images[:8])

@@ -60,6 +60,7 @@ class EvaluatorContract(Contract):
 
     def test_students_do_not_depend_on_each_other(self) -> None:
         """A student's numbers are the same bits, whichever others are trained beside it."""
+        # A study that is extended trains only its new students, and they must fit the old ones.
         (alone,) = self.evaluated([1])
         require(self._same(alone, self.scored[1]), f"alone it is {alone}, among others {self.scored[1]}")
 
@@ -72,11 +73,13 @@ class EvaluatorContract(Contract):
     def test_another_seed_other_students(self) -> None:
         """Another seed gives other students."""
         others = self.evaluated(_STUDENTS[:2], seed=1)
+        # One equal student may be chance, all of them are not.
         same = all(self._same(first, second) for first, second in zip(others, self.scored, strict=False))
         require(not same, "with another seed all students are the same: draw from the streams that are given")
 
     def test_the_set_is_left_alone(self) -> None:
         """Evaluation does not change the distilled set."""
+        # The set is shared by all students, and by all evaluators of a run.
         before, _ = self.distilled.training_data()
         copy = before.clone()
         list(self.evaluated([0]))

@@ -59,6 +59,7 @@ class ExecutorContract(Contract):
 
     def outcomes(self) -> Iterator[Outcome]:
         """Run every check on one shared executor, since starting it may take long."""
+        # One executor for all checks: a cluster may take minutes to give its first slot.
         self._shared = self.resolved().make()
         try:
             yield from super().outcomes()
@@ -88,6 +89,7 @@ class ExecutorContract(Contract):
         """The output of a command is appended to its log, stderr included."""
         with self._trial() as trial:
             trial.needs_a_process()
+            # A job that is ordered again must not erase the log of its first attempt.
             trial.log(0).write_text("from before\n")
             trial.do([_ends(0)])
             lines = trial.log(0).read_text().splitlines()
@@ -207,6 +209,7 @@ class _Trial:
             time.sleep(_LOOK)
 
     def _order(self, number: int, program: str) -> Order:
+        # ``-S`` skips site-packages: a command that has nothing to do should start in milliseconds.
         command = [sys.executable, "-S", "-P", "-c", program, str(self.mark(number))]
 
         def here() -> int:

@@ -27,7 +27,9 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
         BrokenProcessPool: the process ended without an answer.
     """
     context = multiprocessing.get_context("forkserver")
+    # A fork of the server shares its imports; a spawned process would import torch again for every check.
     context.set_forkserver_preload(PRELOADED)
+    # Pickled here, so that a fault in pickling is raised in the caller and does not break the pool.
     call = pickle.dumps((function, arguments, named))
     with ProcessPoolExecutor(1, context) as pool:
         answer = pool.submit(_called, call, plugins().registry.entries, torch.get_num_threads()).result()
@@ -37,6 +39,7 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
 
 def _called(call: bytes, entries: Sequence[Entry], threads: int) -> bytes:
     torch.set_num_threads(threads)
+    # Components that a test registered by hand are unknown to a fresh discovery.
     plugins().registry.entries = list(entries)
     with stdout_to_stderr():
         function, arguments, named = pickle.loads(call)

@@ -116,6 +116,7 @@ class MethodContract(Contract):
         wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
         first.advance(self.length)
         tensors, history = first.state()
+        # A method may return its own buffers as its state; later steps must not reach the copy that is compared.
         copies = {name: tensor.clone() for name, tensor in tensors.items()}
         second.restore(tensors, history)
         require(same_bits(second.state()[0], copies), "state() after restore() is not what was restored")
@@ -163,6 +164,7 @@ class MethodContract(Contract):
     def test_needs_are_known_ahead(self) -> None:
         """Its requests are a function of iteration and architecture alone, and it makes all of them."""
         first, second, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
+        # Asked for in both directions: an answer that depends on the calls before it would differ.
         asked = [list(first.needs(iteration, drawn)) for iteration in range(self.steps)]
         again = [list(second.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
         require(asked == again, "asked in another order, it needs something else")
@@ -191,6 +193,8 @@ class MethodContract(Contract):
             raise SkipTest("it draws no network")
         if (of_others := self._effect_of_order(self.draws)) > _NO_EFFECT:
             raise SkipTest("the order of real images matters to it, whatever the network")
+        # Without batch norm the order has no effect beyond rounding, so any larger effect comes from statistics of
+        # slices.
         effect = self._effect_of_order(BATCH_NORM)
         change = f"in another order of the real images, a step differs by {effect:.1%} with batch norm"
         spoiled = effect > _NO_EFFECT and effect > 10 * of_others

@@ -29,6 +29,7 @@ class PoolContract(Contract):
         """The distribution is a function of options, iteration and observations, and of nothing else."""
         first, second = self.component(), self.component()
         forwards = [dict(first.distribution(iteration)) for iteration in ITERATIONS]
+        # The reverse order shows a pool that counts its calls.
         backwards = [dict(second.distribution(iteration)) for iteration in reversed(ITERATIONS)][::-1]
         require(forwards == backwards, "asked in another order, it is another")
 
@@ -45,6 +46,7 @@ class PoolContract(Contract):
             raise SkipTest("it has no main architecture")
         main = str(architecture(pool.main))
         drawable = {str(name) for iteration in ITERATIONS for name, _ in mixture(pool, iteration, architecture)}
+        # A main architecture that is never drawn would make the table's column of it empty.
         require(main in drawable, f"{main} is never drawn: {', '.join(sorted(drawable))}")
 
     def test_state_round_trips(self) -> None:

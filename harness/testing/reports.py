@@ -38,6 +38,7 @@ class ReportContract(Contract):
         if self.component().suffix != ".html":
             raise SkipTest("it is not a page")
         text = self.content if isinstance(self.content, str) else self.content.decode()
+        # Names come from plugins and files of other people, and a page is opened in a browser.
         require(MARKUP not in text, "a method's name stands there as markup: escape it")
 
     def test_no_results(self) -> None:

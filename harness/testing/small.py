@@ -26,6 +26,7 @@ def small_split(per_class: int, *, classes: int, shape: Shape, seed: int) -> Spl
     labels = torch.arange(classes).repeat_interleave(per_class)
     images = torch.randint(0, 90, (len(labels), channels, height, width), generator=generator)
     for image, label in zip(images, labels.tolist(), strict=True):
+        # A band that any network can see: after a step or two, losses are neither trivial nor hopeless.
         image[:, label * height // classes : (label + 1) * height // classes] += 120
     return Split(images.to(torch.uint8), labels)
 
@@ -68,6 +69,7 @@ def small_set(
     images = problem.preprocessing.to_inputs(problem.train.images[index])
     labels = problem.train.labels[index]
     if soft:
+        # Weights 0.8 and 0.1, not one-hot: labels that were rounded back to classes would go unnoticed.
         labels = nn.functional.one_hot(labels, len(problem.classes)).float() * 0.7 + 0.1
     return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size)
 
@@ -91,6 +93,7 @@ def supply(
 
     def artifact_for(request: ArtifactRequest) -> Artifact:
         key = (request.kind, request.index, request.architecture, problem.shape)
+        # Made once, as in a run: two makings of one artifact would hide a method that changes it.
         if key not in artifacts:
             built = resolve(request.architecture).make() if request.architecture else None
             artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())

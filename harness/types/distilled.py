@@ -65,6 +65,7 @@ class DistilledSet:
         check_class_names(self.classes)
         check_labels(self.labels, len(self.images), len(self.classes))
         check_preprocessing(self.preprocessing, self._image_shape())
+        # Decoders interpolate, which keeps values in [0, 1] only if they start there.
         if self.decoder is not None:
             check_pixels(self.images)
         _check_provenance(self.provenance)
@@ -168,6 +169,7 @@ def check_preprocessing(preprocessing: Preprocessing, shape: Sequence[int]) -> N
     Raises:
         DataError: no file format knows it, or it does not fit the shape.
     """
+    # Exactly these types: a subclass would be written as its base class and read back as something else.
     if type(preprocessing) not in (Normalize, Whiten):
         raise DataError(f"its preprocessing is a {type(preprocessing).__name__}, which no file can name")
     # Trying it on one black image finds wrong shapes and zero divisors without knowing the class's internals.
@@ -182,6 +184,7 @@ def check_preprocessing(preprocessing: Preprocessing, shape: Sequence[int]) -> N
 
 def _check_provenance(provenance: Mapping[str, Any]) -> None:
     try:
+        # Checked when the set is built, so that the fault names its author and not, hours later, whoever saves the set.
         json.dumps(dict(provenance), sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:100]

@@ -56,6 +56,7 @@ class Task:
 
     def distilled(self, images: Tensor, labels: Tensor, step_size: float | None = None) -> DistilledSet:
         """Build a set of this problem from learned images (network inputs) and labels, copied to the CPU."""
+        # A copy even on the CPU: later steps change the method's own tensors in place.
         images, labels = (tensor.detach().to("cpu", copy=True) for tensor in (images, labels))
         return DistilledSet(images, labels, self.problem.classes, self.problem.preprocessing, step_size)
 

@@ -57,6 +57,7 @@ def expand(text: str, most: int = MOST_VARIANTS) -> list[Name]:
         UsageError: the text is not a name with options in brackets, or it stands for too many.
     """
     pattern = _parse_pattern(text)
+    # The count is a product, known without expanding: a text of a few characters can stand for billions of names.
     if pattern.count > most:
         raise UsageError(f"{text!r} stands for {pattern.count:,} names, more than {most:,}: sweep fewer values")
     return list(pattern.names())
@@ -105,6 +106,7 @@ def split(text: str, separator: str) -> list[str]:
             quoted = not quoted
         elif quoted:
             continue
+        # Separators inside brackets belong to an option's value, which is split when that value is parsed.
         elif sign.group() == separator:
             if depth == 0:
                 parts.append(text[start : sign.start()])
@@ -240,6 +242,7 @@ def _pair(part: str, text: str) -> tuple[str, str]:
 def _parse_value(value: str) -> _Pattern:
     if _QUOTED.fullmatch(value):
         return _Text(value[1:-1].replace('""', '"'))
+    # A plain list joined by ``+`` stays one text: only sweeps inside its parts make it a pattern.
     if "[" in value and len(parts := split(value, "+")) > 1:
         return _Joined(tuple(map(_parse_value, parts)))
     if value.startswith("[") and value.endswith("]"):

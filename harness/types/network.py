@@ -29,6 +29,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, classes) for images (n, channels, height, width)."""
+        # Fixed for all networks: methods match features, and rely on logits being the classifier's of these.
         logits: Tensor = self.classifier(self.features(images))
         return logits
 

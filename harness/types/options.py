@@ -40,6 +40,7 @@ class Options(pydantic.BaseModel):
         try:
             return cls(**dict(name.options))
         except pydantic.ValidationError as error:
+            # One line can hold one fault; the others show up when this one is corrected.
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][:1])
             value = dict(name.options).get(where)
@@ -97,6 +98,7 @@ def as_text(value: Any) -> str:  # noqa: ANN401
         return "+".join(as_text(part) for part in value)
     if value is None:
         return "auto"
+    # ``:g`` is shorter but rounds to six digits; a name that is read back must give the same value.
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 

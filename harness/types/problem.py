@@ -128,6 +128,7 @@ class Problem:
         Names that only number the labels ("0", "1", ...) add nothing: a data set without names has the same ones.
         """
         parts = [self.train.fingerprint, self.preprocessing.identity()]
+        # Keys of data sets without names stay what they were before class names became part of the fingerprint.
         if self.classes != tuple(map(str, range(len(self.classes)))):
             parts.append(json.dumps(self.classes))  # a name may hold any sign, a space included
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()

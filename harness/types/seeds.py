@@ -31,6 +31,8 @@ class Streams:
 
     def number(self, role: str, *index: int) -> int:
         """Return a 64-bit number: the first eight bytes of SHA-256 over (seed, role, distillation, indices)."""
+        # JSON with fixed separators is the same text on every machine; ``hash()`` and ``repr`` are not guaranteed to
+        # be.
         text = json.dumps([self.seed, role, self.distillation, *index], separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=False)
 

@@ -95,7 +95,7 @@ def test_a_path_that_is_no_text(tmp_path):
 def test_empty_folders(tmp_path):
     for split in ("train", "test"):
         (tmp_path / "set" / split).mkdir(parents=True)
-    assert_refused(run("folder[path=set]"), "set/train has no class folders: images belong into set/train/CLASS/")
+    assert_refused(run("folder[path=set]"), "set/train has no class folders: images belong in set/train/CLASS/")
 
 
 @pytest.mark.parametrize("where", ["", "train", "train/a"])

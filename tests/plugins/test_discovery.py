@@ -190,7 +190,7 @@ def test_a_name_that_a_broken_plugin_would_bring_is_reported_with_its_reason(dis
     with pytest.raises(UsageError) as caught:
         plugins().registry.resolve("method", "dcc")
     message = str(caught.value)
-    assert message.startswith("there is no method 'dcc': did you mean 'dc'?; what these would bring is not here: ")
+    assert message.startswith("there is no method 'dcc': did you mean 'dc'?; these plugins may have it, but are not loaded: ")
     assert "plugin 'bad' of bad is broken (ModuleNotFoundError: No module named 'no_such_package')" in message
     assert "\n" not in message
 
@@ -243,7 +243,7 @@ def test_an_observer_may_raise_anything(distribution, code, complaint):
     complaints = [line for _ in range(5) for line in plugins().notify("cell_started", cell={"key": "k"})]
     assert complaints[0].startswith(f"cell_started of plugin 'one:one' {complaint}")
     assert len(complaints) == 3
-    assert complaints[-1].endswith("(no more is said of this plugin's observers)")
+    assert complaints[-1].endswith("(further complaints of this plugin's observers are not shown)")
     import two
 
     assert two.heard == ["k"] * 5
@@ -266,7 +266,7 @@ def test_an_observer_that_hangs_is_waited_for_once_and_hears_no_more(distributio
         assert plugins().notify("cell_started", cell={"key": key}) == []
     blocked, quick = (importlib.import_module(name) for name in ("one", "two"))
     assert (blocked.heard, quick.heard) == ([], ["a", "b", "c"])
-    slow = "observers of plugin 'one:one' are too slow: 3 events they did not hear of"
+    slow = "observers of plugin 'one:one' are too slow: 3 events did not reach them"
     assert plugins().finish() == [slow]
     assert plugins().finish() == []
     plugins().notify("cell_started", cell={"key": "d"})

@@ -58,9 +58,9 @@ class ImageFolder:
                     raise DataError(f"{shown} has {fault}: put their images together")
                 folders[name] = entry.name
             elif is_image(entry.name):
-                raise DataError(f"{self._called(entry)} is in no class: images belong into {self._class(*parts)}")
+                raise DataError(f"{self._called(entry)} is in no class: images belong in {self._class(*parts)}")
         if not folders:
-            raise DataError(f"{shown} has no class folders: images belong into {self._class(*parts)}")
+            raise DataError(f"{shown} has no class folders: images belong in {self._class(*parts)}")
         return folders
 
     def images(self, *parts: str) -> list[str]:
@@ -130,7 +130,7 @@ class ImageFolder:
         if self.foreign:
             holder = os.path.basename(os.path.dirname(entry.path))
             fault = f"{holder!r} holds the folder {entry.name!r}"
-            raise DataError(f"{self.shown}: {fault}: images belong into CLASS/ itself")
+            raise DataError(f"{self.shown}: {fault}: images belong in CLASS/ itself")
 
     def _check_plain(self, entry: Entry) -> None:
         """Refuse an image that is not a plain file: reading a pipe or a device may never end."""

@@ -110,6 +110,7 @@ def read_headers(files: Sequence[str], size: int | None) -> Headers:
         DataError: a file is not an image, is enormous, has more than 8 bits a channel or another size than the first.
     """
     with _pillow_warnings():
+        # The size of the first file is what all others are compared with, so it is read before the threads start.
         first = _header(files[0])
 
         def read(_: int, chunk: Sequence[str]) -> tuple[bool, int]:
@@ -154,6 +155,7 @@ def decode_files(
             height, width = image.shape[:2]
             if (height, width) != (promised.height, promised.width):
                 raise DataError(_sizes_differ(files[0], (promised.width, promised.height), file, (width, height)))
+            # Headers were read earlier: a file that was replaced since would silently lose its colours.
             if promised.channels == 1 and not grey:
                 raise DataError(_changed(file))
             pixels[index] = image.transpose(2, 0, 1)[: promised.channels]

@@ -68,6 +68,7 @@ def _check_indices(labels: Tensor, classes: int) -> None:
     if low < 0:
         known = f", and these labels must lie in 0 ... {classes - 1}" if classes else ""
         raise DataError(f"labels go from {low} to {high}: labels must be class indices from 0{known}")
+    # Labels that count from 1 are the most common mistake, and can be recognised.
     if high >= classes:
         counted = ": they seem to count from 1, so subtract 1" if low == 1 and high == classes else ""
         raise DataError(f"labels must lie in 0 ... {classes - 1}, but go from {low} to {high}{counted}")

@@ -92,6 +92,7 @@ class Content:
             check_class_names(names)
             rate = self._step_size(step_size)
             check_images(self.images)
+            # Files hold halves, doubles or tensors that still require a gradient; students train on plain float32.
             images = self.images.detach().float()
             if self.pixels and self.decoder is None:
                 check_pixels(images)
@@ -107,12 +108,15 @@ class Content:
             names = self.classes or tuple(classes or ())
             return _in_order(len(self.images), len(names)), names
         check_label_form(labels)
+        # A file that names its classes may count them in another order than the data set, which decides what a label
+        # means.
         if self.named and self.classes and classes and (order := _by_name(self.classes, classes)) is not None:
             return order[labels.long()], tuple(classes)
         if labels.is_floating_point():
             return labels.detach().float(), self.classes or tuple(classes or map(str, range(labels.shape[1])))
         labels = labels.detach().long()
         count = int(labels.max()) + 1 if labels.numel() else 0
+        # A single wild label would otherwise demand as many class names, and a weight for each.
         if count > MOST_CLASSES and not (self.classes or classes):
             raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
         return labels, self.classes or tuple(classes or map(str, range(max(count, 0))))
@@ -150,6 +154,7 @@ def _by_name(names: tuple[str, ...], classes: Sequence[str]) -> Tensor | None:
     spelled = [canonical_name(name) for name in names]
     if len(known) == len(classes) and set(spelled) <= set(known):
         return torch.tensor([known[name] for name in spelled])
+    # 1 and 01, or +1, are the same class under two spellings.
     if are_whole_numbers([*known, *spelled]):  # 1 and 01, or +1
         by_value = {int(name): label for name, label in known.items()}
         if len(by_value) == len(classes) and {int(name) for name in spelled} <= set(by_value):

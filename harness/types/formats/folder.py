@@ -112,6 +112,8 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
             Image.fromarray(whole.contiguous().numpy()).save(path / folder / f"{number:0{max(width, 3)}}.png")
     (path / ABOUT).write_text(text)
     parts = {name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
+    # Tensors go into a file of their own: JSON would round the values of a whitening matrix or take ten times the
+    # space.
     (path / PREPROCESSING).write_bytes(save(parts))
     lost = f"pixels are rounded to 8 bits, {100 * clipped:.3g} % of them clipped to [0, 1]"
     return (lost, *packing(distilled))
@@ -122,12 +124,13 @@ def _listing(path: Path) -> _Listing:
     tree = ImageFolder(path, name, foreign=True)
     on_disk = tree.class_folders()
     about = _about(path, name)
+    # The stored list decides the labels; without it, the sorted names do, as every other loader has it.
     folders = [canonical_name(folder) for folder, _ in about["folders"]] if about else label_order(on_disk)
     if unknown := set(folders) ^ set(on_disk):
         raise DataError(f"{name}: {min(unknown)!r} is not both a folder and in {ABOUT}: give the folder as it was made")
     files = [tree.images(on_disk[folder]) for folder in folders]
     if not any(files):
-        raise DataError(f"{name} holds no images: they belong into CLASS/NAME.png")
+        raise DataError(f"{name} holds no images: they belong in CLASS/NAME.png")
     return _Listing(name, about, folders, files)
 
 

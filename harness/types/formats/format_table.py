@@ -23,6 +23,7 @@ from harness.types.problem import Shape
 Writer = Callable[[DistilledSet, Path], tuple[str, ...]]
 
 FORMATS = {
+    # The formats that can be written come first: messages list them in this order.
     format.name: format
     for format in (own.FORMAT, vico.FORMAT, npz.FORMAT, folder.FORMAT, tensors.MTT, tensors.DDRANKING, idc.FORMAT)
 }
@@ -75,6 +76,7 @@ def format_of(path: Path) -> Format:
     plain_file(path)
     if path.suffix.lower() in PICKLED:
         return _of_pickled(path)
+    # Every other suffix is tried as our own format, whose reader says what is missing.
     return npz.FORMAT if path.suffix.lower() == ".npz" else own.FORMAT
 
 
@@ -147,6 +149,7 @@ def _known(name: str) -> Format:
 
 def _of_pickled(path: Path) -> Format:
     content = read_pickled(path)
+    # Suffixes do not distinguish the formats that torch.save writes, so the content has to.
     if isinstance(content, Tensor):
         return tensors.DDRANKING if path.name == tensors.RANKED_FILE else tensors.MTT
     if isinstance(content, list | tuple) and len(content) == 2 and all(isinstance(part, Tensor) for part in content):

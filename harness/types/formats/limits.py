@@ -34,7 +34,7 @@ def plain_file(path: Path) -> int:
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r}: there is no such file ({reason_of(error)})") from None
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: there is no such file, but something else (a folder, a pipe or a device)")
+        raise DataError(f"{path} is not a file, but something else (a folder, a pipe or a device)")
     if status.st_size > MOST_BYTES:
         raise DataError(f"{path.name} is {status.st_size:,} bytes, and a distilled set takes at most {MOST_BYTES:,}")
     return status.st_size
@@ -81,6 +81,7 @@ def check_promise(shapes: Sequence[Sequence[int]], stored: int, where: str) -> N
     Raises:
         DataError: a size is negative, or there are more values than a set may have or the file can hold.
     """
+    # Two negative sizes would multiply to a harmless product.
     if any(size < 0 for shape in shapes for size in shape):
         raise DataError(f"{where} promises an array of a negative size: it is damaged")
     values = sum(prod(shape) for shape in shapes)

@@ -62,6 +62,7 @@ def parse_metadata(text: str, name: str) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise DataError(f"{name} is not a distilled set of ddbench ({reason})") from None
+    # A newer version may mean something else by the same fields, so it is refused and not guessed.
     if not PLAIN <= version <= PACKED:
         raise DataError(
             f"{name} has format {str(version)[:20]}, and this ddbench knows up to {PACKED}: use a newer one"

@@ -98,6 +98,7 @@ def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
     check_directory(file, name)
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
+            # zipfile would also unpack bz2 and lzma, whose ratio no limit of ours was measured for.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{name}: {member.filename} is packed in a way that np.savez does not use")
             with archive.open(member) as packed:
@@ -107,11 +108,13 @@ def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = read_header(stream)
+            # An array of objects is a pickle, and loading a pickle runs code.
             if dtype.hasobject:
                 raise DataError(f"{name} is not read, because {member.filename} holds objects, which could run code")
             check_promise([shape], size, name)
             if prod(shape) * dtype.itemsize > member.file_size:
                 raise DataError(f"{name} promises more in {member.filename} than it holds: it is damaged")
+            # A value of 8 bytes or a long text counts as several numbers, so that the limits hold for memory too.
             shapes.append((*shape, max(1, dtype.itemsize // 4)))
     check_promise(shapes, size, name)
     file.seek(0)
@@ -122,6 +125,7 @@ def _tensor(array: Array, key: str, name: str) -> torch.Tensor:
         raise DataError(f"{name}: {key} must be numbers, not {array.dtype}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{name}: {key} go up to {array.max()}: labels must be class indices from 0")
+    # Files from other machines may be big-endian or half precision, which torch does not take.
     wanted = np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.ascontiguousarray(array.astype(wanted)).reshape(array.shape))
 

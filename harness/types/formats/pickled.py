@@ -44,6 +44,7 @@ def read_pickled(path: Path) -> Any:  # noqa: ANN401
     for tensor in tensors_in(content):
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise DataError(f"{path.name} holds a tensor that is not plain (sparse, quantized, or without values)")
+        # A tensor may repeat one stored value by strides of 0, and takes its full size when it is copied.
         if prod(tensor.shape) * tensor.element_size() > size:
             raise DataError(f"{path.name} promises a tensor of {tuple(tensor.shape)} in {size:,} bytes: it is damaged")
     return content
@@ -96,6 +97,7 @@ def _check_numbers(path: Path, size: int) -> None:
     with path.open("rb") as file:
         zipped = file.read(len(_ZIP)) == _ZIP  # as torch.load decides
         file.seek(0)
+        # torch.load decides by the first bytes and not by the suffix; the audit must look at what will be loaded.
         numbers = _of_zip(file, size, path.name) if zipped else _of_old(file.read(_MOST_PICKLE), path.name)
         if max(numbers, default=0) > size:
             raise DataError(f"{path.name} promises more numbers than its {size:,} bytes can hold: it is damaged")

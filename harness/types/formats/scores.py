@@ -37,6 +37,7 @@ def _are_numbers(values: Any) -> bool:  # noqa: ANN401
 
 
 def _is_score(value: object) -> bool:
+    # Published files hold NumPy scalars, which JSON cannot store.
     plain = value.item() if isinstance(value, np.generic) else value
     return isinstance(plain, int | float) and -_LARGEST < plain < _LARGEST
 

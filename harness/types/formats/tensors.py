@@ -60,6 +60,7 @@ def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
             f"; but they are class weights already: to take them as they are, say --from mtt with {path.name} itself"
         )
         notes = (note + (doubt if are_weights(labels) else ""),)
+        # DD-Ranking's soft cross-entropy applies the same softmax to its stored labels while it trains.
         labels = torch.softmax(labels.float() / options.temperature, dim=-1)
         provenance["label_temperature"] = options.temperature
     return Content(path.name, images, labels, step_size=rate, provenance=provenance, notes=notes)
@@ -96,6 +97,7 @@ def _labels(path: Path) -> Tensor:
 
 def _rate(path: Path) -> float:
     rate = read_pickled(path)
+    # DATM saves the rate as a tensor of one value, others as a number.
     if isinstance(rate, Tensor) and rate.numel() == 1 and not rate.is_complex():
         rate = rate.item()
     if isinstance(rate, bool) or not isinstance(rate, int | float):

@@ -26,6 +26,7 @@ def read(path: Path, _options: Options, entry: int) -> Content:
     where = f"entry {index} of {path.name}"
     images, labels = pair_of(sets[index], where)
     provenance: dict[str, Any] = {"file": path.name, "entry": index, "entries": len(sets)}
+    # The file's accuracies belong to the set that was written last.
     if index == len(sets) - 1:
         provenance[SCORES] = scores_of(content.get("accs_all_exps"))
     notes = (*_taken(path.name, index, len(sets)), *format_scores(provenance))
