@@ -190,7 +190,8 @@ def test_a_name_that_a_broken_plugin_would_bring_is_reported_with_its_reason(dis
     with pytest.raises(UsageError) as caught:
         plugins().registry.resolve("method", "dcc")
     message = str(caught.value)
-    assert message.startswith("there is no method 'dcc': did you mean 'dc'?; these plugins may have it, but are not loaded: ")
+    absent = "these plugins may have it, but are not loaded: "
+    assert message.startswith(f"there is no method 'dcc': did you mean 'dc'?; {absent}")
     assert "plugin 'bad' of bad is broken (ModuleNotFoundError: No module named 'no_such_package')" in message
     assert "\n" not in message
 
