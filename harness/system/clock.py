@@ -1,8 +1,8 @@
-"""The clock that records and logs are stamped with."""
+"""The time as records hold it."""
 
 import datetime
 
 
 def now() -> str:
-    """Return this host's time in UTC, to the second, in ISO format."""
+    """Return the time of this host's clock, in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The memory that this process may use, and the refusal of work that needs more."""
+"""Limits of memory: what this process may use, and the refusal of work that is known to need more."""
 
 import contextlib
 import os
@@ -12,44 +12,44 @@ from harness.errors import DataError
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROCESS = Path("/proc/self")
 _NO_LIMIT = 2**60
-"""Above this, a size means no limit: version 1 of control groups writes about 2**63."""
+"""What version 1 of control groups writes for no limit is about 2**63."""
 
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """A limit in bytes, with what sets it, in words."""
+    """A limit in bytes, and what sets it, in words."""
 
     size: int
     source: str
 
 
 def memory_limit() -> MemoryLimit | None:
-    """Return the tightest limit of machine, control group and process; None if the system reports none.
+    """Return the tightest limit of the machine, the control group and the process; None if none is known.
 
-    The limit is what exists in all, not what is free now: that changes while a run waits in a queue.
+    It counts all memory and not what is free just now, which changes while a run waits in a queue.
     """
     return min(_limits(), key=lambda limit: limit.size, default=None)
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:
-    """Refuse work that is known to need more memory than there is, before it begins.
+    """Refuse work, before it begins, that is known to need more memory than there is.
 
     Args:
-        needed: peak memory of the work in bytes, all copies counted.
+        needed: bytes that the work takes at its peak, all copies counted.
         what: the work, as the subject of a sentence.
-        remedy: what the user can do.
+        remedy: what the user can do about it.
 
     Raises:
         DataError: the machine, the control group or the process may not use so much.
     """
     limit = memory_limit()
     if limit is not None and needed > limit.size:
-        comparison = f"{_gigabytes(needed)} of memory, but {limit.source} is {_gigabytes(limit.size)}"
-        raise DataError(f"{what} would need {comparison}: {remedy}")
+        excess = f"{_gigabytes(needed)} of memory, but {limit.source} is {_gigabytes(limit.size)}"
+        raise DataError(f"{what} would need {excess}: {remedy}")
 
 
 def _limits() -> Iterator[MemoryLimit]:
-    with contextlib.suppress(OSError, ValueError):  # not every system has these names
+    with contextlib.suppress(OSError, ValueError):  # not every system knows these names
         yield MemoryLimit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "all that this machine has")
     for size in _of_control_groups():
         yield MemoryLimit(size, "the limit of this control group (container or job)")

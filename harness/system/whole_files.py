@@ -1,4 +1,4 @@
-"""Files and folders that exist as a whole or not at all, whatever interrupts their writing."""
+"""Files and folders that are written whole or not at all, whatever happens meanwhile."""
 
 import os
 import secrets
@@ -9,20 +9,18 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file atomically: a reader, or the disk after a power cut, has all of it or what was there before."""
+    """Write a file so that a reader, and the disk after a power cut, has all of it, or what was there before."""
     with beside(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """Provide a temporary path beside ``path``; what is written there is renamed to ``path`` at the end."""
-    path = Path(os.path.abspath(path))  # even ``.`` has a name then
+    """Yield a path beside ``path``; the file or folder written there takes its place in the end, or is removed."""
+    path = Path(os.path.abspath(path))  # ``.`` has a name only as an absolute path
     temporary = hidden_beside(path)
     try:
         yield temporary
-        # Content first, then the rename, then the folder: in any other order a power cut can leave the new name with no
-        # content.
         _sync_all(temporary)
         _put(temporary, path)
         sync(temporary.parent)
@@ -31,13 +29,14 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def hidden_beside(path: Path) -> Path:
-    """Return a name in the same folder that no other process uses: ``.NAME-hex``."""
+    """Return a name that nobody else takes, in the same folder: ``.NAME-hex``."""
     # Only a rename within one file system is atomic, so the temporary file lies in the target's own folder.
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or the names in a folder, to the disk."""
+    """Have the disk hold what was written to a file, or the names in a folder."""
+    # A rename may reach the disk before the content does: without this, a power cut leaves an empty file of that name.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,7 +45,7 @@ def sync(path: Path) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    """Flush a file, or a folder with everything in it."""
+    """Have the disk hold a file, or a folder with all that is in it."""
     if path.is_dir():
         for entry in path.iterdir():
             _sync_all(entry)
@@ -54,7 +53,7 @@ def _sync_all(path: Path) -> None:
 
 
 def _put(new: Path, path: Path) -> None:
-    """Rename into place; a folder cannot replace another, so the old one steps aside until the new one is there."""
+    """Rename into place. A folder cannot replace another: the old one steps aside, and goes when the new is there."""
     if not path.is_dir() or path.is_symlink():
         os.replace(new, path)
         return
