@@ -1,4 +1,4 @@
-"""The data set ``digits``: scikit-learn's embedded handwritten digits, real images without a download."""
+"""Scikit-learn's embedded handwritten digits: real images without a download."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from harness.types.problem import Split
 from harness.types.seeds import Streams
 
 TEST_IMAGES = 36
-"""Test images of each class: 360 of the 1797 in all."""
+"""Test images of each class: 360 of the 1797."""
 
 
 class Digits(Dataset[DatasetOptions]):
@@ -33,7 +33,7 @@ class Digits(Dataset[DatasetOptions]):
         return Outline(DIGITS, (1, 16, 16))
 
     def load(self, root: Path) -> RawData:
-        """Return all digits; ``root`` is not used."""
+        """All digits; ``root`` is not used."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()

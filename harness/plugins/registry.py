@@ -138,11 +138,11 @@ class Resolved(Generic[C]):
 
     @property
     def source(self) -> tuple[str, str]:
-        """The class's full name, and the digest of the source that computes its numbers."""
+        """The class's full name and the digest of the source that computes its numbers."""
         return f"{self.cls.__module__}.{self.cls.__qualname__}", self.source_digest()
 
     def source_digest(self) -> str:
-        """Return the SHA-256 digest of the source that computes its numbers."""
+        """SHA-256 of the source that computes its numbers."""
         return source_digest(self.cls.__module__)
 
     def provenance(self) -> dict[str, str]:
