@@ -104,7 +104,7 @@ def guarded_class(cls: Any, kind: str, base: Any) -> Any:  # noqa: ANN401
         elif callable(defined) or isinstance(defined, staticmethod | classmethod):
             namespace[name] = _caller(cls, name, call)
     # A subclass made by plain ``type`` would conflict with the author's metaclass.
-    metaclass: Any = type(cls)  # the author's, where there is one
+    metaclass: Any = type(cls)  # the author's, if there is one
     return metaclass(cls.__name__, (cls,), namespace)
 
 
@@ -157,7 +157,7 @@ def _guarded_each(records: Any, words: str, call: Call) -> Iterator[Any]:  # noq
     """Guard each step of a generator: the author's code runs again for every value."""
     if not isinstance(records, Iterable):
         who = words.removesuffix(" raised")
-        raise PluginError(f"{who} returned {type(records).__name__} where it promises an Iterator")
+        raise PluginError(f"{who} returned {type(records).__name__}, but promises an Iterator")
     with guarded(words, call.passes):
         records = iter(records)
     while True:

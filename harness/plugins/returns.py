@@ -47,7 +47,7 @@ def returned(value: Any, wanted: type[T], what: str) -> T:  # noqa: ANN401
     """
     if not isinstance(value, wanted):
         article = "an" if wanted.__name__[0] in "AEIOU" else "a"
-        raise PluginError(f"{what} returned {type(value).__name__} where it promises {article} {wanted.__name__}")
+        raise PluginError(f"{what} returned {type(value).__name__}, but promises {article} {wanted.__name__}")
     return value
 
 
@@ -329,7 +329,7 @@ def lines(value: Any, what: str) -> list[str]:  # noqa: ANN401
         PluginError: it is something else.
     """
     if isinstance(value, str):
-        raise PluginError(f"{what} returned str where it promises a list of them")
+        raise PluginError(f"{what} returned str, but promises a list of them")
     listed: Iterable[Any] = returned(value, Iterable, what)  # type: ignore[type-abstract]
     return [text(line, what, _LONGEST_TEXT) for line in listed]
 

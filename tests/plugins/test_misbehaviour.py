@@ -88,10 +88,10 @@ def test_on_the_command_line_it_is_exit_status_2(distribution, data, tmp_path):
         ("pool", POOL.replace('{"mlp": 0.75, "mlp[width=128]": 0.25}', '["mlp"]'), r"distribution\(\) returned list"),
         ("pool", POOL.replace("0.75", "'most'"), "probability 'most'"),
         ("pool", POOL.replace("0.75", "0.5"), "sum to 0.75"),
-        ("architecture", ARCHITECTURE, r"build\(\) returned Linear where it promises a Network"),
+        ("architecture", ARCHITECTURE, r"build\(\) returned Linear, but promises a Network"),
         ("architecture", ARCHITECTURE.replace("torch.nn.Linear(2, 2)", "1 / 0"), "cannot be built: ZeroDivisionError"),
         ("evaluator", EVALUATOR.replace('"mine v1"', "1"), r"protocol\(\) returned int"),
-        ("dataset", DATASET, r"load\(\) returned NoneType where it promises a RawData"),
+        ("dataset", DATASET, r"load\(\) returned NoneType, but promises a RawData"),
     ],
 )
 def test_what_can_be_known_before_any_work_is_refused_before_it(distribution, data, tmp_path, kind, source, fault):
