@@ -255,7 +255,7 @@ class Store:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
-        return map(self.read, self.folders())
+        return (self.read(folder) for folder in self.folders())  # `self` keeps an unpacked store's folder
 
     def next_attempt(self, key: str) -> int:
         """The number of an attempt that would be made now."""
