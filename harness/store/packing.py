@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from harness.errors import StoreError, UsageError
 from harness.store.cells import canonical_json
-from harness.store.files.archive import Source, extract, write_archive
-from harness.store.files.folders import CELLS, MARKER, RECORD, Notice
+from harness.store.files.archive import Source, extract, is_name, write_archive
+from harness.store.files.folders import CELLS, MARKER, RECORD, Notice, entries_of
 from harness.store.files.left_out import LEFT_OUT, absent, left_out_text
 from harness.store.files.reading import DamagedFile
 from harness.store.record_files import has_record
@@ -179,13 +179,11 @@ class _Contents:
 
     def _add_failures(self) -> None:
         failures = self._store.failures
-        keys = failures.keys()
-        for key in keys:
-            for path in (failures.folder / f"{key}.json", failures.log(key)):
+        for path in (Path(entry.path) for entry in entries_of(failures.folder)):
+            if is_name(self._name(path)):
                 for damage in failures.damages(path.name):
                     raise StoreError(damage)
-                if path.is_file():
-                    self.sources[self._name(path)] = path
+                self.sources[self._name(path)] = path
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._store.path).as_posix()
