@@ -68,7 +68,7 @@ def test_the_same_content_gives_the_same_bytes_whenever_and_wherever_it_is_packe
 
 def test_any_tar_program_unpacks_a_sound_store(packed, tmp_path):
     with tarfile.open(packed) as file:
-        assert {(one.mode, one.mtime, one.uid, one.uname) for one in file} == {(0o644, 0, 0, "")}
+        assert {(member.mode, member.mtime, member.uid, member.uname) for member in file} == {(0o644, 0, 0, "")}
         file.extractall(tmp_path / "new", filter="data")
     assert list(verify(Store(tmp_path / "new"))) == []
 
@@ -147,7 +147,7 @@ def test_artifacts_can_stay_out_with_their_records(store, tmp_path):
     before, packed = Store(store), tmp_path / "store.tar.xz"
     cells = pack(before, packed, Selection(artifacts=False)).cells
     after = open_store(packed)
-    assert [one for one in before.records() if one["kind"] != "artifact"] == list(after.records())
+    assert [record for record in before.records() if record["kind"] != "artifact"] == list(after.records())
     assert cells == len(list(after.records())) == len(list(before.records())) - 1
     assert list(verify(after)) == []
 

@@ -126,7 +126,8 @@ def verify(ctx: click.Context, store: Path) -> None:
     """Read every file of the store again; each that is damaged is a line, and the exit status 1.
 
     Records, and the files that they name by their hashes; store.json, notes of failures, leases, the files of runs and
-    of what is in the making; and whatever has no business in the store.
+    of what is in the making; and whatever has no business in the store. Files that were left out on purpose when the
+    store was packed are counted, and are no damage.
     """
     from harness.store.inventory import NO_RECORD, waste
     from harness.store.verification import verify as wrong

@@ -147,7 +147,7 @@ def _order(member: Member) -> tuple[bool, str]:
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
-    """Return a header that tells nothing of who packed the file, where and when."""
+    """Return a header that holds nothing about who packed the file, where and when."""
     header = tarfile.TarInfo(name)
     header.size, header.mode, header.mtime = size, 0o644, 0
     return header
