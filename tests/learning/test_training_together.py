@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from small import CLASSES, data, draw_of, networks_of
+from small_networks import CLASSES, data, draw_of, networks_of
 
 from harness import Recipe, cross_entropy, train_classifier
 from harness.learning.training import train_together

@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 import torch
-from small import CLASSES, SHAPE, data, draw_of, networks_of
-from test_together import assert_same, network_of, pairs_of
+from matched_pairs import assert_same, network_of, pairs_of
+from small_networks import CLASSES, SHAPE, data, draw_of, networks_of
 from torch import nn
 from toys import DropoutNetwork
 
