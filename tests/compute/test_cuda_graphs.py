@@ -17,7 +17,7 @@ from harness import DISTANCES, Recipe, cross_entropy, train_classifier
 from harness.compute import cuda_graphs as recording
 from harness.compute.compiling import set_compilation
 from harness.compute.cuda_graphs import recorded, with_network
-from harness.compute.lru_cache import KEPT, Kept
+from harness.compute.lru_cache import CAPACITY, LruCache
 from harness.compute.network_structure import structure_of
 from harness.compute.precision import float32_products
 from harness.learning import training as classifier
@@ -54,10 +54,10 @@ def tape(monkeypatch):
     for module in (recording, classifier, stepping):
         monkeypatch.setattr(module, "is_recorded", lambda device: not recording._Mode.failed)
     monkeypatch.setattr(recording, "Recording", Tape)
-    monkeypatch.setattr(recording, "_kept", Kept())
-    monkeypatch.setattr(recording, "_sights", Kept())
+    monkeypatch.setattr(recording, "_recordings", LruCache())
+    monkeypatch.setattr(recording, "_sights", LruCache())
     monkeypatch.setattr(recording._Mode, "failed", False)
-    monkeypatch.setattr(classifier, "_kept", Kept())
+    monkeypatch.setattr(classifier, "_recorded_steps", LruCache())
     monkeypatch.setattr(Tape, "made", 0)
     # The rate stays a number: as a tensor it has the precision of float32.
     plain = Recipe.new_optimizer
@@ -257,14 +257,14 @@ def test_a_gradient_in_another_order_of_memory_is_taken_for_what_it_is():
 
 
 def test_only_what_was_used_last_is_kept():
-    kept, made = Kept(), []
+    kept, made = LruCache(), []
 
     def fetch(key):
         return kept.fetch(key, lambda: made.append(key) or key)
 
-    for key in [*range(KEPT), 0, KEPT, 0, 1]:
+    for key in [*range(CAPACITY), 0, CAPACITY, 0, 1]:
         assert fetch(key) == key
-    assert made == [*range(KEPT), KEPT, 1]
+    assert made == [*range(CAPACITY), CAPACITY, 1]
 
 
 class Scaled(nn.Module):

@@ -102,7 +102,7 @@ def test_what_is_lost_is_told():
 
 @pytest.mark.parametrize("recipe", [Recipe(momentum=0.9, schedule="constant"), Recipe(momentum=0.0)])
 def test_a_recipe_that_could_not_go_on_is_refused(recipe):
-    with pytest.raises(ValueError, match="no momentum and a constant rate"):
+    with pytest.raises(ValueError, match="momentum 0 and a constant rate"):
         train(Kept(), recipe)
 
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 from toys import component
 
 from harness.compute.network_traits import can_be_sliced
-from harness.learning.gradients import SLICE, as_a_whole, gradient_in_slices, gradient_of, in_slices
+from harness.compute.parallel import SLICE
+from harness.learning.gradients import as_a_whole, gradient_in_slices, gradient_of, in_slices
 
 
 def built(dtype=torch.float64):
