@@ -1,4 +1,4 @@
-"""Networks fit images of any usual size, and tell images apart at each."""
+"""Networks fit images of any usual size, and distinguish images at each."""
 
 import itertools
 
@@ -121,10 +121,10 @@ def test_tiny_images_leave_instance_norm_something_to_see(build, name, shape):
     [
         ("lenet", (1, 13, 13), "lenet cannot use images of 13x13: resize them to 14x14 or more"),
         ("lenet", (3, 32, 8), "lenet cannot use images of 32x8: "),
-        ("convnet", (3, 1, 1), "convnet with norm=instance cannot tell images of 1x1 apart, .*norm=batch"),
-        ("convnet[norm=group,width=4]", (3, 1, 1), "convnet with norm=group cannot tell images of 1x1 apart"),
-        ("vgg13", (3, 1, 1), "vgg13 with norm=instance cannot tell images of 1x1 apart"),
-        ("resnet50", (1, 1, 1), "resnet50 with norm=instance cannot tell images of 1x1 apart"),
+        ("convnet", (3, 1, 1), "convnet with norm=instance cannot distinguish images of 1x1, .*norm=batch"),
+        ("convnet[norm=group,width=4]", (3, 1, 1), "convnet with norm=group cannot distinguish images of 1x1"),
+        ("vgg13", (3, 1, 1), "vgg13 with norm=instance cannot distinguish images of 1x1"),
+        ("resnet50", (1, 1, 1), "resnet50 with norm=instance cannot distinguish images of 1x1"),
     ],
 )
 def test_images_that_cannot_work_are_refused_in_one_line(outline, name, shape, message):
