@@ -84,16 +84,16 @@ def test_the_learned_step_size_is_the_learning_rate_under_mtt_alone(kind, short)
     for other in ("v1", "dsa"):
         name = f"{kind}[protocol={other},epochs=6]"
         assert losses(trained(name, set_with(0.037))) == losses(trained(name, set_with()))
-    told = trained(f"{kind}[protocol=mtt,epochs=6,lr=0.002]", set_with(0.037))
-    assert losses(told) != losses(learned)
+    overridden = trained(f"{kind}[protocol=mtt,epochs=6,lr=0.002]", set_with(0.037))
+    assert losses(overridden) != losses(learned)
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_set_without_a_step_size_cannot_be_scored_under_mtt(kind):
     remedy = {"plain": "give lr=... or another protocol", "kd": "give another protocol .lr= is not the teacher's"}
-    with pytest.raises(DataError, match=f"learned step size, which this set has not: {remedy[kind]}") as told:
+    with pytest.raises(DataError, match=f"learned step size, which this set does not have: {remedy[kind]}") as refused:
         trained(f"{kind}[protocol=mtt,epochs=2]", set_with())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_learning_rate_that_is_given_does_for_students_but_not_for_a_teacher():
@@ -104,7 +104,7 @@ def test_a_learning_rate_that_is_given_does_for_students_but_not_for_a_teacher()
 
 @pytest.mark.parametrize("rate", [0.0, -0.01, float("nan"), float("inf")])
 def test_what_is_no_learning_rate_is_refused(rate):
-    with pytest.raises(DataError, match=f"and {rate:g} is no learning rate: give lr="):
+    with pytest.raises(DataError, match=f"and {rate:g} is not a learning rate: give lr="):
         trained("plain[protocol=mtt,epochs=2]", set_with(rate))
     assert trained("plain[protocol=mtt,epochs=2,lr=0.01]", set_with(rate))
 
