@@ -41,8 +41,8 @@ def pairs_of(ipc, counts=(5, 5, 5), dtype=torch.float64):
     ]
 
 
-def assert_same(found, expected, rtol):
-    losses, gradients = found
+def assert_same(actual, expected, rtol):
+    losses, gradients = actual
     assert not losses.requires_grad
     torch.testing.assert_close(losses, expected[0], rtol=rtol, atol=0)
     for mine, other in zip(gradients, expected[1], strict=True):

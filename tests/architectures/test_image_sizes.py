@@ -34,7 +34,7 @@ def norm_sizes(network, images):
     return seen
 
 
-def assert_tells_apart(network, shape):
+def assert_distinguishes(network, shape):
     """Features and logits of two images differ, by much more than rounding."""
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -47,8 +47,8 @@ def assert_tells_apart(network, shape):
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
-def test_every_architecture_tells_images_of_every_size_apart(build, name, shape):
-    assert_tells_apart(build(EXAMPLES.get(name, name), shape), shape)
+def test_every_architecture_distinguishes_images_of_every_size(build, name, shape):
+    assert_distinguishes(build(EXAMPLES.get(name, name), shape), shape)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 16, 32), (1, 28, 64)], ids=lambda shape: "x".join(map(str, shape)))
@@ -113,7 +113,7 @@ def test_heads_fit_the_images(outline, name, shape, dimension):
 @pytest.mark.parametrize("name", ["convnet[depth=4]", "vgg11", "resnet18", "resnet18[downsample=avgpool]"])
 @pytest.mark.parametrize("shape", [(1, 2, 2), (3, 8, 8), (3, 4, 9)], ids=lambda shape: "x".join(map(str, shape)))
 def test_tiny_images_leave_instance_norm_something_to_see(build, name, shape):
-    assert_tells_apart(build(name, shape), shape)
+    assert_distinguishes(build(name, shape), shape)
 
 
 @pytest.mark.parametrize(

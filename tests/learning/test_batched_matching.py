@@ -30,8 +30,8 @@ def class_by_class(network, pairs, distance):
 def test_all_classes_at_once_are_class_by_class(name, distance, ipc):
     network, pairs = network_of(name), pairs_of(ipc)
     expected = class_by_class(network, pairs, DISTANCES[distance])
-    found = match_together(network, pairs, DISTANCES[distance], contextlib.nullcontext)
-    assert_same(found, expected, 1e-10)
+    actual = match_together(network, pairs, DISTANCES[distance], contextlib.nullcontext)
+    assert_same(actual, expected, 1e-10)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
