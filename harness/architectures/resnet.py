@@ -81,6 +81,8 @@ class ResNet(Architecture[ResNetOptions]):
         branch.conv(widened, 1 if self.expansion > 1 else 3, bias=False).norm(norm)
 
         shortcut = Layers(layers.name, layers.shape)
+        # Where the shape changes, the input is projected by a 1x1 convolution (option B of He et al.), else added as it
+        # is.
         if branch.shape != layers.shape:
             shortcut.conv(widened, 1, stride=stride, bias=False).pool("avg" if pool else "none").norm(norm)
         layers.add(Residual(branch.body(), shortcut.body()), branch.shape)

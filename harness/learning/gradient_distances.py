@@ -23,9 +23,9 @@ def layerwise_cosine(first: Gradient, second: Gradient) -> Tensor:
     """
     total: Tensor = first[0].new_zeros(())
     for a, b in zip(first, second, strict=True):
-        if a.ndim < 2:
+        if a.ndim < 2:  # a vector has one value per output: its cosine would be 1 or -1
             continue
-        a, b = a.flatten(1), b.flatten(1)
+        a, b = a.flatten(1), b.flatten(1)  # (out, weights into one output)
         total = total + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
     return total
 

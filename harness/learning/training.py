@@ -122,7 +122,7 @@ def _train(
             batch = images[index]  # index (networks, n), so (networks, n, c, h, w)
             if augment:
                 batch = torch.stack([augment(own, noise) for own, noise in zip(batch, noises, strict=True)])
-            with _one_image_is_named():
+            with _explain_batch_norm_error():
                 total += step(index, batch, labels[index]) * index.shape[1]
         totals.append(total)
         # On a GPU the question alone would make the host wait for all of the epoch's steps.
@@ -141,7 +141,7 @@ def _has_batch_norm(network: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _one_image_is_named() -> Iterator[None]:
+def _explain_batch_norm_error() -> Iterator[None]:
     """Turn torch's error about the variance of a single value into one that names the remedy."""
     try:
         yield

@@ -36,7 +36,7 @@ def crop(shape: Shape, count: int, generator: torch.Generator) -> list[Stage]:
     """Draw a shift by whole pixels, up to an eighth of each side (4 of 32 and of 28); the rest is 0."""
     shifts = []
     for side in shape[1:]:
-        bound = int(side * 0.125 + 0.5)
+        bound = int(side * 0.125 + 0.5)  # rounded as in DSA's code
         shifts.append(_integers(-bound, bound, count, generator))
     down, right = shifts
     theta = torch.zeros(count, 2, 3, dtype=torch.float64)
@@ -51,6 +51,7 @@ def cutout(shape: Shape, count: int, generator: torch.Generator) -> list[Stage]:
     starts, sizes = [], []
     for side in shape[1:]:
         size = int(side * 0.5 + 0.5)
+        # The range of DSA's code: a box of even size has no middle pixel, so one more centre is possible.
         centre = _integers(0, side - size % 2, count, generator)
         first, last = (centre - size // 2).clamp(min=0), (centre - size // 2 + size).clamp(max=side)
         starts.append(first)

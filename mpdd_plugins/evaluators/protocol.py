@@ -137,6 +137,7 @@ class TrainingOptions(Options):
         """
         operations = self.augmentation(problem, architecture)
         recipe = self.recipe(operations != "none")
+        # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
         augment = self._augment(operations)
@@ -169,5 +170,6 @@ class TrainingOptions(Options):
 
     def student_work(self, problem: Problem, images: int) -> float:
         """Return the passes of one student: three for each image and epoch, one for each scored image."""
+        # An estimate, made before there is an architecture: that of the data set's augmentation is close enough.
         augmented = (self.augment or OF_SET[FAMILY[self.protocol]](problem)) != "none"
         return 3.0 * self.recipe(augmented).epochs * images + len(problem.score)

@@ -101,6 +101,7 @@ def setting_for(task: Task, options: MTTOptions) -> Setting:
     fields = ("steps", "expert_epochs", "max_start_epoch", "lr_img", "lr_lr", "step_size", "batch")
     chosen = {name: value for name in fields if (value := getattr(options, name)) is not None}
     whole = replace(published, **chosen)
+    # What the user sets is never changed: it fits or is an error. Published values are for 50 epochs, and are reduced.
     epochs = options.train_epochs
     matched = whole.expert_epochs if options.expert_epochs else min(whole.expert_epochs, epochs)
     # The start is drawn below max_start_epoch, so the last target is max_start_epoch - 1 + expert_epochs.
@@ -119,6 +120,7 @@ def departures(task: Task, options: MTTOptions) -> Sequence[str]:
     lines = []
     like = task.problem.like
     table = PUBLISHED.get((str(like), task.ipc))
+    # The key of the first entry is whether the paper's images are whitened.
     if table and next(iter(table)) and not _whitened(task):
         remedy = "zca=true in --dataset does so"
         lines.append(f"mtt was published for {like} at ipc {task.ipc} on whitened images: {remedy}")
@@ -131,6 +133,7 @@ def departures(task: Task, options: MTTOptions) -> Sequence[str]:
 
 
 def _published(task: Task) -> Setting:
+    # Without a setting for images whitened like these, the paper's own setting is the nearest.
     table = PUBLISHED.get((str(task.problem.like), task.ipc))
     return table.get(_whitened(task), next(iter(table.values()))) if table else SCRIPT
 

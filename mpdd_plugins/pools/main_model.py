@@ -40,4 +40,5 @@ class MainModel(Pool[MainModelOptions]):
         """Return the main architecture alone during the warm-up, and then all of them."""
         if iteration < self.options.warmup:
             return {self._main: 1.0}
+        # merge: the main architecture may be listed among the others as well.
         return merge({self._main: self._probability}, uniform(self.options.others, 1 - self._probability))

@@ -16,7 +16,8 @@ from mpdd_plugins.pools.weighted_names import check_main, main_of, merge, unifor
 ACTIVATIONS = ("relu", "sigmoid", "leakyrelu", "swish")
 NORMS = ("instance", "batch", "layer", "group")
 POOLINGS = ("avg", "max")
-# What the paper's code does and its text does not say.
+# In the paper's code, iterations 0 ... 500 take the main ConvNet only, and the others have one block. Its text mentions
+# no warm-up, and table 3 has three blocks.
 AS_RELEASED_WARMUP = 501
 AS_RELEASED_DEPTH = 1
 
@@ -72,6 +73,7 @@ class MainSimilar(Pool[MainSimilarOptions]):
         """Return the other architectures, which are equally probable."""
         if self.options.others:
             return self.options.others
+        # The product includes the main ConvNet, as in the paper: `merge` adds that share to the main one's.
         name, size = self._similar_to
         return tuple(
             str(Name(name, (*size.items(), ("norm", norm), ("act", act), ("pool", pool))))

@@ -346,7 +346,7 @@ def test_a_gradient_of_a_gradient_reaches_the_images(name):
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("text", "read"),
     [
         (None, None),
         ("none", "none"),
