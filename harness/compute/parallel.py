@@ -49,7 +49,7 @@ def side_by_side(
         for future in futures:
             yield future.result()
     except KeyboardInterrupt:
-        finish = False  # whoever interrupts does not want to wait for the students at work
+        finish = False  # an interrupt does not wait for the work that has begun
         raise
     finally:
         begun = [future for future in futures if not future.cancel()]
