@@ -82,6 +82,7 @@ class Recording:
         """Run the work once: libraries allocate and choose algorithms at their first call, which no capture allows."""
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), warnings.catch_warnings():
+            # Adam warns that it is capturable but runs outside of a capture, which a rehearsal does.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable")
             work(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
@@ -96,8 +97,7 @@ def recorded(work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = (
     try:
         return Recording(work, inputs, changed)
     except RuntimeError as error:
-        # Leaving the capture raises an error of its own, in whose context is what happened inside: perhaps an
-        # interrupt.
+        # Leaving the capture raises an error of its own; what happened inside, perhaps an interrupt, is in its context.
         cause = error.__context__ or error
         if not isinstance(cause, Exception):
             raise cause from None

@@ -9,6 +9,7 @@ from torch import nn
 Structure = Hashable
 """A value that equals that of another network of the same structure; it has no other use."""
 
+# Tensors are compared by shape, not by value, and submodules are visited by themselves.
 _TENSORS = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _PLAIN = (str, int, float, bool, type(None), torch.dtype, torch.device, type)
 
@@ -44,7 +45,7 @@ def _plain(value: Any) -> Hashable:  # noqa: ANN401
     # Modules hold their hooks in dictionaries; a hook may do anything, so only empty ones compare.
     if isinstance(value, dict | set) and not value:
         return ()
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list):  # a list cannot be hashed; equal values make equal tuples
         return tuple(map(_plain, value))
     raise _UncomparableError
 
