@@ -36,8 +36,9 @@ _inputs: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictio
 
 
 class _Mode:
-    """Whether a capture has failed in this process; torch may then be unable to capture anything else."""
+    """Whether this process has failed to record something."""
 
+    # Of the process and not of a run: after a failed capture, torch's allocator refuses every later one of the process.
     failed = False
 
 

@@ -174,5 +174,5 @@ class PoolNetworks:
             PluginError: these networks come without a source of artifacts.
         """
         if self._supply is None:
-            raise PluginError("the method needs artifacts, but these networks come without a source of artifacts")
+            raise PluginError("the method asks for artifacts, but there is nobody to make them")
         return self._supply(self._iteration, self.drawn[-1] if self.drawn else None)
