@@ -168,10 +168,10 @@ class PoolNetworks:
         return network.to(self._problem.device)
 
     def needed(self) -> Sequence[Artifact]:
-        """Return what the method's `needs` requests at this iteration, for the architecture drawn last.
+        """What the method's `needs` asks for at this iteration and for the architecture drawn last.
 
         Raises:
-            PluginError: these networks come without a source of artifacts.
+            PluginError: nobody makes artifacts here.
         """
         if self._supply is None:
             raise PluginError("the method asks for artifacts, but there is nobody to make them")

@@ -131,7 +131,6 @@ class Trajectory:
         return dataclasses.asdict(Compute.of(self.problem.device))
 
     def _iterate(self, iteration: int) -> Mapping[str, float]:
-        # Whether a step diverges is known only after it has changed the set in place.
         before = {name: tensor.detach().clone() for name, tensor in self._state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)
@@ -150,6 +149,7 @@ class Trajectory:
         learned = tensors(self.method.learned(), call_of(self.method, "learned"))
         if not all(_in_range(tensor) for tensor in learned.values()):
             self.history.diverged_at = self.history.iterations
+            # Back to the last set in range. The step has changed the set in place, so it was copied beforehand.
             self.method.restore(before)
         return logged
 
