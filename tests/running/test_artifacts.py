@@ -128,12 +128,12 @@ def test_a_part_that_was_damaged_is_made_again(tmp_path, damage):
     assert len(list(tmp_path.glob("partial/*/*"))) == 2, "the damaged one is gone"
 
 
-def test_a_part_that_other_source_made_is_made_again(tmp_path):
+def test_a_part_of_a_different_version_of_the_code_is_made_again(tmp_path):
     told, store = [], Store(tmp_path).open()
     PartialFiles(store, PART, told.append).put("epoch-1", {"weights": torch.ones(1)})
-    changed = dataclasses.replace(PART, sources={"toys.Toy": "2"})
+    changed = dataclasses.replace(PART, code_digests={"toys.Toy": "2"})
     assert PartialFiles(store, changed, told.append).get("epoch-1") is None
-    assert "made by other source" in told[0]
+    assert "made by a different version of the code" in told[0]
 
 
 def test_room_and_time_are_told_before_anything_is_made(data, tmp_path):
