@@ -99,7 +99,7 @@ def adopt(
                 _compute_sample(checking, check, seed)
     except interrupts.Stopped:
         raise interrupts.Stopped("stopped before all was checked: nothing was adopted") from None
-    current = {key for key, is_one in is_current.items() if is_one}
+    current = set(is_current) - set(candidates)
     stamped = [] if checking.differences else list(_stamp_all(checking, current))
     reasons: dict[str, tuple[str, ...]] = {}
     for key, reason in checking.left.items():

@@ -35,6 +35,7 @@ from harness.running.reporter import Reporter
 from harness.running.scoring import Scorer
 from harness.store.cells import SHORT, Cell, canonical_json
 from harness.store.files.folders import CELLS, RUNS, entries_of
+from harness.store.record_files import newest
 from harness.store.store import Store
 from harness.types.artifact import ArtifactRequest
 
@@ -84,12 +85,13 @@ class Recomputation:
             scratch: an empty folder for a store of its own.
 
         Raises:
-            NotComputable: a parent is not there, or the device of the record is not the plan's.
+            NotComputable: a parent or a file is not there, or the device of the record is not the plan's.
             StoreError: a file cannot be read or written.
         """
         made_on = torch.device(record["provenance"]["compute"]["device"])
         if made_on.type != self.plan.device.type:
             raise NotComputable(f"made on {made_on.type}, and this check computes on {self.plan.device.type}")
+        _require_files(newest(store.attempts(self.cell.key[:2])[self.cell.key]), record)
         beside = Store(scratch).open()
         for key in self.parents:
             _lend(store, key, record, beside)
@@ -98,7 +100,7 @@ class Recomputation:
             self.compute(ledger, record)
         again = beside.record(self.cell.key)
         if again is None:
-            reasons = [standing.reason for standing in ledger.lost.values()]
+            reasons = [state.reason for state in ledger.lost.values()]
             return [f"it cannot be made any more ({reasons[0] if reasons else 'no reason was given'})"]
         files = [name for name in record["files"] if name.endswith(".safetensors")]
         tensors = (_differing_tensors(name, store.file(record["key"], name), beside.file(self.cell.key, name))
@@ -156,10 +158,18 @@ def _lend(store: Store, key: str, record: Record, beside: Store) -> None:
         parent = _readable(store, folder)
         if parent and wanted in (None, parent["files"].get("set.safetensors")):
             place = beside.path / CELLS / key[:2]
+            _require_files(folder, parent)
             place.mkdir(exist_ok=True)
             (place / f"{key}-1").symlink_to(folder)
             return
     raise NotComputable(f"what it was computed from is not in the store ({key[:SHORT]})")
+
+
+def _require_files(folder: Path, record: Record) -> None:
+    """Raise `NotComputable` if tensors of a record are absent, as in a store that was packed without them."""
+    for name in record["files"]:
+        if name.endswith(".safetensors") and not os.path.lexists(folder / name):
+            raise NotComputable(f"{name} of {record['key'][:SHORT]} is not in the store")
 
 
 def _readable(store: Store, folder: Path) -> Record | None:
@@ -227,11 +237,11 @@ def _differing_tensors(name: str, before: Path, after: Path) -> Iterator[str]:
         yield f"{name} holds other values ({few(differing)})"
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
+def _same(old: Tensor | None, new: Tensor | None) -> bool:
     """Return whether two tensors are equal bit for bit, those of NaN and of zeros with a sign too."""
-    if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
+    if old is None or new is None or old.dtype != new.dtype or old.shape != new.shape:
         return False
-    return one.numel() == 0 or _bytes_of(one).equal(_bytes_of(other))
+    return old.numel() == 0 or _bytes_of(old).equal(_bytes_of(new))
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:

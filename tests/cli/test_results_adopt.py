@@ -1,5 +1,6 @@
 """`ddbench results adopt`: records of older code are stamped as today's if their cells still give the same."""
 
+import dataclasses
 import json
 import shutil
 
@@ -120,10 +121,8 @@ def test_stale_records_are_done_afterwards(data, tmp_path, other_code):
 def test_code_that_gives_another_number_is_refused(store, monkeypatch):
     evaluate = Plain.evaluate
 
-    def worse(self, *given):
-        import dataclasses
-
-        for score in evaluate(self, *given):
+    def worse(self, *arguments):
+        for score in evaluate(self, *arguments):
             yield dataclasses.replace(score, loss=score.loss + 1e-6)
 
     monkeypatch.setattr(Plain, "evaluate", worse)
@@ -136,7 +135,7 @@ def test_code_that_gives_another_number_is_refused(store, monkeypatch):
 
 
 def test_code_that_raises_is_refused(store, monkeypatch):
-    def broken(self, *_given):
+    def broken(self, *_arguments):
         raise RuntimeError("no more")
 
     monkeypatch.setattr(Plain, "evaluate", broken)
@@ -209,6 +208,16 @@ def test_a_device_that_is_not_here_leaves_all_as_it_is(store):
 def test_students_of_a_set_that_is_gone_are_not_stamped(store):
     shutil.rmtree(next(store.glob("cells/*/*/set.safetensors")).parent)
     assert_refused(adopt(store), store, "what it was computed from is not in the store")
+
+
+def test_a_store_that_was_packed_without_sets_is_left_as_it_is(store, tmp_path):
+    packed, folder = tmp_path / "packed.ddbench", tmp_path / "unpacked"
+    assert ddbench("results", "pack", store, packed, "--without-sets").exit_code == 0
+    assert ddbench("results", "unpack", packed, folder).exit_code == 0
+    assert_refused(adopt(folder), folder, "0 cells computed again", "set.safetensors of", "is not in the store")
+    done = adopt(packed)
+    assert done.exit_code == 2
+    assert "unpack" in done.stderr
 
 
 def test_experts_are_computed_again_too(data, tmp_path):

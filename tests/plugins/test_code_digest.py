@@ -60,14 +60,14 @@ def test_every_part_of_the_code_counts(before, after):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("code", "alike"),
     [("return", "return None"), ("x = {**a}", "x = {None: a}"), ("f(*a)", "f(a)"), ("x = 1j", "x = 1"),
      ("x = b'a'", "x = 'a'"), ("x = ()", "x = []"), ("x = -0.0", "x = 0.0"), ("if a: b()\nelse: c()", "if a: b()\nc()"),
      ("def f(a, /): g()", "def f(a): g()"), ("def f(*, a): g()", "def f(a): g()"), ("x = ''", "x = None"),
      ("x = a < b < c", "x = a < b"), ("del x", "x = 1"), ("from a import b", "from .a import b")],
 )  # fmt: skip
-def test_what_looks_alike_differs(one, other):
-    indented = [f"def outer():\n{textwrap.indent(code, '    ')}".encode() for code in (one, other)]
+def test_what_looks_alike_differs(code, alike):
+    indented = [f"def outer():\n{textwrap.indent(text, '    ')}".encode() for text in (code, alike)]
     assert python_digest(indented[0]) != python_digest(indented[1])
 
 
