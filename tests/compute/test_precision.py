@@ -33,7 +33,7 @@ def test_a_trajectory_steps_in_its_own_precision(precision, rounded, monkeypatch
     before, seen = rounds(), []
     trajectory = toy_trajectory(precision=precision)
     step = trajectory.method.step
-    monkeypatch.setattr(trajectory.method, "step", lambda *given: seen.append(rounds()) or step(*given))
+    monkeypatch.setattr(trajectory.method, "step", lambda *args: seen.append(rounds()) or step(*args))
     trajectory.advance(2)
     assert seen == [(rounded, rounded)] * 2
     assert rounds() == before
@@ -42,7 +42,7 @@ def test_a_trajectory_steps_in_its_own_precision(precision, rounded, monkeypatch
 def test_students_of_a_run_are_trained_in_float32(data, tmp_path, monkeypatch):
     before, seen = rounds(), []
     score = students.score
-    monkeypatch.setattr(students, "score", lambda *given: seen.append(rounds()) or score(*given))
+    monkeypatch.setattr(students, "score", lambda *args: seen.append(rounds()) or score(*args))
     small_run(data, tmp_path / "store")
     assert seen == [(False, False)] * 2
     assert rounds() == before

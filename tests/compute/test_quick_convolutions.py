@@ -27,7 +27,7 @@ def ways(monkeypatch):
 def counted(monkeypatch):
     """Notes the convolutions by tiles."""
     calls, convolve = [], winograd.convolve
-    monkeypatch.setattr("harness.compute.winograd.convolve", lambda *given: calls.append(given) or convolve(*given))
+    monkeypatch.setattr("harness.compute.winograd.convolve", lambda *args: calls.append(args) or convolve(*args))
     return calls
 
 
@@ -95,7 +95,7 @@ def test_no_images_give_no_logits():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("count", "height", "width"), [(10, 2, 2), (3, 1, 5), (10, 4, 4), (1, 7, 3)])
 def test_wide_layers_on_few_pixels_are_products_of_matrices(bias, count, height, width, monkeypatch):
-    def told(network, images):
+    def output_and_gradients(network, images):
         leaf = images.clone().requires_grad_()
         output = network(leaf)
         outer = drawn(*output.shape, seed=2).to(output)
@@ -105,11 +105,11 @@ def test_wide_layers_on_few_pixels_are_products_of_matrices(bias, count, height,
     network = torch.nn.Conv2d(256, 512, 3, padding=1, bias=bias)
     taken = ways(monkeypatch)
     with QuickConvolutions():
-        ours = told(network, images)
+        ours = output_and_gradients(network, images)
     assert taken == [of_patches]
-    assert all(one.is_contiguous() for one in ours), "as from torch, so that views of them are possible"
-    right = told(network.double(), images.double())
-    assert all(apart(one, other) < 1e-6 for one, other in zip(ours, right, strict=True))
+    assert all(actual.is_contiguous() for actual in ours), "as from torch, so that views of them are possible"
+    right = output_and_gradients(network.double(), images.double())
+    assert all(apart(actual, other) < 1e-6 for actual, other in zip(ours, right, strict=True))
 
 
 def test_only_trained_wide_layers_on_few_pixels_are():

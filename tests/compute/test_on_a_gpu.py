@@ -17,17 +17,17 @@ POOL = "main-similar[main=convnet[width=8,depth=2]:0.5,width=8,depth=2]"
 
 
 @pytest.fixture(autouse=True)
-def made(monkeypatch):
-    """Recordings made; there has to be one, and no notice of one that failed."""
-    made, plain = [], recording.Recording
+def recordings(monkeypatch):
+    """Collect the recordings of a test, which has to have at least one, and none that failed."""
+    recordings, plain = [], recording.Recording
 
-    def record(*given):
-        made.append(given)
-        return plain(*given)
+    def record(*args):
+        recordings.append(args)
+        return plain(*args)
 
     monkeypatch.setattr(recording, "Recording", record)
     yield
-    assert made
+    assert recordings
     assert not recording._Mode.failed
 
 
@@ -38,14 +38,14 @@ def problem():
 
 def by_policy(work):
     """What ``work`` gives with recordings and without."""
-    found = []
+    results = []
     for policy in ("auto", "never"):
         set_compilation(policy)
         try:
-            found.append(work())
+            results.append(work())
         finally:
             set_compilation("never")
-    return found
+    return results
 
 
 @pytest.mark.parametrize("ipc", [1, 3])
@@ -71,7 +71,7 @@ def test_students(problem, name, optimizer):
         records = list(train_students(lesson, problem, architecture, range(5)))
         return [record.losses[-1] for record in records], train_network(lesson, problem, architecture, 2)[1][-1]
 
-    (recorded, one), (plain, other) = by_policy(losses)
+    (recorded, recorded_loss), (plain, other) = by_policy(losses)
     assert recorded == pytest.approx(plain, rel=1e-2)
-    assert one == pytest.approx(other, rel=1e-2)
-    assert one == pytest.approx(recorded[2], rel=1e-2)
+    assert recorded_loss == pytest.approx(other, rel=1e-2)
+    assert recorded_loss == pytest.approx(recorded[2], rel=1e-2)

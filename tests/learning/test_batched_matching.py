@@ -4,46 +4,11 @@ import contextlib
 
 import pytest
 import torch
-from toys import component
+from matched_pairs import NETWORKS, assert_same, network_of, pairs_of
 
-from harness import DISTANCES, Pair, freeze_statistics, gradient_of
+from harness import DISTANCES, gradient_of
 from harness.learning import batched_matching as together
 from harness.learning.batched_matching import match_together
-
-NETWORKS = {
-    "mlp": "mlp[width=8]",
-    "convnet": "convnet[width=4,depth=2]",
-    "convnet with batch norm": "convnet[width=4,depth=2,norm=batch]",
-    "convnet with max pooling": "convnet[width=4,depth=2,norm=layer,pool=max]",
-    "lenet": "lenet",
-}
-SHAPE, CLASSES = (1, 16, 16), 3
-
-
-def network_of(name, seed=0):
-    """A network in float64, with frozen batch norm."""
-    generator = torch.Generator().manual_seed(seed)
-    network = component("architecture", NETWORKS[name]).build(SHAPE, CLASSES, generator).double()
-    freeze_statistics(network, lambda: torch.randn(20, *SHAPE, generator=generator, dtype=torch.float64))
-    return network
-
-
-def pairs_of(ipc, counts=(5, 5, 5), dtype=torch.float64):
-    """One pair a class, each with a transform of its own."""
-    generator = torch.Generator().manual_seed(7)
-
-    def transform(label):
-        return lambda images: images.roll(label, 3) * (1 + 0.1 * label)
-
-    return [
-        Pair(
-            label,
-            torch.randn(count, *SHAPE, generator=generator, dtype=dtype),
-            torch.randn(ipc, *SHAPE, generator=generator, dtype=dtype),
-            transform(label),
-        )
-        for label, count in enumerate(counts)
-    ]
 
 
 def class_by_class(network, pairs, distance):
@@ -59,23 +24,14 @@ def class_by_class(network, pairs, distance):
     return torch.stack(losses), gradients
 
 
-def assert_same(found, expected, rtol):
-    losses, gradients = found
-    assert not losses.requires_grad
-    torch.testing.assert_close(losses, expected[0], rtol=rtol, atol=0)
-    for mine, other in zip(gradients, expected[1], strict=True):
-        assert other.norm() > 0
-        assert (mine - other).norm() <= rtol * other.norm()
-
-
 @pytest.mark.parametrize("ipc", [1, 3])
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_classes_at_once_are_class_by_class(name, distance, ipc):
     network, pairs = network_of(name), pairs_of(ipc)
     expected = class_by_class(network, pairs, DISTANCES[distance])
-    found = match_together(network, pairs, DISTANCES[distance], contextlib.nullcontext)
-    assert_same(found, expected, 1e-10)
+    actual = match_together(network, pairs, DISTANCES[distance], contextlib.nullcontext)
+    assert_same(actual, expected, 1e-10)
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -9,5 +9,5 @@ def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def apart(given, right):
-    return float((given - right).detach().norm() / right.detach().norm())
+def apart(actual, right):
+    return float((actual - right).detach().norm() / right.detach().norm())

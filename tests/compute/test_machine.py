@@ -28,14 +28,14 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(no_gpu):
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7", "tpu", "", "mps", "meta", "gpu"])
 def test_a_device_that_is_not_here_is_an_error_that_names_it(no_gpu, name):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as refused:
         choose_device(name)
-    assert f"--device {name}" in str(told.value)
-    assert "cpu" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert f"--device {name}" in str(refused.value)
+    assert "cpu" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
-def test_a_gpu_beyond_the_last_is_an_error_that_tells_how_many_there_are(monkeypatch):
+def test_a_gpu_beyond_the_last_is_an_error_that_names_how_many_there_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("cuda:1") == torch.device("cuda:1")
@@ -63,7 +63,7 @@ def test_peak_memory_grows_with_what_is_held():
         assert peak_memory(CPU) - before <= 2**27
 
 
-def test_peak_memory_is_told_where_there_is_no_proc(monkeypatch):
+def test_peak_memory_is_measured_without_proc(monkeypatch):
     def missing(self, *args):
         raise OSError
 

@@ -44,9 +44,9 @@ def test_values_and_gradients_are_those_of_the_definition(
     output, right = convolve(*ours), functional.conv2d(*exact, padding=side // 2)
     assert output.shape == right.shape
     assert apart(output, right) < CLOSE
-    given = torch.autograd.grad(output, ours, outer)
-    told = torch.autograd.grad(right, exact, outer.double())
-    assert all(apart(one, other) < CLOSE for one, other in zip(given, told, strict=True))
+    gradients = torch.autograd.grad(output, ours, outer)
+    expected = torch.autograd.grad(right, exact, outer.double())
+    assert all(apart(actual, other) < CLOSE for actual, other in zip(gradients, expected, strict=True))
 
 
 def test_images_that_do_not_lie_densely_are_taken_as_they_are():
@@ -104,10 +104,10 @@ def test_what_its_code_is_not_made_for_is_refused(images, weight):
 def test_gradients_lie_in_memory_as_what_they_are_of(side):
     leaves = [drawn(2, 32, 8, 8), drawn(48, 32, side, side, seed=1)]
     leaves = [leaf.contiguous(memory_format=torch.channels_last).requires_grad_() for leaf in leaves]
-    given = torch.autograd.grad(convolve(*leaves).square().sum(), leaves)
-    assert all(one.is_contiguous(memory_format=torch.channels_last) for one in given)
+    gradients = torch.autograd.grad(convolve(*leaves).square().sum(), leaves)
+    assert all(actual.is_contiguous(memory_format=torch.channels_last) for actual in gradients)
     right = torch.autograd.grad(functional.conv2d(*leaves, padding=side // 2).square().sum(), leaves)
-    assert all(apart(one, other) < CLOSE for one, other in zip(given, right, strict=True))
+    assert all(apart(actual, other) < CLOSE for actual, other in zip(gradients, right, strict=True))
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -126,15 +126,15 @@ def test_code_is_kept_and_what_does_not_compile_says_why(tmp_path, monkeypatch):
     for _ in range(2):
         library.cache_clear()
         assert library(good).seven() == 7
-    (kept,) = (tmp_path / "ddbench-code").iterdir()
-    assert kept.name.startswith("good-")
-    kept.unlink()  # not emptied: it is mapped
-    kept.touch()
+    (library_file,) = (tmp_path / "ddbench-code").iterdir()
+    assert library_file.name.startswith("good-")
+    library_file.unlink()  # not emptied: it is mapped
+    library_file.touch()
     library.cache_clear()
     assert library(good).seven() == 7, "what is broken is made again"
     with pytest.raises(OSError, match=r"bad\.cpp"):
         library(bad)
-    assert [path.name for path in (tmp_path / "ddbench-code").iterdir()] == [kept.name]
+    assert [path.name for path in (tmp_path / "ddbench-code").iterdir()] == [library_file.name]
     monkeypatch.setenv("CXX", "no-such-compiler")
     library.cache_clear()
     with pytest.raises(OSError, match=r"no C\+\+ compiler"):

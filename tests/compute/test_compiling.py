@@ -65,12 +65,12 @@ def test_a_network_with_dropout_draws_the_same_numbers_whether_others_are_compil
     for policy, network in [("auto", drops), ("auto", copy.deepcopy(drops).eval()), ("never", drops)]:
         set_compilation(policy)
         assert not is_compiled(network, images(32))
-    given = []
+    logits = []
     for policy in ("auto", "never"):
         set_compilation(policy)
         torch.manual_seed(0)
-        given.append(logits_of(drops, images(32)))
-    assert torch.equal(*given)
+        logits.append(logits_of(drops, images(32)))
+    assert torch.equal(*logits)
 
 
 def test_threads_find_out_what_to_compile_while_a_step_has_the_global_generator():
@@ -97,12 +97,12 @@ def test_batches_outside_the_slices_sizes_are_run_as_they_are(monkeypatch, plain
 def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypatch):
     monkeypatch.setattr(compiling, "HEAVY", 0.0)
     monkeypatch.setattr(compiling, "COMPILED", 0.0)
-    given, labels = images(9, (1, 16, 16)), torch.arange(9) % 3
+    batch, labels = images(9, (1, 16, 16)), torch.arange(9) % 3
     for seed in (0, 1):
         network = built(SMALL, seed, (1, 16, 16))
-        ours = gradient_of(network, given, labels)
+        ours = gradient_of(network, batch, labels)
         set_compilation("never")
-        for compiled, eager in zip(ours, gradient_of(network, given, labels), strict=True):
+        for compiled, eager in zip(ours, gradient_of(network, batch, labels), strict=True):
             torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-6)
         set_compilation("auto")
     assert len(compiling._code) == 1, "the second network needs no code of its own"
@@ -113,12 +113,12 @@ def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypat
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_forward_mode_and_functional_transforms_go_the_plain_way():
-    network, given = built("convnet").requires_grad_(False), images(32)
-    right = torch.func.jvp(network, (given,), (given,))
-    for told, plain in zip(torch.func.jvp(lambda x: logits_of(network, x), (given,), (given,)), right, strict=True):
-        torch.testing.assert_close(told, plain)
-    gradient = torch.func.grad(lambda x: logits_of(network, x).sum())(given)
-    torch.testing.assert_close(gradient, torch.func.grad(lambda x: network(x).sum())(given))
+    network, batch = built("convnet").requires_grad_(False), images(32)
+    right = torch.func.jvp(network, (batch,), (batch,))
+    for actual, plain in zip(torch.func.jvp(lambda x: logits_of(network, x), (batch,), (batch,)), right, strict=True):
+        torch.testing.assert_close(actual, plain)
+    gradient = torch.func.grad(lambda x: logits_of(network, x).sum())(batch)
+    torch.testing.assert_close(gradient, torch.func.grad(lambda x: network(x).sum())(batch))
 
 
 @pytest.mark.filterwarnings("ignore")

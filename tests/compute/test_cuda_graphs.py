@@ -8,8 +8,8 @@ import weakref
 
 import pytest
 import torch
-from small import CLASSES, SHAPE, data, draw_of, networks_of
-from test_together import assert_same, network_of, pairs_of
+from matched_pairs import assert_same, network_of, pairs_of
+from small_networks import CLASSES, SHAPE, data, draw_of, networks_of
 from torch import nn
 from toys import DropoutNetwork
 
@@ -17,7 +17,7 @@ from harness import DISTANCES, Recipe, cross_entropy, train_classifier
 from harness.compute import cuda_graphs as recording
 from harness.compute.compiling import set_compilation
 from harness.compute.cuda_graphs import recorded, with_network
-from harness.compute.lru_cache import KEPT, Kept
+from harness.compute.lru_cache import CAPACITY, LruCache
 from harness.compute.network_structure import structure_of
 from harness.compute.precision import float32_products
 from harness.learning import training as classifier
@@ -29,21 +29,21 @@ from harness.learning.training import train_together
 class Tape:
     """Does as `Recording` does: rehearses, leaves things as they were, and works on tensors of its own."""
 
-    made = 0
+    count = 0
 
-    def __init__(self, work, given, changed=()):
-        Tape.made += 1
-        self.work, self.given = work, [tensor.clone() for tensor in given]
+    def __init__(self, work, inputs, changed=()):
+        Tape.count += 1
+        self.work, self.inputs = work, [tensor.clone() for tensor in inputs]
         before = [tensor.detach().clone() for tensor in changed]
-        self.results = [tensor.clone() for tensor in work(*self.given)]
+        self.results = [tensor.clone() for tensor in work(*self.inputs)]
         with torch.no_grad():
-            for old, kept in zip(changed, before, strict=True):
-                old.copy_(kept)
+            for old, former in zip(changed, before, strict=True):
+                old.copy_(former)
 
-    def __call__(self, *given):
-        for old, new in zip(self.given, given, strict=True):
+    def __call__(self, *inputs):
+        for old, new in zip(self.inputs, inputs, strict=True):
             old.copy_(new)
-        for old, new in zip(self.results, self.work(*self.given), strict=True):
+        for old, new in zip(self.results, self.work(*self.inputs), strict=True):
             old.copy_(new)
         return self.results
 
@@ -54,11 +54,11 @@ def tape(monkeypatch):
     for module in (recording, classifier, stepping):
         monkeypatch.setattr(module, "is_recorded", lambda device: not recording._Mode.failed)
     monkeypatch.setattr(recording, "Recording", Tape)
-    monkeypatch.setattr(recording, "_kept", Kept())
-    monkeypatch.setattr(recording, "_sights", Kept())
+    monkeypatch.setattr(recording, "_recordings", LruCache())
+    monkeypatch.setattr(recording, "_sights", LruCache())
     monkeypatch.setattr(recording._Mode, "failed", False)
-    monkeypatch.setattr(classifier, "_kept", Kept())
-    monkeypatch.setattr(Tape, "made", 0)
+    monkeypatch.setattr(classifier, "_recorded_steps", LruCache())
+    monkeypatch.setattr(Tape, "count", 0)
     # The rate stays a number: as a tensor it has the precision of float32.
     plain = Recipe.new_optimizer
     monkeypatch.setattr(Recipe, "new_optimizer", lambda recipe, parameters, **_: plain(recipe, parameters))
@@ -78,9 +78,9 @@ def trained_one_by_one(name, recipe):
     return [train_classifier(network, *data(), recipe, draw_of(k)) for k, network in enumerate(networks)], networks
 
 
-def assert_trained_alike(found, expected):
-    assert found[0] == [pytest.approx(curve, rel=1e-9) for curve in expected[0]]
-    for mine, other in zip(found[1], expected[1], strict=True):
+def assert_trained_alike(actual, expected):
+    assert actual[0] == [pytest.approx(curve, rel=1e-9) for curve in expected[0]]
+    for mine, other in zip(actual[1], expected[1], strict=True):
         for name, tensor in other.state_dict().items():
             torch.testing.assert_close(mine.state_dict()[name], tensor, rtol=1e-8, atol=1e-10)
 
@@ -92,13 +92,13 @@ def test_networks_trained_from_a_recording_are_those_trained_without(name, recip
     tape = request.getfixturevalue("tape")
     assert_trained_alike(trained_one_by_one(name, RECIPES[recipe]), expected)
     batches = {"step": 2, "plain": 1, "adam": 2}[recipe]
-    assert tape.made == batches  # of each size one, which serves all three networks
+    assert tape.count == batches  # of each size one, which serves all three networks
 
 
 def test_another_structure_optimiser_or_condition_has_a_recording_of_its_own(tape):
     def train(name="mlp[width=8]", recipe=RECIPES["plain"], **more):
         train_classifier(networks_of(name, 1)[0], *data(), recipe, draw_of(0), **more)
-        return tape.made
+        return tape.count
 
     assert [train(), train()] == [1, 1]
     assert train("mlp[width=9]") == 2
@@ -127,7 +127,7 @@ def test_a_loss_of_somebodys_own_is_recorded_for_one_training(request):
     expected = both()
     tape = request.getfixturevalue("tape")
     assert both() == [pytest.approx(curve, rel=1e-9) for curve in expected]
-    assert tape.made == 2
+    assert tape.count == 2
 
 
 def test_hard_and_soft_labels_have_recordings_of_their_own(request):
@@ -158,7 +158,7 @@ def test_networks_trained_at_once_from_a_recording_too(request):
 def test_a_network_that_draws_random_numbers_is_not_recorded(tape):
     network = DropoutNetwork(SHAPE, CLASSES).double()
     train_classifier(network, *data(), RECIPES["plain"], draw_of(0))
-    assert tape.made == 0
+    assert tape.count == 0
 
 
 def test_classes_are_matched_from_one_recording_for_all_networks_of_a_structure(request):
@@ -171,12 +171,12 @@ def test_classes_are_matched_from_one_recording_for_all_networks_of_a_structure(
     tape = request.getfixturevalue("tape")
     for seed in range(4):
         assert_same(match(seed), expected[seed], 1e-12)
-        assert tape.made == (seed >= recording.SIGHTS)
+        assert tape.count == (seed >= recording.SIGHTS)
     for _ in range(recording.SIGHTS + 2):
         match(0, ipc=3)
         match(0, name="mlp")
         match(0, name="mlp", distance=DISTANCES["mse"])
-    assert tape.made == 4
+    assert tape.count == 4
 
 
 def test_results_stay_when_the_next_ones_are_computed(tape, monkeypatch):
@@ -188,7 +188,7 @@ def test_results_stay_when_the_next_ones_are_computed(tape, monkeypatch):
     first, second = (with_network(network, work, [images], "logits", contextlib.nullcontext)[0] for network in networks)
     assert torch.equal(first, networks[0](images))
     assert torch.equal(second, networks[1](images))
-    assert tape.made == 1
+    assert tape.count == 1
 
 
 def test_what_cannot_be_recorded_is_done_as_it_is_from_then_on_and_said_once(request, monkeypatch, caplog):
@@ -211,8 +211,8 @@ def test_an_interrupt_while_something_is_recorded_is_one(monkeypatch):
 def failing(cause):
     """A recorder that rehearses and fails as torch does: its own error hides the cause."""
 
-    def record(work, given, changed=()):
-        Tape(work, given, changed)
+    def record(work, inputs, changed=()):
+        Tape(work, inputs, changed)
         try:
             raise cause
         except BaseException:
@@ -257,14 +257,14 @@ def test_a_gradient_in_another_order_of_memory_is_taken_for_what_it_is():
 
 
 def test_only_what_was_used_last_is_kept():
-    kept, made = Kept(), []
+    cache, computed = LruCache(), []
 
     def fetch(key):
-        return kept.fetch(key, lambda: made.append(key) or key)
+        return cache.fetch(key, lambda: computed.append(key) or key)
 
-    for key in [*range(KEPT), 0, KEPT, 0, 1]:
+    for key in [*range(CAPACITY), 0, CAPACITY, 0, 1]:
         assert fetch(key) == key
-    assert made == [*range(KEPT), KEPT, 1]
+    assert computed == [*range(CAPACITY), CAPACITY, 1]
 
 
 class Scaled(nn.Module):
@@ -285,7 +285,7 @@ def test_networks_that_compute_otherwise_have_other_structures():
     assert structure_of(Scaled(1.0)) != structure_of(Scaled(2.0))
     assert structure_of(Scaled(torch.ones(()))) is None
     hooked = Scaled(1.0)
-    hooked.register_forward_hook(lambda *given: None)
+    hooked.register_forward_hook(lambda *args: None)
     assert structure_of(hooked) is None
     frozen = Scaled(1.0)
     frozen.layer.weight.requires_grad_(False)

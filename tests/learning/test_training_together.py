@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from small import CLASSES, data, draw_of, networks_of
+from small_networks import CLASSES, data, draw_of, networks_of
 
 from harness import Recipe, cross_entropy, train_classifier
 from harness.learning.training import train_together
@@ -62,10 +62,10 @@ def train_both(name, recipe, losses, images, labels, augment=None):
     return (at_once, mine), (one_by_one, others)
 
 
-def assert_same(found, expected):
-    for losses, others in zip(found[0], expected[0], strict=True):
+def assert_same(actual, expected):
+    for losses, others in zip(actual[0], expected[0], strict=True):
         assert losses == pytest.approx(others, rel=1e-9, nan_ok=True)
-    for network, other in zip(found[1], expected[1], strict=True):
+    for network, other in zip(actual[1], expected[1], strict=True):
         assert network.training
         for name, tensor in other.state_dict().items():
             torch.testing.assert_close(network.state_dict()[name], tensor, rtol=1e-8, atol=1e-10, equal_nan=True)
@@ -74,9 +74,9 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("losses", ["plain", "kd"])
 def test_networks_trained_at_once_are_those_trained_one_by_one(name, losses):
-    found, expected = train_both(NETWORKS[name], RECIPES["step"], LOSSES[losses](), *data())
-    assert_same(found, expected)
-    assert len({tuple(curve) for curve in found[0]}) == COUNT
+    actual, expected = train_both(NETWORKS[name], RECIPES["step"], LOSSES[losses](), *data())
+    assert_same(actual, expected)
+    assert len({tuple(curve) for curve in actual[0]}) == COUNT
 
 
 @pytest.mark.parametrize("losses", LOSSES)
@@ -101,20 +101,20 @@ def test_networks_may_run_in_bfloat16_while_weights_and_losses_stay_as_they_are(
 
     expected = train_together(exact, images.float(), labels, recipe, draws, plain())
     context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
-    found = train_together(coarse, images.float(), labels, recipe, draws, [loss] * COUNT, reduced=context)
+    actual = train_together(coarse, images.float(), labels, recipe, draws, [loss] * COUNT, reduced=context)
     assert set(seen) == {torch.float32}
-    assert found != expected
-    for mine, other in zip(found, expected, strict=True):
+    assert actual != expected
+    for mine, other in zip(actual, expected, strict=True):
         assert mine == pytest.approx(other, rel=0.02)
     assert all(weight.dtype == torch.float32 for network in coarse for weight in network.parameters())
 
 
 def test_each_has_its_own_stream_of_augmentation():
     augment = dc_augmentation("crop+noise")
-    found, expected = train_both("convnet[width=4,depth=1]", RECIPES["step"], kd(), *data(), augment)
-    assert_same(found, expected)
+    actual, expected = train_both("convnet[width=4,depth=1]", RECIPES["step"], kd(), *data(), augment)
+    assert_same(actual, expected)
     (plainly, _), _ = train_both("convnet[width=4,depth=1]", RECIPES["step"], kd(), *data())
-    assert found[0] != plainly
+    assert actual[0] != plainly
 
 
 def test_a_network_that_diverges_ends_where_it_would_alone_and_leaves_the_others_alone():
@@ -124,12 +124,12 @@ def test_a_network_that_diverges_ends_where_it_would_alone_and_leaves_the_others
         return cross_entropy(batch) * 1e200
 
     losses = [cross_entropy, wild, cross_entropy]
-    found, expected = train_both("mlp[width=8]", recipe, losses, *data())
-    assert not math.isfinite(found[0][1][-1])
-    assert len(found[0][1]) < recipe.epochs
-    assert [len(curve) for curve in found[0]] == [len(curve) for curve in expected[0]]
-    assert_same(found, expected)
-    assert all(len(found[0][k]) == recipe.epochs and math.isfinite(found[0][k][-1]) for k in (0, 2))
+    actual, expected = train_both("mlp[width=8]", recipe, losses, *data())
+    assert not math.isfinite(actual[0][1][-1])
+    assert len(actual[0][1]) < recipe.epochs
+    assert [len(curve) for curve in actual[0]] == [len(curve) for curve in expected[0]]
+    assert_same(actual, expected)
+    assert all(len(actual[0][k]) == recipe.epochs and math.isfinite(actual[0][k][-1]) for k in (0, 2))
 
 
 def test_weights_that_are_not_trained_stay_as_they_are():

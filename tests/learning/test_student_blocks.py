@@ -38,12 +38,12 @@ def assert_same(record, other):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_block_gives_what_each_of_its_students_would_have_become_alone(toy, lesson, name, as_on_a_gpu, monkeypatch):
-    found = list(train_students(lesson, toy, component("architecture", name), [0, 1, 3, 4]))
-    assert [record.abreast for record in found] == [3, 3, 3, 1]
+    records = list(train_students(lesson, toy, component("architecture", name), [0, 1, 3, 4]))
+    assert [record.abreast for record in records] == [3, 3, 3, 1]
     monkeypatch.undo()
     expected = list(train_students(lesson, toy, component("architecture", name), [0, 1, 3, 4]))
     assert [record.abreast for record in expected] == [1] * 4
-    for record, other in zip(found, expected, strict=True):
+    for record, other in zip(records, expected, strict=True):
         assert_same(record, other)
 
 
@@ -55,11 +55,11 @@ def test_losses_and_augmentation_are_each_students_own(toy, lesson, as_on_a_gpu,
         return lambda batch: (student + 1) * students.cross_entropy(batch)
 
     own = dataclasses.replace(lesson, loss=loss_of, augment=dsa_augmentation("crop+flip"))
-    found = list(train_students(own, toy, component("architecture", TINY_CONVNET), [1, 2]))
+    records = list(train_students(own, toy, component("architecture", TINY_CONVNET), [1, 2]))
     assert asked == [1, 2]
     monkeypatch.undo()
     for record, other in zip(
-        found, train_students(own, toy, component("architecture", TINY_CONVNET), [1, 2]), strict=True
+        records, train_students(own, toy, component("architecture", TINY_CONVNET), [1, 2]), strict=True
     ):
         assert_same(record, other)
 
@@ -70,9 +70,9 @@ def test_on_a_cpu_there_are_no_blocks(toy, as_on_a_gpu):
 
 @given(st.lists(st.integers(0, 99), unique=True).map(sorted), st.integers(1, 30))
 def test_blocks_are_fixed_by_index(asked, size):
-    found = list(blocks(asked, size))
-    assert [student for block in found for student in block] == asked
-    assert [{student // size for student in block} for block in found] == [
+    parts = list(blocks(asked, size))
+    assert [student for block in parts for student in block] == asked
+    assert [{student // size for student in block} for block in parts] == [
         {number} for number in sorted({student // size for student in asked})
     ]
 

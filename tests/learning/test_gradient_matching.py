@@ -235,5 +235,5 @@ def test_each_class_is_one_batch_whatever_norm_the_network_has(norm):
         expected.append(layerwise_cosine(ours, target).item())
     assert losses == [pytest.approx(sum(expected), rel=1e-4)] * 2
     assert torch.equal(*gradients)
-    for one, other in zip(*statistics, strict=True):
-        assert torch.equal(one, other)
+    for first, other in zip(*statistics, strict=True):
+        assert torch.equal(first, other)
