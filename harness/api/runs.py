@@ -275,7 +275,7 @@ def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> N
     to_redo = stale if plan.rerun_stale else 0
     reporter.planned(missing + to_redo, done + stale - to_redo)
     if stale and not plan.rerun_stale:
-        made = f"{counted(stale, 'record was', 'records were')} made by other source than is here now"
+        made = f"{counted(stale, 'record was', 'records were')} made by a different version of the code"
         reporter.notice(f"{made}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
     if count["failed"]:
         again = f"--retry-failed tries {plural(count['failed'], 'it', 'them')} again"

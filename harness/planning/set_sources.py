@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harness.plugins.source import package_digest
+from harness.plugins.code_digest import package_digest
 from harness.store.cells import Cell
 from harness.types.distilled import DistilledSet
 from harness.types.problem import Problem
 
 
-def learning_source() -> dict[str, str]:
-    """The source that every number rests on beside its components'."""
+def machinery_digests() -> dict[str, str]:
+    """Return the digests of the code that every number rests on, beside that of its components."""
     return {room: package_digest(room) for room in ("harness.learning", "harness.compute")}
 
 
