@@ -14,7 +14,6 @@ from harness.report.comparing.question import matching
 from harness.report.comparing.spread import std
 from harness.report.tables.comparison_table import Cell, Column, Sheet
 from harness.report.tables.formats import markdown
-from harness.report.tables.hold_outs import typed_dataset
 from harness.types.options import Options, option
 from harness.types.report import Report, Results
 from harness.types.score import Score
@@ -115,18 +114,19 @@ class RobustScores(Report[RobustOptions]):
         """What is lacking, and the command that makes it."""
         texts = {"hard": self.options.hard, "own": self.options.own or self.options.hard}
         texts["augmented"] = self.options.augmented
-        there = {score.method.partition("[")[0] for score in scores}
+        there = {score.names["method"].name for score in scores}
         lacking = [f"evaluator {texts[role]}" for role, name in evaluators.items() if name is None]
         lacking += [f"method {name}" for name in (self.options.random, self.options.whole) if name not in there]
         what = " and ".join(dict.fromkeys(lacking)) or "a distillation that method and random images both have"
         own = [score for score in scores if not score.from_file] or scores
         first = next((score for score in own if score.ipc is not None), own[0])
         same = [score for score in own if (score.dataset, score.ipc) == (first.dataset, first.ipc)]
-        words = ["ddbench", "run", "--dataset", typed_dataset(first), *(["--keep-hold-out"] if first.hold_out else [])]
-        words += _repeated("--method", [self.options.random, self.options.whole, *(score.method for score in same)])
-        words += _repeated("--pool", [score.pool for score in same])
+        words = ["ddbench", "run", "--dataset", str(first.typed_name("dataset")), *(["--keep-hold-out"] if first.hold_out else [])]
+        methods = [score.typed_name("method") for score in same]
+        words += _repeated("--method", [self.options.random, self.options.whole, *methods])
+        words += _repeated("--pool", [score.typed_name("pool") for score in same])
         words += _repeated("--evaluator", [evaluators[role] or text for role, text in texts.items()])
-        words += _repeated("--architecture", [score.architecture for score in same])
+        words += _repeated("--architecture", [score.typed_name("architecture") for score in same])
         iterations = sorted({score.iterations for score in same if score.iterations is not None})
         words += ["--iterations", ",".join(map(str, iterations))] if iterations else []
         words += ["--ipc", str(first.ipc or 1), "--distillations", str(1 + max(score.distillation for score in same))]
@@ -165,9 +165,10 @@ def robust_scores(
         soft: names of methods, with their pools, that have no score with hard labels.
     """
     arms = _arms(scores)
+    heads = {line: arm.scores[0].names["method"].name for (_, line, _), arm in arms.items()}
     for place, line in sorted(dict.fromkeys((place, line) for place, line, _ in arms), key=str):
         method, pool, iterations = line
-        if method.partition("[")[0] in (options.whole, options.random):
+        if heads[line] in (options.whole, options.random):
             continue
         own, hard, augmented = (_means(arms, place, line, evaluators[role]) for role in ("own", "hard", "augmented"))
         drawn: Line = (options.random, None, None)

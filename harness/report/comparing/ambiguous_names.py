@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from harness.report.scores import Score
@@ -49,11 +48,10 @@ def told_apart(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], li
         if not variants:
             continue
         for index, key in enumerate(keys):
-            name, identity = key[0], key[-1]
+            identity = key[-1]
             if identity is not None and key[:-1] in variants:
                 suffix = variants[key[:-1]][identity]
-                change: Any = {axis: f"{name} ({suffix})" if suffix else name}
-                told[index] = replace(told[index], **change)
+                told[index] = told[index].qualified(axis, suffix) if suffix else told[index]
         notes |= dict.fromkeys(_notes(axis, variants))
     return told, list(notes)
 

@@ -58,7 +58,8 @@ def _contender(arm: Arm) -> Contender:
     names = {axis: None if (value := getattr(first, axis)) is None else str(value) for axis in AXES}
     return Contender(
         names={**names, "precision": None if first.precision == UNKNOWN else first.precision},
-        main_model=next((score.main for score in arm.scores if score.main), None),
+        components=first.names,
+        main_model=next((score.main_name for score in arm.scores if score.main_name), None),
         training_images=_fingerprint(first),
         storage=max((score.storage for score in arm.scores if score.storage), default=None),
         iterations=first.iterations,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import UsageError, few
-from harness.types.names import parse_name
+from harness.errors import few
+from harness.types.names import Name
 
 MARK = "WARNING: "
 """Begins each line that says why numbers which stand side by side may not be comparable."""
@@ -17,6 +17,7 @@ class Contender:
 
     Attributes:
         names: by axis, the arm's value as it stands in tables.
+        components: by axis, the parsed name of the arm's component there.
         main_model: the pool's main architecture with its options.
         training_images: the fingerprint of the images that it was distilled from.
         storage: how many numbers its set takes.
@@ -28,7 +29,8 @@ class Contender:
     """
 
     names: Mapping[str, str | None]
-    main_model: str | None = None
+    components: Mapping[str, Name] = field(default_factory=dict)
+    main_model: Name | None = None
     training_images: str | None = None
     storage: int | None = None
     pixels: int | None = None
@@ -172,9 +174,9 @@ def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Ha
     owner = quantity.owner
     if owner is None or owner not in comparison.axes:
         return values
-    families: dict[str, dict[Contender, Hashable]] = {}
+    families: dict[str | None, dict[Contender, Hashable]] = {}
     for contender, value in values.items():
-        families.setdefault(_head(contender.names.get(owner)), {})[contender] = value
+        families.setdefault(_head(contender, owner), {})[contender] = value
     spread = {head: set(family.values()) for head, family in families.items()}
     within = {arm for family in families.values() for arm in _clashing_within(family, owner)}
     return {
@@ -189,12 +191,12 @@ def _clashing_within(family: Mapping[Contender, Hashable], owner: str) -> Iterat
     """Of arms of one component, those that differ from another without an option in their names that says so."""
     if len(set(family.values())) < 2:
         return
-    by_name: dict[str, set[Hashable]] = {}
+    by_name: dict[Name | None, set[Hashable]] = {}
     for contender, value in family.items():
-        by_name.setdefault(_typed(contender.names.get(owner)), set()).add(value)
-    yield from (arm for arm in family if len(by_name[_typed(arm.names.get(owner))]) > 1)
+        by_name.setdefault(contender.components.get(owner), set()).add(value)
+    yield from (arm for arm in family if len(by_name[arm.components.get(owner)]) > 1)
     if owner == "pool" and len({arm.set_options for arm in family}) > 1:
-        mains = {contender: _MainInName.of(contender, str(value)) for contender, value in family.items()}
+        mains = {contender: _MainInName.of(contender) for contender in family}
         if len({main.unnamed for main in mains.values()}) > 1:
             yield from (arm for arm, main in mains.items() if any(map(main.is_hidden_from, mains.values())))
 
@@ -211,28 +213,18 @@ class _MainInName:
     unnamed: frozenset[str]
 
     @classmethod
-    def of(cls, contender: Contender, main: str) -> "_MainInName":
-        """Of an arm's main model."""
-        name, options = _typed(contender.names.get("pool")), _options(main)
-        return cls(options, frozenset(text for text in options if text not in name))
+    def of(cls, contender: Contender) -> "_MainInName":
+        """Describe the main model of an arm."""
+        pool, main = str(contender.components.get("pool", "")), contender.main_model
+        options = frozenset(f"{key}={value}" for key, value in main.options) if main else frozenset[str]()
+        return cls(options, frozenset(text for text in options if text not in pool))
 
     def is_hidden_from(self, other: "_MainInName") -> bool:
         """Whether the main models differ in an option that the name of its arm does not give."""
         return not (self.unnamed <= other.options and other.unnamed <= self.options)
 
 
-def _typed(name: str | None) -> str:
-    """A name without what tells equal ones apart: ``single (version 2)`` was typed as ``single``."""
-    return (name or "").partition(" (")[0]
-
-
-def _head(name: str | None) -> str:
-    return _typed(name).partition("[")[0]
-
-
-def _options(name: str) -> frozenset[str]:
-    """The options that a name gives, each as it is typed."""
-    try:
-        return frozenset(f"{key}={value}" for key, value in parse_name(name).options)
-    except UsageError:
-        return frozenset({name})
+def _head(contender: Contender, owner: str) -> str | None:
+    """The name of the arm's component without its options."""
+    name = contender.components.get(owner)
+    return name.name if name else None

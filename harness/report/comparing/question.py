@@ -10,7 +10,7 @@ from harness.errors import UsageError, did_you_mean
 from harness.planning.request import Request
 from harness.report.comparing.statistics import Bootstrap
 from harness.report.scores import Score
-from harness.types.names import Name, expand, parse_name
+from harness.types.names import Name, expand
 
 NUMBERS = ("ipc", "iterations")
 """Axes whose values are whole numbers."""
@@ -102,18 +102,18 @@ def value_of(score: Score, axis: str) -> str | None:
 
 
 def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
-    """The values that ``text`` stands for: that very value, else every one with its name and the options it gives.
+    """Return the values that ``text`` stands for: that very value, else all with its name and the options it gives.
 
-    An option counts as given where it stands in the value's name or among the component's options at their defaults.
+    An option counts as given if it stands in the value's name or among the component's options at their defaults.
     """
-    identities = {value: score.identities.get(axis, "") for score in scores if (value := value_of(score, axis))}
-    if text in identities:
+    examples = {value: score for score in scores if (value := value_of(score, axis))}
+    if text in examples:
         return [text]
     try:
         wanted = expand(text)
     except UsageError:
         return []
-    return [value for value in natural(identities) if any(_stands_for(one, value, identities[value]) for one in wanted)]
+    return [value for value in natural(examples) if any(_is_of(name, examples[value], axis) for name in wanted)]
 
 
 def natural(values: Iterable[str]) -> list[str]:
@@ -122,15 +122,13 @@ def natural(values: Iterable[str]) -> list[str]:
                                                  for part in re.split(r"(\d+)", text)])  # fmt: skip
 
 
-def _stands_for(wanted: Name, value: str, identity: str) -> bool:
-    try:
-        name = parse_name(value.partition(" (")[0])
-    except UsageError:
-        return False
-    if name.name != wanted.name:
+def _is_of(wanted: Name, score: Score, axis: str) -> bool:
+    """Whether a score's component is the wanted one, with the options that the wanted name gives."""
+    name, identity = score.names.get(axis), score.identities.get(axis, "")
+    if name is None or name.name != wanted.name:
         return False
     shown = dict(name.options)
-    return all(shown.get(key) == given or _has(identity, key, given) for key, given in wanted.options)
+    return all(shown.get(key) == value or _has(identity, key, value) for key, value in wanted.options)
 
 
 def _has(identity: str, key: str, given: str) -> bool:

@@ -47,6 +47,7 @@ def _contender(arm: Arm, row: Mapping[str, Any], set_options: tuple[str, ...]) -
     names = {name: None if value is None else str(value) for name, value in arm.describe().items()}
     return Contender(
         names={**names, "precision": source.precision},
+        components=arm.names,
         main_model=source.main,
         training_images=source.problem.fingerprint if learned else None,
         storage=row.get("storage_floats") or source.storage_floats,

@@ -12,7 +12,6 @@ from harness.plugins.registry import Registry
 from harness.report.page.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
 from harness.report.page.tables import count
 from harness.report.page.view import Column, Entry, Group, Part, Row, Section, Table
-from harness.types.names import parse_name
 from harness.types.report import SetRecord
 from harness.types.seeds import Streams
 
@@ -75,7 +74,7 @@ def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) 
     made = registry.resolve("pool", pool).make()
     if made.adapts:
         return None
-    lottery = Lottery(made, lambda name: registry.resolve("architecture", parse_name(name)), Streams(0))
+    lottery = Lottery(made, lambda name: registry.resolve("architecture", name), Streams(0))
     expected: dict[str, float] = defaultdict(float)
     for iteration in range(max((len(record.draws) for record in trajectories), default=0)):
         draws = sum(len(record.draws[iteration]) for record in trajectories if iteration < len(record.draws))

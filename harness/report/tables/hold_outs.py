@@ -23,14 +23,9 @@ def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
 def hold_outs_named(scores: Sequence[Score]) -> list[Score]:
     """The scores with data sets named by what was held out of the sets that were scored on test; names stay so."""
     return [
-        replace(score, dataset=f"{typed_dataset(score)}{_suffix(score)}") if _lacks_images(score) else score
+        score.qualified("dataset", _without(score)) if _lacks_images(score) and not _is_named(score) else score
         for score in scores
     ]
-
-
-def typed_dataset(score: Score) -> str:
-    """The data set without what `hold_outs_named` has added."""
-    return score.dataset.removesuffix(_suffix(score))
 
 
 def hold_out_notes(scores: Sequence[Score]) -> list[str]:
@@ -38,7 +33,7 @@ def hold_out_notes(scores: Sequence[Score]) -> list[str]:
     lines: Counter[str] = Counter()
     for score in scores:
         if _lacks_images(score):
-            lines[f"of sets distilled from fewer images: {typed_dataset(score)}{_suffix(score)}"] += 1
+            lines[f"of sets distilled from fewer images: {score.typed_name('dataset')} ({_without(score)})"] += 1
     notes = [
         f"{count} score{'s' if count > 1 else ''} {what}: they stand apart from those of the whole training set"
         for what, count in lines.items()
@@ -62,8 +57,13 @@ def _lacks_images(score: Score) -> bool:
     return score.score_on == "test" and score.hold_out is not None
 
 
-def _suffix(score: Score) -> str:
-    return f" (without {score.hold_out})"
+def _without(score: Score) -> str:
+    return f"without {score.hold_out}"
+
+
+def _is_named(score: Score) -> bool:
+    """Whether the data set's name already says what was held out."""
+    return _without(score) in score.qualifiers.get("dataset", "")
 
 
 def _is_silent(score: Score, without_split: set[str | None]) -> bool:
