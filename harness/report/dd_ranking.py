@@ -12,7 +12,7 @@ from harness.report.comparing.arm_scores import Arm, Unit
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.question import matching
 from harness.report.comparing.spread import std
-from harness.report.tables.comparison_table import Cell, Column, Sheet
+from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
 from harness.types.options import Options, option
 from harness.types.report import Report, Results
@@ -121,7 +121,8 @@ class RobustScores(Report[RobustOptions]):
         own = [score for score in scores if not score.from_file] or scores
         first = next((score for score in own if score.ipc is not None), own[0])
         same = [score for score in own if (score.dataset, score.ipc) == (first.dataset, first.ipc)]
-        words = ["ddbench", "run", "--dataset", str(first.typed_name("dataset")), *(["--keep-hold-out"] if first.hold_out else [])]
+        words = ["ddbench", "run", "--dataset", str(first.typed_name("dataset"))]
+        words += ["--keep-hold-out"] if first.hold_out else []
         methods = [score.typed_name("method") for score in same]
         words += _repeated("--method", [self.options.random, self.options.whole, *methods])
         words += _repeated("--pool", [score.typed_name("pool") for score in same])
@@ -231,9 +232,9 @@ def _sheet(
     for one in found:
         dataset, ipc, architecture = one.place
         told = (dataset, ipc, one.method, one.pool, one.iterations, architecture)
-        cells = [Cell("–" if value is None else str(value)) for value in told]
-        cells += [Cell(_spread(values)) for values in (one.lrs, one.ars)]
-        lines.append((*cells, Cell(str(max(len(one.lrs), len(one.ars))))))
+        cells = [SheetCell("–" if value is None else str(value)) for value in told]
+        cells += [SheetCell(_spread(values)) for values in (one.lrs, one.ars)]
+        lines.append((*cells, SheetCell(str(max(len(one.lrs), len(one.ars))))))
     named = ", ".join(f"{role} {name or 'not there'}" for role, name in evaluators.items())
     caption = [
         "After DD-Ranking, with accuracies as fractions after the last epoch, nothing tuned on test images: mean ± "

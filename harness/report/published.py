@@ -7,9 +7,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from harness.errors import UsageError
 from harness.report.comparing.arm_scores import Arm
-from harness.types.names import parse_name
+from harness.types.names import Name, name_or_text
 
 _FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
 """What a number was published for; empty where it does not apply."""
@@ -40,7 +39,8 @@ def published_beside(arm: Arm) -> Nearest | None:
     if len(arm.architectures) > 1:
         return None
     fields = (*_FIELDS, "score_on", "preprocessing", "hold_out")
-    return nearest_published({name: getattr(arm.scores[0], name) for name in fields})
+    score = arm.scores[0]
+    return nearest_published({name: getattr(score, name) for name in fields}, score.names)
 
 
 def published_for(row: Mapping[str, Any]) -> Published | None:
@@ -52,16 +52,18 @@ def published_for(row: Mapping[str, Any]) -> Published | None:
     return nearest.published if nearest and not nearest.departures else None
 
 
-def nearest_published(row: Mapping[str, Any]) -> Nearest | None:
+def nearest_published(row: Mapping[str, Any], names: Mapping[str, Name] | None = None) -> Nearest | None:
     """The published number for the same data set, images per class, method, pool, evaluator and architecture.
 
     Where there are several, the one that departs least; ``departures`` says in what, empty for the very condition.
 
     Args:
         row: the fields of a table's row; what is missing departs.
+        names: the row's method and pool, parsed; None for a row as ``--json`` prints it, whose names are text.
     """
+    names = _parsed(row) if names is None else names
     wanted = {name: "" if row.get(name) is None else str(row[name]) for name in _FIELDS}
-    found = [(_departures(row, wanted, key), key) for key in _candidates().get(_heads(wanted), ())]
+    found = [(_departures(row, wanted, key), key) for key in _candidates().get(_heads(wanted, names), ())]
     if not found:
         return None
     departures, key = min(found, key=lambda one: (len(one[0]), _distance(wanted["iterations"], one[1][2]), one[1]))
@@ -82,24 +84,15 @@ def _departures(row: Mapping[str, Any], wanted: Mapping[str, str], key: tuple[st
     return tuple(differing)
 
 
-def _heads(fields: Mapping[str, str]) -> tuple[str, ...]:
-    """What must be equal for a number to stand beside another at all."""
+def _heads(fields: Mapping[str, str], names: Mapping[str, Name]) -> tuple[str, ...]:
+    """Return what must be equal for a number to stand beside another at all."""
+    method, pool = (names[kind].name if kind in names else "" for kind in ("method", "pool"))
     recipe = fields["protocol"].split(" ")[0].rstrip(",")
-    return (
-        fields["like"],
-        fields["ipc"],
-        _head(fields["method"]),
-        _head(fields["pool"]),
-        recipe,
-        fields["architecture"],
-    )
+    return (fields["like"], fields["ipc"], method, pool, recipe, fields["architecture"])
 
 
-def _head(text: str) -> str:
-    try:
-        return parse_name(text).name if text else ""
-    except UsageError:
-        return text
+def _parsed(fields: Mapping[str, Any]) -> dict[str, Name]:
+    return {kind: name_or_text(fields[kind]) for kind in ("method", "pool") if fields.get(kind)}
 
 
 def _distance(wanted: str, published: str) -> float:
@@ -108,10 +101,11 @@ def _distance(wanted: str, published: str) -> float:
 
 @cache
 def _candidates() -> dict[tuple[str, ...], list[tuple[str, ...]]]:
-    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    by_heads: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for key in _table():
-        found.setdefault(_heads(dict(zip(_FIELDS, key, strict=True))), []).append(key)
-    return found
+        fields = dict(zip(_FIELDS, key, strict=True))
+        by_heads.setdefault(_heads(fields, _parsed(fields)), []).append(key)
+    return by_heads
 
 
 @cache

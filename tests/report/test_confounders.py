@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from studies import ddbench, small_run, small_words
 
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
-from harness.types.names import parse_name
 from harness.types.distilled import DistilledSet
+from harness.types.names import parse_name
 
 SINGLE, SIMILAR = "single[main=convnet[width=16]]", "main-similar[main=convnet[width=16]]"
 HALF_MEANT = {"pool": (SINGLE, "main-similar[width=16]")}

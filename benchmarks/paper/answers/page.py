@@ -8,8 +8,9 @@ from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
 
 from harness.report.comparing.arm_scores import Arm
 from harness.report.published import nearest_published, published_beside
-from harness.report.tables.comparison_table import percent, sheet_of
+from harness.report.tables.comparison_table import sheet_of
 from harness.report.tables.formats import markdown
+from harness.report.tables.wording import percent
 from harness.types.names import parse_name
 
 ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")

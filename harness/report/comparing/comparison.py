@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.report.comparing.ambiguous_names import told_apart
-from harness.report.comparing.comparison_rows import Row, rows_of
+from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
 from harness.report.comparing.effects import corrected
 from harness.report.comparing.question import Question, natural, value_of
@@ -31,7 +31,7 @@ class Comparison:
     question: Question
     baseline: str
     others: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     family: int
     stores: tuple[str, ...]
     notes: tuple[str, ...]
@@ -90,7 +90,7 @@ def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
         yield f"{counted(count, 'score')} on {other} {plural(count, 'is', 'are')} left out: --score-on {other}"
 
 
-def _corrected(rows: Sequence[Row], level: float) -> tuple[list[Row], int]:
+def _corrected(rows: Sequence[ComparisonRow], level: float) -> tuple[list[ComparisonRow], int]:
     """The rows with p values adjusted for all of them, and how many there are."""
     effects = [effect for row in rows for effect in row.effects.values()]
     adjusted = iter(corrected(effects, level))

@@ -13,7 +13,7 @@ from harness.report.scores import Score
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ComparisonRow:
     """One condition: all that is equal between its arms.
 
     Attributes:
@@ -31,7 +31,7 @@ class Row:
     effects: Mapping[str, Effect]
 
 
-def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[Row]:
+def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[ComparisonRow]:
     """Every condition that has scores, with the effects of all others against the baseline, not yet corrected.
 
     Beneath the architectures of a condition stand the mean of all, that of all but the pool's main one, and the main
@@ -63,7 +63,7 @@ class _Maker:
     question: Question
     baseline: str
 
-    def rows(self, block: Block) -> Iterator[Row]:
+    def rows(self, block: Block) -> Iterator[ComparisonRow]:
         """The rows of conditions that differ in the architecture only."""
         by_label: dict[str, dict[str, Arm]] = {}
         told: dict[str, Any] = {}
@@ -82,14 +82,14 @@ class _Maker:
         for summary in summaries:
             yield from self._summed_up(told, summary, by_label)
 
-    def _row(self, told: Mapping[str, Any], over: str, arms: Mapping[str, Arm]) -> Row:
+    def _row(self, told: Mapping[str, Any], over: str, arms: Mapping[str, Arm]) -> ComparisonRow:
         first = arms.get(self.baseline)
         effects = {label: self._effect(first, arm) for label, arm in arms.items() if first and label != self.baseline}
-        return Row(told, over, "architecture", arms, effects)
+        return ComparisonRow(told, over, "architecture", arms, effects)
 
     def _summed_up(
         self, told: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, Arm]]
-    ) -> Iterator[Row]:
+    ) -> Iterator[ComparisonRow]:
         first = by_label.get(self.baseline, {})
         effects = {}
         for label, found in by_label.items():
@@ -103,7 +103,7 @@ class _Maker:
                 effects[label] = effect
         arms = {label: arm for label, found in by_label.items() if (arm := summary.of(found))}
         if arms:
-            yield Row(told, summary.over, summary.kind, arms, effects)
+            yield ComparisonRow(told, summary.over, summary.kind, arms, effects)
 
     def _effect(self, baseline: Arm, other: Arm) -> Effect:
         question = self.question

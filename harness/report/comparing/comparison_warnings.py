@@ -6,18 +6,17 @@ from typing import Any
 
 from harness.report.comparing.arm_scores import Arm
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
 from harness.report.scores import UNKNOWN
+from harness.report.tables.wording import describe_value
 from harness.types.score import Score
 
 AXES = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "precision", "store")
 """What the names of an arm are of."""
-_WORDS = {"ipc": "ipc {}", "iterations": "{} iterations"}
-"""How values are shown that do not speak for themselves."""
 
 
-def warnings_of(rows: Iterable[Row], by: str) -> tuple[str, ...]:
+def warnings_of(rows: Iterable[ComparisonRow], by: str) -> tuple[str, ...]:
     """Why arms of a comparison may not be compared as their names suggest.
 
     Args:
@@ -32,10 +31,10 @@ def warnings_of(rows: Iterable[Row], by: str) -> tuple[str, ...]:
     return lines_of([((by,), list(row.arms.values())) for row in conditions], code)
 
 
-def _cell(row: Row, label: str, varying: Iterable[str]) -> str:
+def _cell(row: ComparisonRow, label: str, varying: Iterable[str]) -> str:
     """A number of the table by all that tells it from the others."""
     values = {name: row.condition.get(name) for name in varying}
-    parts = (_WORDS.get(name, "{}").format(value) for name, value in values.items() if value is not None)
+    parts = (describe_value(name, value) for name, value in values.items() if value is not None)
     return ", ".join((label, *parts, *([row.over] if row.over else [])))
 
 

@@ -30,7 +30,7 @@ class Question:
         by: the axis whose values are compared.
         baseline: the value that the others are compared with; None for the axis's usual one.
         only: by axis, names or numbers that scores are restricted to; the baseline stays.
-        over: kinds of rows that are wanted (see `harness.report.comparing.comparison_rows.Row`); empty for all.
+        over: the `KINDS` of rows that are wanted; empty for all.
         score_on: ``test`` or ``validation``.
         level: of the intervals; tests are at one minus it.
         bootstrap: how to resample; None for t intervals.

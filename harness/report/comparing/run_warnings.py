@@ -11,6 +11,7 @@ from harness.planning.trajectory_source import TrajectorySource
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
 from harness.report.tables.run_rows import Row, Table
+from harness.types.plurals import counted
 
 _POINTS = ("dataset", "ipc", "iterations")
 _LEARNING = ("method", "pool")
@@ -34,7 +35,7 @@ def notes_of(table: Table) -> list[str]:
     count = len(table.left_out)
     if not count:
         return []
-    return [f"{count} record{'s' if count > 1 else ''} that cannot be used left out: {few(table.left_out, '; ')}"]
+    return [f"{counted(count, 'record')} that cannot be used left out: {few(table.left_out, '; ')}"]
 
 
 def _contenders(plan: Plan, rows: Sequence[Row]) -> list[Contender]:

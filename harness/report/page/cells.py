@@ -7,8 +7,7 @@ from typing import Any
 
 from harness.report.comparing.arm_scores import Arm
 from harness.report.page.panel import Line, Panel
-from harness.report.page.tables import count
-from harness.report.page.view import Again, Column, Entry, Group, Part, Row, Section, Table
+from harness.report.page.view import Again, Column, Entry, Group, Part, Section, Table, TableRow
 from harness.types.plurals import counted
 from harness.types.report import Origin, Results
 from harness.types.score import Score
@@ -37,7 +36,7 @@ def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Secti
     ]
     if number > most:
         intro.append(
-            f"The {count(number, 'cell')} are more than the {most:,} that a page lists one by one: only commands and "
+            f"The {counted(number, 'cell')} are more than the {most:,} that a page lists one by one: only commands and "
             f"counts stand here (--report 'page[cells={number}]' lists them all)."
         )
     environment = Part("Environments", tables=[_environment_table(environments)])
@@ -76,7 +75,7 @@ def _again(
     made = []
     for place, ((command, reason), several) in enumerate(by_command.items()):
         mean = 100 * sum(score.accuracy for score in several) / len(several)
-        told = f"{mean:.1f} %, {count(len(several), 'cell')}"
+        told = f"{mean:.1f} %, {counted(len(several), 'cell')}"
         table = _table(f"{name}-{place}", several, results) if listed else None
         facts = _facts(several, results, environments)
         made.append(Again(what, told, command, reason, facts, table))
@@ -98,7 +97,7 @@ def _table(name: str, scores: Sequence[Score], results: Results) -> Table:
     columns += [Column(text, number=True) for text in ("accuracy, %", "loss", "seconds")]
     columns += [Column("key"), Column("record's checksum")]
     rows = [
-        Row(
+        TableRow(
             f"{score.distillation}, {score.student}",
             [
                 Entry(f"{100 * score.accuracy:.2f}", below="collapsed" if score.collapsed else ""),
@@ -130,5 +129,5 @@ def _environment_table(environments: Mapping[str, int]) -> Table:
     facts = {number: json.loads(text) for text, number in environments.items()}
     keys = list(dict.fromkeys(key for told in facts.values() for key in told))
     columns = [Column("what"), *(Column(str(number)) for number in facts)]
-    rows = [Row(key, [Entry(str(told.get(key, "–")), number=False) for told in facts.values()]) for key in keys]
+    rows = [TableRow(key, [Entry(str(told.get(key, "–")), number=False) for told in facts.values()]) for key in keys]
     return Table("environments", "Versions, device and providers of components", columns, [Group("", rows)])

@@ -10,8 +10,8 @@ from harness.errors import DDBenchError
 from harness.learning.pool_networks import Lottery
 from harness.plugins.registry import Registry
 from harness.report.page.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
-from harness.report.page.tables import count
-from harness.report.page.view import Column, Entry, Group, Part, Row, Section, Table
+from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
+from harness.types.plurals import counted
 from harness.types.report import SetRecord
 from harness.types.seeds import Streams
 
@@ -123,15 +123,15 @@ def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Sect
 
 def _table(name: str, drawn: Drawn) -> Table:
     rows = [
-        Row(architecture, [Entry(f"{number:,}"), *_expected_of(wanted, drawn.total)])
+        TableRow(architecture, [Entry(f"{number:,}"), *_expected_of(wanted, drawn.total)])
         for architecture, number, wanted in drawn.rows
     ]
     notes = [f"Expected counts are not known: {drawn.reason}"] if drawn.reason else []
-    trajectories = count(drawn.trajectories, "trajectory", "trajectories")
+    trajectories = counted(drawn.trajectories, "trajectory", "trajectories")
     columns = [Column("architecture")]
     columns += [Column(text, number=True) for text in ("drawn", "expected", "mean probability")]
     return Table(
-        name, f"{drawn.pool}: {count(drawn.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
+        name, f"{drawn.pool}: {counted(drawn.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
     )
 
 

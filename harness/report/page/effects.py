@@ -9,14 +9,13 @@ from typing import Any
 
 from harness.report.comparing.arm_scores import combined, mean_of_all
 from harness.report.comparing.comparison import Comparison, compare
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.effects import Effect, corrected, effect_of
 from harness.report.comparing.question import Question, matching, natural
 from harness.report.page.panel import Panel
-from harness.report.page.tables import count
-from harness.report.page.view import Column, Entry, Group, Part, Section, Table
-from harness.report.page.view import Row as TableRow
+from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
+from harness.report.tables.wording import DASH, per_class, percent
 from harness.types.plurals import counted
 from harness.types.report import Results
 
@@ -84,8 +83,9 @@ def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[s
         words = "; ".join(f"{label} changes accuracy by {effect}" for label, effect in effects.items())
         return f"{what}: {words}.", [*shown, *more]
     verdicts = Counter(one.verdict for one in told)
-    counted = [f"{verdicts[word]} {word}" for word in ("better", "worse", "undecided") if verdicts[word]]
-    return f"{what}: of {len(told)} differences from {comparison.baseline}, {' and '.join(counted)}.", [*shown, *more]
+    by_verdict = [f"{verdicts[word]} {word}" for word in ("better", "worse", "undecided") if verdicts[word]]
+    differences = f"of {len(told)} differences from {comparison.baseline}, {' and '.join(by_verdict)}"
+    return f"{what}: {differences}.", [*shown, *more]
 
 
 def main_effects(comparison: Comparison) -> dict[str, Effect]:
@@ -114,7 +114,7 @@ def main_effects(comparison: Comparison) -> dict[str, Effect]:
     return dict(zip(found, corrected(list(found.values()), comparison.question.level), strict=True))
 
 
-def summed_effects(comparison: Comparison) -> Iterator[tuple[Row, str, Effect]]:
+def summed_effects(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str, Effect]]:
     """Effects over all architectures of a condition, or on its only one."""
     summed = {_condition(row) for row in comparison.rows if row.kind == "all"}
     for row in comparison.rows:
@@ -122,7 +122,7 @@ def summed_effects(comparison: Comparison) -> Iterator[tuple[Row, str, Effect]]:
             yield from ((row, label, effect) for label, effect in row.effects.items())
 
 
-def _condition(row: Row) -> tuple[Any, ...]:
+def _condition(row: ComparisonRow) -> tuple[Any, ...]:
     return tuple(
         row.condition.get(name) for name in ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
     )
@@ -133,16 +133,17 @@ def _what(panels: Sequence[Panel]) -> str:
     methods, pools = {line.method for line in learned}, {line.pool for line in learned if line.pool}
     datasets = sorted({panel.dataset for panel in panels})
     architectures = {name for panel in panels for name in panel.architectures}
-    through = f" through {count(len(pools), 'pool')}" if pools else ""
-    where = datasets[0] if len(datasets) == 1 else count(len(datasets), "data set")
-    return f"{count(len(methods), 'method')}{through} on {where}, scored by {count(len(architectures), 'architecture')}"
+    through = f" through {counted(len(pools), 'pool')}" if pools else ""
+    where = datasets[0] if len(datasets) == 1 else counted(len(datasets), "data set")
+    students = f"scored by {counted(len(architectures), 'architecture')}"
+    return f"{counted(len(methods), 'method')}{through} on {where}, {students}"
 
 
-def _told(row: Row, label: str, effect: Effect, comparison: Comparison) -> Told:
+def _told(row: ComparisonRow, label: str, effect: Effect, comparison: Comparison) -> Told:
     told = row.condition
     varying = {name for name in _FIELDS if len({one.condition.get(name) for one in comparison.rows}) > 1}
     parts = [told["dataset"]] if "dataset" in varying else []
-    parts += [count(told["ipc"], "image") + " per class"] if "ipc" in varying and told["ipc"] else []
+    parts += [per_class(told["ipc"])] if "ipc" in varying and told["ipc"] else []
     parts += [counted(told["iterations"], "iteration")] if "iterations" in varying and told["iterations"] else []
     parts += [told["evaluator"]] if "evaluator" in varying else []
     parts += [row.over] if row.kind == "architecture" else []
@@ -163,7 +164,7 @@ def _words(effect: Effect, baseline: str, tests: int) -> tuple[str, str]:
 
 def points(effect: Effect) -> str:
     """The difference in percentage points."""
-    return f"{100 * effect.estimate.difference:+.1f}".replace("-", "\u2212")
+    return percent(effect.estimate.difference, signed=True)
 
 
 def interval(effect: Effect, before: str = "", after: str = "") -> str:
@@ -171,7 +172,7 @@ def interval(effect: Effect, before: str = "", after: str = "") -> str:
     low, high = effect.estimate.low, effect.estimate.high
     if low is None or high is None:
         return ""
-    return f"{before}{100 * low:+.1f} … {100 * high:+.1f}{after}".replace("-", "\u2212")
+    return f"{before}{percent(low, signed=True)} … {percent(high, signed=True)}{after}"
 
 
 def _needed(effect: Effect, tests: int) -> str:
@@ -225,16 +226,16 @@ def effects_section(comparison: Comparison | str) -> Section | None:
     return Section("effects", "Effects of the pools", (), [Part(tables=[table])])
 
 
-def _title(row: Row) -> str:
+def _title(row: ComparisonRow) -> str:
     told = row.condition
-    size = f", {count(told['ipc'], 'image')} per class" if told["ipc"] else ""
+    size = f", {per_class(told['ipc'])}" if told["ipc"] else ""
     when = f", {counted(told['iterations'], 'iteration')}" if told["iterations"] is not None else ""
     return f"{told['method']}{when} on {told['dataset']}{size}, {told['evaluator']}"
 
 
 def _entry(effect: Effect | None) -> Entry:
     if effect is None:
-        return Entry("–")
+        return Entry(DASH)
     p = "not testable" if effect.holm is None else f"p = {effect.holm:.2g}" if effect.holm >= 0.001 else "p < 0.001"
     kind = "best" if effect.decided else ""
     mark = {"distillations": "", "students": " §", "unpaired": " ¶"}[effect.design]
@@ -243,7 +244,7 @@ def _entry(effect: Effect | None) -> Entry:
 
 def _beneath(comparison: Comparison) -> list[str]:
     every = [effect for row in comparison.rows for effect in row.effects.values()]
-    tests = count(comparison.family, "test")
+    tests = counted(comparison.family, "test")
     lines = ["Nothing here can be tested."]
     if comparison.family:
         lines = [
@@ -256,4 +257,4 @@ def _beneath(comparison: Comparison) -> list[str]:
     if "unpaired" in designs:
         lines.append("¶ no distillation in common: Welch's test of independent means")
     doubts = Counter(doubt for effect in every for doubt in effect.doubts)
-    return lines + [f"{doubt} ({count(number, 'effect')})" for doubt, number in sorted(doubts.items())]
+    return lines + [f"{doubt} ({counted(number, 'effect')})" for doubt, number in sorted(doubts.items())]

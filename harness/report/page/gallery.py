@@ -4,11 +4,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.errors import DataError, StoreError
-from harness.report.page.images import MOST_A_CLASS, MOST_CLASSES, draw_images
-from harness.report.page.pictures import Palette, Picture
-from harness.report.page.tables import count
+from harness.report.page.pictures import Palette, Picture, as_png
 from harness.report.page.view import Part, Section, Strips
+from harness.report.tables.wording import per_class
+from harness.running.set_picture import pixels_by_class
+from harness.types.distilled import DistilledSet
 from harness.types.plurals import counted
 from harness.types.report import SetRecord
 
@@ -18,6 +22,13 @@ _OF_ALL = 3
 """Images of each class that are shown of a set of all training images."""
 _LARGEST = 30_000_000
 """Sets of more numbers than this are not read for a picture."""
+_MOST_CLASSES = 20
+"""Classes of a set that are shown; the others are named."""
+_MOST_PER_CLASS = 10
+_GAP = 2
+"""Pixels between images; the page shows through."""
+_GRID_WIDTH = 560
+"""CSS pixels that a grid is enlarged to, at most, by a whole factor."""
 
 
 def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Section | None:
@@ -56,8 +67,9 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
     intro = [
         "The first distillation of each; one column a class, pixels as they were before preprocessing, cut to [0, 1]."
     ]
-    intro += [f"{count(left, 'method with its pool', 'methods with their pools')} more are not shown."] if left else []
-    intro += [f"{count(skipped, 'set')} too large to be shown."] if skipped else []
+    hidden = counted(left, "method with its pool", "methods with their pools")
+    intro += [f"{hidden} more are not shown."] if left else []
+    intro += [f"{counted(skipped, 'set')} too large to be shown."] if skipped else []
     made = [Part(_title(*key), [_columns(classes[key])], strips=strips) for key, strips in parts.items()]
     return Section("images", "Images", intro + lost, made)
 
@@ -87,15 +99,37 @@ def _picture(record: SetRecord, name: str) -> tuple[Picture, tuple[str, ...]]:
     when = f" after {counted(record.iterations, 'iteration')}" if record.iterations is not None else ""
     flag = f", {record.status}" if record.status != "done" else ""
     alt = f"Images of {name}{when}{flag}: one column a class"
-    most = MOST_A_CLASS if record.ipc else _OF_ALL
-    return draw_images(distilled, f"{title}{flag}", alt, most), distilled.classes
+    most = _MOST_PER_CLASS if record.ipc else _OF_ALL
+    return _draw_images(distilled, f"{title}{flag}", alt, most), distilled.classes
 
 
 def _columns(classes: Sequence[str]) -> str:
-    shown = ", ".join(classes[:MOST_CLASSES])
-    more = f", and {len(classes) - MOST_CLASSES} classes that are not shown" if len(classes) > MOST_CLASSES else ""
+    shown = ", ".join(classes[:_MOST_CLASSES])
+    more = f", and {len(classes) - _MOST_CLASSES} classes that are not shown" if len(classes) > _MOST_CLASSES else ""
     return f"Columns: {shown}{more}; the first images of each. At the side: iterations."
 
 
 def _title(dataset: str, ipc: int | None) -> str:
-    return f"{dataset}, {ipc} image{'s' if ipc != 1 else ''} per class" if ipc else f"{dataset}, all images"
+    return f"{dataset}, {per_class(ipc)}" if ipc else f"{dataset}, all images"
+
+
+def _draw_images(distilled: DistilledSet, title: str, alt: str, most: int) -> Picture:
+    """The images of the first classes, the first of each; between them the page shows through."""
+    pixels = _mosaic(pixels_by_class(distilled, _MOST_CLASSES, most))
+    scale = max(1, min(4, _GRID_WIDTH // pixels.shape[1]))
+    return as_png(pixels, alt, title, scale)
+
+
+def _mosaic(columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Images (n, height, width, channels) of each column, with transparent gaps: (rows, columns, 4)."""
+    height, width, channels = columns[0].shape[1:]
+    rows = max(len(column) for column in columns)
+    shape = (rows * (height + _GAP) - _GAP, len(columns) * (width + _GAP) - _GAP, 4)
+    mosaic = np.zeros(shape, np.float32)
+    for c, column in enumerate(columns):
+        for r, image in enumerate(column):
+            top, left = r * (height + _GAP), c * (width + _GAP)
+            tile = mosaic[top : top + height, left : left + width]
+            tile[..., :3] = image if channels in (1, 3) else image[..., :1]
+            tile[..., 3] = 1
+    return mosaic

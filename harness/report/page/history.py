@@ -8,8 +8,9 @@ from typing import Any
 from harness.report.page.curves import Curve, draw_curves
 from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.pictures import Key, Palette, Picture, draw_legend
-from harness.report.page.tables import count, iterations_table
+from harness.report.page.tables import iterations_table
 from harness.report.page.view import Part, Section
+from harness.report.tables.wording import per_class
 from harness.types.report import SetRecord
 
 NO_POOL = "no pool"
@@ -51,7 +52,7 @@ def _losses(trajectories: Sequence[SetRecord], palette: Palette) -> Iterator[Par
         if curves and len(pictures[dataset, ipc]) < MOST_LINES:
             pictures[dataset, ipc].append(draw_curves(curves, title=method, x="iteration", y=scalar))
     for (dataset, ipc), drawn in pictures.items():
-        size = f", {count(ipc, 'image')} per class" if ipc else ""
+        size = f", {per_class(ipc)}" if ipc else ""
         legend = draw_legend(list(keys[dataset, ipc].values()), "Legend")
         yield Part(f"What the methods minimise, on {dataset}{size}", pictures=[*drawn, legend])
 

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 
 from harness.report.comparing.comparison import Comparison
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.page.panel import Line, Panel
 from harness.report.page.pictures import Picture, as_svg, drawing, short
 from harness.report.page.view import Part, Section
+from harness.report.tables.wording import tenths
 
 Values = Mapping[tuple[str, str], float]
 
@@ -76,7 +77,7 @@ def _tiles(
                 continue
             grid[row, column] = colours(norm(value))
             light = grid[row, column, :3] @ (0.299, 0.587, 0.114) > 0.55
-            text = (f"{value:+.1f}" if diverging else f"{value:.1f}").replace("-", "\u2212")
+            text = tenths(value, signed=diverging is not None)
             weight = "bold" if (method, pool) in sure else "normal"
             colour = "black" if light else "white"
             axes.text(column, row, text, ha="center", va="center", color=colour, weight=weight)
@@ -125,7 +126,7 @@ def _accuracies(panel: Panel, lines: Sequence[Line], architecture: str) -> Value
     return {key: 100 * arm.mean for key, arm in found.items() if arm}
 
 
-def _gains(rows: Sequence[Row], methods: Sequence[str], comparison: Comparison) -> Iterator[Part]:
+def _gains(rows: Sequence[ComparisonRow], methods: Sequence[str], comparison: Comparison) -> Iterator[Part]:
     others = [label for label in comparison.others if any(label in row.effects for row in rows)]
     gains: dict[str, dict[tuple[str, str], float]] = {}
     sure: dict[str, list[tuple[str, str]]] = {}
@@ -145,7 +146,7 @@ def _gains(rows: Sequence[Row], methods: Sequence[str], comparison: Comparison) 
         yield Part(intro=[f"Gain over {comparison.baseline}, in points."], pictures=drawn)
 
 
-def _gaps(rows: Sequence[Row], methods: Sequence[str], pools: Sequence[str]) -> Iterator[Part]:
+def _gaps(rows: Sequence[ComparisonRow], methods: Sequence[str], pools: Sequence[str]) -> Iterator[Part]:
     gaps: dict[str, dict[tuple[str, str], float]] = {}
     for row in rows:
         if row.kind == "gap":

@@ -14,9 +14,9 @@ from harness.report.comparing.ambiguous_names import told_apart
 from harness.report.page.effects import compared, summary_of
 from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
-from harness.report.page.tables import count
 from harness.report.tables.hold_outs import hold_out_notes
 from harness.types.options import Options, option
+from harness.types.plurals import counted
 from harness.types.report import Report, Results
 
 
@@ -87,7 +87,7 @@ def _about(results: Results) -> str:
     days = sorted({results.origin(score).finished[:10] for score in results.scores})
     when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
     return (
-        f"{count(len(results.scores), 'student')} on {count(len(results.sets), 'distilled set')}, "
+        f"{counted(len(results.scores), 'student')} on {counted(len(results.sets), 'distilled set')}, "
         f"finished {when}, from {', '.join(results.stores)}"
     )
 

@@ -12,6 +12,7 @@ from harness.report.comparing.comparison_warnings import lines_of
 from harness.report.comparing.effects import effect_of
 from harness.report.comparing.question import natural
 from harness.report.comparing.statistics import holm
+from harness.report.tables.wording import per_class
 from harness.types.score import Score
 
 LEVEL = 0.95
@@ -80,7 +81,7 @@ class Panel:
     @property
     def title(self) -> str:
         """What all its numbers have in common."""
-        size = f", {self.ipc} image{'s' if self.ipc != 1 else ''} per class" if self.ipc else ""
+        size = f", {per_class(self.ipc)}" if self.ipc else ""
         precision = f", {self.precision}" if self.precision not in ("fp32", "unknown") else ""
         split = f", on {self.score_on}" if self.score_on != "test" else ""
         return f"{self.dataset}{size}, {self.evaluator}{precision}{split}"
@@ -160,13 +161,14 @@ def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
 
 def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool: str) -> Panel:
     tiles: dict[tuple[Line, str], list[Score]] = defaultdict(list)
+    first_pools = pools_called(scores, first_pool)
     for score in scores:
         line = Line(score.method, score.pool, score.iterations, score.from_file)
         tiles[line, score.architecture].append(score)
 
     def order(line: Line) -> tuple[Any, ...]:
         pool = line.pool or ""
-        return not line.is_baseline, bool(pool), not is_pool(pool, first_pool), pool, line.method, line.iterations or 0
+        return not line.is_baseline, bool(pool), pool not in first_pools, pool, line.method, line.iterations or 0
 
     dataset, evaluator, score_on, ipc, precision = key
     return Panel(
@@ -205,6 +207,7 @@ def _first_arms(panel: Panel) -> dict[Line, Arm]:
     return arms
 
 
-def is_pool(pool: str, name: str) -> bool:
-    """Whether a pool is the one called ``name``, with options or without."""
-    return pool == name or pool.startswith(f"{name}[")
+def pools_called(scores: Iterable[Score], text: str) -> set[str]:
+    """Return the pools among the scores that ``text`` names, with options or without."""
+    named = {score.pool: score.names["pool"] for score in scores if score.pool}
+    return {pool for pool, name in named.items() if text in (pool, str(name), name.name)}

@@ -35,7 +35,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row with its head; ``grey`` for numbers that are not of these stores."""
 
     head: str
@@ -48,7 +48,7 @@ class Group:
     """Rows under a common title, if it has one."""
 
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
 
 
 @dataclass(frozen=True)

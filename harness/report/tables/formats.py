@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
-from harness.report.tables.comparison_table import Cell, Sheet
+from harness.report.tables.comparison_table import Sheet, SheetCell
 from harness.report.tables.drawing import Column, Grid, Line, Words, draw
 
 _LATEX = {
@@ -97,7 +97,7 @@ def _is_accented(letter: str) -> bool:
     return "À" <= letter <= "ÿ" and unicodedata.decomposition(letter) != ""
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: SheetCell) -> str:
     marks = f"\\textsuperscript{{{','.join(cell.marks)}}}" if cell.marks else ""
     return _gray(escape_latex(cell.text) + marks, cell.grey)
 
@@ -114,7 +114,7 @@ def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: SheetCell) -> str:
     marks = f"<sup>{','.join(cell.marks)}</sup>" if cell.marks else ""
     text = _markdown(cell.text) + marks
     return f"*{text}*" if cell.grey else text
@@ -125,7 +125,7 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", escaped)
 
 
-def _bracketed(cell: Cell) -> str:
+def _bracketed(cell: SheetCell) -> str:
     return f" ({','.join(cell.marks)})" if cell.marks else ""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from harness.types.hold_out import HoldOut
+from harness.types.plurals import counted
 from harness.types.score import ChoiceRecord, Score
 
 
@@ -35,7 +36,7 @@ def hold_out_notes(scores: Sequence[Score]) -> list[str]:
         if _lacks_images(score):
             lines[f"of sets distilled from fewer images: {score.typed_name('dataset')} ({_without(score)})"] += 1
     notes = [
-        f"{count} score{'s' if count > 1 else ''} {what}: they stand apart from those of the whole training set"
+        f"{counted(count, 'score')} {what}: they stand apart from those of the whole training set"
         for what, count in lines.items()
     ]
     validated = (score for score in scores if score.hold_out and score.score_on == "validation")

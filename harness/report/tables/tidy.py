@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.report.comparing.arm_scores import Arm
 from harness.report.comparing.comparison import Comparison
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.question import NUMBERS
 from harness.report.published import published_beside
 
@@ -48,7 +48,7 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(told, indent=1, allow_nan=False) + "\n"
 
 
-def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any]]:
     by = comparison.question.by
     for label in comparison.labels:
         arm = row.arms.get(label)
@@ -111,7 +111,7 @@ def _published(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _effect(row: Row, label: str) -> dict[str, Any]:
+def _effect(row: ComparisonRow, label: str) -> dict[str, Any]:
     effect = row.effects.get(label)
     estimate = effect.estimate if effect else None
     return {
