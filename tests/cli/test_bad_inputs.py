@@ -133,7 +133,7 @@ BAD = [
     ("report scores --output no/such/folder/page.html", 2, "give another --output"),
     ("report scores --method dcc", 2, "--method dcc: no score has it"),
     # results
-    ("results lst", 2, "there is no verb 'lst': did you mean 'list'"),
+    ("results lst", 2, "there is no command 'lst': did you mean 'list'"),
     ("results list", 2, "ddbench-store is no store", "--store"),
     ("results verify --store others", 2, "others is no store", "--store"),
     ("results clean --store newer", 2, "newer has schema 9", "use a newer one"),
@@ -185,7 +185,7 @@ BAD = [
     ("status --store others", 2, "others", "is no store"),
     ("status --store empty --watch --json", 2, "leave out --json"),
     ("status --stroe empty", 2, "--store"),
-    ("rnu", 2, "there is no verb 'rnu': did you mean 'run'?"),
+    ("rnu", 2, "there is no command 'rnu': did you mean 'run'?"),
     ("--verbose run", 2, "--verbose", "--version"),
 ]
 
