@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from harness.report.comparing.ambiguous_names import told_apart
+from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.question import matching
 from harness.types.score import Score
 
@@ -29,7 +29,7 @@ def test_a_qualifier_is_not_part_of_the_name():
 
 def test_a_name_that_holds_a_bracket_itself_is_not_cut():
     others = [dataclasses.replace(SCORE, identities={"dataset": f"[{n}]"}, key=str(n)) for n in (1, 2)]
-    scores, notes = told_apart(others, by_store=False)
+    scores, notes = distinguish(others, by_store=False)
     assert len({score.dataset for score in scores}) == 2
     assert len(notes) == 1
     assert {score.names["dataset"] for score in scores} == {SCORE.names["dataset"]}

@@ -1,4 +1,4 @@
-"""Rows of a comparison: each architecture's, and those that sum up over architectures."""
+"""Rows of a comparison: one for each architecture, and summaries over architectures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +14,11 @@ from harness.report.scores import Score
 
 @dataclass(frozen=True, eq=False)
 class ComparisonRow:
-    """One condition: all that is equal between its arms.
+    """A condition, which is all that its arms have in common, with the arms and their effects.
 
     Attributes:
-        condition: by field; the axis that is compared is not among them.
-        over: the architecture, or what the row sums up.
+        condition: values by field, without the axis that is compared.
+        over: the architecture, or the architectures that the row summarises.
         kind: one of `harness.report.comparing.question.KINDS`.
         arms: by label.
         effects: by label of the other arm.
@@ -32,26 +32,26 @@ class ComparisonRow:
 
 
 def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[ComparisonRow]:
-    """Every condition that has scores, with the effects of all others against the baseline, not yet corrected.
+    """Return a row for every condition that has scores, with effects that are not corrected for multiple tests.
 
-    Beneath the architectures of a condition stand the mean of all, that of all but the pool's main one, and the main
-    one minus the others: the cross-architecture gap.
+    The architectures of a condition are followed by the mean over all, the mean over all but the pool's main one, and
+    the cross-architecture gap: the main one minus the others.
     """
-    maker = _Maker(question, baseline)
-    rows = (row for block in blocks_of(scores, question.by) for row in maker.rows(block))
+    builder = _RowBuilder(question, baseline)
+    rows = (row for block in blocks_of(scores, question.by) for row in builder.rows(block))
     return [row for row in rows if not question.over or row.kind in question.over]
 
 
 @dataclass(frozen=True)
 class _Summary:
-    """What a row makes of several architectures' accuracies; ``main`` is None for the mean of all."""
+    """How a row summarises the accuracies of several architectures; ``main`` is None for the mean over all."""
 
     kind: str
     over: str
     main: str | None = None
 
     def of(self, arms: Mapping[str, Arm]) -> Arm | None:
-        """The arm that it makes of those of one label by architecture; None where there are too few."""
+        """Combine the arms of a label by architecture; None if there are too few."""
         chosen = {name: arm for name, arm in arms.items() if self.kind != "others" or name != self.main}
         if len(chosen) < 2 or (self.kind == "gap" and self.main not in chosen):
             return None
@@ -59,61 +59,61 @@ class _Summary:
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _RowBuilder:
     question: Question
     baseline: str
 
     def rows(self, block: Block) -> Iterator[ComparisonRow]:
-        """The rows of conditions that differ in the architecture only."""
+        """Build the rows of conditions that differ in the architecture only."""
         by_label: dict[str, dict[str, Arm]] = {}
-        told: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for condition, arms in block.arms.items():
-            told = dict(zip(block.fields, condition, strict=True))
-            over = told.pop("architecture", "")
-            yield self._row(told, over, arms)
+            fields = dict(zip(block.fields, condition, strict=True))
+            over = fields.pop("architecture", "")
+            yield self._row(fields, over, arms)
             for label, arm in arms.items():
                 by_label.setdefault(label, {})[over] = arm
         if self.question.by == "architecture":
             return
-        told.pop("protocol", None)
+        fields.pop("protocol", None)
         summaries = [_Summary("all", "all architectures")]
         if main := self._main(by_label):
             summaries += [_Summary("others", f"all but {main}", main), _Summary("gap", f"{main} minus others", main)]
         for summary in summaries:
-            yield from self._summed_up(told, summary, by_label)
+            yield from self._summed_up(fields, summary, by_label)
 
-    def _row(self, told: Mapping[str, Any], over: str, arms: Mapping[str, Arm]) -> ComparisonRow:
+    def _row(self, condition: Mapping[str, Any], over: str, arms: Mapping[str, Arm]) -> ComparisonRow:
         first = arms.get(self.baseline)
         effects = {label: self._effect(first, arm) for label, arm in arms.items() if first and label != self.baseline}
-        return ComparisonRow(told, over, "architecture", arms, effects)
+        return ComparisonRow(condition, over, "architecture", arms, effects)
 
     def _summed_up(
-        self, told: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, Arm]]
+        self, condition: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, Arm]]
     ) -> Iterator[ComparisonRow]:
         first = by_label.get(self.baseline, {})
         effects = {}
-        for label, found in by_label.items():
-            both = [name for name in first if name in found]
-            mine, theirs = (summary.of({name: arms[name] for name in both}) for arms in (first, found))
+        for label, own in by_label.items():
+            both = [name for name in first if name in own]
+            mine, theirs = (summary.of({name: arms[name] for name in both}) for arms in (first, own))
             if label != self.baseline and mine and theirs:
                 effect = self._effect(mine, theirs)
-                if set(first) != set(found):
+                if set(first) != set(own):
                     doubt = f"over the {len(both)} architectures that both have: {', '.join(both)}"
                     effect = replace(effect, doubts=(*effect.doubts, doubt))
                 effects[label] = effect
-        arms = {label: arm for label, found in by_label.items() if (arm := summary.of(found))}
+        arms = {label: arm for label, own in by_label.items() if (arm := summary.of(own))}
         if arms:
-            yield ComparisonRow(told, summary.over, summary.kind, arms, effects)
+            yield ComparisonRow(condition, summary.over, summary.kind, arms, effects)
 
     def _effect(self, baseline: Arm, other: Arm) -> Effect:
         question = self.question
         return effect_of(baseline, other, question.level, question.bootstrap, _may_pair(baseline, other, question.by))
 
     def _main(self, by_label: Mapping[str, Mapping[str, Arm]]) -> str | None:
-        """The main architecture of the pools, the baseline's first, where students have it too."""
+        """Return the pools' main architecture, preferring the baseline's; None if no student has it or pools differ."""
         of_baseline, of_all = (
-            {score.main for arms in found for arm in arms.values() for score in arm.scores if score.main}
-            for found in ([by_label.get(self.baseline, {})], by_label.values())
+            {score.main for arms in several for arm in arms.values() for score in arm.scores if score.main}
+            for several in ([by_label.get(self.baseline, {})], by_label.values())
         )
         mains = of_baseline or of_all
         main = next(iter(mains)) if len(mains) == 1 else None
@@ -121,7 +121,7 @@ class _Maker:
 
 
 def _may_pair(baseline: Arm, other: Arm, by: str) -> bool:
-    """Whether equal indices mean equal random numbers on equal images."""
+    """Whether equal indices of distillations mean equal random numbers on equal images."""
     if by == "dataset":
         return False
     if by != "store":

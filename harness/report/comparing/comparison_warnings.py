@@ -1,4 +1,4 @@
-"""What makes the numbers that reports put side by side incomparable, each in one line."""
+"""Warnings about numbers that reports put side by side although they are not comparable."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +13,11 @@ from harness.report.tables.wording import describe_value
 from harness.types.score import Score
 
 AXES = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "precision", "store")
-"""What the names of an arm are of."""
+"""Fields of a score that an arm has values for."""
 
 
 def warnings_of(rows: Iterable[ComparisonRow], by: str) -> tuple[str, ...]:
-    """Why arms of a comparison may not be compared as their names suggest.
+    """Return warnings about arms of a comparison that differ in more than what is compared.
 
     Args:
         rows: of the comparison.
@@ -32,7 +32,7 @@ def warnings_of(rows: Iterable[ComparisonRow], by: str) -> tuple[str, ...]:
 
 
 def _cell(row: ComparisonRow, label: str, varying: Iterable[str]) -> str:
-    """A number of the table by all that tells it from the others."""
+    """Name a number of the table by everything that distinguishes it from the others."""
     values = {name: row.condition.get(name) for name in varying}
     parts = (describe_value(name, value) for name, value in values.items() if value is not None)
     return ", ".join((label, *parts, *([row.over] if row.over else [])))
@@ -41,7 +41,7 @@ def _cell(row: ComparisonRow, label: str, varying: Iterable[str]) -> str:
 def lines_of(
     side_by_side: Iterable[tuple[tuple[str, ...], Sequence[Arm]]], code: Sequence[Mapping[str, CodeVersions]]
 ) -> tuple[str, ...]:
-    """The lines about arms that stand side by side.
+    """Return warnings about arms that stand side by side.
 
     Args:
         side_by_side: axes, and the arms that are compared along them.
@@ -52,7 +52,7 @@ def lines_of(
 
 
 def _contender(arm: Arm) -> Contender:
-    """The arm as its scores tell: they stand under the same names, which tell different things apart."""
+    """Describe an arm by its scores, which all have the same qualified names."""
     first = arm.scores[0]
     names = {axis: None if (value := getattr(first, axis)) is None else str(value) for axis in AXES}
     return Contender(
@@ -70,13 +70,13 @@ def _contender(arm: Arm) -> Contender:
 
 
 def _fingerprint(score: Score) -> str | None:
-    """Of the images that the set was distilled from; None for a set from a file."""
+    """Return the fingerprint of the images that the set was distilled from; None for a set from a file."""
     identity = json.loads(score.identities.get("dataset", "null"))
     return str(identity[0]) if isinstance(identity, list) and identity else None
 
 
 def _component_options(score: Score, part: str) -> Mapping[str, Any]:
-    """A component's options as its identity has them; nothing for the method of a set from a file."""
+    """Return all options of a component from its identity; none for the method of a set from a file."""
     identity = json.loads(score.identities.get(part, "null"))
     component = identity[0] if isinstance(identity, list) and identity else identity
     options = component.get("options") if isinstance(component, dict) else None

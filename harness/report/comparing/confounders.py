@@ -1,4 +1,4 @@
-"""Confounders: what the arms of one comparison differ in beyond the axis that is compared."""
+"""Confounders: quantities in which the arms of a comparison differ beside the axis that is compared."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,22 +8,22 @@ from harness.errors import few
 from harness.types.names import Name
 
 MARK = "WARNING: "
-"""Begins each line that says why numbers which stand side by side may not be comparable."""
+"""Begins each line about numbers that may not be comparable."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """An arm, as far as a fair comparison depends on it; None for what is unknown or not applicable.
+    """The properties of an arm that a fair comparison depends on; None if unknown or not applicable.
 
     Attributes:
         names: by axis, the arm's value as it stands in tables.
         components: by axis, the parsed name of the arm's component there.
         main_model: the pool's main architecture with its options.
-        training_images: the fingerprint of the images that it was distilled from.
-        storage: how many numbers its set takes.
-        pixels: how many numbers its images are before they are packed: instead of ``storage`` until sets are made.
-        iterations: updates of the set.
-        epochs: of its students.
+        training_images: fingerprint of the images that it was distilled from.
+        storage: number of stored numbers of its set.
+        pixels: number of pixel values of its set before packing, which replaces ``storage`` until a set exists.
+        iterations: number of updates of the set.
+        epochs: number of epochs of its students.
         method, evaluator: their options by name.
         set_options: options that were set by component (``--set``), wherever it is used.
     """
@@ -43,7 +43,7 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class SideBySide:
-    """Contenders that are compared along axes, all else that has a name being equal."""
+    """Contenders that are compared along axes; everything else that has a name is equal."""
 
     axes: tuple[str, ...]
     contenders: Sequence[Contender]
@@ -54,16 +54,17 @@ Value = Callable[[Contender], Hashable | None]
 
 @dataclass(frozen=True)
 class _Quantity:
-    """Something that a fair comparison holds equal.
+    """A quantity that must be equal for a fair comparison.
 
     Attributes:
-        name: of it, for people.
-        of: its value for a contender, None if it has none; of several functions the first that most know.
-        remedy: what to do where it differs.
-        owner: the axis whose options decide it: where names of one component differ in options, its value is compared.
+        name: what it is called in warnings.
+        of: functions that return its value for a contender, None if unknown; the one that most contenders know is
+            used.
+        remedy: what to do if it differs.
+        owner: the axis whose options decide it: of components that differ only in options, the values are compared.
         implied_by: axes that change it by their nature.
-        only_by: axes along which it is asked for; empty for all.
-        show: a value for people.
+        only_by: axes along which it is checked; empty for all.
+        show: formats a value.
     """
 
     name: str
@@ -75,13 +76,13 @@ class _Quantity:
     show: Callable[[Any], str] = str
 
     def concerns(self, axes: Iterable[str]) -> bool:
-        """Whether it may confound a comparison along the axes."""
+        """Whether a comparison along these axes must hold it equal."""
         along = set(axes)
         return not along & self.implied_by and (not self.only_by or bool(along & self.only_by))
 
 
 def _option(kind: str, name: str) -> Value:
-    """The value of an option that several components of a kind have, ``auto`` if it is left to the component."""
+    """Return a function for the value of an option of a kind; ``auto`` if it is left to the component."""
 
     def of(contender: Contender) -> Hashable | None:
         options = getattr(contender, kind)
@@ -128,14 +129,14 @@ _QUANTITIES = (
 
 
 def confounder_warning(comparisons: Iterable[SideBySide]) -> str | None:
-    """One line that names the arms which differ beyond what is compared, and in what; None if none do."""
+    """Return a line that names the arms which differ in more than what is compared; None if there are none."""
     every = list(comparisons)
     differences = [text for quantity in _QUANTITIES if (text := _difference(quantity, every))]
     return f"{MARK}arms differ in more than what is compared: {'; '.join(differences)}" if differences else None
 
 
 def _difference(quantity: _Quantity, comparisons: Sequence[SideBySide]) -> str | None:
-    """What is to be said of one quantity: how it differs in the first comparison, and in how many others it does."""
+    """Describe how a quantity differs in the first comparison, and in how many others it does; None if in none."""
     texts: dict[str, None] = {}
     for comparison in comparisons:
         if quantity.concerns(comparison.axes) and (clashing := _clashing(quantity, comparison)):
@@ -155,19 +156,19 @@ def _sentence(quantity: _Quantity, clashing: Mapping[Contender, Hashable], axes:
 
 
 def _label(contender: Contender, quantity: _Quantity, axes: Sequence[str]) -> str:
-    """The arm by the axis that the quantity belongs to, else by all that are compared."""
+    """Name an arm by the axis that owns the quantity, or by all compared axes if none of them does."""
     along = [quantity.owner] if quantity.owner in axes else axes
     return " · ".join(name for axis in along if axis and (name := contender.names.get(axis)))
 
 
 def _values(quantity: _Quantity, contenders: Sequence[Contender]) -> dict[Contender, Hashable]:
-    """By contender, the value; those without one are left out."""
+    """Return the known values by contender."""
     known = [{arm: value for arm in contenders if (value := of(arm)) is not None} for of in quantity.of]
     return max(known, key=len)
 
 
 def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Hashable]:
-    """By contender, the values of those that differ from another beyond what is compared."""
+    """Return the values of contenders that differ from another one in more than what is compared."""
     values = _values(quantity, comparison.contenders)
     if len(set(values.values())) < 2:
         return {}
@@ -188,7 +189,7 @@ def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Ha
 
 
 def _clashing_within(family: Mapping[Contender, Hashable], owner: str) -> Iterator[Contender]:
-    """Of arms of one component, those that differ from another without an option in their names that says so."""
+    """Yield the arms of a component whose values differ although the options in their names do not."""
     if len(set(family.values())) < 2:
         return
     by_name: dict[Name | None, set[Hashable]] = {}
@@ -203,10 +204,10 @@ def _clashing_within(family: Mapping[Contender, Hashable], owner: str) -> Iterat
 
 @dataclass(frozen=True)
 class _MainInName:
-    """The options of a main model, and whether the pool's name gives them.
+    """The options of a main model, and those that the pool's name does not show.
 
-    Options of architectures can be set beside the names (``--set convnet.width=16``): where that is not equal for two
-    arms, the options in which their main models differ must stand in their names.
+    Options of architectures can be set separately from names (``--set convnet.width=16``): if two arms differ in this,
+    their names must show the options in which their main models differ.
     """
 
     options: frozenset[str]
@@ -220,11 +221,11 @@ class _MainInName:
         return cls(options, frozenset(text for text in options if text not in pool))
 
     def is_hidden_from(self, other: "_MainInName") -> bool:
-        """Whether the main models differ in an option that the name of its arm does not give."""
+        """Whether the main models differ in an option that the name of its arm does not show."""
         return not (self.unnamed <= other.options and other.unnamed <= self.options)
 
 
 def _head(contender: Contender, owner: str) -> str | None:
-    """The name of the arm's component without its options."""
+    """Return the name of the arm's component without its options."""
     name = contender.components.get(owner)
     return name.name if name else None

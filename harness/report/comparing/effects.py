@@ -1,4 +1,4 @@
-"""The effect of one arm against the baseline: paired where the design pairs them, and what is doubtful about it."""
+"""The effect of an arm against the baseline: paired if the design allows it, and with its doubts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,22 +15,22 @@ ONE_SET = (
     "about other sets"
 )
 UNPAIRED = "not paired: no distillation in common, so Welch's test"
-"""What is said of effects of these designs."""
+"""Doubts about effects of these designs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What an arm gains over the baseline.
+    """The difference between an arm and the baseline.
 
     Attributes:
         baseline, other: the arms.
         estimate: the difference.
         design: paired over ``distillations``, paired over the ``students`` of one set, or ``unpaired``.
-        distillations: how many both have.
-        left_out: how many values of the baseline and of the other have no partner and are not in the difference.
-        doubts: what has to be known of it, a phrase each.
-        holm: its p value, adjusted for all effects of the question; None where there is none.
-        decided: whether that is below one minus the level, and not about the students of one set only.
+        distillations: number of distillations that both have.
+        left_out: numbers of values of the baseline and of the other arm that have no partner.
+        doubts: reservations about it, a phrase each.
+        holm: its p value, adjusted for all effects of the question; None if it was not tested.
+        decided: whether that is below one minus the level, and the effect is not of the students of one set.
     """
 
     baseline: Arm
@@ -44,12 +44,12 @@ class Effect:
     decided: bool = False
 
     def adjusted(self, holm: float, level: float) -> "Effect":
-        """The same with its adjusted p value."""
+        """Return a copy with the adjusted p value."""
         return replace(self, holm=holm, decided=holm < 1 - level and not self.of_one_set)
 
     @property
     def mixes_code(self) -> bool:
-        """Whether a part of both arms was made by one version of the code in one arm, and by another in the other."""
+        """Whether the same part of both arms was made by different versions of the code."""
         return CodeVersions.together([self.baseline.code, self.other.code]).is_mixed
 
     @property
@@ -62,11 +62,11 @@ class Effect:
 def effect_of(
     baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None = None, may_pair: bool = True
 ) -> Effect:
-    """The difference of two arms with its interval, by the design that their scores allow.
+    """Estimate the difference of two arms with its interval, by the design that their scores allow.
 
-    Distillations that both have are the units, each the mean over the students that both have; where there is one,
-    its students are. Where there is none, or where they may not be paired, the means of the arms' sets are compared
-    as independent ones, or the students where each arm has one set.
+    The units are the distillations that both arms have, each the mean over the students that both have; if there is
+    only one, its students are the units. If there is none, or if they may not be paired, the arms' means of sets are
+    compared as independent values, or the students if each arm has one set.
     """
     common = _common(baseline.values, other.values) if may_pair else {}
     pairs = sum(map(len, common.values()))
@@ -86,21 +86,21 @@ def effect_of(
 
 
 def corrected(effects: Sequence[Effect], level: float) -> list[Effect]:
-    """The effects, in their order, with p values adjusted by Holm for all of them; those without one stay."""
+    """Return the effects in their order, with p values adjusted by Holm's method; untested effects stay as they are."""
     tested = [effect.estimate.p for effect in effects if effect.estimate.p is not None]
     adjusted = iter(holm(tested))
     return [effect if effect.estimate.p is None else effect.adjusted(next(adjusted), level) for effect in effects]
 
 
 def _common(baseline: Values, other: Values) -> dict[Unit, list[float]]:
-    """By distillation, the differences of the students that both have."""
-    found: dict[Unit, list[float]] = {}
+    """Return, by distillation, the differences of the students that both arms have."""
+    by_unit: dict[Unit, list[float]] = {}
     for unit, students in baseline.items():
         theirs = other.get(unit, {})
         differences = [theirs[student] - value for student, value in students.items() if student in theirs]
         if differences:
-            found[unit] = differences
-    return found
+            by_unit[unit] = differences
+    return by_unit
 
 
 def _independent(baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None) -> Estimate:
@@ -124,8 +124,8 @@ def _doubts(effect: Effect, may_pair: bool, bootstrap: Bootstrap | None) -> Iter
         both = f"{counted(ours, 'score')} of {baseline.label} and {theirs} of {other.label}"
         yield f"unequal repeats: {both} left out of the pairs"
     if baseline.devices != other.devices or len(baseline.devices) > 1:
-        told = ", ".join(sorted(baseline.devices | other.devices))
-        yield f"the arms were made on different devices: {told}"
+        devices = ", ".join(sorted(baseline.devices | other.devices))
+        yield f"the arms were made on different devices: {devices}"
     if effect.mixes_code:
         yield "the arms were made by different versions of the code"
     if bootstrap and estimate.p is not None and not estimate.resampled:

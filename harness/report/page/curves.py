@@ -1,4 +1,4 @@
-"""Curves: what the methods logged, and accuracy over iterations."""
+"""Drawing of curves with bands around them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Curve:
-    """One line with the spread around it.
+    """A line with the spread around it.
 
     Attributes:
-        key: what it is the line of, and how it is drawn.
-        x, y: its points, in order.
-        spread: half the height of the band around each point; 0 where there is none.
+        key: its name and how it is drawn.
+        x, y: its points in order.
+        spread: half the height of the band around each point; 0 for no band.
     """
 
     key: Key
@@ -38,15 +38,15 @@ def draw_curves(
     levels: Sequence[tuple[Key, float]] = (),
     within: tuple[float, float] | None = None,
 ) -> Picture:
-    """Lines over a common axis, logarithmic where positive values span more than 30-fold.
+    """Draw lines over a common axis, which is logarithmic if positive values span more than a factor of 30.
 
     Args:
         curves: the lines.
-        title: what stands above the picture.
-        x: what the horizontal axis is.
-        y: what the vertical axis is.
-        levels: values without an x: horizontal lines.
-        within: what values can be; bands are cut there.
+        title: the text above the picture.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        levels: values without an x, drawn as horizontal lines.
+        within: the range of possible values, to which bands are cut.
     """
     with drawing(WIDTH, _HEIGHT) as figure:
         axes = figure.add_subplot()

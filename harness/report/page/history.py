@@ -1,4 +1,4 @@
-"""The section of curves: what the methods logged, and accuracy over iterations."""
+"""The section of curves: logged losses, and accuracy over iterations."""
 
 import statistics
 from collections import defaultdict
@@ -18,16 +18,16 @@ _STYLES = ("--", ":", "-.")
 
 
 def curves_section(panels: Sequence[Panel], trajectories: Sequence[SetRecord], palette: Palette) -> Section | None:
-    """What each method logged, and accuracy over iterations, as pictures and as numbers."""
+    """Return the logged losses and accuracy over iterations, as pictures and as tables."""
     parts = [*_losses(trajectories, palette), *(part for panel in panels for part in _accuracies(panel, palette))]
     intro = ["Lines are means over distillations; bands are one standard deviation between distillations."]
     return Section("curves", "Curves", intro, parts) if parts else None
 
 
 def trajectories_of(sets: Iterable[SetRecord]) -> list[SetRecord]:
-    """Of each trajectory, the set after the most iterations: its history holds the others'."""
+    """Return the set of each trajectory after the most iterations, whose history includes those of the others."""
     most: dict[tuple[Any, ...], SetRecord] = {}
-    for record in sorted(sets, key=lambda one: one.iterations or 0):
+    for record in sorted(sets, key=lambda record: record.iterations or 0):
         keys = ("dataset", "ipc", "method", "pool", "seed", "distillation")
         most[tuple(getattr(record, key) for key in keys)] = record
     return list(most.values())
@@ -62,7 +62,7 @@ def _scalar(record: SetRecord) -> str:
 
 
 def _mean_curve(key: Key, histories: Sequence[Sequence[float | None]]) -> Curve | None:
-    """Mean and standard deviation at each step that all have, as far as they are finite."""
+    """Return mean and standard deviation at each step at which all histories are finite; None if there is none."""
     x, y, spread = [], [], []
     for step, values in enumerate(zip(*histories, strict=False), 1):
         finite = [value for value in values if value is not None]
@@ -98,7 +98,7 @@ def _accuracies(panel: Panel, palette: Palette) -> Iterator[Part]:
 
 
 def _accuracy(panel: Panel, end: Line, architecture: str, key: Key) -> Curve | None:
-    """Accuracy at each iteration that was scored; None where there are not two."""
+    """Return accuracy at each scored iteration; None if there are fewer than two."""
     lines = [line for line in panel.lines if line.end == end.end and (line, architecture) in panel.tiles]
     if len(lines) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Scores as tables show them: panels of lines by architectures."""
+"""Panels: scores as the page's tables show them, lines by architectures."""
 
 import statistics
 from collections import defaultdict
@@ -17,19 +17,19 @@ from harness.types.score import Score
 
 LEVEL = 0.95
 _COMPARED = ("method", "pool")
-"""Along which a panel's lines are compared."""
+"""Axes along which the lines of a panel are compared."""
 MOST_LINES = 40
-"""Rows that pictures can show and that every other can be told apart from."""
+"""Maximum number of rows that pictures show and that are tested against each other."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a row stands for: a method through a pool, at so many iterations.
+    """A line of a panel: a method with a pool after a number of iterations.
 
     Attributes:
-        pool: None for a method that draws no network.
-        iterations: None for one that takes no steps.
-        from_file: the sets were distilled elsewhere.
+        pool: the pool; None for a method that draws no network.
+        iterations: the iterations; None for a method that takes no steps.
+        from_file: whether the sets come from a file.
     """
 
     method: str
@@ -39,12 +39,12 @@ class Line:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing was learned: real images, chosen in one step."""
+        """Whether nothing was learned: the set consists of real images."""
         return self.pool is None and self.iterations is None and not self.from_file
 
     @property
     def end(self) -> "Line":
-        """The same whatever the iterations."""
+        """The line without its iterations."""
         return replace(self, iterations=None)
 
     def __str__(self) -> str:
@@ -52,19 +52,19 @@ class Line:
 
 
 Tiles = Mapping[tuple[Line, str], Arm]
-"""By line and architecture, all students."""
+"""Arms by line and architecture."""
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """What may stand in one table: one data set, images per class, evaluator, split and precision.
+    """The scores of one table: one data set, number of images per class, evaluator, split and precision.
 
     Attributes:
         id: unique among the panels of a page.
-        lines: those that nothing was learned for first, then by pool, method and iterations.
-        architectures: the students', in the order of their names.
-        tiles: the scores.
-        protocols: the recipes of the scores.
+        lines: lines of real images first, then by pool, method and iterations.
+        architectures: architectures of the students, in the order of their names.
+        tiles: the scores by line and architecture.
+        protocols: evaluation protocols of the scores.
     """
 
     id: str
@@ -80,7 +80,7 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """What all its numbers have in common."""
+        """The values that all its numbers have in common."""
         size = f", {per_class(self.ipc)}" if self.ipc else ""
         precision = f", {self.precision}" if self.precision not in ("fp32", "unknown") else ""
         split = f", on {self.score_on}" if self.score_on != "test" else ""
@@ -88,7 +88,7 @@ class Panel:
 
     @property
     def last(self) -> tuple[Line, ...]:
-        """Of lines that differ only in iterations, the one with the most."""
+        """The lines with the most iterations of those that differ only in iterations."""
         return tuple({line.end: line for line in self.lines}.values())
 
     @property
@@ -97,28 +97,28 @@ class Panel:
         return len(self.last) > MOST_LINES
 
     def holds(self, condition: Mapping[str, Any]) -> bool:
-        """Whether a condition of a comparison is of this panel."""
+        """Whether a condition of a comparison belongs to this panel."""
         fields = ("dataset", "ipc", "evaluator", "precision")
         return all(condition.get(field) == getattr(self, field) for field in fields)
 
     def mean_of(self, line: Line) -> float | None:
-        """Mean over all architectures of a line, in percent; None where one is missing."""
+        """Return the mean of a line over all architectures in percent; None if one is missing."""
         arms = [self.tiles.get((line, architecture)) for architecture in self.architectures]
         return 100 * statistics.fmean(arm.mean for arm in arms if arm) if all(arms) else None
 
     def best(self) -> set[tuple[Line, str]]:
-        """In each column, the learned line that is told apart from all others, if there is one.
+        """Return the learned line of each column that is significantly better than all others, if there is one.
 
-        Told apart: at least two distillations in common, and a paired t test over them below 5 % for each of the
-        others after Holm's correction over all pairs of the column, since the best is known only by looking.
+        Significant: at least two distillations in common, and a paired t test over them below 5 % against each of the
+        others after Holm's correction over all pairs of the column, since the best line is selected after looking.
         """
-        found: set[tuple[Line, str]] = set()
+        winners: set[tuple[Line, str]] = set()
         for architecture in () if self.is_long else self.architectures:
             lines = [line for line in self.last if not line.is_baseline and (line, architecture) in self.tiles]
             winner = _winner([self.tiles[line, architecture] for line in lines])
             if winner is not None:
-                found.add((lines[winner], architecture))
-        return found
+                winners.add((lines[winner], architecture))
+        return winners
 
 
 def _winner(arms: Sequence[Arm]) -> int | None:
@@ -137,11 +137,11 @@ def _winner(arms: Sequence[Arm]) -> int | None:
 
 
 def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
-    """Group scores into panels; sets of all images stand in every panel of their data set and evaluator.
+    """Group scores into panels; sets of all images are in every panel of their data set and evaluator.
 
     Args:
-        scores: of students, whose names tell different things apart.
-        first_pool: the pool whose lines come before the others'.
+        scores: scores with qualified names.
+        first_pool: the pool whose lines come first.
     """
     grouped: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
     everywhere: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
@@ -186,7 +186,7 @@ def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool:
 
 
 def warnings_on(panels: Iterable[Panel]) -> tuple[str, ...]:
-    """Why lines that stand in one panel may not be compared as their names suggest."""
+    """Return warnings about lines of a panel that differ in more than their names say."""
     several = list(panels)
     side_by_side = [(_COMPARED, list(_first_arms(panel).values())) for panel in several]
     code = [
@@ -198,7 +198,7 @@ def warnings_on(panels: Iterable[Panel]) -> tuple[str, ...]:
 
 
 def _first_arms(panel: Panel) -> dict[Line, Arm]:
-    """Of each line that is shown, the students of its first architecture: its sets are the same for all."""
+    """Return the students of each line's first architecture, since the sets are the same for all architectures."""
     arms: dict[Line, Arm] = {}
     for line in panel.last:
         for architecture in panel.architectures:

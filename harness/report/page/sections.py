@@ -1,4 +1,4 @@
-"""The sections of the page, in their order."""
+"""The sections of the page in their order, with the short ones themselves."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ from harness.types.report import Results
 from harness.types.score import ChoiceRecord
 
 MOST_PANELS = 12
-"""Panels that have tables and pictures of their own; of a store with more the first are shown, and it is said."""
+"""Maximum number of panels with tables and pictures; the page says how many more there are."""
 _CHOICE_COLUMNS = ("chosen", "accuracy on validation, %", "validation", "row")
 _CHOICE_INTRO = (
-    "Where an option was swept with --choose, its value was taken by the scores on a validation split, a part of the "
-    "training images; test images were never asked. The chosen value was then distilled on the whole training set, "
-    "unless the data set's name says that the split was held out there, too."
+    "The value of an option that was swept with --choose was chosen by the scores on a validation split, a part of the "
+    "training images, never on test images. The chosen value was then distilled on the whole training set, unless the "
+    "data set's name says that the split was held out there too."
 )
 
 
@@ -40,21 +40,21 @@ def sections_of(
     cells: int,
     pictures: int,
 ) -> list[Section]:
-    """All sections for which there is something to show.
+    """Return all sections that are not empty.
 
     Args:
         results: what the stores hold.
-        panels: its scores.
-        comparison: of the pools, or why there is none.
-        registry: to ask pools what they were meant to draw.
-        baseline: the pool that stands before the others.
-        cells: the most cells that are listed one by one.
-        pictures: the most sets whose images are shown.
+        panels: the panels of its scores.
+        comparison: the comparison of pools, or why there is none.
+        registry: the components, to ask pools for their distributions.
+        baseline: the pool that comes first.
+        cells: maximum number of cells that are listed one by one.
+        pictures: maximum number of sets whose images are shown.
     """
     shown = panels[:MOST_PANELS]
     trajectories = trajectories_of(results.sets)
     palette = _palette(results, baseline)
-    made = [
+    sections = [
         _tables(shown, len(panels)),
         _choices(results),
         effects_section(comparison),
@@ -66,11 +66,11 @@ def sections_of(
         cells_section(panels, results, cells),
         _notes(results),
     ]
-    return [section for section in made if section]
+    return [section for section in sections if section]
 
 
 def _palette(results: Results, baseline: str) -> Palette:
-    """The baseline pool first, and last methods without one."""
+    """Return the palette with the baseline pool first, and methods without a pool last."""
     methods = {score.method for score in results.scores} | {record.method for record in results.sets}
     pools = {score.pool for score in results.scores} | {record.pool for record in results.sets}
     first = pools_called(results.scores, baseline)
@@ -80,14 +80,14 @@ def _palette(results: Results, baseline: str) -> Palette:
 
 def _tables(shown: Sequence[Panel], number: int) -> Section:
     left, long = number - len(shown), sum(panel.is_long for panel in shown)
-    intro = [f"{counted(left, 'more table')} (other data sets, sizes or evaluators) are left out."] if left else []
+    intro = [f"{counted(left, 'more table')} (other data sets, sizes or evaluators) are not shown."] if left else []
     if long:
-        intro.append(f"{counted(long, 'table')} with more than {MOST_LINES} rows: for these there are no pictures.")
+        intro.append(f"{counted(long, 'table')} with more than {MOST_LINES} rows and therefore without pictures.")
     return Section("results", "Results", intro, [Part(tables=[paper_table(panel) for panel in shown])])
 
 
 def _choices(results: Results) -> Section | None:
-    """Each choice with its curve, and the size and seed of the validation split."""
+    """Return the choices with their curves and validation splits; None if there are none."""
     if not results.choices:
         return None
     by_option: dict[str, list[ChoiceRecord]] = {}

@@ -1,4 +1,4 @@
-"""The paper-style table of a panel, and accuracy over iterations as numbers."""
+"""Tables of a panel: results by architecture as in papers, and accuracy over iterations."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -27,7 +27,7 @@ BASELINES = "real images, nothing learned"
 
 
 def paper_table(panel: Panel) -> Table:
-    """Methods by architectures, grouped by pool, at each line's last iteration; published numbers beneath ours."""
+    """Return methods by architectures, grouped by pool, after the last iteration, with published numbers below."""
     lines, best = panel.last, panel.best()
     groups = [
         Group(title, [row for line in lines if _group(line) == title for row in _rows(panel, line, best)])
@@ -41,7 +41,7 @@ def paper_table(panel: Panel) -> Table:
 
 
 def iterations_table(panel: Panel) -> Table | None:
-    """Every line at every iteration, as numbers; None where all lines have one."""
+    """Return every line at every iteration; None if every line has only one."""
     if len(panel.last) == len(panel.lines):
         return None
     groups = [
@@ -55,7 +55,7 @@ def iterations_table(panel: Panel) -> Table | None:
 
 
 def entry(arm: Arm | None, kind: str = "") -> Entry:
-    """The mean with both spreads, percent."""
+    """Return the mean with both standard deviations in percent."""
     if arm is None:
         return Entry(DASH)
     spread = spreads(arm.std_students, arm.std_distillations)

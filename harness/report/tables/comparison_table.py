@@ -1,4 +1,4 @@
-"""A comparison as a table for people: columns, cells, marks and captions, before any format."""
+"""A comparison as a table for people, with columns, cells, marks and captions, independent of the output format."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class SheetCell:
-    """Text, the marks behind it, and whether it is a published number."""
+    """A cell: its text, the marks behind it, and whether it is a published number."""
 
     text: str
     marks: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class SheetCell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and whether its cells are numbers or published ones."""
+    """A column: its heading, and whether its cells are numbers, and published ones."""
 
     heading: str
     number: bool = False
@@ -50,15 +50,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table for people.
+    """A table for people, which every output format renders.
 
     Attributes:
-        title: what all rows have in common.
-        columns: headings.
-        lines: cells by row.
-        sections: the rows above which a line is drawn.
-        marks: by mark, what it means.
-        caption: what the numbers are and what has to be said of all of them.
+        title: the values that all rows have in common.
+        columns: the columns in order.
+        lines: the cells of each row.
+        sections: indices of the rows above which a line is drawn.
+        marks: the meaning of each mark.
+        caption: the lines below the table.
     """
 
     title: str
@@ -71,23 +71,23 @@ class Sheet:
 
 @dataclass
 class _Marks:
-    """Gives each phrase its letter, in order of appearance; those of every effect have none."""
+    """Assigns letters to phrases in order of appearance; phrases that concern every effect get none."""
 
     shared: frozenset[str]
     letters: dict[str, str] = field(default_factory=dict)
 
     def of(self, phrases: Iterable[str]) -> tuple[str, ...]:
-        """The letters of phrases."""
+        """Return the marks of phrases."""
         own = [phrase for phrase in phrases if phrase not in self.shared]
         return tuple(self.letters.setdefault(phrase, self._mark(phrase)) for phrase in own)
 
     def _mark(self, phrase: str) -> str:
-        """The next letter; mixed code has the sign that it has in every table."""
+        """Return the next letter, or the sign for mixed code that all tables use."""
         return MIXED if phrase == MIXED_MEANS else _letter(sum(mark != MIXED for mark in self.letters.values()))
 
 
 def sheet_of(comparison: Comparison) -> Sheet:
-    """Lay a comparison out: one line a row, for each value its mean and for each but the baseline its effect."""
+    """Lay out a comparison: a line for each row, with the mean of each value and the effect of all but the baseline."""
     rows = comparison.rows
     varying = [name for name in FIELDS if _varies(name, rows)]
     marks = _Marks(_of_every_effect(rows))
@@ -139,7 +139,7 @@ def _value_columns(comparison: Comparison, beside: Sequence[str]) -> Iterator[Co
 
 
 def _varies(name: str, rows: Sequence[ComparisonRow]) -> bool:
-    """Whether a field is a column: where it differs, and of protocols where nothing else tells rows apart."""
+    """Whether a field is a column: if it differs, and for protocols only if nothing else distinguishes the rows."""
     if name == "architecture" or len({row.condition.get(name) for row in rows}) < 2:
         return False
     if name != "protocol":
@@ -149,6 +149,7 @@ def _varies(name: str, rows: Sequence[ComparisonRow]) -> bool:
 
 
 def _of_every_effect(rows: Sequence[ComparisonRow]) -> frozenset[str]:
+    """Return the doubts that all effects share; they are written once below the table."""
     doubts = [set(effect.doubts) for row in rows for effect in row.effects.values()]
     return frozenset(set.intersection(*doubts)) if doubts else frozenset()
 
@@ -191,8 +192,8 @@ def _p(value: float) -> str:
 
 def _title(rows: Sequence[ComparisonRow], varying: Sequence[str]) -> str:
     shown = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision")
-    told = {name: rows[0].condition.get(name) for name in shown if rows and name not in varying}
-    return "  ".join(describe_value(name, value) for name, value in told.items() if value is not None)
+    common = {name: rows[0].condition.get(name) for name in shown if rows and name not in varying}
+    return "  ".join(describe_value(name, value) for name, value in common.items() if value is not None)
 
 
 def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
@@ -207,13 +208,13 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
         f"{labelled(', seed ', comma_list(score.seed for score in scores))}",
     ]
     if comparison.others:
-        how = "BCa bootstrap" if question.bootstrap else "t"
+        interval = "BCa bootstrap" if question.bootstrap else "t"
         tests = (
             f"p: two-sided t test, Holm over {counted(comparison.family, 'effect')}; *: below {1 - question.level:.3g}"
         )
         lines.append(
             f"differences to {comparison.baseline} in percentage points, the same distillations and students paired, "
-            f"each with its own {100 * question.level:g} % interval ({how}); "
+            f"each with its own {100 * question.level:g} % interval ({interval}); "
             f"{tests if comparison.family else 'none could be tested'}"
         )
     else:
@@ -231,6 +232,6 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
 
 
 def _letter(index: int) -> str:
-    """The letters of the alphabet, then aa, ab and so on."""
+    """Return the letter of an index: a to z, then aa, ab and so on."""
     rest, last = divmod(index, len(_LETTERS))
     return (_letter(rest - 1) if rest else "") + _LETTERS[last]

@@ -1,4 +1,4 @@
-"""A sheet in a format: for the terminal, as Markdown or as LaTeX. Every text in it is data, never markup."""
+"""Output formats of a sheet: terminal, Markdown and LaTeX. All its texts are escaped: they are data, not markup."""
 
 import io
 import re
@@ -21,7 +21,7 @@ _LATEX_LETTERS = "ßæøåÆØÅ"
 
 
 def print_sheet(sheet: Sheet, file: TextIO | None = None) -> None:
-    """Print for the terminal."""
+    """Print a sheet as a table that fits the terminal."""
     file = file or sys.stdout
     file.write(draw(_layout(sheet), file))
     file.flush()
@@ -43,14 +43,14 @@ def _layout(sheet: Sheet) -> list[Grid | Words]:
 
 
 def terminal(sheet: Sheet) -> str:
-    """As `print_sheet` writes into a file."""
+    """Render a sheet as `print_sheet` writes it into a file."""
     file = io.StringIO()
     print_sheet(sheet, file)
     return file.getvalue()
 
 
 def markdown(sheet: Sheet) -> str:
-    """A Markdown table with its title and what stands beneath it."""
+    """Render a sheet as a Markdown table with its title and captions."""
     headings = [_markdown(column.heading) for column in sheet.columns]
     rules = ["---:" if column.number else "---" for column in sheet.columns]
     lines = [f"**{_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
@@ -61,7 +61,7 @@ def markdown(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    r"""A ``table`` with booktabs rules; the packages that it needs stand in its first line."""
+    r"""Render a sheet as a LaTeX ``table`` with booktabs rules; its first line names the packages that it needs."""
     columns = "".join("r" if column.number else "l" for column in sheet.columns)
     body = [f"\\caption{{{escape_latex(sheet.title)}}}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     body.append(_latex_row([_gray(escape_latex(column.heading), column.grey) for column in sheet.columns]))
@@ -79,7 +79,8 @@ def latex(sheet: Sheet) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it; letters that pdflatex does not know stand as their code points."""
+    """Escape a text for LaTeX; letters that pdflatex does not know become their code points."""
+    # Two hyphens in a row would become a dash.
     return re.sub("-(?=-)", "-{}", "".join(_latex_letters(_line(text))))
 
 
@@ -130,5 +131,5 @@ def _bracketed(cell: SheetCell) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, without characters that steer a terminal."""
+    """Join a text into one line without control characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

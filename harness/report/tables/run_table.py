@@ -1,4 +1,4 @@
-"""The cross-architecture table: one line an arm, one column an architecture, and beneath it all that it rests on."""
+"""The cross-architecture table: a line for each arm, a column for each architecture, and captions below."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,20 +30,20 @@ from harness.types.plurals import counted
 
 _LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
 _MOST_DRAWN = 4
-"""Architectures of a pool that are named with their count; the others are counted together."""
+"""Number of a pool's architectures that are named with their count; the others are counted together."""
 _TURNED = ("student", "accuracy")
 Row = Mapping[str, Any]
 
 
 def print_table(rows: Sequence[Row], notes: Iterable[str] = (), file: TextIO | None = None) -> None:
-    """Print the rows of a run."""
+    """Print the rows of a run as a table."""
     file = file or sys.stdout
     file.write(draw(layout(rows, notes), file))
     file.flush()
 
 
 def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]:
-    """The table with what stands above and beneath it."""
+    """Lay out the table with its title and its captions."""
     varying = [key for key in _LINE if len({row[key] for row in rows}) > 1]
     common = {key: rows[0][key] for key in _LINE if rows and key not in varying}
     shared = [describe_value(key, value) for key, value in common.items() if value is not None]
@@ -56,7 +56,7 @@ def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]
 
 
 def _drawn_lines(same: Sequence[Row], names: Sequence[str], architectures: Sequence[str]) -> Iterator[Line]:
-    """The line of an arm, and beneath it what is published for it."""
+    """Yield the line of an arm, and below it the published numbers for it."""
     by_name = {row["architecture"]: row for row in same}
     cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
     yield Line((*(or_dash(same[0][key]) for key in names), *cells))
@@ -115,7 +115,7 @@ def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
 
 
 def _mixes(rows: Sequence[Row]) -> list[str]:
-    """For each pool that drew several architectures, how often each really came."""
+    """Return a caption for each pool that drew several architectures, with the count of each."""
     drawn = {(row["pool"], _row_name(row, rows)): mix for row in rows if (mix := _mix(row.get("draws") or {}))}
     lines = []
     for pool in dict.fromkeys(pool for pool, _ in drawn):
@@ -137,14 +137,14 @@ def _mix(draws: Mapping[str, int]) -> str:
 
 
 def _row_name(row: Row, rows: Sequence[Row]) -> str:
-    """What tells the row's distillation from others through the same pool."""
+    """Name a distillation among those with the same pool."""
     keys = ("dataset", "ipc", "iterations", "method")
     varying = [key for key in keys if len({other[key] for other in rows}) > 1 and row[key] is not None]
     return " ".join(describe_value(key, row[key]) for key in varying)
 
 
 def _choice(row: Row, rows: Sequence[Row]) -> str:
-    """What was chosen for a row, from which scores on which images."""
+    """Describe the choice of a row: the chosen name, and the scores of all candidates."""
     chosen, split = row["chosen"], HoldOut.from_json(row.get("validation"))
     varying = [key for key in _LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
     words = [describe_value(key, row[key]) for key in varying if row[key] != chosen["value"]]
@@ -153,7 +153,7 @@ def _choice(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _splits(rows: Sequence[Row]) -> list[str]:
-    """For each data set, the validation split that was scored, or that the sets scored on test were made without."""
+    """Return a caption for each data set whose validation split was scored or held out of the distillation."""
     lines: dict[str, None] = {}
     for row in rows:
         split = HoldOut.from_json(row.get("hold_out"))

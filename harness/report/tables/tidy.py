@@ -1,4 +1,4 @@
-"""A comparison for programs: one tidy table with a row for each arm of each condition, as CSV or JSON."""
+"""A comparison for programs: a tidy table with a row for each arm of each condition, as CSV or JSON."""
 
 import csv
 import dataclasses
@@ -17,15 +17,15 @@ _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "pr
 
 
 def tidy(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows: the condition, the value of the axis, its arm, and its effect against the baseline.
+    """Return the rows: the condition, the value of the axis, its arm, and its effect against the baseline.
 
-    Accuracies and differences are fractions, published ones too; None where there is nothing.
+    Accuracies and differences are fractions, published ones too; values that do not exist are None.
     """
     return [line for row in comparison.rows for line in _lines(row, comparison)]
 
 
 def as_csv(comparison: Comparison) -> str:
-    """The tidy table with numbers unrounded; nothing stands for None."""
+    """Render the tidy table as CSV with unrounded numbers; None is an empty field."""
     rows = tidy(comparison)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
@@ -35,8 +35,8 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """The question, the tidy table, the warnings and the notes."""
-    told = {
+    """Render the question, the tidy table, the warnings and the notes as JSON."""
+    content = {
         "question": dataclasses.asdict(comparison.question),
         "baseline": comparison.baseline,
         "family": comparison.family,
@@ -45,7 +45,7 @@ def as_json(comparison: Comparison) -> str:
         "notes": comparison.notes,
         "rows": tidy(comparison),
     }
-    return json.dumps(told, indent=1, allow_nan=False) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any]]:
@@ -82,7 +82,7 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
 
 
 def _training(arm: Arm) -> dict[str, Any]:
-    """How many real images the sets were distilled from, and what was held out; None if no record tells."""
+    """Return the number of training images and what was held out of them; None if no record holds it."""
     counts = sorted({score.training_images for score in arm.scores if score.training_images is not None})
     splits = sorted({str(score.hold_out) for score in arm.scores if score.hold_out})
     return {
@@ -96,7 +96,8 @@ def _typed(by: str, label: str) -> str | int:
 
 
 def _inert(value: Any) -> Any:  # noqa: ANN401
-    """Text that a spreadsheet would take for a formula begins with a quote: what a file says of itself is anything."""
+    """Put a quote before text that a spreadsheet would take for a formula."""
+    # Names may come from files that somebody else wrote.
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
