@@ -45,6 +45,7 @@ def machine() -> list[Check]:
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     mapped, compiler_path = keep_large_tensors_mapped(), compiler()
+    # Compiled, because that is how large networks run on a CPU.
     bfloat16 = precision_speeds(torch.device("cpu"), compiled=True)["bf16"]
     return [
         Check("devices", "ok", ", ".join(["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(gpus))])),
@@ -79,6 +80,7 @@ def disks(store: Path) -> list[Check]:
     checks = [_folder("data root", data_root(), "set DDBENCH_DATA to another folder")]
     path = Store(store).path
     try:
+        # An empty folder is a store that has not been used yet.
         if path.exists() and any(path.iterdir()):
             Store(store).check_schema()
     except (StoreError, OSError) as error:
@@ -102,6 +104,7 @@ def plugin_health() -> list[Check]:
         try:
             entry.load()
             loaded += 1
+        # Plugins can raise anything when they are imported.
         except Exception as error:
             checks.append(Check(f"{entry.kind} {entry.name}", "broken", message_for(error) or repr(error)))
     clashes = sorted({f"{e.kind} {e.name}" for e in installed.registry.entries if installed.registry.ambiguous(e)})
@@ -116,10 +119,12 @@ def _dependencies() -> list[str]:
         requirements = metadata.requires("ddbench") or []
     except metadata.PackageNotFoundError:
         return []
+    # Requirements of extras are optional: their absence is no problem.
     return [re.split(r"[^A-Za-z0-9_.-]", text, maxsplit=1)[0] for text in requirements if "extra ==" not in text]
 
 
 def _installed(name: str) -> Check:
+    # Read from the metadata, so that a broken library is reported by its own check and not here.
     version = version_of(name)
     missing = version.startswith("(")
     return Check(name, "broken" if missing else "ok", f"{version}: pip install {name}" if missing else version)
@@ -137,6 +142,7 @@ def _torch_pair() -> Check:
 
 def _folder(name: str, path: Path, remedy: str) -> Check:
     """Check the free space and the permissions at ``path``, or where it would be created."""
+    # The folder itself may not exist yet: what counts is whether it can be created.
     existing = next(parent for parent in [path, *path.absolute().parents] if parent.exists())
     if not existing.is_dir():
         return Check(name, "broken", f"{path}: {existing} is not a folder; {remedy}")

@@ -55,9 +55,11 @@ def describe(kind: str, text: str, registry: Registry) -> Details:
     try:
         resolved = registry.resolve(kind, name)
     except UsageError as error:
+        # An option that was typed is wrong. Without any, a required one is missing, which the description can say.
         if name.options:
             raise
         return {**details, "needs": str(error)}
+    # The component's own code runs below, and may raise anything.
     fails = f"{kind} {text} of {entry.provider} fails:"
     try:
         with guarded(fails):
@@ -148,6 +150,7 @@ def _print_architecture(details: Details) -> None:
 
 def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
     dataset = resolved.make()
+    # A mistyped path of an option is reported here, and not only when a run reads the images.
     dataset.check_files(data_root())
     traits = dataset.traits
     return {

@@ -59,6 +59,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
+        # Printing the help is not an error.
         if isinstance(error, _HELP):
             raise
         path = error.ctx.command_path if error.ctx else "ddbench"
@@ -69,6 +70,7 @@ def one_line_errors() -> Iterator[None]:
         click.echo(f"ddbench: {str(stop) or 'interrupted'}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:
+        # The status that a shell reports for a process killed by SIGPIPE: 128 + 13.
         raise click.exceptions.Exit(BROKEN_PIPE) from None
     except Exception as error:
         message = message_for(error)
@@ -90,6 +92,7 @@ def clean_exit() -> Iterator[None]:
     except DDBenchError as error:  # of the last flush: errors of a command have already become exit statuses
         report(error)
         sys.exit(Failure.exit_code)
+    # An interrupt between commands, or during the flush.
     except KeyboardInterrupt:
         _end_interrupted()
     except SystemExit as end:
@@ -110,6 +113,7 @@ def message_for(error: BaseException) -> str | None:
     chain = list(_chain(error))
     if any(_is_mismatch(link) for link in chain):
         return mismatched_pair()
+    # Whatever was written when the disk became full, the remedy is the same.
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return f"{error.strerror}: make room for {error.filename or 'what is written'}"
     if any(_is_out_of_memory(link) for link in chain):
@@ -143,10 +147,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy or torch could not get memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    # torch reports failed allocations on a CPU as plain runtime errors.
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    # Explicit causes can form a circle.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

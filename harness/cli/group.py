@@ -75,6 +75,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands with their summaries from `VERBS`, without importing any of them."""
+        # click would import every command to read its short help.
         with formatter.section("Commands"):
             formatter.write_dl([(verb, summary) for verb, (_, summary) in VERBS.items()])
 
@@ -83,6 +84,7 @@ class LazyGroup(click.Group):
         verbs = [
             CompletionItem(verb, help=about.summary) for verb, about in VERBS.items() if verb.startswith(incomplete)
         ]
+        # Not the method of Group, which would import every command.
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -96,6 +98,7 @@ def _no_such_verb(ctx: click.Context, word: str) -> NoReturn:
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    # Resilient parsing is how shell completion parses half-written lines: it must print nothing.
     if wanted and not ctx.resilient_parsing:
         click.echo(f"ddbench {version_of('ddbench')} (torch {version_of('torch')})")
         ctx.exit()
@@ -118,7 +121,9 @@ def _leave_out_plugins(ctx: click.Context, _parameter: click.Parameter, wanted: 
         plugins.cache_clear()
 
     os.environ[VARIABLE] = NONE
+    # Plugins are found once for each process; they may have been found before the option was parsed.
     plugins.cache_clear()
+    # In tests and notebooks, commands run within a process that goes on.
     ctx.call_on_close(restore)
 
 

@@ -144,6 +144,7 @@ def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
     """
     from harness.planning.request import read_config, request_from
 
+    # An option that was not typed is None or empty, and must not hide the value of the config file.
     used = {key: value for key, value in typed.items() if value is not None and value != ()}
     options = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in used.items()}
     defaults = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
@@ -159,7 +160,9 @@ def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
     with reporter_for_stderr() as reporter, stdout_to_stderr():
         result = work(reporter)
     if as_json:
+        # NaN is not JSON: strict readers refuse it, so it must not be written.
         click.echo(json.dumps(result.as_json(), allow_nan=False))
+        # On stderr, so that people see them although stdout goes to a program.
         for note in (*result.warnings, *result.notes):
             click.echo(note, err=True)
     else:

@@ -47,8 +47,10 @@ def put(path: Path, content: bytes | str) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
+    # A name of a file may hold bytes that are no UTF-8, which Python reads as surrogates.
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
+        # Replacing /dev/stdout or a named pipe by a file would be wrong.
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:

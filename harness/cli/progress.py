@@ -48,6 +48,7 @@ class Lines(Reporter):
         self._say(text)
 
     def _say(self, text: str) -> None:
+        # Labels hold names of folders and plugins: neither markup nor control characters may take effect.
         self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> "Lines":
@@ -70,6 +71,7 @@ class Bars(Lines):
             console=console,
             transient=True,
         )
+        # Lines must be printed through the console of the bars, which draws the bars again below them.
         super().__init__(self.progress.console)
         self._cells = self.progress.add_task("cells", total=None)
         self._steps = self.progress.add_task("iterations", visible=False)
@@ -83,7 +85,12 @@ class Bars(Lines):
         """Move the bar for iterations."""
         values = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         self.progress.update(
-            self._steps, total=total, completed=iteration, visible=iteration < total, description=escape(values)
+            # Hidden at the last iteration, until the next trajectory begins.
+            self._steps,
+            total=total,
+            completed=iteration,
+            visible=iteration < total,
+            description=escape(values),
         )
 
     def finished(self, cell: Named, record: Mapping[str, Any]) -> None:

@@ -95,6 +95,7 @@ def _default_words(default: object) -> str:
 def _paragraphs(text: str) -> Iterator[str]:
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         lines = [line.strip() for line in paragraph.splitlines()]
+        # A paragraph after a backspace character is printed by click line by line.
         if lines and lines[0] == "\b":  # with which click keeps lines as they are: they are examples
             yield "\n".join(["```sh", *lines[1:], "```\n"])
         elif any(lines):
@@ -124,6 +125,7 @@ def _table_row(cells: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape what Markdown would take for markup, outside of code in backticks."""
+    # Every second part is code, in which Markdown takes nothing for markup.
     parts = text.split("`")
     return "`".join(part if index % 2 else re.sub(r"([*<>])", r"\\\1", part) for index, part in enumerate(parts))
 

@@ -82,6 +82,7 @@ def prepare_streams() -> None:
     A closed one leads to the null device: otherwise the next file that is opened would get its number, and with it the
     output of libraries and child processes.
     """
+    # Descriptors 0, 1 and 2 in this order: open() returns the lowest free number.
     for number in range(3):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -121,6 +122,7 @@ def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -
         os.set_blocking(
             number, True
         )  # a parent may have made it non-blocking, and a long write would then fail half-way
+    # Encodings have many aliases; the canonical name is compared.
     encoding = codecs.lookup(stream.encoding).name
     return kind(
         stream.buffer,
@@ -134,6 +136,7 @@ def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -
 def _lead_nowhere(stream: io.TextIOWrapper) -> None:
     """Redirect what is still buffered, and all later output, to the null device."""
     with contextlib.suppress(OSError, ValueError):  # in tests a stream has no file descriptor
+        # The interpreter flushes stdout at exit once more, and would print an error then.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
@@ -144,6 +147,7 @@ def _substitute(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
+    # Surrogates stand for bytes that are not UTF-8; only encodings with one byte for an ASCII letter can hold them.
     if all("\udc80" <= sign <= "\udcff" for sign in signs) and len("a".encode(error.encoding)) == 1:
         return signs.encode("utf-8", "surrogateescape"), error.end
     return "".join(map(substitute, signs)), error.end

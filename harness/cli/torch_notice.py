@@ -32,6 +32,7 @@ class _Notice(MetaPathFinder):
         if fullname == "torch":
             sys.meta_path.remove(self)  # find_spec below asks every finder again
             spec = importlib.util.find_spec("torch")
+            # Found, but not loaded: the notice must come before the slow part.
             if spec and spec.origin and is_slow(Path(spec.origin)):
                 click.echo("ddbench: importing torch, which takes a while the first time", err=True)
         return None
@@ -41,6 +42,7 @@ def is_slow(origin: Path) -> bool:
     """Whether the import must compile torch's modules, or read most of its library from disk."""
     if not Path(importlib.util.cache_from_source(str(origin))).exists():
         return True
+    # The library with the CPU kernels is by far the largest file that the import reads.
     libraries = list((origin.parent / "lib").glob("*torch_cpu.*"))
     return bool(libraries) and share_in_memory(libraries[0]) < _FEW
 
@@ -58,6 +60,7 @@ def share_in_memory(file: Path) -> float:
                 try:
                     os.preadv(opened.fileno(), [bytearray(1)], size * sample // _SAMPLES, os.RWF_NOWAIT)
                     here += 1
+                # This page is not in memory, and would have to be read.
                 except BlockingIOError:
                     pass
     except OSError:  # such as a file system without RWF_NOWAIT

@@ -122,6 +122,7 @@ class RobustScores(Report[RobustOptions]):
         lacking = [f"evaluator {texts[role]}" for role, name in evaluators.items() if name is None]
         lacking += [f"method {name}" for name in (self.options.random, self.options.whole) if name not in methods_there]
         what = " and ".join(dict.fromkeys(lacking)) or "a distillation that method and random images both have"
+        # A command can only be written for sets that ddbench distilled.
         own = [score for score in scores if not score.from_file] or scores
         first = next((score for score in own if score.ipc is not None), own[0])
         same = [score for score in own if (score.dataset, score.ipc) == (first.dataset, first.ipc)]
@@ -134,6 +135,7 @@ class RobustScores(Report[RobustOptions]):
         words += _repeated("--architecture", [score.typed_name("architecture") for score in same])
         iterations = sorted({score.iterations for score in same if score.iterations is not None})
         words += ["--iterations", ",".join(map(str, iterations))] if iterations else []
+        # Counts are highest index + 1, so that the same command adds nothing to what is there.
         words += ["--ipc", str(first.ipc or 1), "--distillations", str(1 + max(score.distillation for score in same))]
         words += ["--students", str(1 + max(score.student for score in same)), "--seed", str(first.seed)]
         return f"no scores of {what}: run {shlex.join([*words, '--store', first.store])}"
@@ -176,6 +178,7 @@ def robust_scores(
         if heads[line] in (options.whole, options.random):
             continue
         own, hard, augmented = (_means(arms, place, line, evaluators[role]) for role in ("own", "hard", "augmented"))
+        # Random images are drawn through no pool and after no iterations.
         drawn: Line = (options.random, None, None)
         real = {role: _means(arms, place, drawn, name) for role, name in evaluators.items()}
         whole = _means(arms, (place[0], None, place[2]), (options.whole, None, None), evaluators["hard"])

@@ -36,6 +36,7 @@ class Nearest:
 
 def published_beside(arm: Arm) -> Nearest | None:
     """Return the published number to show beside an arm; None if there is none or the arm has several architectures."""
+    # Nobody publishes means over just these architectures.
     if len(arm.architectures) > 1:
         return None
     fields = (*_FIELDS, "score_on", "preprocessing", "hold_out")
@@ -87,6 +88,7 @@ def _departures(row: Mapping[str, Any], wanted: Mapping[str, str], key: tuple[st
 def _heads(fields: Mapping[str, str], names: Mapping[str, Name]) -> tuple[str, ...]:
     """Return the values that must be equal for a published number to be shown at all."""
     method, pool = (names[kind].name if kind in names else "" for kind in ("method", "pool"))
+    # The recipe without its version and departures, which _departures compares.
     recipe = fields["protocol"].split(" ")[0].rstrip(",")
     return (fields["like"], fields["ipc"], method, pool, recipe, fields["architecture"])
 

@@ -31,6 +31,7 @@ def targets(reports: Sequence[Resolved[Report[Any]]], output: str | None) -> lis
 def _suffix(resolved: Resolved[Report[Any]]) -> str:
     what = f"{resolved.described}: suffix"
     suffix = text(resolved.cls.suffix, what)
+    # The suffix becomes part of a path: it must not lead to another folder.
     if suffix[0] != "." or "/" in suffix:
         raise PluginError(f"{what} is {suffix!r}, which is not a suffix of a file name, such as .txt")
     return suffix

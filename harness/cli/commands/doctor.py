@@ -38,5 +38,6 @@ def _surviving(examine: Callable[[], list[Check]]) -> list[Check]:
     """Return the checks of an examination; if it raises, for instance because torch is broken, a failed check."""
     try:
         return examine()
+    # A broken torch fails at import in many ways; the report must be printed all the same.
     except Exception as error:
         return [Check("examination", "broken", f"{type(error).__name__}: {error}")]

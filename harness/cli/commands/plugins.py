@@ -67,6 +67,7 @@ def check(
     Each COMPONENT is the name of one of its components, with options in brackets if needed: 'mine[share=0.2]'. Without
     any, all components are checked with their defaults. Exit code: 0 all checks passed, 1 some failed, 2 wrong usage.
     """
+    # Before discovery imports all plugins into this process.
     _try_import(_candidate(name), timeout)
     installed = discover()
     row = _row(installed, name)
@@ -144,6 +145,7 @@ def _chosen(all_rows: Sequence[PluginRow], name: str) -> PluginRow:
     rows = [row for row in all_rows if row.name == name] or [row for row in all_rows if row.distribution == name]
     if not rows:
         raise UsageError(_not_here(name, {row.name for row in all_rows}))
+    # The name of a distribution stands for its plugin only if it has one.
     if len({row.name for row in rows}) > 1:
         raise UsageError(f"{name} has several plugins: name {' or '.join(row.name for row in rows)}")
     return rows[0]
@@ -165,6 +167,7 @@ def _try_import(row: PluginRow, timeout: float) -> None:
     Raises:
         PluginError: the import failed, ended the process or took too long.
     """
+    # ddbench's own modules are imported already, and need no trial.
     if row.distribution == OWN:
         return
     trial = tried(row, timeout)

@@ -23,11 +23,13 @@ from harness.types.plurals import counted
 def prepare(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Prepare every data set; continue after one that fails, but report wrong names before any work."""
     registry, root = usable_plugins().registry, data_root()
+    # All names first: a typing error should not be found after hours of downloads.
     datasets = [registry.resolve("dataset", name) for name in names]
     failed = False
     for dataset in datasets:
         try:
             click.echo(_prepared(dataset, root))
+        # The other data sets are still worth preparing.
         except Exception as error:
             message = message_for(error)
             if message is None:

@@ -47,6 +47,7 @@ def report(
 
     registry = usable_plugins().registry
     reports = [registry.resolve("report", name) for name in split_names(names) or ("page",)]
+    # Before the stores are read, which may take a while.
     files = targets(reports, output)
     filters = {axis: split_names(texts) for axis, texts in only.items()}
     results = read_results(stores or (Path("ddbench-store"),), registry, filters)
@@ -58,6 +59,7 @@ def report(
             report_error(error)
             failed = True
             continue
+        # A report may be binary, such as a picture.
         if file is None:
             write_bytes(content)
             continue

@@ -45,6 +45,7 @@ class _Look:
 
     def __init__(self, overview: "Overview") -> None:
         self.overview = overview
+        # Asking a cluster's queue takes seconds: only for runs that are not finished.
         waiting = [run for run in overview.runs if run.counts["waiting"] or run.counts["running"]]
         self.ordered = {run.run: number for run in waiting if (number := _ordered(run)) is not None}
 
@@ -80,12 +81,15 @@ def _watch(store: Path) -> None:
 
     from harness.report.tables.drawing import console_for
 
+    # Records never change, so that each is read only once while watching.
     seen: SeenRecords = {}
     look = _look(store, seen)
     # Visible overflow: on a screen that is not high enough the output scrolls instead of losing its last lines.
+    # Transient: the last state is printed below as ordinary text, which stays in the scrollback.
     screen = Live(console=console_for(sys.stdout), auto_refresh=False, transient=True, vertical_overflow="visible")
     with screen as live, suppress(KeyboardInterrupt):
         while look.goes_on:
+            # The tables are already rendered for the terminal.
             live.update(Text.from_ansi("\n".join(_lines(look))), refresh=True)
             _pause()
             look = _look(store, seen)

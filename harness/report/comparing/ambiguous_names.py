@@ -41,14 +41,17 @@ def distinguish(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], l
         by_store: whether stores are compared: then a name may stand for something else in each of them.
     """
     notes: dict[str, None] = {}
+    # Sets without the validation split first: "without ..." says more than the digest that they would get below.
     distinct = hold_outs_named(scores)
     for axis, part, fields in _PARTS:
+        # Recomputed for each part, because earlier qualifiers may already distinguish what this part would.
         keys = [_key(score, axis, part, fields, by_store) for score in distinct]
         variants = _variants(keys, part)
         if not variants:
             continue
         for index, key in enumerate(keys):
             identity = key[-1]
+            # A record that lacks the identity may be of any of them, and keeps its name.
             if identity is not None and key[:-1] in variants:
                 suffix = variants[key[:-1]][identity]
                 distinct[index] = distinct[index].qualified(axis, suffix) if suffix else distinct[index]
@@ -88,6 +91,7 @@ def _suffixes(identities: Sequence[str], part: str) -> Variants:
     things = {identity: _component(identity, part) for identity in identities}
     components = [thing for thing in things.values() if isinstance(thing, dict)]
     differing = [key for key in ("version", "provider") if len({str(thing.get(key)) for thing in components}) > 1]
+    # What people can act on comes first: a version or a provider says more than a digest.
     suffixes = {}
     for identity, thing in things.items():
         if part == "total":
@@ -99,6 +103,7 @@ def _suffixes(identities: Sequence[str], part: str) -> Variants:
             suffixes[identity] = " ".join([*words, ", ".join(f"{key} {thing.get(key)}" for key in differing)]).strip()
         else:
             suffixes[identity] = _DIFFERENCES.get(part, "")
+    # Equal suffixes would not distinguish anything.
     every = list(suffixes.values())
     return {
         identity: suffix if every.count(suffix) == 1 else f"{suffix} #{_digest(identity)}".strip()

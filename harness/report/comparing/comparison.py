@@ -49,6 +49,7 @@ def compare(stored: Scores, question: Question) -> Comparison:
     Raises:
         UsageError: the question names something that no score has.
     """
+    # Copies of a cell count once, unless the copies in different stores are what is compared.
     by = question.by
     scores, repeated = (list(stored.scores), []) if by == "store" else once(stored.scores)
     scores, distinctions = distinguish(scores, by == "store")
@@ -57,6 +58,7 @@ def compare(stored: Scores, question: Question) -> Comparison:
     left = sorted({score.method for score in chosen if value_of(score, by) is None})
     labels = natural(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
+    # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _corrected(rows_of(compared, question, baseline), question.level)
     notes = [*stored.notes, *repeated, *distinctions, *(f"{name} has no {by}: left out" for name in left)]
     unqualified = _as_stored(compared, stored.scores)
@@ -93,6 +95,7 @@ def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
 def _corrected(rows: Sequence[ComparisonRow], level: float) -> tuple[list[ComparisonRow], int]:
     """Return the rows with p values adjusted for all tests, and the number of tests."""
     effects = [effect for row in rows for effect in row.effects.values()]
+    # Over all rows at once: Holm's method needs the whole family.
     adjusted = iter(corrected(effects, level))
     adjusted_rows = [replace(row, effects={label: next(adjusted) for label in row.effects}) for row in rows]
     return adjusted_rows, sum(effect.estimate.p is not None for effect in effects)

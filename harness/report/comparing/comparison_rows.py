@@ -73,6 +73,7 @@ class _RowBuilder:
             yield self._row(fields, over, arms)
             for label, arm in arms.items():
                 by_label.setdefault(label, {})[over] = arm
+        # Architectures are the arms here: there is nothing to summarise over.
         if self.question.by == "architecture":
             return
         fields.pop("protocol", None)
@@ -93,6 +94,7 @@ class _RowBuilder:
         first = by_label.get(self.baseline, {})
         effects = {}
         for label, own in by_label.items():
+            # The mean over different architectures would compare these, not the arms.
             both = [name for name in first if name in own]
             mine, theirs = (summary.of({name: arms[name] for name in both}) for arms in (first, own))
             if label != self.baseline and mine and theirs:
@@ -116,12 +118,14 @@ class _RowBuilder:
             for several in ([by_label.get(self.baseline, {})], by_label.values())
         )
         mains = of_baseline or of_all
+        # Pools with different main models have no common gap.
         main = next(iter(mains)) if len(mains) == 1 else None
         return main if any(main in arms for arms in by_label.values()) else None
 
 
 def _may_pair(baseline: Arm, other: Arm, by: str) -> bool:
     """Whether equal indices of distillations mean equal random numbers on equal images."""
+    # Equal seeds draw unrelated images from different data sets.
     if by == "dataset":
         return False
     if by != "store":

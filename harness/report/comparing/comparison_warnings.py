@@ -23,8 +23,10 @@ def warnings_of(rows: Iterable[ComparisonRow], by: str) -> tuple[str, ...]:
         rows: of the comparison.
         by: the axis along which it compares.
     """
+    # Summaries repeat the arms of the architectures.
     conditions = [row for row in rows if row.kind == "architecture"]
     fields = {name: None for row in conditions for name in row.condition}
+    # It follows from evaluator and architecture, and would only make names longer.
     fields.pop("protocol", None)
     varying = [name for name in fields if len({row.condition.get(name) for row in conditions}) > 1]
     code = [{_cell(row, label, varying): arm.code for label, arm in row.arms.items()} for row in conditions]

@@ -48,6 +48,7 @@ def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condi
     open_: list[tuple[Condition, Arm]] = []
     for (condition, label), members in groups.items():
         arm = Arm.of(label, members)
+        # A method without a pool is compared with methods of every pool.
         if by == "method" and None in condition:
             open_.append((condition, arm))
         else:

@@ -143,6 +143,7 @@ def _difference(quantity: _Quantity, comparisons: Sequence[SideBySide]) -> str |
             texts[_sentence(quantity, clashing, comparison.axes)] = None
     if not texts:
         return None
+    # One sentence stands for all: a warning that nobody finishes reading warns of nothing.
     first, others = next(iter(texts)), len(texts) - 1
     more = f", and otherwise in {others} more comparison{'s' if others > 1 else ''}" if others else ""
     return f"{quantity.name}: {first}{more} ({quantity.remedy})"
@@ -173,6 +174,7 @@ def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Ha
     if len(set(values.values())) < 2:
         return {}
     owner = quantity.owner
+    # No name on the compared axes can explain the difference.
     if owner is None or owner not in comparison.axes:
         return values
     families: dict[str | None, dict[Contender, Hashable]] = {}
@@ -184,6 +186,7 @@ def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Ha
         contender: value
         for head, family in families.items()
         for contender, value in family.items()
+        # It differs from a value of another component, or from one of its own component with equal names.
         if contender in within or any(other != head and spread[other] - {value} for other in spread)
     }
 
@@ -196,6 +199,7 @@ def _clashing_within(family: Mapping[Contender, Hashable], owner: str) -> Iterat
     for contender, value in family.items():
         by_name.setdefault(contender.components.get(owner), set()).add(value)
     yield from (arm for arm in family if len(by_name[arm.components.get(owner)]) > 1)
+    # Only then can main models differ in options that no name shows.
     if owner == "pool" and len({arm.set_options for arm in family}) > 1:
         mains = {contender: _MainInName.of(contender) for contender in family}
         if len({main.unnamed for main in mains.values()}) > 1:

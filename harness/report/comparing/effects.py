@@ -71,6 +71,7 @@ def effect_of(
     common = _common(baseline.values, other.values) if may_pair else {}
     pairs = sum(map(len, common.values()))
     design: Design
+    # Distillations are the units because students of one set share its luck.
     if len(common) > 1:
         design = "distillations"
         estimate = paired([sum(own) / len(own) for own in common.values()], level, bootstrap)
@@ -80,6 +81,7 @@ def effect_of(
     else:
         design, estimate = "unpaired", _independent(baseline, other, level, bootstrap)
         pairs = 0
+    # Without pairs all values are used, so nothing is left out.
     left_out = (len(baseline.every) - pairs, len(other.every) - pairs) if common else (0, 0)
     effect = Effect(baseline, other, estimate, design, len(common), left_out, ())
     return replace(effect, doubts=tuple(_doubts(effect, may_pair, bootstrap)))
@@ -104,6 +106,7 @@ def _common(baseline: Values, other: Values) -> dict[Unit, list[float]]:
 
 
 def _independent(baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None) -> Estimate:
+    # One set each: its students are all that there is, see ONE_SET.
     if len(baseline.values) == len(other.values) == 1:
         return welch(baseline.every, other.every, level, bootstrap)
     return welch(baseline.set_means, other.set_means, level, bootstrap)

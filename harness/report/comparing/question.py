@@ -63,6 +63,7 @@ class Question:
             if axis != self.by and self.only.get(axis):
                 values = selected(chosen, axis, self.only[axis])
                 chosen = [score for score in chosen if self._keeps(value_of(score, axis), values)]
+        # After the other filters, so that a name may be unique among what is left, and before the filter on this axis.
         baseline = self._baseline(chosen)
         if self.only.get(self.by):
             values = selected(chosen, self.by, self.only[self.by]) | {baseline}
@@ -108,6 +109,7 @@ def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
     An option counts as given if it stands in the value's name or among the component's options at their defaults.
     """
     examples = {value: score for score in scores if (value := value_of(score, axis))}
+    # An exact value wins: single is not ambiguous beside single[main=mlp].
     if text in examples:
         return [text]
     try:
@@ -170,6 +172,7 @@ def _usual(axis: str, values: Sequence[str]) -> str | None:
     """Return the default baseline: the default pool of a run, the smallest number, or the only value; else None."""
     if axis in NUMBERS or len(values) == 1:
         return values[0]
+    # The defaults of a run, so that a comparison without options is the obvious one.
     usual = {"pool": Request().pool[0], "precision": Request().precision}.get(axis)
     named = [value for value in values if value == usual or value.startswith(f"{usual}[")]
     return usual if usual in named else named[0] if len(named) == 1 else None

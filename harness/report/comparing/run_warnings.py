@@ -39,6 +39,7 @@ def notes_of(table: Table) -> list[str]:
 
 
 def _contenders(plan: Plan, rows: Sequence[Row]) -> list[Contender]:
+    # Before a run there are no rows: only what the plan knows can be compared.
     measured: Sequence[Row] = rows or [{}] * len(plan.arms)
     return [_contender(arm, row, plan.given) for arm, row in zip(plan.arms, measured, strict=True)]
 
@@ -82,6 +83,7 @@ def _by(axes: tuple[str, ...], contenders: Sequence[Contender], equal: Sequence[
     places: dict[tuple[str | None, ...], list[Contender]] = {}
     for contender in contenders:
         places.setdefault(tuple(contender.names[name] for name in equal), []).append(contender)
+    # A place is open if it lacks a value, as that of a method without a pool does.
     is_open = {place: "method" in axes and None in place for place in places}
     full = [place for place in places if not is_open[place]] or list(places)
     for place in full:

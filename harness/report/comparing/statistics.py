@@ -57,6 +57,7 @@ def paired(differences: Sequence[float], level: float, bootstrap: Bootstrap | No
     if count < 2:
         return Estimate(mean, median, units=(count,), reason="one value in each arm: not testable")
     variance = math.fsum((value - mean) ** 2 for value in differences) / (count - 1)
+    # A t statistic of rounding errors would look decisive.
     if variance < _NO_SPREAD:
         what = "zero" if abs(mean) < _NO_SPREAD else "the same"
         return Estimate(mean, median, units=(count,), reason=f"all differences are {what}: not testable")
@@ -80,6 +81,7 @@ def welch(
     ]
     if sum(parts) < _NO_SPREAD:
         return Estimate(difference, units=counts, reason="no spread in either arm: not testable")
+    # The Welch-Satterthwaite equation.
     freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
     return _estimate(difference, math.sqrt(sum(parts)), freedom, level, arms, bootstrap)
 
@@ -108,9 +110,11 @@ def _estimate(
 
     units = tuple(len(sample) for sample in samples)
     p = 2 * float(stdtr(freedom, -abs(difference) / error))
+    # The p value stays that of the t test: only the interval is resampled.
     if bootstrap and min(units) >= FEWEST_FOR_BOOTSTRAP:
         low, high = _resampled(samples, level, bootstrap)
         return Estimate(difference, low=low, high=high, p=p, units=units, resampled=True)
+    # stdtr and stdtrit are what scipy.stats.t uses, without the import of scipy.stats, which takes a second.
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     return Estimate(difference, low=difference - half, high=difference + half, p=p, units=units)
 

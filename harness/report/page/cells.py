@@ -27,6 +27,7 @@ def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Secti
         commands: list[Rerun] = []
         for place, ((line, architecture), arm) in enumerate(_ordered(panel)):
             what = f"{line}{_when(line)} → {architecture}"
+            # Each cell is listed once, though sets of real images stand in many panels.
             fresh = _unseen(arm, seen)
             commands += _reruns(f"{panel.id}-cells-{place}", what, fresh, results, environments, number <= most)
         if commands:

@@ -53,6 +53,7 @@ def _draw(
         axes = figure.add_subplot()
         for point in points:
             axes.plot([place(point)], [point.accuracy], point.key.marker, color=point.key.colour, markersize=7.5)
+        # Seconds range from milliseconds for random images to days.
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(plain_number)
@@ -79,6 +80,7 @@ def _costs(panel: Panel, palette: Palette) -> list[Picture]:
     points = []
     for line in () if panel.is_long else panel.last:
         accuracy = panel.mean_of(line)
+        # The mean of fewer architectures would not be comparable.
         if accuracy is None:
             continue
         scores = [score for name in panel.architectures for score in panel.tiles[line, name].scores]

@@ -55,6 +55,7 @@ def draw_curves(
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number)
             axes.yaxis.set_minor_formatter(NullFormatter())
+            # A band down to zero has no place on a logarithmic axis.
             within = (min(min(curve.y) for curve in curves) / 2, np.inf)
         for curve in curves:
             _draw(axes, curve, within)
@@ -68,6 +69,7 @@ def draw_curves(
 
 
 def _draw(axes: Axes, curve: Curve, within: tuple[float, float] | None) -> None:
+    # More points than pixels only make the page larger.
     step = max(1, len(curve.x) // _MOST_POINTS)
     x, y, spread = (np.asarray(values, float)[::step] for values in (curve.x, curve.y, curve.spread))
     axes.plot(x, y, color=curve.key.colour, marker=curve.key.marker, linestyle=curve.key.line, markersize=4.5)

@@ -73,8 +73,10 @@ def drawn_by(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -
 def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> dict[str, float] | None:
     """Sum the pool's probabilities over the draws; None if the pool adapts."""
     component = registry.resolve("pool", pool).make()
+    # Its distribution depends on what it observed, which a fresh instance has not.
     if component.adapts:
         return None
+    # Streams(0): only probabilities are asked for, nothing is drawn.
     lottery = Lottery(component, lambda name: registry.resolve("architecture", name), Streams(0))
     expected: dict[str, float] = defaultdict(float)
     for iteration in range(max((len(record.draws) for record in trajectories), default=0)):

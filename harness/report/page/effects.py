@@ -96,6 +96,7 @@ def main_effects(comparison: Comparison) -> dict[str, Effect]:
     is over these effects.
     """
     rows = [row for row in comparison.rows if row.kind == "architecture"]
+    # Methods may differ: their mean is what a pool does for methods in general.
     fields = ("dataset", "ipc", "iterations", "evaluator", "precision")
     if len({tuple(row.condition.get(name) for name in fields) for row in rows if row.effects}) != 1:
         return {}
@@ -180,6 +181,7 @@ def interval(effect: Effect, before: str = "", after: str = "") -> str:
 
 def _needed(effect: Effect, tests: int) -> str:
     """Describe how many distillations it would take to detect a difference of this size, if that can be computed."""
+    # Students of one set say nothing about the variance between sets.
     if effect.design == "students":
         return ", because one distillation says nothing about others"
     number = distillations_needed(effect, tests)
@@ -202,6 +204,7 @@ def distillations_needed(effect: Effect, tests: int) -> int | None:
     units = estimate.units[0] if effect.design == "distillations" else 0
     if estimate.low is None or estimate.high is None or units < 2 or not estimate.difference:
         return None
+    # The interval's half width gives the standard error back, with which the effect size is scaled.
     error = (estimate.high - estimate.low) / 2 / float(stdtrit(units - 1, 0.975))
     ratio = abs(estimate.difference) / (error * math.sqrt(units))
 

@@ -46,6 +46,7 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
     for (dataset, ipc, method, pool), snapshots in cards:
         chosen = [record for record in _spaced(snapshots) if record.storage_floats <= _LARGEST]
         skipped += not chosen
+        # Whole trajectories only: half of one would hide how it ended.
         if shown + len(chosen) > most:
             left += 1
             continue
@@ -54,6 +55,7 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
         for record in chosen:
             try:
                 picture, names = _picture(record, name)
+            # A damaged set costs its picture, not the page.
             except (StoreError, DataError) as error:
                 lost.append(str(error))
                 continue
@@ -123,6 +125,7 @@ def _draw_images(distilled: DistilledSet, title: str, alt: str, most: int) -> Pi
 def _mosaic(columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Arrange columns of images (n, h, w, c) into one RGBA image with transparent gaps."""
     height, width, channels = columns[0].shape[1:]
+    # Classes of real data sets can have different numbers of images.
     rows = max(len(column) for column in columns)
     shape = (rows * (height + _GAP) - _GAP, len(columns) * (width + _GAP) - _GAP, 4)
     mosaic = np.zeros(shape, np.float32)

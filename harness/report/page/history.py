@@ -66,6 +66,7 @@ def _mean_curve(key: Key, histories: Sequence[Sequence[float | None]]) -> Curve 
     x, y, spread = [], [], []
     for step, values in enumerate(zip(*histories, strict=False), 1):
         finite = [value for value in values if value is not None]
+        # A mean over fewer distillations than before would jump.
         if len(finite) == len(values):
             x.append(float(step))
             y.append(statistics.fmean(finite))

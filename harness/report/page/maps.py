@@ -66,6 +66,7 @@ def _tiles(
     sure: Collection[tuple[str, str]],
 ) -> None:
     colours = colormaps[diverging or "viridis"]
+    # Symmetric around zero, so that white is no difference; 1e-9 because a scale must not be empty.
     most = max(abs(scale[0]), abs(scale[1]), 1e-9)
     norm = TwoSlopeNorm(0, -most, most) if diverging else Normalize(scale[0], max(scale[1], scale[0] + 1e-9))
     grid = np.full((len(methods), len(pools), 4), 0.0)

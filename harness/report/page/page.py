@@ -41,6 +41,7 @@ class Page(Report[PageOptions]):
             raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; use `ddbench run`")
         room = files("harness.report.page")
         style = room.joinpath("style.css").read_text(encoding="utf-8")
+        # Escaped automatically: names come from plugins and files of others. An undefined name is an error.
         template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
             room.joinpath("template.html").read_text(encoding="utf-8")
         )
@@ -48,6 +49,7 @@ class Page(Report[PageOptions]):
         panels = panels_of(results.scores, self.options.baseline)
         comparison = compared(results, panels, self.options.baseline)
         sentence, effects = summary_of(panels, comparison)
+        # The page's Content-Security-Policy allows only this very style sheet, and nothing else.
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return template.render(
             title=self.options.title,

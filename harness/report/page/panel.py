@@ -125,6 +125,7 @@ def _winner(arms: Sequence[Arm]) -> int | None:
     if len(arms) < 2 or min(len(arm.values) for arm in arms) < 2:
         return None
     pairs = list(combinations(range(len(arms)), 2))
+    # The best by its mean is selected after looking, so that all pairs count as tests, not only its own.
     top = max(range(len(arms)), key=lambda index: arms[index].mean)
     effects = [effect_of(arms[a], arms[b], LEVEL) for a, b in pairs]
     adjusted = holm([1.0 if effect.estimate.p is None else effect.estimate.p for effect in effects])
@@ -151,6 +152,7 @@ def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
             everywhere[common].append(score)
         else:
             grouped[*common, score.ipc, score.precision].append(score)
+    # Real images are the baseline of sets of every size.
     for common, whole in everywhere.items():
         beside = [key for key in grouped if key[:3] == common] or [(*common, None, whole[0].precision)]
         for key in beside:

@@ -123,6 +123,7 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
     """Create a figure of a size in inches (96 CSS pixels each) in the page's style."""
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        # Not pyplot, which keeps figures alive globally and chooses a backend by the screen.
         FigureCanvasAgg(figure)
         yield figure
 
@@ -146,6 +147,7 @@ def as_png(pixels: NDArray[np.float32], alt: str, title: str = "", scale: int = 
 
     levels = (pixels * 255).round().clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
+    # Pillow has no mode for one channel with an axis of its own.
     Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels).save(file, "PNG", optimize=True)
     height, width = levels.shape[:2]
     return Picture(_uri("image/png", file.getvalue()), alt, width * scale, height * scale, title, pixelated=True)

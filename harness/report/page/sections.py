@@ -51,6 +51,7 @@ def sections_of(
         cells: maximum number of cells that are listed one by one.
         pictures: maximum number of sets whose images are shown.
     """
+    # A page of hundreds of pictures would not open.
     shown = panels[:MOST_PANELS]
     trajectories = trajectories_of(results.sets)
     palette = _palette(results, baseline)

@@ -78,6 +78,7 @@ def _rows(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> Itera
     yield _row(panel, line, best)
     arms = [panel.tiles.get((line, architecture)) for architecture in panel.architectures]
     published = [published_beside(arm) if arm else None for arm in arms]
+    # Only for lines that have one: an empty row below each line would double the table.
     if any(published):
         yield TableRow("published", [Entry(""), *map(_published, published)], grey=True)
 

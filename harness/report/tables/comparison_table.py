@@ -95,6 +95,7 @@ def sheet_of(comparison: Comparison) -> Sheet:
     beside = [label for label in comparison.labels if any(label in beside_row for beside_row in published.values())]
     over = [] if comparison.question.by == "architecture" else [Column("architecture")]
     columns = [*(Column(name) for name in varying), *over, *_value_columns(comparison, beside)]
+    # Counts that are the same everywhere stand once below the table, not in every cell.
     uniform = len({arm.counts for row in rows for arm in row.arms.values()}) < 2
     lines = []
     for index, row in enumerate(rows):
@@ -130,6 +131,7 @@ def _published(row: ComparisonRow) -> dict[str, Nearest]:
 
 
 def _value_columns(comparison: Comparison, beside: Sequence[str]) -> Iterator[Column]:
+    # A published number stands right beside ours, and the effect last, since it is of both arms.
     for label in comparison.labels:
         yield Column(describe_value(comparison.question.by, label), number=True)
         if label in beside:
@@ -144,6 +146,7 @@ def _varies(name: str, rows: Sequence[ComparisonRow]) -> bool:
         return False
     if name != "protocol":
         return True
+    # Protocols have long names: a column of them is worth its width only if nothing else distinguishes rows.
     others = [(row.over, *(row.condition.get(other) for other in FIELDS if other != name)) for row in rows]
     return len(set(others)) < len(others)
 

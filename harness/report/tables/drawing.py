@@ -121,6 +121,7 @@ def terminal_width(file: TextIO) -> int | None:
         columns = os.get_terminal_size(file.fileno()).columns
     except (OSError, ValueError):
         columns = 0
+    # As shells and rich do: COLUMNS overrides what the terminal says.
     wanted = os.environ.get("COLUMNS", "")
     if re.fullmatch("[0-9]{1,5}", wanted) and int(wanted):
         columns = int(wanted)
@@ -131,6 +132,7 @@ def fold(text: str, width: int | None, indent: str = "") -> list[str]:
     """Fold a text into lines of at most ``width`` columns without breaking words; later lines are indented."""
     from rich.cells import cell_len
 
+    # cell_len, not len: East Asian characters and some signs take two columns.
     if width is None or cell_len(text) <= width:
         return [text]
     lines, line = [], ""
@@ -209,6 +211,7 @@ def _console(file: TextIO, width: int | None) -> "Console":
     if width is None:
         return Console(file=file, width=NO_LIMIT, height=100, color_system=None, force_terminal=False,
                        force_jupyter=False)  # fmt: skip
+    # A fixed height and no Jupyter or Windows modes: only the width may change what is drawn.
     return Console(file=file, width=width, height=100, force_terminal=True, force_jupyter=False, legacy_windows=False)
 
 
@@ -233,6 +236,7 @@ def _table_within(console: "Console", grid: Grid, width: int | None) -> "Table |
     """Return the table with its prose folded if necessary; None if it does not fit."""
     from rich.measure import Measurement
 
+    # Laid out once without limits, to measure what the frame adds.
     table = _table(grid, None)
     if width is None or not grid.columns:
         return table
@@ -273,6 +277,7 @@ def _widest(grid: Grid, index: int, whole: bool) -> int:
 def _shared_out(natural: Sequence[int], narrow: Sequence[int], room: int) -> list[int]:
     """Return widths that fit into ``room``, narrowing the widest column that can be narrower first."""
     widths = list(natural)
+    # Greedy, column by column: tables have few columns, and the result does not depend on their order.
     while sum(widths) > room:
         widths[max((i for i in range(len(widths)) if widths[i] > narrow[i]), key=lambda i: widths[i])] -= 1
     return widths

@@ -14,6 +14,7 @@ def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
 
     A set on the same images as one that was scored on validation lacks the validation split.
     """
+    # Records of earlier versions hold no hold-out, but the same training images betray it.
     without_split = {_training(score) for score in scores if score.score_on == "validation" and not score.from_file}
     return [
         replace(score, hold_out=HoldOut(None, None, score.seed)) if _is_silent(score, without_split) else score

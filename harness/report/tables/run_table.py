@@ -48,6 +48,7 @@ def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]
     common = {key: rows[0][key] for key in _LINE if rows and key not in varying}
     shared = [describe_value(key, value) for key, value in common.items() if value is not None]
     architectures = list(dict.fromkeys(row["architecture"] for row in rows))
+    # A table needs at least one column that identifies its rows.
     names = varying or ["evaluator"]
     columns = [*map(Column, names), *(Column(architecture, right=True) for architecture in architectures)]
     lines = tuple(line for same in _lines(rows) for line in _drawn_lines(same, names, architectures))
@@ -154,6 +155,7 @@ def _choice(row: Row, rows: Sequence[Row]) -> str:
 
 def _splits(rows: Sequence[Row]) -> list[str]:
     """Return a caption for each data set whose validation split was scored or held out of the distillation."""
+    # A dictionary in place of a set keeps the order of the rows.
     lines: dict[str, None] = {}
     for row in rows:
         split = HoldOut.from_json(row.get("hold_out"))
