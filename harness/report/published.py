@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.types.names import Name, name_or_text
 
 _FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
@@ -34,7 +34,7 @@ class Nearest:
     departures: tuple[str, ...]
 
 
-def published_beside(arm: Arm) -> Nearest | None:
+def published_beside(arm: ArmScores) -> Nearest | None:
     """Return the published number to show beside an arm; None if there is none or the arm has several architectures."""
     # Nobody publishes means over just these architectures.
     if len(arm.architectures) > 1:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.scores import UNKNOWN, Score
 
 FIELDS = (
@@ -14,7 +14,7 @@ FIELDS = (
 _WITH = {"evaluator": ("protocol",), "architecture": ("protocol",), "dataset": ("protocol",)}
 """Fields that depend on an axis, so that they may differ between its values."""
 Condition = tuple[Any, ...]
-Arms = dict[str, Arm]
+Arms = dict[str, ArmScores]
 """By label."""
 
 
@@ -45,9 +45,9 @@ def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condi
         condition = tuple(_field(score, name) for name in fields)
         groups.setdefault((condition, str(getattr(score, by))), []).append(score)
     whole: dict[Condition, Arms] = {}
-    open_: list[tuple[Condition, Arm]] = []
+    open_: list[tuple[Condition, ArmScores]] = []
     for (condition, label), members in groups.items():
-        arm = Arm.of(label, members)
+        arm = ArmScores.of(label, members)
         # A method without a pool is compared with methods of every pool.
         if by == "method" and None in condition:
             open_.append((condition, arm))

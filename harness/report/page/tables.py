@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import MIXED
 from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.view import Column, Entry, Group, Table, TableRow
@@ -54,7 +54,7 @@ def iterations_table(panel: Panel) -> Table | None:
     return Table(f"{panel.id}-iterations", f"{panel.title}: accuracy over iterations, in %", columns, groups)
 
 
-def entry(arm: Arm | None, kind: str = "") -> Entry:
+def entry(arm: ArmScores | None, kind: str = "") -> Entry:
     """Return the mean with both standard deviations in percent."""
     if arm is None:
         return Entry(DASH)
@@ -66,7 +66,7 @@ def entry(arm: Arm | None, kind: str = "") -> Entry:
     return Entry(percent(arm.mean), f"{spread}{mark}{uneven}{mixed}", collapsed, kind)
 
 
-def _is_uneven(arm: Arm) -> bool:
+def _is_uneven(arm: ArmScores) -> bool:
     return len({len(students) for students in arm.values.values()}) > 1
 
 
@@ -100,7 +100,7 @@ def _row(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> TableR
     return TableRow(line.method, [iterations, *cells])
 
 
-def _beneath(panel: Panel, arms: Sequence[Arm], best: Collection[tuple[Line, str]]) -> list[str]:
+def _beneath(panel: Panel, arms: Sequence[ArmScores], best: Collection[tuple[Line, str]]) -> list[str]:
     """Return the captions: what the numbers are, and what marks mean."""
     distillations, students = (max(arm.counts[which] for arm in arms) for which in (0, 1))
     counts = f"up to {counted(students, 'student')} on each of up to {counted(distillations, 'distillation')}"
