@@ -1,8 +1,8 @@
 """Write RESULTS.md, its figures and scores.csv from one or more stores.
 
-    python benchmarks/paper/results.py benchmarks/paper/store
+    python benchmarks/paper/results.py benchmarks/paper/store.tar.xz
 
-Everything is computed from the records; the same stores give the same files.
+A store is a folder or a packed file. Everything is computed from the records; the same stores give the same files.
 """
 
 import csv
@@ -21,7 +21,7 @@ from answers.questions import answers  # noqa: E402
 from harness.errors import DDBenchError  # noqa: E402
 from harness.report.comparing.comparison import once  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
-from harness.store.store import Store  # noqa: E402
+from harness.store.packing import open_store  # noqa: E402
 
 COLUMNS = ("key", "dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision", "architecture",
            "score_on", "seed", "distillation", "student", "accuracy", "collapsed", "status", "set_key",
@@ -29,7 +29,7 @@ COLUMNS = ("key", "dataset", "ipc", "iterations", "method", "pool", "evaluator",
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--dataset", help="The one whose scores count, where the stores hold several.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=HERE, help="Folder. [beside this]")
 def main(stores, dataset, output):
@@ -80,7 +80,8 @@ def _of_one(dataset, scores):
 
 def _failed(stores, made):
     """Lines that tell of the cells that could not be made."""
-    for store in map(Store, stores):
+    for path in stores:
+        store = open_store(path, records_only=True)
         for failure in store.failures.all():
             if failure.key not in made:
                 yield f"failed, and not made since: {failure.label}: {failure.reason}"

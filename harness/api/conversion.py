@@ -13,6 +13,7 @@ from harness.planning.planner import NO_DEFAULTS, Study
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
 from harness.store.cells import SHORT
+from harness.store.packing import open_store
 from harness.store.store import Store, is_prefix
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
@@ -75,7 +76,7 @@ def convert(
     _check_free(target, force)
     if store is not None or (is_prefix(source) and not Path(source).exists()):
         _refuse_reading(reading, dataset)
-        distilled, notes = set_of_cell(Store(store or Request.store), source)
+        distilled, notes = set_of_cell(open_store(store or Request.store), source)
     else:
         distilled, notes = _from_file(Path(source), reading, dataset)
     try:

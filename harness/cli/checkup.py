@@ -76,13 +76,15 @@ def disks(store: Path) -> list[Check]:
     from harness.datasets.problems import data_root
     from harness.errors import StoreError
     from harness.store.store import Store
+    from harness.system.home import expand_home
 
     checks = [_folder("data root", data_root(), "set DDBENCH_DATA to another folder")]
-    path = Store(store).path
+    path = expand_home(store).absolute()
     try:
+        opened = Store(store)
         # An empty folder is a store that has not been used yet.
         if path.exists() and any(path.iterdir()):
-            Store(store).check_schema()
+            opened.check_schema()
     except (StoreError, OSError) as error:
         return [*checks, Check("store", "broken", str(error))]
     return [*checks, _folder("store", path, "choose another with --store")]

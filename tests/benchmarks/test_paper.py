@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from studies import ddbench, small_run, small_words
 
 from harness.report.scores import Scores
+from harness.store.packing import open_store
 from harness.types.score import Score
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "benchmarks" / "paper"
+PACKED = PAPER / "store.tar.xz"
 sys.path.insert(0, str(PAPER))
 from answers.grid import shares  # noqa: E402
 from answers.judging import FAILS, HOLDS, OPEN, repeats_needed  # noqa: E402
@@ -221,7 +223,7 @@ def test_the_grids_are_what_ddbench_runs(name, tmp_path):
 
 def test_what_is_committed_is_what_the_command_writes(tmp_path):
     done = subprocess.run(
-        [sys.executable, PAPER / "results.py", PAPER.relative_to(ROOT) / "store", "--output", tmp_path],
+        [sys.executable, PAPER / "results.py", PACKED.relative_to(ROOT), "--output", tmp_path],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -230,7 +232,14 @@ def test_what_is_committed_is_what_the_command_writes(tmp_path):
     with (PAPER / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows
-    assert all(list((PAPER / "store" / "cells" / row["key"][:2]).glob(f"{row['key']}-*")) for row in rows)
+    keys = open_store(PACKED, records_only=True).attempts().keys()
+    assert all(row["key"] in keys for row in rows)
+
+
+def test_the_packed_store_is_sound_and_whole():
+    done = ddbench("results", "verify", "--store", PACKED)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "344 records of 344 cells read, 0 things wrong, 0 left over\n"
 
 
 def command(*words):
@@ -271,7 +280,7 @@ def test_what_cannot_be_read_and_what_failed_is_said(tmp_path, data, monkeypatch
 
 def test_where_nothing_can_be_written_is_told_in_one_line(tmp_path):
     (tmp_path / "file").touch()
-    done = command(PAPER / "store", "--output", tmp_path / "file" / "page")
+    done = command(PACKED, "--output", tmp_path / "file" / "page")
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == f"Error: cannot write to {tmp_path / 'file' / 'page'}: Not a directory"
 

@@ -58,8 +58,8 @@ WRONG = {
 def test_what_could_not_be_read_again_is_refused_when_it_is_handed_over(name):
     change, says = WRONG[name]
     trajectory = toy_trajectory()
-    given = trajectory.method.distilled
-    trajectory.method.distilled = lambda: change(given())
+    distilled = trajectory.method.distilled
+    trajectory.method.distilled = lambda: change(distilled())
     with pytest.raises(PluginError, match=says) as caught:
         trajectory.advance(0)
     assert str(caught.value).startswith("method dc[batch_real=7] of ddbench: distilled() gives a set")
@@ -134,8 +134,8 @@ def toys_registered():
 
 
 def test_a_set_that_was_changed_since_is_seen():
-    made = DistilledSet(torch.zeros(1, 1, 2, 2), torch.zeros(1).long(), ("a",), Normalize("n", *torch.ones(2, 1)))
-    made.check()
-    made.images[0] = torch.nan
+    distilled = DistilledSet(torch.zeros(1, 1, 2, 2), torch.zeros(1).long(), ("a",), Normalize("n", *torch.ones(2, 1)))
+    distilled.check()
+    distilled.images[0] = torch.nan
     with pytest.raises(harness.DataError, match="NaN"):
-        made.check()
+        distilled.check()

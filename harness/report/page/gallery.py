@@ -65,7 +65,7 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
         if rows:
             parts[dataset, ipc].append(Strips(name, rows))
     if not parts:
-        return None
+        return Section("images", "Images", lost, []) if lost else None
     intro = ["The first distillation of each; a column for each class, pixels before preprocessing, clipped to [0, 1]."]
     hidden = counted(left, "method with its pool", "methods with their pools")
     intro += [f"{hidden} more are not shown."] if left else []
