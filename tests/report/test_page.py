@@ -339,7 +339,7 @@ def test_the_summary_says_what_was_compared_and_what_is_known(text):
 def test_one_distillation_decides_nothing_about_others(data, tmp_path):
     small_run(data, tmp_path / "store", pool=[POOL, OTHER])
     text = written(tmp_path / "store", tmp_path / "page.html")
-    assert "undecided, for one distillation says nothing about others" in text
+    assert "undecided, because one distillation says nothing about others" in text
     assert "how much sets of the same kind differ is unknown" in text
     assert 'class="number best"' not in text
 
@@ -353,11 +353,11 @@ def test_one_pool_is_compared_with_nothing(data, tmp_path):
 
 def test_a_baseline_that_is_not_there_or_may_be_several_is_said(store, data, tmp_path):
     text = written(store, tmp_path / "page.html", "--report", "page[baseline=main-similar]")
-    assert "for the baseline main-similar is none of mix[" in text
+    assert "because the baseline main-similar is none of mix[" in text
     assert "page[baseline=...]" in text
     small_run(data, tmp_path / "store", pool=[POOL, "single[main=mlp[width=8]]"])
     text = written(tmp_path / "store", tmp_path / "page.html")
-    assert f"for the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
+    assert f"because the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
     text = written(tmp_path / "store", tmp_path / "page.html", "--report", f"page[baseline={POOL}]")
     assert "changes accuracy by" in text
 
