@@ -37,8 +37,9 @@ from harness.store.locking.leases import LeaseLost, Leases
 from harness.store.record_files import NewerRecordError, has_record, newest, read_record, remedy, text_of
 from harness.store.record_files import RecordError as RecordError
 from harness.store.records import SCHEMA as SCHEMA
+from harness.store.store_errors import cannot
 from harness.system.home import expand_home
-from harness.system.whole_files import cannot, sync, write_whole
+from harness.system.whole_files import sync, write_whole
 
 _SHOWN = 5
 _MOST_MARKER = 2**16

@@ -171,7 +171,7 @@ def damaged(name, published, own, tmp_path):
     if name == "picture":
         return own[0].with_name("images.png"), ["images.png"]
     if name == "state":
-        return own[0].with_name("state.safetensors"), ["state.safetensors is no distilled set"]
+        return own[0].with_name("state.safetensors"), ["state.safetensors is not a distilled set"]
     images, labels = torch.zeros(3, 1, 16, 16), torch.arange(3)
     changed = {
         "shape": ([torch.zeros(3, 3, 16, 16), labels], ["(3, 16, 16)", "(1, 16, 16)", "--dataset"]),
