@@ -158,14 +158,14 @@ def _carried_out(run: Run, reporter: Reporter) -> RunResult:
     _first([Outlook.of(stages.first.plan, store), stages.largest(store)], request)
     reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
     explored = _execute(stages.first.run, stages.first.plan, reporter)
-    choice = Choice.of(stages.option, explored.rows)
+    choice = Choice.of(stages.option, stages.first.plan.arms, explored.rows)
     choice.record([cell["key"] for cell in explored.cells], store)
     chosen = stages.chosen(choice)
     if not chosen.plan.arms:
         return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
     reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
     result = _execute(chosen.run, chosen.plan, reporter)
-    rows = [{**row, **choice.row_fields(row)} for row in result.rows]
+    rows = [{**row, **choice.row_fields(arm)} for arm, row in zip(chosen.plan.arms, result.rows, strict=True)]
     how = f"{stages.option} was chosen for each row on a validation split, {stages.validation}"
     return replace(result, rows=rows, cells=explored.cells + result.cells, failed={**explored.failed, **result.failed},
                    notes=(f"{how}; {stages.outcome}", *choice.notes(), *result.notes))  # fmt: skip
@@ -188,7 +188,7 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
         more = f"{counted(len(second.missing), 'more cell')}, {_duration(second.seconds)}"
         notes.append(f"then {more}, if the values that take longest are chosen")
     else:
-        choice = Choice.of(stages.option, table_of(first.plan, store).rows)
+        choice = Choice.of(stages.option, first.plan.arms, table_of(first.plan, store).rows)
         second = Outlook.of(stages.chosen(choice).plan, store)
         cells = first.cells + second.cells
         notes += [f"the scores in the store choose {choice.names or 'nothing'}", *choice.notes()]

@@ -1,5 +1,6 @@
 """Arms: what one row of a table stands for, and the cells that it needs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from harness.plugins.returns import returned, text
 from harness.store.cells import Cell
 from harness.types.artifact import ArtifactRequest
 from harness.types.evaluator import Evaluator
+from harness.types.names import Name
 from harness.types.network import Architecture
 
 
@@ -31,6 +33,11 @@ class Arm:
             "evaluator": str(self.evaluator),
             "architecture": str(self.architecture),
         }
+
+    @property
+    def names(self) -> Mapping[str, Name]:
+        """The names of its components by kind; a kind that it lacks is missing."""
+        return {**self.source.names, "evaluator": self.evaluator.name, "architecture": self.architecture.name}
 
     @property
     def protocol(self) -> str:

@@ -94,9 +94,14 @@ class Resolved(Generic[C]):
     options: Options
     qualified: bool = False
 
-    def __str__(self) -> str:
+    @property
+    def name(self) -> Name:
+        """The component's name with those options that are not at their defaults."""
         name = f"{self.entry.provider}:{self.entry.name}" if self.qualified else self.entry.name
-        return str(Name(name, tuple(self.options.changed().items())))
+        return Name(name, tuple(self.options.changed().items()))
+
+    def __str__(self) -> str:
+        return str(self.name)
 
     def make(self, *arguments: Any) -> C:  # noqa: ANN401
         """Build the component: call its class with the arguments of its kind, and its options last.

@@ -94,6 +94,15 @@ def parse_name(text: str) -> Name:
     return next(pattern.names())
 
 
+@lru_cache(maxsize=4096)  # tables hold few names, each in thousands of scores
+def name_or_text(text: str) -> Name:
+    """Parse ``text``; a text that is not a name, such as ``file:my set.pt``, becomes a name without options."""
+    try:
+        return parse_name(text)
+    except UsageError:
+        return Name(text)
+
+
 def split(text: str, separator: str) -> list[str]:
     """Split a text at each ``separator`` that is outside brackets and quotes.
 

@@ -1,9 +1,14 @@
 """Scores of students, with everything that decides with which others they may be compared."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from harness.types.hold_out import HoldOut
+from harness.types.names import Name, name_or_text
+
+COMPONENTS = ("dataset", "method", "pool", "evaluator", "architecture")
+"""Fields of a score that are names of components."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Score:
         epochs: how many the student trained; None if its record does not say.
         set_options: options that were set by component (``--set``) where the set was made.
         code: by part and component, digests of the source that made the student, its set and its teacher.
+        qualifiers: by field, what follows the name there because equal names stand for different things:
+            ``" (version 2)"``.
     """
 
     store: str
@@ -86,6 +93,29 @@ class Score:
     epochs: int | None = None
     set_options: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
+    qualifiers: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def names(self) -> Mapping[str, Name]:
+        """The parsed names of the components by field, without qualifiers; a component that it lacks is missing."""
+        typed = {field: self.typed_name(field) for field in COMPONENTS}
+        return {field: name_or_text(text) for field, text in typed.items() if text is not None}
+
+    @cached_property
+    def main_name(self) -> Name | None:
+        """The parsed name of the pool's main architecture; None if there is none or it is unknown."""
+        return None if self.main is None else name_or_text(self.main)
+
+    def typed_name(self, field: str) -> str | None:
+        """Return a component's name as it is typed on the command line, without its qualifier."""
+        text: str | None = getattr(self, field)
+        return None if text is None else text.removesuffix(self.qualifiers.get(field, ""))
+
+    def qualified(self, field: str, words: str) -> "Score":
+        """Return a copy whose component is called ``NAME (words)``."""
+        added = f" ({words})"
+        qualifiers = {**self.qualifiers, field: self.qualifiers.get(field, "") + added}
+        return replace(self, **{field: f"{getattr(self, field)}{added}"}, qualifiers=qualifiers)  # type: ignore[arg-type]
 
 
 CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture")

@@ -134,4 +134,4 @@ def test_doctor_says_which_precision_is_quicker(slow, seconds, state, advice):
     slow(fp32=1.0, bf16=seconds)
     (check,) = [check for check in machine() if check.name == "bfloat16"]
     assert check.status == state
-    assert f"--precision {advice} is quicker here" in check.detail
+    assert f"--precision {advice} is faster here" in check.detail

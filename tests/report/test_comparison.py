@@ -11,7 +11,7 @@ from synthetic import ARCHITECTURES, artifact_record, set_record, student_record
 
 import harness
 from harness.report.comparing.question import natural
-from harness.report.tables.comparison_table import percent
+from harness.report.tables.wording import percent
 
 
 def compare(*words, exit_code=0):

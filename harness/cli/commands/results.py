@@ -1,4 +1,4 @@
-"""``ddbench results``: what lies in a store, whether it is sound, and what it costs on disk."""
+"""``ddbench results``: list, show, verify and clean up the records of a store."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from harness.cli.commands.packing import pack, unpack
 from harness.cli.errors import warn
 from harness.cli.group import VERBS
 from harness.cli.options import store_option
-from harness.cli.output import plain, print_json, print_table, printable, size_told
+from harness.cli.output import format_size, plain, print_json, print_table, printable
 from harness.errors import StoreError, did_you_mean, few
 from harness.types.names import split_names
 from harness.types.plurals import counted
@@ -28,24 +28,24 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Verbs(click.Group):
-    """Names the nearest verbs where one is misspelt."""
+    """A group that names the most similar commands if one is misspelt."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which there are."""
+        """Find the command, or fail with the most similar names."""
         if not args[0].startswith("-") and args[0] not in self.commands:
             _no_such_verb(ctx, args[0], self.commands)
         return super().resolve_command(ctx, args)
 
 
 def _no_such_verb(ctx: click.Context, word: str, verbs: Mapping[str, Any]) -> NoReturn:
-    raise click.UsageError(f"there is no verb {word!r}: {did_you_mean(word, verbs)}", ctx)
+    raise click.UsageError(f"there is no command {word!r}: {did_you_mean(word, verbs)}", ctx)
 
 
 @click.group(cls=_Verbs, help=VERBS["results"].summary)
 def results() -> None:
-    """Only groups its verbs."""
+    """Group the commands on records."""
 
 
 results.add_command(pack)
@@ -55,7 +55,7 @@ results.add_command(unpack)
 def _filters(command: F) -> F:
     for name in reversed(FILTERS):
         command = click.option(
-            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only of this {name}; repeatable."
+            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only cells of this {name}; repeatable."
         )(command)
     return command
 
@@ -65,9 +65,9 @@ def _filters(command: F) -> F:
 @store_option
 @_json
 def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
-    """List the cells, and what each kind of thing takes on disk.
+    """List the cells, and the disk space of each kind of file.
 
-    A name without options stands for the component with any: --method dc, or --method 'dc[lr_img=0.1]'.
+    A name without options stands for the component with any options: --method dc, or --method 'dc[lr_img=0.1]'.
     """
     from harness.store.inventory import costs, listed
 
@@ -91,7 +91,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 @store_option
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
-    """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
+    """Show the record of a cell, or why it failed; KEY is the beginning of its key."""
     found = _readable(store)
     whole = found.find(key)
     record = found.record(whole)
@@ -112,7 +112,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @click.argument("key")
 @store_option
 def path(key: str, store: Path) -> None:
-    """Print the folder of the newest attempt at a cell, or the log of a failed one; KEY begins its key."""
+    """Print the folder of a cell's newest record, or the log of a failed cell; KEY is the beginning of its key."""
     found = _opened(store)
     whole = found.find(key)
     attempts = found.attempts(whole[:2]).get(whole)
@@ -123,11 +123,11 @@ def path(key: str, store: Path) -> None:
 @store_option
 @click.pass_context
 def verify(ctx: click.Context, store: Path) -> None:
-    """Read every file of the store again; each that is damaged is a line, and the exit status 1.
+    """Read every file of the store, and print a line for each damaged one; the exit status is 1 if there are any.
 
-    Records, and the files that they name by their hashes; store.json, notes of failures, leases, the files of runs and
-    of what is in the making; and whatever has no business in the store. Files that were left out on purpose when the
-    store was packed are counted, and are no damage.
+    Checked are records and the files whose hashes they hold, store.json, logs of failures, leases, the files of runs
+    and of unfinished cells, and files that do not belong in a store. Files that were left out on purpose when the store
+    was packed are counted, but are not damage.
     """
     from harness.store.inventory import NO_RECORD, waste
     from harness.store.verification import verify as wrong
@@ -152,9 +152,10 @@ def verify(ctx: click.Context, store: Path) -> None:
 @click.argument("key")
 @store_option
 def discard(key: str, store: Path) -> None:
-    """Set the newest attempt at a cell aside, so that a run makes it again; KEY is the beginning of its key.
+    """Discard the newest record of a cell, so that a run computes it again; KEY is the beginning of its key.
 
-    It is moved to the store's folder discarded/, and nothing is deleted. An attempt before it counts again.
+    The record is moved to the folder discarded/ of the store, and nothing is deleted. An earlier record of the cell
+    counts again.
     """
     found = _opened(store)
     whole = found.find(key)
@@ -180,10 +181,10 @@ def adopt(ctx: click.Context, store: Path, check: int, seed: int, device: str | 
     Exit code: 0 records are stamped or none has to be, 1 a cell differs or nothing could be checked.
     """
     from harness.api.adoption import adopt as adopt_records
-    from harness.cli.progress import reporter
+    from harness.cli.progress import reporter_for_stderr
     from harness.plugins.registry import stdout_to_stderr
 
-    with reporter() as progress, stdout_to_stderr():
+    with reporter_for_stderr() as progress, stdout_to_stderr():
         adoption = adopt_records(store, check, seed=seed, device=device, reporter=progress)
     for line in adoption.differences:
         click.echo(f"differs: {plain(line)}")
@@ -197,10 +198,10 @@ def adopt(ctx: click.Context, store: Path, check: int, seed: int, device: str | 
 
 @results.command("clean")
 @store_option
-@click.option("--superseded", is_flag=True, help="Older attempts too, where the newest one is sound.")
-@click.option("--yes", is_flag=True, help="Remove them; else it is only said what would be removed.")
+@click.option("--superseded", is_flag=True, help="Also remove older records of a cell if its newest one is sound.")
+@click.option("--yes", is_flag=True, help="Remove the files; without it, only print what would be removed.")
 def clean(store: Path, superseded: bool, yes: bool) -> None:
-    """Remove what nothing needs: leftovers of killed runs, parts of finished cells, logs of failures redone."""
+    """Remove files that are not needed: leftovers of killed runs, and logs of failures that were retried."""
     from harness.store.inventory import remove, waste
 
     found = _opened(store)
@@ -212,8 +213,8 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
         remove(left)
     for one in left:
         verb = "removed" if yes else "would remove"
-        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {size_told(one.size)}")
-    total = size_told(sum(one.size for one in left))
+        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {format_size(one.size)}")
+    total = format_size(sum(one.size for one in left))
     more = "" if yes or not left else "; --yes removes them"
     click.echo(f"{counted(len(left), 'thing')}, {total}{more}")
 
@@ -256,18 +257,18 @@ def _left_out(store: "Store") -> int:
 def _print_cells(rows: "list[Listed]") -> None:
     from harness.store.cells import SHORT
 
-    lines = [(row.key[:SHORT], row.kind, row.status, row.label, size_told(row.size)) for row in rows]
+    lines = [(row.key[:SHORT], row.kind, row.status, row.label, format_size(row.size)) for row in rows]
     print_table(("key", "kind", "status", "label", "size"), lines)
 
 
 def _print_costs(spent: "list[Cost]") -> None:
-    lines = [(cost.kind, f"{cost.count:,}", size_told(cost.size)) for cost in spent]
-    lines.append(("in all", "", size_told(sum(cost.size for cost in spent))))
+    lines = [(cost.kind, f"{cost.count:,}", format_size(cost.size)) for cost in spent]
+    lines.append(("in all", "", format_size(sum(cost.size for cost in spent))))
     print_table(("on disk", "count", "size"), lines)
 
 
 def _lines(value: Any, indent: int = 0) -> Iterator[str]:  # noqa: ANN401
-    """A record's tree as text; of a long list, its ends."""
+    """Format a record as indented text; of a long list, only its ends."""
     for key, part in value.items():
         name = f"{'  ' * indent}{plain(str(key))}"
         if isinstance(part, dict) and part:
