@@ -183,7 +183,7 @@ def test_an_altered_file_gets_no_new_digest_and_its_students_no_stamp(store):
 def test_what_cannot_be_computed_here_is_named_and_not_stamped(before, tmp_path, data):
     store = shutil.copytree(before, tmp_path / "store")
     with toy_plugins.registered():
-        small_run(data, store, evaluator="told", students=1)
+        small_run(data, store, evaluator="scripted", students=1)
     rewrite(store, as_of_the_first_version, lambda record: "code_digests" in record["provenance"])
     done = adopt(store)
     assert done.exit_code == 0, done.output
