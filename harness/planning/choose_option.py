@@ -11,6 +11,7 @@ from harness.planning.request import Request
 from harness.plugins.registry import Entry, Registry
 from harness.store.cells import key_of
 from harness.store.locking.leases import LeaseLost
+from harness.store.records import ChoiceCondition, ChoiceResult, HoldOutResult, StoredChoice
 from harness.store.store import Store
 from harness.types.hold_out import HoldOut
 from harness.types.names import Name, expand, parse_name
@@ -21,7 +22,7 @@ _NAMED = 3
 """Groups without a choice are named up to this number; the others are counted."""
 Group = tuple[Any, ...]
 """What rows that differ only in the swept option have in common."""
-Row = Mapping[str, Any]
+ScoredRow = Mapping[str, Any]
 """A row of the run table: by field, its value."""
 
 
@@ -119,9 +120,9 @@ class Choice:
     groups: Mapping[Group, Candidates]
 
     @classmethod
-    def of(cls, option: SweptOption, rows: Sequence[Row]) -> "Choice":
+    def of(cls, option: SweptOption, rows: Sequence[ScoredRow]) -> "Choice":
         """Choose from rows that were scored on validation."""
-        grouped: dict[Group, list[Row]] = {}
+        grouped: dict[Group, list[ScoredRow]] = {}
         for row in rows:
             if option.concerns(row):
                 grouped.setdefault(option.group(row), []).append(row)
@@ -168,19 +169,20 @@ class Choice:
             if candidates.chosen is None:
                 continue
             identity = {"kind": "choice", "option": str(self.option), "among": sorted(cells), "group": str(group)}
-            before, result = store.sound(key_of(identity)), self._result(candidates)
-            if before is None or before.get("result") != result:
-                record = {
-                    "kind": "choice",
-                    "label": f"{candidates.chosen} chosen for {self.option}",
-                    "identity": identity,
-                    "result": result,
-                    "condition": dict(candidates.condition),
-                    "validation": _as_json(candidates.hold_out),
-                    "provenance": {},
-                }
+            record = StoredChoice(
+                kind="choice",
+                label=f"{candidates.chosen} chosen for {self.option}",
+                key=key_of(identity),
+                identity=identity,
+                result=ChoiceResult.model_validate(self._result(candidates)),
+                condition=ChoiceCondition.model_validate(candidates.condition),
+                validation=_recorded(candidates.hold_out),
+                provenance={},
+            )
+            before = store.sound(record.key)
+            if not isinstance(before, StoredChoice) or before.result != record.result:
                 with contextlib.suppress(LeaseLost):  # another process has recorded the same choice
-                    store.commit(key_of(identity), record)
+                    store.commit(record)
 
     def _candidates_of(self, row: Mapping[str, Any]) -> Candidates | None:
         """Those of the row's group; None if the option does not concern it."""
@@ -190,8 +192,8 @@ class Choice:
         return {"option": str(self.option), "value": candidates.chosen, "curve": dict(candidates.curve)}
 
 
-def _candidates(option: SweptOption, rows: Sequence[Row]) -> Candidates:
-    def names(wanted: Iterable[Row]) -> list[str]:
+def _candidates(option: SweptOption, rows: Sequence[ScoredRow]) -> Candidates:
+    def names(wanted: Iterable[ScoredRow]) -> list[str]:
         return [row[option.kind] for row in wanted]
 
     return Candidates(
@@ -208,6 +210,10 @@ def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what:
     counts = Counter(name for several in names for name in several)
     where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
     return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]
+
+
+def _recorded(hold_out: HoldOut | None) -> HoldOutResult | None:
+    return HoldOutResult.model_validate(hold_out.as_json()) if hold_out else None
 
 
 def _as_json(hold_out: HoldOut | None) -> dict[str, int | None] | None:

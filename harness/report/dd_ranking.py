@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.report.comparing.ambiguous_names import told_apart
-from harness.report.comparing.arm_scores import Arm, Unit
+from harness.report.comparing.arm_scores import ArmScores, Unit
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.question import matching
 from harness.report.comparing.spread import std
@@ -183,13 +183,13 @@ def robust_scores(
         yield Robust(place, method, pool, iterations, tuple(lrs), tuple(ars))
 
 
-def _arms(scores: Iterable[Score]) -> dict[tuple[Place, Line, str], Arm]:
+def _arms(scores: Iterable[Score]) -> dict[tuple[Place, Line, str], ArmScores]:
     grouped: dict[tuple[Place, Line, str], list[Score]] = {}
     for score in scores:
         place = (score.dataset, score.ipc, score.architecture)
         line = (score.method, score.pool, score.iterations)
         grouped.setdefault((place, line, score.evaluator), []).append(score)
-    return {key: Arm.of(key[1][0], members) for key, members in grouped.items()}
+    return {key: ArmScores.of(key[1][0], members) for key, members in grouped.items()}
 
 
 def _code_by_place(scores: Iterable[Score]) -> Iterator[dict[str, CodeVersions]]:
@@ -203,7 +203,7 @@ def _code_by_place(scores: Iterable[Score]) -> Iterator[dict[str, CodeVersions]]
 
 
 def _means(
-    arms: Mapping[tuple[Place, Line, str], Arm], place: Place, line: Line, evaluator: str | None
+    arms: Mapping[tuple[Place, Line, str], ArmScores], place: Place, line: Line, evaluator: str | None
 ) -> dict[Unit, float]:
     """By distillation, the mean of its students."""
     arm = arms.get((place, line, evaluator or ""))

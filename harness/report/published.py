@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from harness.errors import UsageError
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.types.names import parse_name
 
 _FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
@@ -35,7 +35,7 @@ class Nearest:
     departures: tuple[str, ...]
 
 
-def published_beside(arm: Arm) -> Nearest | None:
+def published_beside(arm: ArmScores) -> Nearest | None:
     """The published number that may stand beside an arm; none stands beside what is made of several architectures."""
     if len(arm.architectures) > 1:
         return None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from harness.store.records import Record, StoredChoice
+
 SHORT = 12
 """Digits of a key that are shown: among a million cells, two share them once in five hundred stores."""
 
@@ -42,7 +44,7 @@ class Cell:
         """The cell's key."""
         return key_of({"kind": self.kind, **self.identity})
 
-    def is_stale(self, record: Mapping[str, Any]) -> bool:
+    def is_stale(self, record: Record) -> bool:
         """Whether ``record`` was made by other source than this cell's."""
-        made_by = record["provenance"].get("sources", {})
+        made_by = record.provenance.sources if not isinstance(record, StoredChoice) else {}
         return any(made_by.get(name) not in (None, digest) for name, digest in self.sources.items())

@@ -31,11 +31,20 @@ from harness.store.files.folders import (
     make_way,
     set_aside,
 )
-from harness.store.files.reading import DamagedFile, digest_of, read_object, with_checksum
+from harness.store.files.reading import CHECKSUM, DamagedFile, digest_of, read_object, with_checksum
 from harness.store.locking.leases import LeaseLost, Leases
-from harness.store.record_files import NewerRecordError, has_record, newest, read_record, remedy, text_of
+from harness.store.record_files import (
+    NewerRecordError,
+    has_record,
+    newest,
+    read_raw_record,
+    read_record,
+    remedy,
+    text_of,
+)
 from harness.store.record_files import RecordError as RecordError
 from harness.store.records import SCHEMA as SCHEMA
+from harness.store.records import Record, parse_record
 from harness.system.home import expand_home
 from harness.system.whole_files import cannot, sync, write_whole
 
@@ -208,14 +217,23 @@ class Store:
             raise UsageError(f"{len(found)} cells begin with {prefix}: {told}{more}; write more of the key")
         return found[0]
 
-    def record(self, key: str) -> dict[str, Any] | None:
-        """The newest record of a cell, if it is done.
+    def record(self, key: str) -> Record | None:
+        """Return the newest record of a cell; None if it is not done.
 
         Raises:
             RecordError: it cannot be used.
         """
         folder = self.folder(key)
         return None if folder is None else self.read(folder)
+
+    def raw_record(self, key: str) -> dict[str, Any] | None:
+        """Return the newest record of a cell as it lies on disk, to show it; None if it is not done.
+
+        Raises:
+            RecordError: it cannot be used.
+        """
+        folder = self.folder(key)
+        return None if folder is None else read_raw_record(folder)
 
     def attempts(self, shelf: str = "") -> dict[str, list[Path]]:
         """By key, the folders of all attempts at a cell, the newest last; keys are sorted.
@@ -249,7 +267,7 @@ class Store:
         """The folder of the newest attempt at every cell, by key; one that has a record if there is one."""
         return [newest(folders) for folders in self.attempts().values()]
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[Record]:
         """The newest record of every finished cell."""
         return map(self.read, self.folders())
 
@@ -259,16 +277,14 @@ class Store:
 
     def commit(
         self,
-        key: str,
-        record: Mapping[str, Any],
+        record: Record,
         files: Mapping[str, Writer] | None = None,
         attempt: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> Record:
         """Add an attempt at a cell: its files, then its record, then its place in the store.
 
         Args:
-            key: the cell's key.
-            record: as JSON; key, schema, the files' digests and a checksum are added.
+            record: of the cell; schema, the files' digests and a checksum are set anew.
             files: by name, a function that writes the file at the path it is given.
             attempt: its number, of when the work began; by default the next.
 
@@ -279,6 +295,7 @@ class Store:
             LeaseLost: somebody else has committed that attempt meanwhile.
             StoreError: the disk is full, or the folder not writable; nothing is left behind.
         """
+        key = record.key
         parent = self.path / CELLS / key[:2]
         scratch = self.path / CELLS / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
         try:
@@ -288,14 +305,16 @@ class Store:
                 write(scratch / name)
                 sync(scratch / name)
             digests = {name: digest_of(scratch / name) for name in files or {}}
-            whole = with_checksum({"schema": SCHEMA, "key": key, **record, "files": digests})
+            content = {name: part for name, part in record.as_json().items() if name != CHECKSUM}
+            whole = with_checksum({**content, "schema": SCHEMA, "files": digests})
+            written = parse_record(whole)
             write_whole(scratch / RECORD, text_of(whole))
-            self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", str(record.get("label", key)))
+            self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", record.label)
         except OSError as error:
             raise self.cannot("write to", error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return whole
+        return written
 
     @staticmethod
     def _put(scratch: Path, folder: Path, label: str) -> None:
@@ -360,7 +379,7 @@ class Store:
             told = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
             raise RecordError(key, told)
         path = folder / name
-        wanted = self.read(folder)["files"].get(name)
+        wanted = self.read(folder).files.get(name)
         try:
             is_sound = digest_of(path) == wanted
         except (FileNotFoundError, DamagedFile):
@@ -369,8 +388,8 @@ class Store:
             raise RecordError(key, f"{path} is missing or was altered: {remedy(key)}")
         return path
 
-    def sound(self, key: str) -> dict[str, Any] | None:
-        """The newest record of a cell, if it is done and the record can be used."""
+    def sound(self, key: str) -> Record | None:
+        """Return the newest record of a cell; None if it is not done or the record cannot be used."""
         with contextlib.suppress(RecordError):
             return self.record(key)
         return None

@@ -367,14 +367,14 @@ def test_distillations_needed_are_those_of_the_tables(size, pairs):
     """Of a paired t test at 5 % with a power of 80 %, as G*Power gives them."""
     from scipy.special import stdtrit
 
-    from harness.report.comparing.arm_scores import Arm
+    from harness.report.comparing.arm_scores import ArmScores
     from harness.report.comparing.effects import effect_of
 
     assert abs(stdtrit(3, 0.975) - 3.1824) < 1e-4
     raw = np.array([-1.5, -0.5, 0.5, 1.5])
     differences = (size + raw / raw.std(ddof=1)) / 100
-    zero = Arm("a", {(0, d): {0: 0.5} for d in range(4)}, (), ("mlp",))
-    other = Arm("b", {(0, d): {0: 0.5 + value} for d, value in enumerate(differences)}, (), ("mlp",))
+    zero = ArmScores("a", {(0, d): {0: 0.5} for d in range(4)}, (), ("mlp",))
+    other = ArmScores("b", {(0, d): {0: 0.5 + value} for d, value in enumerate(differences)}, (), ("mlp",))
     assert distillations_needed(effect_of(zero, other, 0.95), 1) == pairs
 
 

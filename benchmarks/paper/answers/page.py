@@ -6,7 +6,7 @@ from itertools import groupby
 from answers.grid import CHANCE, arms, is_at_chance, is_lost, shares
 from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.published import nearest_published, published_beside
 from harness.report.tables.comparison_table import percent, sheet_of
 from harness.report.tables.formats import markdown
@@ -135,7 +135,7 @@ def _own_numbers(scores):
             key = (score.method, score.ipc, score.iterations or 0, score.precision, score.evaluator)
             groups.setdefault(key, []).append(score)
     for (method, ipc, *others, evaluator), members in groups.items():
-        if near := published_beside(Arm.of("", members)):
+        if near := published_beside(ArmScores.of("", members)):
             cells = [_code(method), *map(str, [ipc, *others]), _code(evaluator)]
             rows[parse_name(method).name, ipc, method, *others, evaluator] = [
                 *cells, _mean(members), _repeats(members), _beside(near)
@@ -201,7 +201,7 @@ def _mean(members):
     """Mean and both spreads, in percent."""
     if not members:
         return "–"
-    arm = Arm.of("", members)
+    arm = ArmScores.of("", members)
     spreads = (arm.std_students, arm.std_distillations)
     return percent(arm.mean) + "".join(f" ±{'–' if one is None else percent(one)}" for one in spreads)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from answers.grid import arms, is_at_chance, is_lost
 from answers.judging import LEVEL, OPEN, Verdict, of_additivity, of_difference, of_explanation, of_gain
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison import Comparison, compare
 from harness.report.comparing.question import Question
 from harness.report.comparing.statistics import paired
@@ -98,7 +98,7 @@ def _additive(number, found):
     for condition, found_arms in sorted(groups.items()):
         made = [found_arms.get((pool, kind)) for pool in (SINGLE, SIMILAR) for kind in (PLAIN, "kd")]
         if all(made):
-            answer.findings.append(_interaction(condition, *(Arm.of("", scores) for scores in made)))
+            answer.findings.append(_interaction(condition, *(ArmScores.of("", scores) for scores in made)))
     return answer
 
 

@@ -89,7 +89,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
     """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
     found = _opened(store)
     whole = found.find(key)
-    record = found.record(whole)
+    record = found.raw_record(whole)
     failure = None if record else found.failures.get(whole)
     told = dataclasses.asdict(failure) if failure else record or {}
     if as_json:

@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from harness.errors import few
 from harness.report.comparing.confounders import MARK
+from harness.store.records import Provenance, StoredStudent
 
-Record = Mapping[str, Any]
 Digests = Mapping[str, str]
 """By part and component ("sets mpdd_plugins.methods.dc.DC"), the digest of the source that made it."""
 MIXED = "≠"
@@ -19,25 +18,22 @@ _DIGITS = 12
 """Of a digest, enough to tell it from all others."""
 
 
-def digests_of(student: Record, distilled: Record | None, teacher: Record | None) -> dict[str, str]:
-    """Which code made a student, its set and its teacher; what a record does not tell is left out.
+def digests_of(student: StoredStudent, distilled: Provenance | None, teacher: Provenance | None) -> dict[str, str]:
+    """Return which code made a student, its set and its teacher; what a record does not say is left out.
 
-    A student also tells the file of the set that it was trained on: the set may have been made again since.
+    A student also names the file of the set that it was trained on, because the set may have been made again since.
+
+    Args:
+        student: its record.
+        distilled: the provenance of its set; None if that is not known.
+        teacher: the provenance of its artifact; None if it has none or that is not known.
     """
     digests = {
         f"{part} {name}": digest[:_DIGITS]
-        for part, record in (("students", student), ("sets", distilled), ("teachers", teacher))
-        for name, digest in _sources(record).items()
+        for part, provenance in (("students", student.provenance), ("sets", distilled), ("teachers", teacher))
+        for name, digest in (provenance.sources if provenance else {}).items()
     }
-    file = student.get("set_file")
-    return digests | ({f"files {str(student.get('set'))[:_DIGITS]}": file[:_DIGITS]} if isinstance(file, str) else {})
-
-
-def _sources(record: Record | None) -> dict[str, str]:
-    provenance = (record or {}).get("provenance")
-    sources = provenance.get("sources") if isinstance(provenance, Mapping) else None
-    pairs = sources.items() if isinstance(sources, Mapping) else ()
-    return {name: digest for name, digest in pairs if isinstance(name, str) and isinstance(digest, str)}
+    return digests | ({f"files {student.set[:_DIGITS]}": student.set_file[:_DIGITS]} if student.set_file else {})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.report.comparing.ambiguous_names import same_things
-from harness.report.comparing.arm_scores import Arm, combined, gap_of, mean_of_all
+from harness.report.comparing.arm_scores import ArmScores, combined, gap_of, mean_of_all
 from harness.report.comparing.conditions import Block, blocks_of
 from harness.report.comparing.effects import Effect, effect_of
 from harness.report.comparing.question import Question
@@ -27,7 +27,7 @@ class Row:
     condition: Mapping[str, Any]
     over: str
     kind: str
-    arms: Mapping[str, Arm]
+    arms: Mapping[str, ArmScores]
     effects: Mapping[str, Effect]
 
 
@@ -50,7 +50,7 @@ class _Summary:
     over: str
     main: str | None = None
 
-    def of(self, arms: Mapping[str, Arm]) -> Arm | None:
+    def of(self, arms: Mapping[str, ArmScores]) -> ArmScores | None:
         """The arm that it makes of those of one label by architecture; None where there are too few."""
         chosen = {name: arm for name, arm in arms.items() if self.kind != "others" or name != self.main}
         if len(chosen) < 2 or (self.kind == "gap" and self.main not in chosen):
@@ -65,7 +65,7 @@ class _Maker:
 
     def rows(self, block: Block) -> Iterator[Row]:
         """The rows of conditions that differ in the architecture only."""
-        by_label: dict[str, dict[str, Arm]] = {}
+        by_label: dict[str, dict[str, ArmScores]] = {}
         told: dict[str, Any] = {}
         for condition, arms in block.arms.items():
             told = dict(zip(block.fields, condition, strict=True))
@@ -82,13 +82,13 @@ class _Maker:
         for summary in summaries:
             yield from self._summed_up(told, summary, by_label)
 
-    def _row(self, told: Mapping[str, Any], over: str, arms: Mapping[str, Arm]) -> Row:
+    def _row(self, told: Mapping[str, Any], over: str, arms: Mapping[str, ArmScores]) -> Row:
         first = arms.get(self.baseline)
         effects = {label: self._effect(first, arm) for label, arm in arms.items() if first and label != self.baseline}
         return Row(told, over, "architecture", arms, effects)
 
     def _summed_up(
-        self, told: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, Arm]]
+        self, told: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, ArmScores]]
     ) -> Iterator[Row]:
         first = by_label.get(self.baseline, {})
         effects = {}
@@ -105,11 +105,11 @@ class _Maker:
         if arms:
             yield Row(told, summary.over, summary.kind, arms, effects)
 
-    def _effect(self, baseline: Arm, other: Arm) -> Effect:
+    def _effect(self, baseline: ArmScores, other: ArmScores) -> Effect:
         question = self.question
         return effect_of(baseline, other, question.level, question.bootstrap, _may_pair(baseline, other, question.by))
 
-    def _main(self, by_label: Mapping[str, Mapping[str, Arm]]) -> str | None:
+    def _main(self, by_label: Mapping[str, Mapping[str, ArmScores]]) -> str | None:
         """The main architecture of the pools, the baseline's first, where students have it too."""
         of_baseline, of_all = (
             {score.main for arms in found for arm in arms.values() for score in arm.scores if score.main}
@@ -120,7 +120,7 @@ class _Maker:
         return main if any(main in arms for arms in by_label.values()) else None
 
 
-def _may_pair(baseline: Arm, other: Arm, by: str) -> bool:
+def _may_pair(baseline: ArmScores, other: ArmScores, by: str) -> bool:
     """Whether equal indices mean equal random numbers on equal images."""
     if by == "dataset":
         return False

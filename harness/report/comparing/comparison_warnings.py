@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.comparison_rows import Row
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
@@ -40,7 +40,7 @@ def _cell(row: Row, label: str, varying: Iterable[str]) -> str:
 
 
 def lines_of(
-    side_by_side: Iterable[tuple[tuple[str, ...], Sequence[Arm]]], code: Sequence[Mapping[str, CodeVersions]]
+    side_by_side: Iterable[tuple[tuple[str, ...], Sequence[ArmScores]]], code: Sequence[Mapping[str, CodeVersions]]
 ) -> tuple[str, ...]:
     """The lines about arms that stand side by side.
 
@@ -52,7 +52,7 @@ def lines_of(
     return tuple(line for line in (confounder_warning(comparisons), mixed_code_warning(code)) if line)
 
 
-def _contender(arm: Arm) -> Contender:
+def _contender(arm: ArmScores) -> Contender:
     """The arm as its scores tell: they stand under the same names, which tell different things apart."""
     first = arm.scores[0]
     names = {axis: None if (value := getattr(first, axis)) is None else str(value) for axis in AXES}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.scores import UNKNOWN, Score
 
 FIELDS = (
@@ -14,7 +14,7 @@ FIELDS = (
 _WITH = {"evaluator": ("protocol",), "architecture": ("protocol",), "dataset": ("protocol",)}
 """What follows from a value of an axis, so that it may differ where the axis does."""
 Condition = tuple[Any, ...]
-Arms = dict[str, Arm]
+Arms = dict[str, ArmScores]
 """By label."""
 
 
@@ -45,9 +45,9 @@ def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condi
         condition = tuple(_field(score, name) for name in fields)
         groups.setdefault((condition, str(getattr(score, by))), []).append(score)
     whole: dict[Condition, Arms] = {}
-    open_: list[tuple[Condition, Arm]] = []
+    open_: list[tuple[Condition, ArmScores]] = []
     for (condition, label), members in groups.items():
-        arm = Arm.of(label, members)
+        arm = ArmScores.of(label, members)
         if by == "method" and None in condition:
             open_.append((condition, arm))
         else:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.report.comparing.arm_scores import Arm, Unit, Values
+from harness.report.comparing.arm_scores import ArmScores, Unit, Values
 from harness.report.comparing.code_versions import CodeVersions
 from harness.report.comparing.statistics import Bootstrap, Estimate, holm, paired, welch
 from harness.types.plurals import counted
@@ -33,8 +33,8 @@ class Effect:
         decided: whether that is below one minus the level, and not about the students of one set only.
     """
 
-    baseline: Arm
-    other: Arm
+    baseline: ArmScores
+    other: ArmScores
     estimate: Estimate
     design: Design
     distillations: int
@@ -60,7 +60,7 @@ class Effect:
 
 
 def effect_of(
-    baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None = None, may_pair: bool = True
+    baseline: ArmScores, other: ArmScores, level: float, bootstrap: Bootstrap | None = None, may_pair: bool = True
 ) -> Effect:
     """The difference of two arms with its interval, by the design that their scores allow.
 
@@ -103,7 +103,7 @@ def _common(baseline: Values, other: Values) -> dict[Unit, list[float]]:
     return found
 
 
-def _independent(baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None) -> Estimate:
+def _independent(baseline: ArmScores, other: ArmScores, level: float, bootstrap: Bootstrap | None) -> Estimate:
     if len(baseline.values) == len(other.values) == 1:
         return welch(baseline.every, other.every, level, bootstrap)
     return welch(baseline.set_means, other.set_means, level, bootstrap)

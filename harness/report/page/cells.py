@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.page.panel import Line, Panel
 from harness.report.page.tables import count
 from harness.report.page.view import Again, Column, Entry, Group, Part, Row, Section, Table
@@ -48,12 +48,12 @@ def _when(line: Line) -> str:
     return "" if line.iterations is None else f", {counted(line.iterations, 'iteration')}"
 
 
-def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], Arm]]:
+def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], ArmScores]]:
     places = {line: index for index, line in enumerate(panel.lines)}
     return sorted(panel.tiles.items(), key=lambda item: (places[item[0][0]], panel.architectures.index(item[0][1])))
 
 
-def _unseen(arm: Arm, seen: set[tuple[str, str]]) -> list[Score]:
+def _unseen(arm: ArmScores, seen: set[tuple[str, str]]) -> list[Score]:
     """Scores that no other panel has shown: sets of all images stand in several."""
     fresh = [score for score in arm.scores if (score.store, score.key) not in seen]
     seen.update((score.store, score.key) for score in fresh)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison_warnings import lines_of
 from harness.report.comparing.effects import effect_of
 from harness.report.comparing.question import natural
@@ -50,7 +50,7 @@ class Line:
         return f"{self.method} · {self.pool}" if self.pool else self.method
 
 
-Tiles = Mapping[tuple[Line, str], Arm]
+Tiles = Mapping[tuple[Line, str], ArmScores]
 """By line and architecture, all students."""
 
 
@@ -120,7 +120,7 @@ class Panel:
         return found
 
 
-def _winner(arms: Sequence[Arm]) -> int | None:
+def _winner(arms: Sequence[ArmScores]) -> int | None:
     if len(arms) < 2 or min(len(arm.values) for arm in arms) < 2:
         return None
     pairs = list(combinations(range(len(arms)), 2))
@@ -178,7 +178,7 @@ def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool:
         precision=precision,
         lines=tuple(sorted({line for line, _ in tiles}, key=order)),
         architectures=tuple(natural(score.architecture for score in scores)),
-        tiles={place: Arm.of(str(place[0]), students) for place, students in tiles.items()},
+        tiles={place: ArmScores.of(str(place[0]), students) for place, students in tiles.items()},
         protocols=tuple(sorted({score.protocol for score in scores})),
     )
 
@@ -195,9 +195,9 @@ def warnings_on(panels: Iterable[Panel]) -> tuple[str, ...]:
     return lines_of(side_by_side, code)
 
 
-def _first_arms(panel: Panel) -> dict[Line, Arm]:
+def _first_arms(panel: Panel) -> dict[Line, ArmScores]:
     """Of each line that is shown, the students of its first architecture: its sets are the same for all."""
-    arms: dict[Line, Arm] = {}
+    arms: dict[Line, ArmScores] = {}
     for line in panel.last:
         for architecture in panel.architectures:
             if (line, architecture) in panel.tiles:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
 from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.view import Column, Entry, Group, Row, Table
@@ -44,7 +44,7 @@ def iterations_table(panel: Panel) -> Table | None:
     return Table(f"{panel.id}-iterations", f"{panel.title}: accuracy over iterations, in %", columns, groups)
 
 
-def entry(arm: Arm | None, kind: str = "") -> Entry:
+def entry(arm: ArmScores | None, kind: str = "") -> Entry:
     """The mean with both spreads, percent."""
     if arm is None:
         return Entry("–")
@@ -56,7 +56,7 @@ def entry(arm: Arm | None, kind: str = "") -> Entry:
     return Entry(f"{100 * arm.mean:.1f}", f"{spread}{mark}{uneven}{mixed}", collapsed, kind)
 
 
-def _is_uneven(arm: Arm) -> bool:
+def _is_uneven(arm: ArmScores) -> bool:
     return len({len(students) for students in arm.values.values()}) > 1
 
 
@@ -99,7 +99,7 @@ def _row(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> Row:
     return Row(line.method, [iterations, *cells])
 
 
-def _beneath(panel: Panel, arms: Sequence[Arm], best: Collection[tuple[Line, str]]) -> list[str]:
+def _beneath(panel: Panel, arms: Sequence[ArmScores], best: Collection[tuple[Line, str]]) -> list[str]:
     """What the numbers are, and what marks mean."""
     distillations, students = (max(arm.counts[which] for arm in arms) for which in (0, 1))
     kinds = ["between students of one set"] * (students > 1) + ["between distillations"] * (distillations > 1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
 from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison_rows import Row
@@ -151,7 +151,7 @@ def _of_every_effect(rows: Sequence[Row]) -> frozenset[str]:
     return frozenset(set.intersection(*doubts)) if doubts else frozenset()
 
 
-def _arm_cell(arm: Arm | None, marks: _Marks, uniform: bool) -> Cell:
+def _arm_cell(arm: ArmScores | None, marks: _Marks, uniform: bool) -> Cell:
     if arm is None:
         return Cell("–")
     text = f"{percent(arm.mean)} ({percent(arm.median)})"

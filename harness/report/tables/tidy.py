@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison_rows import Row
 from harness.report.comparing.question import NUMBERS
@@ -81,7 +81,7 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
         }
 
 
-def _training(arm: Arm) -> dict[str, Any]:
+def _training(arm: ArmScores) -> dict[str, Any]:
     """How many real images the sets were distilled from, and what was held out; None if no record tells."""
     counts = sorted({score.training_images for score in arm.scores if score.training_images is not None})
     splits = sorted({str(score.hold_out) for score in arm.scores if score.hold_out})
@@ -100,7 +100,7 @@ def _inert(value: Any) -> Any:  # noqa: ANN401
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _published(arm: Arm) -> dict[str, Any]:
+def _published(arm: ArmScores) -> dict[str, Any]:
     near = published_beside(arm)
     published = near.published if near else None
     return {
