@@ -12,9 +12,9 @@ from harness.planning.file_source import Completed, complete, complete_alone
 from harness.planning.planner import NO_DEFAULTS, Study
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
-from harness.store.cells import SHORT
+from harness.store.cells import SHORT, is_prefix
 from harness.store.records import Record, StoredArtifact, StoredSet, StoredStudent, StudentResult
-from harness.store.store import Store, is_prefix
+from harness.store.store import Store
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
 from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_content, told_of, writer_for

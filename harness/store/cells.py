@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,11 @@ def canonical_json(value: Any) -> str:  # noqa: ANN401
 def key_of(identity: Mapping[str, Any]) -> str:
     """SHA-256 of an identity's canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether a text can be the beginning of a key."""
+    return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
 
 
 @dataclass(frozen=True)

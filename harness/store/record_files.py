@@ -9,7 +9,15 @@ from typing import Any
 from harness.errors import StoreError
 from harness.store.cells import SHORT
 from harness.store.files.folders import RECORD, entries_of, key_of_attempt
-from harness.store.files.reading import MOST_BYTES, DamagedFile, digest_of, read_object, without_checksum
+from harness.store.files.reading import (
+    CHECKSUM,
+    MOST_BYTES,
+    DamagedFile,
+    digest_of,
+    read_object,
+    with_checksum,
+    without_checksum,
+)
 from harness.store.records import SCHEMA, Record, check_files, parse_record
 
 
@@ -100,16 +108,18 @@ def damaged_files(folder: Path, record: Record, what_to_do: str) -> Iterator[str
             yield f"{entry.path} is in no record: move it away"
 
 
-def text_of(record: Mapping[str, Any]) -> str:
-    """Return the text of a record's file.
+def sealed_record(record: Record, digests: Mapping[str, str]) -> tuple[Record, str]:
+    """Return a record as it is written, with the digests of its files and a checksum, and the text of its file.
 
     Raises:
-        ValueError: it cannot be read again: it is too long, or holds NaN or infinity.
+        ValueError: the text could not be read again: it is too long, or holds NaN or infinity.
     """
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
+    content = {name: part for name, part in record.as_json().items() if name != CHECKSUM}
+    whole = with_checksum({**content, "schema": SCHEMA, "files": dict(digests)})
+    text = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False)
     if len(text) > MOST_BYTES:
         raise ValueError(f"its record takes {len(text):,} bytes, and one may take {MOST_BYTES:,}")
-    return text
+    return parse_record(whole), text
 
 
 def _parse(content: Mapping[str, Any], schema: object, key: str) -> Record:

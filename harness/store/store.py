@@ -8,15 +8,13 @@ afterwards. Reading and committing records needs no torch.
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.errors import StoreError, UsageError
-from harness.store.cells import SHORT, canonical_json
+from harness.store.cells import SHORT, canonical_json, is_prefix
 from harness.store.failures import Failures
 from harness.store.files.folders import (
     CELLS,
@@ -31,20 +29,11 @@ from harness.store.files.folders import (
     make_way,
     set_aside,
 )
-from harness.store.files.reading import CHECKSUM, DamagedFile, digest_of, read_object, with_checksum
+from harness.store.files.reading import DamagedFile, digest_of, read_object
 from harness.store.locking.leases import LeaseLost, Leases
-from harness.store.record_files import (
-    NewerRecordError,
-    has_record,
-    newest,
-    read_raw_record,
-    read_record,
-    remedy,
-    text_of,
-)
+from harness.store.record_files import NewerRecordError, has_record, newest, read_record, remedy, sealed_record
 from harness.store.record_files import RecordError as RecordError
-from harness.store.records import SCHEMA as SCHEMA
-from harness.store.records import Record, parse_record
+from harness.store.records import SCHEMA, Record
 from harness.system.home import expand_home
 from harness.system.whole_files import cannot, sync, write_whole
 
@@ -226,15 +215,6 @@ class Store:
         folder = self.folder(key)
         return None if folder is None else self.read(folder)
 
-    def raw_record(self, key: str) -> dict[str, Any] | None:
-        """Return the newest record of a cell as it lies on disk, to show it; None if it is not done.
-
-        Raises:
-            RecordError: it cannot be used.
-        """
-        folder = self.folder(key)
-        return None if folder is None else read_raw_record(folder)
-
     def attempts(self, shelf: str = "") -> dict[str, list[Path]]:
         """By key, the folders of all attempts at a cell, the newest last; keys are sorted.
 
@@ -305,10 +285,8 @@ class Store:
                 write(scratch / name)
                 sync(scratch / name)
             digests = {name: digest_of(scratch / name) for name in files or {}}
-            content = {name: part for name, part in record.as_json().items() if name != CHECKSUM}
-            whole = with_checksum({**content, "schema": SCHEMA, "files": digests})
-            written = parse_record(whole)
-            write_whole(scratch / RECORD, text_of(whole))
+            written, text = sealed_record(record, digests)
+            write_whole(scratch / RECORD, text)
             self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", record.label)
         except OSError as error:
             raise self.cannot("write to", error) from None
@@ -397,11 +375,6 @@ class Store:
     def cannot(self, what: str, error: OSError) -> StoreError:
         """The error for what the operating system refuses, with the remedy."""
         return cannot(what, self.path, error)
-
-
-def is_prefix(text: str) -> bool:
-    """Whether it can begin a key."""
-    return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
 
 
 def _number(folder: Path) -> int:

@@ -13,6 +13,7 @@ from studies import EVALUATOR, ddbench, numbers, records, small_run
 from test_run import assert_refused
 
 from harness.store.cells import canonical_json
+from harness.store.record_files import read_raw_record
 from harness.store.store import Store
 
 
@@ -107,7 +108,7 @@ def test_a_record_that_cannot_be_read_is_a_row(store):
 
 def test_everything_of_a_record_is_shown(store):
     key = keys(store, "distilled")[0]
-    assert read("show", key[:9], "--store", store) == Store(store).raw_record(key)
+    assert read("show", key[:9], "--store", store) == read_raw_record(Store(store).folder(key))
     text = run("show", key[:9], "--store", store).stdout
     record = Store(store).record(key)
     for word in (record.label, record.checksum, record.provenance.finished, str(Store(store).folder(key))):

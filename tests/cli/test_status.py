@@ -258,3 +258,18 @@ except SystemExit as end:
     print("END", end.code, sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     assert python(code).stdout.splitlines()[-1] == "END 0 []"
+
+
+def test_a_blocked_cell_says_which_one_it_needs(store, told):
+    fail(store, "artifact 0", "RuntimeError: no")
+    found, _ = told()
+    reasons = {cell["label"]: cell["reason"] for cell in found["runs"][0]["cells"]}
+    assert reasons["student at 20"] == "needs artifact 0, which failed: RuntimeError: no"
+    assert reasons["artifact 1"] == ""
+
+
+def test_a_plan_with_a_circle_is_read(store, told):
+    plan(store, "two", "2026-01-03", {"set a": ("set b",), "set b": ("set a",), "student": ("set a",)})
+    assert list(told(1)[1].values()) == ["waiting"] * 3
+    fail(store, "set b")
+    assert list(told(1)[1].values()) == ["blocked", "failed", "blocked"]
