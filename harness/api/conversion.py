@@ -88,7 +88,7 @@ def convert(
 
 
 def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
-    """A set of a store, with its record and the scores of its students in its provenance; and what has to be said.
+    """Return a set of a store, with its record and its students' scores in its provenance, and what has to be said.
 
     Raises:
         UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
@@ -100,11 +100,11 @@ def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...
         raise _no_set(prefix, record)
     distilled = load_distilled(store.file(key, "set.safetensors"))
     written = record.provenance.as_json()
-    made = {name: written.get(name) for name in ("versions", "compute", "finished")}
+    origin = {name: written.get(name) for name in ("versions", "compute", "finished")}
     students, unread = _students(store, key)
-    whole = {**distilled.provenance, "record": record.checksum, **made, **_scores(students)}
-    told = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
-    return replace(distilled, provenance=whole), (told,) if unread else ()
+    whole = {**distilled.provenance, "record": record.checksum, **origin, **_scores(students)}
+    note = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
+    return replace(distilled, provenance=whole), (note,) if unread else ()
 
 
 def _no_set(prefix: str, record: Record | None) -> UsageError:
@@ -116,7 +116,7 @@ def _no_set(prefix: str, record: Record | None) -> UsageError:
 
 
 def _students(store: Store, key: str) -> tuple[list[StudentResult], int]:
-    """The results of all students of a set, and how many records could not be read."""
+    """Return the results of all students of a set, and how many records could not be read."""
     results, unread = [], 0
     for cell in store.attempts():
         try:
@@ -130,7 +130,7 @@ def _students(store: Store, key: str) -> tuple[list[StudentResult], int]:
 
 
 def _scores(results: Sequence[StudentResult]) -> dict[str, Any]:
-    """The accuracies on test by architecture, and the protocols that gave them."""
+    """Return the accuracies on test by architecture, and the protocols that gave them."""
     scored = [result for result in results if result.score_on == "test"]
     recipe = {result.evaluator: result.protocol for result in scored}
     scores: dict[str, list[float]] = {}

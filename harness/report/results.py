@@ -138,7 +138,7 @@ def _origin(record: StoredStudent, command: str | None, reason: str) -> Origin:
         checksum=record.checksum,
         finished=provenance.finished,
         versions=provenance.versions,
-        components={one.name: f"{one.distribution} {one.distribution_version}" for one in made_by},
+        components={part.name: f"{part.distribution} {part.distribution_version}" for part in made_by},
         compute={key: str(value) for key, value in provenance.compute.as_json().items()},
     )
 

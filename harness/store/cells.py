@@ -51,6 +51,6 @@ class Cell:
         return key_of({"kind": self.kind, **self.identity})
 
     def is_stale(self, record: Record) -> bool:
-        """Whether ``record`` was made by other source than this cell's."""
+        """Whether ``record`` was made by a different version of the code than the one here."""
         made_by = record.provenance.sources if not isinstance(record, StoredChoice) else {}
         return any(made_by.get(name) not in (None, digest) for name, digest in self.sources.items())

@@ -86,7 +86,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 @store_option
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
-    """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
+    """Show the whole record of a cell, or why it failed; KEY is the beginning of its key."""
     from harness.store.record_files import read_raw_record
 
     found = _opened(store)
@@ -94,14 +94,14 @@ def show(key: str, store: Path, as_json: bool) -> None:
     folder = found.folder(whole)
     record = read_raw_record(folder) if folder else None
     failure = None if record else found.failures.get(whole)
-    told = dataclasses.asdict(failure) if failure else record or {}
+    content = dataclasses.asdict(failure) if failure else record or {}
     if as_json:
-        print_json(told)
+        print_json(content)
         return
-    text = told.pop("text").splitlines() if failure else []
+    text = content.pop("text").splitlines() if failure else []
     where = found.failures.log(whole) if failure else folder
-    click.echo(f"{plain(str(told.get('label')))}\n{where}\n")
-    for line in (*_lines(told), *map(printable, text)):
+    click.echo(f"{plain(str(content.get('label')))}\n{where}\n")
+    for line in (*_lines(content), *map(printable, text)):
         click.echo(line)
 
 

@@ -127,8 +127,8 @@ def _lines(look: _Look) -> Iterator[str]:
         more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
         yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
     yield ""
-    told = ", ".join(f"{number:,} {_word(state)}" for state, number in counts(overview.cells).items() if number)
-    yield f"{counted(len(overview.cells), 'cell')}: {told}; store: {overview.path}"
+    numbers = ", ".join(f"{number:,} {_word(state)}" for state, number in counts(overview.cells).items() if number)
+    yield f"{counted(len(overview.cells), 'cell')}: {numbers}; store: {overview.path}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
