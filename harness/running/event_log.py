@@ -77,7 +77,8 @@ class EventLog(Reporter):
 
 def retell(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
     """Tell a reporter what an event says."""
-    cell = CellName(*event["cell"]) if "cell" in event else None
+    # An event of another kind may hold anything under this name: the reader has checked its own fields only.
+    cell = CellName(*event["cell"]) if event["event"] in ("started", "step", "failed", "finished") else None
     match event["event"]:
         case "notice" | "stopped" if event["text"]:
             reporter.notice(event["text"])

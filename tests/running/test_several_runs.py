@@ -162,11 +162,11 @@ def test_a_cell_whose_lease_was_lost_is_given_up_and_looked_for_in_the_end(data,
     store, lost = tmp_path / "store", []
     commit = Store.commit
 
-    def overtaken(self, key, record, files=None, attempt=None):
-        if record["kind"] == "distilled" and not lost:
-            lost.append(key)
-            commit(self, key, record, files, attempt)  # by somebody else
-        return commit(self, key, record, files, attempt)
+    def overtaken(self, record, files=None, attempt=None):
+        if record.kind == "distilled" and not lost:
+            lost.append(record.key)
+            commit(self, record, files, attempt)  # by somebody else
+        return commit(self, record, files, attempt)
 
     monkeypatch.setattr(Store, "commit", overtaken)
     heard = Heard()
