@@ -31,6 +31,7 @@ from harness.store.event_files import ENDED, CellName
 from harness.store.failures import Failure
 from harness.store.files.reading import CHECKSUM, with_checksum
 from harness.store.locking.leases import Leases
+from harness.store.records import parse_record
 from harness.store.store import Store
 from harness.store.unfinished import write_sealed
 from tests.studies import ddbench, records, small_run, small_words, write_arrays
@@ -137,17 +138,17 @@ def make_sample(folder: Path) -> Sample:
     sample = Sample(folder / "store", write_arrays(folder / "toy.npz"))
     small_run(sample.data, sample.store, **STUDY, pool=POOLS)
     store = Store(sample.store)
-    students = [record for record in store.records() if record["kind"] == "student"]
-    by_set = {(student["result"]["pool"], student["result"]["distillation"]): student for student in students}
+    students = [record for record in store.records() if record.kind == "student"]
+    by_set = {(student.result.pool, student.result.distillation): student for student in students}
     failed, *missing = (by_set[place] for place in ((POOLS[0], 0), (POOLS[0], 1), (POOLS[1], 0)))
     for record in (failed, *missing):
-        shutil.rmtree(store.folder(record["key"]))
-    store.failures.note(Failure(failed["key"], "student", failed["label"], "RuntimeError: näh", "a\ntraceback\n"))
+        shutil.rmtree(store.folder(record.key))
+    store.failures.note(Failure(failed.key, "student", failed.label, "RuntimeError: näh", "a\ntraceback\n"))
     curve = {"kd[temperature=1]": 0.25, "kd[temperature=2]": 0.5}
     identity = {"kind": "choice", "option": "kd.temperature"}
     result = {"option": "kd.temperature", "value": "kd[temperature=2]", "curve": curve}
-    choice = {"kind": "choice", "label": "a choice", "identity": identity, "result": result, "provenance": {}}
-    store.commit(key_of(identity), choice)
+    choice = {"kind": "choice", "label": "a choice", "key": key_of(identity), "identity": identity, "result": result}
+    store.commit(parse_record({**choice, "provenance": {}}))
     (run,) = (sample.store / "runs").iterdir()
     log = EventLog(store, run / "ab.events")
     cell = CellName("ab" * 32, "student", "a cell")

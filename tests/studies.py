@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 import harness
 from harness.cli.group import cli
+from harness.store.records import parse_record
 
 METHOD = "dc[batch_real=4]"
 POOL = "single[main=convnet[width=4,depth=2]]"
@@ -80,11 +81,11 @@ def _numbers(record):
     return {**shared, "kind": record["kind"], "files": record["files"]}
 
 
-def a_record(result=None, kind="artifact", **changes):
-    """The content of a record of a cell that nothing made, to be committed."""
-    content = {"kind": kind, "label": "a cell", "result": {} if result is None else result}
+def a_record(key, result=None, kind="artifact", **changes):
+    """The record of a cell that nothing made, to be committed."""
+    content = {"kind": kind, "label": "a cell", "key": key, "result": {} if result is None else result}
     content |= {"identity": {"architecture": None}, "provenance": {"compute": {"device": "cpu"}}}
-    return {**content, **changes}
+    return parse_record({**content, **changes})
 
 
 def leftovers(store):

@@ -41,7 +41,7 @@ def main(stores, dataset, output):
         raise click.ClickException(str(error)) from error
     scores, notes = once(read.scores)
     collected = Scores(tuple(_of_one(dataset, scores)), (*read.notes, *notes), read.stores)
-    failed = list(_failed(stores, {record["key"] for record in records}))
+    failed = list(_failed(stores, {record.key for record in records}))
     for line in (*collected.notes, *failed):
         click.echo(line, err=True)
     try:

@@ -21,13 +21,13 @@ from harness.plugins.discovery import plugins
 from harness.running.reporter import Reporter
 from harness.store.cells import SHORT
 from harness.store.record_files import newest
+from harness.store.records import StoredChoice, parse_record
 from harness.store.store import RecordError, Store
 from harness.system import interrupts
 from harness.system.clock import now
 from harness.types.names import parse_name
 
 _KINDS = ("artifact", "distilled", "student")
-_FIELDS_OF_THE_STORE = ("schema", "key", "files", "checksum")
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def adopt(
     reasons: dict[str, tuple[str, ...]] = {}
     for key, reason in checking.left.items():
         if key not in stamped:
-            reasons[reason] = (*reasons.get(reason, ()), records[key]["label"])
-    labels = tuple(records[key]["label"] for key in checking.identical)
+            reasons[reason] = (*reasons.get(reason, ()), records[key].label)
+    labels = tuple(records[key].label for key in checking.identical)
     return Adoption(labels, tuple(checking.differences), len(stamped), len(current), reasons)
 
 
@@ -128,18 +128,18 @@ def _records(store: Store) -> tuple[dict[str, Record], list[str]]:
         except RecordError as error:
             damages.append(str(error))
             continue
-        if record["kind"] in _KINDS:
+        if not isinstance(record, StoredChoice):
             records[key] = record
     return records, damages
 
 
 def _device_of(records: Mapping[str, Record]) -> str:
-    devices = {record["provenance"]["compute"]["device"] for record in records.values()}
+    devices = {record.provenance.compute.device for record in records.values()}
     return "cpu" if devices <= {"cpu"} else "auto"
 
 
 def _digests(record: Record) -> dict[str, str]:
-    return dict(record["provenance"].get("code_digests", {}))
+    return dict(record.provenance.code_digests)
 
 
 # --- the sample -------------------------------------------------------------------------------------------------------
@@ -150,15 +150,15 @@ def _components(record: Record) -> list[str]:
 
     These are the ones that took part. A set's digests name every architecture that its pool could have drawn.
     """
-    parts = record["provenance"].get("components") or []
-    return [f"{part['distribution']}:{parse_name(part['name']).name.rpartition(':')[2]}" for part in parts]
+    parts = record.provenance.components or []
+    return [f"{part.distribution}:{parse_name(part.name).name.rpartition(':')[2]}" for part in parts]
 
 
 def _of_kind(candidates: Mapping[str, Record], kind: str) -> dict[str, list[str]]:
     """Return the keys of a kind's candidates by component."""
     by_component: dict[str, list[str]] = {}
     for key in sorted(candidates):
-        if candidates[key]["kind"] == kind:
+        if candidates[key].kind == kind:
             for component in dict.fromkeys(_components(candidates[key])):
                 by_component.setdefault(component, []).append(key)
     return by_component
@@ -183,18 +183,18 @@ def _compute_sample(checking: _Check, check: int, seed: int) -> None:
 def _compute(checking: _Check, key: str) -> bool:
     """Compute a cell again, and return whether that could be done."""
     record = checking.candidates[key]
-    checking.reporter.notice(f"computing again: {record['label']}")
+    checking.reporter.notice(f"computing again: {record.label}")
     with tempfile.TemporaryDirectory(prefix="ddbench-adopt-", ignore_cleanup_errors=True) as scratch:
         try:
             lines = checking.ways[key].differences(checking.store, record, Path(scratch))
         except NotComputable as error:
-            checking.reporter.notice(f"not checked: {record['label']} ({error})")
+            checking.reporter.notice(f"not checked: {record.label} ({error})")
             checking.left[key] = str(error)
             return False
         except RecordError as error:
             lines = [str(error)]
     if lines:
-        checking.differences.append(f"{key[:SHORT]} {record['label']}: {few(lines, '; ', most=5)}")
+        checking.differences.append(f"{key[:SHORT]} {record.label}: {few(lines, '; ', most=5)}")
     else:
         checking.identical.append(key)
     return True
@@ -205,7 +205,7 @@ def _compute(checking: _Check, key: str) -> bool:
 
 def _stamp_all(checking: _Check, current: set[str]) -> list[str]:
     """Stamp every candidate whose components were checked; return the keys of those that were."""
-    covered = {kind: {name for key in checking.identical if checking.candidates[key]["kind"] == kind
+    covered = {kind: {name for key in checking.identical if checking.candidates[key].kind == kind
                       for name in _components(checking.candidates[key])} for kind in _KINDS}  # fmt: skip
     stamped: list[str] = []
     for key in sorted(checking.candidates, key=lambda key: (_depth(checking, key), key)):
@@ -223,7 +223,7 @@ def _stamp_all(checking: _Check, current: set[str]) -> list[str]:
 
 def _depth(checking: _Check, key: str) -> int:
     """Return a number that is smaller for a parent than for its children: experts, sets, their teachers, students."""
-    kind = checking.candidates[key]["kind"]
+    kind = checking.candidates[key].kind
     return {"artifact": 2 if checking.ways[key].parents else 0, "distilled": 1, "student": 3}[kind]
 
 
@@ -231,9 +231,9 @@ def _obstacle(checking: _Check, key: str, covered: Mapping[str, set[str]], known
     """Return why a record cannot be stamped; None if it can."""
     record = checking.candidates[key]
     components = _components(record)
-    unchecked = [name for name in components if name not in covered[record["kind"]]]
+    unchecked = [name for name in components if name not in covered[record.kind]]
     if unchecked or not components:
-        return f"no {record['kind']} cell with {few(unchecked)} was checked" if components else "it names no component"
+        return f"no {record.kind} cell with {few(unchecked)} was checked" if components else "it names no component"
     # A record's digests name the code of what it was computed from too, so that it is not stamped without that.
     if not known.issuperset(checking.ways[key].parents):
         return "what it was computed from is not adopted"
@@ -251,15 +251,15 @@ def _stamp(checking: _Check, key: str) -> None:
     adopted = {
         "at": now(),
         "checked": sorted(checking.identical),
-        "previous": _digests(record) or dict(record["provenance"].get("sources", {})),
+        "previous": _digests(record) or dict(record.provenance.sources),
         "ddbench": version("ddbench"),
     }
     digests = dict(checking.ways[key].cell.code_digests)
-    provenance = {**record["provenance"], "code_digests": digests, "adopted": adopted}
-    content = {name: part for name, part in record.items() if name not in _FIELDS_OF_THE_STORE}
+    content = record.as_json()
+    content["provenance"] |= {"code_digests": digests, "adopted": adopted}
     # `Store.file` checks each file first: one that was altered may not get a new digest that says that it is sound.
-    files = {name: partial(_link, store.file(key, name)) for name in record["files"]}
-    store.commit(key, {**content, "provenance": provenance}, files)
+    files = {name: partial(_link, store.file(key, name)) for name in record.files}
+    store.commit(parse_record(content), files)
 
 
 def _link(file: Path, place: Path) -> None:

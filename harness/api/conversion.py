@@ -12,9 +12,10 @@ from harness.planning.file_source import Completed, complete, complete_alone
 from harness.planning.planner import NO_DEFAULTS, Study
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
-from harness.store.cells import SHORT
+from harness.store.cells import SHORT, is_prefix
 from harness.store.packing import open_store
-from harness.store.store import Store, is_prefix
+from harness.store.records import Record, StoredArtifact, StoredSet, StoredStudent, StudentResult
+from harness.store.store import Store
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
 from harness.types.formats import ABOUT, SCORES, Reading, display_name, load_distilled, read_content, writer_for
@@ -88,47 +89,55 @@ def convert(
 
 
 def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
-    """A set of a store, with its record and the scores of its students in its provenance; and what has to be said.
+    """Return a set of a store, with its record and its students' scores in its provenance, and what has to be said.
 
     Raises:
         UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
         StoreError: a record or the set cannot be read, or was altered.
     """
     key = store.find(prefix)
-    record = store.record(key) or {}
-    if record["kind"] != "distilled":
-        told = f"its set is {record['set'][:SHORT]}" if record.get("set") else "`ddbench results list` shows the sets"
-        raise UsageError(f"{prefix} is a cell of kind {record['kind']}, not a distilled set: {told}")
+    record = store.record(key)
+    if not isinstance(record, StoredSet):
+        raise _no_set(prefix, record)
     distilled = load_distilled(store.file(key, "set.safetensors"))
-    made = {name: record["provenance"].get(name) for name in ("versions", "compute", "finished")}
+    written = record.provenance.as_json()
+    origin = {name: written.get(name) for name in ("versions", "compute", "finished")}
     students, unread = _students(store, key)
-    whole = {**distilled.provenance, "record": record["checksum"], **made, **_scores(students)}
-    told = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
-    return replace(distilled, provenance=whole), (told,) if unread else ()
+    whole = {**distilled.provenance, "record": record.checksum, **origin, **_scores(students)}
+    note = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
+    return replace(distilled, provenance=whole), (note,) if unread else ()
 
 
-def _students(store: Store, key: str) -> tuple[list[dict[str, Any]], int]:
-    """The results of all students of a set, and how many records could not be read."""
+def _no_set(prefix: str, record: Record | None) -> UsageError:
+    """Return the error for a key that is not of a distilled set, with the key of the set if the record has it."""
+    kind = record.kind if record else "that failed"
+    key = record.set if isinstance(record, StoredStudent | StoredArtifact) else None
+    remedy = f"its set is {key[:SHORT]}" if key else "`ddbench results list` shows the sets"
+    return UsageError(f"{prefix} is a cell of kind {kind}, not a distilled set: {remedy}")
+
+
+def _students(store: Store, key: str) -> tuple[list[StudentResult], int]:
+    """Return the results of all students of a set, and how many records could not be read."""
     results, unread = [], 0
     for cell in store.attempts():
         try:
-            record = store.record(cell) or {}
+            record = store.record(cell)
         except StoreError:
             unread += 1
             continue
-        if record.get("kind") == "student" and record["set"] == key:
-            results.append(record["result"])
+        if isinstance(record, StoredStudent) and record.set == key:
+            results.append(record.result)
     return results, unread
 
 
-def _scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The accuracies on test by architecture, and the protocols that gave them."""
-    scored = [result for result in results if result["score_on"] == "test"]
-    recipe = {result["evaluator"]: result["protocol"] for result in scored}
+def _scores(results: Sequence[StudentResult]) -> dict[str, Any]:
+    """Return the accuracies on test by architecture, and the protocols that gave them."""
+    scored = [result for result in results if result.score_on == "test"]
+    recipe = {result.evaluator: result.protocol for result in scored}
     scores: dict[str, list[float]] = {}
-    for result in sorted(scored, key=lambda result: int(result["student"])):
-        several = f"{result['evaluator']} " if len(recipe) > 1 else ""
-        scores.setdefault(f"{several}{result['architecture']}", []).append(result["accuracy"])
+    for result in sorted(scored, key=lambda result: result.student):
+        several = f"{result.evaluator} " if len(recipe) > 1 else ""
+        scores.setdefault(f"{several}{result.architecture}", []).append(result.accuracy)
     return {SCORES: scores, RECIPE: recipe} if scored else {}
 
 

@@ -29,17 +29,19 @@ from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Registry
 from harness.report.rerun_command import Commands, NoCommand
 from harness.running.artifacts import Supplies
-from harness.running.cell_tracker import Ledger
+from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.reporter import Reporter
 from harness.running.scoring import Scorer
 from harness.store.cells import SHORT, Cell, canonical_json
 from harness.store.files.folders import CELLS, RUNS, entries_of
 from harness.store.record_files import newest
+from harness.store.records import StoredArtifact, StoredSet, StoredStudent
 from harness.store.store import Store
 from harness.types.artifact import ArtifactRequest
 
-Record = Mapping[str, Any]
+Record = StoredArtifact | StoredSet | StoredStudent
+"""A record that components made."""
 _NUMBERS: Mapping[str, tuple[str, ...]] = {
     "student": ("accuracy", "loss", "losses", "collapsed", "epochs"),
     "distilled": ("status", "largest", "std", "step_size", "storage_floats", "draws"),
@@ -74,7 +76,7 @@ class Recomputation:
     parents: tuple[str, ...]
     plan: Plan
     folder: str
-    compute: Callable[[Ledger, Record], None]
+    compute: Callable[[CellTracker, Record], None]
 
     def differences(self, store: Store, record: Record, scratch: Path) -> list[str]:
         """Compute the cell once more, and return what differs from its record.
@@ -88,25 +90,29 @@ class Recomputation:
             NotComputable: a parent or a file is not there, or the device of the record is not the plan's.
             StoreError: a file cannot be read or written.
         """
-        made_on = torch.device(record["provenance"]["compute"]["device"])
+        compute = record.provenance.compute.as_json()
+        made_on = torch.device(compute["device"])
         if made_on.type != self.plan.device.type:
             raise NotComputable(f"made on {made_on.type}, and this check computes on {self.plan.device.type}")
         _require_files(newest(store.attempts(self.cell.key[:2])[self.cell.key]), record)
         beside = Store(scratch).open()
         for key in self.parents:
             _lend(store, key, record, beside)
-        ledger = Ledger(replace(self.plan), beside, _without_observers(), Reporter())
-        with contextlib.chdir(self.folder), _as_recorded(record["provenance"]["compute"]):
-            self.compute(ledger, record)
+        tracker = CellTracker(replace(self.plan), beside, _without_observers(), Reporter())
+        with contextlib.chdir(self.folder), _as_recorded(compute):
+            self.compute(tracker, record)
         again = beside.record(self.cell.key)
         if again is None:
-            reasons = [state.reason for state in ledger.lost.values()]
+            reasons = [status.reason for status in tracker.lost.values()]
             return [f"it cannot be made any more ({reasons[0] if reasons else 'no reason was given'})"]
-        files = [name for name in record["files"] if name.endswith(".safetensors")]
-        tensors = (_differing_tensors(name, store.file(record["key"], name), beside.file(self.cell.key, name))
+        files = [name for name in record.files if name.endswith(".safetensors")]
+        tensors = (_differing_tensors(name, store.file(record.key, name), beside.file(self.cell.key, name))
                    for name in files)  # fmt: skip
-        lines = [*_differing_numbers(record, again), *itertools.chain.from_iterable(tensors)]
-        return [*lines, *_elsewhere(record["provenance"]["compute"], self.plan.device)] if lines else []
+        lines = [
+            *_differing_numbers(record.kind, record.as_json(), again.as_json()),
+            *itertools.chain.from_iterable(tensors),
+        ]
+        return [*lines, *_elsewhere(compute, self.plan.device)] if lines else []
 
 
 def recomputations(plan: Plan, folder: str) -> Iterator[Recomputation]:
@@ -136,27 +142,29 @@ def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distill
     yield Recomputation(arm.set_cell(distillation), artifacts, plan, folder, distil)
 
 
-def _prepare(source: TrajectorySource, request: ArtifactRequest, ledger: Ledger, _record: Record) -> None:
-    with ledger.isolated([source.artifact_cell(request)]):
-        Supplies(source, source.first, ledger).prepare([request])
+def _prepare(source: TrajectorySource, request: ArtifactRequest, tracker: CellTracker, _record: Record) -> None:
+    with tracker.isolated([source.artifact_cell(request)]):
+        Supplies(source, source.first, tracker).prepare([request])
 
 
-def _distil(source: TrajectorySource, distillation: int, iterations: int, ledger: Ledger, _record: Record) -> None:
-    Distiller(ledger, source, distillation).distil([iterations])
+def _distil(
+    source: TrajectorySource, distillation: int, iterations: int, tracker: CellTracker, _record: Record
+) -> None:
+    Distiller(tracker, source, distillation).distil([iterations])
 
 
-def _score(arm: Arm, distillation: int, student: int, students: int, ledger: Ledger, record: Record) -> None:
-    were_together = record["kind"] == "student" and (record["result"].get("abreast") or 1) > 1
-    Scorer(ledger, arm, distillation).score(range(students) if were_together else [student])
+def _score(arm: Arm, distillation: int, student: int, students: int, tracker: CellTracker, record: Record) -> None:
+    were_together = isinstance(record, StoredStudent) and (record.result.abreast or 1) > 1
+    Scorer(tracker, arm, distillation).score(range(students) if were_together else [student])
 
 
 def _lend(store: Store, key: str, record: Record, beside: Store) -> None:
     """Put a link to a stored cell into another store: of a set the attempt that the record was computed from."""
     attempts = store.attempts(key[:2]).get(key, [])
-    wanted = record.get("set_file") if key == record.get("set") else None
+    wanted = record.set_file if isinstance(record, StoredStudent) and key == record.set else None
     for folder in reversed(attempts):
         parent = _readable(store, folder)
-        if parent and wanted in (None, parent["files"].get("set.safetensors")):
+        if parent and wanted in (None, parent.files.get("set.safetensors")):
             place = beside.path / CELLS / key[:2]
             _require_files(folder, parent)
             place.mkdir(exist_ok=True)
@@ -167,14 +175,15 @@ def _lend(store: Store, key: str, record: Record, beside: Store) -> None:
 
 def _require_files(folder: Path, record: Record) -> None:
     """Raise `NotComputable` if tensors of a record are absent, as in a store that was packed without them."""
-    for name in record["files"]:
+    for name in record.files:
         if name.endswith(".safetensors") and not os.path.lexists(folder / name):
-            raise NotComputable(f"{name} of {record['key'][:SHORT]} is not in the store")
+            raise NotComputable(f"{name} of {record.key[:SHORT]} is not in the store")
 
 
 def _readable(store: Store, folder: Path) -> Record | None:
     with contextlib.suppress(DDBenchError):
-        return store.read(folder)
+        record = store.read(folder)
+        return record if isinstance(record, Record) else None
     return None
 
 
@@ -197,11 +206,11 @@ def _as_recorded(compute: Mapping[str, Any]) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _differing_numbers(record: Record, again: Record) -> Iterator[str]:
+def _differing_numbers(kind: str, record: Mapping[str, Any], again: Mapping[str, Any]) -> Iterator[str]:
     """Describe the numbers of a record that are others in the new one; what the old one lacks is passed over."""
     result = record["result"]
     own = [name for name in result if not name.endswith(_NOT_OF_NUMBERS)]
-    parts = [("result", _NUMBERS.get(record["kind"], own)), ("history", _HISTORY)]
+    parts = [("result", _NUMBERS.get(kind, own)), ("history", _HISTORY)]
     for part, names in parts:
         before, after = record.get(part) or {}, again.get(part) or {}
         for name in names:
@@ -286,7 +295,7 @@ def stored_work(store: Store, records: Mapping[str, Record], registry: Registry,
                 continue  # its cells are looked for by their records, which gives the same reason for each
     rows: dict[str, str | None] = {}
     for key, record in records.items():
-        if key not in ways and record["kind"] == "student":
+        if key not in ways and isinstance(record, StoredStudent):
             row = _row(record)
             if row not in rows:
                 rows[row] = _enter_row(record, records, ways, registry, device)
@@ -302,24 +311,26 @@ def _enter(works: Iterator[Recomputation], records: Mapping[str, Record], ways: 
             ways.setdefault(work.cell.key, work)
 
 
-def _row(student: Record) -> str:
-    return canonical_json([student["result"].get(name) for name in _ROW])
+def _row(student: StoredStudent) -> str:
+    return canonical_json([getattr(student.result, name) for name in _ROW])
 
 
 def _enter_row(
-    student: Record,
+    student: StoredStudent,
     records: Mapping[str, Record],
     ways: dict[str, Recomputation],
     registry: Registry,
     device: str,
 ) -> str | None:
     """Plan the command that makes a student again with all students of its row; if it cannot be planned, say why."""
-    students = (record for record in records.values() if record["kind"] == "student")
-    alike = [record["result"] for record in students if _row(record) == _row(student)]
-    counts = (1 + max(result["distillation"] for result in alike), 1 + max(result["student"] for result in alike))
-    hold_out = student["result"]["score_on"] == "test" and student["result"].get("hold_out") is not None
+    students = (record for record in records.values() if isinstance(record, StoredStudent))
+    alike = [record.result for record in students if _row(record) == _row(student)]
+    counts = (1 + max(result.distillation for result in alike), 1 + max(result.student for result in alike))
+    hold_out = student.result.score_on == "test" and student.result.hold_out is not None
     try:
-        words = Commands(registry).words(student, records.get(student["set"]), counts, hold_out)
+        distilled = records.get(student.set)
+        of_set = distilled if isinstance(distilled, StoredSet) else None
+        words = Commands(registry).words(student, of_set, counts, hold_out)
         plan = Study(_request(words, device), registry).plan()
         _enter(recomputations(plan, os.getcwd()), records, ways)
     except (NoCommand, DDBenchError) as error:

@@ -23,10 +23,10 @@ from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
 from harness.plugins.returns import number, whole_number
 from harness.report.comparing.run_warnings import notes_of, warnings_of
-from harness.report.tables.run_rows import Row, table_of
+from harness.report.tables.run_rows import RunRow, table_of
 from harness.running.engine import Engine
 from harness.running.reporter import Reporter
-from harness.store.cell_states import Standing
+from harness.store.cell_states import CellState, CellStatus
 from harness.store.store import Store
 from harness.system import interrupts
 from harness.types.executor import Executor
@@ -51,7 +51,7 @@ class RunResult:
 
     store: Path
     cells: list[dict[str, str]]
-    rows: list[Row]
+    rows: list[RunRow]
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -165,10 +165,15 @@ def _carried_out(run: Run, reporter: Reporter) -> RunResult:
         return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
     reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
     result = _execute(chosen.run, chosen.plan, reporter)
-    rows = [{**row, **choice.row_fields(arm)} for arm, row in zip(chosen.plan.arms, result.rows, strict=True)]
+    fields = [choice.row_fields(arm) for arm in chosen.plan.arms]
+    rows = [_with_choice(row, of_arm) for row, of_arm in zip(result.rows, fields, strict=True)]
     how = f"{stages.option} was chosen for each row on a validation split, {stages.validation}"
     return replace(result, rows=rows, cells=explored.cells + result.cells, failed={**explored.failed, **result.failed},
                    notes=(f"{how}; {stages.outcome}", *choice.notes(), *result.notes))  # fmt: skip
+
+
+def _with_choice(row: RunRow, fields: Mapping[str, Any]) -> RunRow:
+    return {**row, "chosen": fields["chosen"], "validation": fields["validation"]}
 
 
 def _registry(request: Request) -> Registry:
@@ -226,7 +231,7 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
             store.failures.forget(cell.key)
     outlook = Outlook.of(plan, store)
     first = _first([outlook], request)
-    _tell_of(plan, list(outlook.standings.values()), reporter)
+    _tell_of(plan, list(outlook.statuses.values()), reporter)
     for line in (*first, *(warnings_of(plan) if outlook.missing else ())):  # before days of work, not only after them
         reporter.notice(line)
     engine = Engine(plan, run, store, plugins(), reporter, outlook.missing)
@@ -237,13 +242,13 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
         return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
                          planned_only=True)  # fmt: skip
     engine.carry_out(executor)
-    standings = engine.standings
+    statuses = engine.statuses
     unmade = f"it was not made, and did not say why: see {run.folder(store)}"
-    lost = {key: standing for key, standing in standings.items() if standing.is_lost or standing.state == "missing"}
-    failed = {key: standing.reason or unmade for key, standing in lost.items()}
+    lost = {key: status for key, status in statuses.items() if status.is_lost or status.state is CellState.MISSING}
+    failed = {key: status.reason or unmade for key, status in lost.items()}
     table = table_of(plan, store)
     notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
-    return RunResult(store.path, Outlook(plan, standings).cells, table.rows, failed, notes, warnings)
+    return RunResult(store.path, Outlook(plan, statuses).cells, table.rows, failed, notes, warnings)
 
 
 def executor_of(request: Request) -> Executor[Any]:
@@ -267,22 +272,22 @@ def executor_of(request: Request) -> Executor[Any]:
     return executor
 
 
-def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> None:
+def _tell_of(plan: Plan, statuses: Sequence[CellStatus], reporter: Reporter) -> None:
     """Say what there is to do, and what is not done unless somebody asks for it."""
-    count = Counter(standing.state for standing in standings)
-    stale = count["stale"]
-    missing, done = count["missing"], count["done"]
+    count = Counter(status.state for status in statuses)
+    stale = count[CellState.STALE]
+    missing, done = count[CellState.MISSING], count[CellState.DONE]
     to_redo = stale if plan.rerun_stale else 0
     reporter.planned(missing + to_redo, done + stale - to_redo)
     if stale and not plan.rerun_stale:
         made = f"{counted(stale, 'record was', 'records were')} made by a different version of the code"
         reporter.notice(f"{made}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
-    if count["failed"]:
-        again = f"--retry-failed tries {plural(count['failed'], 'it', 'them')} again"
-        reporter.notice(f"{counted(count['failed'], 'cell')} failed before: {again}")
-    for standing in standings:
-        if standing.state == "damaged" or standing.note_is_damaged:
-            reporter.notice(standing.reason)
+    if failed := count[CellState.FAILED]:
+        again = f"--retry-failed tries {plural(failed, 'it', 'them')} again"
+        reporter.notice(f"{counted(failed, 'cell')} failed before: {again}")
+    for status in statuses:
+        if status.state is CellState.DAMAGED or status.note_is_damaged:
+            reporter.notice(status.reason)
 
 
 def _duration(seconds: float | None) -> str:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from harness.report.tables.drawing import console_for, printable
 from harness.running.reporter import Named, Reporter
+from harness.store.records import Record, StoredSet, StoredStudent
 from harness.types.plurals import counted
 
 
@@ -35,7 +35,7 @@ class Lines(Reporter):
             values = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
             self._say(f"iteration {iteration} of {total}: {values}")
 
-    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
+    def finished(self, cell: Named, record: Record | None) -> None:
         """Print the outcome of a cell."""
         self._say(f"done     {cell.label}{outcome(record)}")
 
@@ -93,7 +93,7 @@ class Bars(Lines):
             description=escape(values),
         )
 
-    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
+    def finished(self, cell: Named, record: Record | None) -> None:
         """Move the bar for cells."""
         super().finished(cell, record)
         self.progress.advance(self._cells)
@@ -107,12 +107,12 @@ class Bars(Lines):
         self.progress.stop()
 
 
-def outcome(record: Mapping[str, Any]) -> str:
-    """Describe the outcome in a record in a few words."""
-    result = record["result"]
-    if "accuracy" in result:
-        return f": {100 * result['accuracy']:.1f} % in {result['seconds']:.0f} s{' (collapsed)' * result['collapsed']}"
-    return f": {result['status']} in {result['seconds']:.0f} s" if "status" in result else ""
+def outcome(record: Record | None) -> str:
+    """Return what a record says in a few words; nothing if it says no more than that the cell is done."""
+    if isinstance(record, StoredStudent):
+        result = record.result
+        return f": {100 * result.accuracy:.1f} % in {result.seconds:.0f} s{' (collapsed)' * result.collapsed}"
+    return f": {record.result.status} in {record.result.seconds:.0f} s" if isinstance(record, StoredSet) else ""
 
 
 def reporter_for_stderr() -> Lines:

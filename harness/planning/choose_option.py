@@ -12,6 +12,7 @@ from harness.planning.request import Request
 from harness.plugins.registry import Entry, Registry
 from harness.store.cells import key_of
 from harness.store.locking.leases import LeaseLost
+from harness.store.records import ChoiceCondition, ChoiceResult, HoldOutResult, StoredChoice
 from harness.store.store import Store
 from harness.types.hold_out import HoldOut
 from harness.types.names import Name, expand
@@ -22,7 +23,7 @@ _NAMED = 3
 """Groups without a choice are named up to this number; the others are counted."""
 Group = tuple[Any, ...]
 """What rows that differ only in the swept option have in common."""
-Row = Mapping[str, Any]
+ScoredRow = Mapping[str, Any]
 """A row of the run table: by field, its value."""
 
 
@@ -121,9 +122,9 @@ class Choice:
     groups: Mapping[Group, Candidates]
 
     @classmethod
-    def of(cls, option: SweptOption, arms: Sequence[Arm], rows: Sequence[Row]) -> "Choice":
+    def of(cls, option: SweptOption, arms: Sequence[Arm], rows: Sequence[ScoredRow]) -> "Choice":
         """Choose from arms that were scored on validation, each with its row of the table."""
-        grouped: dict[Group, list[tuple[Arm, Row]]] = {}
+        grouped: dict[Group, list[tuple[Arm, ScoredRow]]] = {}
         for arm, row in zip(arms, rows, strict=True):
             if option.concerns(arm):
                 grouped.setdefault(option.group(arm), []).append((arm, row))
@@ -170,19 +171,20 @@ class Choice:
             if candidates.chosen is None:
                 continue
             identity = {"kind": "choice", "option": str(self.option), "among": sorted(cells), "group": str(group)}
-            before, result = store.sound(key_of(identity)), self._result(candidates)
-            if before is None or before.get("result") != result:
-                record = {
-                    "kind": "choice",
-                    "label": f"{candidates.chosen} chosen for {self.option}",
-                    "identity": identity,
-                    "result": result,
-                    "condition": dict(candidates.condition),
-                    "validation": _as_json(candidates.hold_out),
-                    "provenance": {},
-                }
+            record = StoredChoice(
+                kind="choice",
+                label=f"{candidates.chosen} chosen for {self.option}",
+                key=key_of(identity),
+                identity=identity,
+                result=ChoiceResult.model_validate(self._result(candidates)),
+                condition=ChoiceCondition.model_validate(candidates.condition),
+                validation=_recorded(candidates.hold_out),
+                provenance={},
+            )
+            before = store.sound(record.key)
+            if not isinstance(before, StoredChoice) or before.result != record.result:
                 with contextlib.suppress(LeaseLost):  # another process has recorded the same choice
-                    store.commit(key_of(identity), record)
+                    store.commit(record)
 
     def _candidates_of(self, arm: Arm) -> Candidates | None:
         """Return the candidates of the arm's group; None if the option does not concern it."""
@@ -192,7 +194,7 @@ class Choice:
         return {"option": str(self.option), "value": candidates.chosen, "curve": dict(candidates.curve)}
 
 
-def _candidates(option: SweptOption, members: Sequence[tuple[Arm, Row]]) -> Candidates:
+def _candidates(option: SweptOption, members: Sequence[tuple[Arm, ScoredRow]]) -> Candidates:
     named = [(str(arm.names[option.kind]), row) for arm, row in members]
     first_arm, first_row = members[0]
     return Candidates(
@@ -209,6 +211,10 @@ def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what:
     counts = Counter(name for several in names for name in several)
     where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
     return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]
+
+
+def _recorded(hold_out: HoldOut | None) -> HoldOutResult | None:
+    return HoldOutResult.model_validate(hold_out.as_json()) if hold_out else None
 
 
 def _as_json(hold_out: HoldOut | None) -> dict[str, int | None] | None:

@@ -9,9 +9,7 @@ import torch
 from harness.planning.arms import Arm
 from harness.planning.set_sources import Source
 from harness.planning.trajectory_source import TrajectorySource
-from harness.store.cell_states import Standing, blocked_by, own_standing
 from harness.store.cells import Cell
-from harness.store.store import Store
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,40 +73,3 @@ class Plan:
         """The sets of a trajectory that it passes on its way to an arm's."""
         points = {other.iterations or 0: other for other in self.arms if other.source is arm.source}
         return [points[point].set_cell(distillation) for point in sorted(points) if point < (arm.iterations or 0)]
-
-    @cached_property
-    def _sound(self) -> set[str]:
-        """Keys of cells that others need and that were found done: they stay so."""
-        return set()
-
-    def standing(self, cell: Cell, store: Store) -> Standing:
-        """How a cell stands."""
-        found = own_standing(cell, store)
-        if found.state != "missing" and not (found.state == "stale" and self.rerun_stale):
-            return found
-        # What a point of a trajectory needs, those behind it need too, so the points before tell for themselves.
-        look = own_standing if cell.kind == "distilled" else self.standing
-        for needed in self.needs.get(cell.key, ()):
-            if needed.key not in self._sound:
-                other = look(needed, store)
-                if other.is_lost:
-                    return blocked_by(needed, other)
-                if other.state == "done":
-                    self._sound.add(needed.key)
-        return found
-
-    def standings(self, store: Store) -> dict[str, Standing]:
-        """How every cell stands, by key."""
-        return {cell.key: self.standing(cell, store) for cell in self.cells}
-
-    def missing(self, standings: Mapping[str, Standing]) -> frozenset[str]:
-        """Of all cells, whose standings are given, the keys of those that have to be made and can be."""
-        return frozenset(key for key, standing in standings.items() if standing.state in self._to_make)
-
-    def is_missing(self, cell: Cell, store: Store) -> bool:
-        """Whether the cell has to be made, and can be, as the store tells now."""
-        return self.standing(cell, store).state in self._to_make
-
-    @property
-    def _to_make(self) -> tuple[str, ...]:
-        return ("missing", "stale") if self.rerun_stale else ("missing",)

@@ -7,35 +7,36 @@ from functools import cached_property
 from harness.planning.artifact_space import Demand, demands
 from harness.planning.plan import Plan
 from harness.planning.time_estimate import artifact_seconds, estimate_seconds
-from harness.store.cell_states import Standing
+from harness.store.cell_states import CellStates, CellStatus, states_to_make
 from harness.store.store import Store
 
 
 @dataclass(frozen=True, eq=False)
 class Outlook:
-    """A plan with the standings of its cells."""
+    """A plan with the statuses of its cells, by key."""
 
     plan: Plan
-    standings: Mapping[str, Standing]
+    statuses: Mapping[str, CellStatus]
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> "Outlook":
         """As the store stands now."""
-        return cls(plan, plan.standings(store))
+        return cls(plan, CellStates(plan, store).statuses())
 
     @cached_property
     def missing(self) -> frozenset[str]:
         """Keys of the cells that have to be made and can be."""
-        return self.plan.missing(self.standings)
+        to_make = states_to_make(self.plan.rerun_stale)
+        return frozenset(key for key, status in self.statuses.items() if status.state in to_make)
 
     @property
     def cells(self) -> list[dict[str, str]]:
         """Every cell with its state, and the reason if it is lost."""
         return [
-            {"key": cell.key, "kind": cell.kind, "state": standing.state, "label": cell.label}
-            | ({"reason": standing.reason} if standing.reason else {})
+            {"key": cell.key, "kind": cell.kind, "state": status.state, "label": cell.label}
+            | ({"reason": status.reason} if status.reason else {})
             for cell in self.plan.cells
-            for standing in [self.standings[cell.key]]
+            for status in [self.statuses[cell.key]]
         ]
 
     @cached_property

@@ -8,11 +8,9 @@ from typing import Any
 
 from harness.errors import DDBenchError
 from harness.plugins.registry import Registry
+from harness.store.records import Identity, StoredSet, StoredStudent
 from harness.types.names import Name, parse_name
 from harness.types.options import as_text
-
-Record = Mapping[str, Any]
-KINDS = ("dataset", "method", "pool", "evaluator", "architecture")
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,14 @@ class Commands:
         self._registry = registry
         self._defaults = cache(self._defaults_on)
 
-    def line(self, student: Record, distilled: Record | None, counts: tuple[int, int], hold_out: bool = False) -> str:
+    def line(
+        self, student: StoredStudent, distilled: StoredSet | None, counts: tuple[int, int], hold_out: bool = False
+    ) -> str:
         """Return the command that makes the student again; see `words`."""
         return shlex.join(["ddbench", "run", *self.words(student, distilled, counts, hold_out)])
 
     def words(
-        self, student: Record, distilled: Record | None, counts: tuple[int, int], hold_out: bool = False
+        self, student: StoredStudent, distilled: StoredSet | None, counts: tuple[int, int], hold_out: bool = False
     ) -> list[str]:
         """Return the options of the command that makes the student again under its key, with others up to the counts.
 
@@ -56,28 +56,30 @@ class Commands:
             raise NoCommand("its distilled set lies in a file of its own: ddbench eval FILE makes it again")
         distillations, students = counts
         words = [*self._names(student, distilled), *_points(distilled)]
-        words += ["--distillations", distillations, "--students", students, "--seed", student["identity"]["seed"]]
+        words += ["--distillations", distillations, "--students", students, "--seed", student.result.seed]
         words += ["--keep-hold-out"] if hold_out else []
-        if student["identity"]["score_on"] != "test":
-            words += ["--score-on", student["identity"]["score_on"]]
-        precision = distilled["identity"]["trajectory"]["precision"]
+        if student.result.score_on != "test":
+            words += ["--score-on", student.result.score_on]
+        precision = distilled.identity.trajectory.precision
         if precision != "fp32":
             words += ["--precision", precision]
         words += [word for text in self._set(student, distilled) for word in ("--set", text)]
         return list(map(str, words))
 
-    def _names(self, student: Record, distilled: Record) -> Iterator[str]:
-        told, trajectory = student["result"], distilled["identity"]["trajectory"]
-        identities = {**student["identity"], **trajectory}
-        for kind in KINDS:
-            if told[kind] is None:
-                continue
-            name = parse_name(told[kind])
-            if kind != "dataset":
-                name = self._complete(name, identities[kind], told["dataset"])
-            yield from (f"--{kind}", str(name))
+    def _names(self, student: StoredStudent, distilled: StoredSet) -> Iterator[str]:
+        result, trajectory = student.result, distilled.identity.trajectory
+        yield from ("--dataset", str(parse_name(result.dataset)))
+        components = (
+            ("method", result.method, trajectory.method),
+            ("pool", result.pool, trajectory.pool),
+            ("evaluator", result.evaluator, student.identity.evaluator),
+            ("architecture", result.architecture, student.identity.architecture),
+        )
+        for kind, text, identity in components:
+            if text is not None:
+                yield from (f"--{kind}", str(self._complete(parse_name(text), identity or {}, result.dataset)))
 
-    def _complete(self, name: Name, identity: Record, dataset: str) -> Name:
+    def _complete(self, name: Name, identity: Identity, dataset: str) -> Name:
         """The name with the options that it would get another value for on the data set."""
         defaults = self._defaults(dataset).get(identity["name"], {})
         options = identity["options"]
@@ -89,21 +91,21 @@ class Commands:
         except DDBenchError as error:
             raise NoCommand(f"its data set cannot be had here: {error}") from error
 
-    def _set(self, student: Record, distilled: Record) -> list[str]:
+    def _set(self, student: StoredStudent, distilled: StoredSet) -> list[str]:
         """Options that were set for architectures that other components name; all others stand in the names."""
-        texts = [*student["provenance"].get("set", ()), *distilled["provenance"].get("set", ())]
+        texts = [*student.provenance.set, *distilled.provenance.set]
         known = {entry.name for entry in self._registry.of_kind("architecture")}
         return [text for text in dict.fromkeys(texts) if text.partition(".")[0].rpartition(":")[2] in known]
 
 
-def _points(distilled: Record) -> Iterator[object]:
+def _points(distilled: StoredSet) -> Iterator[object]:
     """Images per class and iterations, where the method asks; the total too, where it decides the numbers."""
-    told = distilled["result"]
-    if told["ipc"] is not None:
-        yield from ("--ipc", told["ipc"])
-    if told["iterations"] is not None:
-        total = distilled["identity"]["trajectory"].get("total")
-        points: Sequence[int] = sorted({told["iterations"], total or told["iterations"]})
+    result = distilled.result
+    if result.ipc is not None:
+        yield from ("--ipc", result.ipc)
+    if result.iterations is not None:
+        total = distilled.identity.trajectory.total
+        points: Sequence[int] = sorted({result.iterations, total or result.iterations})
         yield from ("--iterations", ",".join(map(str, points)))
 
 

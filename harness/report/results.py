@@ -14,6 +14,7 @@ from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
 from harness.store.cells import SHORT
 from harness.store.packing import open_store
+from harness.store.records import Record, StoredSet, StoredStudent
 from harness.store.store import Store
 from harness.types.distilled import DistilledSet
 from harness.types.formats import load_distilled
@@ -21,9 +22,12 @@ from harness.types.plurals import counted, plural
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
 
-Record = Mapping[str, Any]
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
-"""What reading a record raises that is not as this ddbench writes them."""
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+"""What is raised by the identity of a component that is not as this ddbench writes them."""
+
+
+class _Silent(Exception):
+    """A record that does not say where it comes from, or lacks its history; the reason is its text."""
 
 
 def read_results(
@@ -41,10 +45,10 @@ def read_results(
         StoreError: a folder is no store, or cannot be read.
         UsageError: no score has one of the names.
     """
-    kept: dict[tuple[str, str], Record] = {}
+    records: dict[tuple[str, str], Record] = {}
 
     def keep(store: str, record: Record) -> None:
-        kept[store, record["key"]] = record
+        records[store, record.key] = record
 
     read = read_scores(stores, keep)
     scores, notes = once(read.scores)
@@ -52,15 +56,16 @@ def read_results(
         if given:
             values = {*selected(scores, axis, given), None}
             scores = [score for score in scores if value_of(score, axis) in values]
-    origins, lost = _origins(scores, kept, Commands(registry))
+    origins, lost = _origins(scores, records, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]
     sets, unusable = [], list[str]()
     opened = cache(lambda store: open_store(Path(store)))  # a packed file is unpacked once, when a set is read
     for place in dict.fromkeys((score.store, score.set_key) for score in scores):
-        if place in kept:
+        record = records.get(place)
+        if isinstance(record, StoredSet):
             try:
-                sets.append(_set(opened, place[0], kept[place]))
-            except _MALFORMED as error:
+                sets.append(_set(opened, place[0], record))
+            except _Silent as error:
                 unusable.append(f"{place[1][:SHORT]} ({error})")
     notes += [_left_out(lost, "score", "where it comes from", "where they come from")] if lost else []
     if unusable:
@@ -75,17 +80,19 @@ def _left_out(count: int, noun: str, single: str, several: str) -> str:
 
 
 def _origins(
-    scores: Sequence[Score], kept: Mapping[tuple[str, str], Record], commands: Commands
+    scores: Sequence[Score], records: Mapping[tuple[str, str], Record], commands: Commands
 ) -> tuple[dict[tuple[str, str], Origin], int]:
     """By store and key, where the scores come from, and how many records do not tell."""
     counts, origins = _counts(scores), {}
     for score in scores:
-        student, distilled = kept[score.store, score.key], kept.get((score.store, score.set_key))
+        student, distilled = records[score.store, score.key], records.get((score.store, score.set_key))
+        assert isinstance(student, StoredStudent), "a score is read from the record of a student"
         try:
             hold_out = score.score_on == "test" and score.hold_out is not None
-            line, reason = _command(commands, student, distilled, counts[_arm(score)], hold_out)
+            of_set = distilled if isinstance(distilled, StoredSet) else None
+            line, reason = _command(commands, student, of_set, counts[_arm(score)], hold_out)
             origins[score.store, score.key] = _origin(student, line, reason)
-        except _MALFORMED:
+        except (_Silent, *_MALFORMED):
             continue
     return origins, len(scores) - len(origins)
 
@@ -107,8 +114,8 @@ def _counts(scores: Sequence[Score]) -> dict[tuple[Any, ...], tuple[int, int]]:
 
 def _command(
     commands: Commands,
-    student: Record,
-    distilled: Record | None,
+    student: StoredStudent,
+    distilled: StoredSet | None,
     counts: tuple[int, int],
     hold_out: bool,
 ) -> tuple[str | None, str]:
@@ -120,33 +127,39 @@ def _command(
         return None, f"its names cannot be typed here: {error}"
 
 
-def _origin(record: Record, command: str | None, reason: str) -> Origin:
-    provenance = record["provenance"]
-    made_by = [*provenance["components"], provenance["dataset"]]
+def _origin(record: StoredStudent, command: str | None, reason: str) -> Origin:
+    provenance = record.provenance
+    if provenance.components is None or provenance.dataset is None or provenance.versions is None:
+        raise _Silent("its components or versions are unknown")
+    if not provenance.finished:
+        raise _Silent("when it was made is unknown")
+    made_by = [*provenance.components, provenance.dataset]
     return Origin(
         command=command,
         reason=reason,
-        checksum=record["checksum"],
-        finished=str(provenance["finished"]),
-        versions={name: str(version) for name, version in provenance["versions"].items()},
-        components={one["name"]: f"{one['distribution']} {one['distribution_version']}" for one in made_by},
-        compute={key: str(value) for key, value in provenance["compute"].items()},
+        checksum=record.checksum,
+        finished=provenance.finished,
+        versions=provenance.versions,
+        components={part.name: f"{part.distribution} {part.distribution_version}" for part in made_by},
+        compute={key: str(value) for key, value in provenance.compute.as_json().items()},
     )
 
 
-def _set(opened: Callable[[str], Store], store: str, record: Record) -> SetRecord:
-    result, history = record["result"], record["history"]
-    told = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
+def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRecord:
+    result, history = record.result, record.history
+    if not history.is_whole:
+        raise _Silent("its scalars, architectures or draws are unknown")
+    fields = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
     return SetRecord(
         store=store,
-        key=record["key"],
-        **{key: result[key] for key in told},
-        storage_floats=result["storage_floats"],
-        scalars=history["scalars"],
-        architectures=history["architectures"],
-        draws=history["draws"],
-        checksum=record["checksum"],
-        load=partial(_load, opened, store, record["key"]),
+        key=record.key,
+        **{field: getattr(result, field) for field in fields},
+        storage_floats=result.storage_floats,
+        scalars=history.scalars,
+        architectures=history.architectures,
+        draws=history.draws,
+        checksum=record.checksum,
+        load=partial(_load, opened, store, record.key),
     )
 
 

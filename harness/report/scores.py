@@ -12,6 +12,15 @@ from harness.report.tables.hold_outs import hold_outs_known
 from harness.store.cells import SHORT, canonical_json
 from harness.store.packing import open_store
 from harness.store.record_files import remedy
+from harness.store.records import (
+    HoldOutResult,
+    Provenance,
+    Record,
+    StoredArtifact,
+    StoredChoice,
+    StoredSet,
+    StoredStudent,
+)
 from harness.system.home import expand_home
 from harness.types.hold_out import HoldOut
 from harness.types.plurals import counted
@@ -22,15 +31,13 @@ UNKNOWN = "unknown"
 """The precision of a set that was distilled elsewhere."""
 _NAMED = 3
 """Records that cannot be used are named up to this number; the others of a store are counted."""
-Record = Mapping[str, Any]
 Hear = Callable[[str, Record], None]
 _OF_A_STUDENT = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "score_on", "seed",
-    "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss",
+    "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss", "like", "preprocessing",
+    "training_images", "epochs",
 )  # fmt: skip
 """What a score takes from a student's result as it is."""
-_MALFORMED = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
-"""What reading a record raises that is not as this ddbench writes them."""
 
 
 @dataclass(frozen=True)
@@ -85,44 +92,46 @@ def _read_store(
     if store.is_new():
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
     store.check_schema()
-    students: list[Record] = []
+    students: list[StoredStudent] = []
     beneath = _Beneath({}, {})
     choices: list[ChoiceRecord] = []
     lost: list[str] = []
     for cell in store.folders():
         try:
             record = store.read(cell)
-            if hear:
-                hear(str(folder), record)
-            if record["kind"] == "student":
-                students.append(record)
-            elif record["kind"] == "choice":
-                choices.append(_choice(str(folder), record))
-            else:
-                beneath.add(record)
         except StoreError as error:
             lost.append(str(error))
-        except _MALFORMED as error:
-            lost.append(f"{cell}/record.json cannot be used: {error!r}")
+            continue
+        if hear:
+            hear(str(folder), record)
+        if isinstance(record, StoredStudent):
+            students.append(record)
+        elif isinstance(record, StoredChoice):
+            choices.append(_choice(str(folder), record))
+        else:
+            beneath.add(record)
     scores: list[Score] = []
     codes: dict[tuple[Any, ...], Digests] = {}
     for student in students:
         try:
             score = _score(str(folder), student, beneath)
             scores.append(replace(score, code=codes.setdefault(tuple(score.code.items()), score.code)))
-        except _MALFORMED as error:
-            key = str(student.get("key"))
+        except LookupError as error:
+            key = student.key
             lost.append(f"{folder}: student {key[:SHORT]} cannot be used: {error!r}: {remedy(key)}")
     return scores, choices, lost
 
 
-def _choice(store: str, record: Record) -> ChoiceRecord:
-    """A choice from its record; one of an earlier version tells neither condition nor split."""
-    result, stored = record["result"], record.get("condition")
-    condition = {field: stored[field] for field in CONDITION} if stored else {}
-    curve = {str(name): mean for name, mean in result["curve"].items()}
-    hold_out = HoldOut.from_json(record.get("validation"))
-    return ChoiceRecord(store, record["key"], str(result["option"]), str(result["value"]), curve, condition, hold_out)
+def _choice(store: str, record: StoredChoice) -> ChoiceRecord:
+    """Return a choice from its record; one of an earlier version has neither condition nor split."""
+    result, stored = record.result, record.condition
+    condition = {field: getattr(stored, field) for field in CONDITION} if stored else {}
+    split = _hold_out(record.validation)
+    return ChoiceRecord(store, record.key, result.option, result.value, result.curve, condition, split)
+
+
+def _hold_out(part: HoldOutResult | None) -> HoldOut | None:
+    return HoldOut(part.images, part.of, part.seed) if part else None
 
 
 def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
@@ -150,29 +159,29 @@ class _Set:
     identities: Mapping[str, str]
     storage: int | None
     set_options: tuple[str, ...]
-    provenance: Record
+    provenance: Provenance
 
     @classmethod
-    def of(cls, record: Record) -> "_Set":
-        trajectory, result = record["identity"]["trajectory"], record["result"]
+    def of(cls, record: StoredSet) -> "_Set":
+        trajectory, result = record.identity.trajectory, record.result
         texts = {
-            "dataset": [trajectory["problem"], trajectory["augmentations"]],
-            "method": [trajectory["method"], trajectory.get("settings")],
-            "total": trajectory["total"],
-            "pool": trajectory["pool"],
-            "drawn": record["identity"]["architectures"],
+            "dataset": [trajectory.problem, trajectory.augmentations],
+            "method": [trajectory.method, trajectory.settings],
+            "total": trajectory.total,
+            "pool": trajectory.pool,
+            "drawn": record.identity.architectures,
         }
         return cls(
-            status=result["status"],
-            precision=str(trajectory["precision"]),
-            device=str(record["provenance"]["compute"]["device"]),
-            seconds=result["seconds"],
-            main=result.get("main"),
-            drawn=result.get("draws") or {},
+            status=result.status,
+            precision=trajectory.precision,
+            device=record.provenance.compute.device,
+            seconds=result.seconds,
+            main=result.main,
+            drawn=result.draws or {},
             identities={part: _text(value) for part, value in texts.items()},
-            storage=result.get("storage_floats"),
-            set_options=tuple(map(str, record["provenance"].get("set") or ())),
-            provenance=record["provenance"],
+            storage=result.storage_floats,
+            set_options=tuple(record.provenance.set),
+            provenance=record.provenance,
         )
 
 
@@ -181,7 +190,7 @@ class _Teacher:
     """What an artifact's record tells of the students that it teaches."""
 
     architecture: str
-    provenance: Record
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -191,49 +200,48 @@ class _Beneath:
     sets: dict[str, _Set]
     teachers: dict[str, _Teacher]
 
-    def add(self, record: Record) -> None:
-        """Take up what is the record of a set or of an artifact."""
-        if record["kind"] == "distilled":
-            self.sets[record["key"]] = _Set.of(record)
-        elif record["kind"] == "artifact":
-            architecture = _text(record["identity"]["architecture"])
-            self.teachers[record["key"]] = _Teacher(architecture, record["provenance"])
+    def add(self, record: StoredSet | StoredArtifact) -> None:
+        """Add the record of a set or of an artifact."""
+        if isinstance(record, StoredSet):
+            self.sets[record.key] = _Set.of(record)
+        else:
+            self.teachers[record.key] = _Teacher(_text(record.identity.architecture), record.provenance)
 
 
-def _score(store: str, record: Record, beneath: _Beneath) -> Score:
-    """A score from a student's record, what its set's tells (a set from a file has none) and its artifact's."""
-    result, identity = record["result"], record["identity"]
-    found, teacher = beneath.sets.get(record["set"]), beneath.teachers.get(identity["artifact"])
-    precision = found.precision if found else result.get("precision")
-    if found is None and precision is not None:
+def _score(store: str, record: StoredStudent, beneath: _Beneath) -> Score:
+    """Return the score of a student from its record, that of its set (none for a set from a file) and of its artifact.
+
+    Raises:
+        LookupError: its set was distilled here, and has no record.
+    """
+    result, identity = record.result, record.identity
+    of_set = beneath.sets.get(record.set)
+    teacher = beneath.teachers.get(identity.artifact) if identity.artifact else None
+    precision = of_set.precision if of_set else result.precision
+    if of_set is None and precision is not None:
         raise LookupError("the record of its set is not there")
-    parts: Record = found.identities if found else {"method": _text(record["set"])}
-    own = {part: _text(identity[part]) for part in ("evaluator", "architecture", "augmentations")}
+    parts: Mapping[str, str] = of_set.identities if of_set else {"method": _text(record.set)}
+    own = {part: _text(getattr(identity, part)) for part in ("evaluator", "architecture", "augmentations")}
     own |= {"artifact": teacher.architecture} if teacher else {}
-    provenances = ({"provenance": one.provenance} if one else None for one in (found, teacher))
     return Score(
         store=store,
-        key=record["key"],
-        set_key=record["set"],
-        **{name: result[name] for name in _OF_A_STUDENT},
-        scored=identity["score"],
+        key=record.key,
+        set_key=record.set,
+        **{name: getattr(result, name) for name in _OF_A_STUDENT},
+        scored=identity.score,
         precision=precision or UNKNOWN,
-        status=found.status if found else result.get("set_status") or "done",
-        device=str(record["provenance"]["compute"]["device"]),
-        losses=tuple(result.get("losses") or ()),
-        checksum=record["checksum"],
-        set_device=found.device if found else None,
-        set_seconds=found.seconds if found else None,
-        like=result.get("like"),
-        preprocessing=result.get("preprocessing"),
-        main=found.main if found else None,
-        drawn=found.drawn if found else {},
-        from_file=found is None,
-        training_images=result.get("training_images"),
-        hold_out=HoldOut.from_json(result.get("hold_out")),
+        status=of_set.status if of_set else result.set_status or "done",
+        device=record.provenance.compute.device,
+        losses=tuple(result.losses),
+        checksum=record.checksum,
+        set_device=of_set.device if of_set else None,
+        set_seconds=of_set.seconds if of_set else None,
+        main=of_set.main if of_set else None,
+        drawn=of_set.drawn if of_set else {},
+        from_file=of_set is None,
+        hold_out=_hold_out(result.hold_out),
         identities={**parts, **own},
-        storage=found.storage if found else result.get("set_storage"),
-        epochs=result.get("epochs"),
-        set_options=found.set_options if found else (),
-        code=digests_of(record, *provenances),
+        storage=of_set.storage if of_set else result.set_storage,
+        set_options=of_set.set_options if of_set else (),
+        code=digests_of(record, of_set.provenance if of_set else None, teacher.provenance if teacher else None),
     )

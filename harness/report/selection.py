@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.report.comparing.question import selected, value_of
 from harness.report.scores import read_scores
+from harness.store.records import Record
 
 _RESULTS = ("result", "history", "provenance", "files")
 """Parts of a record that refer to no other cell, and may be long."""
@@ -22,8 +22,8 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
         StoreError: it is no store, or cannot be read.
         UsageError: no score has one of the names.
     """
-    records: dict[str, Mapping[str, Any]] = {}
-    read = read_scores([store], lambda _store, record: records.update({record["key"]: record}))
+    records: dict[str, Record] = {}
+    read = read_scores([store], lambda _store, record: records.update({record.key: record}))
     scores = list(read.scores)
     for axis, names in only.items():
         values = selected(scores, axis, names)
@@ -33,7 +33,7 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
     unvisited = list(keys)
     while unvisited:
         record = records[unvisited.pop()]
-        needed = {text for name, part in record.items() if name not in _RESULTS for text in _texts(part)}
+        needed = {text for name, part in record.as_json().items() if name not in _RESULTS for text in _texts(part)}
         unvisited += (needed & records.keys()) - keys
         keys |= needed & records.keys()
     return keys, read.notes

@@ -11,8 +11,9 @@ from harness.compute.precision import float32_products
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import artifact, call_of, requests
-from harness.running.cell_tracker import Ledger, saver
+from harness.running.cell_tracker import CellTracker, saver
 from harness.running.partial import PartialFiles
+from harness.store.records import StoredArtifact
 from harness.store.store import Store
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.method import Method
@@ -22,13 +23,13 @@ from harness.types.seeds import Streams
 class Supplies:
     """The artifacts of one trajectory."""
 
-    def __init__(self, source: TrajectorySource, method: Method[Any], ledger: Ledger) -> None:
-        self.source, self.method, self.ledger = source, method, ledger
+    def __init__(self, source: TrajectorySource, method: Method[Any], tracker: CellTracker) -> None:
+        self.source, self.method, self.tracker = source, method, tracker
         self._at_hand: dict[str, Artifact] = {}
 
     def prepare(self, requests: Sequence[ArtifactRequest]) -> None:
         """Make those that are missing, side by side."""
-        missing = [one for one in requests if self.ledger.is_missing(self.source.artifact_cell(one))]
+        missing = [one for one in requests if self.tracker.is_missing(self.source.artifact_cell(one))]
 
         def make(number: int) -> None:
             self._make(missing[number])
@@ -44,29 +45,30 @@ class Supplies:
     def _artifact(self, request: ArtifactRequest) -> Artifact:
         cell = self.source.artifact_cell(request)
         if cell.key not in self._at_hand:
-            if self.ledger.is_missing(cell):
+            if self.tracker.is_missing(cell):
                 self._make(request)
             resolved = self.source.resolve(request.architecture) if request.architecture else None
-            tensors = StoredTensors(self.ledger.store, cell.key)
+            tensors = StoredTensors(self.tracker.store, cell.key)
             self._at_hand[cell.key] = Artifact(tensors, architecture=resolved.make() if resolved else None)
         return self._at_hand[cell.key]
 
     def _make(self, request: ArtifactRequest) -> None:
-        source, store = self.source, self.ledger.store
+        source, store = self.source, self.tracker.store
         cell = source.artifact_cell(request)
-        with self.ledger.hold(cell.key, cell.label):
-            if not self.ledger.is_missing(cell):
+        with self.tracker.hold(cell.key, cell.label):
+            if not self.tracker.is_missing(cell):
                 return
-            self.ledger.start(cell)
+            self.tracker.start(cell)
             resolved = source.resolve(request.architecture) if request.architecture else None
             architecture = resolved.make() if resolved else None
-            scratch = PartialFiles(store, cell, self.ledger.reporter.notice)
+            scratch = PartialFiles(store, cell, self.tracker.reporter.notice)
             with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
                 answer = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
             product = artifact(answer, call_of(self.method, "make_artifact"))
-            record = {"result": dict(product.scalars)}
             components: list[Resolved[Any]] = [source.method, *([resolved] if resolved else [])]
-            self.ledger.commit(cell, record, source.problem, components, {ARTIFACT_FILE: saver(product.tensors)})
+            result = dict(product.scalars)
+            record = self.tracker.record(StoredArtifact, cell, source.problem, components, result=result)
+            self.tracker.commit(cell, record, {ARTIFACT_FILE: saver(product.tensors)})
             scratch.clear()
 
 

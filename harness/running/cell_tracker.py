@@ -1,4 +1,4 @@
-"""What is still to be made, and committing what was: with its provenance, and with word to whoever listens."""
+"""The cells of a plan as they are made: what is missing, their records, their commit, and word to listeners."""
 
 import dataclasses
 import importlib.metadata
@@ -10,8 +10,9 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -21,33 +22,36 @@ from harness.planning.plan import Plan
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Resolved
 from harness.running.reporter import Reporter
-from harness.store.cell_states import Standing
+from harness.store.cell_states import CellState, CellStates, CellStatus
 from harness.store.cells import Cell
 from harness.store.failures import Failure, reason_of
 from harness.store.locking.leases import Holder, Lease, LeaseLost
-from harness.store.records import check_record
+from harness.store.records import StoredArtifact, StoredSet, StoredStudent, first_error
 from harness.store.store import RecordError, Store, Writer
 from harness.system import interrupts
 from harness.system.bounded_json import parse_object
 from harness.system.clock import now
 from harness.types.problem import Problem
 
+R = TypeVar("R", StoredArtifact, StoredSet, StoredStudent)
 
-class Ledger:
+
+class CellTracker:
     """The cells of a plan as they are made."""
 
     def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
         self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
+        self.states = CellStates(plan, store)
         self._redone: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._here = threading.local()
-        self.lost: dict[str, Standing] = {}
-        """By key, the cells that could not be made or used: what the store tells of them may be less."""
+        self.lost: dict[str, CellStatus] = {}
+        """By key, the cells that could not be made or used: the store may know less of them."""
 
     def is_missing(self, cell: Cell) -> bool:
         """Whether the cell has still to be made."""
         known = cell.key in self._redone or cell.key in self.lost
-        return not known and self.plan.is_missing(cell, self.store)
+        return not known and self.states.is_missing(cell)
 
     @contextmanager
     def hold(self, key: str, label: str) -> Iterator[None]:
@@ -97,18 +101,24 @@ class Ledger:
         if self._lease:
             self._lease.check()
 
-    def commit(
+    def record(
         self,
+        kind: type[R],
         cell: Cell,
-        record: Mapping[str, Any],
         problem: Problem,
         components: Iterable[Resolved[Any]],
-        files: Mapping[str, Writer] | None = None,
-    ) -> None:
-        """Put a finished cell into the store, with what made it.
+        **fields: Any,  # noqa: ANN401
+    ) -> R:
+        """Return the record of a finished cell, with what made it.
+
+        Args:
+            kind: the model of its kind.
+            cell: the cell.
+            problem: what it was made on.
+            components: what made it.
+            fields: those of the kind, as Python values: in a record, NaN and infinity are None, and tuples are lists.
 
         Raises:
-            LeaseLost: somebody else has taken it over, or has made it.
             PluginError: a component gave what no record can hold.
         """
         provenance = {
@@ -121,15 +131,32 @@ class Ledger:
             "finished": now(),
         }
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
-        whole = {"kind": cell.kind, "label": cell.label, "identity": identity, "provenance": provenance, **record}
-        whole = _finite(whole)
-        _check_content(cell, whole)
+        whole = {"kind": cell.kind, "label": cell.label, "key": cell.key, "identity": identity}
+        try:
+            # What is committed stays, so that it is checked as a reader would: by the parser of files, then the model.
+            text = json.dumps(_finite({**whole, "provenance": provenance, **fields}), allow_nan=False)
+            return kind.model_validate(parse_object(text.encode()))
+        except ValueError as error:
+            reason = first_error(error) if isinstance(error, ValidationError) else error
+            raise PluginError(f"{cell.label} cannot be kept, for its record would be damaged: {reason}") from None
+
+    def commit(
+        self,
+        cell: Cell,
+        record: StoredArtifact | StoredSet | StoredStudent,
+        files: Mapping[str, Writer] | None = None,
+    ) -> None:
+        """Put a finished cell into the store.
+
+        Raises:
+            LeaseLost: somebody else has taken it over, or has made it.
+        """
         self.check()
         interrupts.heed_at_once()
-        written = self.store.commit(cell.key, whole, files, self._attempts.pop(cell.key, None))
+        written = self.store.commit(record, files, self._attempts.pop(cell.key, None))
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
-        self.notify("cell_finished", cell, written)
+        self.notify("cell_finished", cell, written.as_json())
 
     @contextmanager
     def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
@@ -141,10 +168,10 @@ class Ledger:
             with interrupts.insisted():
                 yield
         except RecordError as error:
-            blocked = Standing("blocked", str(error))
+            blocked = CellStatus(CellState.BLOCKED, str(error))
             self.lost |= dict.fromkeys((cell.key for cell in cells if self.is_missing(cell)), blocked)
             if self.store.holds(error.key):
-                self.lost[error.key] = Standing("damaged", str(error))
+                self.lost[error.key] = CellStatus(CellState.DAMAGED, str(error))
             self.reporter.notice(str(error))
         except (StoreError, LeaseLost, KeyboardInterrupt):  # an interrupt of a plugin's own is a `PluginFault` by now
             raise
@@ -165,7 +192,7 @@ class Ledger:
             text: what goes into the failure's log.
         """
         log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, text))
-        self.lost[cell.key] = Standing("failed", reason)
+        self.lost[cell.key] = CellStatus(CellState.FAILED, reason)
         self.reporter.failed(cell, reason, log)
         self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
 
@@ -179,15 +206,6 @@ class Ledger:
         """Let observers that are behind hear what there was to hear, within limits."""
         for complaint in self.plugins.finish():
             self.reporter.notice(complaint)
-
-
-def _check_content(cell: Cell, record: Mapping[str, Any]) -> None:
-    """Check that the record could be read again: what is committed stays."""
-    try:
-        content = parse_object(json.dumps(record, allow_nan=False).encode())
-        check_record({**content, "key": cell.key})
-    except ValueError as error:
-        raise PluginError(f"{cell.label} cannot be kept, for its record would be damaged: {error}") from None
 
 
 def saver(tensors: Mapping[str, Tensor]) -> Writer:

@@ -13,13 +13,13 @@ from harness.learning.pool_networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
-from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, check_count
 from harness.running.artifacts import Supplies
-from harness.running.cell_tracker import Ledger, saver
+from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
 from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
+from harness.store.records import StoredSet
 from harness.store.store import RecordError, Writer
 from harness.system import interrupts
 from harness.types.distilled import DistilledSet
@@ -31,23 +31,23 @@ from harness.types.seeds import Streams
 class Distiller:
     """Makes the sets of one distillation of a source, in the order of their iterations."""
 
-    def __init__(self, ledger: Ledger, source: TrajectorySource, distillation: int) -> None:
-        self.ledger, self.store = ledger, ledger.store
+    def __init__(self, tracker: CellTracker, source: TrajectorySource, distillation: int) -> None:
+        self.tracker, self.store = tracker, tracker.store
         self.source, self.distillation = source, distillation
         self.checkpoints = Checkpoints(
-            ledger.store,
+            tracker.store,
             source.trajectory_key(distillation),
             lambda iteration: source.set_cell(distillation, iteration),
-            ledger.plan.checkpoint_every,
-            ledger.reporter.notice,
+            tracker.plan.checkpoint_every,
+            tracker.reporter.notice,
         )
 
     def distil(self, points: Sequence[int]) -> None:
         """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
         cells = {point: self.source.set_cell(self.distillation, point) for point in points}
-        while missing := [point for point, cell in cells.items() if self.ledger.is_missing(cell)]:
+        while missing := [point for point, cell in cells.items() if self.tracker.is_missing(cell)]:
             at_stake = list(cells.values())
-            with self.ledger.isolated(at_stake):
+            with self.tracker.isolated(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
                 self._distil(cells, requests)
@@ -55,14 +55,14 @@ class Distiller:
 
     def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:
         label = list(cells.values())[-1].label
-        with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
+        with self.tracker.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
-            supplies = Supplies(self.source, method, self.ledger)
+            supplies = Supplies(self.source, method, self.tracker)
             supplies.prepare(requests)
             trajectory = self._begin(method, supplies)
             for point, cell in cells.items():
-                if self.ledger.is_missing(cell):
-                    self.ledger.start(cell)
+                if self.tracker.is_missing(cell):
+                    self.tracker.start(cell)
                     self._resume(trajectory, point)
                     with interrupts.steps():
                         self._advance(trajectory, point, cell)
@@ -81,12 +81,12 @@ class Distiller:
         kept = self.checkpoints.newest(at, point)
         if kept:
             trajectory.restore(*kept)
-            self.ledger.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
+            self.tracker.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
         elif stored:
             trajectory.restore(*stored)
         if changes := trajectory.mode_changes():
             told = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
-            self.ledger.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
+            self.tracker.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
 
     def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
         """The last iteration up to ``upto`` whose set is in the store and sound, and the state there.
@@ -95,21 +95,22 @@ class Distiller:
         """
         for iteration in range(upto, beyond, -1):
             cell = self.source.set_cell(self.distillation, iteration)
-            if not self.store.holds(cell.key) or self.ledger.is_missing(cell):
+            if not self.store.holds(cell.key) or self.tracker.is_missing(cell):
                 continue
             try:
-                record = self.store.record(cell.key) or {}
+                record = self.store.record(cell.key)
+                assert isinstance(record, StoredSet), "the key of a set's cell is of no other kind"
                 tensors = load_file(self.store.file(cell.key, "state.safetensors"))
-                return iteration, (tensors, History(**record["history"]))
+                return iteration, (tensors, History(**record.history.as_json()))
             except RecordError as error:  # what can be made without it is made
-                self.ledger.reporter.notice(f"{error}; it is passed over")
+                self.tracker.reporter.notice(f"{error}; it is passed over")
         return beyond, None
 
     def _keep(self, trajectory: Trajectory, point: int) -> None:
         """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""
         asked, iteration = interrupts.asked(), trajectory.history.iterations
         if asked or self.checkpoints.is_due():
-            self.ledger.check()
+            self.tracker.check()
             self.checkpoints.save(*trajectory.state())
         if asked:
             told = f"stopped after iteration {iteration} of {point}"
@@ -119,7 +120,7 @@ class Distiller:
         source = self.source
 
         def on_step(iteration: int, scalars: Mapping[str, float]) -> None:
-            self.ledger.step(cell, iteration, point, scalars)
+            self.tracker.step(cell, iteration, point, scalars)
             if iteration < point:
                 self._keep(trajectory, point)
 
@@ -129,8 +130,18 @@ class Distiller:
         tensors, history = trajectory.state()
         told = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
         distilled = dataclasses.replace(distilled, provenance={**told, "status": status, "cell": cell.key})
-        record = {
-            "result": {
+        drawn = [source.resolve(name) for name in history.architectures]
+        files: dict[str, Writer] = {
+            "set.safetensors": lambda path: save_readable(distilled, path),
+            **self._picture(distilled, cell),
+            "state.safetensors": saver(tensors),
+        }
+        record = self.tracker.record(
+            StoredSet,
+            cell,
+            source.problem,
+            [source.method, *([source.pool] if source.pool else []), *drawn],
+            result={
                 "status": status,
                 **distilled.statistics(),
                 "seconds": history.seconds,
@@ -142,17 +153,10 @@ class Distiller:
                 **training_of(source),
                 **told,
             },
-            "history": dataclasses.asdict(history),
-            "trajectory": source.trajectory_key(self.distillation),
-        }
-        drawn = [source.resolve(name) for name in history.architectures]
-        files: dict[str, Writer] = {
-            "set.safetensors": lambda path: save_readable(distilled, path),
-            **self._picture(distilled, cell),
-            "state.safetensors": saver(tensors),
-        }
-        components: list[Resolved[Any]] = [source.method, *([source.pool] if source.pool else []), *drawn]
-        self.ledger.commit(cell, record, source.problem, components, files)
+            history=dataclasses.asdict(history),
+            trajectory=source.trajectory_key(self.distillation),
+        )
+        self.tracker.commit(cell, record, files)
         self.checkpoints.forget(point)
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
@@ -164,7 +168,7 @@ class Distiller:
             raise
         except BaseException as error:  # of a font, a name, the memory
             reason = f"{type(error).__name__}: {reason_of(error)}"
-            self.ledger.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
+            self.tracker.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
             return {}
         return {"images.png": lambda path: path.write_bytes(drawn.getvalue())}
 

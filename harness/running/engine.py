@@ -13,12 +13,12 @@ from harness.planning.run import Run
 from harness.plugins.discovery import Plugins
 from harness.plugins.guard import guarded
 from harness.plugins.returns import all_of, whole_number
-from harness.running.cell_tracker import Ledger
+from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import retell
 from harness.running.jobs import Job, carry_out, jobs_of
 from harness.running.reporter import Reporter
 from harness.running.restarts import Progress, parts_of
-from harness.store.cell_states import Standing
+from harness.store.cell_states import CellState, CellStatus
 from harness.store.cells import Cell
 from harness.store.event_files import LOST, REFUSED, EventReader
 from harness.store.store import Store
@@ -72,7 +72,7 @@ class Engine:
         self, plan: Plan, run: Run, store: Store, plugins: Plugins, reporter: Reporter, missing: Container[str]
     ) -> None:
         self.plan, self.run, self.store, self.reporter = plan, run, store, reporter
-        self._ledger = Ledger(plan, store, plugins, reporter)
+        self._tracker = CellTracker(plan, store, plugins, reporter)
         self._jobs: Mapping[str, Job] = {job.key: job for job in jobs_of(plan)}
         self._waiting = [job for job in self._jobs.values() if any(cell.key in missing for cell in job.cells)]
         self._ordered: list[Ordered] = []
@@ -81,9 +81,9 @@ class Engine:
         """By job whose process ended before all was made."""
 
     @property
-    def standings(self) -> dict[str, Standing]:
-        """How every cell stands now, by key."""
-        return self.plan.standings(self.store) | self._ledger.lost
+    def statuses(self) -> dict[str, CellStatus]:
+        """The status of every cell now, by key."""
+        return self._tracker.states.statuses() | self._tracker.lost
 
     def carry_out(self, executor: Executor[Any]) -> None:
         """Until every cell is made or failed.
@@ -146,7 +146,7 @@ class Engine:
 
     def _do_here(self, job: Job) -> int:
         with float32_products("fp32"):
-            carry_out(job, self._ledger)
+            carry_out(job, self._tracker)
         return 0
 
     def _listen(self, every: float) -> None:
@@ -166,7 +166,7 @@ class Engine:
             if event["event"] == REFUSED:
                 raise DDBenchError(event["text"])
             if event["event"] == LOST:
-                self._ledger.lost[event["key"]] = Standing(event["state"], event["reason"])
+                self._tracker.lost[event["key"]] = CellStatus(CellState(event["state"]), event["reason"])
             retell(event, self.reporter, self.store)
 
     def _close(self) -> None:
@@ -205,11 +205,11 @@ class Engine:
         how = "was stopped" if status == STOPPED else f"ended with status {status}"
         log = self._path(job, "log")
         reason = f"its process {how} {times} times in a row before it had made anything new: see {log}"
-        self._ledger.fail(self._missing(job)[0], reason, f"{reason}\n\n{_end_of(log)}")
+        self._tracker.fail(self._missing(job)[0], reason, f"{reason}\n\n{_end_of(log)}")
         del self._progress[job.key]
 
     def _missing(self, job: Job) -> list[Cell]:
-        return [cell for cell in job.cells if self._ledger.is_missing(cell)]
+        return [cell for cell in job.cells if self._tracker.is_missing(cell)]
 
     def _path(self, job: Job, kind: str) -> Path:
         return self.run.folder(self.store) / f"{job.key}.{kind}"

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.running.reporter import Named, Reporter
-from harness.store.cell_states import Standing
+from harness.store.cell_states import CellStatus
 from harness.store.event_files import LOST, CellName
+from harness.store.records import Record
 from harness.store.store import Store
 
 _STEPS_APART = 0.2
@@ -45,7 +46,7 @@ class EventLog(Reporter):
             self._told = time.monotonic()
             self._write("step", cell=_name(cell), iteration=iteration, total=total, scalars=_finite(scalars))
 
-    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
+    def finished(self, cell: Named, record: Record | None) -> None:
         """Name the cell: the record is in the store."""
         self._write("finished", cell=_name(cell))
 
@@ -57,10 +58,10 @@ class EventLog(Reporter):
         """As it is."""
         self._write("notice", text=text)
 
-    def lost(self, standings: Mapping[str, Standing]) -> None:
-        """Cells that could not be made or used: what the store tells of them may be less."""
-        for key, standing in standings.items():
-            self._write(LOST, key=key, state=standing.state, reason=standing.reason)
+    def lost(self, statuses: Mapping[str, CellStatus]) -> None:
+        """Write down cells that could not be made or used: the store may know less of them."""
+        for key, status in statuses.items():
+            self._write(LOST, key=key, state=status.state, reason=status.reason)
 
     def end(self, how: str, text: str = "") -> None:
         """The process ends by its own will: `ENDED`, `STOPPED` or `REFUSED`."""
@@ -76,7 +77,8 @@ class EventLog(Reporter):
 
 def retell(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
     """Tell a reporter what an event says."""
-    cell = CellName(*event["cell"]) if "cell" in event else None
+    # An event of another kind may hold anything under this name: the reader has checked its own fields only.
+    cell = CellName(*event["cell"]) if event["event"] in ("started", "step", "failed", "finished") else None
     match event["event"]:
         case "notice" | "stopped" if event["text"]:
             reporter.notice(event["text"])
@@ -90,11 +92,11 @@ def retell(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
             reporter.finished(cell, _record(store, cell))
 
 
-def _record(store: Store, cell: CellName) -> Mapping[str, Any]:
+def _record(store: Store, cell: CellName) -> Record | None:
     try:
-        return store.record(cell.key) or {"result": {}}
+        return store.record(cell.key)
     except StoreError:  # somebody altered it meanwhile: the table will say so
-        return {"result": {}}
+        return None
 
 
 def _name(cell: Named) -> list[str]:

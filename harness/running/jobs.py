@@ -10,7 +10,7 @@ from harness.planning.plan import Plan
 from harness.planning.set_sources import FileSource, Source
 from harness.planning.trajectory_source import TrajectorySource
 from harness.running.artifacts import Supplies
-from harness.running.cell_tracker import Ledger
+from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.scoring import Scorer
 from harness.store.cells import Cell, key_of
@@ -30,8 +30,8 @@ class Job(PlannedJob, Protocol):
         """The part of the plan that it belongs to: all that its process has to know of it."""
         ...
 
-    def do(self, ledger: Ledger) -> None:
-        """Make the cells that are missing; what fails is told to the ledger, and does not stop the rest."""
+    def do(self, tracker: CellTracker) -> None:
+        """Make the cells that are missing; what fails is told to the tracker, and does not stop the rest."""
         ...
 
 
@@ -60,11 +60,11 @@ class ArtifactJob:
         more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
         return f"{self.cells[0].label}{more}"
 
-    def do(self, ledger: Ledger) -> None:
+    def do(self, tracker: CellTracker) -> None:
         """Make them side by side; where one fails, the others are tried without it."""
-        while any(ledger.is_missing(cell) for cell in self.cells):
-            with ledger.isolated(self.cells):
-                Supplies(self.source, self.source.first, ledger).prepare(self.requests)
+        while any(tracker.is_missing(cell) for cell in self.cells):
+            with tracker.isolated(self.cells):
+                Supplies(self.source, self.source.first, tracker).prepare(self.requests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,25 +103,25 @@ class SetJob:
                 yield artifact
             yield arm.student_cell(self.distillation, student)
 
-    def do(self, ledger: Ledger) -> None:
+    def do(self, tracker: CellTracker) -> None:
         """Distil, then score every arm whose set is there."""
         if isinstance(self.source, TrajectorySource):
             points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
-            Distiller(ledger, self.source, self.distillation).distil(points)
+            Distiller(tracker, self.source, self.distillation).distil(points)
         for arm in self.arms:
-            if isinstance(self.source, FileSource) or ledger.store.sound(arm.set_cell(self.distillation).key):
-                Scorer(ledger, arm, self.distillation).score(range(self.students))
+            if isinstance(self.source, FileSource) or tracker.store.sound(arm.set_cell(self.distillation).key):
+                Scorer(tracker, arm, self.distillation).score(range(self.students))
 
 
-def carry_out(job: Job, ledger: Ledger) -> None:
+def carry_out(job: Job, tracker: CellTracker) -> None:
     """Do a job. Where somebody else has taken it over, wait for them, and do what they have left."""
     while True:
         try:
-            job.do(ledger)
+            job.do(tracker)
             break
         except LeaseLost as loss:
-            ledger.reporter.notice(str(loss))
-    ledger.finish()
+            tracker.reporter.notice(str(loss))
+    tracker.finish()
 
 
 def jobs_of(plan: Plan) -> list[Job]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from harness.store.records import Record
 
 
 class Named(Protocol):
@@ -36,8 +38,8 @@ class Reporter:
     def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
         """A trajectory has done ``iteration`` of ``total`` updates."""
 
-    def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
-        """A cell is in the store."""
+    def finished(self, cell: Named, record: Record | None) -> None:
+        """A cell is in the store; the record is None if it cannot be read any more."""
 
     def failed(self, cell: Named, reason: str, log: Path) -> None:
         """A cell could not be made; the others go on."""

@@ -12,8 +12,9 @@ from harness.planning.arms import Arm
 from harness.planning.set_sources import FileSource, Source, status_of
 from harness.plugins.returns import artifact, call_of, student_record
 from harness.running.artifacts import ARTIFACT_FILE
-from harness.running.cell_tracker import Ledger, saver
+from harness.running.cell_tracker import CellTracker, saver
 from harness.store.cells import Cell
+from harness.store.records import StoredArtifact, StoredStudent
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
@@ -24,8 +25,8 @@ from harness.types.seeds import Streams
 class Scorer:
     """Trains and scores the students of one arm on one distillation, each committed when it is done."""
 
-    def __init__(self, ledger: Ledger, arm: Arm, distillation: int) -> None:
-        self.ledger, self.store = ledger, ledger.store
+    def __init__(self, tracker: CellTracker, arm: Arm, distillation: int) -> None:
+        self.tracker, self.store = tracker, tracker.store
         self.arm, self.distillation = arm, distillation
         self.set_cell = arm.set_cell(distillation)
 
@@ -33,32 +34,43 @@ class Scorer:
         """Make the students that are missing; where one fails, the others are tried without it."""
         cells = {student: self.arm.student_cell(self.distillation, student) for student in students}
         artifacts = [self.arm.artifact_cell(self.distillation, student) for student in students]
-        while any(self.ledger.is_missing(cell) for cell in cells.values()):
-            with self.ledger.isolated([*(cell for cell in artifacts if cell), *cells.values()]):
+        while any(self.tracker.is_missing(cell) for cell in cells.values()):
+            with self.tracker.isolated([*(cell for cell in artifacts if cell), *cells.values()]):
                 self._score(cells)
 
     def _score(self, cells: Mapping[int, Cell]) -> None:
         first = next(iter(cells.values()))
-        with self.ledger.hold(f"{self.set_cell.key}-{first.key}", first.label):
-            missing = [student for student, cell in cells.items() if self.ledger.is_missing(cell)]
+        with self.tracker.hold(f"{self.set_cell.key}-{first.key}", first.label):
+            missing = [student for student, cell in cells.items() if self.tracker.is_missing(cell)]
             if not missing:
                 return
-            distilled = distilled_set(self.ledger, self.arm.source, self.set_cell.key)
+            distilled = distilled_set(self.tracker, self.arm.source, self.set_cell.key)
             problem, streams = self.arm.source.problem, Streams(self.arm.source.seed, self.distillation)
             artifacts = self._teachers(missing, distilled)
             evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
-            of_set = {"set_status": status_of(distilled), "set_storage": distilled.storage_floats}
-            told = {**self.arm.told(), "distillation": self.distillation, **of_set}
-            if isinstance(self.arm.source, FileSource) and self.arm.source.part:
-                told["set_part"] = self.arm.source.part
-            file = set_file(self.ledger, self.arm.source, self.set_cell.key)
+            of_set = self._of_set(distilled)
+            file = set_file(self.tracker, self.arm.source, self.set_cell.key)
             for student in missing:
-                self.ledger.start(cells[student])
+                self.tracker.start(cells[student])
             answers = evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams)
             for score in _scores(answers, missing, call_of(evaluator, "evaluate")):
-                record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key, **file}
+                cell, result = cells[score.student], {**dataclasses.asdict(score), **of_set}
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
-                self.ledger.commit(cells[score.student], record, problem, components)
+                record = self.tracker.record(
+                    StoredStudent, cell, problem, components, result=result, set=self.set_cell.key, **file
+                )
+                self.tracker.commit(cell, record)
+
+    def _of_set(self, distilled: DistilledSet) -> dict[str, Any]:
+        """Return the fields of a result that are the same for all students of the set."""
+        part = self.arm.source.part if isinstance(self.arm.source, FileSource) else None
+        return {
+            **self.arm.told(),
+            "distillation": self.distillation,
+            "set_status": status_of(distilled),
+            "set_storage": distilled.storage_floats,
+            **({"set_part": part} if part else {}),
+        }
 
     def _teachers(self, students: Sequence[int], distilled: DistilledSet) -> dict[int, Artifact]:
         """The artifacts that these students' evaluation needs, by student."""
@@ -89,13 +101,16 @@ class Scorer:
             teacher = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
             return artifact(teacher, call_of(evaluator, "make_artifact"))
 
-        missing = [student for student, cell in wanted.items() if self.ledger.is_missing(cell)]
+        missing = [student for student, cell in wanted.items() if self.tracker.is_missing(cell)]
         for student in missing:
-            self.ledger.start(wanted[student])
+            self.tracker.start(wanted[student])
         for student, teacher in zip(missing, side_by_side(make, missing, problem.device), strict=True):
-            record = {"result": dict(teacher.scalars), "set": self.set_cell.key}
             components: list[Any] = [self.arm.evaluator, *([resolved] if resolved else [])]
-            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(teacher.tensors)})
+            result, of_set = dict(teacher.scalars), self.set_cell.key
+            record = self.tracker.record(
+                StoredArtifact, wanted[student], problem, components, result=result, set=of_set
+            )
+            self.tracker.commit(wanted[student], record, {ARTIFACT_FILE: saver(teacher.tensors)})
 
     def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
         return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)
@@ -119,17 +134,17 @@ def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Itera
         yield record
 
 
-def distilled_set(ledger: Ledger, source: Source, key: str) -> DistilledSet:
+def distilled_set(tracker: CellTracker, source: Source, key: str) -> DistilledSet:
     """The set of a finished cell, or the one that lies in the source's file."""
     if isinstance(source, FileSource):
         return source.distilled
-    return load_distilled(ledger.store.file(key, "set.safetensors"))
+    return load_distilled(tracker.store.file(key, "set.safetensors"))
 
 
-def set_file(ledger: Ledger, source: Source, key: str) -> dict[str, str]:
+def set_file(tracker: CellTracker, source: Source, key: str) -> dict[str, str]:
     """For a student's record, the digest of the file that it was trained on: the set may be made again later.
 
     Empty for a set that lies in a file of its own: its key is the digest.
     """
-    record = None if isinstance(source, FileSource) else ledger.store.record(key)
-    return {"set_file": record["files"]["set.safetensors"]} if record else {}
+    record = None if isinstance(source, FileSource) else tracker.store.record(key)
+    return {"set_file": record.files["set.safetensors"]} if record else {}

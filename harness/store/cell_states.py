@@ -1,51 +1,147 @@
-"""How a cell stands in a store: done, still to be made, or not to be had, and why."""
+"""The states of cells: what is in the store, what is still to be made, and what cannot be made, with the reason."""
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
 
 from harness.store.cells import Cell
 from harness.store.store import RecordError, Store
 
-LOST = ("failed", "blocked", "damaged")
+
+class CellState(StrEnum):
+    """The state of a cell.
+
+    Attributes:
+        MISSING: it is not made yet.
+        RUNNING: a process works on it.
+        DONE: its record is in the store.
+        STALE: its record is in the store, but was made by a different version of the code.
+        FAILED: it could not be made; a run tries again only on request.
+        BLOCKED: a cell that it needs is lost.
+        DAMAGED: its record, or a file of it, cannot be used.
+    """
+
+    MISSING = "missing"
+    RUNNING = "running"
+    DONE = "done"
+    STALE = "stale"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    DAMAGED = "damaged"
+
+
+LOST = (CellState.FAILED, CellState.BLOCKED, CellState.DAMAGED)
+_PREDICATES = {CellState.FAILED: "failed", CellState.DAMAGED: "is damaged"}
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a cell stands.
+class CellStatus:
+    """The state of a cell, with the reason for it.
 
     Attributes:
-        state: ``done``, or ``stale`` if a different version of the code made the record; ``missing``; ``failed``, or
-            ``blocked`` where a cell that it needs is lost; ``damaged`` where its record or a file of it cannot be used.
-        reason: one line, if it is lost.
-        note_is_damaged: it failed, and why cannot be read.
+        reason: one line, if the cell is lost.
+        note_is_damaged: the cell failed, and the note of why cannot be read.
     """
 
-    state: str
+    state: CellState
     reason: str = ""
     note_is_damaged: bool = False
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is neither there nor to be made, until somebody asks for it."""
+        """Whether the cell is neither there nor made by a run, until somebody asks for it."""
         return self.state in LOST
 
 
-def own_standing(cell: Cell, store: Store) -> Standing:
-    """How a cell stands, whatever becomes of those that it needs."""
+class PlannedCells(Protocol):
+    """The cells of a plan, as far as their states depend on it."""
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """Every cell, each once."""
+        ...
+
+    @property
+    def needs(self) -> Mapping[str, Sequence[Cell]]:
+        """By the key of a cell, the cells that it cannot be made without."""
+        ...
+
+    @property
+    def rerun_stale(self) -> bool:
+        """Whether stale cells are made again."""
+        ...
+
+
+class CellStates:
+    """The states of the cells of a plan in a store.
+
+    Args:
+        plan: the cells, and what they need.
+        store: what it holds now decides: others may write to it meanwhile.
+    """
+
+    def __init__(self, plan: PlannedCells, store: Store) -> None:
+        self._plan, self._store = plan, store
+        self._to_make = states_to_make(plan.rerun_stale)
+        # Cells that others need and that were seen done stay so: all students of a set need it, and reading the record
+        # of a set costs more than reading theirs.
+        self._done: set[str] = set()
+
+    def status(self, cell: Cell) -> CellStatus:
+        """Return the status of a cell."""
+        own = state_in_store(cell, self._store)
+        return blocked_or(own, self._needed(cell)) if own.state in self._to_make else own
+
+    def statuses(self) -> dict[str, CellStatus]:
+        """Return the status of every cell by its key."""
+        return {cell.key: self.status(cell) for cell in self._plan.cells}
+
+    def is_missing(self, cell: Cell) -> bool:
+        """Return whether a cell has to be made and can be, as the store stands now."""
+        return self.status(cell).state in self._to_make
+
+    def _needed(self, cell: Cell) -> Iterator[tuple[str, CellStatus]]:
+        """Yield the label and status of the cells that a cell needs, without those that were seen done."""
+        # A set needs whatever the sets before it on its trajectory need, so that their own statuses suffice.
+        is_set = cell.kind == "distilled"
+        for needed in self._plan.needs.get(cell.key, ()):
+            if needed.key not in self._done:
+                status = state_in_store(needed, self._store) if is_set else self.status(needed)
+                if status.state is CellState.DONE:
+                    self._done.add(needed.key)
+                yield needed.label, status
+
+
+def states_to_make(rerun_stale: bool) -> tuple[CellState, ...]:
+    """Return the states of cells that a run makes."""
+    return (CellState.MISSING, CellState.STALE) if rerun_stale else (CellState.MISSING,)
+
+
+def state_in_store(cell: Cell, store: Store) -> CellStatus:
+    """Return the status of a cell by its record and its failure alone, whatever the cells that it needs are."""
     try:
         record = store.record(cell.key)
     except RecordError as error:
-        return Standing("damaged", str(error))
+        return CellStatus(CellState.DAMAGED, str(error))
     if record is not None:
-        return Standing("stale" if cell.is_stale(record) else "done")
+        return CellStatus(CellState.STALE if cell.is_stale(record) else CellState.DONE)
     failure = store.failures.get(cell.key)
-    return Standing("failed", failure.reason, failure.is_unreadable) if failure else Standing("missing")
+    if failure is None:
+        return CellStatus(CellState.MISSING)
+    return CellStatus(CellState.FAILED, failure.reason, failure.is_unreadable)
 
 
-def blocked_by(cell: Cell, standing: Standing) -> Standing:
-    """How a cell stands that needs a lost one."""
-    if standing.state == "blocked":
-        return standing
-    return Standing("blocked", f"needs {cell.label}, which {_IS[standing.state]}: {standing.reason}")
+def blocked_or(own: CellStatus, needed: Iterable[tuple[str, CellStatus]]) -> CellStatus:
+    """Return the status of a cell that is to be made: blocked if one of the cells that it needs is lost.
 
-
-_IS = {"failed": "failed", "damaged": "is damaged"}
+    Args:
+        own: the status of the cell if it is not blocked.
+        needed: the label and status of each cell that it needs.
+    """
+    for label, status in needed:
+        if status.state is CellState.BLOCKED:
+            return status
+        if status.is_lost:
+            return CellStatus(CellState.BLOCKED, f"needs {label}, which {_PREDICATES[status.state]}: {status.reason}")
+    return own

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+from harness.store.records import Record, StoredChoice
 
 SHORT = 12
 """Digits of a key that are shown: among a million cells, two share them once in five hundred stores."""
@@ -19,6 +22,11 @@ def canonical_json(value: Any) -> str:  # noqa: ANN401
 def key_of(identity: Mapping[str, Any]) -> str:
     """SHA-256 of an identity's canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether a text can be the beginning of a key."""
+    return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,11 @@ class Cell:
         """The cell's key."""
         return key_of({"kind": self.kind, **self.identity})
 
-    def is_stale(self, record: Mapping[str, Any]) -> bool:
+    def is_stale(self, record: Record) -> bool:
         """Return whether a different version of the code made ``record``.
 
         A record without the digest of a component is not stale, and the first versions wrote digests of another kind
         (``sources``): what nobody knows to be old counts as done. ``ddbench results adopt`` finds out.
         """
-        made_by = record["provenance"].get("code_digests", {})
+        made_by = {} if isinstance(record, StoredChoice) else record.provenance.code_digests or {}
         return any(made_by.get(name) not in (None, digest) for name, digest in self.code_digests.items())

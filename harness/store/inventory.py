@@ -17,6 +17,7 @@ from harness.store.cells import key_of
 from harness.store.failures import UNREADABLE, Failure
 from harness.store.files.folders import CELLS, DISCARDED, FAILURES, LEASES, LOCKS, MARKER, PARTIAL, RUNS
 from harness.store.record_files import damaged_files, has_record, newest
+from harness.store.records import SetIdentity, StoredSet
 from harness.store.store import RecordError, Store
 from harness.store.unfinished import Mark, marks_in
 from harness.types.names import Name, parse_name
@@ -166,10 +167,8 @@ def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
     size = size_of(folder)
     try:
         record = store.read(folder)
-        found = record["result"]
-        status = "collapsed" if found.get("collapsed") else str(found.get("status") or "done")
-        finished = record["provenance"].get("finished") or ""
-        return Listed(key, record["kind"], status, record["label"], size, len(folders), finished, found)
+        result, attempts = record.as_json()["result"], len(folders)
+        return Listed(key, record.kind, record.outcome, record.label, size, attempts, record.finished, result)
     except RecordError as error:
         return Listed(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
 
@@ -212,20 +211,21 @@ def _scratch(store: Store) -> Iterator[Path]:
 def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
     """Folders of checkpoints whose trajectories have finished sets further on."""
     kept = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := marks_in(folder))}
-    sets: dict[str, list[Mapping[str, Any]]] = {folder.name: [] for folder in kept}
+    sets: dict[str, list[SetIdentity]] = {folder.name: [] for folder in kept}
     for folders in attempts.values() if kept else ():
         with contextlib.suppress(RecordError):
             record = store.read(newest(folders))
-            sets.get(str(record.get("trajectory")), []).append(record["identity"])
+            if isinstance(record, StoredSet):
+                sets.get(str(record.trajectory), []).append(record.identity)
     for folder, marks in kept.items():
         if all(any(_is_behind(mark, identity) for identity in sets[folder.name]) for mark in marks):
             yield folder
 
 
-def _is_behind(mark: Mark, identity: Mapping[str, Any]) -> bool:
+def _is_behind(mark: Mark, identity: SetIdentity) -> bool:
     """Whether a checkpoint lies on the way to the set of this identity, which says so but for the iteration."""
-    there = key_of({**identity, "iterations": mark.iteration})
-    return mark.iteration <= int(identity.get("iterations", 0)) and there.startswith(mark.cell)
+    there = key_of({**identity.as_json(), "iterations": mark.iteration})
+    return mark.iteration <= identity.iterations and there.startswith(mark.cell)
 
 
 def _entries(folder: Path) -> list[Path]:

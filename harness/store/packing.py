@@ -166,10 +166,10 @@ class _Contents:
     def _add(self, folder: Path, before: Collection[str]) -> bool:
         """Add an attempt at a cell, if it is selected."""
         record = self._store.read(folder)
-        if record["kind"] == _ARTIFACT and not self._selection.artifacts:
+        if record.kind == _ARTIFACT and not self._selection.artifacts:
             return False
         self.sources[self._name(folder / RECORD)] = folder / RECORD
-        for file_name, digest in record["files"].items():
+        for file_name, digest in record.files.items():
             name = self._name(folder / file_name)
             if not self._selection.sets or name in before:
                 self.left_out.add(name)

@@ -9,8 +9,16 @@ from typing import Any
 from harness.errors import StoreError
 from harness.store.cells import SHORT
 from harness.store.files.folders import CELLS, RECORD, entries_of, key_of_attempt
-from harness.store.files.reading import MOST_BYTES, DamagedFile, digest_of, read_object, without_checksum
-from harness.store.records import SCHEMA, check_files, check_record
+from harness.store.files.reading import (
+    CHECKSUM,
+    MOST_BYTES,
+    DamagedFile,
+    digest_of,
+    read_object,
+    with_checksum,
+    without_checksum,
+)
+from harness.store.records import SCHEMA, Record, check_files, parse_record
 
 
 class RecordError(StoreError):
@@ -34,28 +42,41 @@ def remedy(key: str) -> str:
     return f"`ddbench results discard {key[:SHORT]}` sets it aside, and then a run makes it again"
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record in the folder of an attempt.
+def read_record(folder: Path) -> Record:
+    """Return the record in the folder of an attempt.
 
     Raises:
         RecordError: it cannot be read, was altered, is of a newer schema, or holds what no record can.
     """
+    return _read(folder)[1]
+
+
+def read_raw_record(folder: Path) -> dict[str, Any]:
+    """Return the record in the folder of an attempt as it lies on disk, checked like any other.
+
+    Raises:
+        RecordError: as `read_record`.
+    """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Record]:
+    """Return a record as JSON, and as its model."""
     key, path = key_of_attempt(folder), folder / RECORD
     try:
-        record = read_object(path)
+        content = read_object(path)
     except FileNotFoundError:
         raise RecordError(key, f"{path} cannot be read (there is none): {remedy(key)}") from None
     except DamagedFile as damage:
         raise RecordError(key, f"{damage}: {remedy(key)}") from None
-    schema = record.get("schema")
+    schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         newer = f"{path} has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one"
         raise NewerRecordError(key, f"{newer}; if none has written here, {remedy(key)}")
     try:
-        _check(record, schema, key)
+        return content, _parse(content, schema, key)
     except ValueError as error:
         raise RecordError(key, f"{path} {error}: {remedy(key)}") from None
-    return record
 
 
 def has_record(folder: Path) -> bool:
@@ -68,9 +89,7 @@ def newest(folders: Sequence[Path]) -> Path:
     return next((folder for folder in reversed(folders) if has_record(folder)), folders[-1])
 
 
-def damaged_files(
-    folder: Path, record: Mapping[str, Any], what_to_do: str, left_out: Collection[str] = ()
-) -> Iterator[str]:
+def damaged_files(folder: Path, record: Record, what_to_do: str, left_out: Collection[str] = ()) -> Iterator[str]:
     """Hash the files of an attempt: a line for each that is not as the record says, with the remedy.
 
     Args:
@@ -82,7 +101,7 @@ def damaged_files(
     Raises:
         OSError: the folder cannot be read.
     """
-    for name, digest in record["files"].items():
+    for name, digest in record.files.items():
         try:
             if digest_of(folder / name) != digest:
                 yield f"{folder / name} was altered: {what_to_do}"
@@ -92,34 +111,40 @@ def damaged_files(
         except DamagedFile as damage:
             yield f"{damage}: {what_to_do}"
     for entry in entries_of(folder):
-        if entry.name not in record["files"] and entry.name != RECORD:
+        if entry.name not in record.files and entry.name != RECORD:
             yield f"{entry.path} is in no record: move it away"
 
 
-def text_of(record: Mapping[str, Any]) -> str:
-    """A record as it stands in its file.
+def sealed_record(record: Record, digests: Mapping[str, str]) -> tuple[Record, str]:
+    """Return a record as it is written, with the digests of its files and a checksum, and the text of its file.
 
     Raises:
-        ValueError: it cannot be read again: it is too long, or holds NaN or infinity.
+        ValueError: the text could not be read again: it is too long, or holds NaN or infinity.
     """
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
+    content = {name: part for name, part in record.as_json().items() if name != CHECKSUM}
+    whole = with_checksum({**content, "schema": SCHEMA, "files": dict(digests)})
+    text = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False)
     if len(text) > MOST_BYTES:
         raise ValueError(f"its record takes {len(text):,} bytes, and one may take {MOST_BYTES:,}")
-    return text
+    return parse_record(whole), text
 
 
-def _check(record: Mapping[str, Any], schema: object, key: str) -> None:
-    """Raise `ValueError` with what is wrong with a record, as it follows on the name of its file."""
+def _parse(content: Mapping[str, Any], schema: object, key: str) -> Record:
+    """Return the record that JSON holds.
+
+    Raises:
+        ValueError: with the reason, as it follows on the name of the file.
+    """
     try:
-        content = without_checksum(record)
+        without_checksum(content)
     except ValueError:
         raise ValueError("was altered (checksum)") from None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"cannot be used (its schema is {schema!r:.40})")
-    if record.get("key") != key:
-        raise ValueError(f"is of another cell ({str(record.get('key'))[:80]!r})")
-    check_files(record.get("files"))
+    if content.get("key") != key:
+        raise ValueError(f"is of another cell ({str(content.get('key'))[:80]!r})")
+    check_files(content.get("files"))
     try:
-        check_record(content)
+        return parse_record(content)
     except ValueError as error:
         raise ValueError(f"cannot be used ({error})") from None

@@ -1,11 +1,12 @@
-"""Records: what the store holds of a finished cell, by kind; fields that tables read are checked wherever one is read.
+"""Records: what the store holds of a finished cell, as one frozen model for each kind of cell.
 
-What has a default was not written by every version. Fields that are not named here may be there too.
+Reading returns these models, and writing takes them. A field with a default was not written by every version of
+ddbench. Fields that no model names are kept: a record is written again as it was read.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,19 +26,26 @@ Identity = dict[str, Any]
 class _Part(BaseModel):
     """A part of a record: no value is converted, and no number is NaN or infinite."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+    # Extra fields are allowed and kept because a key is the hash of a whole identity, named fields or not, and because
+    # another version may have written more than this one knows.
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the part as JSON: the fields that were written, and no defaults of fields that were not."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Provider(_Part):
-    """What brought a component."""
+    """The distribution that a component came from."""
 
     name: str
     distribution: str
     distribution_version: str
+    source: str | None = None
 
 
-class Compute(_Part):
-    """The machine."""
+class ComputeMode(_Part):
+    """The machine, and what else decides the last bits of a number (see `harness.compute.machine.Compute`)."""
 
     device: str
 
@@ -52,9 +60,13 @@ class Adoption(_Part):
 
 
 class Provenance(_Part):
-    """What made the cell, and when."""
+    """What made the cell, and when.
 
-    compute: Compute
+    Attributes:
+        set: the options that were set by component (``NAME.OPTION=VALUE``).
+    """
+
+    compute: ComputeMode
     components: list[Provider] | None = None
     dataset: Provider | None = None
     sources: dict[str, str] = {}
@@ -65,8 +77,8 @@ class Provenance(_Part):
     finished: str = ""
 
 
-class Row(_Part):
-    """What a set and its students have in common with a row of a table."""
+class TableFields(_Part):
+    """The fields of a result by which a set and its students stand in tables."""
 
     dataset: str
     ipc: Count | None
@@ -85,7 +97,7 @@ class HoldOutResult(_Part):
     seed: int
 
 
-class StudentResult(Row):
+class StudentResult(TableFields):
     """The score of a student (see `harness.StudentRecord`), and what it was scored by."""
 
     evaluator: str
@@ -121,8 +133,8 @@ class StudentIdentity(_Part):
     architecture: Identity
 
 
-class SetResult(Row):
-    """What became of a distillation."""
+class SetResult(TableFields):
+    """The outcome of a distillation."""
 
     status: Literal["done", "blown up", "diverged"]
     seconds: Seconds
@@ -146,6 +158,7 @@ class TrajectoryIdentity(_Part):
     pool: Identity | None
     precision: str
     total: Count | None
+    settings: Any = None
 
 
 class SetIdentity(_Part):
@@ -156,7 +169,7 @@ class SetIdentity(_Part):
     iterations: Count
 
 
-class History(_Part):
+class SetHistory(_Part):
     """What happened on the way to a set (see `harness.learning.trajectory.History`)."""
 
     iterations: Count = 0
@@ -169,10 +182,15 @@ class History(_Part):
     compute: list[dict[str, Any]] = []
 
     @model_validator(mode="after")
-    def _drawn_from_its_architectures(self) -> "History":
+    def _drawn_from_its_architectures(self) -> Self:
         if any(index >= len(self.architectures) for drawn in self.draws for index in drawn):
             raise ValueError(f"an index in draws is beyond the {len(self.architectures)} architectures")
         return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that reports show of a history was written."""
+        return {"scalars", "architectures", "draws"} <= self.model_fields_set
 
 
 class ArtifactIdentity(_Part):
@@ -189,73 +207,156 @@ class ChoiceResult(_Part):
     curve: dict[str, Fraction]
 
     @model_validator(mode="after")
-    def _chosen_from_its_curve(self) -> "ChoiceResult":
+    def _chosen_from_its_curve(self) -> Self:
         if self.value not in self.curve:
             raise ValueError("value is none of its curve")
         return self
 
 
 class _Record(_Part):
-    """What all have in common."""
+    """What the records of all kinds have in common.
 
+    Attributes:
+        label: the cell, for people.
+        files: by the name of a file beside the record, its SHA-256.
+        checksum: of the record; empty until it is written.
+    """
+
+    kind: str
     label: str
     key: Key
+    files: dict[str, str] = {}
+    checksum: str = ""
+
+    @property
+    def finished(self) -> str:
+        """When the cell was made, in UTC; empty if the record does not say."""
+        return ""
+
+    @property
+    def outcome(self) -> str:
+        """What became of the work in one word, as listings show it."""
+        return "done"
 
 
-class StudentRecord(_Record):
-    """Of a student."""
+class StoredStudent(_Record):
+    """The record of a student.
 
+    Attributes:
+        set: the key of its set's cell.
+        set_file: the digest of the file that it was trained on, because the set may have been made again since.
+    """
+
+    kind: Literal["student"]
     set: Key
     identity: StudentIdentity
     result: StudentResult
     provenance: Provenance
+    set_file: str | None = None
+
+    @property
+    def finished(self) -> str:
+        """When the student was scored."""
+        return self.provenance.finished
+
+    @property
+    def outcome(self) -> str:
+        """Whether the student collapsed."""
+        return "collapsed" if self.result.collapsed else "done"
 
 
-class DistilledRecord(_Record):
-    """Of a distilled set."""
+class StoredSet(_Record):
+    """The record of a distilled set."""
 
+    kind: Literal["distilled"]
     identity: SetIdentity
     result: SetResult
     provenance: Provenance
-    history: History = History()
+    history: SetHistory = SetHistory()
     trajectory: Key | None = None
 
+    @property
+    def finished(self) -> str:
+        """When the set was reached."""
+        return self.provenance.finished
 
-class ArtifactRecord(_Record):
-    """Of an artifact; its result is what the plugin says of it."""
+    @property
+    def outcome(self) -> str:
+        """The status of the distillation."""
+        return self.result.status
 
+
+class StoredArtifact(_Record):
+    """The record of an artifact; its result is what the plugin says of it.
+
+    Attributes:
+        set: the key of the set that it was made for; None if it was made for a method.
+    """
+
+    kind: Literal["artifact"]
     identity: ArtifactIdentity
     result: dict[str, Any]
     provenance: Provenance
+    set: str | None = None
+
+    @property
+    def finished(self) -> str:
+        """When the artifact was made."""
+        return self.provenance.finished
+
+    @property
+    def outcome(self) -> str:
+        """What its plugin says became of it."""
+        return "collapsed" if self.result.get("collapsed") else str(self.result.get("status") or "done")
 
 
-class ChoiceRecord(_Record):
-    """Of a choice, which no component made."""
+class ChoiceCondition(_Part):
+    """What the candidates of a choice have in common; the swept component stands without the option."""
 
+    dataset: str
+    ipc: Count | None
+    iterations: Count | None
+    method: str
+    pool: str | None
+    evaluator: str
+    architecture: str
+
+
+class StoredChoice(_Record):
+    """The record of a choice, which no component made.
+
+    Attributes:
+        validation: the split that it was made on.
+    """
+
+    kind: Literal["choice"]
     identity: dict[str, Any]
     result: ChoiceResult
     provenance: dict[str, Any]
+    condition: ChoiceCondition | None = None
+    validation: HoldOutResult | None = None
 
 
-KINDS: Mapping[str, type[_Record]] = {
-    "student": StudentRecord,
-    "distilled": DistilledRecord,
-    "artifact": ArtifactRecord,
-    "choice": ChoiceRecord,
+Record = StoredStudent | StoredSet | StoredArtifact | StoredChoice
+KINDS: Mapping[str, type[Record]] = {
+    "student": StoredStudent,
+    "distilled": StoredSet,
+    "artifact": StoredArtifact,
+    "choice": StoredChoice,
 }
 
 
-def check_record(record: Mapping[str, Any]) -> None:
-    """Check that a record has what is read of its kind, and that no value is of another type or out of range.
+def parse_record(content: Mapping[str, Any]) -> Record:
+    """Return the record that JSON holds; no value may be missing, of another type or out of range.
 
     Raises:
         ValueError: with the reason.
     """
-    kind = record.get("kind")
+    kind = content.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"its kind is {kind!r:.60}, and not one of {', '.join(KINDS)}")
     try:
-        KINDS[kind].model_validate(record)
+        return KINDS[kind].model_validate(content)
     except ValidationError as error:
         raise ValueError(first_error(error)) from None
 
@@ -276,7 +377,7 @@ def check_files(files: object) -> None:
 
 
 def first_error(error: ValidationError) -> str:
-    """The first of what is wrong, and how much more."""
+    """Return the first error of a validation in one line, with the number of the others."""
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     value = "" if first["type"] in ("missing", "value_error") else f" is {first['input']!r:.60}"

@@ -3,10 +3,11 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from harness.store.cell_states import CellState, CellStatus, blocked_or
 from harness.store.files.folders import RECORD, RUNS, entries_of
 from harness.store.files.reading import DamagedFile
 from harness.store.locking.leases import Holder
@@ -14,27 +15,28 @@ from harness.store.record_files import has_record, newest
 from harness.store.run_files import PlanFile, read_plan
 from harness.store.store import RecordError, Store
 
-STATES = ("done", "running", "failed", "damaged", "blocked", "waiting")
-"""What a cell can be: ``damaged`` if its record cannot be used, ``blocked`` if one that it needs is lost."""
-LOST = ("failed", "damaged")
+STATES = (
+    CellState.DONE, CellState.RUNNING, CellState.FAILED, CellState.DAMAGED, CellState.BLOCKED, CellState.MISSING,
+)  # fmt: skip
+"""The states that are counted. Whether a record is stale only a plan knows, which knows the code."""
 SeenRecords = dict[Path, tuple[tuple[int, int, int], str]]
 """By a record's folder, what its file was when it was read, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
-class CellStatus:
-    """What has become of a cell.
+class RunCell:
+    """A cell of a run, with what has become of it.
 
     Attributes:
         state: one of `STATES`.
-        reason: one line, if it has failed or is damaged.
+        reason: one line, if the cell is lost.
         holder: who works on it, if it is running.
     """
 
     key: str
     kind: str
     label: str
-    state: str
+    state: CellState
     reason: str = ""
     holder: Holder | None = None
 
@@ -56,18 +58,18 @@ class RunStatus:
     label: str
     created: str
     executor: str
-    cells: Sequence[CellStatus]
+    cells: Sequence[RunCell]
 
     @cached_property
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[CellState, int]:
         """Its cells by state."""
         return counts(self.cells)
 
 
-def counts(cells: Sequence[CellStatus]) -> Mapping[str, int]:
-    """Cells by state, all states."""
-    found = Counter(cell.state for cell in cells)
-    return {state: found[state] for state in STATES}
+def counts(cells: Sequence[RunCell]) -> Mapping[CellState, int]:
+    """Return the number of cells in each of `STATES`."""
+    numbers = Counter(cell.state for cell in cells)
+    return {state: numbers[state] for state in STATES}
 
 
 class Overview:
@@ -103,7 +105,7 @@ class Overview:
         return self._store.failures.folder
 
     @cached_property
-    def cells(self) -> list[CellStatus]:
+    def cells(self) -> list[RunCell]:
         """Those of all runs, each once."""
         return list({cell.key: cell for run in self.runs for cell in run.cells}.values())
 
@@ -122,33 +124,36 @@ class Overview:
                 continue
             yield RunStatus(folder.name, folder, plan.label, plan.created, plan.executor, self._cells(plan))
 
-    def _cells(self, plan: PlanFile) -> list[CellStatus]:
-        """Those that a plan lists."""
-        own = [self._own_status(key, kind, label) for key, kind, label, _ in plan.cells]
+    def _cells(self, plan: PlanFile) -> list[RunCell]:
+        """Return the cells that a plan lists."""
+        statuses = [self._own_status(key) for key, *_ in plan.cells]
         needed_by: dict[int, list[int]] = defaultdict(list)
         for number, (_, _, _, needs) in enumerate(plan.cells):
             for needed in needs:
                 needed_by[needed].append(number)
-        lost = [number for number, cell in enumerate(own) if cell.state in LOST]
+        # From the lost cells upwards, and not from each cell down: nothing says that a plan.json on disk has no circle.
+        lost = [number for number, status in enumerate(statuses) if status.is_lost]
         while lost:
-            for number in needed_by.pop(lost.pop(), ()):
-                if own[number].state == "waiting":
-                    own[number] = replace(own[number], state="blocked")
+            needed = lost.pop()
+            for number in needed_by.pop(needed, ()):
+                if statuses[number].state is CellState.MISSING:
+                    statuses[number] = blocked_or(statuses[number], [(plan.cells[needed][2], statuses[needed])])
                     lost.append(number)
-        return own
+        return [
+            RunCell(key, kind, label, status.state, status.reason, self._holders.get(key))
+            for (key, kind, label, _), status in zip(plan.cells, statuses, strict=True)
+        ]
 
-    def _own_status(self, key: str, kind: str, label: str) -> CellStatus:
-        """How a cell stands, whatever becomes of those that it needs."""
+    def _own_status(self, key: str) -> CellStatus:
+        """Return the status of a cell whatever the state of the cells that it needs."""
         if key in self._holders:
-            return CellStatus(key, kind, label, "running", holder=self._holders[key])
+            return CellStatus(CellState.RUNNING)
         folder = newest(self._attempts[key]) if key in self._attempts else None
         if folder and has_record(folder):
             damage = self._damage(folder)
-            return CellStatus(key, kind, label, "damaged" if damage else "done", damage)
+            return CellStatus(CellState.DAMAGED, damage) if damage else CellStatus(CellState.DONE)
         failure = self._store.failures.get(key) if key in self._failed else None
-        if failure:
-            return CellStatus(key, kind, label, "failed", failure.reason)
-        return CellStatus(key, kind, label, "waiting")
+        return CellStatus(CellState.FAILED, failure.reason) if failure else CellStatus(CellState.MISSING)
 
     def _damage(self, folder: Path) -> str:
         """What is wrong with a record; nothing if it is sound."""

@@ -8,15 +8,13 @@ afterwards. Reading and committing records needs no torch.
 import contextlib
 import errno
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.errors import StoreError, UsageError
-from harness.store.cells import SHORT, canonical_json
+from harness.store.cells import SHORT, canonical_json, is_prefix
 from harness.store.failures import Failures
 from harness.store.files.folders import (
     CELLS,
@@ -32,11 +30,11 @@ from harness.store.files.folders import (
     set_aside,
 )
 from harness.store.files.left_out import left_out_reason
-from harness.store.files.reading import DamagedFile, digest_of, read_object, with_checksum
+from harness.store.files.reading import DamagedFile, digest_of, read_object
 from harness.store.locking.leases import LeaseLost, Leases
-from harness.store.record_files import NewerRecordError, has_record, newest, read_record, remedy, text_of
+from harness.store.record_files import NewerRecordError, has_record, newest, read_record, remedy, sealed_record
 from harness.store.record_files import RecordError as RecordError
-from harness.store.records import SCHEMA as SCHEMA
+from harness.store.records import SCHEMA, Record
 from harness.store.store_errors import cannot
 from harness.system.home import expand_home
 from harness.system.whole_files import sync, write_whole
@@ -213,8 +211,8 @@ class Store:
             raise UsageError(f"{len(found)} cells begin with {prefix}: {told}{more}; write more of the key")
         return found[0]
 
-    def record(self, key: str) -> dict[str, Any] | None:
-        """The newest record of a cell, if it is done.
+    def record(self, key: str) -> Record | None:
+        """Return the newest record of a cell; None if it is not done.
 
         Raises:
             RecordError: it cannot be used.
@@ -254,7 +252,7 @@ class Store:
         """The folder of the newest attempt at every cell, by key; one that has a record if there is one."""
         return [newest(folders) for folders in self.attempts().values()]
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def records(self) -> Iterator[Record]:
         """The newest record of every finished cell."""
         return (self.read(folder) for folder in self.folders())  # `self` keeps an unpacked store's folder
 
@@ -264,16 +262,14 @@ class Store:
 
     def commit(
         self,
-        key: str,
-        record: Mapping[str, Any],
+        record: Record,
         files: Mapping[str, Writer] | None = None,
         attempt: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> Record:
         """Add an attempt at a cell: its files, then its record, then its place in the store.
 
         Args:
-            key: the cell's key.
-            record: as JSON; key, schema, the files' digests and a checksum are added.
+            record: of the cell; schema, the files' digests and a checksum are set anew.
             files: by name, a function that writes the file at the path it is given.
             attempt: its number, of when the work began; by default the next.
 
@@ -284,6 +280,7 @@ class Store:
             LeaseLost: somebody else has committed that attempt meanwhile.
             StoreError: the disk is full, or the folder not writable; nothing is left behind.
         """
+        key = record.key
         parent = self.path / CELLS / key[:2]
         scratch = self.path / CELLS / f".writing-{os.getpid()}-{secrets.token_hex(4)}"
         try:
@@ -293,14 +290,14 @@ class Store:
                 write(scratch / name)
                 sync(scratch / name)
             digests = {name: digest_of(scratch / name) for name in files or {}}
-            whole = with_checksum({"schema": SCHEMA, "key": key, **record, "files": digests})
-            write_whole(scratch / RECORD, text_of(whole))
-            self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", str(record.get("label", key)))
+            written, text = sealed_record(record, digests)
+            write_whole(scratch / RECORD, text)
+            self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", record.label)
         except OSError as error:
             raise self.cannot("write to", error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return whole
+        return written
 
     @staticmethod
     def _put(scratch: Path, folder: Path, label: str) -> None:
@@ -365,7 +362,7 @@ class Store:
             told = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
             raise RecordError(key, told)
         path = folder / name
-        wanted = self.read(folder)["files"].get(name)
+        wanted = self.read(folder).files.get(name)
         try:
             is_sound = digest_of(path) == wanted
         except (FileNotFoundError, DamagedFile):
@@ -375,8 +372,8 @@ class Store:
             raise RecordError(key, f"{reason}: {remedy(key)}")
         return path
 
-    def sound(self, key: str) -> dict[str, Any] | None:
-        """The newest record of a cell, if it is done and the record can be used."""
+    def sound(self, key: str) -> Record | None:
+        """Return the newest record of a cell; None if it is not done or the record cannot be used."""
         with contextlib.suppress(RecordError):
             return self.record(key)
         return None
@@ -384,11 +381,6 @@ class Store:
     def cannot(self, what: str, error: OSError) -> StoreError:
         """The error for what the operating system refuses, with the remedy."""
         return cannot(what, self.path, error)
-
-
-def is_prefix(text: str) -> bool:
-    """Whether it can begin a key."""
-    return re.fullmatch(r"[0-9a-f]{1,64}", text) is not None
 
 
 def _number(folder: Path) -> int:

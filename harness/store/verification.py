@@ -164,9 +164,9 @@ def _record(folder: Path, key: str, left_out: Collection[str]) -> Iterator[str]:
     except RecordError as error:
         yield str(error)
         return
-    if key_of(record["identity"]) != key:
+    if key_of(record.as_json()["identity"]) != key:
         yield f"{folder / RECORD} is of another cell (by its identity): {remedy(key)}"
-    for name in _EXPECTED.get(record["kind"], ()):
-        if name not in record["files"]:
+    for name in _EXPECTED.get(record.kind, ()):
+        if name not in record.files:
             yield f"{folder / RECORD} does not name {name}: {remedy(key)}"
     yield from damaged_files(folder, record, remedy(key), left_out)

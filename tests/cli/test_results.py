@@ -13,6 +13,7 @@ from studies import EVALUATOR, ddbench, numbers, records, small_run
 from test_run import assert_refused
 
 from harness.store.cells import canonical_json
+from harness.store.record_files import read_raw_record
 from harness.store.store import Store
 
 
@@ -22,9 +23,7 @@ def made(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "store"
     small_run(data, path)
     store = Store(path)
-    student = next(record for record in store.records() if record["kind"] == "student")
-    again = {key: value for key, value in student.items() if key not in ("checksum", "schema", "key", "files")}
-    store.commit(student["key"], again)
+    store.commit(next(record for record in store.records() if record.kind == "student"))
     return path
 
 
@@ -109,10 +108,10 @@ def test_a_record_that_cannot_be_read_is_a_row(store):
 
 def test_everything_of_a_record_is_shown(store):
     key = keys(store, "distilled")[0]
-    assert read("show", key[:9], "--store", store) == Store(store).record(key)
+    assert read("show", key[:9], "--store", store) == read_raw_record(Store(store).folder(key))
     text = run("show", key[:9], "--store", store).stdout
     record = Store(store).record(key)
-    for word in (record["label"], record["checksum"], record["provenance"]["finished"], str(Store(store).folder(key))):
+    for word in (record.label, record.checksum, record.provenance.finished, str(Store(store).folder(key))):
         assert word in text
     assert "        batch_real: 4\n" in text
 
@@ -372,7 +371,7 @@ def test_what_is_left_of_leases_and_of_older_locks_is_removed(store):
 
 def many(store, path, count):
     """A store of so many cells, like those of ``store``."""
-    samples = [record for record in Store(store).records() if record["kind"] == "student"]
+    samples = [record.as_json() for record in Store(store).records() if record.kind == "student"]
     (path / "cells").mkdir(parents=True)
     (path / "store.json").write_text('{"schema":1}')
     for number in range(count):

@@ -11,7 +11,6 @@ from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 from harness.store.failures import Failure
 from harness.store.locking.leases import Leases
-from harness.store.run_status import STATES
 from harness.store.store import Store
 from harness.types.executor import Executor
 from tests.cli.test_verbs import HEAVY, python
@@ -49,7 +48,7 @@ def store(tmp_path):
 
 
 def commit(store, name):
-    store.commit(key(name), a_record(label=name))
+    store.commit(a_record(key(name), label=name))
 
 
 def fail(store, name, reason="it broke"):
@@ -131,7 +130,8 @@ def test_for_people(store, ddbench):
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["run", *STATES, "ordered", "executor", "created", "what"]
+    states = ["done", "running", "failed", "damaged", "blocked", "waiting"]
+    assert lines[0].split() == ["run", *states, "ordered", "executor", "created", "what"]
     assert lines[1].split() == ["one", "6", "local", "2026-01-02", "run", "one"]
     (running,) = [line for line in lines if "3 of 10" in line]
     assert "0 s ago" in running
@@ -258,3 +258,18 @@ except SystemExit as end:
     print("END", end.code, sorted(set({HEAVY!r}) & set(sys.modules)))
 """
     assert python(code).stdout.splitlines()[-1] == "END 0 []"
+
+
+def test_a_blocked_cell_says_which_one_it_needs(store, told):
+    fail(store, "artifact 0", "RuntimeError: no")
+    found, _ = told()
+    reasons = {cell["label"]: cell["reason"] for cell in found["runs"][0]["cells"]}
+    assert reasons["student at 20"] == "needs artifact 0, which failed: RuntimeError: no"
+    assert reasons["artifact 1"] == ""
+
+
+def test_a_plan_with_a_circle_is_read(store, told):
+    plan(store, "two", "2026-01-03", {"set a": ("set b",), "set b": ("set a",), "student": ("set a",)})
+    assert list(told(1)[1].values()) == ["waiting"] * 3
+    fail(store, "set b")
+    assert list(told(1)[1].values()) == ["blocked", "failed", "blocked"]

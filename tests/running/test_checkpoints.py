@@ -12,6 +12,7 @@ from studies import METHOD, POOL, Heard, ddbench, numbers, records, small_run, s
 import harness
 from harness.learning.trajectory import History
 from harness.planning import trajectory_source as trajectories
+from harness.store.records import parse_record
 from harness.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("toys")
@@ -249,16 +250,17 @@ def test_the_compute_mode_is_recorded(data, tmp_path, threads):
 def test_sets_whose_history_tells_no_compute_mode_are_gone_on_from(data, tmp_path):
     go_on(data, tmp_path, **{**QUICK, "iterations": 2})
     store = Store(tmp_path)
-    (record,) = (one for one in store.records() if one["kind"] == "distilled")
-    del record["history"]["compute"]
-    assert History(**record["history"]).compute == []
-    folder = store.folder(record["key"])
-    files = {name: lambda path: shutil.copy(folder / path.name, path) for name in record["files"]}
-    store.commit(record["key"], {key: record[key] for key in record if key != "checksum"}, files)
+    (record,) = (one for one in store.records() if one.kind == "distilled")
+    content = record.as_json()
+    del content["history"]["compute"]
+    assert History(**content["history"]).compute == []
+    folder = store.folder(record.key)
+    files = {name: lambda path: shutil.copy(folder / path.name, path) for name in record.files}
+    store.commit(parse_record(content), files)
     heard = go_on(data, tmp_path, **QUICK)
     assert heard.steps == [3, 4, 5, 6]
-    (last,) = (one for one in store.records() if one.get("history", {}).get("iterations") == 6)
-    assert [mode["since"] for mode in last["history"]["compute"]] == [2]
+    (last,) = (one for one in store.records() if one.kind == "distilled" and one.history.iterations == 6)
+    assert [mode["since"] for mode in last.history.compute] == [2]
 
 
 def test_clean_removes_those_on_the_way_to_a_finished_set_and_no_others(data, tmp_path):

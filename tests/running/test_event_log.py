@@ -9,7 +9,7 @@ from studies import Heard
 
 from harness.running.event_log import EventLog, retell
 from harness.running.processes.worker_state import WorkerState
-from harness.store.cell_states import Standing
+from harness.store.cell_states import CellState, CellStatus
 from harness.store.event_files import CellName, EventReader
 from harness.store.store import Store
 
@@ -55,9 +55,9 @@ def test_what_was_written_is_read_between_what_was_not(tmp_path):
     log.started(CELL)
     log.step(CELL, 1, 1, {"loss": 0.5, "lost": float("nan")})
     noise()
-    log.finished(CELL, {})
+    log.finished(CELL, None)
     log.failed(CELL, "a reason", path)
-    log.lost({CELL.key: Standing("failed", "a reason")})
+    log.lost({CELL.key: CellStatus(CellState.FAILED, "a reason")})
     log.notice("a notice")
     log.end("ended")
     noise()

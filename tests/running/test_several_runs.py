@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from studies import Heard, leftovers, numbers, records, small_run
+from studies import Heard, a_record, leftovers, numbers, records, small_run
 
 from harness.store.locking import leases as leases_module
 from harness.store.locking.leases import LeaseLost, Leases
@@ -162,11 +162,11 @@ def test_a_cell_whose_lease_was_lost_is_given_up_and_looked_for_in_the_end(data,
     store, lost = tmp_path / "store", []
     commit = Store.commit
 
-    def overtaken(self, key, record, files=None, attempt=None):
-        if record["kind"] == "distilled" and not lost:
-            lost.append(key)
-            commit(self, key, record, files, attempt)  # by somebody else
-        return commit(self, key, record, files, attempt)
+    def overtaken(self, record, files=None, attempt=None):
+        if record.kind == "distilled" and not lost:
+            lost.append(record.key)
+            commit(self, record, files, attempt)  # by somebody else
+        return commit(self, record, files, attempt)
 
     monkeypatch.setattr(Store, "commit", overtaken)
     heard = Heard()
@@ -258,7 +258,7 @@ def test_whoever_is_taken_for_lost_and_is_not_a_cell_is_committed_once(hasty, tm
                     attempt = store.next_attempt(key)
                     if store.folder(key) is None:
                         lease.check()
-                        store.commit(key, {"label": "mine"}, attempt=attempt)
+                        store.commit(a_record(key, label="mine"), attempt=attempt)
                         committed[key] += 1
             except LeaseLost:
                 lost[key] += 1

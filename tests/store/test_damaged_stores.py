@@ -42,8 +42,8 @@ def store(made, tmp_path, monkeypatch):
 def paths(store, kind):
     """The sound records of a kind."""
     opened = Store(store)
-    sound = [record for key in opened.attempts() if (record := opened.sound(key)) and record["kind"] == kind]
-    return [opened.folder(record["key"]) / "record.json" for record in sound]
+    sound = [record for key in opened.attempts() if (record := opened.sound(key)) and record.kind == kind]
+    return [opened.folder(record.key) / "record.json" for record in sound]
 
 
 def count(store):
@@ -472,7 +472,7 @@ def test_a_file_in_the_place_of_a_shelf_is_set_aside(store):
     heard = []
     opened = Store(store, heard.append)
     assert opened.folder(KEY) is None
-    assert opened.commit(KEY, a_record())
+    assert opened.commit(a_record(KEY))
     assert heard == [f"{store / 'cells' / KEY[:2]} is no folder, and was moved to {store / 'discarded' / KEY[:2]}"]
 
 

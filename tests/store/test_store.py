@@ -37,16 +37,16 @@ def assert_one_line(result, *words):
 
 
 def test_what_is_committed_is_read_again(store):
-    written = store.commit(KEY, a_record({"x": 0.1}), {"a.txt": write("a")})
+    written = store.commit(a_record(KEY, {"x": 0.1}), {"a.txt": write("a")})
     assert store.record(KEY) == written
-    assert written["result"] == {"x": 0.1}
+    assert written.result == {"x": 0.1}
     assert (store.folder(KEY) / "a.txt").read_text() == "a"
     assert list(store.records()) == [written]
     assert store.record("cd" * 32) is None
 
 
 def test_records_are_read_without_torch(store):
-    store.commit(KEY, a_record())
+    store.commit(a_record(KEY))
     code = (
         "import sys, pathlib; from harness.store.store import Store; "
         "assert list(Store(pathlib.Path(sys.argv[1])).records()); assert 'torch' not in sys.modules"
@@ -55,22 +55,22 @@ def test_records_are_read_without_torch(store):
 
 
 def test_attempts_lie_beside_each_other(store):
-    first = store.commit(KEY, a_record({"x": 1}))
+    first = store.commit(a_record(KEY, {"x": 1}))
     before = (store.folder(KEY) / "record.json").read_bytes()
     folder = store.folder(KEY)
-    store.commit(KEY, a_record({"x": 2}))
-    assert store.record(KEY)["result"] == {"x": 2}
+    store.commit(a_record(KEY, {"x": 2}))
+    assert store.record(KEY).result == {"x": 2}
     assert (folder / "record.json").read_bytes() == before
-    assert [record["result"] for record in store.records()] == [{"x": 2}]
+    assert [record.result for record in store.records()] == [{"x": 2}]
     for number in range(3, 12):
-        store.commit(KEY, a_record({"x": number}))
-    assert store.record(KEY)["result"] == {"x": 11}  # and not 9, which comes last by name
-    assert first["key"] == KEY
+        store.commit(a_record(KEY, {"x": number}))
+    assert store.record(KEY).result == {"x": 11}  # and not 9, which comes last by name
+    assert first.key == KEY
 
 
 def test_numbers_that_are_not_finite_are_refused(store):
     with pytest.raises(ValueError, match="JSON"):
-        store.commit(KEY, {"result": float("nan")})
+        store.commit(a_record(KEY, {"x": float("nan")}))
     assert store.record(KEY) is None
     assert not leftovers(store.path)
 
@@ -270,7 +270,7 @@ def test_stale_records_are_redone_beside_the_old_on_demand(data, tmp_path, other
 
 
 def test_a_file_is_checked_against_its_digest_before_it_is_used(store):
-    store.commit(KEY, a_record(), {"a.txt": write("a")})
+    store.commit(a_record(KEY), {"a.txt": write("a")})
     path = store.file(KEY, "a.txt")
     assert path.read_text() == "a"
     path.write_text("b")

@@ -138,17 +138,16 @@ def test_data_without_a_marker_are_no_cell_and_stay_until_they_are_cleaned(data,
 def test_where_the_newer_of_two_attempts_is_bad_the_older_counts_on_request(data, store):
     folder = folder_of(store, "student")
     record = Store(store).record(key_of(folder))
-    again = {key: value for key, value in record.items() if key not in ("checksum", "schema", "key", "files")}
-    Store(store).commit(record["key"], again)
-    altered(Store(store).folder(record["key"]))
+    Store(store).commit(record)
+    altered(Store(store).folder(record.key))
     result = small_run(data, store)
-    assert list(result.failed) == [record["key"]]
-    assert f"`ddbench results discard {record['key'][:12]}`" in result.failed[record["key"]]
-    assert ddbench("results", "discard", record["key"], "--store", store).exit_code == 0
+    assert list(result.failed) == [record.key]
+    assert f"`ddbench results discard {record.key[:12]}`" in result.failed[record.key]
+    assert ddbench("results", "discard", record.key, "--store", store).exit_code == 0
     heard = Heard()
     assert not small_run(data, store, reporter=heard).failed
     assert heard.done == []
-    assert Store(store).record(record["key"]) == record
+    assert Store(store).record(record.key) == record
 
 
 # --- what the operating system refuses -------------------------------------------------------------------------------

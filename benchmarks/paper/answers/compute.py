@@ -8,13 +8,13 @@ def compute(records):
     """Return lines about the machines, versions and time behind the numbers."""
     machines, versions, seconds = Counter(), Counter(), defaultdict(dict)
     for record in records:
-        provenance = record["provenance"]
-        if record["kind"] == "choice":  # made from scores, which takes nothing
+        if record.kind == "choice":  # made from scores, which takes nothing
             continue
-        place = provenance["compute"]
+        provenance = record.provenance
+        place = provenance.compute.as_json()
         machines[f"{place['device']} on {place['machine']}, {place['threads']} threads"] += 1
-        versions[", ".join(f"{name} {version}" for name, version in sorted(provenance["versions"].items()))] += 1
-        own, spent = seconds[record["kind"]], record["result"].get("seconds", 0)
+        versions[", ".join(f"{name} {version}" for name, version in sorted(provenance.versions.items()))] += 1
+        own, spent = seconds[record.kind], _seconds(record)
         what = _trajectory(record)
         own[what] = max(spent, own.get(what, 0))
     lines = [f"{what}: {count} records" for what, count in [*machines.most_common(), *versions.most_common()]]
@@ -23,11 +23,16 @@ def compute(records):
     return [*lines, f"time in the records: {', '.join(times)}"]
 
 
+def _seconds(record):
+    """The time of a cell; the result of an artifact is a dictionary that its plugin fills."""
+    return record.result.get("seconds", 0) if record.kind == "artifact" else record.result.seconds
+
+
 def _trajectory(record):
     """What takes its time once: the points of one trajectory each include all the time up to them."""
-    if record["kind"] != "distilled":
-        return record["key"]
-    return json.dumps(record["identity"]["trajectory"], sort_keys=True)
+    if record.kind != "distilled":
+        return record.key
+    return json.dumps(record.identity.trajectory.as_json(), sort_keys=True)
 
 
 _WORDS = {"distilled": "distillation", "student": "students", "artifact": "teachers"}

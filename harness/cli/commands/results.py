@@ -91,20 +91,23 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 @store_option
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
-    """Show the record of a cell, or why it failed; KEY is the beginning of its key."""
+    """Show the whole record of a cell, or why it failed; KEY is the beginning of its key."""
+    from harness.store.record_files import read_raw_record
+
     found = _readable(store)
     whole = found.find(key)
-    record = found.record(whole)
+    folder = found.folder(whole)
+    record = read_raw_record(folder) if folder else None
     failure = None if record else found.failures.get(whole)
-    told = dataclasses.asdict(failure) if failure else record or {}
+    content = dataclasses.asdict(failure) if failure else record or {}
     if as_json:
-        print_json(told)
+        print_json(content)
         return
-    text = told.pop("text").splitlines() if failure else []
-    where = found.failures.log(whole) if failure else found.folder(whole)
+    text = content.pop("text").splitlines() if failure else []
+    where = found.failures.log(whole) if failure else folder
     shown = str(where).replace(str(found.path), _place(store), 1)  # a packed file has no folder of its own
-    click.echo(f"{plain(str(told.get('label')))}\n{shown}\n")
-    for line in (*_lines(told), *map(printable, text)):
+    click.echo(f"{plain(str(content.get('label')))}\n{shown}\n")
+    for line in (*_lines(content), *map(printable, text)):
         click.echo(line)
 
 
@@ -113,7 +116,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @store_option
 def path(key: str, store: Path) -> None:
     """Print the folder of a cell's newest record, or the log of a failed cell; KEY is the beginning of its key."""
-    found = _opened(store)
+    found = _readable(store)
     whole = found.find(key)
     attempts = found.attempts(whole[:2]).get(whole)
     click.echo(str(found.folder(whole) or (attempts[-1] if attempts else found.failures.log(whole))))
@@ -157,7 +160,7 @@ def discard(key: str, store: Path) -> None:
     The record is moved to the folder discarded/ of the store, and nothing is deleted. An earlier record of the cell
     counts again.
     """
-    found = _opened(store)
+    found = _readable(store)
     whole = found.find(key)
     aside = found.discard(whole)
     left = "the attempt before it counts again" if found.folder(whole) else "a run makes it again"

@@ -17,10 +17,13 @@ from harness.errors import DDBenchError, UsageError
 from harness.types.plurals import counted
 
 if TYPE_CHECKING:
-    from harness.store.run_status import CellStatus, Overview, RunStatus, SeenRecords
+    from harness.store.cell_states import CellState
+    from harness.store.run_status import Overview, RunCell, RunStatus, SeenRecords
 
 WATCH_SECONDS = 2.0
 _MOST_LOST = 10
+_WORDS = {"missing": "waiting"}
+"""The words for states that a reader of runs expects; all others are printed as they are."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -45,14 +48,17 @@ class _Look:
 
     def __init__(self, overview: "Overview") -> None:
         self.overview = overview
+        from harness.store.cell_states import CellState
+
         # Asking a cluster's queue takes seconds: only for runs that are not finished.
-        waiting = [run for run in overview.runs if run.counts["waiting"] or run.counts["running"]]
-        self.ordered = {run.run: number for run in waiting if (number := _ordered(run)) is not None}
+        unfinished = [run for run in overview.runs if run.counts[CellState.MISSING] or run.counts[CellState.RUNNING]]
+        self.ordered = {run.run: number for run in unfinished if (number := _ordered(run)) is not None}
+        self._runs = any(run.counts[CellState.RUNNING] for run in unfinished)
 
     @property
     def goes_on(self) -> bool:
         """Whether a cell runs, or a job waits."""
-        return any(run.counts["running"] for run in self.overview.runs) or any(self.ordered.values())
+        return self._runs or any(self.ordered.values())
 
 
 def _look(store: Path, seen: "SeenRecords | None" = None) -> _Look:
@@ -101,6 +107,7 @@ def _pause() -> None:
 
 
 def _lines(look: _Look) -> Iterator[str]:
+    from harness.store.cell_states import CellState
     from harness.store.run_status import STATES, counts
 
     overview = look.overview
@@ -108,24 +115,24 @@ def _lines(look: _Look) -> Iterator[str]:
     if not overview.runs:
         yield f"{overview.path} holds no run: start one with `ddbench run`"
         return
-    columns = ("run", *STATES, "ordered", "executor", "created", "what")
+    columns = ("run", *map(_word, STATES), "ordered", "executor", "created", "what")
     yield _table(columns, [_row(run, look.ordered) for run in overview.runs])
-    if running := [cell for cell in overview.cells if cell.state == "running"]:
+    if running := [cell for cell in overview.cells if cell.state is CellState.RUNNING]:
         yield ""
         yield _table(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
-    if damaged := [cell for cell in overview.cells if cell.state == "damaged"]:
+    if damaged := [cell for cell in overview.cells if cell.state is CellState.DAMAGED]:
         yield ""
         yield _table(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
         more = f"{len(damaged) - _MOST_LOST} more; " if len(damaged) > _MOST_LOST else ""
         yield f"{more}`ddbench results verify` lists all"
-    if failed := [cell for cell in overview.cells if cell.state == "failed"]:
+    if failed := [cell for cell in overview.cells if cell.state is CellState.FAILED]:
         yield ""
         yield _table(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
         more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
         yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
     yield ""
-    states = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)
-    yield f"{counted(len(overview.cells), 'cell')}: {states}; store: {overview.path}"
+    numbers = ", ".join(f"{number:,} {_word(state)}" for state, number in counts(overview.cells).items() if number)
+    yield f"{counted(len(overview.cells), 'cell')}: {numbers}; store: {overview.path}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -137,12 +144,16 @@ def _row(run: "RunStatus", ordered: Mapping[str, int]) -> tuple[str, ...]:
     return (run.run, *numbers, str(ordered.get(run.run, "")), run.executor, run.created, run.label)
 
 
-def _running_row(cell: "CellStatus") -> tuple[str, ...]:
+def _running_row(cell: "RunCell") -> tuple[str, ...]:
     holder = cell.holder
     assert holder, "a running cell has a lease"
     iteration = f"{holder.iteration} of {holder.total}" if holder.iteration is not None else ""
     left = f"about {_duration(holder.seconds_left)}" if holder.seconds_left is not None else ""
     return (cell.label, _duration(holder.seconds), str(holder), f"{_duration(holder.age)} ago", iteration, left)
+
+
+def _word(state: "CellState") -> str:
+    return _WORDS.get(state, str(state))
 
 
 def _duration(seconds: float) -> str:
@@ -166,11 +177,11 @@ def _as_json(look: _Look) -> dict[str, Any]:
                 "created": run.created,
                 "executor": run.executor,
                 "ordered": look.ordered.get(run.run),
-                "counts": dict(run.counts),
-                "cells": [dataclasses.asdict(cell) for cell in run.cells],
+                "counts": {_word(state): number for state, number in run.counts.items()},
+                "cells": [{**dataclasses.asdict(cell), "state": _word(cell.state)} for cell in run.cells],
             }
             for run in overview.runs
         ],
-        "counts": dict(counts(overview.cells)),
+        "counts": {_word(state): number for state, number in counts(overview.cells).items()},
         "notes": overview.notes,
     }

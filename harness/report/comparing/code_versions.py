@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from harness.errors import few
 from harness.report.comparing.confounders import MARK
+from harness.store.records import Provenance, StoredStudent
 
-Record = Mapping[str, Any]
 Digests = Mapping[str, str]
 """By part and component ("sets mpdd_plugins.methods.dc.DC"), the digest of the code that made it."""
 MIXED = "≠"
@@ -22,32 +21,31 @@ _OF_BYTES = " (by its bytes)"
 are compared among themselves: beside a digest of the syntax tree they say nothing."""
 
 
-def digests_of(student: Record, distilled: Record | None, teacher: Record | None) -> dict[str, str]:
+def digests_of(student: StoredStudent, distilled: Provenance | None, teacher: Provenance | None) -> dict[str, str]:
     """Return which code made a student, its set and its teacher; what a record does not say is left out.
 
-    A student also names the file of the set that it was trained on: the set may have been made again since.
+    A student also names the file of the set that it was trained on, because the set may have been made again since.
+
+    Args:
+        student: its record.
+        distilled: the provenance of its set; None if that is not known.
+        teacher: the provenance of its artifact; None if it has none or that is not known.
     """
     digests = {
         f"{part} {name}": digest[:_DIGITS]
-        for part, record in (("students", student), ("sets", distilled), ("teachers", teacher))
-        for name, digest in _recorded(record).items()
+        for part, provenance in (("students", student.provenance), ("sets", distilled), ("teachers", teacher))
+        for name, digest in _recorded(provenance).items()
     }
-    file = student.get("set_file")
-    return digests | ({f"files {str(student.get('set'))[:_DIGITS]}": file[:_DIGITS]} if isinstance(file, str) else {})
+    return digests | ({f"files {student.set[:_DIGITS]}": student.set_file[:_DIGITS]} if student.set_file else {})
 
 
-def _recorded(record: Record | None) -> dict[str, str]:
+def _recorded(provenance: Provenance | None) -> Mapping[str, str]:
     """Return the digests of a record by component, those of the first versions under names of their own."""
-    provenance = (record or {}).get("provenance")
-    if not isinstance(provenance, Mapping):
+    if provenance is None:
         return {}
-    by_tree = _texts(provenance.get("code_digests"))
-    return by_tree or {f"{name}{_OF_BYTES}": digest for name, digest in _texts(provenance.get("sources")).items()}
-
-
-def _texts(value: object) -> dict[str, str]:
-    pairs = value.items() if isinstance(value, Mapping) else ()
-    return {name: digest for name, digest in pairs if isinstance(name, str) and isinstance(digest, str)}
+    if provenance.code_digests:
+        return provenance.code_digests
+    return {f"{name}{_OF_BYTES}": digest for name, digest in provenance.sources.items()}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from harness.planning.plan import Plan
 from harness.planning.trajectory_source import TrajectorySource
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
-from harness.report.tables.run_rows import Row, Table
+from harness.report.tables.run_rows import RunRow, Table
 from harness.types.plurals import counted
 
 _POINTS = ("dataset", "ipc", "iterations")
@@ -38,13 +38,13 @@ def notes_of(table: Table) -> list[str]:
     return [f"{counted(count, 'record')} that cannot be used left out: {few(table.left_out, '; ')}"]
 
 
-def _contenders(plan: Plan, rows: Sequence[Row]) -> list[Contender]:
+def _contenders(plan: Plan, rows: Sequence[RunRow]) -> list[Contender]:
     # Before a run there are no rows: only what the plan knows can be compared.
-    measured: Sequence[Row] = rows or [{}] * len(plan.arms)
+    measured: Sequence[RunRow | None] = rows if rows else [None] * len(plan.arms)
     return [_contender(arm, row, plan.given) for arm, row in zip(plan.arms, measured, strict=True)]
 
 
-def _contender(arm: Arm, row: Mapping[str, Any], set_options: tuple[str, ...]) -> Contender:
+def _contender(arm: Arm, row: RunRow | None, set_options: tuple[str, ...]) -> Contender:
     source, learned = arm.source, isinstance(arm.source, TrajectorySource)
     names = {name: None if value is None else str(value) for name, value in arm.describe().items()}
     return Contender(
@@ -52,10 +52,10 @@ def _contender(arm: Arm, row: Mapping[str, Any], set_options: tuple[str, ...]) -
         components=arm.names,
         main_model=source.main,
         training_images=source.problem.fingerprint if learned else None,
-        storage=row.get("storage_floats") or source.storage_floats,
+        storage=(row["storage_floats"] if row else None) or source.storage_floats,
         pixels=source.images * math.prod(source.problem.shape),
         iterations=arm.describe()["iterations"],
-        epochs=row.get("epochs"),
+        epochs=row["epochs"] if row else None,
         method=source.method.options.as_json() if isinstance(source, TrajectorySource) else {},
         evaluator=arm.evaluator.options.as_json(),
         set_options=set_options,
@@ -96,7 +96,7 @@ def _agree(open_place: Sequence[str | None], place: Sequence[str | None]) -> boo
 
 
 def _code_by_cell(table: Table) -> dict[str, CodeVersions]:
-    rows = table.rows
+    rows: Sequence[Mapping[str, Any]] = table.rows
     names = ("dataset", "ipc", "iterations", *_LEARNING, *_SCORING)
     varying = [name for name in names if name in _SCORING or len({row[name] for row in rows}) > 1]
     return {

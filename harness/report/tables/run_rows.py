@@ -1,22 +1,54 @@
 """Rows of a table, made from the store alone."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import hold_out_of
 from harness.report.comparing.code_versions import CodeVersions, Digests, digests_of
 from harness.report.comparing.spread import pooled_std, std
+from harness.store.records import Record, SetResult, StoredArtifact, StoredSet, StoredStudent
 from harness.store.store import RecordError, Store
 
-Row = dict[str, Any]
-Record = Mapping[str, Any]
 _KEPT = 512
 """Records that are kept while rows are made: arms share sets and teachers."""
+
+
+class RunRow(TypedDict):
+    """One arm in the table of a run, as JSON prints it; `table_of` says what the numbers are."""
+
+    dataset: str
+    ipc: int | None
+    iterations: int | None
+    method: str
+    pool: str | None
+    evaluator: str
+    architecture: str
+    mean: float | None
+    median: float | None
+    std_students: float | None
+    std_distillations: float | None
+    students: int
+    distillations: int
+    collapsed: int
+    status: str
+    draws: dict[str, int]
+    protocol: str
+    seed: int
+    device: str | None
+    score_on: str
+    like: str | None
+    preprocessing: str
+    hold_out: dict[str, int | None] | None
+    storage_floats: int | None
+    epochs: int | None
+    code_versions: int
+    chosen: NotRequired[dict[str, Any] | None]
+    validation: NotRequired[dict[str, int | None] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +61,7 @@ class Table:
         left_out: why records that are there are in no number, a line each.
     """
 
-    rows: list[Row]
+    rows: list[RunRow]
     code: list[CodeVersions]
     left_out: list[str]
 
@@ -61,6 +93,21 @@ class _Records:
         """By key, why."""
         self.read = lru_cache(_KEPT)(self._read)
 
+    def read_set(self, key: str) -> StoredSet | None:
+        """Return the record of a set; None if it is not there or cannot be used."""
+        record = self.read(key)
+        return record if isinstance(record, StoredSet) else None
+
+    def read_student(self, key: str) -> StoredStudent | None:
+        """Return the record of a student; None if it is not there or cannot be used."""
+        record = self.read(key)
+        return record if isinstance(record, StoredStudent) else None
+
+    def read_artifact(self, key: str) -> StoredArtifact | None:
+        """Return the record of an artifact; None if it is not there or cannot be used."""
+        record = self.read(key)
+        return record if isinstance(record, StoredArtifact) else None
+
     def _read(self, key: str) -> Record | None:
         """The record of a cell; None if it is not there or cannot be used."""
         try:
@@ -75,52 +122,62 @@ class _Distillation:
     """What the store holds of one distillation of an arm.
 
     Attributes:
-        result: of the set; empty if the store does not hold it.
+        result: of the set; None if the store does not hold it.
         students: the records of its students, whatever became of the set's own.
         digests: of each student, which code made it.
     """
 
-    result: Record
-    students: Sequence[Record]
+    result: SetResult | None
+    students: Sequence[StoredStudent]
     digests: Sequence[Digests]
 
     @classmethod
     def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
         """All of it."""
-        set_record = records.read(arm.set_cell(index).key)
+        set_record = records.read_set(arm.set_cell(index).key)
+        of_set = set_record.provenance if set_record else None
         student_records, digests = [], []
         for student in range(students):
-            record = records.read(arm.student_cell(index, student).key)
+            record = records.read_student(arm.student_cell(index, student).key)
             if record:
-                teacher = arm.artifact_cell(index, student)
+                cell = arm.artifact_cell(index, student)
+                teacher = records.read_artifact(cell.key) if cell else None
                 student_records.append(record)
-                digests.append(digests_of(record, set_record, records.read(teacher.key) if teacher else None))
-        return cls(set_record["result"] if set_record else {}, student_records, digests)
+                digests.append(digests_of(record, of_set, teacher.provenance if teacher else None))
+        return cls(set_record.result if set_record else None, student_records, digests)
 
 
-def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: CodeVersions) -> Row:
+def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: CodeVersions) -> RunRow:
     results = [distillation.result for distillation in distillations]
     students = [record for distillation in distillations for record in distillation.students]
-    scores = [[record["result"] for record in distillation.students] for distillation in distillations]
+    scores = [[record.result for record in distillation.students] for distillation in distillations]
     draws: dict[str, int] = {}
     for result in results:
-        for name, count in (result.get("draws") or {}).items():
+        for name, count in ((result.draws if result else None) or {}).items():
             draws[name] = draws.get(name, 0) + count
-    devices = {record["provenance"]["compute"]["device"] for record in students}
-    groups = [[score["accuracy"] for score in group] for group in scores if group]
+    devices = {record.provenance.compute.device for record in students}
+    groups = [[score.accuracy for score in group] for group in scores if group]
     accuracies = [accuracy for group in groups for accuracy in group]
     whole = len(groups) == plan.distillations and all(len(group) == plan.students for group in groups)
-    sizes = [result.get("storage_floats") or arm.source.storage_floats for result in results]
+    sizes = [(result.storage_floats if result else None) or arm.source.storage_floats for result in results]
+    states = [result.status if result else arm.source.status for result in results]
+    names = arm.describe()
     return {
-        **arm.describe(),
+        "dataset": names["dataset"],
+        "ipc": names["ipc"],
+        "iterations": names["iterations"],
+        "method": names["method"],
+        "pool": names["pool"],
+        "evaluator": names["evaluator"],
+        "architecture": names["architecture"],
         "mean": statistics.fmean(accuracies) if accuracies else None,
         "median": statistics.median(accuracies) if accuracies else None,
         "std_students": pooled_std(groups),
         "std_distillations": std([statistics.fmean(group) for group in groups]),
         "students": max((len(group) for group in groups), default=0),
         "distillations": len(groups),
-        "collapsed": sum(score["collapsed"] for group in scores for score in group),
-        "status": _status([result.get("status", arm.source.status) for result in results], bool(accuracies), whole),
+        "collapsed": sum(score.collapsed for group in scores for score in group),
+        "status": _status(states, bool(accuracies), whole),
         "draws": draws,
         "protocol": arm.protocol,
         "seed": arm.source.seed,
@@ -130,7 +187,7 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
         "preprocessing": arm.source.problem.preprocessing.name,
         "hold_out": hold_out_of(arm.source),
         "storage_floats": max((size for size in sizes if size), default=None),
-        "epochs": max((record["result"].get("epochs") or 0 for record in students), default=0) or None,
+        "epochs": max((record.result.epochs or 0 for record in students), default=0) or None,
         "code_versions": code.number,
     }
 

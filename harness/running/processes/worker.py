@@ -11,7 +11,7 @@ from harness.compute.precision import float32_products
 from harness.errors import DDBenchError, StoreError
 from harness.planning.run import Run
 from harness.plugins.discovery import plugins
-from harness.running.cell_tracker import Ledger
+from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import EventLog
 from harness.running.jobs import Job, carry_out, jobs_of
 from harness.store.event_files import ENDED, REFUSED, STOPPED
@@ -49,10 +49,10 @@ def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
     with prepared(run.request.compile), float32_products("fp32"):
         plan = run.plan(plugins().registry)
         job = _found(jobs_of(plan), key)
-        ledger = Ledger(replace(plan, arms=list(job.arms)), store, plugins(), log)
-        log.cells([cell for cell in job.cells if ledger.is_missing(cell)])
-        carry_out(job, ledger)
-        log.lost(ledger.lost)
+        tracker = CellTracker(replace(plan, arms=list(job.arms)), store, plugins(), log)
+        log.cells([cell for cell in job.cells if tracker.is_missing(cell)])
+        carry_out(job, tracker)
+        log.lost(tracker.lost)
 
 
 def _found(jobs: list[Job], key: str) -> Job:
