@@ -30,7 +30,7 @@ from harness.store.cell_states import Standing
 from harness.store.store import Store
 from harness.system import interrupts
 from harness.types.executor import Executor
-from harness.types.formats import LAST, Reading, told_of
+from harness.types.formats import LAST, Reading, display_name
 from harness.types.plurals import counted, plural
 
 
@@ -136,7 +136,7 @@ def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: 
         raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
     result = _carry_out(Run(request, file.absolute(), reading), reporter)
     if request.choose or request.score_on == "validation":
-        note = f"{told_of(file)} was distilled elsewhere and may have seen the validation split"
+        note = f"{display_name(file)} was distilled elsewhere and may have seen the validation split"
         result = replace(result, notes=(*result.notes, note))
     return result
 
@@ -158,14 +158,14 @@ def _carried_out(run: Run, reporter: Reporter) -> RunResult:
     _first([Outlook.of(stages.first.plan, store), stages.largest(store)], request)
     reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
     explored = _execute(stages.first.run, stages.first.plan, reporter)
-    choice = Choice.of(stages.option, explored.rows)
+    choice = Choice.of(stages.option, stages.first.plan.arms, explored.rows)
     choice.record([cell["key"] for cell in explored.cells], store)
     chosen = stages.chosen(choice)
     if not chosen.plan.arms:
         return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
     reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
     result = _execute(chosen.run, chosen.plan, reporter)
-    rows = [{**row, **choice.row_fields(row)} for row in result.rows]
+    rows = [{**row, **choice.row_fields(arm)} for arm, row in zip(chosen.plan.arms, result.rows, strict=True)]
     how = f"{stages.option} was chosen for each row on a validation split, {stages.validation}"
     return replace(result, rows=rows, cells=explored.cells + result.cells, failed={**explored.failed, **result.failed},
                    notes=(f"{how}; {stages.outcome}", *choice.notes(), *result.notes))  # fmt: skip
@@ -188,7 +188,7 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
         more = f"{counted(len(second.missing), 'more cell')}, {_duration(second.seconds)}"
         notes.append(f"then {more}, if the values that take longest are chosen")
     else:
-        choice = Choice.of(stages.option, table_of(first.plan, store).rows)
+        choice = Choice.of(stages.option, first.plan.arms, table_of(first.plan, store).rows)
         second = Outlook.of(stages.chosen(choice).plan, store)
         cells = first.cells + second.cells
         notes += [f"the scores in the store choose {choice.names or 'nothing'}", *choice.notes()]
@@ -275,7 +275,7 @@ def _tell_of(plan: Plan, standings: Sequence[Standing], reporter: Reporter) -> N
     to_redo = stale if plan.rerun_stale else 0
     reporter.planned(missing + to_redo, done + stale - to_redo)
     if stale and not plan.rerun_stale:
-        made = f"{counted(stale, 'record was', 'records were')} made by other source than is here now"
+        made = f"{counted(stale, 'record was', 'records were')} made by a different version of the code"
         reporter.notice(f"{made}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
     if count["failed"]:
         again = f"--retry-failed tries {plural(count['failed'], 'it', 'them')} again"

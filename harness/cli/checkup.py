@@ -1,6 +1,6 @@
-"""What ``ddbench doctor`` examines.
+"""The checks of ``ddbench doctor``.
 
-Each examination imports what it needs itself, so that one failing leaves the others.
+Each function imports what it needs itself, so that the others still run if one fails.
 """
 
 import os
@@ -15,12 +15,12 @@ from typing import Literal
 from harness.cli.errors import message_for, version_of
 
 ROOM = 2 * 2**30
-"""Bytes below which a disk is worth a note: a data set with its decoded copy takes so much."""
+"""Free bytes below which a disk gets a note: the size of a data set with its decoded copy."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. A ``note`` is worth knowing, but stops nothing."""
+    """The outcome of a check; a ``note`` is worth knowing, but prevents nothing."""
 
     name: str
     status: Literal["ok", "note", "broken"]
@@ -28,14 +28,14 @@ class Check:
 
 
 def libraries() -> list[Check]:
-    """Versions of Python, ddbench and what it needs, and whether torch and torchvision go together."""
-    found = [Check("python", "ok", platform.python_version()), _installed("ddbench")]
-    found += [_installed(name) for name in _dependencies()]
-    return [*found, _torch_pair()]
+    """Check the versions of Python, ddbench and its dependencies, and whether torch and torchvision fit together."""
+    checks = [Check("python", "ok", platform.python_version()), _installed("ddbench")]
+    checks += [_installed(name) for name in _dependencies()]
+    return [*checks, _torch_pair()]
 
 
 def machine() -> list[Check]:
-    """Devices, threads, whether the C library keeps large blocks, and whether networks can be compiled."""
+    """Check devices, threads, memory allocation, bfloat16 and the compiler."""
     import torch
 
     from harness.compute.machine import keep_large_tensors_mapped
@@ -44,7 +44,8 @@ def machine() -> list[Check]:
     from harness.executors.local import cores
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    mapped, found = keep_large_tensors_mapped(), compiler()
+    mapped, compiler_path = keep_large_tensors_mapped(), compiler()
+    # Compiled, because that is how large networks run on a CPU.
     bfloat16 = precision_speeds(torch.device("cpu"), compiled=True)["bf16"]
     return [
         Check("devices", "ok", ", ".join(["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(gpus))])),
@@ -52,61 +53,67 @@ def machine() -> list[Check]:
         Check(
             "large tensors stay mapped",
             "ok" if mapped else "note",
-            "the C library takes the setting" if mapped else "this C library is not glibc: large tensors are slower",
+            "glibc reuses large blocks of memory"
+            if mapped
+            else "this C library is not glibc: large tensors are slower",
         ),
         Check(
             "bfloat16",
             "ok" if bfloat16 >= 1 else "note",
             f"a convolution is {bfloat16:g} times as fast as in float32: "
-            + ("--precision bf16 is quicker here" if bfloat16 >= 1 else "--precision fp32 is quicker here"),
+            + ("--precision bf16 is faster here" if bfloat16 >= 1 else "--precision fp32 is faster here"),
         ),
         Check(
             "compiled networks",
-            "ok" if found else "note",
-            f"{found}, code kept in {code_folder()}" if found else "no C++ compiler (g++): somewhat slower",
+            "ok" if compiler_path else "note",
+            f"{compiler_path}, cache in {code_folder()}" if compiler_path else "no C++ compiler (g++): somewhat slower",
         ),
     ]
 
 
 def disks(store: Path) -> list[Check]:
-    """Room in the data root and in the store's folder, and whether they can be written."""
+    """Check the free space of the data root and of the store's folder, and whether they are writable."""
     from harness.datasets.problems import data_root
     from harness.errors import StoreError
     from harness.store.store import Store
+    from harness.system.home import expand_home
 
-    found = [_folder("data root", data_root(), "set DDBENCH_DATA to another folder")]
-    at = Store(store).path
+    checks = [_folder("data root", data_root(), "set DDBENCH_DATA to another folder")]
+    path = expand_home(store).absolute()
     try:
-        if at.exists() and any(at.iterdir()):
-            Store(store).check_schema()
+        opened = Store(store)
+        # An empty folder is a store that has not been used yet.
+        if path.exists() and any(path.iterdir()):
+            opened.check_schema()
     except (StoreError, OSError) as error:
-        return [*found, Check("store", "broken", str(error))]
-    return [*found, _folder("store", at, "choose another with --store")]
+        return [*checks, Check("store", "broken", str(error))]
+    return [*checks, _folder("store", path, "choose another with --store")]
 
 
 def plugin_health() -> list[Check]:
-    """Every entry point, and every component that can be found but not loaded."""
+    """Check every plugin, and that every component can be loaded."""
     from harness.cli.usable_plugins import label
     from harness.plugins.discovery import plugins
 
-    found = plugins()
+    installed = plugins()
     checks = []
-    for row in found.rows:
+    for row in installed.rows:
         detail = row.reason or f"implements {', '.join(row.hooks) or 'no hooks'}"
         status: Literal["ok", "note", "broken"] = "broken" if row.status == "broken" else "ok"
         checks.append(Check(label(row), status, detail if row.status != "disabled" else f"disabled: {detail}"))
     loaded = 0
-    for entry in found.registry.entries:
+    for entry in installed.registry.entries:
         try:
             entry.load()
             loaded += 1
+        # Plugins can raise anything when they are imported.
         except Exception as error:
             checks.append(Check(f"{entry.kind} {entry.name}", "broken", message_for(error) or repr(error)))
-    clashes = sorted({f"{e.kind} {e.name}" for e in found.registry.entries if found.registry.ambiguous(e)})
+    clashes = sorted({f"{e.kind} {e.name}" for e in installed.registry.entries if installed.registry.ambiguous(e)})
     if clashes:
-        detail = f"{', '.join(clashes)}: several plugins claim it, so write DISTRIBUTION:NAME"
+        detail = f"{', '.join(clashes)}: several plugins provide it; write DISTRIBUTION:NAME"
         checks.append(Check("names claimed twice", "note", detail))
-    return [*checks, Check("components", "ok", f"{loaded} of {len(found.registry.entries)} can be loaded")]
+    return [*checks, Check("components", "ok", f"{loaded} of {len(installed.registry.entries)} can be loaded")]
 
 
 def _dependencies() -> list[str]:
@@ -114,10 +121,12 @@ def _dependencies() -> list[str]:
         requirements = metadata.requires("ddbench") or []
     except metadata.PackageNotFoundError:
         return []
+    # Requirements of extras are optional: their absence is no problem.
     return [re.split(r"[^A-Za-z0-9_.-]", text, maxsplit=1)[0] for text in requirements if "extra ==" not in text]
 
 
 def _installed(name: str) -> Check:
+    # Read from the metadata, so that a broken library is reported by its own check and not here.
     version = version_of(name)
     missing = version.startswith("(")
     return Check(name, "broken" if missing else "ok", f"{version}: pip install {name}" if missing else version)
@@ -134,12 +143,13 @@ def _torch_pair() -> Check:
 
 
 def _folder(name: str, path: Path, remedy: str) -> Check:
-    """Room and permission at ``path``, or where it would be made."""
+    """Check the free space and the permissions at ``path``, or where it would be created."""
+    # The folder itself may not exist yet: what counts is whether it can be created.
     existing = next(parent for parent in [path, *path.absolute().parents] if parent.exists())
     if not existing.is_dir():
-        return Check(name, "broken", f"{path}: {existing} is no folder; {remedy}")
+        return Check(name, "broken", f"{path}: {existing} is not a folder; {remedy}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Check(name, "broken", f"{path}: {existing} cannot be written; {remedy}")
+        return Check(name, "broken", f"{path}: {existing} is not writable; {remedy}")
     free = shutil.disk_usage(existing).free
-    state = "" if path.exists() else " (made when it is needed)"
+    state = "" if path.exists() else " (created when it is needed)"
     return Check(name, "ok" if free >= ROOM else "note", f"{path}{state}, {free / 2**30:.1f} GiB free")

@@ -1,4 +1,4 @@
-"""What ``show NAME`` tells about a component."""
+"""The description of a component that ``ddbench methods show NAME`` and the like print."""
 
 import dataclasses
 import inspect
@@ -20,22 +20,21 @@ from harness.types.pool import Pool
 from harness.types.problem import Shape
 
 SHAPES: tuple[Shape, ...] = ((3, 32, 32), (1, 28, 28))
-"""Images of CIFAR-10 and MNIST, for which networks are counted."""
+"""Shapes of the images of CIFAR-10 and MNIST, for which parameters are counted."""
 CLASSES = 10
 LATER = 100_000
-"""An iteration beyond any warm-up, at which a pool is shown too where it differs."""
+"""An iteration after any warm-up, for which a pool's distribution is shown too if it differs."""
 
 Details = dict[str, Any]
 
 
 def describe(kind: str, text: str, registry: Registry) -> Details:
-    """Load a component and say what it is, as JSON.
+    """Load a component and describe it as JSON, with the options in brackets.
 
-    Options in brackets are applied. Where an option that must be given is not, the component is described without what
-    would need it, and ``needs`` says so.
+    If a required option is missing, the description lacks what depends on it, and ``needs`` names the option.
 
     Raises:
-        UsageError: an unknown name or option, or a value outside its range.
+        UsageError: a name or option is unknown, or a value is outside its range.
         PluginError: the component cannot be loaded, or fails.
     """
     name = parse_name(text)
@@ -56,9 +55,11 @@ def describe(kind: str, text: str, registry: Registry) -> Details:
     try:
         resolved = registry.resolve(kind, name)
     except UsageError as error:
+        # An option that was typed is wrong. Without any, a required one is missing, which the description can say.
         if name.options:
             raise
         return {**details, "needs": str(error)}
+    # The component's own code runs below, and may raise anything.
     fails = f"{kind} {text} of {entry.provider} fails:"
     try:
         with guarded(fails):
@@ -68,7 +69,7 @@ def describe(kind: str, text: str, registry: Registry) -> Details:
 
 
 def print_details(details: Details) -> None:
-    """Print what `describe` gave, for people."""
+    """Print the result of `describe` for people."""
     click.echo(f"{details['name']}: {details['description']}")
     provider = f"{details['provider']} {details['provider_version']}".rstrip()
     click.echo(f"{details['kind']} version {details['version']}, from {provider} ({details['target']})\n")
@@ -78,13 +79,13 @@ def print_details(details: Details) -> None:
     else:
         click.echo("It takes no options.")
     if details["needs"]:
-        click.echo(f"\nMore can be told when it is complete: {details['needs']}")
+        click.echo(f"\nIncomplete: {details['needs']}")
     elif details["kind"] in _PRINT_MORE:
         _PRINT_MORE[details["kind"]](details)
 
 
 def _first_paragraph(cls: type[Any]) -> str:
-    text = inspect.cleandoc(vars(cls).get("__doc__") or "")  # its own: a base class's would describe the base class
+    text = inspect.cleandoc(vars(cls).get("__doc__") or "")  # inherited docstrings would describe the base class
     return " ".join(text.split("\n\n")[0].split())
 
 
@@ -94,9 +95,9 @@ def _method(resolved: Resolved[Any], registry: Registry) -> Details:
 
 def _print_method(details: Details) -> None:
     if not details["uses_pool"]:
-        click.echo("\nIt draws no networks, so it goes with no pool.")
+        click.echo("\nIt draws no networks, so it is used without a pool.")
     if details["uses_total"]:
-        click.echo("\nIts schedule depends on the total of iterations, so a run cannot be extended.")
+        click.echo("\nIts schedule depends on the total number of iterations, so a run cannot be extended.")
 
 
 def _pool(resolved: Resolved[Any], registry: Registry) -> Details:
@@ -106,8 +107,8 @@ def _pool(resolved: Resolved[Any], registry: Registry) -> Details:
 
 
 def _drawn(pool: Pool[Any], iteration: int, registry: Registry) -> Iterator[Details]:
-    for one, probability in mixture(pool, iteration, lambda name: registry.resolve("architecture", name)):
-        yield {"architecture": str(one), "probability": probability}
+    for architecture, probability in mixture(pool, iteration, lambda name: registry.resolve("architecture", name)):
+        yield {"architecture": str(architecture), "probability": probability}
 
 
 def _print_pool(details: Details) -> None:
@@ -129,7 +130,8 @@ def _count(resolved: Resolved[Any], shape: Shape) -> Details:
             torch.device("meta"),
             torch.random.fork_rng(devices=[]),
             bounded_size(str(resolved)),
-        ):  # no memory for weights, and instant
+        ):
+            # On the meta device, building a network takes no memory for weights and no time.
             network = resolved.make().network(shape, CLASSES)
         row["count"] = sum(parameter.numel() for parameter in network.parameters())
     except DDBenchError as error:
@@ -148,6 +150,7 @@ def _print_architecture(details: Details) -> None:
 
 def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
     dataset = resolved.make()
+    # A mistyped path of an option is reported here, and not only when a run reads the images.
     dataset.check_files(data_root())
     traits = dataset.traits
     return {
@@ -178,9 +181,9 @@ def _executor(resolved: Resolved[Any], registry: Registry) -> Details:
 
 def _print_executor(details: Details) -> None:
     if details["in_process"]:
-        click.echo("\nIt does the work in this process: what crashes or hangs takes the run with it.")
+        click.echo("\nIt works in this process: a crash or a hang ends the run.")
     if details["detaches"]:
-        click.echo("\nWhat it has started goes on when the run's process ends: `ddbench run --detach`.")
+        click.echo("\nIts jobs continue after the process of the run has ended: `ddbench run --detach`.")
 
 
 _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {

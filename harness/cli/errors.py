@@ -1,6 +1,6 @@
-"""How a command ends that cannot go on: for what users can mend, one line on stderr and an exit status, no traceback.
+"""How commands end with an error: one line on stderr and an exit status, without a traceback if the user can fix it.
 
-0 all good, 1 something failed, 2 wrong usage or something that the user can mend, 130 interrupted, 141 nobody reads on.
+0 success, 1 something failed, 2 wrong usage or an error that the user can fix, 130 interrupted, 141 broken pipe.
 """
 
 import contextlib
@@ -19,13 +19,14 @@ from harness.errors import DDBenchError, shortened
 INTERRUPTED, BROKEN_PIPE = 130, 141
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
-"""Of paths that no file can have, wherever they are first looked at."""
+"""Errors of paths that no file can have; they may be raised by the first call of any kind that uses the path."""
 _HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What click raises where a verb is missing, to print the help; 8.1 has another way."""
+"""What click raises if a command is missing, to print the help; click 8.1 has no such class."""
+# Import errors of a torch and a torchvision that were built for different versions; they have no class of their own.
 _MISMATCH = ("torchvision::nms does not exist", "Couldn't load custom C++ ops", "torchvision/_C.so")
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory: you tried to allocate")
-"""What torch says, on Linux and elsewhere, if the system refuses memory."""
+"""Parts of torch's messages, on Linux and elsewhere, if the system refuses memory."""
 _LESS = "use smaller or fewer images (size=N for a folder), or a machine with more memory"
 
 
@@ -51,23 +52,25 @@ def warn(message: object) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors that the user can mend, interrupts and closed pipes into ends of the command that click knows.
+    """Turn errors that the user can fix, interrupts and closed pipes into exits that click knows.
 
-    Wrong usage is one line too, in place of click's four.
+    Wrong usage is reported in one line too, instead of click's four.
     """
     try:
         yield
     except click.UsageError as error:
+        # Printing the help is not an error.
         if isinstance(error, _HELP):
             raise
         path = error.ctx.command_path if error.ctx else "ddbench"
-        raise Failure(f"{error.format_message().rstrip('.')} (`{path} --help` tells more)") from error
+        raise Failure(f"{error.format_message().rstrip('.')} (see `{path} --help`)") from error
     except (click.ClickException, click.exceptions.Exit):
         raise
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo(f"ddbench: {str(stop) or 'interrupted'}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:
+        # The status that a shell reports for a process killed by SIGPIPE: 128 + 13.
         raise click.exceptions.Exit(BROKEN_PIPE) from None
     except Exception as error:
         message = message_for(error)
@@ -78,11 +81,7 @@ def one_line_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def clean_exit() -> Iterator[None]:
-    """For the process as a whole: what `one_line_errors` is for a command, and the last flush of stdout.
-
-    An interrupted process ends at once: students that train in other threads would else be waited for, and what is in
-    the store is there whole.
-    """
+    """Do for the whole process what `one_line_errors` does for a command, and flush stdout."""
     try:
         try:
             yield
@@ -90,9 +89,10 @@ def clean_exit() -> Iterator[None]:
             sys.stdout.flush()
     except BrokenPipeError:
         sys.exit(BROKEN_PIPE)
-    except DDBenchError as error:  # of the last flush: a command's own have become exit statuses
+    except DDBenchError as error:  # of the last flush: errors of a command have already become exit statuses
         report(error)
         sys.exit(Failure.exit_code)
+    # An interrupt between commands, or during the flush.
     except KeyboardInterrupt:
         _end_interrupted()
     except SystemExit as end:
@@ -102,15 +102,18 @@ def clean_exit() -> Iterator[None]:
 
 
 def _end_interrupted() -> NoReturn:
+    # A normal exit would wait for students that train in other threads. Ending at once is safe: whatever the store
+    # holds was written whole.
     sys.stderr.flush()
     os._exit(INTERRUPTED)
 
 
 def message_for(error: BaseException) -> str | None:
-    """One line for an error that the user can mend, None for any other."""
+    """Return one line for an error that the user can fix; None for any other error."""
     chain = list(_chain(error))
     if any(_is_mismatch(link) for link in chain):
         return mismatched_pair()
+    # Whatever was written when the disk became full, the remedy is the same.
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return f"{error.strerror}: make room for {error.filename or 'what is written'}"
     if any(_is_out_of_memory(link) for link in chain):
@@ -121,15 +124,15 @@ def message_for(error: BaseException) -> str | None:
 
 
 def mismatched_pair() -> str:
-    """What to do about a torch and a torchvision that were not built for each other."""
+    """Return what to do about a torch and a torchvision that were not built for each other."""
     return (
-        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} do not belong together: reinstall "
+        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} do not fit together: reinstall "
         "both from the index (pip install --force-reinstall torch torchvision)"
     )
 
 
 def version_of(distribution: str) -> str:
-    """The installed version of a distribution, read without importing it."""
+    """Return the installed version of a distribution without importing it."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -144,10 +147,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy or torch could not get memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    # torch reports failed allocations on a CPU as plain runtime errors.
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    # Explicit causes can form a circle.
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

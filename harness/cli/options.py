@@ -1,4 +1,4 @@
-"""Options that ``run`` and ``eval`` share, and showing what comes out."""
+"""Options that ``ddbench run`` and ``ddbench eval`` share, and the output of both."""
 
 import json
 import sys
@@ -20,69 +20,111 @@ _NUMBERS = ("ipc", "iterations")
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file whose keys are these options; what is given here wins.",
+    help="TOML file with these options as keys; options on the command line take precedence.",
 )
 store_option = click.option(
-    "--store", type=click.Path(path_type=Path), default=Path("ddbench-store"), help="The store. [./ddbench-store]"
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path("ddbench-store"),
+    help="Folder of the store. [./ddbench-store]",
 )
+
+
+def score_filters(command: F) -> F:
+    """Add the options that filter the scores of stores."""
+    chosen = {
+        ("--dataset", "-d"): "Only these data sets; repeatable.",
+        ("--method", "-m"): "Only these methods; repeatable.",
+        ("--pool", "-p"): "Only these pools; repeatable.",
+        ("--evaluator", "-e"): "Only these evaluators; repeatable.",
+        ("--architecture", "-a"): "Only students of these architectures; repeatable.",
+    }
+    numbers = {"--ipc": "Only these numbers of images per class.", "--iterations": "Only these numbers of iterations."}
+    for name, text in reversed(numbers.items()):
+        command = click.option(name, multiple=True, metavar="N,...", help=text)(command)
+    for names, text in reversed(chosen.items()):
+        command = click.option(*names, multiple=True, metavar="NAME,...", help=text)(command)
+    return command
+
+
+def filters_of(typed: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the values of `score_filters` by axis, one name or number each."""
+    from harness.types.names import split_names
+
+    names = {axis: split_names(texts) for axis, texts in typed.items() if axis not in _NUMBERS}
+    return names | {axis: tuple(part.strip() for text in typed[axis] for part in text.split(",")) for axis in _NUMBERS}
 
 
 def study_options(command: F) -> F:
-    """Add the options that say how sets are evaluated, and where the records go."""
+    """Add the options for the evaluation of distilled sets, the execution and the store."""
     for add in reversed(
         [
-            click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Evaluator; repeatable, or all."),
+            click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Evaluator, or all; repeatable."),
             click.option(
-                "--architecture", "-a", multiple=True, metavar="NAME,...", help="Students; repeatable, or all."
+                "--architecture",
+                "-a",
+                multiple=True,
+                metavar="NAME,...",
+                help="Architecture of the students, or all; repeatable.",
             ),
-            click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Data set [digits]; repeatable."),
-            click.option("--students", type=click.IntRange(1), metavar="N", help="Students of each architecture."),
-            click.option("--seed", type=int, metavar="N", help="Decides every random number. [0]"),
+            click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Data set; repeatable. [digits]"),
+            click.option(
+                "--students", type=click.IntRange(1), metavar="N", help="Number of students of each architecture."
+            ),
+            click.option("--seed", type=int, metavar="N", help="Seed of all random numbers. [0]"),
             click.option(
                 "--set",
                 multiple=True,
                 metavar="NAME.OPTION=VALUE",
-                help="An option of a component wherever it is used, say mtt.experts=5; repeatable.",
+                help="Set an option of a component wherever it is used, for instance mtt.experts=5; repeatable.",
             ),
             click.option(
                 "--score-on",
                 type=click.Choice(["test", "validation"]),
-                help="validation: on a part of the training set, held out of the distillation too. [test]",
+                help="Images on which students are scored; validation: a part of the training set that is also held "
+                "out of the distillation. [test]",
             ),
             click.option(
                 "--choose",
                 metavar="NAME.OPTION",
-                help="Choose a swept option on a validation split (of equals the first); then distil the choice on "
-                "the whole training set and score it on test.",
+                help="Choose the value of a swept option on a validation split (the first of equal ones), then distil "
+                "with it on the whole training set and score on test.",
             ),
             click.option(
                 "--max-cells",
                 type=click.IntRange(1),
                 metavar="N",
-                help="Refuse a plan that has more sets and students. [100000]",
+                help="Refuse to start if there are more sets and students. [100000]",
             ),
-            click.option("--store", type=click.Path(path_type=Path), help="Folder of all records. [./ddbench-store]"),
-            click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [auto]"),
+            click.option("--store", type=click.Path(path_type=Path), help="Folder of the store. [./ddbench-store]"),
+            click.option("--device", metavar="NAME", help="Device: cpu, cuda, cuda:1, ... or auto. [auto]"),
             click.option(
                 "--compile",
                 type=click.Choice(["auto", "never"]),
-                help="auto: quicker code for heavy networks on a CPU; recorded steps on a GPU. [auto]",
+                help="auto: compile large networks on a CPU, and record CUDA graphs on a GPU. [auto]",
             ),
             click.option(
                 "--executor",
                 metavar="NAME",
-                help="What starts the work: local[slots=2], inline, slurm, ray. [DDBENCH_EXECUTOR, else local]",
+                help="Executor that starts the work: local[slots=2], inline, slurm, ray. [DDBENCH_EXECUTOR or local]",
             ),
-            click.option("--timeout", type=float, metavar="SECONDS", help="Fail a cell that takes longer."),
-            click.option("--retry-failed", is_flag=True, default=None, help="Make failed cells once more."),
+            click.option(
+                "--timeout", type=float, metavar="SECONDS", help="Maximum time for a cell; one that takes longer fails."
+            ),
+            click.option("--retry-failed", is_flag=True, default=None, help="Run failed cells again."),
             click.option(
                 "--detach",
                 is_flag=True,
                 default=None,
-                help="Order the work and leave; `ddbench status` tells how it stands (slurm).",
+                help="Submit the work and exit; `ddbench status` shows its progress. Only with slurm.",
             ),
-            click.option("--strict-plugins", is_flag=True, default=None, help="A broken plugin is an error."),
-            click.option("--rerun-stale", is_flag=True, default=None, help="Redo what other source code made."),
+            click.option("--strict-plugins", is_flag=True, default=None, help="Fail if a plugin is broken."),
+            click.option(
+                "--rerun-stale",
+                is_flag=True,
+                default=None,
+                help="Run cells again whose records were made by a different version of the code.",
+            ),
         ]
     ):
         command = add(command)
@@ -90,18 +132,22 @@ def study_options(command: F) -> F:
 
 
 def reading_options(command: F) -> F:
-    """Add the options that say how a file of a distilled set is read."""
+    """Add the options for reading a distilled set from a file."""
     for add in reversed(
         [
-            click.option("--entry", type=int, metavar="N", help="Which set of a file that holds several. [the last]"),
+            click.option(
+                "--entry", type=int, metavar="N", help="Index of the set in a file that holds several. [the last]"
+            ),
             click.option(
                 "--from",
                 "format",
                 metavar="FORMAT",
-                help="Its format, with what it does not tell: 'idc[factor=2]', 'ddranking[temperature=1]', "
-                "'npz[pixels=true]', safetensors, vico, mtt, images. [as its content tells]",
+                help="Format of the file, with options for what it lacks: 'idc[factor=2]', 'ddranking[temperature=1]', "
+                "'npz[pixels=true]', safetensors, vico, mtt, images. [from its content]",
             ),
-            click.option("--step-size", type=float, metavar="X", help="The learned step size, if no file tells it."),
+            click.option(
+                "--step-size", type=float, metavar="X", help="Learned step size, if the file does not hold it."
+            ),
         ]
     ):
         command = add(command)
@@ -109,35 +155,39 @@ def reading_options(command: F) -> F:
 
 
 def reading_of(entry: int | None, form: str | None, step_size: float | None) -> "Reading":
-    """How a file is to be read, from `reading_options`."""
+    """Return how to read a file, from the values of `reading_options`."""
     from harness.types.formats import LAST, Reading
 
     return Reading(LAST if entry is None else entry, form, step_size)
 
 
-def values_of(given: Mapping[str, Any], config: Path | None) -> "Request":
-    """A request from the options given and the config file beneath them.
+def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
+    """Create a request from the options of the command line, which override those of the config file.
 
     Raises:
-        UsageError: an unknown key, or a value that cannot be meant.
+        UsageError: a key is unknown, or a value is not valid.
     """
     from harness.planning.request import read_config, request_from
 
-    told = {key: value for key, value in given.items() if value is not None and value != ()}
-    typed = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in told.items()}
-    beneath = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
-    return request_from({**beneath, **typed}, str(config) if config else "options")
+    # An option that was not typed is None or empty, and must not hide the value of the config file.
+    used = {key: value for key, value in typed.items() if value is not None and value != ()}
+    options = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in used.items()}
+    defaults = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
+    return request_from({**defaults, **options}, str(config) if config else "options")
 
 
 def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
     """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed."""
-    from harness.cli.progress import reporter
+    from harness.cli.progress import reporter_for_stderr
     from harness.plugins.registry import stdout_to_stderr
 
-    with reporter() as telling, stdout_to_stderr():
-        result = work(telling)
+    # Whatever a plugin or a library prints must not end up within the table or the JSON.
+    with reporter_for_stderr() as reporter, stdout_to_stderr():
+        result = work(reporter)
     if as_json:
+        # NaN is not JSON: strict readers refuse it, so it must not be written.
         click.echo(json.dumps(result.as_json(), allow_nan=False))
+        # On stderr, so that people see them although stdout goes to a program.
         for note in (*result.warnings, *result.notes):
             click.echo(note, err=True)
     else:

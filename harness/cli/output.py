@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs."""
+"""What commands print: tables for people, JSON for programs."""
 
 import json
 import sys
@@ -12,27 +12,28 @@ from harness.errors import UsageError
 from harness.report.tables.drawing import Column, Grid, Line, aligned, draw, legible, plain, printable, terminal_width
 from harness.system.whole_files import write_whole
 
-__all__ = ["plain", "print_json", "print_table", "printable", "put", "size_told", "table_text"]
+__all__ = ["plain", "print_json", "print_table", "printable", "put", "format_size", "table_text"]
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401
-    """Print ``value`` on stdout, for a program to read."""
+    """Print a value as JSON on stdout."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    if legible(text, getattr(sys.stdout, "encoding", None) or "utf-8") != text:  # JSON has its own escapes
+    # For an encoding that lacks a character, JSON's own escapes keep the value, where a substitute would change it.
+    if legible(text, getattr(sys.stdout, "encoding", None) or "utf-8") != text:
         text = json.dumps(value, indent=2)
     click.echo(text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout: drawn to fit a terminal, and elsewhere in full, a line a row.
+    """Print a table on stdout: fitted to the width of a terminal, or one line for each row if stdout is a pipe.
 
-    A pipe gets every word on its row's line, whatever the width; NO_COLOR is honoured.
+    NO_COLOR is honoured.
     """
     click.echo(table_text(columns, rows), nl=False)
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The table that `print_table` prints."""
+    """Return the table that `print_table` prints."""
     lines = [tuple(plain(str(cell)) for cell in row) for row in rows]
     if terminal_width(sys.stdout) is None:
         return "".join(f"{line}\n" for line in aligned(columns, lines))
@@ -41,23 +42,26 @@ def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def put(path: Path, content: bytes | str) -> None:
-    """Write the file of ``--output``; what is no file, such as /dev/stdout, is written to and not replaced.
+    """Write the file of ``--output``; a device such as /dev/stdout is written to, not replaced.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: the file cannot be written.
     """
+    # A name of a file may hold bytes that are no UTF-8, which Python reads as surrogates.
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     try:
+        # Replacing /dev/stdout or a named pipe by a file would be wrong.
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:
-            write_whole(path.resolve(), data)  # a link stays, and leads to what is new
+            # Resolved first: a symbolic link stays, and its target is replaced.
+            write_whole(path.resolve(), data)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; give another --output") from None
 
 
-def size_told(size: int) -> str:
-    """Bytes in the unit that suits them."""
+def format_size(size: int) -> str:
+    """Format a number of bytes in a fitting unit."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line an event elsewhere."""
+"""Progress on stderr: bars on a terminal, a line for each event elsewhere."""
 
 import sys
 from collections.abc import Mapping
@@ -15,50 +15,51 @@ from harness.types.plurals import counted
 
 
 class Lines(Reporter):
-    """A line an event, for logs and pipes."""
+    """A reporter that prints a line for each event, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def planned(self, missing: int, done: int) -> None:
-        """Say how much there is to do."""
+        """Print how many cells are missing."""
         self._say(f"{counted(missing, 'cell')} to make, {done} in the store")
 
     def started(self, cell: Named) -> None:
-        """Say what begins, where it may take long."""
+        """Print that a distillation starts; students are quick, and only their end is printed."""
         if cell.kind == "distilled":
             self._say(f"started  {cell.label}")
 
     def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """A line each tenth of the way."""
+        """Print a line after each tenth of the iterations."""
         if iteration % max(1, total // 10) == 0:
-            told = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-            self._say(f"iteration {iteration} of {total}: {told}")
+            values = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+            self._say(f"iteration {iteration} of {total}: {values}")
 
     def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
-        """Say what came out."""
+        """Print the outcome of a cell."""
         self._say(f"done     {cell.label}{outcome(record)}")
 
     def failed(self, cell: Named, reason: str, log: Path) -> None:
-        """Say why, and where more is told."""
+        """Print why a cell failed, and where its traceback is."""
         self._say(f"FAILED   {cell.label}: {reason} (traceback in {log})")
 
     def notice(self, text: str) -> None:
-        """Pass it on."""
+        """Print a message."""
         self._say(text)
 
     def _say(self, text: str) -> None:
+        # Labels hold names of folders and plugins: neither markup nor control characters may take effect.
         self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> "Lines":
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing to close."""
+        """Leave the stream as it is: it belongs to the process."""
 
 
 class Bars(Lines):
-    """A bar for the cells and one for the trajectory at work; events scroll above them."""
+    """A reporter with a bar for the cells and one for the running trajectory; events scroll above them."""
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
@@ -70,24 +71,30 @@ class Bars(Lines):
             console=console,
             transient=True,
         )
+        # Lines must be printed through the console of the bars, which draws the bars again below them.
         super().__init__(self.progress.console)
         self._cells = self.progress.add_task("cells", total=None)
         self._steps = self.progress.add_task("iterations", visible=False)
 
     def planned(self, missing: int, done: int) -> None:
-        """Set the length of the bar."""
+        """Set the length of the bar for cells."""
         super().planned(missing, done)
         self.progress.update(self._cells, total=missing, completed=0)
 
     def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Move the lower bar."""
-        told = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+        """Move the bar for iterations."""
+        values = " ".join(f"{name} {value:.4g}" for name, value in scalars.items())
         self.progress.update(
-            self._steps, total=total, completed=iteration, visible=iteration < total, description=escape(told)
+            # Hidden at the last iteration, until the next trajectory begins.
+            self._steps,
+            total=total,
+            completed=iteration,
+            visible=iteration < total,
+            description=escape(values),
         )
 
     def finished(self, cell: Named, record: Mapping[str, Any]) -> None:
-        """Move the upper bar."""
+        """Move the bar for cells."""
         super().finished(cell, record)
         self.progress.advance(self._cells)
 
@@ -96,19 +103,19 @@ class Bars(Lines):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self.progress.stop()
 
 
 def outcome(record: Mapping[str, Any]) -> str:
-    """What a record says in a few words."""
+    """Describe the outcome in a record in a few words."""
     result = record["result"]
     if "accuracy" in result:
         return f": {100 * result['accuracy']:.1f} % in {result['seconds']:.0f} s{' (collapsed)' * result['collapsed']}"
     return f": {result['status']} in {result['seconds']:.0f} s" if "status" in result else ""
 
 
-def reporter() -> Lines:
-    """What suits stderr."""
+def reporter_for_stderr() -> Lines:
+    """Return a reporter that draws bars if stderr is a terminal, and otherwise prints lines."""
     console = console_for(sys.stderr)
     return Bars(console) if console.is_terminal else Lines(console)

@@ -1,7 +1,7 @@
-"""Stdin, stdout and stderr of this process, made fit for whatever they are: closed, full, unread, of any encoding.
+"""Standard streams that work whatever they are connected to: closed, a full disk, a broken pipe, any encoding.
 
-No finished work is lost because of a stream. What cannot be written to stdout ends the command with one line; what
-cannot be written to stderr, progress mostly, is dropped.
+No finished work is lost because of a stream: an error on stdout ends the command with one line, and output that stderr
+does not take, which is mostly progress, is dropped.
 """
 
 import codecs
@@ -21,20 +21,20 @@ _ASCII = "ddbench-ascii"
 
 
 class CannotWrite(DDBenchError):
-    """Stdout takes no more."""
+    """Stdout cannot be written."""
 
 
 class Output(io.TextIOWrapper):
-    """Stdout.
+    """Stdout, whose errors are either a broken pipe or one line for the user.
 
     Raises:
-        BrokenPipeError: nobody reads on.
-        CannotWrite: it cannot be written for another reason, such as a full disk.
+        BrokenPipeError: the reader has closed the pipe.
+        CannotWrite: stdout cannot be written for another reason, such as a full disk.
     """
 
     def write(self, text: str) -> int:
         """Write a text."""
-        if text == "":  # by which click asks what kind of stream it is; a full disk refuses even that
+        if text == "":  # click probes the stream with it, and a full disk would refuse even that
             return 0
         try:
             return super().write(text)
@@ -42,26 +42,26 @@ class Output(io.TextIOWrapper):
             raise self.failure(error) from error
 
     def flush(self) -> None:
-        """Hand over what was written."""
+        """Flush the buffer."""
         try:
             super().flush()
         except (OSError, ValueError) as error:
             raise self.failure(error) from error
 
     def failure(self, error: OSError | ValueError) -> Exception:
-        """What to raise for an error in writing; nothing is written from then on."""
+        """Return the error to raise for a failed write, and discard all later output."""
         _lead_nowhere(self)
         if isinstance(error, BrokenPipeError):
             return error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).rstrip(".")
-        return CannotWrite(f"{reason}: stdout cannot be written; make room there, or send it to another place")
+        return CannotWrite(f"{reason}: stdout cannot be written; free space there, or redirect the output")
 
 
 class Progress(io.TextIOWrapper):
-    """Stderr: what it does not take is dropped, for progress that nobody reads must not end the work."""
+    """Stderr, which drops what cannot be written: progress that nobody reads must not end the work."""
 
     def write(self, text: str) -> int:
-        """Write a text, if that is possible."""
+        """Write a text, or drop it."""
         try:
             return super().write(text)
         except (OSError, ValueError):
@@ -69,7 +69,7 @@ class Progress(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Hand over what was written, if that is possible."""
+        """Flush the buffer, or drop it."""
         try:
             super().flush()
         except (OSError, ValueError):
@@ -77,11 +77,12 @@ class Progress(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Put streams in place of this process's own that never end finished work.
+    """Replace this process's standard streams by ones that never lose finished work.
 
-    A closed one leads to the null device: else the next file that is opened would take its number, and would get what
-    libraries and child processes print.
+    A closed one leads to the null device: otherwise the next file that is opened would get its number, and with it the
+    output of libraries and child processes.
     """
+    # Descriptors 0, 1 and 2 in this order: open() returns the lowest free number.
     for number in range(3):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -96,15 +97,15 @@ def prepare_streams() -> None:
 
 
 def prepare_handler() -> None:
-    """Make known what is written in place of signs that an encoding does not have, as `HANDLER`."""
+    """Register the codec error handler `HANDLER`, which replaces characters that an encoding lacks."""
     codecs.register_error(HANDLER, _substitute)
 
 
 def write_bytes(content: bytes) -> None:
-    """Write to stdout what is no text, perhaps.
+    """Write bytes to stdout.
 
     Raises:
-        BrokenPipeError, CannotWrite: as `Output` says.
+        BrokenPipeError, CannotWrite: see `Output`.
     """
     try:
         click.echo(content, nl=False)
@@ -115,10 +116,13 @@ def write_bytes(content: bytes) -> None:
 def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -> TextIO:
     if stream is None:  # it was closed
         return kind(open(number, "wb", closefd=False), encoding="utf-8", errors=HANDLER)
-    if not isinstance(stream, io.TextIOWrapper):  # somebody else's, which has its own ways
+    if not isinstance(stream, io.TextIOWrapper):  # replaced by a caller, such as a test runner
         return stream
     with contextlib.suppress(OSError, ValueError):
-        os.set_blocking(number, True)  # whoever had it before may have left it so that a long table does not fit
+        os.set_blocking(
+            number, True
+        )  # a parent may have made it non-blocking, and a long write would then fail half-way
+    # Encodings have many aliases; the canonical name is compared.
     encoding = codecs.lookup(stream.encoding).name
     return kind(
         stream.buffer,
@@ -130,25 +134,27 @@ def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -
 
 
 def _lead_nowhere(stream: io.TextIOWrapper) -> None:
-    """Let what is still buffered, and all that follows, go to the null device."""
-    with contextlib.suppress(OSError, ValueError):  # in tests a stream has no number
+    """Redirect what is still buffered, and all later output, to the null device."""
+    with contextlib.suppress(OSError, ValueError):  # in tests a stream has no file descriptor
+        # The interpreter flushes stdout at exit once more, and would print an error then.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
 
 
 def _substitute(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Something in place of signs that the encoding does not have; bytes of a file's name stay what they are."""
+    """Replace characters that the encoding lacks; undecodable bytes of a file's name are written unchanged."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     signs = error.object[error.start : error.end]
+    # Surrogates stand for bytes that are not UTF-8; only encodings with one byte for an ASCII letter can hold them.
     if all("\udc80" <= sign <= "\udcff" for sign in signs) and len("a".encode(error.encoding)) == 1:
         return signs.encode("utf-8", "surrogateescape"), error.end
     return "".join(map(substitute, signs)), error.end
 
 
 def _find_ascii(name: str) -> codecs.CodecInfo | None:
-    """ASCII under another name: click takes a stream in ASCII for a mistake, and writes UTF-8 to it."""
+    """Find ASCII under another name, because click takes a stream in ASCII for a mistake and writes UTF-8 to it."""
     if name.replace("_", "-") != _ASCII:
         return None
     info: Any = codecs.lookup("ascii")

@@ -1,18 +1,18 @@
-"""The plugins, as commands use them."""
+"""The installed plugins, as commands use them."""
 
 from harness.cli.errors import warn
 from harness.plugins.discovery import PluginRow, Plugins, plugins
 
 
-def found_plugins() -> Plugins:
-    """All plugins; each broken one is mentioned with one line on stderr."""
-    found = plugins()
-    for row in found.rows:
+def usable_plugins() -> Plugins:
+    """Return all plugins, and warn about each broken one in one line on stderr."""
+    installed = plugins()
+    for row in installed.rows:
         if row.status == "broken":
-            warn(f"{label(row)} is broken and left out: {row.reason}")
-    return found
+            warn(f"{label(row)} is broken and not used: {row.reason}")
+    return installed
 
 
 def label(row: PluginRow) -> str:
-    """A plugin's name with its distribution."""
+    """Describe a plugin by its name and its distribution."""
     return f"plugin {row.name!r} of {row.distribution} {row.version}".rstrip()

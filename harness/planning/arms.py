@@ -1,16 +1,18 @@
 """Arms: what one row of a table stands for, and the cells that it needs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.learning.pool_networks import Resolve
-from harness.planning.set_sources import Source, learning_source, training_of
+from harness.planning.set_sources import Source, machinery_digests, training_of
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import request as checked_request
 from harness.plugins.returns import returned, text
 from harness.store.cells import Cell
 from harness.types.artifact import ArtifactRequest
 from harness.types.evaluator import Evaluator
+from harness.types.names import Name
 from harness.types.network import Architecture
 
 
@@ -31,6 +33,11 @@ class Arm:
             "evaluator": str(self.evaluator),
             "architecture": str(self.architecture),
         }
+
+    @property
+    def names(self) -> Mapping[str, Name]:
+        """The names of its components by kind; a kind that it lacks is missing."""
+        return {**self.source.names, "evaluator": self.evaluator.name, "architecture": self.architecture.name}
 
     @property
     def protocol(self) -> str:
@@ -81,7 +88,7 @@ class Arm:
             "student": student,
         }
         label = f"{request.kind} {student} for {self.set_cell(distillation).label}"
-        return Cell("artifact", identity, label, self._sources(distillation, architecture))
+        return Cell("artifact", identity, label, self._code_digests(distillation, architecture))
 
     def student_cell(self, distillation: int, student: int) -> Cell:
         """One student's score."""
@@ -100,9 +107,9 @@ class Arm:
             "student": student,
         }
         label = f"{self.evaluator} {self.architecture} student {student} on {self.set_cell(distillation).label}"
-        return Cell("student", identity, label, self._sources(distillation, self.architecture))
+        return Cell("student", identity, label, self._code_digests(distillation, self.architecture))
 
-    def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
+    def _code_digests(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
         components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
-        own = dict(component.source for component in components)
-        return {**self.set_cell(distillation).sources, **own, **learning_source()}
+        own = dict(component.code for component in components)
+        return {**self.set_cell(distillation).code_digests, **own, **machinery_digests()}

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import UsageError
+from harness.planning.arms import Arm
 from harness.planning.request import Request
 from harness.plugins.registry import Entry, Registry
 from harness.store.cells import key_of
 from harness.store.locking.leases import LeaseLost
 from harness.store.store import Store
 from harness.types.hold_out import HoldOut
-from harness.types.names import Name, expand, parse_name
+from harness.types.names import Name, expand
 from harness.types.score import CONDITION
 
 CHOOSABLE = ("method", "pool", "evaluator")
@@ -36,21 +37,22 @@ class SweptOption:
     def __str__(self) -> str:
         return f"{self.component}.{self.option}"
 
-    def group(self, row: Mapping[str, Any]) -> Group:
-        """What a row has in common with those that differ from it only in this option."""
-        rest = self._without_option(row)
-        return tuple((rest.name, rest.options) if kind == self.kind else row[kind] for kind in CONDITION)
+    def group(self, arm: Arm) -> Group:
+        """Return what an arm has in common with those that differ from it only in this option."""
+        described, rest = arm.describe(), self._without_option(arm)
+        return tuple((rest.name, rest.options) if kind == self.kind else described[kind] for kind in CONDITION)
 
-    def condition(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The same by field, as records and pages hold it."""
-        return {kind: str(self._without_option(row)) if kind == self.kind else row[kind] for kind in CONDITION}
+    def condition(self, arm: Arm) -> dict[str, Any]:
+        """Return the same by field, as records and pages hold it."""
+        described, rest = arm.describe(), self._without_option(arm)
+        return {kind: str(rest) if kind == self.kind else described[kind] for kind in CONDITION}
 
-    def concerns(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row is of the component."""
-        return row[self.kind] is not None and parse_name(row[self.kind]).name == self.component
+    def concerns(self, arm: Arm) -> bool:
+        """Whether the arm uses the component."""
+        return self.kind in arm.names and arm.names[self.kind].name == self.component
 
-    def _without_option(self, row: Mapping[str, Any]) -> Name:
-        name = parse_name(row[self.kind])
+    def _without_option(self, arm: Arm) -> Name:
+        name = arm.names[self.kind]
         return Name(name.name, tuple(pair for pair in name.options if pair[0] != self.option))
 
 
@@ -119,22 +121,22 @@ class Choice:
     groups: Mapping[Group, Candidates]
 
     @classmethod
-    def of(cls, option: SweptOption, rows: Sequence[Row]) -> "Choice":
-        """Choose from rows that were scored on validation."""
-        grouped: dict[Group, list[Row]] = {}
-        for row in rows:
-            if option.concerns(row):
-                grouped.setdefault(option.group(row), []).append(row)
+    def of(cls, option: SweptOption, arms: Sequence[Arm], rows: Sequence[Row]) -> "Choice":
+        """Choose from arms that were scored on validation, each with its row of the table."""
+        grouped: dict[Group, list[tuple[Arm, Row]]] = {}
+        for arm, row in zip(arms, rows, strict=True):
+            if option.concerns(arm):
+                grouped.setdefault(option.group(arm), []).append((arm, row))
         return cls(option, {group: _candidates(option, members) for group, members in grouped.items()})
 
-    def takes(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is scored on test: the chosen ones, and all that the option does not concern."""
-        candidates = self._candidates_of(row)
-        return candidates is None or candidates.chosen == row[self.option.kind]
+    def takes(self, arm: Arm) -> bool:
+        """Whether an arm is scored on test: the chosen ones, and all that the option does not concern."""
+        candidates = self._candidates_of(arm)
+        return candidates is None or candidates.chosen == str(arm.names[self.option.kind])
 
-    def row_fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """For a row of the table: the choice with its curve, and the split that it was made on; None if not chosen."""
-        candidates = self._candidates_of(row)
+    def row_fields(self, arm: Arm) -> dict[str, Any]:
+        """Return what an arm's row says of the choice: its curve and its validation split; None if not chosen."""
+        candidates = self._candidates_of(arm)
         if candidates is None:
             return {"chosen": None, "validation": None}
         return {"chosen": self._result(candidates), "validation": _as_json(candidates.hold_out)}
@@ -182,24 +184,23 @@ class Choice:
                 with contextlib.suppress(LeaseLost):  # another process has recorded the same choice
                     store.commit(key_of(identity), record)
 
-    def _candidates_of(self, row: Mapping[str, Any]) -> Candidates | None:
-        """Those of the row's group; None if the option does not concern it."""
-        return self.groups[self.option.group(row)] if self.option.concerns(row) else None
+    def _candidates_of(self, arm: Arm) -> Candidates | None:
+        """Return the candidates of the arm's group; None if the option does not concern it."""
+        return self.groups[self.option.group(arm)] if self.option.concerns(arm) else None
 
     def _result(self, candidates: Candidates) -> dict[str, Any]:
         return {"option": str(self.option), "value": candidates.chosen, "curve": dict(candidates.curve)}
 
 
-def _candidates(option: SweptOption, rows: Sequence[Row]) -> Candidates:
-    def names(wanted: Iterable[Row]) -> list[str]:
-        return [row[option.kind] for row in wanted]
-
+def _candidates(option: SweptOption, members: Sequence[tuple[Arm, Row]]) -> Candidates:
+    named = [(str(arm.names[option.kind]), row) for arm, row in members]
+    first_arm, first_row = members[0]
     return Candidates(
-        condition=option.condition(rows[0]),
-        hold_out=HoldOut.from_json(rows[0]["hold_out"]),
-        curve={row[option.kind]: row["mean"] for row in rows if row["mean"] is not None},
-        failed=names(row for row in rows if row["mean"] is None),
-        incomplete=names(row for row in rows if row["status"] == "incomplete"),
+        condition=option.condition(first_arm),
+        hold_out=HoldOut.from_json(first_row["hold_out"]),
+        curve={name: row["mean"] for name, row in named if row["mean"] is not None},
+        failed=[name for name, row in named if row["mean"] is None],
+        incomplete=[name for name, row in named if row["status"] == "incomplete"],
     )
 
 

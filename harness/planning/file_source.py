@@ -68,7 +68,7 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
     """
     if content.lacks_normalisation and not preprocessing_known(dataset):
         told = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
-        raise DataError(f"{content.where} does not tell how its images were normalised: {told}")
+        raise DataError(f"{content.where} does not say how its images were normalised: {told}")
     distilled = content.completed(described.preprocessing, described.classes, reading.step_size)
     _check_fits(distilled, described, content.where)
     lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"

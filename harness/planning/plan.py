@@ -19,7 +19,7 @@ class Plan:
     """Arms, each with students 0 ... students-1 on distillations 0 ... distillations-1.
 
     Attributes:
-        rerun_stale: treat records that other source made as missing.
+        rerun_stale: treat records that a different version of the code made as missing.
         notes: what has to be said beneath the table, such as crossings that mean nothing.
         given: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever wants to
             make a cell again.

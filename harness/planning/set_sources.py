@@ -1,16 +1,18 @@
 """Where distilled sets come from, and one way to get them: a file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harness.plugins.source import package_digest
+from harness.plugins.code_digest import package_digest
 from harness.store.cells import Cell
 from harness.types.distilled import DistilledSet
+from harness.types.names import Name, name_or_text
 from harness.types.problem import Problem
 
 
-def learning_source() -> dict[str, str]:
-    """The source that every number rests on beside its components'."""
+def machinery_digests() -> dict[str, str]:
+    """Return the digests of the code that every number rests on, beside that of its components."""
     return {room: package_digest(room) for room in ("harness.learning", "harness.compute")}
 
 
@@ -54,13 +56,18 @@ class Source(Protocol):
         ...
 
     @property
-    def main(self) -> str | None:
-        """The pool's main architecture, as it stands in tables; None if there is none or it is not known."""
+    def main(self) -> Name | None:
+        """The pool's main architecture; None if there is none or it is not known."""
         ...
 
     @property
     def storage_floats(self) -> int | None:
         """How many numbers a set takes; None if only the record of a set can tell."""
+        ...
+
+    @property
+    def names(self) -> Mapping[str, Name]:
+        """The names of the data set, the method and the pool by kind; a kind that it lacks is missing."""
         ...
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
@@ -124,6 +131,12 @@ class FileSource:
     @property
     def training_images(self) -> None:
         """Not known: the file does not tell."""
+
+    @property
+    def names(self) -> Mapping[str, Name]:
+        """The names that the file gives, parsed."""
+        described = self.describe(None)
+        return {kind: name_or_text(text) for kind in ("dataset", "method", "pool") if (text := described[kind])}
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """The file's name in place of a method, unless the set says which method learned it."""

@@ -51,7 +51,7 @@ class Stages:
         request = replace(run.request, score_on="validation", choose=None, keep_hold_out=False)
         exploring = replace(run, request=request)
         first, second = Stage(exploring, exploring.plan(registry)), Stage(run, run.plan(registry))
-        concerned = [index for index, arm in enumerate(first.plan.arms) if option.concerns(arm.describe())]
+        concerned = [index for index, arm in enumerate(first.plan.arms) if option.concerns(arm)]
         stages = cls(option, first.only(concerned), second)
         if all(len(candidates) < 2 for candidates in stages._candidates.values()):
             raise nothing_swept(run.request.choose)
@@ -77,7 +77,7 @@ class Stages:
     def chosen(self, choice: Choice) -> Stage:
         """The second stage of a choice."""
         arms = self.second.plan.arms
-        return self.second.only([index for index, arm in enumerate(arms) if choice.takes(arm.describe())])
+        return self.second.only([index for index, arm in enumerate(arms) if choice.takes(arm)])
 
     def slowest(self, store: Store) -> Outlook:
         """The second stage if in each group the value is chosen that takes the most time."""
@@ -95,7 +95,7 @@ class Stages:
             return float("inf") if spent is None else spent
 
         arms = self.second.plan.arms
-        taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm.describe())]
+        taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm)]
         taken += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
         return Outlook.of(self.second.only(sorted(taken)).plan, store)
 
@@ -104,7 +104,7 @@ class Stages:
         """By group and full component name, the indices of arms in the second stage's whole plan."""
         grouped: dict[Group, dict[str, list[int]]] = {}
         for index, arm in enumerate(self.second.plan.arms):
-            row = arm.describe()
-            if self.option.concerns(row):
-                grouped.setdefault(self.option.group(row), {}).setdefault(row[self.option.kind], []).append(index)
+            if self.option.concerns(arm):
+                name = str(arm.names[self.option.kind])
+                grouped.setdefault(self.option.group(arm), {}).setdefault(name, []).append(index)
         return grouped

@@ -1,17 +1,18 @@
 """Distilled sets that a method learns: trajectories, known by all that decides their numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from harness.learning.pool_networks import Lottery, Resolve, mixture
-from harness.planning.set_sources import learning_source
+from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.store.cells import Cell, key_of
 from harness.types.artifact import ArtifactRequest
 from harness.types.method import Method, Task
+from harness.types.names import Name, name_or_text
 from harness.types.network import Architecture
 from harness.types.plurals import plural
 from harness.types.pool import Pool
@@ -48,6 +49,12 @@ class TrajectorySource:
     @property
     def storage_floats(self) -> None:
         """A method may pack its sets: their records tell."""
+
+    @property
+    def names(self) -> Mapping[str, Name]:
+        """The names of the data set, the method and, if it draws networks, the pool by kind."""
+        pool = {"pool": self.pool.name} if self.pool else {}
+        return {"dataset": name_or_text(self.problem.name), "method": self.method.name, **pool}
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """What a row says of the set; no iterations where the method chooses it in one step."""
@@ -87,11 +94,11 @@ class TrajectorySource:
         return settings
 
     @cached_property
-    def main(self) -> str | None:
-        """The pool's main architecture, as it stands in tables."""
+    def main(self) -> Name | None:
+        """The pool's main architecture; None if it has none."""
         pool = self.pool.make() if self.pool else None
         main = pool.main if pool else None
-        return None if main is None else str(self.resolve(text(main, f"{type(pool).__name__}: main")))
+        return None if main is None else self.resolve(text(main, f"{type(pool).__name__}: main")).name
 
     def trajectory(self, distillation: int) -> dict[str, Any]:
         """All that decides the numbers of a trajectory."""
@@ -135,8 +142,8 @@ class TrajectorySource:
         length = f", {iterations} {plural(iterations, 'iteration')}" if self.method.cls.iterates else ""
         label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
         components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
-        sources = dict(component.source for component in components)
-        return Cell("distilled", identity, label, {**sources, **learning_source()})
+        digests = dict(component.code for component in components)
+        return Cell("distilled", identity, label, {**digests, **machinery_digests()})
 
     @property
     def _images_label(self) -> str:
@@ -182,7 +189,7 @@ class TrajectorySource:
         named = f" of {architecture}" if architecture else ""
         label = f"{request.kind} {request.index}{named} on {self._images_label}"
         components: list[Resolved[Any]] = [self.method, *([architecture] if architecture else [])]
-        return Cell("artifact", identity, label, {**dict(c.source for c in components), **learning_source()})
+        return Cell("artifact", identity, label, {**dict(c.code for c in components), **machinery_digests()})
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
         """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""

@@ -7,27 +7,26 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.report.comparing.ambiguous_names import told_apart
-from harness.report.comparing.arm_scores import Arm, Unit
+from harness.report.comparing.ambiguous_names import distinguish
+from harness.report.comparing.arm_scores import ArmScores, Unit
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.question import matching
 from harness.report.comparing.spread import std
-from harness.report.tables.comparison_table import Cell, Column, Sheet
+from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
-from harness.report.tables.hold_outs import typed_dataset
 from harness.types.options import Options, option
 from harness.types.report import Report, Results
 from harness.types.score import Score
 
 _SOURCE = "DD-Ranking"
 Place = tuple[str, int | None, str]
-"""Data set, images per class and architecture: where scores are compared."""
+"""Data set, images per class and architecture, within which scores are compared."""
 Line = tuple[str, str | None, int | None]
 """Method, pool and iterations."""
 
 
 class RobustOptions(Options):
-    """Options of `RobustScores`; an evaluator is found by its name and the options given with it."""
+    """Options of `RobustScores`; evaluators are matched by name and by the options in brackets."""
 
     hard: str = option("plain[protocol=v1]", "evaluator that trains on hard labels without augmentation")
     own: str | None = option(None, "evaluator that the methods' authors use; auto: as hard", source=_SOURCE)
@@ -39,25 +38,25 @@ class RobustOptions(Options):
 
 
 def normalised(value: float) -> float:
-    """(e^value - e^-1) / (e - e^-1): 0 at -1 and 1 at 1."""
+    """Map [-1, 1] to [0, 1]: (e^value - e^-1) / (e - e^-1)."""
     return (math.exp(value) - math.exp(-1)) / (math.e - math.exp(-1))
 
 
 def label_robust(own: float, random: float, hard: float, whole: float, weight: float) -> float:
-    """LRS of accuracies as fractions: improvement over random against what hard labels lose to real data."""
+    """Return LRS from accuracies as fractions: gain over random images against the loss of hard labels to real data."""
     return normalised(weight * (own - random) - (1 - weight) * (whole - hard))
 
 
 def augmentation_robust(
     augmented: float, random_augmented: float, bare: float, random_bare: float, gamma: float
 ) -> float:
-    """ARS of accuracies as fractions: improvement over random with augmentation and without."""
+    """Return ARS from accuracies as fractions: gain over random images with augmentation and without."""
     return normalised(gamma * (augmented - random_augmented) + (1 - gamma) * (bare - random_bare))
 
 
 @dataclass(frozen=True)
 class Robust:
-    """The scores of one method and pool in one place, a value a distillation; empty where baselines are missing."""
+    """LRS and ARS of a method and pool in one place, a value for each distillation; empty if baselines are missing."""
 
     place: Place
     method: str
@@ -68,9 +67,9 @@ class Robust:
 
 
 class RobustScores(Report[RobustOptions]):
-    """A Markdown table of both scores, each a mean and a standard deviation over distillations.
+    """A Markdown table of both scores, each as mean and standard deviation over distillations.
 
-    Accuracies are fractions, as the formulas need them; DD-Ranking's code feeds percentages. They are those after the
+    Accuracies are fractions, as the formulas require; DD-Ranking's code passes percentages. They are measured after the
     last epoch, and nothing is tuned on test images.
     """
 
@@ -78,68 +77,76 @@ class RobustScores(Report[RobustOptions]):
     suffix = ".md"
 
     def render(self, results: Results) -> str:
-        """The table.
+        """Render the table.
 
         Raises:
             UsageError: there are no scores on test, or no method has the baselines and evaluators that either score
                 needs.
         """
-        scores, told = told_apart([score for score in results.scores if score.score_on == "test"], by_store=False)
+        scores, distinctions = distinguish(
+            [score for score in results.scores if score.score_on == "test"], by_store=False
+        )
         if not scores:
-            raise UsageError("there are no scores on test: `ddbench run` makes some")
+            raise UsageError("there are no scores on test: run `ddbench run` first")
         mixed = mixed_code_warning(list(_code_by_place(scores)))
-        notes = [*([mixed] if mixed else []), *results.notes, *told]
+        notes = [*([mixed] if mixed else []), *results.notes, *distinctions]
         evaluators = self._evaluators(scores)
         soft = _soft(results, scores)
-        found = list(robust_scores(scores, evaluators, self.options, soft))
-        lacking = [name for name, some in (("LRS", _any(found, "lrs")), ("ARS", _any(found, "ars"))) if not some]
+        robust = list(robust_scores(scores, evaluators, self.options, soft))
+        lacking = [name for name, some in (("LRS", _any(robust, "lrs")), ("ARS", _any(robust, "ars"))) if not some]
         if len(lacking) == 2:
             raise UsageError(self._missing(scores, evaluators))
-        notes += [f"{name} lacks something: {self._missing(scores, evaluators)}" for name in lacking]
-        notes += [f"{name} has soft labels, which no evaluator trains on as hard ones: no LRS" for name in sorted(soft)]
-        return markdown(_sheet(found, evaluators, self.options, notes))
+        notes += [f"{name} is incomplete: {self._missing(scores, evaluators)}" for name in lacking]
+        notes += [
+            f"{name} has soft labels, and no evaluator trains on them as hard labels: no LRS" for name in sorted(soft)
+        ]
+        return markdown(_sheet(robust, evaluators, self.options, notes))
 
     def _evaluators(self, scores: Sequence[Score]) -> dict[str, str | None]:
-        """By role, the evaluator as it stands in the scores; None where there is none."""
+        """Return the evaluator of each role as the scores name it; None if no score has it."""
         roles = {"hard": self.options.hard, "own": self.options.own or self.options.hard}
         roles["augmented"] = self.options.augmented
-        found: dict[str, str | None] = {}
+        by_role: dict[str, str | None] = {}
         for role, text in roles.items():
             names = matching(text, scores, "evaluator")
             if len(names) > 1:
-                raise UsageError(f"{role}={text} may be any of {', '.join(names)}: give one of them as {role}=")
-            found[role] = names[0] if names else None
-        return found
+                raise UsageError(f"{role}={text} is ambiguous: set {role}= to one of {', '.join(names)}")
+            by_role[role] = names[0] if names else None
+        return by_role
 
     def _missing(self, scores: Sequence[Score], evaluators: Mapping[str, str | None]) -> str:
-        """What is lacking, and the command that makes it."""
+        """Describe what is missing, and the command that computes it."""
         texts = {"hard": self.options.hard, "own": self.options.own or self.options.hard}
         texts["augmented"] = self.options.augmented
-        there = {score.method.partition("[")[0] for score in scores}
+        methods_there = {score.names["method"].name for score in scores}
         lacking = [f"evaluator {texts[role]}" for role, name in evaluators.items() if name is None]
-        lacking += [f"method {name}" for name in (self.options.random, self.options.whole) if name not in there]
+        lacking += [f"method {name}" for name in (self.options.random, self.options.whole) if name not in methods_there]
         what = " and ".join(dict.fromkeys(lacking)) or "a distillation that method and random images both have"
+        # A command can only be written for sets that ddbench distilled.
         own = [score for score in scores if not score.from_file] or scores
         first = next((score for score in own if score.ipc is not None), own[0])
         same = [score for score in own if (score.dataset, score.ipc) == (first.dataset, first.ipc)]
-        words = ["ddbench", "run", "--dataset", typed_dataset(first), *(["--keep-hold-out"] if first.hold_out else [])]
-        words += _repeated("--method", [self.options.random, self.options.whole, *(score.method for score in same)])
-        words += _repeated("--pool", [score.pool for score in same])
+        words = ["ddbench", "run", "--dataset", str(first.typed_name("dataset"))]
+        words += ["--keep-hold-out"] if first.hold_out else []
+        methods = [score.typed_name("method") for score in same]
+        words += _repeated("--method", [self.options.random, self.options.whole, *methods])
+        words += _repeated("--pool", [score.typed_name("pool") for score in same])
         words += _repeated("--evaluator", [evaluators[role] or text for role, text in texts.items()])
-        words += _repeated("--architecture", [score.architecture for score in same])
+        words += _repeated("--architecture", [score.typed_name("architecture") for score in same])
         iterations = sorted({score.iterations for score in same if score.iterations is not None})
         words += ["--iterations", ",".join(map(str, iterations))] if iterations else []
+        # Counts are highest index + 1, so that the same command adds nothing to what is there.
         words += ["--ipc", str(first.ipc or 1), "--distillations", str(1 + max(score.distillation for score in same))]
         words += ["--students", str(1 + max(score.student for score in same)), "--seed", str(first.seed)]
-        return f"no scores of {what}: {shlex.join([*words, '--store', first.store])} makes them"
+        return f"no scores of {what}: run {shlex.join([*words, '--store', first.store])}"
 
 
-def _any(found: Iterable["Robust"], name: str) -> bool:
-    return any(getattr(one, name) for one in found)
+def _any(several: Iterable["Robust"], name: str) -> bool:
+    return any(getattr(robust, name) for robust in several)
 
 
 def _soft(results: Results, scores: Sequence[Score]) -> set[str]:
-    """Names of methods, with their pools, whose sets have soft labels; one set of each is read."""
+    """Return the methods, with their pools, whose sets have soft labels; one set of each is read."""
     one_of_each = {(score.method, score.pool): (score.store, score.set_key) for score in scores}
     sets = {(record.store, record.key): record for record in results.sets}
     wanted = {_name(*line): sets[place] for line, place in one_of_each.items() if place in sets and line[1]}
@@ -156,20 +163,22 @@ def robust_scores(
     options: RobustOptions,
     soft: Collection[str] = (),
 ) -> Iterator[Robust]:
-    """For each method, pool, iterations and place, the scores of each distillation that random images have too.
+    """Yield the scores of each method, pool, iterations and place, for distillations that random images have too.
 
     Args:
-        scores: on test.
-        evaluators: by role (``hard``, ``own``, ``augmented``), as they stand in the scores.
+        scores: scores on test.
+        evaluators: by role (``hard``, ``own``, ``augmented``), as the scores name them.
         options: weights and the names of the baselines.
-        soft: names of methods, with their pools, that have no score with hard labels.
+        soft: methods, with their pools, that have no score with hard labels.
     """
     arms = _arms(scores)
+    heads = {line: arm.scores[0].names["method"].name for (_, line, _), arm in arms.items()}
     for place, line in sorted(dict.fromkeys((place, line) for place, line, _ in arms), key=str):
         method, pool, iterations = line
-        if method.partition("[")[0] in (options.whole, options.random):
+        if heads[line] in (options.whole, options.random):
             continue
         own, hard, augmented = (_means(arms, place, line, evaluators[role]) for role in ("own", "hard", "augmented"))
+        # Random images are drawn through no pool and after no iterations.
         drawn: Line = (options.random, None, None)
         real = {role: _means(arms, place, drawn, name) for role, name in evaluators.items()}
         whole = _means(arms, (place[0], None, place[2]), (options.whole, None, None), evaluators["hard"])
@@ -183,35 +192,35 @@ def robust_scores(
         yield Robust(place, method, pool, iterations, tuple(lrs), tuple(ars))
 
 
-def _arms(scores: Iterable[Score]) -> dict[tuple[Place, Line, str], Arm]:
+def _arms(scores: Iterable[Score]) -> dict[tuple[Place, Line, str], ArmScores]:
     grouped: dict[tuple[Place, Line, str], list[Score]] = {}
     for score in scores:
         place = (score.dataset, score.ipc, score.architecture)
         line = (score.method, score.pool, score.iterations)
         grouped.setdefault((place, line, score.evaluator), []).append(score)
-    return {key: Arm.of(key[1][0], members) for key, members in grouped.items()}
+    return {key: ArmScores.of(key[1][0], members) for key, members in grouped.items()}
 
 
 def _code_by_place(scores: Iterable[Score]) -> Iterator[dict[str, CodeVersions]]:
-    """For each place, the versions of the code behind the means that its scores are made of."""
+    """Yield, for each place, the versions of the code behind the accuracies of its scores."""
     places: dict[Place, dict[str, CodeVersions]] = {}
     for (place, (method, pool, _), evaluator), arm in _arms(scores).items():
-        # All training images stand beside sets of any size.
+        # A set of all training images is a baseline of sets of any size, so sizes do not separate places here.
         name = f"{_name(method, pool)}, {evaluator}, {place[2]}"
         places.setdefault((place[0], None, place[2]), {})[f"{name}, ipc {place[1]}"] = arm.code
     yield from places.values()
 
 
 def _means(
-    arms: Mapping[tuple[Place, Line, str], Arm], place: Place, line: Line, evaluator: str | None
+    arms: Mapping[tuple[Place, Line, str], ArmScores], place: Place, line: Line, evaluator: str | None
 ) -> dict[Unit, float]:
-    """By distillation, the mean of its students."""
+    """Return the mean of the students of each distillation."""
     arm = arms.get((place, line, evaluator or ""))
     return {unit: statistics.fmean(students.values()) for unit, students in arm.values.items()} if arm else {}
 
 
 def _joined(*parts: Mapping[Unit, float]) -> Iterator[tuple[float, ...]]:
-    """The values of each distillation that all parts have."""
+    """Yield the values of each distillation that all parts have."""
     for unit in parts[0]:
         if all(unit in part for part in parts):
             yield tuple(part[unit] for part in parts)
@@ -222,25 +231,25 @@ def _repeated(word: str, values: Iterable[str | None]) -> list[str]:
 
 
 def _sheet(
-    found: Sequence[Robust], evaluators: Mapping[str, str | None], options: RobustOptions, notes: Sequence[str]
+    several: Sequence[Robust], evaluators: Mapping[str, str | None], options: RobustOptions, notes: Sequence[str]
 ) -> Sheet:
     columns = [Column(text) for text in ("dataset", "ipc", "method", "pool", "iterations", "architecture")]
     columns += [Column("LRS", number=True), Column("ARS", number=True), Column("distillations", number=True)]
     lines = []
-    for one in found:
-        dataset, ipc, architecture = one.place
-        told = (dataset, ipc, one.method, one.pool, one.iterations, architecture)
-        cells = [Cell("–" if value is None else str(value)) for value in told]
-        cells += [Cell(_spread(values)) for values in (one.lrs, one.ars)]
-        lines.append((*cells, Cell(str(max(len(one.lrs), len(one.ars))))))
-    named = ", ".join(f"{role} {name or 'not there'}" for role, name in evaluators.items())
+    for robust in several:
+        dataset, ipc, architecture = robust.place
+        names = (dataset, ipc, robust.method, robust.pool, robust.iterations, architecture)
+        cells = [SheetCell("–" if value is None else str(value)) for value in names]
+        cells += [SheetCell(_spread(values)) for values in (robust.lrs, robust.ars)]
+        lines.append((*cells, SheetCell(str(max(len(robust.lrs), len(robust.ars))))))
+    named = ", ".join(f"{role} {name or 'missing'}" for role, name in evaluators.items())
     caption = [
-        "After DD-Ranking, with accuracies as fractions after the last epoch, nothing tuned on test images: mean ± "
+        "As defined by DD-Ranking, from accuracies as fractions after the last epoch, not tuned on test images: mean ± "
         "standard deviation (ddof 1) over distillations; 0 to 1, higher is better.",
         "Both: (e^a − e^−1) / (e − e^−1), 0 for a = −1 and 1 for a = 1.",
         f"LRS: a = {options.weight:g} (own − random) − {1 - options.weight:g} (whole − hard).",
         f"ARS: a = {options.gamma:g} (augmented − random augmented) + {1 - options.gamma:g} (hard − random).",
-        f"Evaluators: {named}. – : a baseline or an evaluator is not there.",
+        f"Evaluators: {named}. – : a baseline or an evaluator is missing.",
         *notes,
     ]
     return Sheet(

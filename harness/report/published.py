@@ -1,4 +1,4 @@
-"""Numbers that others have published, to stand beside ours."""
+"""Published accuracies, which tables show beside measured ones."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -7,17 +7,16 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from harness.errors import UsageError
-from harness.report.comparing.arm_scores import Arm
-from harness.types.names import parse_name
+from harness.report.comparing.arm_scores import ArmScores
+from harness.types.names import Name, name_or_text
 
 _FIELDS = ("like", "ipc", "iterations", "method", "pool", "protocol", "architecture")
-"""What a number was published for; empty where it does not apply."""
+"""The condition that a number was published for; fields that do not apply are empty."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published accuracy, in percent, with the spread that its authors give, if any."""
+    """A published accuracy in percent, with the standard deviation that its authors give, if any."""
 
     accuracy: float
     std: float | None
@@ -29,50 +28,54 @@ class Published:
 
 @dataclass(frozen=True)
 class Nearest:
-    """A published number for the same method, pool and architecture, and what it was made otherwise by."""
+    """A published number for the same method, pool and architecture, and in what its condition differs."""
 
     published: Published
     departures: tuple[str, ...]
 
 
-def published_beside(arm: Arm) -> Nearest | None:
-    """The published number that may stand beside an arm; none stands beside what is made of several architectures."""
+def published_beside(arm: ArmScores) -> Nearest | None:
+    """Return the published number to show beside an arm; None if there is none or the arm has several architectures."""
+    # Nobody publishes means over just these architectures.
     if len(arm.architectures) > 1:
         return None
     fields = (*_FIELDS, "score_on", "preprocessing", "hold_out")
-    return nearest_published({name: getattr(arm.scores[0], name) for name in fields})
+    score = arm.scores[0]
+    return nearest_published({name: getattr(score, name) for name in fields}, score.names)
 
 
 def published_for(row: Mapping[str, Any]) -> Published | None:
-    """The published number for the same data set, method, pool, counts, protocol and architecture, if there is one.
-
-    None where images are scored or preprocessed otherwise than the data set's own way.
-    """
+    """Return the published number for exactly the condition of a row; None if there is none."""
     nearest = nearest_published(row)
     return nearest.published if nearest and not nearest.departures else None
 
 
-def nearest_published(row: Mapping[str, Any]) -> Nearest | None:
-    """The published number for the same data set, images per class, method, pool, evaluator and architecture.
+def nearest_published(row: Mapping[str, Any], names: Mapping[str, Name] | None = None) -> Nearest | None:
+    """Return the published number for the same data set, images per class, method, pool, evaluator and architecture.
 
-    Where there are several, the one that departs least; ``departures`` says in what, empty for the very condition.
+    Of several, it is the one with the fewest departures, which are empty for exactly the same condition.
 
     Args:
-        row: the fields of a table's row; what is missing departs.
+        row: the fields of a table's row; a missing field counts as a departure.
+        names: the row's method and pool, parsed; None for a row as ``--json`` prints it, whose names are text.
     """
+    names = _parsed(row) if names is None else names
     wanted = {name: "" if row.get(name) is None else str(row[name]) for name in _FIELDS}
-    found = [(_departures(row, wanted, key), key) for key in _candidates().get(_heads(wanted), ())]
-    if not found:
+    candidates = [(_departures(row, wanted, key), key) for key in _candidates().get(_heads(wanted, names), ())]
+    if not candidates:
         return None
-    departures, key = min(found, key=lambda one: (len(one[0]), _distance(wanted["iterations"], one[1][2]), one[1]))
+    # Of equally close ones the nearest in iterations, then the first in order, so that the choice never varies.
+    departures, key = min(
+        candidates, key=lambda pair: (len(pair[0]), _distance(wanted["iterations"], pair[1][2]), pair[1])
+    )
     return Nearest(_table()[key], departures)
 
 
 def _departures(row: Mapping[str, Any], wanted: Mapping[str, str], key: tuple[str, ...]) -> tuple[str, ...]:
-    """What the published number was made with, where that differs from the row."""
-    told = {"iterations": "{} iterations", "protocol": "protocol {}", "method": "method {}", "pool": "pool {}"}
+    """Describe in what the condition of a published number differs from the row."""
+    words = {"iterations": "{} iterations", "protocol": "protocol {}", "method": "method {}", "pool": "pool {}"}
     published = dict(zip(_FIELDS, key, strict=True))
-    differing = [text.format(published[name]) for name, text in told.items() if published[name] != wanted[name]]
+    differing = [text.format(published[name]) for name, text in words.items() if published[name] != wanted[name]]
     if row.get("score_on") != "test":
         differing.append("scored on test")
     elif row.get("hold_out"):
@@ -82,24 +85,16 @@ def _departures(row: Mapping[str, Any], wanted: Mapping[str, str], key: tuple[st
     return tuple(differing)
 
 
-def _heads(fields: Mapping[str, str]) -> tuple[str, ...]:
-    """What must be equal for a number to stand beside another at all."""
+def _heads(fields: Mapping[str, str], names: Mapping[str, Name]) -> tuple[str, ...]:
+    """Return the values that must be equal for a published number to be shown at all."""
+    method, pool = (names[kind].name if kind in names else "" for kind in ("method", "pool"))
+    # The recipe without its version and departures, which _departures compares.
     recipe = fields["protocol"].split(" ")[0].rstrip(",")
-    return (
-        fields["like"],
-        fields["ipc"],
-        _head(fields["method"]),
-        _head(fields["pool"]),
-        recipe,
-        fields["architecture"],
-    )
+    return (fields["like"], fields["ipc"], method, pool, recipe, fields["architecture"])
 
 
-def _head(text: str) -> str:
-    try:
-        return parse_name(text).name if text else ""
-    except UsageError:
-        return text
+def _parsed(fields: Mapping[str, Any]) -> dict[str, Name]:
+    return {kind: name_or_text(fields[kind]) for kind in ("method", "pool") if fields.get(kind)}
 
 
 def _distance(wanted: str, published: str) -> float:
@@ -108,10 +103,11 @@ def _distance(wanted: str, published: str) -> float:
 
 @cache
 def _candidates() -> dict[tuple[str, ...], list[tuple[str, ...]]]:
-    found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    by_heads: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for key in _table():
-        found.setdefault(_heads(dict(zip(_FIELDS, key, strict=True))), []).append(key)
-    return found
+        fields = dict(zip(_FIELDS, key, strict=True))
+        by_heads.setdefault(_heads(fields, _parsed(fields)), []).append(key)
+    return by_heads
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Making reports, and the files that they go into."""
+"""Rendering of reports, and the files that they are written to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from harness.types.report import Report, Results
 
 
 def targets(reports: Sequence[Resolved[Report[Any]]], output: str | None) -> list[Path | None]:
-    """The file of each report; None is stdout.
+    """Return the file of each report; None is stdout.
 
     Raises:
-        UsageError: two reports would go into the same file.
+        UsageError: two reports would be written to the same file.
     """
     if output is not None and len(reports) > 1:
         raise UsageError(f"--output names one file, but {len(reports)} reports were asked for: leave it out")
@@ -31,26 +31,27 @@ def targets(reports: Sequence[Resolved[Report[Any]]], output: str | None) -> lis
 def _suffix(resolved: Resolved[Report[Any]]) -> str:
     what = f"{resolved.described}: suffix"
     suffix = text(resolved.cls.suffix, what)
+    # The suffix becomes part of a path: it must not lead to another folder.
     if suffix[0] != "." or "/" in suffix:
-        raise PluginError(f"{what} is {suffix!r}, which is not the end of a file's name, such as .txt")
+        raise PluginError(f"{what} is {suffix!r}, which is not a suffix of a file name, such as .txt")
     return suffix
 
 
 def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
-    """The content of a report's file.
+    """Render a report into the content of its file.
 
     Raises:
         PluginError: the report raised.
-        DDBenchError: the report says why it cannot be made.
+        DDBenchError: the report explains why it cannot be rendered.
     """
     who = f"report {resolved} of {resolved.entry.provider}"
     report = resolved.make()
     try:
         content = report.render(results)
-    except PluginFault:  # it names the report
+    except PluginFault:  # its message already names the report
         raise
     except DDBenchError as error:
-        error.args = (f"{who}: {error}",)  # the same error, for not all are made of a message alone
+        error.args = (f"{who}: {error}",)  # not a new error: some classes take more than a message
         raise
     if isinstance(content, str):
         return content.encode()

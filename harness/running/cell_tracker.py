@@ -24,11 +24,11 @@ from harness.running.reporter import Reporter
 from harness.store.cell_states import Standing
 from harness.store.cells import Cell
 from harness.store.failures import Failure, reason_of
-from harness.store.files.reading import parse_object
 from harness.store.locking.leases import Holder, Lease, LeaseLost
 from harness.store.records import check_record
 from harness.store.store import RecordError, Store, Writer
 from harness.system import interrupts
+from harness.system.bounded_json import parse_object
 from harness.system.clock import now
 from harness.types.problem import Problem
 
@@ -114,7 +114,7 @@ class Ledger:
         provenance = {
             "components": [component.provenance() for component in components],
             "dataset": dict(problem.provider),
-            "sources": dict(cell.sources),
+            "code_digests": dict(cell.code_digests),
             "set": list(self.plan.given),
             "compute": dataclasses.asdict(Compute.of(problem.device)),
             "versions": _versions(),

@@ -56,7 +56,7 @@ class Checkpoints:
         """
         cell = self._cell_at(history.iterations)
         name = f"{history.iterations:08d}-{cell.key[:SHORT]}"
-        written = self._kept.write(name, tensors, cell.sources, {"history": dataclasses.asdict(history)})
+        written = self._kept.write(name, tensors, cell.code_digests, {"history": dataclasses.asdict(history)})
         self._last = time.monotonic()
         self._remove(mark for mark in self._own(history.iterations) if mark.path != written)
 
@@ -64,7 +64,7 @@ class Checkpoints:
         """The state at the last iteration after ``beyond`` and up to ``upto`` that was kept and can be used."""
         for mark in reversed(self._own(upto)):
             if mark.iteration > beyond:
-                content = self._kept.read(mark.path, self._cell_at(mark.iteration).sources)
+                content = self._kept.read(mark.path, self._cell_at(mark.iteration).code_digests)
                 history = self._history(mark.path, content[1]) if content else None
                 if content and history:
                     return content[0], history

@@ -138,7 +138,7 @@ class Distiller:
                 "step_size": distilled.step_size,
                 "settings": source.settings,
                 "draws": history.realised_mix(),
-                "main": source.main,
+                "main": None if source.main is None else str(source.main),
                 **training_of(source),
                 **told,
             },

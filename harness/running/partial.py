@@ -15,18 +15,18 @@ class PartialFiles:
     """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
 
     def __init__(self, store: Store, cell: Cell, notice: Notice) -> None:
-        self._kept, self._sources = KeptTensors(store, cell.key, notice), cell.sources
+        self._kept, self._code_digests = KeptTensors(store, cell.key, notice), cell.code_digests
 
     def get(self, part: str) -> dict[str, Tensor] | None:
         """A part that was kept; None where there is none, or none that can be used."""
         for name, path in self._kept.files():
-            if name == part and (found := self._kept.read(path, self._sources)):
+            if name == part and (found := self._kept.read(path, self._code_digests)):
                 return found[0]
         return None
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a part in place of what could not be used; who was asked to stop does so."""
-        written = self._kept.write(part, tensors, self._sources, {})
+        written = self._kept.write(part, tensors, self._code_digests, {})
         for name, path in self._kept.files():
             if name == part and path != written:
                 path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from harness.store.store import Store
 from harness.store.unfinished import read_sealed, sealed_in, write_sealed
 
 Notice = Callable[[str], object]
-Sources = Mapping[str, str]
+CodeDigests = Mapping[str, str]
 
 
 class KeptTensors:
@@ -33,44 +33,48 @@ class KeptTensors:
         """What is kept, by name."""
         return sealed_in(self.folder)
 
-    def write(self, name: str, tensors: Mapping[str, Tensor], sources: Sources, told: Mapping[str, Any]) -> Path:
-        """Keep tensors with what is told of them as JSON, and read them back.
+    def write(
+        self, name: str, tensors: Mapping[str, Tensor], code_digests: CodeDigests, notes: Mapping[str, Any]
+    ) -> Path:
+        """Keep tensors with notes on them as JSON, and read them back.
 
         Raises:
             StoreError: they cannot be written; what was kept before is there still.
         """
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(whole, {"ddbench": json.dumps({**told, "sources": dict(sources)})})
+        content = save(whole, {"ddbench": json.dumps({**notes, "code_digests": dict(code_digests)})})
         self._store.make_folder(self.folder)
         try:
             return write_sealed(self.folder, name, content)
         except OSError as error:
             raise self._store.cannot("write to", error) from None
 
-    def read(self, path: Path, sources: Sources) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What a file holds, unless it was damaged or other source made it."""
+    def read(self, path: Path, code_digests: CodeDigests) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what a file holds; None, with a notice, if it is damaged or of a different version of the code."""
         content = read_sealed(path)
         if content is None:
             self._notice(f"{path} was damaged: it is passed over")
             return None
         try:
-            told = _told(content)
-            is_ours = told["sources"] == dict(sources)
+            notes = _notes_in(content)
+            # The first versions kept digests of the code's bytes instead. Nothing says whether that code computed the
+            # same, and the rest of a trajectory would build on it, so that those are passed over too.
+            is_ours = notes.get("code_digests") == dict(code_digests)
             tensors = load(content) if is_ours else {}
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._notice(f"{path} is not as a run writes it ({type(error).__name__}: {error}): it is passed over")
             return None
         if not is_ours:
-            self._notice(f"{path} was made by other source than is here now: it is passed over")
+            self._notice(f"{path} was made by a different version of the code: it is passed over")
             return None
-        return tensors, told
+        return tensors, notes
 
 
-def _told(content: bytes) -> dict[str, Any]:
-    """What is told beside the tensors of a safetensors file: its head has a length in eight bytes, and JSON.
+def _notes_in(content: bytes) -> dict[str, Any]:
+    """Return the notes beside the tensors of a safetensors file: its head has a length in eight bytes, and JSON.
 
     Losses in it may be NaN, so it is read as Python writes it; the digest in the file's name says that it was.
     """
     end = 8 + int.from_bytes(content[:8], "little")
-    told: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
-    return told
+    notes: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
+    return notes

@@ -13,7 +13,7 @@ NEW = "--dataset arrays[path=toy.npz] -e plain[epochs=2] -a mlp[width=8] --store
 RUN = f"run {NEW}"
 EVAL = "eval res.pt -e plain[epochs=2] -a mlp[width=8] --store new"
 ON_TOY = f"{EVAL} -d arrays[path=toy.npz,normalize=mnist]"
-TELLS = "does not tell how its images were normalised"
+TELLS = "does not say how its images were normalised"
 
 BAD = [
     # run: names and their options
@@ -90,7 +90,7 @@ BAD = [
     ("convert res.pt out --to mtt", 2, "'mtt' is only read"),
     ("convert res.pt out --from vicco", 2, "did you mean 'vico'"),
     ("convert res.pt out --from npz", 2, "cannot be read as plain arrays"),
-    ("convert res.pt out --from safetensors", 2, "no distilled set"),
+    ("convert res.pt out --from safetensors", 2, "not a distilled set"),
     ("convert res.pt out --dataset digts", 2, "'digits'"),
     ("convert res.pt out --dataset digits[zca=[true,false]]", 2, "stands for 2 data sets"),
     ("convert res.pt out --entry 3 --dataset digits", 2, "--entry goes from 0 to 2"),
@@ -108,15 +108,15 @@ BAD = [
     # compare
     ("compare", 2, "ddbench-store holds no store", "ddbench run --store"),
     ("compare others", 2, "others is not empty and no store"),
-    ("compare empty", 2, "there are no scores on test: `ddbench run` makes some"),
-    ("compare poolless", 2, "--by pool: no score has one"),
+    ("compare empty", 2, "there are no scores on test: run `ddbench run` first"),
+    ("compare poolless", 2, "--by pool: no score has a value"),
     ("compare scores --by pol", 2, "--by pol: did you mean 'pool'?"),
     ("compare scores --baseline singel", 2, "--baseline singel: did you mean 'single' or 'main-model'?"),
-    ("compare scores --by method", 2, "--by method --baseline NAME is needed: there is dc, dm"),
-    ("compare scores --method dmx", 2, "--method dmx: no score has it: did you mean 'dm'?"),
-    ("compare scores --iterations 7", 2, "--iterations 7: no score has it: there is 100, 1000"),
-    ("compare scores --pool dm[", 2, "--pool dm[: no score has it"),
-    ("compare scores --score-on validation", 2, "there are no scores on validation: say --score-on test"),
+    ("compare scores --by method", 2, "--by method --baseline NAME is required; the values are dc, dm"),
+    ("compare scores --method dmx", 2, "--method dmx: no score has this value: did you mean 'dm'?"),
+    ("compare scores --iterations 7", 2, "--iterations 7: no score has this value: there is 100, 1000"),
+    ("compare scores --pool dm[", 2, "--pool dm[: no score has this value"),
+    ("compare scores --score-on validation", 2, "there are no scores on validation: use --score-on test"),
     ("compare scores --level 95", 2, "--level 95 is not between 0 and 1"),
     ("compare scores --level nan", 2, "--level nan is not between 0 and 1"),
     ("compare scores --format html", 2, "--format", "markdown"),
@@ -131,9 +131,9 @@ BAD = [
     ("report scores -r page -r robust-scores --output a", 2, "--output names one file"),
     ("report scores -r page -r page[cells=3]", 2, "two reports would be written to ddbench-page.html"),
     ("report scores --output no/such/folder/page.html", 2, "give another --output"),
-    ("report scores --method dcc", 2, "--method dcc: no score has it"),
+    ("report scores --method dcc", 2, "--method dcc: no score has this value"),
     # results
-    ("results lst", 2, "there is no verb 'lst': did you mean 'list'"),
+    ("results lst", 2, "there is no command 'lst': did you mean 'list'"),
     ("results list", 2, "ddbench-store is no store", "--store"),
     ("results verify --store others", 2, "others is no store", "--store"),
     ("results clean --store newer", 2, "newer has schema 9", "use a newer one"),
@@ -185,7 +185,7 @@ BAD = [
     ("status --store others", 2, "others", "is no store"),
     ("status --store empty --watch --json", 2, "leave out --json"),
     ("status --stroe empty", 2, "--store"),
-    ("rnu", 2, "there is no verb 'rnu': did you mean 'run'?"),
+    ("rnu", 2, "there is no command 'rnu': did you mean 'run'?"),
     ("--verbose run", 2, "--verbose", "--version"),
 ]
 

@@ -87,7 +87,7 @@ def test_names_with_options(tmp_path):
     assert found("method", tmp_path, "-m", "dc[lr_img=[1,0.1]]") == every
     told = ddbench("compare", tmp_path, "--by", "method", "--baseline", "dc")
     assert told.exit_code == 2
-    assert "may be any of dc[lr_img=0.1,init=real], dc[lr_img=1]: write one of them" in told.stderr
+    assert "is ambiguous: write one of dc[lr_img=0.1,init=real], dc[lr_img=1]" in told.stderr
 
 
 def test_the_default_store(tmp_path, monkeypatch):

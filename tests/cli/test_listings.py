@@ -55,7 +55,7 @@ def test_a_broken_plugin_is_mentioned_and_the_rest_is_listed(ddbench, distributi
     result = ddbench("pools", "--json")
     assert result.exit_code == 0
     assert result.stderr.count("\n") == 1
-    assert "plugin 'bad' of bad 1.2 is broken and left out: ModuleNotFoundError" in result.stderr
+    assert "plugin 'bad' of bad 1.2 is broken and not used: ModuleNotFoundError" in result.stderr
     assert result.stdout.startswith("[")
 
 

@@ -214,7 +214,7 @@ def test_a_store_without_runs_says_so(tmp_path, ddbench, ddbench_json):
     path = Store(tmp_path / "store").open().path
     for words in ((), ("--watch",)):
         result = ddbench("status", "--store", str(path), *words)
-        assert (result.exit_code, result.stdout.strip()) == (0, f"{path} has seen no run: `ddbench run` begins one")
+        assert (result.exit_code, result.stdout.strip()) == (0, f"{path} holds no run: start one with `ddbench run`")
     assert ddbench_json("status", "--store", str(path))["runs"] == []
 
 

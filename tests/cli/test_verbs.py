@@ -136,7 +136,7 @@ def test_a_torch_and_a_torchvision_that_do_not_belong_together(ddbench, monkeypa
     result = ddbench("plugins")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "do not belong together" in result.stderr
+    assert "do not fit together" in result.stderr
     assert "pip install --force-reinstall torch torchvision" in result.stderr
 
 

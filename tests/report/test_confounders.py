@@ -9,6 +9,7 @@ from studies import ddbench, small_run, small_words
 
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
 from harness.types.distilled import DistilledSet
+from harness.types.names import parse_name
 
 SINGLE, SIMILAR = "single[main=convnet[width=16]]", "main-similar[main=convnet[width=16]]"
 HALF_MEANT = {"pool": (SINGLE, "main-similar[width=16]")}
@@ -112,7 +113,9 @@ def test_sets_that_are_there_are_compared_by_what_they_store(data, tmp_path, mon
 MAINS = ("convnet", "convnet[width=16]", "mlp")
 POOLS = ("single", "main-similar", "main-similar[warmup=1]", "single[main=mlp]", "total-random")
 ARM = st.builds(
-    lambda pool, main, set_options: Contender({"pool": pool}, main_model=main, set_options=set_options),
+    lambda pool, main, set_options: Contender(
+        {"pool": pool}, {"pool": parse_name(pool)}, main_model=main and parse_name(main), set_options=set_options
+    ),
     st.sampled_from(POOLS), st.sampled_from((*MAINS, None)), st.sampled_from(((), ("convnet.width=16",))),
 )  # fmt: skip
 
@@ -134,7 +137,7 @@ def test_the_order_of_the_arms_does_not_matter(arms):
 @given(st.lists(ARM, min_size=1, max_size=6))
 def test_arms_with_one_main_model_are_never_told_and_two_pools_with_different_ones_always_are(arms):
     known = {arm.main_model for arm in arms} - {None}
-    families = {arm.names["pool"].partition("[")[0]: arm.main_model for arm in arms if arm.main_model}
+    families = {arm.components["pool"].name: arm.main_model for arm in arms if arm.main_model}
     if len(known) < 2:
         assert said(arms) is None
     if len(set(families.values())) > 1:

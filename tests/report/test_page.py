@@ -339,7 +339,7 @@ def test_the_summary_says_what_was_compared_and_what_is_known(text):
 def test_one_distillation_decides_nothing_about_others(data, tmp_path):
     small_run(data, tmp_path / "store", pool=[POOL, OTHER])
     text = written(tmp_path / "store", tmp_path / "page.html")
-    assert "undecided, for one distillation says nothing about others" in text
+    assert "undecided, because one distillation says nothing about others" in text
     assert "how much sets of the same kind differ is unknown" in text
     assert 'class="number best"' not in text
 
@@ -353,11 +353,11 @@ def test_one_pool_is_compared_with_nothing(data, tmp_path):
 
 def test_a_baseline_that_is_not_there_or_may_be_several_is_said(store, data, tmp_path):
     text = written(store, tmp_path / "page.html", "--report", "page[baseline=main-similar]")
-    assert "for the baseline main-similar is none of mix[" in text
+    assert "because the baseline main-similar is none of mix[" in text
     assert "page[baseline=...]" in text
     small_run(data, tmp_path / "store", pool=[POOL, "single[main=mlp[width=8]]"])
     text = written(tmp_path / "store", tmp_path / "page.html")
-    assert f"for the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
+    assert f"because the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
     text = written(tmp_path / "store", tmp_path / "page.html", "--report", f"page[baseline={POOL}]")
     assert "changes accuracy by" in text
 
@@ -367,14 +367,14 @@ def test_distillations_needed_are_those_of_the_tables(size, pairs):
     """Of a paired t test at 5 % with a power of 80 %, as G*Power gives them."""
     from scipy.special import stdtrit
 
-    from harness.report.comparing.arm_scores import Arm
+    from harness.report.comparing.arm_scores import ArmScores
     from harness.report.comparing.effects import effect_of
 
     assert abs(stdtrit(3, 0.975) - 3.1824) < 1e-4
     raw = np.array([-1.5, -0.5, 0.5, 1.5])
     differences = (size + raw / raw.std(ddof=1)) / 100
-    zero = Arm("a", {(0, d): {0: 0.5} for d in range(4)}, (), ("mlp",))
-    other = Arm("b", {(0, d): {0: 0.5 + value} for d, value in enumerate(differences)}, (), ("mlp",))
+    zero = ArmScores("a", {(0, d): {0: 0.5} for d in range(4)}, (), ("mlp",))
+    other = ArmScores("b", {(0, d): {0: 0.5 + value} for d, value in enumerate(differences)}, (), ("mlp",))
     assert distillations_needed(effect_of(zero, other, 0.95), 1) == pairs
 
 

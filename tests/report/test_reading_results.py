@@ -101,7 +101,7 @@ def test_scores_can_be_restricted(store):
     assert {score.method for score in only.scores} == {one.method for one in only.sets} == {"dc[batch_real=4]"}
     beside = read_results([store], plugins().registry, {"pool": ["single"]})
     assert {score.method for score in beside.scores} == {"dc[batch_real=4]", "random"}
-    with pytest.raises(UsageError, match="--method dcc: no score has it"):
+    with pytest.raises(UsageError, match="--method dcc: no score has this value"):
         read_results([store], plugins().registry, {"method": ["dcc"]})
 
 
@@ -175,7 +175,7 @@ def test_what_was_written_is_opened(mine, store, tmp_path, monkeypatch):
     ("name", "told"),
     [
         ("broken", "report broken of mine cannot be made: ValueError: no luck"),
-        ("wrong", "Wrong.render() returned int where it promises a bytes"),
+        ("wrong", "Wrong.render() returned int, but promises a bytes"),
         ("lacking", "report lacking of mine: nothing of the kind is here"),
     ],
 )

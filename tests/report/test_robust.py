@@ -71,7 +71,7 @@ def test_the_table_follows_from_the_records(store):
 def test_an_evaluator_that_may_be_any_of_several(store):
     result = ddbench("report", store, "--report", "robust-scores[hard=plain]", "--output", "-")
     assert result.exit_code == 1
-    assert "hard=plain may be any of" in result.stderr
+    assert "hard=plain is ambiguous: set hard= to one of" in result.stderr
 
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(data, tmp_path):
@@ -83,7 +83,7 @@ def test_what_is_missing_is_said_with_the_command_that_makes_it(data, tmp_path):
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert f"no scores of evaluator {AUGMENTED} and method random and method whole" in line
-    command = re.search(r"(ddbench run .*) makes them", line).group(1)
+    command = re.search(r": run (ddbench run .*)", line).group(1)
     assert ddbench(*shlex.split(command)[1:]).exit_code == 0
     assert ddbench(*words, report).exit_code == 0
 
@@ -93,7 +93,7 @@ def test_half_of_it_is_made_and_the_other_half_said_to_be_missing(data, tmp_path
     words = f"robust-scores[hard={PLAIN},augmented={AUGMENTED}]"
     result = ddbench("report", tmp_path / "store", "--output", "-", "--report", words)
     assert result.exit_code == 0
-    assert "ARS lacks something: no scores of evaluator" in result.stdout.replace("\\", "")
+    assert "ARS is incomplete: no scores of evaluator" in result.stdout.replace("\\", "")
 
 
 def test_soft_labels_have_no_label_robust_score(data, tmp_path):

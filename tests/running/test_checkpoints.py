@@ -16,7 +16,7 @@ from harness.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("toys")
 
-QUICK = {"method": "drift", "pool": "single", "evaluator": "told", "students": 1, "iterations": 6}
+QUICK = {"method": "drift", "pool": "single", "evaluator": "scripted", "students": 1, "iterations": 6}
 DC = {"method": METHOD, "pool": POOL, "students": 1, "iterations": 4}
 WARY = {**DC, "pool": "wary[first=convnet[width=4,depth=2],then=mlp[width=8]]"}
 
@@ -129,12 +129,12 @@ def test_where_the_only_one_is_damaged_it_starts_again(data, tmp_path):
     assert any("was damaged" in text for text in heard.notices)
 
 
-def test_one_that_other_source_made_is_passed_over(data, tmp_path, monkeypatch):
+def test_one_of_a_different_version_of_the_code_is_passed_over(data, tmp_path, monkeypatch):
     cut(data, tmp_path, 3, **QUICK)
-    monkeypatch.setattr(trajectories, "learning_source", lambda: {"harness.learning": "another"})
+    monkeypatch.setattr(trajectories, "machinery_digests", lambda: {"harness.learning": "another"})
     heard = go_on(data, tmp_path, **QUICK)
     assert heard.steps == [1, 2, 3, 4, 5, 6]
-    assert any("made by other source" in text for text in heard.notices)
+    assert any("made by a different version of the code" in text for text in heard.notices)
 
 
 def test_one_of_other_networks_is_another_runs(data, tmp_path):

@@ -1,10 +1,11 @@
-"""``ddbench compare``: what the scores in stores say about a question."""
+"""``ddbench compare``: compare the scores in stores along one axis."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import filters_of, score_filters
 from harness.cli.output import put
 
 if TYPE_CHECKING:
@@ -14,34 +15,31 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 
 
 @click.command(
-    epilog="Differences are paired over the distillations, and in them over the students, that both have. Where each "
-    "has one distillation its students are compared, which says nothing of other sets, so no star is given. Names "
-    "are as in `ddbench run`; one without options is every one with that name."
+    epilog="Differences are paired over the distillations that both arms have, and within them over the students. If "
+    "each arm has one distillation, its students are compared; this says nothing about other distilled sets, so no "
+    "star is printed. Names are as in `ddbench run`; a name without options stands for every component of that name."
 )
 @click.argument("stores", nargs=-1, type=click.Path(path_type=Path), metavar="[STORE]...")
-@click.option("--by", metavar="AXIS", default="pool", show_default=True, help="What is compared: pool, method, "
+@click.option("--by", metavar="AXIS", default="pool", show_default=True, help="What to compare: pool, method, "
               "evaluator, architecture, dataset, ipc, iterations, precision or store.")  # fmt: skip
-@click.option("--baseline", metavar="NAME", help="What the others are compared with. [single, the smallest number, "
-              "the first store; else it must be given]")  # fmt: skip
-@click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Only these data sets; repeatable.")
-@click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Only these methods; repeatable.")
-@click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Only these pools; repeatable.")
-@click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Only these evaluators; repeatable.")
-@click.option("--architecture", "-a", multiple=True, metavar="NAME,...", help="Only these students; repeatable.")
-@click.option("--ipc", multiple=True, metavar="N,...", help="Only these images per class.")
-@click.option("--iterations", multiple=True, metavar="N,...", help="Only these iterations.")
+@click.option("--baseline", metavar="NAME", help="The value that all others are compared with. [the pool single, the "
+              "smallest number or the first store; otherwise required]")  # fmt: skip
+@score_filters
 @click.option("--over", multiple=True, type=click.Choice(["architecture", "all", "others", "gap"]),
-              help="Only these rows: each architecture, the mean of all, of all but the pool's main one, or the gap "
-              "between. Fewer rows are a smaller family of tests. Repeatable.")  # fmt: skip
+              help="Only these rows: each architecture, the mean over all, the mean over all but the pool's main one, "
+              "or the gap between the main one and these. Fewer rows mean a smaller family of tests. "
+              "Repeatable.")  # fmt: skip
 @click.option("--score-on", type=click.Choice(["test", "validation"]), default="test", show_default=True,
-              help="Which images the scores are of.")  # fmt: skip
-@click.option("--level", type=float, default=0.95, show_default=True, help="Of the intervals.")
+              help="Images on which students were scored.")  # fmt: skip
+@click.option("--level", type=float, default=0.95, show_default=True, help="Confidence level of the intervals.")
 @click.option("--interval", type=click.Choice(["t", "bootstrap"]), default="t", show_default=True,
-              help="bootstrap: BCa, where there are at least 10 units.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of the bootstrap.")
+              help="Kind of interval; bootstrap: BCa, if there are at least 10 units.")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the bootstrap."
+)
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="terminal", show_default=True,
-              help="csv: one tidy table with numbers unrounded. latex: booktabs.")  # fmt: skip
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="File to write. [stdout]")
+              help="Output format; csv: a tidy table with unrounded numbers; latex: with booktabs.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [stdout]")
 def compare(
     stores: tuple[Path, ...],
     by: str,
@@ -55,24 +53,21 @@ def compare(
     output: Path | None,
     **only: tuple[str, ...],
 ) -> None:
-    """Compare what STOREs hold along one axis, with intervals and tests. [./ddbench-store]
+    """Compare the results in STOREs along one axis, with confidence intervals and tests. [./ddbench-store]
 
     \b
     ddbench compare --by pool --baseline single
     ddbench compare old-store new-store --by store --format markdown
     """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.report.comparing.comparison import compare as answer
-    from harness.report.comparing.question import NUMBERS, Question
+    from harness.report.comparing.question import Question
     from harness.report.comparing.statistics import Bootstrap
     from harness.report.scores import read_scores
-    from harness.types.names import split_names
 
-    names = {axis: split_names(given) for axis, given in only.items() if axis not in NUMBERS}
-    filters = names | {axis: tuple(part.strip() for text in only[axis] for part in text.split(",")) for axis in NUMBERS}
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters, over, score_on, level, bootstrap)
-    found = read_scores(stores or (Path("ddbench-store"),))
-    _write(answer(found, question), form, output)
+    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap)
+    scores = read_scores(stores or (Path("ddbench-store"),))
+    _write(answer(scores, question), form, output)
 
 
 def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
@@ -83,11 +78,12 @@ def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
     if form == "terminal" and output is None:
         print_sheet(sheet_of(comparison))
         return
-    made: dict[str, Any] = {"csv": as_csv, "json": as_json}
+    of_comparison: dict[str, Any] = {"csv": as_csv, "json": as_json}
     of_sheet: dict[str, Any] = {"terminal": terminal, "markdown": markdown, "latex": latex}
-    for note in (*comparison.warnings, *comparison.notes) if form == "csv" else ():  # which has no place for them
+    # A CSV table has no place for notes, and must stay readable by programs: they go to stderr.
+    for note in (*comparison.warnings, *comparison.notes) if form == "csv" else ():
         click.echo(note, err=True)
-    text = made[form](comparison) if form in made else of_sheet[form](sheet_of(comparison))
+    text = of_comparison[form](comparison) if form in of_comparison else of_sheet[form](sheet_of(comparison))
     if output is None:
         click.echo(text, nl=False)
         return

@@ -1,4 +1,4 @@
-"""``ddbench doctor``: whether everything that a run needs is there and works."""
+"""``ddbench doctor``: check that everything a run needs is installed and works."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from harness.cli.output import print_json, print_table
     type=click.Path(path_type=Path),
     default=Path("ddbench-store"),
     show_default=True,
-    help="The store whose folder is examined; nothing is written there.",
+    help="Store whose folder is checked; nothing is written there.",
 )
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool, store: Path) -> None:
@@ -30,13 +30,14 @@ def doctor(ctx: click.Context, as_json: bool, store: Path) -> None:
         print_json({"healthy": healthy, "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         print_table(("what", "status", "detail"), [(c.name, c.status, c.detail) for c in checks])
-        click.echo("\nAll is well." if healthy else "\nSomething is broken: see the rows above.")
+        click.echo("\nNo problems." if healthy else "\nSome checks failed: see the rows above.")
     ctx.exit(0 if healthy else 1)
 
 
 def _surviving(examine: Callable[[], list[Check]]) -> list[Check]:
-    """What an examination finds; if it fails itself (say because torch cannot be imported), that is a finding too."""
+    """Return the checks of an examination; if it raises, for instance because torch is broken, a failed check."""
     try:
         return examine()
+    # A broken torch fails at import in many ways; the report must be printed all the same.
     except Exception as error:
         return [Check("examination", "broken", f"{type(error).__name__}: {error}")]

@@ -1,4 +1,4 @@
-"""``ddbench eval``: evaluate a distilled set that lies in a file."""
+"""``ddbench eval``: train and score students on a distilled set from a file."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from harness.cli.options import config_option, reading_of, reading_options, show
 
 
 @click.command(
-    epilog="What a file does not tell, as how its images were normalised, the data set does: --dataset cifar10, or "
-    "'folder[path=...,like=cifar10]'. Nothing in a file is executed."
+    epilog="--dataset supplies what the file lacks, such as the normalisation of its images: --dataset cifar10, or "
+    "'folder[path=...,like=cifar10]'. No code in a file is executed."
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @study_options
 @reading_options
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print store, cells and rows as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print the store, the cells and the rows of the table as JSON.")
 def evaluate(
     file: Path,
     config: Path | None,
@@ -24,17 +24,17 @@ def evaluate(
     format: str | None,
     step_size: float | None,
     as_json: bool,
-    **given: Any,  # noqa: ANN401
+    **typed: Any,  # noqa: ANN401
 ) -> None:
     """Train students on the distilled set in FILE and print the cross-architecture table.
 
     FILE is a set.safetensors from a store, a .pt file of the VICO-UoE format, MTT's images_best.pt (or its folder), an
-    .npz file, a folder CLASS/NAME.png, or DD-Ranking's or IDC's tensors; `ddbench convert` makes one of the other.
+    .npz file, a folder CLASS/NAME.png, or DD-Ranking's or IDC's tensors; `ddbench convert` converts between them.
 
     \b
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20
     """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.api.runs import evaluate_request
 
-    request, reading = values_of(given, config), reading_of(entry, format, step_size)
+    request, reading = values_of(typed, config), reading_of(entry, format, step_size)
     show(lambda reporter: evaluate_request(file, request, reporter, reading), as_json)

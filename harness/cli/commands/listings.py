@@ -1,4 +1,4 @@
-"""For each kind of component, a list and ``show NAME``."""
+"""``ddbench methods``, ``ddbench pools`` and so on: list the components of a kind, or show one."""
 
 from typing import Any, NoReturn
 
@@ -6,30 +6,32 @@ import click
 
 from harness.cli.group import VERBS
 from harness.cli.output import print_json, print_table
-from harness.cli.usable_plugins import found_plugins
+from harness.cli.usable_plugins import usable_plugins
 from harness.plugins.registry import Entry, Registry
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_NOUNS = {"dataset": "data set"}
+"""How kinds of components are called in sentences, if not by their own word."""
 
 
 class _KindGroup(click.Group):
-    """Lists a kind when it is called alone; its one verb is ``show``."""
+    """A group that lists the components of its kind when it is called without its only command, ``show``."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find ``show``, or say how to write it."""
+        """Find ``show``, or fail with the way to write it."""
         if not args[0].startswith("-") and args[0] not in self.commands:
             _no_show(ctx, args[0])
         return super().resolve_command(ctx, args)
 
 
 def _no_show(ctx: click.Context, word: str) -> NoReturn:
-    raise click.UsageError(f"there is no verb {word!r}: write `ddbench {ctx.info_name} show NAME`", ctx)
+    raise click.UsageError(f"there is no command {word!r}: write `ddbench {ctx.info_name} show NAME`", ctx)
 
 
 def _listing(kind: str, verb: str) -> click.Group:
-    """The group of commands for a kind."""
+    """Create the group of commands for a kind."""
 
     @click.group(verb, cls=_KindGroup, invoke_without_command=True, help=VERBS[verb].summary)
     @_json
@@ -39,21 +41,23 @@ def _listing(kind: str, verb: str) -> click.Group:
         if ctx.invoked_subcommand is None:
             _print_list(kind, as_json)
 
-    @group.command("show", help=f"Show what NAME is, with every option: '{kind}' or '{kind}[option=value]'.")
+    @group.command(
+        "show", help=f"Show the {_NOUNS.get(kind, kind)} NAME, or NAME[option=value,...], with all its options."
+    )
     @click.argument("name")
     @_json
     @click.pass_obj
     def show(as_json_before: bool, name: str, as_json: bool) -> None:
         from harness.cli.details import describe, print_details  # these import torch
 
-        details = describe(kind, name, found_plugins().registry)
+        details = describe(kind, name, usable_plugins().registry)
         print_json(details) if as_json or as_json_before else print_details(details)
 
     return group
 
 
 def _print_list(kind: str, as_json: bool) -> None:
-    registry = found_plugins().registry
+    registry = usable_plugins().registry
     entries = registry.of_kind(kind)
     if as_json:
         print_json([_as_json(registry, entry) for entry in entries])
@@ -72,7 +76,7 @@ def _as_json(registry: Registry, entry: Entry) -> dict[str, Any]:
 
 
 def shown_name(registry: Registry, entry: Entry) -> str:
-    """The name by which an entry can be asked for: with its distribution, where two claim it."""
+    """Return the name by which a component can be asked for: with its distribution if several plugins claim it."""
     return f"{entry.provider}:{entry.name}" if registry.ambiguous(entry) else entry.name
 
 

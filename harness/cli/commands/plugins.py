@@ -1,4 +1,4 @@
-"""``ddbench plugins``: what was found, whether it keeps its contracts, and a new one to start from."""
+"""``ddbench plugins``: list the installed plugins, check one, or create a new one."""
 
 import dataclasses
 import shlex
@@ -30,7 +30,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_json
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """Print a row for each entry point; a broken one is a row with its reason, not an error."""
+    """Print a row for each entry point; a broken plugin is a row with the reason, not an error."""
     ctx.obj = as_json
     if ctx.invoked_subcommand is not None:
         return
@@ -46,35 +46,37 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @plugins.command()
 @click.argument("name")
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
-@click.option("--traceback", is_flag=True, help="Print where each failed check was raised.")
+@click.option("--traceback", is_flag=True, help="Print the traceback of each failed check.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
     default=120.0,
     metavar="SECONDS",
-    help="How long its import may take. [120]",
+    help="Maximum time for importing the plugin. [120]",
 )
 @_json
 @click.pass_context
 def check(
     ctx: click.Context, name: str, components: tuple[str, ...], traceback: bool, timeout: float, as_json: bool
 ) -> None:
-    """Check that the components of plugin NAME keep their contracts.
+    """Check that the components of plugin NAME fulfil their contracts.
 
-    It is imported in a process of its own first: one that ends its process, or never returns, is told here.
+    The plugin is first imported in a separate process, so that an import that never returns, or that ends the
+    process, is reported as an error.
 
-    Each COMPONENT is one of its names, with options in brackets where wanted: 'mine[share=0.2]'. Without any, all are
-    checked, each with its defaults. Exit code: 0 all kept, 1 some broken, 2 wrong usage.
+    Each COMPONENT is the name of one of its components, with options in brackets if needed: 'mine[share=0.2]'. Without
+    any, all components are checked with their defaults. Exit code: 0 all checks passed, 1 some failed, 2 wrong usage.
     """
+    # Before discovery imports all plugins into this process.
     _try_import(_candidate(name), timeout)
-    found = discover()
-    row = _row(found, name)
+    installed = discover()
+    row = _row(installed, name)
     from harness.testing.checking import checkables  # imports torch
 
     results: list[dict[str, object]] = []
     outcomes: list[Outcome] = []
     as_json = as_json or bool(ctx.obj)
-    for checkable in checkables(found, row.name, components):
+    for checkable in checkables(installed, row.name, components):
         if not as_json:
             click.echo(f"{checkable.entry.kind} {checkable.name} ({checkable.entry.target})")
         for outcome in checkable.outcomes():
@@ -98,18 +100,18 @@ def check(
     type=click.Choice(KINDS),
     default=("pool",),
     show_default=True,
-    help="What it is to bring; repeatable.",
+    help="Kind of component that the plugin provides; repeatable.",
 )
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="The folder in which the plugin's own folder is made. [.]",
+    help="Folder in which the plugin's folder is created. [.]",
 )
 def new(name: str, kinds: tuple[str, ...], into: Path) -> None:
-    """Write a working plugin NAME with a test, to start from.
+    """Create a working plugin NAME with a test, to start from.
 
-    It is a folder NAME with a pyproject.toml, a module for each kind of component, and a test that runs the contract.
+    The folder NAME holds a pyproject.toml, a module for each kind of component, and a test that runs the contracts.
     """
     written = write_skeleton(name, tuple(dict.fromkeys(kinds)), into)
     for path in written:
@@ -118,7 +120,7 @@ def new(name: str, kinds: tuple[str, ...], into: Path) -> None:
 
 
 def _candidate(name: str) -> PluginRow:
-    """The plugin called so, by its own name or its distribution's, which nothing imports yet.
+    """Return the plugin of this name, or the only one of a distribution of this name, without importing it.
 
     Raises:
         UsageError: there is none, or a distribution has several.
@@ -126,13 +128,13 @@ def _candidate(name: str) -> PluginRow:
     return _chosen([row_of(point) for point in entry_points()], name)
 
 
-def _row(found: Plugins, name: str) -> PluginRow:
-    """The same as it was loaded.
+def _row(installed: Plugins, name: str) -> PluginRow:
+    """Return the loaded plugin of this name.
 
     Raises:
-        PluginError: it is broken, left out, or does nothing.
+        PluginError: it is broken, disabled, or implements no hook.
     """
-    row = _chosen(found.rows, name)
+    row = _chosen(installed.rows, name)
     if row.status != "active" or not row.hooks:
         state = f" is {row.status}" if row.status != "active" else ""
         raise PluginError(f"plugin {row.name!r} of {row.distribution}{state}: {row.reason}")
@@ -143,13 +145,14 @@ def _chosen(all_rows: Sequence[PluginRow], name: str) -> PluginRow:
     rows = [row for row in all_rows if row.name == name] or [row for row in all_rows if row.distribution == name]
     if not rows:
         raise UsageError(_not_here(name, {row.name for row in all_rows}))
+    # The name of a distribution stands for its plugin only if it has one.
     if len({row.name for row in rows}) > 1:
         raise UsageError(f"{name} has several plugins: name {' or '.join(row.name for row in rows)}")
     return rows[0]
 
 
 def _not_here(name: str, known: Iterable[str]) -> str:
-    """Why there is no plugin called so: its package is not installed, or brings none."""
+    """Explain why there is no plugin of this name: its package is not installed, or has none."""
     try:
         version = metadata.distribution(name).version
     except (metadata.PackageNotFoundError, ValueError):
@@ -159,16 +162,17 @@ def _not_here(name: str, known: Iterable[str]) -> str:
 
 
 def _try_import(row: PluginRow, timeout: float) -> None:
-    """Import a plugin in another process; what it prints there goes to stderr.
+    """Import a plugin in a separate process, and print its output there on stderr.
 
     Raises:
-        PluginError: that process did not survive it.
+        PluginError: the import failed, ended the process or took too long.
     """
+    # ddbench's own modules are imported already, and need no trial.
     if row.distribution == OWN:
         return
     trial = tried(row, timeout)
     if trial.printed:
-        click.echo(f"what it printed when it was imported:\n{_indented(trial.printed)}", err=True)
+        click.echo(f"output of its import:\n{_indented(trial.printed)}", err=True)
     if trial.failure:
         raise PluginError(f"plugin {row.name!r} of {row.distribution} is broken: {trial.failure}")
 

@@ -1,4 +1,4 @@
-"""``ddbench prepare``: fetch and decode data sets ahead of a run."""
+"""``ddbench prepare``: download and decode data sets before a run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import click
 
 from harness.cli.errors import message_for, report
 from harness.cli.group import VERBS
-from harness.cli.usable_plugins import found_plugins
+from harness.cli.usable_plugins import usable_plugins
 from harness.datasets.problems import data_root, make_problem
 from harness.errors import DataError
 from harness.plugins.registry import Resolved
@@ -15,17 +15,21 @@ from harness.types.dataset import Dataset
 from harness.types.plurals import counted
 
 
-@click.command(help=f"{VERBS['prepare'].summary}\n\nDATASET: a name, with options in brackets where it takes some.")
+@click.command(
+    help=f"{VERBS['prepare'].summary}\n\nDATASET is the name of a data set, with options in brackets if it needs any."
+)
 @click.argument("names", metavar="DATASET...", nargs=-1, required=True)
 @click.pass_context
 def prepare(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Prepare every set, going on to the next after one that fails; wrong names are told before any work."""
-    registry, root = found_plugins().registry, data_root()
+    """Prepare every data set; continue after one that fails, but report wrong names before any work."""
+    registry, root = usable_plugins().registry, data_root()
+    # All names first: a typing error should not be found after hours of downloads.
     datasets = [registry.resolve("dataset", name) for name in names]
     failed = False
     for dataset in datasets:
         try:
             click.echo(_prepared(dataset, root))
+        # The other data sets are still worth preparing.
         except Exception as error:
             message = message_for(error)
             if message is None:
@@ -36,7 +40,7 @@ def prepare(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 
 def _prepared(dataset: Resolved[Dataset[Any]], root: Path) -> str:
-    """Fetch, decode and check a set; one line that says what it is."""
+    """Download, decode and check a data set, and describe it in one line."""
     try:
         dataset.make().prepare(root)
     except OSError as error:

@@ -1,30 +1,32 @@
-"""``ddbench report``: what stores hold, as a page or in another form."""
+"""``ddbench report``: write the results in stores as an HTML page or as another report."""
 
 import sys
 from pathlib import Path
 
 import click
 
-from harness.cli.errors import report as tell
+from harness.cli.errors import report as report_error
 from harness.cli.output import put
 from harness.cli.streams import write_bytes
-from harness.cli.usable_plugins import found_plugins
+from harness.cli.usable_plugins import usable_plugins
 from harness.types.names import split_names
 
 
 @click.command(
-    epilog="`ddbench reports` lists what there is, `ddbench reports show NAME` its options. Exit code: 0 all written, "
-    "1 a report could not be made, 2 wrong usage."
+    epilog="`ddbench reports` lists the reports, and `ddbench reports show NAME` the options of one. Exit code: 0 all "
+    "written, 1 a report could not be written, 2 wrong usage."
 )
 @click.argument("stores", metavar="[STORE]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--report", "-r", "names", multiple=True, metavar="NAME,...", help="Report; repeatable. [page]")
+@click.option("--report", "-r", "names", multiple=True, metavar="NAME,...", help="Report to write; repeatable. [page]")
 @click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Only these data sets; repeatable.")
 @click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Only these methods; repeatable.")
 @click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Only these pools; repeatable.")
 @click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Only these evaluators; repeatable.")
-@click.option("--architecture", "-a", multiple=True, metavar="NAME,...", help="Only these students; repeatable.")
-@click.option("--output", "-o", metavar="FILE", help="File to write, - for stdout. [./ddbench-NAME.SUFFIX]")
-@click.option("--open", "opened", is_flag=True, help="Open what was written in the browser.")
+@click.option(
+    "--architecture", "-a", multiple=True, metavar="NAME,...", help="Only students of these architectures; repeatable."
+)
+@click.option("--output", "-o", metavar="FILE", help="Output file; - for stdout. [./ddbench-NAME.SUFFIX]")
+@click.option("--open", "opened", is_flag=True, help="Open the written file in the browser.")
 def report(
     stores: tuple[Path, ...],
     names: tuple[str, ...],
@@ -32,9 +34,9 @@ def report(
     opened: bool,
     **only: tuple[str, ...],
 ) -> None:
-    """Write reports on the results in one or more STOREs [./ddbench-store].
+    """Write reports about the results in one or more STOREs. [./ddbench-store]
 
-    The page is one HTML file that needs no network.
+    The report page is a single HTML file that loads nothing from the network.
 
     \b
     ddbench report
@@ -43,19 +45,21 @@ def report(
     from harness.report.rendering import rendered, targets
     from harness.report.results import read_results
 
-    registry = found_plugins().registry
+    registry = usable_plugins().registry
     reports = [registry.resolve("report", name) for name in split_names(names) or ("page",)]
+    # Before the stores are read, which may take a while.
     files = targets(reports, output)
-    filters = {axis: split_names(given) for axis, given in only.items()}
+    filters = {axis: split_names(texts) for axis, texts in only.items()}
     results = read_results(stores or (Path("ddbench-store"),), registry, filters)
     failed = False
     for resolved, file in zip(reports, files, strict=True):
         try:
             content = rendered(resolved, results)
         except Exception as error:  # of any plugin: the other reports are still made
-            tell(error)
+            report_error(error)
             failed = True
             continue
+        # A report may be binary, such as a picture.
         if file is None:
             write_bytes(content)
             continue

@@ -1,4 +1,4 @@
-"""``ddbench results``: what lies in a store, whether it is sound, and what it costs on disk."""
+"""``ddbench results``: list, show, verify and clean up the records of a store."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from harness.cli.commands.packing import pack, unpack
 from harness.cli.errors import warn
 from harness.cli.group import VERBS
 from harness.cli.options import store_option
-from harness.cli.output import plain, print_json, print_table, printable, size_told
-from harness.errors import StoreError, did_you_mean
+from harness.cli.output import format_size, plain, print_json, print_table, printable
+from harness.errors import StoreError, did_you_mean, few
 from harness.types.names import split_names
 from harness.types.plurals import counted
 
@@ -27,30 +28,34 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Verbs(click.Group):
-    """Names the nearest verbs where one is misspelt."""
+    """A group that names the most similar commands if one is misspelt."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which there are."""
+        """Find the command, or fail with the most similar names."""
         if not args[0].startswith("-") and args[0] not in self.commands:
             _no_such_verb(ctx, args[0], self.commands)
         return super().resolve_command(ctx, args)
 
 
 def _no_such_verb(ctx: click.Context, word: str, verbs: Mapping[str, Any]) -> NoReturn:
-    raise click.UsageError(f"there is no verb {word!r}: {did_you_mean(word, verbs)}", ctx)
+    raise click.UsageError(f"there is no command {word!r}: {did_you_mean(word, verbs)}", ctx)
 
 
 @click.group(cls=_Verbs, help=VERBS["results"].summary)
 def results() -> None:
-    """Only groups its verbs."""
+    """Group the commands on records."""
+
+
+results.add_command(pack)
+results.add_command(unpack)
 
 
 def _filters(command: F) -> F:
     for name in reversed(FILTERS):
         command = click.option(
-            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only of this {name}; repeatable."
+            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only cells of this {name}; repeatable."
         )(command)
     return command
 
@@ -60,25 +65,25 @@ def _filters(command: F) -> F:
 @store_option
 @_json
 def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
-    """List the cells, and what each kind of thing takes on disk.
+    """List the cells, and the disk space of each kind of file.
 
-    A name without options stands for the component with any: --method dc, or --method 'dc[lr_img=0.1]'.
+    A name without options stands for the component with any options: --method dc, or --method 'dc[lr_img=0.1]'.
     """
     from harness.store.inventory import costs, listed
 
-    found = _opened(store)
+    found = _readable(store)
     every = list(listed(found))
     wanted = {name: split_names(values) for name, values in filters.items() if values}
     rows = [row for row in every if row.has(wanted)] if wanted else every
     spent = costs(found, every)
     if as_json:
         cells = [dataclasses.asdict(row) for row in rows]
-        print_json({"store": str(found.path), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
+        print_json({"store": _place(store), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
         return
     _print_cells(rows)
     click.echo("")
     _print_costs(spent)
-    click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {found.path}")
+    click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {_place(store)}")
 
 
 @results.command("show")
@@ -86,8 +91,8 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 @store_option
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
-    """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
-    found = _opened(store)
+    """Show the record of a cell, or why it failed; KEY is the beginning of its key."""
+    found = _readable(store)
     whole = found.find(key)
     record = found.record(whole)
     failure = None if record else found.failures.get(whole)
@@ -97,7 +102,8 @@ def show(key: str, store: Path, as_json: bool) -> None:
         return
     text = told.pop("text").splitlines() if failure else []
     where = found.failures.log(whole) if failure else found.folder(whole)
-    click.echo(f"{plain(str(told.get('label')))}\n{where}\n")
+    shown = str(where).replace(str(found.path), _place(store), 1)  # a packed file has no folder of its own
+    click.echo(f"{plain(str(told.get('label')))}\n{shown}\n")
     for line in (*_lines(told), *map(printable, text)):
         click.echo(line)
 
@@ -106,7 +112,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @click.argument("key")
 @store_option
 def path(key: str, store: Path) -> None:
-    """Print the folder of the newest attempt at a cell, or the log of a failed one; KEY begins its key."""
+    """Print the folder of a cell's newest record, or the log of a failed cell; KEY is the beginning of its key."""
     found = _opened(store)
     whole = found.find(key)
     attempts = found.attempts(whole[:2]).get(whole)
@@ -117,25 +123,28 @@ def path(key: str, store: Path) -> None:
 @store_option
 @click.pass_context
 def verify(ctx: click.Context, store: Path) -> None:
-    """Read every file of the store again; each that is damaged is a line, and the exit status 1.
+    """Read every file of the store, and print a line for each damaged one; the exit status is 1 if there are any.
 
-    Records, and the files that they name by their hashes; store.json, notes of failures, leases, the files of runs and
-    of what is in the making; and whatever has no business in the store.
+    Checked are records and the files whose hashes they hold, store.json, logs of failures, leases, the files of runs
+    and of unfinished cells, and files that do not belong in a store. Files that were left out on purpose when the store
+    was packed are counted, but are not damage.
     """
     from harness.store.inventory import NO_RECORD, waste
     from harness.store.verification import verify as wrong
 
-    found = _opened(store, lambda _: None)  # what would be warned of is a line of its own
+    found = _readable(store, lambda _: None)  # what would be warned of is a line of its own
     count = 0
     for line in wrong(found):
         count += 1
-        click.echo(plain(line))
+        click.echo(plain(line).replace(str(found.path), _place(store)))
     left = [one for one in waste(found) if one.reason != NO_RECORD]
     for one in left:
         click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
     attempts = found.attempts()
     read = f"{counted(sum(map(len, attempts.values())), 'record')} of {counted(len(attempts), 'cell')} read"
-    click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over")
+    on_purpose = _left_out(found)
+    more = f", {counted(on_purpose, 'file')} left out when it was packed" if on_purpose else ""
+    click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over{more}")
     ctx.exit(1 if count else 0)
 
 
@@ -143,9 +152,10 @@ def verify(ctx: click.Context, store: Path) -> None:
 @click.argument("key")
 @store_option
 def discard(key: str, store: Path) -> None:
-    """Set the newest attempt at a cell aside, so that a run makes it again; KEY is the beginning of its key.
+    """Discard the newest record of a cell, so that a run computes it again; KEY is the beginning of its key.
 
-    It is moved to the store's folder discarded/, and nothing is deleted. An attempt before it counts again.
+    The record is moved to the folder discarded/ of the store, and nothing is deleted. An earlier record of the cell
+    counts again.
     """
     found = _opened(store)
     whole = found.find(key)
@@ -154,12 +164,44 @@ def discard(key: str, store: Path) -> None:
     click.echo(f"moved to {aside}: {left}")
 
 
+@results.command("adopt")
+@store_option
+@click.option("--check", type=click.IntRange(1), required=True, metavar="N", help="Cells of each kind and component.")
+@click.option("--seed", type=int, default=0, metavar="N", help="Decides which cells. [0]")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [cpu if it made all records, else auto]")
+@click.pass_context
+def adopt(ctx: click.Context, store: Path, check: int, seed: int, device: str | None) -> None:
+    """Stamp records of older code as made by today's, after some cells gave the same numbers again.
+
+    N random cells of each kind and component are computed again beside the store: students by evaluator and
+    architecture, sets by method, pool and networks, artifacts by what made them. If all are the same bit for bit, each
+    record whose components were checked gets a new attempt with the same result, the digests of today's code, and a
+    note of what was checked. If one differs, nothing is stamped.
+
+    Exit code: 0 records are stamped or none has to be, 1 a cell differs or nothing could be checked.
+    """
+    from harness.api.adoption import adopt as adopt_records
+    from harness.cli.progress import reporter_for_stderr
+    from harness.plugins.registry import stdout_to_stderr
+
+    with reporter_for_stderr() as progress, stdout_to_stderr():
+        adoption = adopt_records(store, check, seed=seed, device=device, reporter=progress)
+    for line in adoption.differences:
+        click.echo(f"differs: {plain(line)}")
+    for reason, labels in adoption.left.items():
+        click.echo(f"not adopted: {plain(few(labels))}: {plain(reason)}")
+    checked = f"{counted(len(adoption.checked), 'cell')} computed again without a difference"
+    stamped = f"{counted(adoption.adopted, 'record')} adopted, {adoption.current} of today's code before"
+    click.echo(f"{checked}, {len(adoption.differences)} with one; {stamped}")
+    ctx.exit(1 if adoption.is_refused else 0)
+
+
 @results.command("clean")
 @store_option
-@click.option("--superseded", is_flag=True, help="Older attempts too, where the newest one is sound.")
-@click.option("--yes", is_flag=True, help="Remove them; else it is only said what would be removed.")
+@click.option("--superseded", is_flag=True, help="Also remove older records of a cell if its newest one is sound.")
+@click.option("--yes", is_flag=True, help="Remove the files; without it, only print what would be removed.")
 def clean(store: Path, superseded: bool, yes: bool) -> None:
-    """Remove what nothing needs: leftovers of killed runs, parts of finished cells, logs of failures redone."""
+    """Remove files that are not needed: leftovers of killed runs, and logs of failures that were retried."""
     from harness.store.inventory import remove, waste
 
     found = _opened(store)
@@ -171,35 +213,62 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
         remove(left)
     for one in left:
         verb = "removed" if yes else "would remove"
-        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {size_told(one.size)}")
-    total = size_told(sum(one.size for one in left))
+        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {format_size(one.size)}")
+    total = format_size(sum(one.size for one in left))
     more = "" if yes or not left else "; --yes removes them"
     click.echo(f"{counted(len(left), 'thing')}, {total}{more}")
 
 
-def _opened(path: Path, notice: Callable[[str], object] = warn) -> "Store":
+def _opened(path: Path) -> "Store":
+    """Return the store in a folder, to be changed."""
     from harness.store.store import Store
 
-    store = Store(path, notice)
+    store = Store(path, warn)
     store.check_schema()
     return store
+
+
+def _readable(path: Path, notice: Callable[[str], object] = warn) -> "Store":
+    """Return the store in a folder or a packed file, to be read."""
+    from harness.store.packing import open_store
+
+    store = open_store(path, notice)
+    store.check_schema()
+    return store
+
+
+def _place(path: Path) -> str:
+    """Return the whole path of a store, packed or not."""
+    from harness.system.home import expand_home
+
+    return str(expand_home(path).absolute())
+
+
+def _left_out(store: "Store") -> int:
+    """Return how many files a store lacks on purpose; 0 if the list of them is damaged, which has a line of its own."""
+    from harness.store.files.left_out import absent
+
+    try:
+        return len(absent(store.path))
+    except StoreError:
+        return 0
 
 
 def _print_cells(rows: "list[Listed]") -> None:
     from harness.store.cells import SHORT
 
-    lines = [(row.key[:SHORT], row.kind, row.status, row.label, size_told(row.size)) for row in rows]
+    lines = [(row.key[:SHORT], row.kind, row.status, row.label, format_size(row.size)) for row in rows]
     print_table(("key", "kind", "status", "label", "size"), lines)
 
 
 def _print_costs(spent: "list[Cost]") -> None:
-    lines = [(cost.kind, f"{cost.count:,}", size_told(cost.size)) for cost in spent]
-    lines.append(("in all", "", size_told(sum(cost.size for cost in spent))))
+    lines = [(cost.kind, f"{cost.count:,}", format_size(cost.size)) for cost in spent]
+    lines.append(("in all", "", format_size(sum(cost.size for cost in spent))))
     print_table(("on disk", "count", "size"), lines)
 
 
 def _lines(value: Any, indent: int = 0) -> Iterator[str]:  # noqa: ANN401
-    """A record's tree as text; of a long list, its ends."""
+    """Format a record as indented text; of a long list, only its ends."""
     for key, part in value.items():
         name = f"{'  ' * indent}{plain(str(key))}"
         if isinstance(part, dict) and part:

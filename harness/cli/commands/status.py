@@ -1,4 +1,4 @@
-"""``ddbench status``: how the runs of a store stand, and who works on what."""
+"""``ddbench status``: show the progress of the runs in a store, and which process works on which cell."""
 
 import dataclasses
 import sys
@@ -26,12 +26,12 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 @click.command(help=VERBS["status"].summary)
 @store_option
-@click.option("--watch", is_flag=True, help="Tell again and again, until nothing runs or is ordered.")
+@click.option("--watch", is_flag=True, help="Refresh until no cell runs and no job waits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(store: Path, watch: bool, as_json: bool) -> None:
-    """Print it once, or watch."""
+    """Print the status once, or watch it."""
     if watch and as_json:
-        raise UsageError("--watch is for people: leave out --json")
+        raise UsageError("--watch prints for people: leave out --json")
     if as_json:
         print_json(_as_json(_look(store)))
     elif watch:
@@ -41,16 +41,17 @@ def status(store: Path, watch: bool, as_json: bool) -> None:
 
 
 class _Look:
-    """How the runs stand at one moment, and how many jobs of each are ordered, where the executor knows."""
+    """The state of the runs at one moment, and the number of queued jobs of each, if the executor knows it."""
 
     def __init__(self, overview: "Overview") -> None:
         self.overview = overview
+        # Asking a cluster's queue takes seconds: only for runs that are not finished.
         waiting = [run for run in overview.runs if run.counts["waiting"] or run.counts["running"]]
         self.ordered = {run.run: number for run in waiting if (number := _ordered(run)) is not None}
 
     @property
     def goes_on(self) -> bool:
-        """Whether something runs, or is ordered."""
+        """Whether a cell runs, or a job waits."""
         return any(run.counts["running"] for run in self.overview.runs) or any(self.ordered.values())
 
 
@@ -62,14 +63,14 @@ def _look(store: Path, seen: "SeenRecords | None" = None) -> _Look:
 
 
 def _ordered(run: "RunStatus") -> int | None:
-    from harness.cli.usable_plugins import found_plugins
+    from harness.cli.usable_plugins import usable_plugins
     from harness.plugins.guard import guarded
 
     try:
-        resolved = found_plugins().registry.resolve("executor", run.executor)
+        resolved = usable_plugins().registry.resolve("executor", run.executor)
         with guarded(f"{resolved.described}: ordered() raised"):
             number: int | None = resolved.cls.ordered(run.folder)
-    except DDBenchError:  # a plugin that is not here
+    except DDBenchError:  # the executor's plugin is not installed here
         return None
     return number
 
@@ -80,12 +81,15 @@ def _watch(store: Path) -> None:
 
     from harness.report.tables.drawing import console_for
 
+    # Records never change, so that each is read only once while watching.
     seen: SeenRecords = {}
     look = _look(store, seen)
-    # visible: a screen that is not high enough scrolls, in place of losing its last lines
+    # Visible overflow: on a screen that is not high enough the output scrolls instead of losing its last lines.
+    # Transient: the last state is printed below as ordinary text, which stays in the scrollback.
     screen = Live(console=console_for(sys.stdout), auto_refresh=False, transient=True, vertical_overflow="visible")
     with screen as live, suppress(KeyboardInterrupt):
         while look.goes_on:
+            # The tables are already rendered for the terminal.
             live.update(Text.from_ansi("\n".join(_lines(look))), refresh=True)
             _pause()
             look = _look(store, seen)
@@ -102,7 +106,7 @@ def _lines(look: _Look) -> Iterator[str]:
     overview = look.overview
     yield from map(plain, overview.notes)
     if not overview.runs:
-        yield f"{overview.path} has seen no run: `ddbench run` begins one"
+        yield f"{overview.path} holds no run: start one with `ddbench run`"
         return
     columns = ("run", *STATES, "ordered", "executor", "created", "what")
     yield _table(columns, [_row(run, look.ordered) for run in overview.runs])
@@ -113,15 +117,15 @@ def _lines(look: _Look) -> Iterator[str]:
         yield ""
         yield _table(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
         more = f"{len(damaged) - _MOST_LOST} more; " if len(damaged) > _MOST_LOST else ""
-        yield f"{more}`ddbench results verify` names all"
+        yield f"{more}`ddbench results verify` lists all"
     if failed := [cell for cell in overview.cells if cell.state == "failed"]:
         yield ""
         yield _table(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
         more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
         yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
     yield ""
-    told = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)
-    yield f"{counted(len(overview.cells), 'cell')}: {told}; store: {overview.path}"
+    states = ", ".join(f"{number:,} {state}" for state, number in counts(overview.cells).items() if number)
+    yield f"{counted(len(overview.cells), 'cell')}: {states}; store: {overview.path}"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -135,14 +139,14 @@ def _row(run: "RunStatus", ordered: Mapping[str, int]) -> tuple[str, ...]:
 
 def _running_row(cell: "CellStatus") -> tuple[str, ...]:
     holder = cell.holder
-    assert holder, "somebody works on it"
+    assert holder, "a running cell has a lease"
     iteration = f"{holder.iteration} of {holder.total}" if holder.iteration is not None else ""
     left = f"about {_duration(holder.seconds_left)}" if holder.seconds_left is not None else ""
     return (cell.label, _duration(holder.seconds), str(holder), f"{_duration(holder.age)} ago", iteration, left)
 
 
 def _duration(seconds: float) -> str:
-    """In the largest unit of which it has two or more."""
+    """Format a duration in the largest unit of which it has two or more."""
     for size, unit in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,9 +1,8 @@
-"""Equal names that stand for different things are told apart: they are never averaged together or paired."""
+"""Equal names that stand for different things get qualifiers, so that they are never averaged together or paired."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from harness.report.scores import Score
@@ -21,68 +20,78 @@ _PARTS = (
     ("evaluator", "artifact", ()),
     ("architecture", "architecture", ()),
 )
-"""Axis, the part of an identity that its names stand for, and what else that part may depend on."""
-_SAID = {
+"""Axis, the part of an identity that its names stand for, and the fields that this part may depend on."""
+_DIFFERENCES = {
     "scored": "scored images",
     "augmentations": "augmentations",
     "dataset": "training images",
     "drawn": "networks",
     "artifact": "teacher",
 }
-"""What differs, where a digest is all that tells how."""
+"""What differs, for parts whose identities differ only in a digest."""
 Variants = dict[str, str]
-"""By identity, what tells it apart."""
+"""By identity, the qualifier that distinguishes it."""
 
 
-def told_apart(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], list[str]]:
-    """The scores with names that tell different things apart, and a note for each name that needed it.
+def distinguish(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], list[str]]:
+    """Qualify names that stand for different things, and return the scores with a note for each such name.
 
     Args:
         scores: of one or several stores.
-        by_store: whether stores are what is compared: then a name may stand for something else in each.
+        by_store: whether stores are compared: then a name may stand for something else in each of them.
     """
     notes: dict[str, None] = {}
-    told = hold_outs_named(scores)
-    for axis, part, given in _PARTS:
-        keys = [_key(score, axis, part, given, by_store) for score in told]
+    # Sets without the validation split first: "without ..." says more than the digest that they would get below.
+    distinct = hold_outs_named(scores)
+    for axis, part, fields in _PARTS:
+        # Recomputed for each part, because earlier qualifiers may already distinguish what this part would.
+        keys = [_key(score, axis, part, fields, by_store) for score in distinct]
         variants = _variants(keys, part)
         if not variants:
             continue
         for index, key in enumerate(keys):
-            name, identity = key[0], key[-1]
+            identity = key[-1]
+            # A record that lacks the identity may be of any of them, and keeps its name.
             if identity is not None and key[:-1] in variants:
                 suffix = variants[key[:-1]][identity]
-                change: Any = {axis: f"{name} ({suffix})" if suffix else name}
-                told[index] = replace(told[index], **change)
+                distinct[index] = distinct[index].qualified(axis, suffix) if suffix else distinct[index]
         notes |= dict.fromkeys(_notes(axis, variants))
-    return told, list(notes)
+    return distinct, list(notes)
 
 
-def same_things(one: Score, other: Score) -> bool:
-    """Whether two scores under the same names are of the same images, by the same versions of everything."""
-    return (one.scored, one.identities) == (other.scored, other.identities)
+def same_things(score: Score, other: Score) -> bool:
+    """Whether two scores under the same names are on the same images, by the same versions of everything."""
+    return (score.scored, score.identities) == (other.scored, other.identities)
 
 
-def _key(score: Score, axis: str, part: str, given: Sequence[str], by_store: bool) -> tuple[Any, ...]:
-    """A name with all that its meaning may depend on, and last what it stands for; None where that is not known."""
+def _key(score: Score, axis: str, part: str, fields: Sequence[str], by_store: bool) -> tuple[Any, ...]:
+    """Return a name with all that its meaning may depend on, and last its identity; None if that is unknown."""
     identity = score.scored if part == "scored" else score.identities.get(part)
-    return (getattr(score, axis), score.store if by_store else None, *(getattr(score, g) for g in given), identity)
+    return (
+        getattr(score, axis),
+        score.store if by_store else None,
+        *(getattr(score, field) for field in fields),
+        identity,
+    )
 
 
 def _variants(keys: Sequence[tuple[Any, ...]], part: str) -> Mapping[tuple[Any, ...], Variants]:
-    """For each name that stands for several things, what tells them apart."""
-    found: dict[tuple[Any, ...], dict[str, None]] = {}
+    """Return the qualifiers for each name that stands for several things."""
+    identities_of: dict[tuple[Any, ...], dict[str, None]] = {}
     for key in dict.fromkeys(keys):
         if key[0] is not None and key[-1] is not None:
-            found.setdefault(key[:-1], {})[key[-1]] = None
-    return {key: _suffixes(sorted(identities), part) for key, identities in found.items() if len(identities) > 1}
+            identities_of.setdefault(key[:-1], {})[key[-1]] = None
+    return {
+        key: _suffixes(sorted(identities), part) for key, identities in identities_of.items() if len(identities) > 1
+    }
 
 
 def _suffixes(identities: Sequence[str], part: str) -> Variants:
-    """What tells identities apart: versions and providers if those differ, else a digest; files by their set."""
+    """Return a qualifier for each identity: versions and providers if those differ, else a digest."""
     things = {identity: _component(identity, part) for identity in identities}
-    made = [thing for thing in things.values() if isinstance(thing, dict)]
-    differing = [key for key in ("version", "provider") if len({str(thing.get(key)) for thing in made}) > 1]
+    components = [thing for thing in things.values() if isinstance(thing, dict)]
+    differing = [key for key in ("version", "provider") if len({str(thing.get(key)) for thing in components}) > 1]
+    # What people can act on comes first: a version or a provider says more than a digest.
     suffixes = {}
     for identity, thing in things.items():
         if part == "total":
@@ -90,10 +99,11 @@ def _suffixes(identities: Sequence[str], part: str) -> Variants:
         elif part == "method" and isinstance(thing, str):
             suffixes[identity] = f"file {thing[:8]}"
         elif isinstance(thing, dict):
-            words = [_SAID[part]] if part in _SAID else []
+            words = [_DIFFERENCES[part]] if part in _DIFFERENCES else []
             suffixes[identity] = " ".join([*words, ", ".join(f"{key} {thing.get(key)}" for key in differing)]).strip()
         else:
-            suffixes[identity] = _SAID.get(part, "")
+            suffixes[identity] = _DIFFERENCES.get(part, "")
+    # Equal suffixes would not distinguish anything.
     every = list(suffixes.values())
     return {
         identity: suffix if every.count(suffix) == 1 else f"{suffix} #{_digest(identity)}".strip()
@@ -106,14 +116,14 @@ def _digest(identity: str) -> str:
 
 
 def _component(identity: str, part: str) -> Any:  # noqa: ANN401
-    """A component's identity, a file's set, or nothing of the kind."""
+    """Return a component's identity or the key of a set from a file; None for parts that are neither."""
     if part not in ("method", "pool", "evaluator", "architecture", "artifact"):
         return None
-    told = json.loads(identity)
-    return told[0] if isinstance(told, list) else told
+    value = json.loads(identity)
+    return value[0] if isinstance(value, list) else value
 
 
 def _notes(axis: str, variants: Mapping[tuple[Any, ...], Variants]) -> Iterator[str]:
     for key, suffixes in variants.items():
-        told = ", ".join(suffix or "as it is here" for suffix in suffixes.values())
-        yield f"{axis} {key[0]} stands for {len(suffixes)} different things, which are kept apart: {told}"
+        qualifiers = ", ".join(suffix or "as it is here" for suffix in suffixes.values())
+        yield f"{axis} {key[0]} stands for {len(suffixes)} different things, which are kept apart: {qualifiers}"

@@ -22,7 +22,7 @@ _WRONG = {
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class ArmScores:
     """One name's values in one condition.
 
     Attributes:
@@ -40,7 +40,7 @@ class Arm:
     unused: int = 0
 
     @classmethod
-    def of(cls, label: str, scores: Sequence[Score]) -> "Arm":
+    def of(cls, label: str, scores: Sequence[Score]) -> "ArmScores":
         """The students of one architecture."""
         values: dict[Unit, dict[int, float]] = {}
         for score in sorted(scores, key=lambda one: (one.seed, one.distillation, one.set_key, one.student)):
@@ -143,7 +143,7 @@ Combine = Callable[[Mapping[str, float]], float]
 """From the accuracies by architecture, one value."""
 
 
-def combined(arms: Mapping[str, Arm], combine: Combine) -> Arm | None:
+def combined(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | None:
     """One arm made of those of several architectures, for each student that all have; None where there is none.
 
     Args:
@@ -161,7 +161,7 @@ def combined(arms: Mapping[str, Arm], combine: Combine) -> Arm | None:
         return None
     used = [score for arm in arms.values() for score in arm.scores if score.student in values.get(unit_of(score), {})]
     unused = sum(len(arm.scores) for arm in arms.values()) - len(used)
-    return Arm(first.label, values, used, tuple(arms), unused)
+    return ArmScores(first.label, values, used, tuple(arms), unused)
 
 
 def mean_of_all(accuracies: Mapping[str, float]) -> float:

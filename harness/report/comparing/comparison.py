@@ -1,10 +1,10 @@
-"""From scores to the answer of a question, with all that has to be said of it."""
+"""From scores to the answer of a question, with its notes and warnings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.report.comparing.ambiguous_names import told_apart
-from harness.report.comparing.comparison_rows import Row, rows_of
+from harness.report.comparing.ambiguous_names import distinguish
+from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
 from harness.report.comparing.effects import corrected
 from harness.report.comparing.question import Question, natural, value_of
@@ -21,17 +21,17 @@ class Comparison:
         question: what was asked.
         baseline: the value that the others are compared with.
         others: the other values, in order.
-        rows: every condition that the baseline or another has scores in.
-        family: how many tests Holm's correction is over.
+        rows: a row for every condition in which the baseline or another value has scores.
+        family: number of tests in Holm's correction.
         stores: the folders that were read.
-        notes: what was left out or is doubtful.
-        warnings: why what stands side by side may not be comparable, a line each.
+        notes: what was left out or is doubtful, a line each.
+        warnings: why rows or columns may not be comparable, a line each.
     """
 
     question: Question
     baseline: str
     others: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     family: int
     stores: tuple[str, ...]
     notes: tuple[str, ...]
@@ -39,46 +39,48 @@ class Comparison:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The baseline and then the others."""
+        """All values: the baseline and then the others."""
         return (self.baseline, *self.others)
 
 
-def compare(found: Scores, question: Question) -> Comparison:
+def compare(stored: Scores, question: Question) -> Comparison:
     """Answer a question from scores.
 
     Raises:
-        UsageError: it names something that there is not.
+        UsageError: the question names something that no score has.
     """
+    # Copies of a cell count once, unless the copies in different stores are what is compared.
     by = question.by
-    scores, repeated = (list(found.scores), []) if by == "store" else once(found.scores)
-    scores, apart = told_apart(scores, by == "store")
+    scores, repeated = (list(stored.scores), []) if by == "store" else once(stored.scores)
+    scores, distinctions = distinguish(scores, by == "store")
     chosen, baseline = question.choose(scores)
     compared = [score for score in chosen if value_of(score, by) is not None]
     left = sorted({score.method for score in chosen if value_of(score, by) is None})
     labels = natural(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
+    # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _corrected(rows_of(compared, question, baseline), question.level)
-    notes = [*found.notes, *repeated, *apart, *(f"{name} has no {by}: left out" for name in left)]
-    stored = _as_stored(compared, found.scores)
-    notes += [*hold_out_notes(stored), *choice_notes(found.choices, stored)]
+    notes = [*stored.notes, *repeated, *distinctions, *(f"{name} has no {by}: left out" for name in left)]
+    unqualified = _as_stored(compared, stored.scores)
+    notes += [*hold_out_notes(unqualified), *choice_notes(stored.choices, unqualified)]
     notes += _elsewhere(scores, question)
     warnings = warnings_of(rows, by)
-    return Comparison(question, baseline, others, tuple(rows), family, found.stores, tuple(notes), warnings)
+    return Comparison(question, baseline, others, tuple(rows), family, stored.stores, tuple(notes), warnings)
 
 
 def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
-    """Each student once, as the first store has it, and what is to be said of those that stand in several."""
+    """Return each student once, from the first store that has it, and notes on those in several stores."""
     first: dict[str, Score] = {}
     again = [score for score in scores if first.setdefault(score.key, score) is not score]
     if not again:
         return list(scores), []
     differing = sum(first[score.key].accuracy != score.accuracy for score in again)
-    told = f"{counted(len(again), 'score is', 'scores are')} in several stores: the first store's are taken"
-    return list(first.values()), [f"{told}; {differing} of them differ between the stores" if differing else told]
+    note = f"{counted(len(again), 'score is', 'scores are')} in several stores: the first store's are taken"
+    return list(first.values()), [f"{note}; {differing} of them differ between the stores" if differing else note]
 
 
 def _as_stored(scores: Sequence[Score], every: Sequence[Score]) -> list[Score]:
-    """The scores with the names of their records, before they were told apart."""
+    """Return the scores with the names of their records, without qualifiers."""
     keys = {(score.store, score.key) for score in scores}
     return [score for score in every if (score.store, score.key) in keys]
 
@@ -90,9 +92,10 @@ def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
         yield f"{counted(count, 'score')} on {other} {plural(count, 'is', 'are')} left out: --score-on {other}"
 
 
-def _corrected(rows: Sequence[Row], level: float) -> tuple[list[Row], int]:
-    """The rows with p values adjusted for all of them, and how many there are."""
+def _corrected(rows: Sequence[ComparisonRow], level: float) -> tuple[list[ComparisonRow], int]:
+    """Return the rows with p values adjusted for all tests, and the number of tests."""
     effects = [effect for row in rows for effect in row.effects.values()]
+    # Over all rows at once: Holm's method needs the whole family.
     adjusted = iter(corrected(effects, level))
-    made = [replace(row, effects={label: next(adjusted) for label in row.effects}) for row in rows]
-    return made, sum(effect.estimate.p is not None for effect in effects)
+    adjusted_rows = [replace(row, effects={label: next(adjusted) for label in row.effects}) for row in rows]
+    return adjusted_rows, sum(effect.estimate.p is not None for effect in effects)

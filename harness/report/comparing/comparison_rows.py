@@ -1,11 +1,11 @@
-"""Rows of a comparison: each architecture's, and those that sum up over architectures."""
+"""Rows of a comparison: one for each architecture, and summaries over architectures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.report.comparing.ambiguous_names import same_things
-from harness.report.comparing.arm_scores import Arm, combined, gap_of, mean_of_all
+from harness.report.comparing.arm_scores import ArmScores, combined, gap_of, mean_of_all
 from harness.report.comparing.conditions import Block, blocks_of
 from harness.report.comparing.effects import Effect, effect_of
 from harness.report.comparing.question import Question
@@ -13,12 +13,12 @@ from harness.report.scores import Score
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """One condition: all that is equal between its arms.
+class ComparisonRow:
+    """A condition, which is all that its arms have in common, with the arms and their effects.
 
     Attributes:
-        condition: by field; the axis that is compared is not among them.
-        over: the architecture, or what the row sums up.
+        condition: values by field, without the axis that is compared.
+        over: the architecture, or the architectures that the row summarises.
         kind: one of `harness.report.comparing.question.KINDS`.
         arms: by label.
         effects: by label of the other arm.
@@ -27,31 +27,31 @@ class Row:
     condition: Mapping[str, Any]
     over: str
     kind: str
-    arms: Mapping[str, Arm]
+    arms: Mapping[str, ArmScores]
     effects: Mapping[str, Effect]
 
 
-def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[Row]:
-    """Every condition that has scores, with the effects of all others against the baseline, not yet corrected.
+def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[ComparisonRow]:
+    """Return a row for every condition that has scores, with effects that are not corrected for multiple tests.
 
-    Beneath the architectures of a condition stand the mean of all, that of all but the pool's main one, and the main
-    one minus the others: the cross-architecture gap.
+    The architectures of a condition are followed by the mean over all, the mean over all but the pool's main one, and
+    the cross-architecture gap: the main one minus the others.
     """
-    maker = _Maker(question, baseline)
-    rows = (row for block in blocks_of(scores, question.by) for row in maker.rows(block))
+    builder = _RowBuilder(question, baseline)
+    rows = (row for block in blocks_of(scores, question.by) for row in builder.rows(block))
     return [row for row in rows if not question.over or row.kind in question.over]
 
 
 @dataclass(frozen=True)
 class _Summary:
-    """What a row makes of several architectures' accuracies; ``main`` is None for the mean of all."""
+    """How a row summarises the accuracies of several architectures; ``main`` is None for the mean over all."""
 
     kind: str
     over: str
     main: str | None = None
 
-    def of(self, arms: Mapping[str, Arm]) -> Arm | None:
-        """The arm that it makes of those of one label by architecture; None where there are too few."""
+    def of(self, arms: Mapping[str, ArmScores]) -> ArmScores | None:
+        """Combine the arms of a label by architecture; None if there are too few."""
         chosen = {name: arm for name, arm in arms.items() if self.kind != "others" or name != self.main}
         if len(chosen) < 2 or (self.kind == "gap" and self.main not in chosen):
             return None
@@ -59,69 +59,73 @@ class _Summary:
 
 
 @dataclass(frozen=True)
-class _Maker:
+class _RowBuilder:
     question: Question
     baseline: str
 
-    def rows(self, block: Block) -> Iterator[Row]:
-        """The rows of conditions that differ in the architecture only."""
-        by_label: dict[str, dict[str, Arm]] = {}
-        told: dict[str, Any] = {}
+    def rows(self, block: Block) -> Iterator[ComparisonRow]:
+        """Build the rows of conditions that differ in the architecture only."""
+        by_label: dict[str, dict[str, ArmScores]] = {}
+        fields: dict[str, Any] = {}
         for condition, arms in block.arms.items():
-            told = dict(zip(block.fields, condition, strict=True))
-            over = told.pop("architecture", "")
-            yield self._row(told, over, arms)
+            fields = dict(zip(block.fields, condition, strict=True))
+            over = fields.pop("architecture", "")
+            yield self._row(fields, over, arms)
             for label, arm in arms.items():
                 by_label.setdefault(label, {})[over] = arm
+        # Architectures are the arms here: there is nothing to summarise over.
         if self.question.by == "architecture":
             return
-        told.pop("protocol", None)
+        fields.pop("protocol", None)
         summaries = [_Summary("all", "all architectures")]
         if main := self._main(by_label):
             summaries += [_Summary("others", f"all but {main}", main), _Summary("gap", f"{main} minus others", main)]
         for summary in summaries:
-            yield from self._summed_up(told, summary, by_label)
+            yield from self._summed_up(fields, summary, by_label)
 
-    def _row(self, told: Mapping[str, Any], over: str, arms: Mapping[str, Arm]) -> Row:
+    def _row(self, condition: Mapping[str, Any], over: str, arms: Mapping[str, ArmScores]) -> ComparisonRow:
         first = arms.get(self.baseline)
         effects = {label: self._effect(first, arm) for label, arm in arms.items() if first and label != self.baseline}
-        return Row(told, over, "architecture", arms, effects)
+        return ComparisonRow(condition, over, "architecture", arms, effects)
 
     def _summed_up(
-        self, told: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, Arm]]
-    ) -> Iterator[Row]:
+        self, condition: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, ArmScores]]
+    ) -> Iterator[ComparisonRow]:
         first = by_label.get(self.baseline, {})
         effects = {}
-        for label, found in by_label.items():
-            both = [name for name in first if name in found]
-            mine, theirs = (summary.of({name: arms[name] for name in both}) for arms in (first, found))
+        for label, own in by_label.items():
+            # The mean over different architectures would compare these, not the arms.
+            both = [name for name in first if name in own]
+            mine, theirs = (summary.of({name: arms[name] for name in both}) for arms in (first, own))
             if label != self.baseline and mine and theirs:
                 effect = self._effect(mine, theirs)
-                if set(first) != set(found):
+                if set(first) != set(own):
                     doubt = f"over the {len(both)} architectures that both have: {', '.join(both)}"
                     effect = replace(effect, doubts=(*effect.doubts, doubt))
                 effects[label] = effect
-        arms = {label: arm for label, found in by_label.items() if (arm := summary.of(found))}
+        arms = {label: arm for label, own in by_label.items() if (arm := summary.of(own))}
         if arms:
-            yield Row(told, summary.over, summary.kind, arms, effects)
+            yield ComparisonRow(condition, summary.over, summary.kind, arms, effects)
 
-    def _effect(self, baseline: Arm, other: Arm) -> Effect:
+    def _effect(self, baseline: ArmScores, other: ArmScores) -> Effect:
         question = self.question
         return effect_of(baseline, other, question.level, question.bootstrap, _may_pair(baseline, other, question.by))
 
-    def _main(self, by_label: Mapping[str, Mapping[str, Arm]]) -> str | None:
-        """The main architecture of the pools, the baseline's first, where students have it too."""
+    def _main(self, by_label: Mapping[str, Mapping[str, ArmScores]]) -> str | None:
+        """Return the pools' main architecture, preferring the baseline's; None if no student has it or pools differ."""
         of_baseline, of_all = (
-            {score.main for arms in found for arm in arms.values() for score in arm.scores if score.main}
-            for found in ([by_label.get(self.baseline, {})], by_label.values())
+            {score.main for arms in several for arm in arms.values() for score in arm.scores if score.main}
+            for several in ([by_label.get(self.baseline, {})], by_label.values())
         )
         mains = of_baseline or of_all
+        # Pools with different main models have no common gap.
         main = next(iter(mains)) if len(mains) == 1 else None
         return main if any(main in arms for arms in by_label.values()) else None
 
 
-def _may_pair(baseline: Arm, other: Arm, by: str) -> bool:
-    """Whether equal indices mean equal random numbers on equal images."""
+def _may_pair(baseline: ArmScores, other: ArmScores, by: str) -> bool:
+    """Whether equal indices of distillations mean equal random numbers on equal images."""
+    # Equal seeds draw unrelated images from different data sets.
     if by == "dataset":
         return False
     if by != "store":

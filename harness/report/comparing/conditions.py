@@ -1,33 +1,33 @@
-"""Conditions: all that is equal between the arms of a comparison, and which arms stand in each."""
+"""Conditions: all that the arms of a comparison have in common, and the arms in each condition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.scores import UNKNOWN, Score
 
 FIELDS = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "precision",
 )  # fmt: skip
-"""What a condition is made of."""
+"""The fields of a condition."""
 _WITH = {"evaluator": ("protocol",), "architecture": ("protocol",), "dataset": ("protocol",)}
-"""What follows from a value of an axis, so that it may differ where the axis does."""
+"""Fields that depend on an axis, so that they may differ between its values."""
 Condition = tuple[Any, ...]
-Arms = dict[str, Arm]
+Arms = dict[str, ArmScores]
 """By label."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Conditions that differ in the architecture only, each with its arms; ``fields`` names a condition's values."""
+    """Conditions that differ only in the architecture, with their arms; ``fields`` names the values of a condition."""
 
     fields: tuple[str, ...]
     arms: dict[Condition, Arms]
 
 
 def blocks_of(scores: Sequence[Score], by: str) -> list[Block]:
-    """The scores by condition, in order; arms are the values of ``by``, which no score may lack."""
+    """Group scores by condition, in order; the arms are the values of ``by``, which every score must have."""
     fields = tuple(name for name in FIELDS if name != by and name not in _WITH.get(by, ()))
     arms = _arms(scores, by, fields)
     own = [index for index, name in enumerate(fields) if name not in ("architecture", "protocol")]
@@ -39,15 +39,16 @@ def blocks_of(scores: Sequence[Score], by: str) -> list[Block]:
 
 
 def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condition, Arms]:
-    """By condition, its arms. What is not applicable to a method, it shares with every value of that field."""
+    """Return the arms by condition; a method without a field, such as a pool, stands beside every value of it."""
     groups: dict[tuple[Condition, str], list[Score]] = {}
     for score in scores:
         condition = tuple(_field(score, name) for name in fields)
         groups.setdefault((condition, str(getattr(score, by))), []).append(score)
     whole: dict[Condition, Arms] = {}
-    open_: list[tuple[Condition, Arm]] = []
+    open_: list[tuple[Condition, ArmScores]] = []
     for (condition, label), members in groups.items():
-        arm = Arm.of(label, members)
+        arm = ArmScores.of(label, members)
+        # A method without a pool is compared with methods of every pool.
         if by == "method" and None in condition:
             open_.append((condition, arm))
         else:
@@ -60,20 +61,21 @@ def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condi
 
 
 class _Places:
-    """Finds the conditions that one with open fields stands in."""
+    """Finds the conditions that agree with one in which some fields are None."""
 
     def __init__(self, whole: Sequence[Condition]) -> None:
         self._whole = whole
-        self._found: dict[tuple[int, ...], dict[Condition, list[Condition]]] = {}
+        self._by_fields: dict[tuple[int, ...], dict[Condition, list[Condition]]] = {}
 
     def of(self, condition: Condition) -> list[Condition]:
-        """Every condition that agrees with this one where this one is not None."""
-        told = tuple(index for index, value in enumerate(condition) if value is not None)
-        if told not in self._found:
-            found = self._found[told] = {}
+        """Return every condition with the same values in the fields that are not None here."""
+        known = tuple(index for index, value in enumerate(condition) if value is not None)
+        if known not in self._by_fields:
+            # One index for each set of known fields: comparing every pair of conditions takes minutes in large stores.
+            by_values = self._by_fields[known] = {}
             for other in self._whole:
-                found.setdefault(tuple(other[index] for index in told), []).append(other)
-        return self._found[told].get(tuple(condition[index] for index in told), [])
+                by_values.setdefault(tuple(other[index] for index in known), []).append(other)
+        return self._by_fields[known].get(tuple(condition[index] for index in known), [])
 
 
 def _field(score: Score, name: str) -> Any:  # noqa: ANN401

@@ -1,34 +1,36 @@
-"""Confounders: what the arms of one comparison differ in beyond the axis that is compared."""
+"""Confounders: quantities in which the arms of a comparison differ beside the axis that is compared."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import UsageError, few
-from harness.types.names import parse_name
+from harness.errors import few
+from harness.types.names import Name
 
 MARK = "WARNING: "
-"""Begins each line that says why numbers which stand side by side may not be comparable."""
+"""Begins each line about numbers that may not be comparable."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """An arm, as far as a fair comparison depends on it; None for what is unknown or not applicable.
+    """The properties of an arm that a fair comparison depends on; None if unknown or not applicable.
 
     Attributes:
         names: by axis, the arm's value as it stands in tables.
+        components: by axis, the parsed name of the arm's component there.
         main_model: the pool's main architecture with its options.
-        training_images: the fingerprint of the images that it was distilled from.
-        storage: how many numbers its set takes.
-        pixels: how many numbers its images are before they are packed: instead of ``storage`` until sets are made.
-        iterations: updates of the set.
-        epochs: of its students.
+        training_images: fingerprint of the images that it was distilled from.
+        storage: number of stored numbers of its set.
+        pixels: number of pixel values of its set before packing, which replaces ``storage`` until a set exists.
+        iterations: number of updates of the set.
+        epochs: number of epochs of its students.
         method, evaluator: their options by name.
         set_options: options that were set by component (``--set``), wherever it is used.
     """
 
     names: Mapping[str, str | None]
-    main_model: str | None = None
+    components: Mapping[str, Name] = field(default_factory=dict)
+    main_model: Name | None = None
     training_images: str | None = None
     storage: int | None = None
     pixels: int | None = None
@@ -41,7 +43,7 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class SideBySide:
-    """Contenders that are compared along axes, all else that has a name being equal."""
+    """Contenders that are compared along axes; everything else that has a name is equal."""
 
     axes: tuple[str, ...]
     contenders: Sequence[Contender]
@@ -52,16 +54,17 @@ Value = Callable[[Contender], Hashable | None]
 
 @dataclass(frozen=True)
 class _Quantity:
-    """Something that a fair comparison holds equal.
+    """A quantity that must be equal for a fair comparison.
 
     Attributes:
-        name: of it, for people.
-        of: its value for a contender, None if it has none; of several functions the first that most know.
-        remedy: what to do where it differs.
-        owner: the axis whose options decide it: where names of one component differ in options, its value is compared.
+        name: what it is called in warnings.
+        of: functions that return its value for a contender, None if unknown; the one that most contenders know is
+            used.
+        remedy: what to do if it differs.
+        owner: the axis whose options decide it: of components that differ only in options, the values are compared.
         implied_by: axes that change it by their nature.
-        only_by: axes along which it is asked for; empty for all.
-        show: a value for people.
+        only_by: axes along which it is checked; empty for all.
+        show: formats a value.
     """
 
     name: str
@@ -73,13 +76,13 @@ class _Quantity:
     show: Callable[[Any], str] = str
 
     def concerns(self, axes: Iterable[str]) -> bool:
-        """Whether it may confound a comparison along the axes."""
+        """Whether a comparison along these axes must hold it equal."""
         along = set(axes)
         return not along & self.implied_by and (not self.only_by or bool(along & self.only_by))
 
 
 def _option(kind: str, name: str) -> Value:
-    """The value of an option that several components of a kind have, ``auto`` if it is left to the component."""
+    """Return a function for the value of an option of a kind; ``auto`` if it is left to the component."""
 
     def of(contender: Contender) -> Hashable | None:
         options = getattr(contender, kind)
@@ -126,20 +129,21 @@ _QUANTITIES = (
 
 
 def confounder_warning(comparisons: Iterable[SideBySide]) -> str | None:
-    """One line that names the arms which differ beyond what is compared, and in what; None if none do."""
+    """Return a line that names the arms which differ in more than what is compared; None if there are none."""
     every = list(comparisons)
     differences = [text for quantity in _QUANTITIES if (text := _difference(quantity, every))]
     return f"{MARK}arms differ in more than what is compared: {'; '.join(differences)}" if differences else None
 
 
 def _difference(quantity: _Quantity, comparisons: Sequence[SideBySide]) -> str | None:
-    """What is to be said of one quantity: how it differs in the first comparison, and in how many others it does."""
+    """Describe how a quantity differs in the first comparison, and in how many others it does; None if in none."""
     texts: dict[str, None] = {}
     for comparison in comparisons:
         if quantity.concerns(comparison.axes) and (clashing := _clashing(quantity, comparison)):
             texts[_sentence(quantity, clashing, comparison.axes)] = None
     if not texts:
         return None
+    # One sentence stands for all: a warning that nobody finishes reading warns of nothing.
     first, others = next(iter(texts)), len(texts) - 1
     more = f", and otherwise in {others} more comparison{'s' if others > 1 else ''}" if others else ""
     return f"{quantity.name}: {first}{more} ({quantity.remedy})"
@@ -153,86 +157,79 @@ def _sentence(quantity: _Quantity, clashing: Mapping[Contender, Hashable], axes:
 
 
 def _label(contender: Contender, quantity: _Quantity, axes: Sequence[str]) -> str:
-    """The arm by the axis that the quantity belongs to, else by all that are compared."""
+    """Name an arm by the axis that owns the quantity, or by all compared axes if none of them does."""
     along = [quantity.owner] if quantity.owner in axes else axes
     return " · ".join(name for axis in along if axis and (name := contender.names.get(axis)))
 
 
 def _values(quantity: _Quantity, contenders: Sequence[Contender]) -> dict[Contender, Hashable]:
-    """By contender, the value; those without one are left out."""
+    """Return the known values by contender."""
     known = [{arm: value for arm in contenders if (value := of(arm)) is not None} for of in quantity.of]
     return max(known, key=len)
 
 
 def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Hashable]:
-    """By contender, the values of those that differ from another beyond what is compared."""
+    """Return the values of contenders that differ from another one in more than what is compared."""
     values = _values(quantity, comparison.contenders)
     if len(set(values.values())) < 2:
         return {}
     owner = quantity.owner
+    # No name on the compared axes can explain the difference.
     if owner is None or owner not in comparison.axes:
         return values
-    families: dict[str, dict[Contender, Hashable]] = {}
+    families: dict[str | None, dict[Contender, Hashable]] = {}
     for contender, value in values.items():
-        families.setdefault(_head(contender.names.get(owner)), {})[contender] = value
+        families.setdefault(_head(contender, owner), {})[contender] = value
     spread = {head: set(family.values()) for head, family in families.items()}
     within = {arm for family in families.values() for arm in _clashing_within(family, owner)}
     return {
         contender: value
         for head, family in families.items()
         for contender, value in family.items()
+        # It differs from a value of another component, or from one of its own component with equal names.
         if contender in within or any(other != head and spread[other] - {value} for other in spread)
     }
 
 
 def _clashing_within(family: Mapping[Contender, Hashable], owner: str) -> Iterator[Contender]:
-    """Of arms of one component, those that differ from another without an option in their names that says so."""
+    """Yield the arms of a component whose values differ although the options in their names do not."""
     if len(set(family.values())) < 2:
         return
-    by_name: dict[str, set[Hashable]] = {}
+    by_name: dict[Name | None, set[Hashable]] = {}
     for contender, value in family.items():
-        by_name.setdefault(_typed(contender.names.get(owner)), set()).add(value)
-    yield from (arm for arm in family if len(by_name[_typed(arm.names.get(owner))]) > 1)
+        by_name.setdefault(contender.components.get(owner), set()).add(value)
+    yield from (arm for arm in family if len(by_name[arm.components.get(owner)]) > 1)
+    # Only then can main models differ in options that no name shows.
     if owner == "pool" and len({arm.set_options for arm in family}) > 1:
-        mains = {contender: _MainInName.of(contender, str(value)) for contender, value in family.items()}
+        mains = {contender: _MainInName.of(contender) for contender in family}
         if len({main.unnamed for main in mains.values()}) > 1:
             yield from (arm for arm, main in mains.items() if any(map(main.is_hidden_from, mains.values())))
 
 
 @dataclass(frozen=True)
 class _MainInName:
-    """The options of a main model, and whether the pool's name gives them.
+    """The options of a main model, and those that the pool's name does not show.
 
-    Options of architectures can be set beside the names (``--set convnet.width=16``): where that is not equal for two
-    arms, the options in which their main models differ must stand in their names.
+    Options of architectures can be set separately from names (``--set convnet.width=16``): if two arms differ in this,
+    their names must show the options in which their main models differ.
     """
 
     options: frozenset[str]
     unnamed: frozenset[str]
 
     @classmethod
-    def of(cls, contender: Contender, main: str) -> "_MainInName":
-        """Of an arm's main model."""
-        name, options = _typed(contender.names.get("pool")), _options(main)
-        return cls(options, frozenset(text for text in options if text not in name))
+    def of(cls, contender: Contender) -> "_MainInName":
+        """Describe the main model of an arm."""
+        pool, main = str(contender.components.get("pool", "")), contender.main_model
+        options = frozenset(f"{key}={value}" for key, value in main.options) if main else frozenset[str]()
+        return cls(options, frozenset(text for text in options if text not in pool))
 
     def is_hidden_from(self, other: "_MainInName") -> bool:
-        """Whether the main models differ in an option that the name of its arm does not give."""
+        """Whether the main models differ in an option that the name of its arm does not show."""
         return not (self.unnamed <= other.options and other.unnamed <= self.options)
 
 
-def _typed(name: str | None) -> str:
-    """A name without what tells equal ones apart: ``single (version 2)`` was typed as ``single``."""
-    return (name or "").partition(" (")[0]
-
-
-def _head(name: str | None) -> str:
-    return _typed(name).partition("[")[0]
-
-
-def _options(name: str) -> frozenset[str]:
-    """The options that a name gives, each as it is typed."""
-    try:
-        return frozenset(f"{key}={value}" for key, value in parse_name(name).options)
-    except UsageError:
-        return frozenset({name})
+def _head(contender: Contender, owner: str) -> str | None:
+    """Return the name of the arm's component without its options."""
+    name = contender.components.get(owner)
+    return name.name if name else None

@@ -1,10 +1,10 @@
-"""The effect of one arm against the baseline: paired where the design pairs them, and what is doubtful about it."""
+"""The effect of an arm against the baseline: paired if the design allows it, and with its doubts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.report.comparing.arm_scores import Arm, Unit, Values
+from harness.report.comparing.arm_scores import ArmScores, Unit, Values
 from harness.report.comparing.code_versions import CodeVersions
 from harness.report.comparing.statistics import Bootstrap, Estimate, holm, paired, welch
 from harness.types.plurals import counted
@@ -15,26 +15,26 @@ ONE_SET = (
     "about other sets"
 )
 UNPAIRED = "not paired: no distillation in common, so Welch's test"
-"""What is said of effects of these designs."""
+"""Doubts about effects of these designs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """What an arm gains over the baseline.
+    """The difference between an arm and the baseline.
 
     Attributes:
         baseline, other: the arms.
         estimate: the difference.
         design: paired over ``distillations``, paired over the ``students`` of one set, or ``unpaired``.
-        distillations: how many both have.
-        left_out: how many values of the baseline and of the other have no partner and are not in the difference.
-        doubts: what has to be known of it, a phrase each.
-        holm: its p value, adjusted for all effects of the question; None where there is none.
-        decided: whether that is below one minus the level, and not about the students of one set only.
+        distillations: number of distillations that both have.
+        left_out: numbers of values of the baseline and of the other arm that have no partner.
+        doubts: reservations about it, a phrase each.
+        holm: its p value, adjusted for all effects of the question; None if it was not tested.
+        decided: whether that is below one minus the level, and the effect is not of the students of one set.
     """
 
-    baseline: Arm
-    other: Arm
+    baseline: ArmScores
+    other: ArmScores
     estimate: Estimate
     design: Design
     distillations: int
@@ -44,12 +44,12 @@ class Effect:
     decided: bool = False
 
     def adjusted(self, holm: float, level: float) -> "Effect":
-        """The same with its adjusted p value."""
+        """Return a copy with the adjusted p value."""
         return replace(self, holm=holm, decided=holm < 1 - level and not self.of_one_set)
 
     @property
     def mixes_code(self) -> bool:
-        """Whether a part of both arms was made by one version of the code in one arm, and by another in the other."""
+        """Whether the same part of both arms was made by different versions of the code."""
         return CodeVersions.together([self.baseline.code, self.other.code]).is_mixed
 
     @property
@@ -60,17 +60,18 @@ class Effect:
 
 
 def effect_of(
-    baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None = None, may_pair: bool = True
+    baseline: ArmScores, other: ArmScores, level: float, bootstrap: Bootstrap | None = None, may_pair: bool = True
 ) -> Effect:
-    """The difference of two arms with its interval, by the design that their scores allow.
+    """Estimate the difference of two arms with its interval, by the design that their scores allow.
 
-    Distillations that both have are the units, each the mean over the students that both have; where there is one,
-    its students are. Where there is none, or where they may not be paired, the means of the arms' sets are compared
-    as independent ones, or the students where each arm has one set.
+    The units are the distillations that both arms have, each the mean over the students that both have; if there is
+    only one, its students are the units. If there is none, or if they may not be paired, the arms' means of sets are
+    compared as independent values, or the students if each arm has one set.
     """
     common = _common(baseline.values, other.values) if may_pair else {}
     pairs = sum(map(len, common.values()))
     design: Design
+    # Distillations are the units because students of one set share its luck.
     if len(common) > 1:
         design = "distillations"
         estimate = paired([sum(own) / len(own) for own in common.values()], level, bootstrap)
@@ -80,30 +81,32 @@ def effect_of(
     else:
         design, estimate = "unpaired", _independent(baseline, other, level, bootstrap)
         pairs = 0
+    # Without pairs all values are used, so nothing is left out.
     left_out = (len(baseline.every) - pairs, len(other.every) - pairs) if common else (0, 0)
     effect = Effect(baseline, other, estimate, design, len(common), left_out, ())
     return replace(effect, doubts=tuple(_doubts(effect, may_pair, bootstrap)))
 
 
 def corrected(effects: Sequence[Effect], level: float) -> list[Effect]:
-    """The effects, in their order, with p values adjusted by Holm for all of them; those without one stay."""
+    """Return the effects in their order, with p values adjusted by Holm's method; untested effects stay as they are."""
     tested = [effect.estimate.p for effect in effects if effect.estimate.p is not None]
     adjusted = iter(holm(tested))
     return [effect if effect.estimate.p is None else effect.adjusted(next(adjusted), level) for effect in effects]
 
 
 def _common(baseline: Values, other: Values) -> dict[Unit, list[float]]:
-    """By distillation, the differences of the students that both have."""
-    found: dict[Unit, list[float]] = {}
+    """Return, by distillation, the differences of the students that both arms have."""
+    by_unit: dict[Unit, list[float]] = {}
     for unit, students in baseline.items():
         theirs = other.get(unit, {})
         differences = [theirs[student] - value for student, value in students.items() if student in theirs]
         if differences:
-            found[unit] = differences
-    return found
+            by_unit[unit] = differences
+    return by_unit
 
 
-def _independent(baseline: Arm, other: Arm, level: float, bootstrap: Bootstrap | None) -> Estimate:
+def _independent(baseline: ArmScores, other: ArmScores, level: float, bootstrap: Bootstrap | None) -> Estimate:
+    # One set each: its students are all that there is, see ONE_SET.
     if len(baseline.values) == len(other.values) == 1:
         return welch(baseline.every, other.every, level, bootstrap)
     return welch(baseline.set_means, other.set_means, level, bootstrap)
@@ -124,8 +127,8 @@ def _doubts(effect: Effect, may_pair: bool, bootstrap: Bootstrap | None) -> Iter
         both = f"{counted(ours, 'score')} of {baseline.label} and {theirs} of {other.label}"
         yield f"unequal repeats: {both} left out of the pairs"
     if baseline.devices != other.devices or len(baseline.devices) > 1:
-        told = ", ".join(sorted(baseline.devices | other.devices))
-        yield f"the arms were made on different devices: {told}"
+        devices = ", ".join(sorted(baseline.devices | other.devices))
+        yield f"the arms were made on different devices: {devices}"
     if effect.mixes_code:
         yield "the arms were made by different versions of the code"
     if bootstrap and estimate.p is not None and not estimate.resampled:

@@ -1,4 +1,4 @@
-"""What ``ddbench compare`` is asked: along which axis, against what, and among which scores."""
+"""The question of ``ddbench compare``: the axis, the baseline, and which scores are compared."""
 
 import json
 import re
@@ -10,30 +10,30 @@ from harness.errors import UsageError, did_you_mean
 from harness.planning.request import Request
 from harness.report.comparing.statistics import Bootstrap
 from harness.report.scores import Score
-from harness.types.names import Name, expand, parse_name
+from harness.types.names import Name, expand
 
 NUMBERS = ("ipc", "iterations")
 """Axes whose values are whole numbers."""
 AXES = ("dataset", *NUMBERS, "method", "pool", "evaluator", "architecture", "precision", "store")
-"""What arms can differ in."""
+"""Axes along which arms can be compared."""
 KINDS = ("architecture", "all", "others", "gap")
-"""Of rows: each architecture's, their mean, the mean of all but the main one, the main one minus those."""
+"""Kinds of rows: an architecture, the mean over all, the mean over all but the main one, the main one minus these."""
 FILTERS = ("dataset", *NUMBERS, "method", "pool", "evaluator", "architecture")
-"""What scores can be chosen by."""
+"""Axes by which scores can be filtered."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A comparison that is asked for.
+    """A comparison to make.
 
     Attributes:
         by: the axis whose values are compared.
-        baseline: the value that the others are compared with; None for the axis's usual one.
-        only: by axis, names or numbers that scores are restricted to; the baseline stays.
-        over: kinds of rows that are wanted (see `harness.report.comparing.comparison_rows.Row`); empty for all.
+        baseline: the value that the others are compared with; None for the default of the axis.
+        only: names or numbers that scores are restricted to, by axis; the baseline is never filtered out.
+        over: the `KINDS` of rows that are wanted; empty for all.
         score_on: ``test`` or ``validation``.
-        level: of the intervals; tests are at one minus it.
-        bootstrap: how to resample; None for t intervals.
+        level: confidence level of the intervals; tests are at one minus it.
+        bootstrap: how to resample for bootstrap intervals; None for t intervals.
     """
 
     by: str = "pool"
@@ -48,13 +48,13 @@ class Question:
         if self.by not in AXES:
             raise UsageError(f"--by {self.by}: {did_you_mean(self.by, AXES)}")
         if not 0 < self.level < 1:
-            raise UsageError(f"--level {self.level:g} is not between 0 and 1, as 0.95 is")
+            raise UsageError(f"--level {self.level:g} is not between 0 and 1; write for instance 0.95")
 
     def choose(self, scores: Sequence[Score]) -> tuple[list[Score], str]:
-        """The scores that are asked about, and the baseline's value as it stands in them.
+        """Return the scores to compare, and the baseline's value as the scores have it.
 
         Raises:
-            UsageError: a name or number is not among the scores, or there is no usual baseline.
+            UsageError: no score has one of the names or numbers, or the axis has no default baseline.
         """
         chosen = [score for score in scores if score.score_on == self.score_on]
         if not chosen:
@@ -63,6 +63,7 @@ class Question:
             if axis != self.by and self.only.get(axis):
                 values = selected(chosen, axis, self.only[axis])
                 chosen = [score for score in chosen if self._keeps(value_of(score, axis), values)]
+        # After the other filters, so that a name may be unique among what is left, and before the filter on this axis.
         baseline = self._baseline(chosen)
         if self.only.get(self.by):
             values = selected(chosen, self.by, self.only[self.by]) | {baseline}
@@ -70,96 +71,97 @@ class Question:
         return chosen, baseline
 
     def _keeps(self, value: str | None, wanted: set[str]) -> bool:
-        """Whether a filter lets a score through: methods that have no such thing stand beside those that have."""
+        """Whether a filter accepts a value; methods without such a value stay if methods are compared."""
         return value in wanted or (value is None and self.by == "method")
 
     def _elsewhere(self, scores: Sequence[Score]) -> str:
         others = sorted({score.score_on for score in scores})
-        return f"say --score-on {others[0]}" if others else "`ddbench run` makes some"
+        return f"use --score-on {others[0]}" if others else "run `ddbench run` first"
 
     def _baseline(self, scores: Sequence[Score]) -> str:
         values = _values(scores, self.by)
         if not values:
-            raise UsageError(f"--by {self.by}: no score has one; compare by another of {', '.join(AXES)}")
-        told = f"--by {self.by} --baseline"
+            raise UsageError(f"--by {self.by}: no score has a value; compare by another of {', '.join(AXES)}")
+        option = f"--by {self.by} --baseline"
         if self.baseline is None:
             usual = scores[0].store if self.by == "store" else _usual(self.by, values)
             if usual is None:
-                raise UsageError(f"{told} NAME is needed: there is {', '.join(values)}")
+                raise UsageError(f"{option} NAME is required; the values are {', '.join(values)}")
             return usual
-        found = matching(self.baseline, scores, self.by)
-        if not found:
-            raise UsageError(f"{told} {self.baseline}: {did_you_mean(self.baseline, values)}")
-        if len(found) > 1:
-            raise UsageError(f"{told} {self.baseline} may be any of {', '.join(found)}: write one of them")
-        return found[0]
+        values_meant = matching(self.baseline, scores, self.by)
+        if not values_meant:
+            raise UsageError(f"{option} {self.baseline}: {did_you_mean(self.baseline, values)}")
+        if len(values_meant) > 1:
+            meant = ", ".join(values_meant)
+            raise UsageError(f"{option} {self.baseline} is ambiguous: write one of {meant}")
+        return values_meant[0]
 
 
 def value_of(score: Score, axis: str) -> str | None:
-    """A score's value on an axis, as it is typed; None where the axis is not applicable."""
+    """Return a score's value on an axis as text; None if the axis is not applicable."""
     value = getattr(score, axis)
     return None if value is None else str(value)
 
 
 def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
-    """The values that ``text`` stands for: that very value, else every one with its name and the options it gives.
+    """Return the values that ``text`` stands for: that very value, else all with its name and the options it gives.
 
-    An option counts as given where it stands in the value's name or among the component's options at their defaults.
+    An option counts as given if it stands in the value's name or among the component's options at their defaults.
     """
-    identities = {value: score.identities.get(axis, "") for score in scores if (value := value_of(score, axis))}
-    if text in identities:
+    examples = {value: score for score in scores if (value := value_of(score, axis))}
+    # An exact value wins: single is not ambiguous beside single[main=mlp].
+    if text in examples:
         return [text]
     try:
         wanted = expand(text)
     except UsageError:
         return []
-    return [value for value in natural(identities) if any(_stands_for(one, value, identities[value]) for one in wanted)]
+    return [value for value in natural(examples) if any(_is_of(name, examples[value], axis) for name in wanted)]
 
 
 def natural(values: Iterable[str]) -> list[str]:
-    """Sorted as people count: 2 before 10."""
+    """Return the values without duplicates in natural order: 2 before 10."""
     return sorted(set(values), key=lambda text: [(part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                                  for part in re.split(r"(\d+)", text)])  # fmt: skip
 
 
-def _stands_for(wanted: Name, value: str, identity: str) -> bool:
-    try:
-        name = parse_name(value.partition(" (")[0])
-    except UsageError:
-        return False
-    if name.name != wanted.name:
+def _is_of(wanted: Name, score: Score, axis: str) -> bool:
+    """Whether a score's component is the wanted one, with the options that the wanted name gives."""
+    name, identity = score.names.get(axis), score.identities.get(axis, "")
+    if name is None or name.name != wanted.name:
         return False
     shown = dict(name.options)
-    return all(shown.get(key) == given or _has(identity, key, given) for key, given in wanted.options)
+    return all(shown.get(key) == value or _has(identity, key, value) for key, value in wanted.options)
 
 
-def _has(identity: str, key: str, given: str) -> bool:
-    """Whether a component's identity has the option at that value."""
-    told: Any = json.loads(identity) if identity else None
-    component = told[0] if isinstance(told, list) and told else told
+def _has(identity: str, key: str, text: str) -> bool:
+    """Whether the option has that value in a component's identity."""
+    parsed: Any = json.loads(identity) if identity else None
+    component = parsed[0] if isinstance(parsed, list) and parsed else parsed
     options = component.get("options", {}) if isinstance(component, dict) else {}
     if key not in options:
         return False
     value = options[key]
     try:
-        return str(value) == given or float(value) == float(given)
+        # As numbers too: 0.10 and 0.1 are one value.
+        return str(value) == text or float(value) == float(text)
     except (TypeError, ValueError):
         return False
 
 
-def selected(scores: Sequence[Score], axis: str, given: Sequence[str]) -> set[str]:
-    """The values on an axis that the texts stand for, as `matching` finds them.
+def selected(scores: Sequence[Score], axis: str, texts: Sequence[str]) -> set[str]:
+    """Return the values on an axis that the texts stand for, see `matching`.
 
     Raises:
         UsageError: no score has one of them.
     """
-    found: set[str] = set()
-    for text in given:
+    selection: set[str] = set()
+    for text in texts:
         values = matching(text, scores, axis)
         if not values:
-            raise UsageError(f"--{axis} {text}: no score has it: {did_you_mean(text, _values(scores, axis))}")
-        found.update(values)
-    return found
+            raise UsageError(f"--{axis} {text}: no score has this value: {did_you_mean(text, _values(scores, axis))}")
+        selection.update(values)
+    return selection
 
 
 def _values(scores: Iterable[Score], axis: str) -> list[str]:
@@ -167,9 +169,10 @@ def _values(scores: Iterable[Score], axis: str) -> list[str]:
 
 
 def _usual(axis: str, values: Sequence[str]) -> str | None:
-    """The baseline where none is given: the pool of a run that names none, the smallest number, an only value."""
+    """Return the default baseline: the default pool of a run, the smallest number, or the only value; else None."""
     if axis in NUMBERS or len(values) == 1:
         return values[0]
+    # The defaults of a run, so that a comparison without options is the obvious one.
     usual = {"pool": Request().pool[0], "precision": Request().precision}.get(axis)
     named = [value for value in values if value == usual or value.startswith(f"{usual}[")]
     return usual if usual in named else named[0] if len(named) == 1 else None

@@ -1,4 +1,4 @@
-"""What makes the numbers of one run's table incomparable, each in one line."""
+"""Warnings about numbers in the table of a run that are not comparable."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ from harness.planning.trajectory_source import TrajectorySource
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
 from harness.report.tables.run_rows import Row, Table
+from harness.types.plurals import counted
 
 _POINTS = ("dataset", "ipc", "iterations")
 _LEARNING = ("method", "pool")
@@ -18,11 +19,11 @@ _SCORING = ("evaluator", "architecture")
 
 
 def warnings_of(plan: Plan, table: Table | None = None) -> tuple[str, ...]:
-    """Why arms of the plan may not be compared as their names suggest.
+    """Return warnings about arms of the plan that differ in more than their names say.
 
     Args:
-        plan: its arms stand in one table.
-        table: that table; None before it is made.
+        plan: the plan, whose arms stand in one table.
+        table: that table; None before it exists.
     """
     confounded = confounder_warning(_side_by_side(_contenders(plan, table.rows if table else ())))
     mixed = mixed_code_warning([_code_by_cell(table)]) if table else None
@@ -30,14 +31,15 @@ def warnings_of(plan: Plan, table: Table | None = None) -> tuple[str, ...]:
 
 
 def notes_of(table: Table) -> list[str]:
-    """What the table leaves out: records that cannot be used, counted and named."""
+    """Return a note on the records that the table leaves out because they cannot be used, if there are any."""
     count = len(table.left_out)
     if not count:
         return []
-    return [f"{count} record{'s' if count > 1 else ''} that cannot be used left out: {few(table.left_out, '; ')}"]
+    return [f"{counted(count, 'record')} that cannot be used left out: {few(table.left_out, '; ')}"]
 
 
 def _contenders(plan: Plan, rows: Sequence[Row]) -> list[Contender]:
+    # Before a run there are no rows: only what the plan knows can be compared.
     measured: Sequence[Row] = rows or [{}] * len(plan.arms)
     return [_contender(arm, row, plan.given) for arm, row in zip(plan.arms, measured, strict=True)]
 
@@ -47,6 +49,7 @@ def _contender(arm: Arm, row: Mapping[str, Any], set_options: tuple[str, ...]) -
     names = {name: None if value is None else str(value) for name, value in arm.describe().items()}
     return Contender(
         names={**names, "precision": source.precision},
+        components=arm.names,
         main_model=source.main,
         training_images=source.problem.fingerprint if learned else None,
         storage=row.get("storage_floats") or source.storage_floats,
@@ -60,16 +63,16 @@ def _contender(arm: Arm, row: Mapping[str, Any], set_options: tuple[str, ...]) -
 
 
 def _side_by_side(contenders: Sequence[Contender]) -> Iterator[SideBySide]:
-    """The comparisons that a table invites: methods and pools among themselves, and evaluators of the same sets.
+    """Yield the comparisons that a table invites: of methods and pools, and of evaluators on the same sets.
 
-    A method without iterations, pool or size stands beside those that have them.
+    A method without iterations, pool or size is compared with all methods that have them.
     """
     yield from _by(_LEARNING, _first_scored(contenders), _POINTS)
     yield from _by(("evaluator",), contenders, (*_POINTS, *_LEARNING, "architecture"))
 
 
 def _first_scored(contenders: Sequence[Contender]) -> list[Contender]:
-    """One contender for each set: what sets differ in does not depend on who scores them."""
+    """Return one contender for each set, because properties of sets do not depend on who scores them."""
     first: dict[tuple[str | None, ...], Contender] = {}
     for contender in contenders:
         first.setdefault(tuple(contender.names[name] for name in (*_POINTS, *_LEARNING)), contender)
@@ -80,6 +83,7 @@ def _by(axes: tuple[str, ...], contenders: Sequence[Contender], equal: Sequence[
     places: dict[tuple[str | None, ...], list[Contender]] = {}
     for contender in contenders:
         places.setdefault(tuple(contender.names[name] for name in equal), []).append(contender)
+    # A place is open if it lacks a value, as that of a method without a pool does.
     is_open = {place: "method" in axes and None in place for place in places}
     full = [place for place in places if not is_open[place]] or list(places)
     for place in full:

@@ -1,4 +1,4 @@
-"""Standard deviations with ddof 1, at both levels."""
+"""Standard deviations with ddof 1: of values, and pooled within groups."""
 
 import math
 import statistics
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def std(values: Sequence[float]) -> float | None:
-    """The standard deviation; None of fewer than two."""
+    """Return the standard deviation; None if there are fewer than two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def pooled_std(groups: Sequence[Sequence[float]]) -> float | None:
-    """Square root of the mean variance within groups, weighted by their degrees of freedom."""
+    """Return the root of the mean variance within groups, weighted by degrees of freedom; None if all are single."""
     spread = [group for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in spread)
     if not freedom:

@@ -1,1 +1,1 @@
-"""The page: what stores hold, in one HTML file that needs nothing else."""
+"""The report page: the results of stores in one self-contained HTML file."""

@@ -1,44 +1,45 @@
-"""The section of cells: how each is made again, what made it, and its checksum."""
+"""The section of cells: the commands that compute them again, their environments and checksums."""
 
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.page.panel import Line, Panel
-from harness.report.page.tables import count
-from harness.report.page.view import Again, Column, Entry, Group, Part, Row, Section, Table
+from harness.report.page.view import Column, Entry, Group, Part, Rerun, Section, Table, TableRow
+from harness.report.tables.wording import DASH
 from harness.types.plurals import counted
 from harness.types.report import Origin, Results
 from harness.types.score import Score
 
 _DIGITS = 16
-"""Of keys and checksums: enough to find a record and to see that it is another."""
+"""Digits of keys and checksums that are shown: enough to find a record, and to distinguish two."""
 
 
 def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Section:
-    """For each arm of each panel the command that makes its cells again, and the cells unless there are too many."""
+    """Return, for each arm of each panel, the command that computes its cells again, and the cells if they are few."""
     environments = _environments(results)
     number = len(results.scores)
     seen: set[tuple[str, str]] = set()
     parts = []
     for panel in panels:
-        made: list[Again] = []
+        commands: list[Rerun] = []
         for place, ((line, architecture), arm) in enumerate(_ordered(panel)):
             what = f"{line}{_when(line)} → {architecture}"
+            # Each cell is listed once, though sets of real images stand in many panels.
             fresh = _unseen(arm, seen)
-            made += _again(f"{panel.id}-cells-{place}", what, fresh, results, environments, number <= most)
-        if made:
-            parts.append(Part(panel.title, again=made))
+            commands += _reruns(f"{panel.id}-cells-{place}", what, fresh, results, environments, number <= most)
+        if commands:
+            parts.append(Part(panel.title, reruns=commands))
     intro = [
-        "Each command makes its cells again, under the same keys, in a store of its own (--store); on the same machine "
-        "with the same versions and threads it gives the same numbers."
+        "Each command computes its cells again, under the same keys, in a store of its own (--store). On the same "
+        "machine, with the same versions and number of threads, it gives the same numbers."
     ]
     if number > most:
         intro.append(
-            f"The {count(number, 'cell')} are more than the {most:,} that a page lists one by one: only commands and "
-            f"counts stand here (--report 'page[cells={number}]' lists them all)."
+            f"The {counted(number, 'cell')} are more than the {most:,} that a page lists one by one, so only commands "
+            f"and counts are shown (--report 'page[cells={number}]' lists them all)."
         )
     environment = Part("Environments", tables=[_environment_table(environments)])
     return Section("cells", "Every cell", intro, [*parts, environment])
@@ -48,39 +49,39 @@ def _when(line: Line) -> str:
     return "" if line.iterations is None else f", {counted(line.iterations, 'iteration')}"
 
 
-def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], Arm]]:
+def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], ArmScores]]:
     places = {line: index for index, line in enumerate(panel.lines)}
     return sorted(panel.tiles.items(), key=lambda item: (places[item[0][0]], panel.architectures.index(item[0][1])))
 
 
-def _unseen(arm: Arm, seen: set[tuple[str, str]]) -> list[Score]:
-    """Scores that no other panel has shown: sets of all images stand in several."""
+def _unseen(arm: ArmScores, seen: set[tuple[str, str]]) -> list[Score]:
+    """Return the scores of an arm that no other panel has shown; sets of all images stand in several panels."""
     fresh = [score for score in arm.scores if (score.store, score.key) not in seen]
     seen.update((score.store, score.key) for score in fresh)
     return sorted(fresh, key=lambda score: (score.seed, score.distillation, score.student))
 
 
-def _again(
+def _reruns(
     name: str,
     what: str,
     scores: Sequence[Score],
     results: Results,
     environments: Mapping[str, int],
     listed: bool,
-) -> list[Again]:
-    """The arm's cells by command; more than one only where seeds differ."""
+) -> list[Rerun]:
+    """Return an arm's cells by command; there is more than one command only if seeds differ."""
     by_command: dict[tuple[str | None, str], list[Score]] = defaultdict(list)
     for score in scores:
         origin = results.origin(score)
         by_command[origin.command, origin.reason].append(score)
-    made = []
+    reruns = []
     for place, ((command, reason), several) in enumerate(by_command.items()):
         mean = 100 * sum(score.accuracy for score in several) / len(several)
-        told = f"{mean:.1f} %, {count(len(several), 'cell')}"
+        outcome = f"{mean:.1f} %, {counted(len(several), 'cell')}"
         table = _table(f"{name}-{place}", several, results) if listed else None
         facts = _facts(several, results, environments)
-        made.append(Again(what, told, command, reason, facts, table))
-    return made
+        reruns.append(Rerun(what, outcome, command, reason, facts, table))
+    return reruns
 
 
 def _facts(scores: Sequence[Score], results: Results, environments: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -98,11 +99,11 @@ def _table(name: str, scores: Sequence[Score], results: Results) -> Table:
     columns += [Column(text, number=True) for text in ("accuracy, %", "loss", "seconds")]
     columns += [Column("key"), Column("record's checksum")]
     rows = [
-        Row(
+        TableRow(
             f"{score.distillation}, {score.student}",
             [
                 Entry(f"{100 * score.accuracy:.2f}", below="collapsed" if score.collapsed else ""),
-                Entry("–" if score.loss is None else f"{score.loss:.4g}"),
+                Entry(DASH if score.loss is None else f"{score.loss:.4g}"),
                 Entry(f"{score.seconds:.1f}"),
                 Entry(score.key[:_DIGITS], number=False),
                 Entry(results.origin(score).checksum[:_DIGITS], number=False),
@@ -115,20 +116,23 @@ def _table(name: str, scores: Sequence[Score], results: Results) -> Table:
 
 
 def _environment(origin: Origin) -> str:
-    told: dict[str, Any] = {**origin.versions, **origin.compute}
-    told["providers"] = " ".join(sorted(set(origin.components.values())))
-    return json.dumps(told, sort_keys=True)
+    facts: dict[str, Any] = {**origin.versions, **origin.compute}
+    facts["providers"] = " ".join(sorted(set(origin.components.values())))
+    return json.dumps(facts, sort_keys=True)
 
 
 def _environments(results: Results) -> dict[str, int]:
-    """Each set of versions, machine and providers that made something, counted from 1."""
-    told = dict.fromkeys(_environment(results.origin(score)) for score in results.scores)
-    return {text: number for number, text in enumerate(sorted(told), 1)}
+    """Number the different sets of versions, machine and providers from 1."""
+    different = dict.fromkeys(_environment(results.origin(score)) for score in results.scores)
+    return {text: number for number, text in enumerate(sorted(different), 1)}
 
 
 def _environment_table(environments: Mapping[str, int]) -> Table:
     facts = {number: json.loads(text) for text, number in environments.items()}
-    keys = list(dict.fromkeys(key for told in facts.values() for key in told))
+    keys = list(dict.fromkeys(key for environment in facts.values() for key in environment))
     columns = [Column("what"), *(Column(str(number)) for number in facts)]
-    rows = [Row(key, [Entry(str(told.get(key, "–")), number=False) for told in facts.values()]) for key in keys]
+    rows = [
+        TableRow(key, [Entry(str(environment.get(key, DASH)), number=False) for environment in facts.values()])
+        for key in keys
+    ]
     return Table("environments", "Versions, device and providers of components", columns, [Group("", rows)])

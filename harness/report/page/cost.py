@@ -1,4 +1,4 @@
-"""Accuracy against what it cost."""
+"""The section of costs: accuracy against time and memory."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,18 +11,18 @@ from harness.report.page.pictures import WIDTH, Key, Palette, Picture, as_svg, d
 from harness.report.page.view import Part, Section
 
 _LEAST = 1e-3
-"""Seconds below this are drawn there: the axis is logarithmic."""
+"""Seconds below this are drawn here, because the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One method with one pool.
+    """A method with a pool.
 
     Attributes:
         key: its name, colour and marker.
-        accuracy: mean over students and architectures, percent.
-        seconds: of one distillation; None where it is not known.
-        memory: bytes, the peak while its students were trained.
+        accuracy: mean over students and architectures in percent.
+        seconds: duration of a distillation; None if unknown.
+        memory: peak memory in bytes while its students were trained.
     """
 
     key: Key
@@ -32,7 +32,7 @@ class Point:
 
 
 def draw_time(points: Sequence[Point], title: str) -> Picture:
-    """Accuracy over the seconds of one distillation, on a logarithmic axis."""
+    """Draw accuracy over the seconds of a distillation, on a logarithmic axis."""
     timed = [point for point in points if point.seconds is not None]
 
     def place(point: Point) -> float:
@@ -42,7 +42,7 @@ def draw_time(points: Sequence[Point], title: str) -> Picture:
 
 
 def draw_memory(points: Sequence[Point], title: str) -> Picture:
-    """Accuracy over the peak memory while students were trained."""
+    """Draw accuracy over the peak memory while students were trained."""
     return _draw(points, lambda point: point.memory / 1e9, "peak memory of training students, GB", title)
 
 
@@ -53,18 +53,19 @@ def _draw(
         axes = figure.add_subplot()
         for point in points:
             axes.plot([place(point)], [point.accuracy], point.key.marker, color=point.key.colour, markersize=7.5)
+        # Seconds range from milliseconds for random images to days.
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(plain_number)
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(x)
         axes.set_ylabel("mean accuracy, %")
-        told = "; ".join(f"{point.key.name} {point.accuracy:.1f} % at {place(point):.3g}" for point in points)
-        return as_svg(figure, f"Accuracy over {x}, {title}: {told}", title)
+        values = "; ".join(f"{point.key.name} {point.accuracy:.1f} % at {place(point):.3g}" for point in points)
+        return as_svg(figure, f"Accuracy over {x}, {title}: {values}", title)
 
 
 def cost_section(panels: Sequence[Panel], palette: Palette) -> Section | None:
-    """Accuracy over seconds and over peak memory."""
+    """Return accuracy over seconds and over peak memory; None if no panel has two points."""
     parts = [Part(panel.title, pictures=pictures) for panel in panels if (pictures := _costs(panel, palette))]
     if not parts:
         return None
@@ -79,6 +80,7 @@ def _costs(panel: Panel, palette: Palette) -> list[Picture]:
     points = []
     for line in () if panel.is_long else panel.last:
         accuracy = panel.mean_of(line)
+        # The mean of fewer architectures would not be comparable.
         if accuracy is None:
             continue
         scores = [score for name in panel.architectures for score in panel.tiles[line, name].scores]

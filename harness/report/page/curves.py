@@ -1,4 +1,4 @@
-"""Curves: what the methods logged, and accuracy over iterations."""
+"""Drawing of curves with bands around them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Curve:
-    """One line with the spread around it.
+    """A line with the spread around it.
 
     Attributes:
-        key: what it is the line of, and how it is drawn.
-        x, y: its points, in order.
-        spread: half the height of the band around each point; 0 where there is none.
+        key: its name and how it is drawn.
+        x, y: its points in order.
+        spread: half the height of the band around each point; 0 for no band.
     """
 
     key: Key
@@ -38,15 +38,15 @@ def draw_curves(
     levels: Sequence[tuple[Key, float]] = (),
     within: tuple[float, float] | None = None,
 ) -> Picture:
-    """Lines over a common axis, logarithmic where positive values span more than 30-fold.
+    """Draw lines over a common axis, which is logarithmic if positive values span more than a factor of 30.
 
     Args:
         curves: the lines.
-        title: what stands above the picture.
-        x: what the horizontal axis is.
-        y: what the vertical axis is.
-        levels: values without an x: horizontal lines.
-        within: what values can be; bands are cut there.
+        title: the text above the picture.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        levels: values without an x, drawn as horizontal lines.
+        within: the range of possible values, to which bands are cut.
     """
     with drawing(WIDTH, _HEIGHT) as figure:
         axes = figure.add_subplot()
@@ -55,6 +55,7 @@ def draw_curves(
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number)
             axes.yaxis.set_minor_formatter(NullFormatter())
+            # A band down to zero has no place on a logarithmic axis.
             within = (min(min(curve.y) for curve in curves) / 2, np.inf)
         for curve in curves:
             _draw(axes, curve, within)
@@ -68,6 +69,7 @@ def draw_curves(
 
 
 def _draw(axes: Axes, curve: Curve, within: tuple[float, float] | None) -> None:
+    # More points than pixels only make the page larger.
     step = max(1, len(curve.x) // _MOST_POINTS)
     x, y, spread = (np.asarray(values, float)[::step] for values in (curve.x, curve.y, curve.spread))
     axes.plot(x, y, color=curve.key.colour, marker=curve.key.marker, linestyle=curve.key.line, markersize=4.5)

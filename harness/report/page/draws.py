@@ -1,4 +1,4 @@
-"""What pools were meant to draw, and what they really drew."""
+"""The section of pools: what they drew, beside the counts expected from their distributions."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,27 +10,27 @@ from harness.errors import DDBenchError
 from harness.learning.pool_networks import Lottery
 from harness.plugins.registry import Registry
 from harness.report.page.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
-from harness.report.page.tables import count
-from harness.report.page.view import Column, Entry, Group, Part, Row, Section, Table
-from harness.types.names import parse_name
+from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
+from harness.report.tables.wording import DASH
+from harness.types.plurals import counted
 from harness.types.report import SetRecord
 from harness.types.seeds import Streams
 
 MOST_DRAWN = 12
-"""Architectures of a pool that have a line of their own; the others are counted together."""
+"""Number of a pool's architectures that have their own row; the others are counted together."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The draws of one pool, over all trajectories that used it.
+    """The draws of a pool over all trajectories that used it.
 
     Attributes:
         pool: its name.
-        trajectories: how many.
-        total: how many networks they drew.
-        counts: by architecture, how often it was drawn, the most frequent first.
-        expected: by architecture, how often it would be on average; None where that is not known.
-        reason: then, why not.
+        trajectories: number of trajectories.
+        total: number of networks that they drew.
+        counts: number of draws by architecture, the most frequent first.
+        expected: expected number of draws by architecture; None if unknown.
+        reason: why it is unknown.
     """
 
     pool: str
@@ -42,7 +42,7 @@ class Drawn:
 
     @property
     def rows(self) -> list[tuple[str, int, float | None]]:
-        """Architecture, count and expected count, the rarest put together."""
+        """The architectures with count and expected count; the rarest ones are summed up."""
         expected = self.expected or {}
         names = sorted({*self.counts, *expected}, key=lambda name: (-self.counts.get(name, 0), name))
         rows = [(name, self.counts.get(name, 0), expected.get(name, 0.0)) for name in names]
@@ -54,7 +54,7 @@ class Drawn:
 
 
 def drawn_by(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> Drawn:
-    """The draws of a pool in these trajectories (a record each, of the last set)."""
+    """Count the draws of a pool in trajectories, each given by the record of its last set."""
     counts: Counter[str] = Counter()
     for record in trajectories:
         names = record.architectures
@@ -71,11 +71,13 @@ def drawn_by(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -
 
 
 def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> dict[str, float] | None:
-    """The pool's probabilities summed over the draws; None where it adapts."""
-    made = registry.resolve("pool", pool).make()
-    if made.adapts:
+    """Sum the pool's probabilities over the draws; None if the pool adapts."""
+    component = registry.resolve("pool", pool).make()
+    # Its distribution depends on what it observed, which a fresh instance has not.
+    if component.adapts:
         return None
-    lottery = Lottery(made, lambda name: registry.resolve("architecture", parse_name(name)), Streams(0))
+    # Streams(0): only probabilities are asked for, nothing is drawn.
+    lottery = Lottery(component, lambda name: registry.resolve("architecture", name), Streams(0))
     expected: dict[str, float] = defaultdict(float)
     for iteration in range(max((len(record.draws) for record in trajectories), default=0)):
         draws = sum(len(record.draws[iteration]) for record in trajectories if iteration < len(record.draws))
@@ -85,7 +87,7 @@ def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) 
 
 
 def draw_bars(drawn: Drawn) -> Picture:
-    """A bar for each architecture: how often it was drawn, and a line where its expected count is."""
+    """Draw a bar for the count of each architecture, and a line at its expected count."""
     rows = drawn.rows
     with drawing(WIDTH, 0.7 + 0.26 * len(rows)) as figure:
         axes = figure.add_subplot()
@@ -99,12 +101,12 @@ def draw_bars(drawn: Drawn) -> Picture:
         axes.set_xlabel("networks")
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower right")
-        told = "; ".join(f"{name} {count}" for name, count, _ in rows)
-        return as_svg(figure, f"Networks drawn by {drawn.pool}: {told}", drawn.pool)
+        counts = "; ".join(f"{name} {count}" for name, count, _ in rows)
+        return as_svg(figure, f"Networks drawn by {drawn.pool}: {counts}", drawn.pool)
 
 
 def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Section | None:
-    """What each pool was meant to draw and really drew, as pictures and as numbers."""
+    """Return the actual and the expected draws of each pool, as pictures and as tables."""
     by_pool: dict[str, list[SetRecord]] = defaultdict(list)
     for record in trajectories:
         if record.pool and record.draws:
@@ -116,28 +118,28 @@ def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Sect
         if len(drawn.rows) > 1:
             pictures.append(draw_bars(drawn))
     intro = [
-        "Over all methods, data sets and distillations: how often each pool really gave each architecture, and how "
-        "often it would on average by its distribution."
+        "Over all methods, data sets and distillations: how often each pool drew each architecture, and how often it "
+        "is expected to by its distribution."
     ]
     return Section("pools", "What the pools drew", intro, [Part(pictures=pictures, folded=tables)]) if tables else None
 
 
 def _table(name: str, drawn: Drawn) -> Table:
     rows = [
-        Row(architecture, [Entry(f"{number:,}"), *_expected_of(wanted, drawn.total)])
+        TableRow(architecture, [Entry(f"{number:,}"), *_expected_of(wanted, drawn.total)])
         for architecture, number, wanted in drawn.rows
     ]
-    notes = [f"Expected counts are not known: {drawn.reason}"] if drawn.reason else []
-    trajectories = count(drawn.trajectories, "trajectory", "trajectories")
+    notes = [f"Expected counts are unknown: {drawn.reason}"] if drawn.reason else []
+    trajectories = counted(drawn.trajectories, "trajectory", "trajectories")
     columns = [Column("architecture")]
     columns += [Column(text, number=True) for text in ("drawn", "expected", "mean probability")]
     return Table(
-        name, f"{drawn.pool}: {count(drawn.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
+        name, f"{drawn.pool}: {counted(drawn.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
     )
 
 
 def _expected_of(wanted: float | None, total: int) -> list[Entry]:
-    """The expected count, and the pool's probability as a mean over all draws."""
+    """Return the expected count, and the pool's mean probability over all draws."""
     if wanted is None:
-        return [Entry("–"), Entry("–")]
+        return [Entry(DASH), Entry(DASH)]
     return [Entry(f"{wanted:,.1f}"), Entry(f"{wanted / total:.4f}")]

@@ -1,4 +1,4 @@
-"""What the pools change: effects against the baseline pool in words and numbers."""
+"""The section of effects: the effects of pools against the baseline pool, in words and numbers."""
 
 import math
 from bisect import bisect_left
@@ -9,29 +9,28 @@ from typing import Any
 
 from harness.report.comparing.arm_scores import combined, mean_of_all
 from harness.report.comparing.comparison import Comparison, compare
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.effects import Effect, corrected, effect_of
 from harness.report.comparing.question import Question, matching, natural
 from harness.report.page.panel import Panel
-from harness.report.page.tables import count
-from harness.report.page.view import Column, Entry, Group, Part, Section, Table
-from harness.report.page.view import Row as TableRow
+from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
+from harness.report.tables.wording import DASH, per_class, percent
 from harness.types.plurals import counted
 from harness.types.report import Results
 
 _MOST_POOLS = 3
-"""Pools other than the baseline up to which the summary tells the main effect of each."""
-_MOST_TOLD = 8
-"""Effects that the summary tells one by one."""
+"""Maximum number of pools beside the baseline whose main effects are in the summary."""
+_MOST_SENTENCES = 8
+"""Maximum number of effects that the summary lists one by one."""
 _POWER = 0.8
-"""Of a test that is worth while."""
+"""Power of the test for which the number of distillations is computed."""
 _MOST_DISTILLATIONS = 1000
 _FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
 def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
-    """Every pool against the baseline pool, at the last iteration of each method, or why they are not compared."""
+    """Compare every pool with the baseline pool at the last iteration of each method, or return why not."""
     last = {
         (score.store, score.key)
         for panel in panels
@@ -45,22 +44,22 @@ def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Compar
     pools = natural({score.pool for score in scores if score.pool})
     if len(pools) < 2:
         return "there is no pool to compare with another"
-    found = matching(baseline, scores, "pool")
-    if len(found) != 1:
-        told = f"any of {', '.join(found)}" if found else f"none of {', '.join(pools)}"
-        return f"pools are not compared, for the baseline {baseline} is {told}: give page[baseline=...]"
-    made = compare(Scores(scores, (), results.stores), Question("pool", found[0]))
-    if not any(row.effects for row in made.rows):
-        return f"nothing was scored both with the pool {found[0]} and with another"
-    return made
+    baselines = matching(baseline, scores, "pool")
+    if len(baselines) != 1:
+        which = f"any of {', '.join(baselines)}" if baselines else f"none of {', '.join(pools)}"
+        return f"pools are not compared, because the baseline {baseline} is {which}: set page[baseline=...]"
+    comparison = compare(Scores(scores, (), results.stores), Question("pool", baselines[0]))
+    if not any(row.effects for row in comparison.rows):
+        return f"nothing was scored both with the pool {baselines[0]} and with another"
+    return comparison
 
 
 @dataclass(frozen=True)
-class Told:
+class EffectInWords:
     """An effect in words.
 
     Attributes:
-        where: its condition.
+        where: the method, the pool and the condition.
         words: the difference, its interval and the verdict.
         verdict: ``better``, ``worse`` or ``undecided``.
     """
@@ -71,34 +70,37 @@ class Told:
 
 
 def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, list[str]]:
-    """What was compared and what came out in one sentence, and the effects one by one where they are few."""
+    """Summarise the comparison in one sentence, followed by sentences on effects if there are several."""
     what = _what(panels)
     if isinstance(comparison, str):
         return f"{what}; {comparison}.", []
-    told = [_told(row, label, effect, comparison) for row, label, effect in summed_effects(comparison)]
-    shown = [f"{one.where}: {one.words}." for one in told[:_MOST_TOLD]] if len(told) > 1 else []
-    more = [f"{len(told) - _MOST_TOLD} more in the section on effects."] if len(told) > _MOST_TOLD else []
+    sentences = [_in_words(row, label, effect, comparison) for row, label, effect in summed_effects(comparison)]
+    shown = [f"{each.where}: {each.words}." for each in sentences[:_MOST_SENTENCES]] if len(sentences) > 1 else []
+    others = len(sentences) - _MOST_SENTENCES
+    more = [f"{others} more in the section on effects."] if others > 0 else []
     main = main_effects(comparison)
     if main and len(main) <= _MOST_POOLS:
         effects = {label: _words(effect, comparison.baseline, len(main))[0] for label, effect in main.items()}
         words = "; ".join(f"{label} changes accuracy by {effect}" for label, effect in effects.items())
         return f"{what}: {words}.", [*shown, *more]
-    verdicts = Counter(one.verdict for one in told)
-    counted = [f"{verdicts[word]} {word}" for word in ("better", "worse", "undecided") if verdicts[word]]
-    return f"{what}: of {len(told)} differences from {comparison.baseline}, {' and '.join(counted)}.", [*shown, *more]
+    verdicts = Counter(each.verdict for each in sentences)
+    by_verdict = [f"{verdicts[word]} {word}" for word in ("better", "worse", "undecided") if verdicts[word]]
+    differences = f"of {len(sentences)} differences from {comparison.baseline}, {' and '.join(by_verdict)}"
+    return f"{what}: {differences}.", [*shown, *more]
 
 
 def main_effects(comparison: Comparison) -> dict[str, Effect]:
-    """For each other pool, its effect on the mean over all methods and architectures that it shares with the baseline.
+    """Return each pool's effect on the mean over all methods and architectures that it shares with the baseline.
 
-    Empty where data sets, sizes, evaluators or iterations differ: their mean would mean nothing. Holm's correction is
-    over these effects.
+    Empty if data sets, sizes, evaluators or iterations differ, over which a mean is not meaningful. Holm's correction
+    is over these effects.
     """
     rows = [row for row in comparison.rows if row.kind == "architecture"]
+    # Methods may differ: their mean is what a pool does for methods in general.
     fields = ("dataset", "ipc", "iterations", "evaluator", "precision")
     if len({tuple(row.condition.get(name) for name in fields) for row in rows if row.effects}) != 1:
         return {}
-    found: dict[str, Effect] = {}
+    by_pool: dict[str, Effect] = {}
     for label in comparison.others:
         both = [row.arms for row in rows if label in row.effects]
         baseline, other = (
@@ -110,19 +112,19 @@ def main_effects(comparison: Comparison) -> dict[str, Effect]:
             else (None, None)
         )
         if baseline and other:
-            found[label] = effect_of(baseline, other, comparison.question.level)
-    return dict(zip(found, corrected(list(found.values()), comparison.question.level), strict=True))
+            by_pool[label] = effect_of(baseline, other, comparison.question.level)
+    return dict(zip(by_pool, corrected(list(by_pool.values()), comparison.question.level), strict=True))
 
 
-def summed_effects(comparison: Comparison) -> Iterator[tuple[Row, str, Effect]]:
-    """Effects over all architectures of a condition, or on its only one."""
+def summed_effects(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str, Effect]]:
+    """Yield the effects over all architectures of a condition, or on its only one."""
     summed = {_condition(row) for row in comparison.rows if row.kind == "all"}
     for row in comparison.rows:
         if row.kind == "all" or (row.kind == "architecture" and _condition(row) not in summed):
             yield from ((row, label, effect) for label, effect in row.effects.items())
 
 
-def _condition(row: Row) -> tuple[Any, ...]:
+def _condition(row: ComparisonRow) -> tuple[Any, ...]:
     return tuple(
         row.condition.get(name) for name in ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
     )
@@ -133,26 +135,29 @@ def _what(panels: Sequence[Panel]) -> str:
     methods, pools = {line.method for line in learned}, {line.pool for line in learned if line.pool}
     datasets = sorted({panel.dataset for panel in panels})
     architectures = {name for panel in panels for name in panel.architectures}
-    through = f" through {count(len(pools), 'pool')}" if pools else ""
-    where = datasets[0] if len(datasets) == 1 else count(len(datasets), "data set")
-    return f"{count(len(methods), 'method')}{through} on {where}, scored by {count(len(architectures), 'architecture')}"
+    through = f" through {counted(len(pools), 'pool')}" if pools else ""
+    where = datasets[0] if len(datasets) == 1 else counted(len(datasets), "data set")
+    students = f"scored by {counted(len(architectures), 'architecture')}"
+    return f"{counted(len(methods), 'method')}{through} on {where}, {students}"
 
 
-def _told(row: Row, label: str, effect: Effect, comparison: Comparison) -> Told:
-    told = row.condition
-    varying = {name for name in _FIELDS if len({one.condition.get(name) for one in comparison.rows}) > 1}
-    parts = [told["dataset"]] if "dataset" in varying else []
-    parts += [count(told["ipc"], "image") + " per class"] if "ipc" in varying and told["ipc"] else []
-    parts += [counted(told["iterations"], "iteration")] if "iterations" in varying and told["iterations"] else []
-    parts += [told["evaluator"]] if "evaluator" in varying else []
+def _in_words(row: ComparisonRow, label: str, effect: Effect, comparison: Comparison) -> EffectInWords:
+    condition = row.condition
+    varying = {name for name in _FIELDS if len({other.condition.get(name) for other in comparison.rows}) > 1}
+    parts = [condition["dataset"]] if "dataset" in varying else []
+    parts += [per_class(condition["ipc"])] if "ipc" in varying and condition["ipc"] else []
+    parts += (
+        [counted(condition["iterations"], "iteration")] if "iterations" in varying and condition["iterations"] else []
+    )
+    parts += [condition["evaluator"]] if "evaluator" in varying else []
     parts += [row.over] if row.kind == "architecture" else []
-    where = f"{told['method']} through {label}" + (f" ({', '.join(parts)})" if parts else "")
+    where = f"{condition['method']} through {label}" + (f" ({', '.join(parts)})" if parts else "")
     words, verdict = _words(effect, comparison.baseline, comparison.family)
-    return Told(where, words, verdict)
+    return EffectInWords(where, words, verdict)
 
 
 def _words(effect: Effect, baseline: str, tests: int) -> tuple[str, str]:
-    """The difference with its interval and verdict, and the verdict alone."""
+    """Describe a difference with its interval and verdict, and return the verdict."""
     between = interval(effect, " (95\u00a0% interval ", ")")
     words = f"{points(effect)} points against {baseline}{between}"
     if effect.decided:
@@ -162,22 +167,23 @@ def _words(effect: Effect, baseline: str, tests: int) -> tuple[str, str]:
 
 
 def points(effect: Effect) -> str:
-    """The difference in percentage points."""
-    return f"{100 * effect.estimate.difference:+.1f}".replace("-", "\u2212")
+    """Format the difference in percentage points."""
+    return percent(effect.estimate.difference, signed=True)
 
 
 def interval(effect: Effect, before: str = "", after: str = "") -> str:
-    """The interval in percentage points, nothing where there is none."""
+    """Format the interval in percentage points; empty if there is none."""
     low, high = effect.estimate.low, effect.estimate.high
     if low is None or high is None:
         return ""
-    return f"{before}{100 * low:+.1f} … {100 * high:+.1f}{after}".replace("-", "\u2212")
+    return f"{before}{percent(low, signed=True)} … {percent(high, signed=True)}{after}"
 
 
 def _needed(effect: Effect, tests: int) -> str:
-    """How many distillations it would take to see a difference of this size, where that can be told."""
+    """Describe how many distillations it would take to detect a difference of this size, if that can be computed."""
+    # Students of one set say nothing about the variance between sets.
     if effect.design == "students":
-        return ", for one distillation says nothing about others"
+        return ", because one distillation says nothing about others"
     number = distillations_needed(effect, tests)
     if number is None:
         return ""
@@ -187,10 +193,10 @@ def _needed(effect: Effect, tests: int) -> str:
 
 
 def distillations_needed(effect: Effect, tests: int) -> int | None:
-    """Distillations at which a paired t test finds a difference of this size and spread in 80 % of all cases.
+    """Return the number of distillations with which a paired t test detects such a difference in 80 % of cases.
 
-    Its level is 5 % divided by the number of tests, the first step of Holm's correction. None where the spread is not
-    known; one more than `_MOST_DISTILLATIONS` where even they are too few.
+    Its level is 5 % divided by the number of tests, the first step of Holm's correction. None if the spread is
+    unknown; one more than `_MOST_DISTILLATIONS` if even they are too few.
     """
     from scipy.special import nctdtr, stdtrit
 
@@ -198,6 +204,7 @@ def distillations_needed(effect: Effect, tests: int) -> int | None:
     units = estimate.units[0] if effect.design == "distillations" else 0
     if estimate.low is None or estimate.high is None or units < 2 or not estimate.difference:
         return None
+    # The interval's half width gives the standard error back, with which the effect size is scaled.
     error = (estimate.high - estimate.low) / 2 / float(stdtrit(units - 1, 0.975))
     ratio = abs(estimate.difference) / (error * math.sqrt(units))
 
@@ -209,7 +216,7 @@ def distillations_needed(effect: Effect, tests: int) -> int | None:
 
 
 def effects_section(comparison: Comparison | str) -> Section | None:
-    """Every difference with its interval and test."""
+    """Return a table of all differences with intervals and tests; None if nothing was compared."""
     if isinstance(comparison, str):
         return None
     groups: dict[str, list[TableRow]] = {}
@@ -225,16 +232,16 @@ def effects_section(comparison: Comparison | str) -> Section | None:
     return Section("effects", "Effects of the pools", (), [Part(tables=[table])])
 
 
-def _title(row: Row) -> str:
-    told = row.condition
-    size = f", {count(told['ipc'], 'image')} per class" if told["ipc"] else ""
-    when = f", {counted(told['iterations'], 'iteration')}" if told["iterations"] is not None else ""
-    return f"{told['method']}{when} on {told['dataset']}{size}, {told['evaluator']}"
+def _title(row: ComparisonRow) -> str:
+    condition = row.condition
+    size = f", {per_class(condition['ipc'])}" if condition["ipc"] else ""
+    when = f", {counted(condition['iterations'], 'iteration')}" if condition["iterations"] is not None else ""
+    return f"{condition['method']}{when} on {condition['dataset']}{size}, {condition['evaluator']}"
 
 
 def _entry(effect: Effect | None) -> Entry:
     if effect is None:
-        return Entry("–")
+        return Entry(DASH)
     p = "not testable" if effect.holm is None else f"p = {effect.holm:.2g}" if effect.holm >= 0.001 else "p < 0.001"
     kind = "best" if effect.decided else ""
     mark = {"distillations": "", "students": " §", "unpaired": " ¶"}[effect.design]
@@ -243,11 +250,11 @@ def _entry(effect: Effect | None) -> Entry:
 
 def _beneath(comparison: Comparison) -> list[str]:
     every = [effect for row in comparison.rows for effect in row.effects.values()]
-    tests = count(comparison.family, "test")
-    lines = ["Nothing here can be tested."]
+    tests = counted(comparison.family, "test")
+    lines = ["No difference can be tested."]
     if comparison.family:
         lines = [
-            "Paired over distillations: each is the mean of its students' differences (t interval). Holm's correction "
+            "Paired over distillations, each the mean of its students' differences (t interval). Holm's correction "
             f"over {tests}; bold: p < 0.05."
         ]
     designs = {effect.design for effect in every}
@@ -256,4 +263,4 @@ def _beneath(comparison: Comparison) -> list[str]:
     if "unpaired" in designs:
         lines.append("¶ no distillation in common: Welch's test of independent means")
     doubts = Counter(doubt for effect in every for doubt in effect.doubts)
-    return lines + [f"{doubt} ({count(number, 'effect')})" for doubt, number in sorted(doubts.items())]
+    return lines + [f"{doubt} ({counted(number, 'effect')})" for doubt, number in sorted(doubts.items())]

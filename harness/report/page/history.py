@@ -1,4 +1,4 @@
-"""The section of curves: what the methods logged, and accuracy over iterations."""
+"""The section of curves: logged losses, and accuracy over iterations."""
 
 import statistics
 from collections import defaultdict
@@ -8,8 +8,9 @@ from typing import Any
 from harness.report.page.curves import Curve, draw_curves
 from harness.report.page.panel import MOST_LINES, Line, Panel
 from harness.report.page.pictures import Key, Palette, Picture, draw_legend
-from harness.report.page.tables import count, iterations_table
+from harness.report.page.tables import iterations_table
 from harness.report.page.view import Part, Section
+from harness.report.tables.wording import per_class
 from harness.types.report import SetRecord
 
 NO_POOL = "no pool"
@@ -17,16 +18,16 @@ _STYLES = ("--", ":", "-.")
 
 
 def curves_section(panels: Sequence[Panel], trajectories: Sequence[SetRecord], palette: Palette) -> Section | None:
-    """What each method logged, and accuracy over iterations, as pictures and as numbers."""
+    """Return the logged losses and accuracy over iterations, as pictures and as tables."""
     parts = [*_losses(trajectories, palette), *(part for panel in panels for part in _accuracies(panel, palette))]
     intro = ["Lines are means over distillations; bands are one standard deviation between distillations."]
     return Section("curves", "Curves", intro, parts) if parts else None
 
 
 def trajectories_of(sets: Iterable[SetRecord]) -> list[SetRecord]:
-    """Of each trajectory, the set after the most iterations: its history holds the others'."""
+    """Return the set of each trajectory after the most iterations, whose history includes those of the others."""
     most: dict[tuple[Any, ...], SetRecord] = {}
-    for record in sorted(sets, key=lambda one: one.iterations or 0):
+    for record in sorted(sets, key=lambda record: record.iterations or 0):
         keys = ("dataset", "ipc", "method", "pool", "seed", "distillation")
         most[tuple(getattr(record, key) for key in keys)] = record
     return list(most.values())
@@ -51,7 +52,7 @@ def _losses(trajectories: Sequence[SetRecord], palette: Palette) -> Iterator[Par
         if curves and len(pictures[dataset, ipc]) < MOST_LINES:
             pictures[dataset, ipc].append(draw_curves(curves, title=method, x="iteration", y=scalar))
     for (dataset, ipc), drawn in pictures.items():
-        size = f", {count(ipc, 'image')} per class" if ipc else ""
+        size = f", {per_class(ipc)}" if ipc else ""
         legend = draw_legend(list(keys[dataset, ipc].values()), "Legend")
         yield Part(f"What the methods minimise, on {dataset}{size}", pictures=[*drawn, legend])
 
@@ -61,10 +62,11 @@ def _scalar(record: SetRecord) -> str:
 
 
 def _mean_curve(key: Key, histories: Sequence[Sequence[float | None]]) -> Curve | None:
-    """Mean and standard deviation at each step that all have, as far as they are finite."""
+    """Return mean and standard deviation at each step at which all histories are finite; None if there is none."""
     x, y, spread = [], [], []
     for step, values in enumerate(zip(*histories, strict=False), 1):
         finite = [value for value in values if value is not None]
+        # A mean over fewer distillations than before would jump.
         if len(finite) == len(values):
             x.append(float(step))
             y.append(statistics.fmean(finite))
@@ -97,7 +99,7 @@ def _accuracies(panel: Panel, palette: Palette) -> Iterator[Part]:
 
 
 def _accuracy(panel: Panel, end: Line, architecture: str, key: Key) -> Curve | None:
-    """Accuracy at each iteration that was scored; None where there are not two."""
+    """Return accuracy at each scored iteration; None if there are fewer than two."""
     lines = [line for line in panel.lines if line.end == end.end and (line, architecture) in panel.tiles]
     if len(lines) < 2:
         return None

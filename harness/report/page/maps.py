@@ -1,4 +1,4 @@
-"""Heat maps: methods by pools, a number on every tile, for each architecture."""
+"""The section of heat maps: methods by pools for each architecture, with a number on every tile."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -8,16 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, TwoSlopeNorm
 
 from harness.report.comparing.comparison import Comparison
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.page.panel import Line, Panel
 from harness.report.page.pictures import Picture, as_svg, drawing, short
 from harness.report.page.view import Part, Section
+from harness.report.tables.wording import tenths
 
 Values = Mapping[tuple[str, str], float]
 
 
 def limits(maps: Sequence[Values]) -> tuple[float, float]:
-    """The smallest and the largest value: one scale for all maps that stand together."""
+    """Return the smallest and the largest value, the scale that all maps of a group share."""
     every = [value for values in maps for value in values.values()]
     return (min(every), max(every)) if every else (0.0, 1.0)
 
@@ -34,25 +35,25 @@ def heat_map(
     good: bool = True,
     sure: Collection[tuple[str, str]] = (),
 ) -> Picture:
-    """Percentages (or points) for (method, pool), missing ones as dashes.
+    """Draw percentages or percentage points by method and pool; missing values are dashes.
 
     Args:
-        values: by method and pool.
-        methods: rows.
-        pools: columns.
+        values: values by method and pool.
+        methods: the rows.
+        pools: the columns.
         scale: values of the first and the last colour.
-        title: what stands above the map.
+        title: the text above the map.
         what: what the numbers are, for the description.
-        diverging: the values are differences, and zero is white.
-        good: larger differences are better, and blue; else they are red.
-        sure: of these the sign is decided; they are bold.
+        diverging: whether the values are differences, with zero in white.
+        good: whether larger differences are better, and blue; otherwise they are red.
+        sure: tiles whose sign is decided, in bold.
     """
     height = 0.75 + 0.42 * len(methods)
     with drawing(1.5 + 0.95 * max(len(pools), 2), height + 0.5) as figure:
         axes = figure.add_subplot()
         _tiles(axes, values, methods, pools, scale, ("RdBu" if good else "RdBu_r") if diverging else None, sure)
-        told = "; ".join(f"{method} with {pool} {values[method, pool]:.1f}" for method, pool in values)
-        return as_svg(figure, f"Heat map of {what}, {title}: {told}", title)
+        tiles = "; ".join(f"{method} with {pool} {values[method, pool]:.1f}" for method, pool in values)
+        return as_svg(figure, f"Heat map of {what}, {title}: {tiles}", title)
 
 
 def _tiles(
@@ -65,6 +66,7 @@ def _tiles(
     sure: Collection[tuple[str, str]],
 ) -> None:
     colours = colormaps[diverging or "viridis"]
+    # Symmetric around zero, so that white is no difference; 1e-9 because a scale must not be empty.
     most = max(abs(scale[0]), abs(scale[1]), 1e-9)
     norm = TwoSlopeNorm(0, -most, most) if diverging else Normalize(scale[0], max(scale[1], scale[0] + 1e-9))
     grid = np.full((len(methods), len(pools), 4), 0.0)
@@ -75,8 +77,9 @@ def _tiles(
                 axes.text(column, row, "–", ha="center", va="center")
                 continue
             grid[row, column] = colours(norm(value))
+            # The text is black on light tiles: 0.299, 0.587, 0.114 are the luma weights of ITU-R BT.601.
             light = grid[row, column, :3] @ (0.299, 0.587, 0.114) > 0.55
-            text = (f"{value:+.1f}" if diverging else f"{value:.1f}").replace("-", "\u2212")
+            text = tenths(value, signed=diverging is not None)
             weight = "bold" if (method, pool) in sure else "normal"
             colour = "black" if light else "white"
             axes.text(column, row, text, ha="center", va="center", color=colour, weight=weight)
@@ -89,7 +92,7 @@ def _tiles(
 
 
 def maps_section(panels: Sequence[Panel], comparison: Comparison | str) -> Section | None:
-    """For each panel, accuracy, gain over the baseline pool and the cross-architecture gap, methods by pools."""
+    """Return maps of accuracy, gain over the baseline pool and cross-architecture gap for each panel."""
     parts = [part for panel in panels for part in _maps_of(panel, comparison)]
     if not parts:
         return None
@@ -121,11 +124,11 @@ def _maps_of(panel: Panel, comparison: Comparison | str) -> Iterator[Part]:
 
 
 def _accuracies(panel: Panel, lines: Sequence[Line], architecture: str) -> Values:
-    found = {(line.method, line.pool or ""): panel.tiles.get((line, architecture)) for line in lines}
-    return {key: 100 * arm.mean for key, arm in found.items() if arm}
+    arms = {(line.method, line.pool or ""): panel.tiles.get((line, architecture)) for line in lines}
+    return {key: 100 * arm.mean for key, arm in arms.items() if arm}
 
 
-def _gains(rows: Sequence[Row], methods: Sequence[str], comparison: Comparison) -> Iterator[Part]:
+def _gains(rows: Sequence[ComparisonRow], methods: Sequence[str], comparison: Comparison) -> Iterator[Part]:
     others = [label for label in comparison.others if any(label in row.effects for row in rows)]
     gains: dict[str, dict[tuple[str, str], float]] = {}
     sure: dict[str, list[tuple[str, str]]] = {}
@@ -145,7 +148,7 @@ def _gains(rows: Sequence[Row], methods: Sequence[str], comparison: Comparison) 
         yield Part(intro=[f"Gain over {comparison.baseline}, in points."], pictures=drawn)
 
 
-def _gaps(rows: Sequence[Row], methods: Sequence[str], pools: Sequence[str]) -> Iterator[Part]:
+def _gaps(rows: Sequence[ComparisonRow], methods: Sequence[str], pools: Sequence[str]) -> Iterator[Part]:
     gaps: dict[str, dict[tuple[str, str], float]] = {}
     for row in rows:
         if row.kind == "gap":
@@ -158,7 +161,7 @@ def _gaps(rows: Sequence[Row], methods: Sequence[str], pools: Sequence[str]) -> 
         for over, gap in gaps.items()
     ]
     if drawn:
-        told = (
-            "The cross-architecture gap, in points: how much worse a set serves architectures that it is not made for."
+        explanation = (
+            "The cross-architecture gap, in points: the main architecture's accuracy minus the mean of the others."
         )
-        yield Part(intro=[told], pictures=drawn)
+        yield Part(intro=[explanation], pictures=drawn)

@@ -1,4 +1,4 @@
-"""The page as a report."""
+"""The report page: all results of stores in one HTML file."""
 
 import base64
 import hashlib
@@ -10,13 +10,13 @@ from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.plugins.discovery import plugins
-from harness.report.comparing.ambiguous_names import told_apart
+from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.page.effects import compared, summary_of
 from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
-from harness.report.page.tables import count
 from harness.report.tables.hold_outs import hold_out_notes
 from harness.types.options import Options, option
+from harness.types.plurals import counted
 from harness.types.report import Report, Results
 
 
@@ -24,30 +24,32 @@ class PageOptions(Options):
     """Options of `Page`."""
 
     title: str = option("Dataset distillation: what was measured", "heading of the page")
-    baseline: str = option("single", "the pool that gains are measured against")
-    cells: int = option(2000, "the most cells that are listed one by one", ge=0)
-    pictures: int = option(48, "the most sets whose images are shown", ge=0)
+    baseline: str = option("single", "pool that the others are compared with")
+    cells: int = option(2000, "maximum number of cells that are listed one by one", ge=0)
+    pictures: int = option(48, "maximum number of sets whose images are shown", ge=0)
 
 
 class Page(Report[PageOptions]):
-    """One HTML file with everything in it: no network, no script, light and dark, to be printed too."""
+    """An HTML page that needs no network and no script, fits light and dark screens, and can be printed."""
 
     Options = PageOptions
     suffix = ".html"
 
     def render(self, results: Results) -> str:
-        """The page."""
+        """Render the page."""
         if not results.scores:
-            raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; `ddbench run` does it")
+            raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; use `ddbench run`")
         room = files("harness.report.page")
         style = room.joinpath("style.css").read_text(encoding="utf-8")
+        # Escaped automatically: names come from plugins and files of others. An undefined name is an error.
         template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
             room.joinpath("template.html").read_text(encoding="utf-8")
         )
-        results = told_apart_in(results)
+        results = distinguish_names(results)
         panels = panels_of(results.scores, self.options.baseline)
         comparison = compared(results, panels, self.options.baseline)
         sentence, effects = summary_of(panels, comparison)
+        # The page's Content-Security-Policy allows only this very style sheet, and nothing else.
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return template.render(
             title=self.options.title,
@@ -70,14 +72,16 @@ class Page(Report[PageOptions]):
         )
 
 
-def told_apart_in(results: Results) -> Results:
-    """The same with names, of sets too, that tell different things apart."""
-    scores, notes = told_apart(results.scores, by_store=False)
+def distinguish_names(results: Results) -> Results:
+    """Return the results with qualified names of scores and sets where equal names stand for different things."""
+    scores, notes = distinguish(results.scores, by_store=False)
     named = {(score.store, score.set_key): score for score in scores}
     sets = []
-    for one in results.sets:
-        score = named.get((one.store, one.key))
-        sets.append(replace(one, dataset=score.dataset, method=score.method, pool=score.pool) if score else one)
+    for record in results.sets:
+        score = named.get((record.store, record.key))
+        if score:
+            record = replace(record, dataset=score.dataset, method=score.method, pool=score.pool)
+        sets.append(record)
     return replace(
         results, scores=tuple(scores), sets=tuple(sets), notes=(*results.notes, *hold_out_notes(results.scores), *notes)
     )
@@ -87,13 +91,11 @@ def _about(results: Results) -> str:
     days = sorted({results.origin(score).finished[:10] for score in results.scores})
     when = f"on {days[0]}" if len(days) == 1 else f"between {days[0]} and {days[-1]}"
     return (
-        f"{count(len(results.scores), 'student')} on {count(len(results.sets), 'distilled set')}, "
+        f"{counted(len(results.scores), 'student')} on {counted(len(results.sets), 'distilled set')}, "
         f"finished {when}, from {', '.join(results.stores)}"
     )
 
 
 def _footer(results: Results) -> str:
     versions = sorted({results.origin(score).versions.get("ddbench", "?") for score in results.scores})
-    return (
-        f"Made by ddbench from records of ddbench {', '.join(versions)}; nothing on this page is loaded from elsewhere."
-    )
+    return f"Made by ddbench from records of ddbench {', '.join(versions)}; this page loads nothing from the network."

@@ -1,4 +1,4 @@
-"""Scores as tables show them: panels of lines by architectures."""
+"""Panels: scores as the page's tables show them, lines by architectures."""
 
 import statistics
 from collections import defaultdict
@@ -7,28 +7,29 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison_warnings import lines_of
 from harness.report.comparing.effects import effect_of
 from harness.report.comparing.question import natural
 from harness.report.comparing.statistics import holm
+from harness.report.tables.wording import per_class
 from harness.types.score import Score
 
 LEVEL = 0.95
 _COMPARED = ("method", "pool")
-"""Along which a panel's lines are compared."""
+"""Axes along which the lines of a panel are compared."""
 MOST_LINES = 40
-"""Rows that pictures can show and that every other can be told apart from."""
+"""Maximum number of rows that pictures show and that are tested against each other."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a row stands for: a method through a pool, at so many iterations.
+    """A line of a panel: a method with a pool after a number of iterations.
 
     Attributes:
-        pool: None for a method that draws no network.
-        iterations: None for one that takes no steps.
-        from_file: the sets were distilled elsewhere.
+        pool: the pool; None for a method that draws no network.
+        iterations: the iterations; None for a method that takes no steps.
+        from_file: whether the sets come from a file.
     """
 
     method: str
@@ -38,32 +39,32 @@ class Line:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing was learned: real images, chosen in one step."""
+        """Whether nothing was learned: the set consists of real images."""
         return self.pool is None and self.iterations is None and not self.from_file
 
     @property
     def end(self) -> "Line":
-        """The same whatever the iterations."""
+        """The line without its iterations."""
         return replace(self, iterations=None)
 
     def __str__(self) -> str:
         return f"{self.method} · {self.pool}" if self.pool else self.method
 
 
-Tiles = Mapping[tuple[Line, str], Arm]
-"""By line and architecture, all students."""
+Tiles = Mapping[tuple[Line, str], ArmScores]
+"""Arms by line and architecture."""
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """What may stand in one table: one data set, images per class, evaluator, split and precision.
+    """The scores of one table: one data set, number of images per class, evaluator, split and precision.
 
     Attributes:
         id: unique among the panels of a page.
-        lines: those that nothing was learned for first, then by pool, method and iterations.
-        architectures: the students', in the order of their names.
-        tiles: the scores.
-        protocols: the recipes of the scores.
+        lines: lines of real images first, then by pool, method and iterations.
+        architectures: architectures of the students, in the order of their names.
+        tiles: the scores by line and architecture.
+        protocols: evaluation protocols of the scores.
     """
 
     id: str
@@ -79,15 +80,15 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """What all its numbers have in common."""
-        size = f", {self.ipc} image{'s' if self.ipc != 1 else ''} per class" if self.ipc else ""
+        """The values that all its numbers have in common."""
+        size = f", {per_class(self.ipc)}" if self.ipc else ""
         precision = f", {self.precision}" if self.precision not in ("fp32", "unknown") else ""
         split = f", on {self.score_on}" if self.score_on != "test" else ""
         return f"{self.dataset}{size}, {self.evaluator}{precision}{split}"
 
     @property
     def last(self) -> tuple[Line, ...]:
-        """Of lines that differ only in iterations, the one with the most."""
+        """The lines with the most iterations of those that differ only in iterations."""
         return tuple({line.end: line for line in self.lines}.values())
 
     @property
@@ -96,34 +97,35 @@ class Panel:
         return len(self.last) > MOST_LINES
 
     def holds(self, condition: Mapping[str, Any]) -> bool:
-        """Whether a condition of a comparison is of this panel."""
+        """Whether a condition of a comparison belongs to this panel."""
         fields = ("dataset", "ipc", "evaluator", "precision")
         return all(condition.get(field) == getattr(self, field) for field in fields)
 
     def mean_of(self, line: Line) -> float | None:
-        """Mean over all architectures of a line, in percent; None where one is missing."""
+        """Return the mean of a line over all architectures in percent; None if one is missing."""
         arms = [self.tiles.get((line, architecture)) for architecture in self.architectures]
         return 100 * statistics.fmean(arm.mean for arm in arms if arm) if all(arms) else None
 
     def best(self) -> set[tuple[Line, str]]:
-        """In each column, the learned line that is told apart from all others, if there is one.
+        """Return the learned line of each column that is significantly better than all others, if there is one.
 
-        Told apart: at least two distillations in common, and a paired t test over them below 5 % for each of the
-        others after Holm's correction over all pairs of the column, since the best is known only by looking.
+        Significant: at least two distillations in common, and a paired t test over them below 5 % against each of the
+        others after Holm's correction over all pairs of the column, since the best line is selected after looking.
         """
-        found: set[tuple[Line, str]] = set()
+        winners: set[tuple[Line, str]] = set()
         for architecture in () if self.is_long else self.architectures:
             lines = [line for line in self.last if not line.is_baseline and (line, architecture) in self.tiles]
             winner = _winner([self.tiles[line, architecture] for line in lines])
             if winner is not None:
-                found.add((lines[winner], architecture))
-        return found
+                winners.add((lines[winner], architecture))
+        return winners
 
 
-def _winner(arms: Sequence[Arm]) -> int | None:
+def _winner(arms: Sequence[ArmScores]) -> int | None:
     if len(arms) < 2 or min(len(arm.values) for arm in arms) < 2:
         return None
     pairs = list(combinations(range(len(arms)), 2))
+    # The best by its mean is selected after looking, so that all pairs count as tests, not only its own.
     top = max(range(len(arms)), key=lambda index: arms[index].mean)
     effects = [effect_of(arms[a], arms[b], LEVEL) for a, b in pairs]
     adjusted = holm([1.0 if effect.estimate.p is None else effect.estimate.p for effect in effects])
@@ -136,11 +138,11 @@ def _winner(arms: Sequence[Arm]) -> int | None:
 
 
 def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
-    """Group scores into panels; sets of all images stand in every panel of their data set and evaluator.
+    """Group scores into panels; sets of all images are in every panel of their data set and evaluator.
 
     Args:
-        scores: of students, whose names tell different things apart.
-        first_pool: the pool whose lines come before the others'.
+        scores: scores with qualified names.
+        first_pool: the pool whose lines come first.
     """
     grouped: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
     everywhere: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
@@ -150,6 +152,7 @@ def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
             everywhere[common].append(score)
         else:
             grouped[*common, score.ipc, score.precision].append(score)
+    # Real images are the baseline of sets of every size.
     for common, whole in everywhere.items():
         beside = [key for key in grouped if key[:3] == common] or [(*common, None, whole[0].precision)]
         for key in beside:
@@ -160,13 +163,14 @@ def panels_of(scores: Iterable[Score], first_pool: str) -> list[Panel]:
 
 def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool: str) -> Panel:
     tiles: dict[tuple[Line, str], list[Score]] = defaultdict(list)
+    first_pools = pools_called(scores, first_pool)
     for score in scores:
         line = Line(score.method, score.pool, score.iterations, score.from_file)
         tiles[line, score.architecture].append(score)
 
     def order(line: Line) -> tuple[Any, ...]:
         pool = line.pool or ""
-        return not line.is_baseline, bool(pool), not is_pool(pool, first_pool), pool, line.method, line.iterations or 0
+        return not line.is_baseline, bool(pool), pool not in first_pools, pool, line.method, line.iterations or 0
 
     dataset, evaluator, score_on, ipc, precision = key
     return Panel(
@@ -178,13 +182,13 @@ def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool:
         precision=precision,
         lines=tuple(sorted({line for line, _ in tiles}, key=order)),
         architectures=tuple(natural(score.architecture for score in scores)),
-        tiles={place: Arm.of(str(place[0]), students) for place, students in tiles.items()},
+        tiles={place: ArmScores.of(str(place[0]), students) for place, students in tiles.items()},
         protocols=tuple(sorted({score.protocol for score in scores})),
     )
 
 
 def warnings_on(panels: Iterable[Panel]) -> tuple[str, ...]:
-    """Why lines that stand in one panel may not be compared as their names suggest."""
+    """Return warnings about lines of a panel that differ in more than their names say."""
     several = list(panels)
     side_by_side = [(_COMPARED, list(_first_arms(panel).values())) for panel in several]
     code = [
@@ -195,9 +199,9 @@ def warnings_on(panels: Iterable[Panel]) -> tuple[str, ...]:
     return lines_of(side_by_side, code)
 
 
-def _first_arms(panel: Panel) -> dict[Line, Arm]:
-    """Of each line that is shown, the students of its first architecture: its sets are the same for all."""
-    arms: dict[Line, Arm] = {}
+def _first_arms(panel: Panel) -> dict[Line, ArmScores]:
+    """Return the students of each line's first architecture, since the sets are the same for all architectures."""
+    arms: dict[Line, ArmScores] = {}
     for line in panel.last:
         for architecture in panel.architectures:
             if (line, architecture) in panel.tiles:
@@ -205,6 +209,7 @@ def _first_arms(panel: Panel) -> dict[Line, Arm]:
     return arms
 
 
-def is_pool(pool: str, name: str) -> bool:
-    """Whether a pool is the one called ``name``, with options or without."""
-    return pool == name or pool.startswith(f"{name}[")
+def pools_called(scores: Iterable[Score], text: str) -> set[str]:
+    """Return the pools among the scores that ``text`` names, with options or without."""
+    named = {score.pool: score.names["pool"] for score in scores if score.pool}
+    return {pool for pool, name in named.items() if text in (pool, str(name), name.name)}

@@ -1,4 +1,4 @@
-"""Pictures for a page: drawn by matplotlib, held in the page itself, readable in light and in dark."""
+"""Pictures of the page: drawn by matplotlib, embedded in the page, readable on light and dark screens."""
 
 import base64
 import contextlib
@@ -15,12 +15,12 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 INK = "#010203"
-"""Stands for the colour of text: dark on a light page, light on a dark one."""
+"""A placeholder for the colour of text, which is dark on a light page and light on a dark one."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
-"""Told apart by the colour-blind (Okabe and Ito), and seen on light and on dark."""
+"""Colours that the colour-blind can distinguish (Okabe and Ito), visible on light and dark."""
 MARKERS = "osD^vPX*<>ph"
 WIDTH = 4.6
-"""Inches of a plot: two stand side by side on a wide page, one on a phone."""
+"""Width of a plot in inches: two fit side by side on a wide page, one on a phone."""
 _STYLE = """<style>svg { color: #1d2430 } @media (prefers-color-scheme: dark) { svg { color: #dfe4ea } }
 @media print { svg { color: #000 } }</style>"""
 _RC: Any = {
@@ -49,22 +49,22 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Palette:
-    """The same colour for a pool and the same marker for a method, wherever they stand on the page.
+    """Colours of pools and markers of methods, the same everywhere on the page.
 
     Attributes:
-        pools: in the order of their colours; None for methods without one.
-        methods: in the order of their markers.
+        pools: pools in the order of their colours; None stands for methods without a pool.
+        methods: methods in the order of their markers.
     """
 
     pools: Sequence[str | None]
     methods: Sequence[str]
 
     def colour(self, pool: str | None) -> str:
-        """The colour of a pool."""
+        """Return the colour of a pool."""
         return COLOURS[self.pools.index(pool) % len(COLOURS)]
 
     def marker(self, method: str) -> str:
-        """The marker of a method."""
+        """Return the marker of a method."""
         return MARKERS[self.methods.index(method) % len(MARKERS)]
 
 
@@ -74,10 +74,10 @@ class Picture:
 
     Attributes:
         source: a data URI.
-        alt: what it shows, for those who do not see it.
-        width, height: in CSS pixels.
-        title: what stands above it.
-        pixelated: its pixels are data and stay sharp when it is enlarged.
+        alt: a description for people who cannot see it.
+        width, height: size in CSS pixels.
+        title: the text above it.
+        pixelated: whether it is enlarged without smoothing.
     """
 
     source: str
@@ -99,7 +99,7 @@ class Key:
 
 
 def draw_legend(keys: Sequence[Key], title: str) -> Picture:
-    """One legend for all the pictures of a group."""
+    """Draw a legend for all pictures of a group."""
     with drawing(WIDTH, 0.2 + 0.2 * len(keys)) as figure:
         lines = [Line2D([], [], color=key.colour, marker=key.marker, ls=key.line, markersize=5.5) for key in keys]
         names = [short(key.name, 60) for key in keys]
@@ -108,29 +108,29 @@ def draw_legend(keys: Sequence[Key], title: str) -> Picture:
 
 
 def short(name: str, longest: int = 26) -> str:
-    """A name for an axis or a legend; the tables have it in full."""
+    """Shorten a name for an axis or a legend; tables show it in full."""
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def plain_number(value: float, _place: object = None) -> str:
-    """A tick's label: no mathematical markup, which is off so that names are not read as such."""
+    """Format the label of a tick without mathematical markup."""
+    # "text.parse_math" is off, so that names with dollar signs are not taken for formulas.
     return f"{value:g}"
 
 
 @contextlib.contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches (96 CSS pixels each), in the page's style."""
+    """Create a figure of a size in inches (96 CSS pixels each) in the page's style."""
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        # Not pyplot, which keeps figures alive globally and chooses a backend by the screen.
         FigureCanvasAgg(figure)
         yield figure
 
 
 def as_svg(figure: Figure, alt: str, title: str = "") -> Picture:
-    """The figure as SVG whose text follows the page from light to dark; call it while `drawing` holds.
-
-    Equal figures give equal bytes.
-    """
+    """Render a figure as SVG whose text adapts to light and dark pages; call it within `drawing`."""
+    # No date and a fixed hash salt (see _RC): equal figures give equal bytes, so pages can be compared.
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     whole = file.getvalue()
@@ -142,11 +142,12 @@ def as_svg(figure: Figure, alt: str, title: str = "") -> Picture:
 
 
 def as_png(pixels: NDArray[np.float32], alt: str, title: str = "", scale: int = 1) -> Picture:
-    """Pixels (height, width, 1, 3 or 4) in [0, 1] as a PNG of that very size, shown ``scale`` times as large."""
+    """Encode pixels (h, w, 1, 3 or 4) in [0, 1] as a PNG of that size, shown ``scale`` times as large."""
     from PIL import Image
 
     levels = (pixels * 255).round().clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
+    # Pillow has no mode for one channel with an axis of its own.
     Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels).save(file, "PNG", optimize=True)
     height, width = levels.shape[:2]
     return Picture(_uri("image/png", file.getvalue()), alt, width * scale, height * scale, title, pixelated=True)

@@ -1,25 +1,33 @@
-"""The sections of the page, in their order."""
+"""The sections of the page in their order, with the short ones themselves."""
 
 from collections.abc import Sequence
 
 from harness.plugins.registry import Registry
 from harness.report.comparing.comparison import Comparison
 from harness.report.page.cells import cells_section
-from harness.report.page.choices import choices_section
 from harness.report.page.cost import cost_section
 from harness.report.page.draws import pools_section
 from harness.report.page.effects import effects_section
 from harness.report.page.gallery import images_section
 from harness.report.page.history import curves_section, trajectories_of
 from harness.report.page.maps import maps_section
-from harness.report.page.panel import MOST_LINES, Panel, is_pool
+from harness.report.page.panel import MOST_LINES, Panel, pools_called
 from harness.report.page.pictures import Palette
-from harness.report.page.tables import count, paper_table
-from harness.report.page.view import Part, Section
+from harness.report.page.tables import paper_table
+from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
+from harness.report.tables.wording import describe_value, percent
+from harness.types.plurals import counted
 from harness.types.report import Results
+from harness.types.score import ChoiceRecord
 
 MOST_PANELS = 12
-"""Panels that have tables and pictures of their own; of a store with more the first are shown, and it is said."""
+"""Maximum number of panels with tables and pictures; the page says how many more there are."""
+_CHOICE_COLUMNS = ("chosen", "accuracy on validation, %", "validation", "row")
+_CHOICE_INTRO = (
+    "The value of an option that was swept with --choose was chosen by the scores on a validation split, a part of the "
+    "training images, never on test images. The chosen value was then distilled on the whole training set, unless the "
+    "data set's name says that the split was held out there too."
+)
 
 
 def sections_of(
@@ -32,23 +40,24 @@ def sections_of(
     cells: int,
     pictures: int,
 ) -> list[Section]:
-    """All sections for which there is something to show.
+    """Return all sections that are not empty.
 
     Args:
         results: what the stores hold.
-        panels: its scores.
-        comparison: of the pools, or why there is none.
-        registry: to ask pools what they were meant to draw.
-        baseline: the pool that stands before the others.
-        cells: the most cells that are listed one by one.
-        pictures: the most sets whose images are shown.
+        panels: the panels of its scores.
+        comparison: the comparison of pools, or why there is none.
+        registry: the components, to ask pools for their distributions.
+        baseline: the pool that comes first.
+        cells: maximum number of cells that are listed one by one.
+        pictures: maximum number of sets whose images are shown.
     """
+    # A page of hundreds of pictures would not open.
     shown = panels[:MOST_PANELS]
     trajectories = trajectories_of(results.sets)
     palette = _palette(results, baseline)
-    made = [
+    sections = [
         _tables(shown, len(panels)),
-        choices_section(results),
+        _choices(results),
         effects_section(comparison),
         maps_section(shown, comparison),
         cost_section(shown, palette),
@@ -58,22 +67,51 @@ def sections_of(
         cells_section(panels, results, cells),
         _notes(results),
     ]
-    return [section for section in made if section]
+    return [section for section in sections if section]
 
 
 def _palette(results: Results, baseline: str) -> Palette:
-    """The baseline pool first, and last methods without one."""
-    told = {(one.method, one.pool) for one in results.scores} | {(one.method, one.pool) for one in results.sets}
-    pools = sorted({pool for _, pool in told if pool}, key=lambda pool: (not is_pool(pool, baseline), pool))
-    return Palette([*pools, None], sorted({method for method, _ in told}))
+    """Return the palette with the baseline pool first, and methods without a pool last."""
+    methods = {score.method for score in results.scores} | {record.method for record in results.sets}
+    pools = {score.pool for score in results.scores} | {record.pool for record in results.sets}
+    first = pools_called(results.scores, baseline)
+    ordered = sorted((pool for pool in pools if pool), key=lambda pool: (pool not in first, pool))
+    return Palette([*ordered, None], sorted(methods))
 
 
 def _tables(shown: Sequence[Panel], number: int) -> Section:
     left, long = number - len(shown), sum(panel.is_long for panel in shown)
-    intro = [f"{count(left, 'more table')} (other data sets, sizes or evaluators) are left out."] if left else []
+    intro = [f"{counted(left, 'more table')} (other data sets, sizes or evaluators) are not shown."] if left else []
     if long:
-        intro.append(f"{count(long, 'table')} with more than {MOST_LINES} rows: for these there are no pictures.")
+        intro.append(f"{counted(long, 'table')} with more than {MOST_LINES} rows and therefore without pictures.")
     return Section("results", "Results", intro, [Part(tables=[paper_table(panel) for panel in shown])])
+
+
+def _choices(results: Results) -> Section | None:
+    """Return the choices with their curves and validation splits; None if there are none."""
+    if not results.choices:
+        return None
+    by_option: dict[str, list[ChoiceRecord]] = {}
+    for choice in results.choices:
+        by_option.setdefault(choice.option, []).append(choice)
+    groups = [
+        Group(option, [_choice_row(choice) for choice in choices]) for option, choices in sorted(by_option.items())
+    ]
+    columns = [Column("option"), *(Column(text) for text in _CHOICE_COLUMNS)]
+    table = Table("choices-table", "What was chosen on validation", columns, groups)
+    return Section("choices", "Choices", [_CHOICE_INTRO], [Part(tables=[table])])
+
+
+def _choice_row(choice: ChoiceRecord) -> TableRow:
+    curve = ", ".join(f"{name} {percent(mean)}" for name, mean in choice.curve.items())
+    split = str(choice.hold_out) if choice.hold_out else "not recorded"
+    cells: Sequence[str] = (choice.value, curve, split, _choice_condition(choice))
+    return TableRow(choice.option, [Entry(text, number=False) for text in cells])
+
+
+def _choice_condition(choice: ChoiceRecord) -> str:
+    values = {field: value for field, value in choice.condition.items() if value is not None}
+    return ", ".join(describe_value(field, value) for field, value in values.items()) or "not recorded"
 
 
 def _notes(results: Results) -> Section | None:

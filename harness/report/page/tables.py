@@ -1,23 +1,33 @@
-"""The paper-style table of a panel, and accuracy over iterations as numbers."""
+"""Tables of a panel: results by architecture as in papers, and accuracy over iterations."""
 
 from collections.abc import Collection, Iterator, Sequence
 
-from harness.report.comparing.arm_scores import Arm
-from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
+from harness.report.comparing.arm_scores import ArmScores
+from harness.report.comparing.code_versions import MIXED
 from harness.report.page.panel import MOST_LINES, Line, Panel
-from harness.report.page.view import Column, Entry, Group, Row, Table
+from harness.report.page.view import Column, Entry, Group, Table, TableRow
 from harness.report.published import Nearest, published_beside
+from harness.report.tables.wording import (
+    DASH,
+    MARKS,
+    collapsed_lines,
+    mark_lines,
+    mixed_code_lines,
+    percent,
+    protocol_lines,
+    published_lines,
+    spread_caption,
+    spreads,
+    tenths,
+)
+from harness.types.plurals import counted
 
-MARKS = {
-    "diverged": ("†", "the distillation diverged; its last set in range was scored"),
-    "blown up": ("‡", "the distilled images are more than 8 times as large as real ones"),
-}
 NO_POOL = "without a pool"
 BASELINES = "real images, nothing learned"
 
 
 def paper_table(panel: Panel) -> Table:
-    """Methods by architectures, grouped by pool, at each line's last iteration; published numbers beneath ours."""
+    """Return methods by architectures, grouped by pool, after the last iteration, with published numbers below."""
     lines, best = panel.last, panel.best()
     groups = [
         Group(title, [row for line in lines if _group(line) == title for row in _rows(panel, line, best)])
@@ -31,7 +41,7 @@ def paper_table(panel: Panel) -> Table:
 
 
 def iterations_table(panel: Panel) -> Table | None:
-    """Every line at every iteration, as numbers; None where all lines have one."""
+    """Return every line at every iteration; None if every line has only one."""
     if len(panel.last) == len(panel.lines):
         return None
     groups = [
@@ -44,87 +54,86 @@ def iterations_table(panel: Panel) -> Table | None:
     return Table(f"{panel.id}-iterations", f"{panel.title}: accuracy over iterations, in %", columns, groups)
 
 
-def entry(arm: Arm | None, kind: str = "") -> Entry:
-    """The mean with both spreads, percent."""
+def entry(arm: ArmScores | None, kind: str = "") -> Entry:
+    """Return the mean with both standard deviations in percent."""
     if arm is None:
-        return Entry("–")
-    spread = percent(arm.std_students, "±") + percent(arm.std_distillations, " ±")
-    mark = MARKS[arm.status][0] if arm.status in MARKS else ""
-    uneven = "…" if _is_uneven(arm) else ""
+        return Entry(DASH)
+    spread = spreads(arm.std_students, arm.std_distillations)
+    mark = MARKS[arm.status].sign if arm.status in MARKS else ""
+    uneven = MARKS["incomplete"].sign if _is_uneven(arm) else ""
     mixed = f" {MIXED}" if arm.code.is_mixed else ""
-    collapsed = f"{arm.collapsed} collapsed, median {100 * arm.median:.1f}" if arm.collapsed else ""
-    return Entry(f"{100 * arm.mean:.1f}", f"{spread}{mark}{uneven}{mixed}", collapsed, kind)
+    collapsed = f"{arm.collapsed} collapsed, median {percent(arm.median)}" if arm.collapsed else ""
+    return Entry(percent(arm.mean), f"{spread}{mark}{uneven}{mixed}", collapsed, kind)
 
 
-def _is_uneven(arm: Arm) -> bool:
+def _is_uneven(arm: ArmScores) -> bool:
     return len({len(students) for students in arm.values.values()}) > 1
-
-
-def percent(value: float | None, sign: str) -> str:
-    """A fraction as a percentage behind a sign; nothing for None."""
-    return "" if value is None else f"{sign}{100 * value:.1f}"
-
-
-def count(number: int, noun: str, several: str = "") -> str:
-    """A number of things."""
-    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 def _group(line: Line) -> str:
     return BASELINES if line.is_baseline else line.pool or NO_POOL
 
 
-def _rows(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> Iterator[Row]:
+def _rows(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> Iterator[TableRow]:
     yield _row(panel, line, best)
     arms = [panel.tiles.get((line, architecture)) for architecture in panel.architectures]
     published = [published_beside(arm) if arm else None for arm in arms]
+    # Only for lines that have one: an empty row below each line would double the table.
     if any(published):
-        yield Row("published", [Entry(""), *(_published(one) for one in published)], grey=True)
+        yield TableRow("published", [Entry(""), *map(_published, published)], grey=True)
 
 
 def _published(nearest: Nearest | None) -> Entry:
     if nearest is None:
         return Entry("")
-    one = nearest.published
-    spread = "" if one.std is None else f"±{one.std:.1f}"
-    return Entry(f"{one.accuracy:.1f}", spread, "made otherwise" if nearest.departures else "")
+    number = nearest.published
+    spread = "" if number.std is None else f"±{tenths(number.std)}"
+    return Entry(tenths(number.accuracy), spread, "made otherwise" if nearest.departures else "")
 
 
-def _row(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> Row:
+def _row(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> TableRow:
     iterations = Entry("" if line.iterations is None else f"{line.iterations:,}")
     cells = [
         entry(panel.tiles.get((line, architecture)), "best" if (line, architecture) in best else "")
         for architecture in panel.architectures
     ]
-    return Row(line.method, [iterations, *cells])
+    return TableRow(line.method, [iterations, *cells])
 
 
-def _beneath(panel: Panel, arms: Sequence[Arm], best: Collection[tuple[Line, str]]) -> list[str]:
-    """What the numbers are, and what marks mean."""
+def _beneath(panel: Panel, arms: Sequence[ArmScores], best: Collection[tuple[Line, str]]) -> list[str]:
+    """Return the captions: what the numbers are, and what marks mean."""
     distillations, students = (max(arm.counts[which] for arm in arms) for which in (0, 1))
-    kinds = ["between students of one set"] * (students > 1) + ["between distillations"] * (distillations > 1)
-    spread = f" ± {' ± '.join(kinds)} (standard deviations, ddof 1)" if kinds else ""
-    counts = f"up to {count(students, 'student')} on each of up to {count(distillations, 'distillation')}"
-    lines = [f"Mean{spread}; {counts}."]
-    if distillations == 1:
-        lines.append("One distillation each: how much sets of the same kind differ is unknown.")
-    devices = sorted({device for arm in arms for device in arm.devices})
-    lines.append(f"Protocol: {', '.join(panel.protocols)}. Device: {', '.join(devices)}.")
-    lines += [f"{mark} {told}" for status, (mark, told) in MARKS.items() if any(arm.status == status for arm in arms)]
-    if any(_is_uneven(arm) for arm in arms):
-        lines.append("… not every distillation has as many students")
-    if any(arm.code.is_mixed for arm in arms):
-        lines.append(f"{MIXED} {MIXED_MEANS}")
+    counts = f"up to {counted(students, 'student')} on each of up to {counted(distillations, 'distillation')}"
+    published = [nearest for arm in arms if (nearest := published_beside(arm))]
+    statuses = {arm.status for arm in arms} | ({"incomplete"} if any(map(_is_uneven, arms)) else set())
+    lines = [
+        f"mean{spread_caption(students, distillations)}; {counts}",
+        *(["one distillation each: how much sets of the same kind differ is unknown"] if distillations == 1 else []),
+        *protocol_lines(panel.protocols, sorted({device for arm in arms for device in arm.devices})),
+        *mark_lines(statuses),
+        *mixed_code_lines(any(arm.code.is_mixed for arm in arms)),
+        *_best_lines(panel, best),
+        *collapsed_lines(any(arm.collapsed for arm in arms)),
+        *published_lines(nearest.published.source for nearest in published),
+        *_departure_lines(published),
+    ]
+    return [f"{line[0].upper()}{line[1:]}" for line in lines]
+
+
+def _best_lines(panel: Panel, best: Collection[tuple[Line, str]]) -> list[str]:
+    """Describe what bold numbers are, or why there are none."""
     if best:
-        lines.append("Bold: told apart from every other learned row of its column (paired t test over distillations, "
-                     "Holm's correction over all pairs of the column).")  # fmt: skip
-    elif panel.is_long:
-        lines.append(f"No best is marked: there are more than {MOST_LINES} rows to tell it from.")
-    elif len(panel.last) > 1:
-        lines.append("No best is marked: in no column can one row be told apart from all others.")
-    if any(arm.collapsed for arm in arms):
-        lines.append("Collapsed: a loss not finite, or one class given to at least 99 % of the images; in the mean.")
-    beside = [one for arm in arms if (one := published_beside(arm))]
-    lines += [f"Published: {source}" for source in sorted({one.published.source for one in beside})]
-    departures = sorted({", ".join(one.departures) for one in beside if one.departures})
-    return lines + [f"Published, but made otherwise: with {told}" for told in departures]
+        return [
+            "bold: significantly better than every other learned row of its column (paired t test over distillations, "
+            "Holm's correction over all pairs of the column)"
+        ]
+    if panel.is_long:
+        return [f"no best is marked: there are more than {MOST_LINES} rows to compare it with"]
+    if len(panel.last) > 1:
+        return ["no best is marked: in no column is one row significantly better than all others"]
+    return []
+
+
+def _departure_lines(published: Sequence[Nearest]) -> list[str]:
+    departures = sorted({", ".join(nearest.departures) for nearest in published if nearest.departures})
+    return [f"published, but made otherwise: with {what}" for what in departures]

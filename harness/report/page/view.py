@@ -1,4 +1,4 @@
-"""What the template is given: sections, tables and pictures; all text in them is data."""
+"""The data of the template: sections, tables and pictures, whose texts are data, never markup."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from harness.report.page.pictures import Picture
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column."""
+    """The heading of a column."""
 
     text: str
     number: bool = False
@@ -17,14 +17,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of a table.
+    """A cell of a table.
 
     Attributes:
-        text: what stands there.
-        spread: beside it, smaller.
-        below: beneath it, smaller.
-        kind: ``best`` or nothing.
-        number: aligned to the right.
+        text: the text.
+        spread: text beside it, smaller.
+        below: text below it, smaller.
+        kind: ``best`` or empty.
+        number: whether it is aligned to the right.
     """
 
     text: str
@@ -35,8 +35,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row with its head; ``grey`` for numbers that are not of these stores."""
+class TableRow:
+    """A row with its heading; ``grey`` for numbers that are not from these stores."""
 
     head: str
     cells: Sequence[Entry]
@@ -45,10 +45,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under a common title, if it has one."""
+    """Rows under a common title, which may be empty."""
 
     title: str
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,27 @@ class Table:
 
 @dataclass(frozen=True)
 class Strips:
-    """Pictures one below the other, each with its title at the side."""
+    """Pictures in a column, each with its title at the side."""
 
     title: str
     rows: Sequence[Picture]
 
 
 @dataclass(frozen=True)
-class Again:
-    """Cells that one command makes again.
+class Rerun:
+    """Cells that a command computes again.
 
     Attributes:
         name: what they are.
-        told: their mean, and how many.
-        command: the line, or None, and then the reason.
-        facts: pairs of a word and what is to be said.
-        table: the cells themselves, where there are not too many on the page.
+        outcome: their mean accuracy and their number.
+        command: the command line; None if there is none.
+        reason: why there is no command.
+        facts: pairs of a label and a text.
+        table: the cells themselves; None if there are too many for the page.
     """
 
     name: str
-    told: str
+    outcome: str
     command: str | None
     reason: str
     facts: Sequence[tuple[str, str]]
@@ -91,13 +92,13 @@ class Again:
 
     @property
     def pieces(self) -> list[str]:
-        """The command in pieces that stay on a line: words with what belongs to them."""
+        """The command in pieces that stay on one line: each option with its value."""
         return re.split(r" (?=--)", self.command or "")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a section."""
+    """A part of a section."""
 
     title: str = ""
     intro: Sequence[str] = ()
@@ -105,7 +106,7 @@ class Part:
     pictures: Sequence[Picture] = ()
     strips: Sequence[Strips] = ()
     folded: Sequence[Table] = ()
-    again: Sequence[Again] = ()
+    reruns: Sequence[Rerun] = ()
 
 
 @dataclass(frozen=True)

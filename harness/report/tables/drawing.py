@@ -1,8 +1,8 @@
-"""Tables and lines as a terminal, a pipe or a file takes them: no digit and no name is ever cut, at any width.
+"""Drawing of tables and lines for a terminal, a pipe or a file, without ever cutting a number or a name.
 
-A pipe gets every row on a line of its own. On a terminal a table that is too wide lets its prose fold between words;
-if that does not do, each row becomes a block of lines. Words are never broken: a name that is longer than the terminal
-is wide is left to the terminal, so that it is still one when it is copied.
+A pipe gets every row on one line. On a terminal, a table that is too wide folds its prose between words, and if that is
+not enough, each row becomes a block of lines. Words are never broken: the terminal itself wraps a name that is longer
+than a line, so that it stays whole when it is copied.
 """
 
 import io
@@ -21,9 +21,9 @@ SUBSTITUTES = {
     "≤": "<=", "≠": "!=", "≥": ">=", "·": ".", "•": "*", "’": "'", "‘": "'", "“": '"', "”": '"',
     "\N{REPLACEMENT CHARACTER}": "?",
 }  # fmt: skip
-"""What stands for a sign in an encoding that does not have it."""
+"""Replacements for characters that an encoding lacks."""
 NO_LIMIT = 100_000
-"""Columns of a pipe: no table is wider."""
+"""Width of a pipe in columns: no table is wider."""
 _USUAL_WIDTH = 80
 _WIDEST = 10_000
 
@@ -33,10 +33,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        heading: what stands above it.
-        right: its cells are numbers, in line at the right; in a block each has a line of its own.
-        folds: its cells are prose, which may be folded between words.
-        style: of rich.
+        heading: the text above it.
+        right: whether its cells are numbers, aligned to the right; in a block each has its own line.
+        folds: whether its cells are prose, which may be folded between words.
+        style: a style of rich.
     """
 
     heading: str
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table; ``title`` stands above its block in place of its cells."""
+    """A row of a table; ``title`` replaces its first cells above a block."""
 
     cells: tuple[str, ...]
     style: str | None = None
@@ -57,15 +57,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for people.
+    """A table to draw.
 
     Attributes:
         columns: headings and how cells are drawn.
         lines: the rows.
-        frame: what is drawn around and between them.
-        heading_columns: how many columns, from the first, say what a row is.
-        turned: headings of the table that has a row for each cell of the other columns, if this one is too wide: what
-            the cell is of, and what it is. None if there is no such table.
+        frame: the lines around and between them.
+        heading_columns: number of columns, from the first, that identify a row.
+        turned: two headings of a table with a row for each cell of the other columns, which replaces a table that is
+            too wide: what the cell belongs to, and the cell. None if there is no such table.
     """
 
     columns: tuple[Column, ...]
@@ -77,14 +77,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph."""
+    """A paragraph to draw."""
 
     text: str
     style: str | None = None
 
 
 def draw(parts: Iterable[Grid | Words], file: TextIO) -> str:
-    """Tables and paragraphs as ``file`` takes them: for the width, the encoding and the colours that it has."""
+    """Render tables and paragraphs for the width, the encoding and the colours of ``file``."""
     width, page = terminal_width(file), _Page(getattr(file, "encoding", None) or "utf-8")
     console = _console(page, width)
     for part in parts:
@@ -97,7 +97,7 @@ def draw(parts: Iterable[Grid | Words], file: TextIO) -> str:
 
 
 class _Page(io.StringIO):
-    """What rich draws on: the stream itself is written to by whoever knows what its errors mean."""
+    """A buffer that rich draws on; the caller writes to the stream, since it can handle the errors of the stream."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__()
@@ -105,24 +105,23 @@ class _Page(io.StringIO):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the stream: by it rich chooses the signs that frames are made of."""
+        """The encoding of the stream, by which rich chooses the characters of frames."""
         return self._encoding
 
 
 def terminal_width(file: TextIO) -> int | None:
-    """Columns of the terminal that ``file`` is; None if it is none.
-
-    The stream itself decides: FORCE_COLOR and the like, by which rich does, do not make a terminal of a pipe.
-    """
+    """Return the width of the terminal in columns; None if ``file`` is not a terminal."""
+    # Not asked of rich, which takes a pipe for a terminal if FORCE_COLOR and the like are set.
     try:
         if not file.isatty():
             return None
-    except ValueError:  # it is closed
+    except ValueError:  # the file is closed
         return None
     try:
         columns = os.get_terminal_size(file.fileno()).columns
     except (OSError, ValueError):
         columns = 0
+    # As shells and rich do: COLUMNS overrides what the terminal says.
     wanted = os.environ.get("COLUMNS", "")
     if re.fullmatch("[0-9]{1,5}", wanted) and int(wanted):
         columns = int(wanted)
@@ -130,9 +129,10 @@ def terminal_width(file: TextIO) -> int | None:
 
 
 def fold(text: str, width: int | None, indent: str = "") -> list[str]:
-    """A text in lines that are at most ``width`` wide, the second and later ones indented; no word is broken."""
+    """Fold a text into lines of at most ``width`` columns without breaking words; later lines are indented."""
     from rich.cells import cell_len
 
+    # cell_len, not len: East Asian characters and some signs take two columns.
     if width is None or cell_len(text) <= width:
         return [text]
     lines, line = [], ""
@@ -146,7 +146,7 @@ def fold(text: str, width: int | None, indent: str = "") -> list[str]:
 
 
 def legible(text: str, encoding: str) -> str:
-    """A text with something else in place of each sign that an encoding does not have."""
+    """Replace the characters that an encoding lacks."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -155,7 +155,7 @@ def legible(text: str, encoding: str) -> str:
 
 
 def substitute(letter: str) -> str:
-    """What stands for a letter in an encoding that does not have it: something like it, else its code point."""
+    """Return the replacement for a character that an encoding lacks: a similar one, or its code point."""
     return SUBSTITUTES.get(letter) or letter.encode("ascii", "backslashreplace").decode()
 
 
@@ -168,26 +168,27 @@ def _has(encoding: str, letter: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """A text on one line, without what would steer a terminal."""
+    """Join a text into one line without control characters."""
     return printable(" ".join(text.split()))
 
 
 def printable(line: str) -> str:
-    """A line with a sign in place of each character that would steer a terminal."""
+    """Replace the control characters of a line."""
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
 
 def _legible(part: Grid | Words, encoding: str) -> Grid | Words:
-    """The same with texts that the encoding has: before it is laid out, since substitutes have other widths."""
+    """Replace the characters that the encoding lacks in all texts."""
+    # Before the layout, since replacements have other widths.
     if isinstance(part, Words):
         return Words("\n".join(legible(printable(line), encoding) for line in part.text.split("\n")), part.style)
 
     def readable(text: str) -> str:
         return legible(printable(text), encoding)
 
-    columns = tuple(Column(readable(one.heading), one.right, one.folds, one.style) for one in part.columns)
+    columns = tuple(Column(readable(col.heading), col.right, col.folds, col.style) for col in part.columns)
     lines = tuple(
         Line(tuple(map(readable, line.cells)), line.style, line.begins_section, line.title and readable(line.title))
         for line in part.lines
@@ -196,12 +197,12 @@ def _legible(part: Grid | Words, encoding: str) -> Grid | Words:
 
 
 def console_for(file: TextIO) -> "Console":
-    """A console of rich for a stream: for a terminal with its width and colours, for anything else without both."""
+    """Return a console of rich for a stream, with width and colours only if it is a terminal."""
     if terminal_width(file) is None:
         return _console(file, None)
     from rich.console import Console
 
-    return Console(file=file, force_terminal=True, force_jupyter=False)  # its width may change while it is used
+    return Console(file=file, force_terminal=True, force_jupyter=False)  # without a width: the window may be resized
 
 
 def _console(file: TextIO, width: int | None) -> "Console":
@@ -210,6 +211,7 @@ def _console(file: TextIO, width: int | None) -> "Console":
     if width is None:
         return Console(file=file, width=NO_LIMIT, height=100, color_system=None, force_terminal=False,
                        force_jupyter=False)  # fmt: skip
+    # A fixed height and no Jupyter or Windows modes: only the width may change what is drawn.
     return Console(file=file, width=width, height=100, force_terminal=True, force_jupyter=False, legacy_windows=False)
 
 
@@ -231,9 +233,10 @@ def _draw_grid(console: "Console", grid: Grid, width: int | None) -> None:
 
 
 def _table_within(console: "Console", grid: Grid, width: int | None) -> "Table | None":
-    """The table, its prose folded if need be; None if it does not fit."""
+    """Return the table with its prose folded if necessary; None if it does not fit."""
     from rich.measure import Measurement
 
+    # Laid out once without limits, to measure what the frame adds.
     table = _table(grid, None)
     if width is None or not grid.columns:
         return table
@@ -246,7 +249,7 @@ def _table_within(console: "Console", grid: Grid, width: int | None) -> "Table |
 
 
 def _turned(grid: Grid, headings: tuple[str, str]) -> Grid:
-    """A table with a row for each number."""
+    """Return a table with a row for each number."""
     first = grid.heading_columns
     columns = (*grid.columns[:first], Column(headings[0]), Column(headings[1], right=True))
     lines = []
@@ -261,7 +264,7 @@ def _turned(grid: Grid, headings: tuple[str, str]) -> Grid:
 
 
 def _widest(grid: Grid, index: int, whole: bool) -> int:
-    """Columns that a column of the table needs: for whole cells, or only for what may not be broken."""
+    """Return the width that a column needs for whole cells, or for their longest unbreakable part."""
     from rich.cells import cell_len
 
     column = grid.columns[index]
@@ -272,8 +275,9 @@ def _widest(grid: Grid, index: int, whole: bool) -> int:
 
 
 def _shared_out(natural: Sequence[int], narrow: Sequence[int], room: int) -> list[int]:
-    """Widths that fit into ``room``: the widest column that can be narrower gives way first."""
+    """Return widths that fit into ``room``, narrowing the widest column that can be narrower first."""
     widths = list(natural)
+    # Greedy, column by column: tables have few columns, and the result does not depend on their order.
     while sum(widths) > room:
         widths[max((i for i in range(len(widths)) if widths[i] > narrow[i]), key=lambda i: widths[i])] -= 1
     return widths
@@ -297,7 +301,7 @@ def _table(grid: Grid, widths: Sequence[int] | None) -> "Table":
 
 
 def _print_blocks(console: "Console", grid: Grid, width: int) -> None:
-    """Print each row as a block: what it is, and beneath it a line for each other cell."""
+    """Print each row as a block: its heading cells, and below them a line for each other cell."""
     first = grid.heading_columns
     longest = max((len(column.heading) for column in grid.columns[first:]), default=0)
     for number, line in enumerate(grid.lines):
@@ -313,7 +317,7 @@ def _print_blocks(console: "Console", grid: Grid, width: int) -> None:
 
 
 def _detail(column: Column, cell: str, longest: int, width: int) -> str:
-    """A line of a block, in line with the others if there is room; a number that has none gets a line of its own."""
+    """Return a line of a block, aligned with the others if there is room; a long number gets its own line."""
     from rich.cells import cell_len
 
     in_line, closer = f"  {column.heading:{longest}}  {cell}", f"  {column.heading}  {cell}"
@@ -323,7 +327,7 @@ def _detail(column: Column, cell: str, longest: int, width: int) -> str:
 
 
 def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table as text: its head, and a line a row."""
+    """Yield the lines of a table as text: its headings, and a line for each row."""
     lines = [tuple(columns), *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

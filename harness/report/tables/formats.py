@@ -1,4 +1,4 @@
-"""A sheet in a format: for the terminal, as Markdown or as LaTeX. Every text in it is data, never markup."""
+"""Output formats of a sheet: terminal, Markdown and LaTeX. All its texts are escaped: they are data, not markup."""
 
 import io
 import re
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
-from harness.report.tables.comparison_table import Cell, Sheet
+from harness.report.tables.comparison_table import Sheet, SheetCell
 from harness.report.tables.drawing import Column, Grid, Line, Words, draw
 
 _LATEX = {
@@ -21,7 +21,7 @@ _LATEX_LETTERS = "ßæøåÆØÅ"
 
 
 def print_sheet(sheet: Sheet, file: TextIO | None = None) -> None:
-    """Print for the terminal."""
+    """Print a sheet as a table that fits the terminal."""
     file = file or sys.stdout
     file.write(draw(_layout(sheet), file))
     file.flush()
@@ -43,14 +43,14 @@ def _layout(sheet: Sheet) -> list[Grid | Words]:
 
 
 def terminal(sheet: Sheet) -> str:
-    """As `print_sheet` writes into a file."""
+    """Render a sheet as `print_sheet` writes it into a file."""
     file = io.StringIO()
     print_sheet(sheet, file)
     return file.getvalue()
 
 
 def markdown(sheet: Sheet) -> str:
-    """A Markdown table with its title and what stands beneath it."""
+    """Render a sheet as a Markdown table with its title and captions."""
     headings = [_markdown(column.heading) for column in sheet.columns]
     rules = ["---:" if column.number else "---" for column in sheet.columns]
     lines = [f"**{_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
@@ -61,7 +61,7 @@ def markdown(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    r"""A ``table`` with booktabs rules; the packages that it needs stand in its first line."""
+    r"""Render a sheet as a LaTeX ``table`` with booktabs rules; its first line names the packages that it needs."""
     columns = "".join("r" if column.number else "l" for column in sheet.columns)
     body = [f"\\caption{{{escape_latex(sheet.title)}}}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     body.append(_latex_row([_gray(escape_latex(column.heading), column.grey) for column in sheet.columns]))
@@ -79,7 +79,8 @@ def latex(sheet: Sheet) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX prints it; letters that pdflatex does not know stand as their code points."""
+    """Escape a text for LaTeX; letters that pdflatex does not know become their code points."""
+    # Two hyphens in a row would become a dash.
     return re.sub("-(?=-)", "-{}", "".join(_latex_letters(_line(text))))
 
 
@@ -97,7 +98,7 @@ def _is_accented(letter: str) -> bool:
     return "À" <= letter <= "ÿ" and unicodedata.decomposition(letter) != ""
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: SheetCell) -> str:
     marks = f"\\textsuperscript{{{','.join(cell.marks)}}}" if cell.marks else ""
     return _gray(escape_latex(cell.text) + marks, cell.grey)
 
@@ -114,7 +115,7 @@ def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: SheetCell) -> str:
     marks = f"<sup>{','.join(cell.marks)}</sup>" if cell.marks else ""
     text = _markdown(cell.text) + marks
     return f"*{text}*" if cell.grey else text
@@ -125,10 +126,10 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", escaped)
 
 
-def _bracketed(cell: Cell) -> str:
+def _bracketed(cell: SheetCell) -> str:
     return f" ({','.join(cell.marks)})" if cell.marks else ""
 
 
 def _line(text: str) -> str:
-    """On one line, without characters that steer a terminal."""
+    """Join a text into one line without control characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

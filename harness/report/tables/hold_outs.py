@@ -1,18 +1,20 @@
-"""Sets that were distilled without a validation split: their data set's name says so, in every table."""
+"""Sets that were distilled without a validation split: every table shows it in the name of their data set."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from harness.types.hold_out import HoldOut
+from harness.types.plurals import counted
 from harness.types.score import ChoiceRecord, Score
 
 
 def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
-    """The scores with the hold-outs that records of earlier versions do not tell.
+    """Return the scores with the hold-outs that records of earlier versions do not hold.
 
     A set on the same images as one that was scored on validation lacks the validation split.
     """
+    # Records of earlier versions hold no hold-out, but the same training images betray it.
     without_split = {_training(score) for score in scores if score.score_on == "validation" and not score.from_file}
     return [
         replace(score, hold_out=HoldOut(None, None, score.seed)) if _is_silent(score, without_split) else score
@@ -21,26 +23,21 @@ def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
 
 
 def hold_outs_named(scores: Sequence[Score]) -> list[Score]:
-    """The scores with data sets named by what was held out of the sets that were scored on test; names stay so."""
+    """Qualify the data sets of scores on test by what was held out of the distillation, unless they already are."""
     return [
-        replace(score, dataset=f"{typed_dataset(score)}{_suffix(score)}") if _lacks_images(score) else score
+        score.qualified("dataset", _without(score)) if _lacks_images(score) and not _is_named(score) else score
         for score in scores
     ]
 
 
-def typed_dataset(score: Score) -> str:
-    """The data set without what `hold_outs_named` has added."""
-    return score.dataset.removesuffix(_suffix(score))
-
-
 def hold_out_notes(scores: Sequence[Score]) -> list[str]:
-    """For each data set, the validation split that was scored, or that sets scored on test were distilled without."""
+    """Return a note for each data set whose validation split was scored or held out of the distillation."""
     lines: Counter[str] = Counter()
     for score in scores:
         if _lacks_images(score):
-            lines[f"of sets distilled from fewer images: {typed_dataset(score)}{_suffix(score)}"] += 1
+            lines[f"of sets distilled from fewer images: {score.typed_name('dataset')} ({_without(score)})"] += 1
     notes = [
-        f"{count} score{'s' if count > 1 else ''} {what}: they stand apart from those of the whole training set"
+        f"{counted(count, 'score')} {what}: they are kept apart from those of the whole training set"
         for what, count in lines.items()
     ]
     validated = (score for score in scores if score.hold_out and score.score_on == "validation")
@@ -48,7 +45,7 @@ def hold_out_notes(scores: Sequence[Score]) -> list[str]:
 
 
 def choice_notes(choices: Iterable[ChoiceRecord], scores: Sequence[Score]) -> list[str]:
-    """A line for each name among the scores that was chosen on validation."""
+    """Return a note for each name among the scores that was chosen on validation."""
     chosen = (choice for choice in choices if any(choice.covers(score) for score in scores))
     lines = (
         f"{choice.value} was chosen on validation for {choice.option}"
@@ -62,8 +59,13 @@ def _lacks_images(score: Score) -> bool:
     return score.score_on == "test" and score.hold_out is not None
 
 
-def _suffix(score: Score) -> str:
-    return f" (without {score.hold_out})"
+def _without(score: Score) -> str:
+    return f"without {score.hold_out}"
+
+
+def _is_named(score: Score) -> bool:
+    """Whether the data set's name already says what was held out."""
+    return _without(score) in score.qualifiers.get("dataset", "")
 
 
 def _is_silent(score: Score, without_split: set[str | None]) -> bool:
@@ -72,5 +74,5 @@ def _is_silent(score: Score, without_split: set[str | None]) -> bool:
 
 
 def _training(score: Score) -> str | None:
-    """The identity of the training images."""
+    """Return the identity of the training images; None if the record does not hold it."""
     return score.identities.get("dataset")

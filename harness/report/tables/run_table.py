@@ -1,41 +1,54 @@
-"""The cross-architecture table: one line an arm, one column an architecture, and beneath it all that it rests on."""
+"""The cross-architecture table: a line for each arm, a column for each architecture, and captions below."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
+from harness.report.comparing.code_versions import MIXED
 from harness.report.published import Published, published_for
 from harness.report.tables.drawing import Column, Grid, Line, Words, draw
+from harness.report.tables.wording import (
+    DASH,
+    MARKS,
+    collapsed_lines,
+    comma_list,
+    copy_lines,
+    describe_value,
+    labelled,
+    mark_lines,
+    mixed_code_lines,
+    or_dash,
+    percent,
+    protocol_lines,
+    published_lines,
+    spread_caption,
+    spreads,
+    tenths,
+)
 from harness.types.hold_out import HoldOut
-from harness.types.plurals import counted, plural
+from harness.types.plurals import counted
 
 _LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
-_MARKS = {"diverged": "†", "blown up": "‡", "incomplete": "…", "failed": "✗"}
-_MEANING = {
-    "diverged": "† the distillation diverged; its last set in range was scored",
-    "blown up": "‡ the distilled images are more than 8 times as large as real ones",
-    "incomplete": "… not all students are there",
-    "failed": "✗ nothing could be scored",
-}
 _MOST_DRAWN = 4
-"""Architectures of a pool that are named with their count; the others are counted together."""
+"""Number of a pool's architectures that are named with their count; the others are counted together."""
 _TURNED = ("student", "accuracy")
 Row = Mapping[str, Any]
 
 
 def print_table(rows: Sequence[Row], notes: Iterable[str] = (), file: TextIO | None = None) -> None:
-    """Print the rows of a run."""
+    """Print the rows of a run as a table."""
     file = file or sys.stdout
     file.write(draw(layout(rows, notes), file))
     file.flush()
 
 
 def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]:
-    """The table with what stands above and beneath it."""
+    """Lay out the table with its title and its captions."""
     varying = [key for key in _LINE if len({row[key] for row in rows}) > 1]
-    shared = [_told(key, rows[0][key]) for key in _LINE if key not in varying and rows and rows[0][key] is not None]
+    common = {key: rows[0][key] for key in _LINE if rows and key not in varying}
+    shared = [describe_value(key, value) for key, value in common.items() if value is not None]
     architectures = list(dict.fromkeys(row["architecture"] for row in rows))
+    # A table needs at least one column that identifies its rows.
     names = varying or ["evaluator"]
     columns = [*map(Column, names), *(Column(architecture, right=True) for architecture in architectures)]
     lines = tuple(line for same in _lines(rows) for line in _drawn_lines(same, names, architectures))
@@ -44,10 +57,10 @@ def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]
 
 
 def _drawn_lines(same: Sequence[Row], names: Sequence[str], architectures: Sequence[str]) -> Iterator[Line]:
-    """The line of an arm, and beneath it what is published for it."""
+    """Yield the line of an arm, and below it the published numbers for it."""
     by_name = {row["architecture"]: row for row in same}
     cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
-    yield Line((*(str(_or_dash(same[0][key])) for key in names), *cells))
+    yield Line((*(or_dash(same[0][key]) for key in names), *cells))
     beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
     if beside:
         numbers = [_reference(beside.get(name)) for name in architectures]
@@ -62,13 +75,13 @@ def _lines(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _cell(row: Row) -> str:
-    mark = _MARKS.get(row["status"], "")
+    mark = MARKS[row["status"]].sign if row["status"] in MARKS else ""
     if row["mean"] is None:
-        return f"–{mark}"
-    spread = _percent(row["std_students"], "±") + _percent(row["std_distillations"], " ±")
+        return f"{DASH}{mark}"
+    spread = spreads(row["std_students"], row["std_distillations"])
     mixed = MIXED if _is_mixed(row) else ""
     collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
-    return f"{100 * row['mean']:.1f}{spread}{mark}{mixed}{collapsed}"
+    return f"{percent(row['mean'])}{spread}{mark}{mixed}{collapsed}"
 
 
 def _is_mixed(row: Row) -> bool:
@@ -78,48 +91,36 @@ def _is_mixed(row: Row) -> bool:
 def _reference(reference: Published | None) -> str:
     if reference is None:
         return ""
-    return f"{reference.accuracy:.1f}" + (f"±{reference.std:.1f}" if reference.std is not None else "")
-
-
-def _percent(value: float | None, sign: str) -> str:
-    return "" if value is None else f"{sign}{100 * value:.1f}"
+    return tenths(reference.accuracy) + ("" if reference.std is None else f"±{tenths(reference.std)}")
 
 
 def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
-    """Captions: what the numbers are, the protocols, marks, copies, sources, notes."""
+    """Return the captions: what the numbers are, the protocols, marks, copies, sources, notes."""
     split = " and ".join(sorted({row["score_on"] for row in rows}))
     students, distillations = (max((row[key] for row in rows), default=0) for key in ("students", "distillations"))
-    several = " ±between distillations" if distillations > 1 else ""
-    spread = f" ±between students{several} (standard deviations, ddof 1)" if students > 1 or distillations > 1 else ""
     counts = f"{counted(students, 'student')} on each of {counted(distillations, 'distillation')}"
-    seeds = _field(", seed ", _join(row["seed"] for row in rows))
-    lines = [f"accuracy{_field(' on ', split)} in %, mean{spread}; {counts}{seeds}"]
-    protocols, devices = (_join(row[key] for row in rows) for key in ("protocol", "device"))
-    made_by = [_field("protocol: ", protocols), _field("device: ", devices)]
-    lines += ["; ".join(filter(None, made_by))] if any(made_by) else []
-    lines += [meaning for status, meaning in _MEANING.items() if any(row["status"] == status for row in rows)]
-    if any(map(_is_mixed, rows)):
-        lines.append(f"{MIXED} {MIXED_MEANS}")
-    if any(row["collapsed"] for row in rows):
-        lines.append(
-            "collapsed: loss not finite, or one class given to at least 99 % of the images; counted in the mean"
-        )
-    copies = {(row["dataset"], row["like"]) for row in rows if row["like"] and row["like"] != row["dataset"]}
-    lines += [f"{dataset} is a copy of {like}" for dataset, like in sorted(copies)]
-    lines += [_choice(row, rows) for row in rows if row.get("chosen")]
-    lines += _splits(rows)
-    lines += _mixes(rows)
-    sources = {reference.source for row in rows if (reference := published_for(row))}
-    lines += [f"published: {source}" for source in sorted(sources)]
-    return lines + list(notes)
+    seeds = labelled(", seed ", comma_list(row["seed"] for row in rows))
+    return [
+        f"accuracy{labelled(' on ', split)} in %, mean{spread_caption(students, distillations)}; {counts}{seeds}",
+        *protocol_lines((row["protocol"] for row in rows), (row["device"] for row in rows)),
+        *mark_lines({row["status"] for row in rows}),
+        *mixed_code_lines(any(map(_is_mixed, rows))),
+        *collapsed_lines(any(row["collapsed"] for row in rows)),
+        *copy_lines((row["dataset"], row["like"]) for row in rows),
+        *(_choice(row, rows) for row in rows if row.get("chosen")),
+        *_splits(rows),
+        *_mixes(rows),
+        *published_lines(reference.source for row in rows if (reference := published_for(row))),
+        *notes,
+    ]
 
 
 def _mixes(rows: Sequence[Row]) -> list[str]:
-    """For each pool that drew several architectures, how often each really came."""
+    """Return a caption for each pool that drew several architectures, with the count of each."""
     drawn = {(row["pool"], _row_name(row, rows)): mix for row in rows if (mix := _mix(row.get("draws") or {}))}
     lines = []
     for pool in dict.fromkeys(pool for pool, _ in drawn):
-        mixes = {name: mix for (one, name), mix in drawn.items() if one == pool}
+        mixes = {name: mix for (drawing_pool, name), mix in drawn.items() if drawing_pool == pool}
         if len(set(mixes.values())) == 1:
             lines.append(f"drawn by {pool}: {next(iter(mixes.values()))}")
         else:
@@ -137,23 +138,24 @@ def _mix(draws: Mapping[str, int]) -> str:
 
 
 def _row_name(row: Row, rows: Sequence[Row]) -> str:
-    """What tells the row's distillation from others through the same pool."""
+    """Name a distillation among those with the same pool."""
     keys = ("dataset", "ipc", "iterations", "method")
     varying = [key for key in keys if len({other[key] for other in rows}) > 1 and row[key] is not None]
-    return " ".join(_told(key, row[key]) for key in varying)
+    return " ".join(describe_value(key, row[key]) for key in varying)
 
 
 def _choice(row: Row, rows: Sequence[Row]) -> str:
-    """What was chosen for a row, from which scores on which images."""
+    """Describe the choice of a row: the chosen name, and the scores of all candidates."""
     chosen, split = row["chosen"], HoldOut.from_json(row.get("validation"))
     varying = [key for key in _LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
-    words = [_told(key, row[key]) for key in varying if row[key] != chosen["value"]]
+    words = [describe_value(key, row[key]) for key in varying if row[key] != chosen["value"]]
     on = f" on validation ({split})" if split else ""
     return f"{' '.join([*words, row['architecture']])}: {chosen['value']} chosen from {_curve(chosen)}{on}"
 
 
 def _splits(rows: Sequence[Row]) -> list[str]:
-    """For each data set, the validation split that was scored, or that the sets scored on test were made without."""
+    """Return a caption for each data set whose validation split was scored or held out of the distillation."""
+    # A dictionary in place of a set keeps the order of the rows.
     lines: dict[str, None] = {}
     for row in rows:
         split = HoldOut.from_json(row.get("hold_out"))
@@ -165,23 +167,4 @@ def _splits(rows: Sequence[Row]) -> list[str]:
 
 
 def _curve(chosen: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {100 * mean:.1f}" for name, mean in chosen["curve"].items())
-
-
-def _told(key: str, value: Any) -> str:  # noqa: ANN401
-    if key == "iterations":
-        return f"{value} {plural(value, 'iteration')}"
-    return f"{key} {value}" if key == "ipc" else str(value)
-
-
-def _join(values: Iterable[object]) -> str:
-    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
-
-
-def _or_dash(value: object) -> object:
-    return "–" if value is None else value
-
-
-def _field(label: str, value: str) -> str:
-    """A value with its label; nothing if there is none."""
-    return f"{label}{value}" if value else ""
+    return ", ".join(f"{name} {percent(mean)}" for name, mean in chosen["curve"].items())

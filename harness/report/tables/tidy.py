@@ -1,4 +1,4 @@
-"""A comparison for programs: one tidy table with a row for each arm of each condition, as CSV or JSON."""
+"""A comparison for programs: a tidy table with a row for each arm of each condition, as CSV or JSON."""
 
 import csv
 import dataclasses
@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from harness.report.comparing.arm_scores import Arm
+from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison import Comparison
-from harness.report.comparing.comparison_rows import Row
+from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.question import NUMBERS
 from harness.report.published import published_beside
 
@@ -17,15 +17,15 @@ _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "pr
 
 
 def tidy(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows: the condition, the value of the axis, its arm, and its effect against the baseline.
+    """Return the rows: the condition, the value of the axis, its arm, and its effect against the baseline.
 
-    Accuracies and differences are fractions, published ones too; None where there is nothing.
+    Accuracies and differences are fractions, published ones too; values that do not exist are None.
     """
     return [line for row in comparison.rows for line in _lines(row, comparison)]
 
 
 def as_csv(comparison: Comparison) -> str:
-    """The tidy table with numbers unrounded; nothing stands for None."""
+    """Render the tidy table as CSV with unrounded numbers; None is an empty field."""
     rows = tidy(comparison)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
@@ -35,8 +35,8 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """The question, the tidy table, the warnings and the notes."""
-    told = {
+    """Render the question, the tidy table, the warnings and the notes as JSON."""
+    content = {
         "question": dataclasses.asdict(comparison.question),
         "baseline": comparison.baseline,
         "family": comparison.family,
@@ -45,10 +45,10 @@ def as_json(comparison: Comparison) -> str:
         "notes": comparison.notes,
         "rows": tidy(comparison),
     }
-    return json.dumps(told, indent=1, allow_nan=False) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any]]:
     by = comparison.question.by
     for label in comparison.labels:
         arm = row.arms.get(label)
@@ -81,8 +81,8 @@ def _lines(row: Row, comparison: Comparison) -> Iterator[dict[str, Any]]:
         }
 
 
-def _training(arm: Arm) -> dict[str, Any]:
-    """How many real images the sets were distilled from, and what was held out; None if no record tells."""
+def _training(arm: ArmScores) -> dict[str, Any]:
+    """Return the number of training images and what was held out of them; None if no record holds it."""
     counts = sorted({score.training_images for score in arm.scores if score.training_images is not None})
     splits = sorted({str(score.hold_out) for score in arm.scores if score.hold_out})
     return {
@@ -96,11 +96,12 @@ def _typed(by: str, label: str) -> str | int:
 
 
 def _inert(value: Any) -> Any:  # noqa: ANN401
-    """Text that a spreadsheet would take for a formula begins with a quote: what a file says of itself is anything."""
+    """Put a quote before text that a spreadsheet would take for a formula."""
+    # Names may come from files that somebody else wrote.
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _published(arm: Arm) -> dict[str, Any]:
+def _published(arm: ArmScores) -> dict[str, Any]:
     near = published_beside(arm)
     published = near.published if near else None
     return {
@@ -111,7 +112,7 @@ def _published(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _effect(row: Row, label: str) -> dict[str, Any]:
+def _effect(row: ComparisonRow, label: str) -> dict[str, Any]:
     effect = row.effects.get(label)
     estimate = effect.estimate if effect else None
     return {

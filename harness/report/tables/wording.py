@@ -1,0 +1,122 @@
+"""Wording that the run table, the comparison and the page share: numbers, values of fields, marks and captions."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
+from harness.types.plurals import counted, plural
+
+MINUS = "−"
+DASH = "–"
+"""Stands for a value that is missing or does not apply."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A sign behind a number, and what it means."""
+
+    sign: str
+    meaning: str
+
+
+MARKS = {
+    "diverged": Mark("†", "the distillation diverged; its last set in range was scored"),
+    "blown up": Mark("‡", "the distilled images are more than 8 times as large as real ones"),
+    "incomplete": Mark("…", "not all students are there"),
+    "failed": Mark("✗", "nothing could be scored"),
+}
+"""The marks by status, in the order of their captions; the status ``done`` has none."""
+COLLAPSED = "collapsed: loss not finite, or one class given to at least 99 % of the images; counted in the mean"
+
+
+def tenths(value: float, signed: bool = False) -> str:
+    """Format a number with one digit behind the point; with ``signed``, zero keeps the sign of what was rounded."""
+    # Without a sign in front, "−0.0" would look like a mistake: adding 0.0 turns a negative zero into a positive one.
+    rounded = round(value, 1)
+    return (f"{rounded:+.1f}" if signed else f"{rounded + 0.0:.1f}").replace("-", MINUS)
+
+
+def percent(fraction: float, signed: bool = False) -> str:
+    """Format a fraction in percent with one digit behind the point."""
+    return tenths(100 * fraction, signed)
+
+
+def plus_minus(std: float | None) -> str:
+    """Format a standard deviation, a fraction, as ``±0.4``; None gives an empty text."""
+    return "" if std is None else f"±{percent(std)}"
+
+
+def spreads(between_students: float | None, between_distillations: float | None) -> str:
+    """Format both standard deviations as ``±0.3 ±0.4``, without those that are None."""
+    return plus_minus(between_students) + labelled(" ", plus_minus(between_distillations))
+
+
+def or_dash(value: object) -> str:
+    """Format a value of any type; None gives a dash."""
+    return DASH if value is None else str(value)
+
+
+def describe_value(field: str, value: object) -> str:
+    """Format a field's value so that it is understood without a heading: ``ipc 10``, ``100 iterations``, ``dc``."""
+    if field == "iterations":
+        return f"{value} {plural(int(str(value)), 'iteration')}"
+    return f"{field} {value}" if field in ("ipc", "precision") else str(value)
+
+
+def per_class(ipc: int) -> str:
+    """Format a number of images per class: ``10 images per class``."""
+    return f"{counted(ipc, 'image')} per class"
+
+
+def comma_list(values: Iterable[object]) -> str:
+    """Join values with commas, each once and in their order, without None."""
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def labelled(label: str, value: str) -> str:
+    """Put a label before a value; an empty value stays empty."""
+    return f"{label}{value}" if value else ""
+
+
+def spread_caption(students: int, distillations: int) -> str:
+    """Describe the standard deviations behind a mean of at most so many students and distillations."""
+    if students < 2 and distillations < 2:
+        return ""
+    between = " ±between distillations" if distillations > 1 else ""
+    return f" ±between students{between} (standard deviations, ddof 1)"
+
+
+def protocol_lines(protocols: Iterable[object], devices: Iterable[object]) -> list[str]:
+    """Return the caption with the evaluation protocols and the devices; no line if neither is known."""
+    known = [labelled("protocol: ", comma_list(protocols)), labelled("device: ", comma_list(devices))]
+    return ["; ".join(filter(None, known))] if any(known) else []
+
+
+def mark_lines(statuses: Collection[str]) -> list[str]:
+    """Return a caption for each mark that the statuses have."""
+    return [f"{mark.sign} {mark.meaning}" for status, mark in MARKS.items() if status in statuses]
+
+
+def mixed_code_lines(is_mixed: bool) -> list[str]:
+    """Return the caption of the mark for numbers from several versions of the code, if there are such numbers."""
+    return [f"{MIXED} {MIXED_MEANS}"] if is_mixed else []
+
+
+def collapsed_lines(collapsed: bool) -> list[str]:
+    """Return the caption that explains collapsed students, if there are any."""
+    return [COLLAPSED] if collapsed else []
+
+
+def copy_lines(pairs: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Return a caption for each data set that is a copy of a known one.
+
+    Args:
+        pairs: names of data sets, each with the known data set that its images are like.
+    """
+    copies = {(dataset, like) for dataset, like in pairs if like and like != dataset}
+    return [f"{dataset} is a copy of {like}" for dataset, like in sorted(copies)]
+
+
+def published_lines(sources: Iterable[str]) -> list[str]:
+    """Return a caption for each publication that numbers are taken from."""
+    return [f"published: {source}" for source in sorted(set(sources))]
