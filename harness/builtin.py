@@ -25,7 +25,7 @@ def register_architectures(register: Register) -> None:
 def register_datasets(register: Register) -> None:
     """Register the embedded digits, torchvision's data sets, and the user's own images."""
     sets = "harness.datasets"
-    register("digits", f"{sets}.digits:Digits", "scikit-learn's handwritten digits at 16x16, embedded, offline")
+    register("digits", f"{sets}.digits:Digits", "handwritten digits at 16x16, embedded, offline")
     register("cifar10", f"{sets}.torchvision:CIFAR10", "60,000 colour images of 32x32 in 10 classes")
     register("cifar100", f"{sets}.torchvision:CIFAR100", "60,000 colour images of 32x32 in 100 classes")
     register("mnist", f"{sets}.torchvision:MNIST", "70,000 grey digits of 28x28")

@@ -1,7 +1,8 @@
-"""Scikit-learn's embedded handwritten digits: real images without a download."""
+"""Handwritten digits that come with the package: real images without a download."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
@@ -12,6 +13,8 @@ from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Tra
 from harness.types.problem import Split
 from harness.types.seeds import Streams
 
+ARCHIVE = Path(__file__).with_name("digits.npz")
+"""Images (n, 8, 8) with levels from 0 to 16, and their labels, in scikit-learn's order; see ``digits.LICENSE.txt``."""
 TEST_IMAGES = 36
 """Test images of each class: 360 of the 1797."""
 
@@ -33,13 +36,12 @@ class Digits(Dataset[DatasetOptions]):
         return Outline(DIGITS, (1, 16, 16))
 
     def load(self, root: Path) -> RawData:
-        """All digits; ``root`` is not used."""
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        levels = torch.from_numpy(digits.images).float().unsqueeze(1)
+        """Return all digits; ``root`` is not used."""
+        with np.load(ARCHIVE, allow_pickle=False) as arrays:
+            levels = torch.from_numpy(arrays["images"]).float().unsqueeze(1)
+            labels = torch.from_numpy(arrays["labels"]).long()
         # Exact in float32: levels and bilinear weights are multiples of 1/16.
         images = interpolate(levels, scale_factor=2, mode="bilinear", align_corners=False).mul(255 / 16)
-        everything = Split(images.round().to(torch.uint8), torch.from_numpy(digits.target).long())
+        everything = Split(images.round().to(torch.uint8), labels)
         train, test = cut(everything, lambda _: TEST_IMAGES, Streams(0), "digits-test")
         return RawData(train, test, DIGITS)

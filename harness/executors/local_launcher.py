@@ -22,7 +22,7 @@ from harness.running.processes.child_process import Child, adopt_orphans, exit_n
 from harness.running.processes.starter import Starter, die_with, handed_over
 from harness.system.process_identity import PYTHON_MODULE
 
-NEEDED = ("harness.running.processes.worker", "torch._dynamo", "torchvision", "kornia", "sklearn.datasets")
+NEEDED = ("harness.running.processes.worker", "torch._dynamo", "torchvision", "kornia")
 """What jobs import, at once or on the way: imported once, before the first fork. None of it starts to compute."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL, _IDLE = 0.02, 0.5

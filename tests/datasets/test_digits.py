@@ -1,18 +1,39 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
+from harness.datasets.digits import ARCHIVE
 from harness.datasets.problems import preprocessing_known
 
 
-def test_every_digit_is_served_once_and_the_test_set_has_36_of_each(load):
+@pytest.fixture
+def archive():
+    """The arrays of the package's file."""
+    with np.load(ARCHIVE, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_the_file_holds_what_scikit_learn_has(archive):
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    assert set(archive) == {"images", "labels"}
+    assert archive["images"].dtype == archive["labels"].dtype == np.uint8
+    assert np.array_equal(archive["images"], theirs.images)
+    assert np.array_equal(archive["labels"], theirs.target)
+
+
+def test_the_licence_and_the_source_of_the_file_are_beside_it():
+    text = ARCHIVE.with_name("digits.LICENSE.txt").read_text()
+    for words in ("Alpaydin", "Kaynak", "CC BY 4.0", "scikit-learn", "BSD 3-Clause"):
+        assert words in text
+
+
+def test_every_digit_is_served_once_and_the_test_set_has_36_of_each(load, archive):
     raw = load("digits")
     assert raw.classes == tuple("0123456789")
     assert torch.bincount(raw.test.labels).tolist() == [36] * 10
     assert len(raw.train) + len(raw.test) == 1797
     both = torch.cat([raw.train.labels, raw.test.labels])
-    assert torch.equal(torch.bincount(both), torch.bincount(torch.from_numpy(load_digits().target)))
+    assert torch.equal(torch.bincount(both), torch.bincount(torch.from_numpy(archive["labels"]).long()))
 
 
 def test_the_split_never_changes(load):
@@ -29,9 +50,9 @@ def bilinear_16(image: np.ndarray) -> np.ndarray:
     return rows[:, low] * (1 - part) + rows[:, high] * part
 
 
-def test_images_are_enlarged_bilinearly(load):
+def test_images_are_enlarged_bilinearly(load, archive):
     raw = load("digits")
-    expected = np.stack([np.rint(bilinear_16(image) * 255 / 16) for image in load_digits().images]).astype(np.uint8)
+    expected = np.stack([np.rint(bilinear_16(image) * 255 / 16) for image in archive["images"]]).astype(np.uint8)
     served = torch.cat([raw.train.images, raw.test.images])[:, 0].numpy()
     assert sorted(map(bytes, served)) == sorted(map(bytes, expected))
 

@@ -90,6 +90,13 @@ def test_rooms_go_one_way(path):
             assert target in [*harness.__all__, "__version__"], f"{relative(path)} imports {module} {name}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_matplotlib_is_for_pages_only(path):
+    """A job must not pay for its import."""
+    top = {module.partition(".")[0] for module, _ in imports(path)}
+    assert "matplotlib" not in top or path.parent == ROOT / "harness" / "report" / "page"
+
+
 def test_every_room_has_its_floor():
     rooms = {path.relative_to(ROOT / "harness").parts[0] for path in (ROOT / "harness").glob("*/**/*.py")}
     assert rooms | {"errors"} == set(FLOOR_OF)

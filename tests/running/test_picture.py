@@ -92,12 +92,35 @@ def test_many_classes_lie_in_several_columns(tmp_path, count):
     assert patches(picture, (128, 128, 128)) == count
 
 
+@pytest.mark.parametrize("count", [3, 100])
+def test_long_names_cover_no_image(tmp_path, count):
+    names = tuple(f"{number}{'W' * 30}" for number in range(count))
+    images = torch.zeros(count, 3, 16, 16)
+    images[:, 0] = 1.0  # a colour that no edge of a letter has
+    picture = grid(tmp_path / "a.png", images, classes=names)
+    assert (picture == [191, 128, 128]).all(axis=2).sum() == count * 64 * 64
+
+
+def test_pixels_are_enlarged_by_a_whole_factor(tmp_path):
+    images = torch.zeros(1, 1, 28, 28)
+    images[0, 0, ::2, ::2] = 1.0
+    picture = grid(tmp_path / "a.png", images, classes=("a",))
+    assert ((picture == 191).all(axis=2).sum(), (picture == 128).all(axis=2).sum()) == (14**2 * 4, (28**2 - 14**2) * 4)
+
+
+def test_larger_images_are_averaged(tmp_path):
+    images = torch.zeros(1, 1, 128, 128)
+    images[..., ::2], images[..., 1::2] = 1.0, -1.0
+    picture = grid(tmp_path / "a.png", images, classes=("a",))
+    assert (np.abs(picture - 128) <= 1).all(axis=2).sum() == 64 * 64
+
+
 def test_the_size_of_a_picture_is_bounded(tmp_path):
     for classes, images in ((1, 10**6), (10, 50), (40, 50), (41, 1), (1000, 1), (1500, 10**6), (10**5, 1)):
         placed = layout(classes, images)
         assert placed.classes * placed.columns <= 2000
         assert placed.rows * placed.blocks >= placed.classes
-        assert max(placed.rows, placed.blocks * placed.columns) * placed.inches * 120 <= 4000
+        assert max(placed.rows, placed.blocks * placed.columns) * placed.pitch <= 4000
     wide = shown(tmp_path / "b.png", torch.zeros(3, 3, 4, 2000), ("a", "b", "c"))
     assert max(wide) <= 4200
     assert [len(rows) for rows in pixels_by_class(one_class(70), 1, 50)] == [50]
