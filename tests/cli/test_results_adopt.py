@@ -92,7 +92,7 @@ def test_records_are_stamped_after_the_same_numbers_again(data, store, has_runs)
         assert set(stamp["previous"].values()) == {"0" * 64}
         assert stamp.keys() == {"at", "checked", "previous", "ddbench"}
     fresh = small_run(data, store.parent / "fresh", evaluator=[EVALUATOR, KD])
-    digests = [{record["key"]: record["provenance"]["code_digests"] for record in Store(path).records()}
+    digests = [{record.key: record.provenance.code_digests for record in Store(path).records()}
                for path in (store, fresh.store)]  # fmt: skip
     assert digests[0] == digests[1]
     again = adopt(store)
@@ -187,8 +187,8 @@ def test_what_cannot_be_computed_here_is_named_and_not_stamped(before, tmp_path,
     rewrite(store, as_of_the_first_version, lambda record: "code_digests" in record["provenance"])
     done = adopt(store)
     assert done.exit_code == 0, done.output
-    assert "not adopted: told mlp[width=8] student 0 on dc" in done.stdout
-    assert "there is no evaluator 'told'" in done.stdout
+    assert "not adopted: scripted mlp[width=8] student 0 on dc" in done.stdout
+    assert "there is no evaluator 'scripted'" in done.stdout
     assert "7 records adopted" in done.stdout
     assert len(stamps(store)) == 7
 
@@ -226,7 +226,7 @@ def test_experts_are_computed_again_too(data, tmp_path):
     done = adopt(tmp_path)
     assert done.exit_code == 0, done.output
     assert "computing again: expert" in done.stderr
-    kinds = {record["kind"] for record in Store(tmp_path).records() if "adopted" in record["provenance"]}
+    kinds = {record.kind for record in Store(tmp_path).records() if record.provenance.adopted}
     assert kinds == {"artifact", "distilled", "student"}
     assert stamps(tmp_path).keys() == {record["key"] for record in records(tmp_path).values()}
 

@@ -43,8 +43,8 @@ def store(tmp_path):
     return Store(tmp_path / "store").open()
 
 
-def commit(store, cell, sources=NEW):
-    provenance = {"compute": {"device": "cpu"}, "sources": sources}
+def commit(store, cell, code_digests=NEW):
+    provenance = {"compute": {"device": "cpu"}, "code_digests": code_digests}
     return store.commit(a_record(cell.key, label=cell.label, identity={"architecture": None}, provenance=provenance))
 
 

@@ -138,7 +138,7 @@ def test_a_packed_store_without_sets_stays_so_when_it_is_packed_again(store, pac
 def test_a_set_that_was_left_out_is_named_with_the_remedy(store, tmp_path):
     pack(Store(store), tmp_path / "light.tar.xz", Selection(sets=False))
     light = open_store(tmp_path / "light.tar.xz")
-    (key,) = {record["key"] for record in light.records() if record["kind"] == "distilled"}
+    (key,) = {record.key for record in light.records() if record.kind == "distilled"}
     with pytest.raises(StoreError, match="was left out when the store was packed"):
         light.file(key, "set.safetensors")
 
@@ -147,7 +147,7 @@ def test_artifacts_can_stay_out_with_their_records(store, tmp_path):
     before, packed = Store(store), tmp_path / "store.tar.xz"
     cells = pack(before, packed, Selection(artifacts=False)).cells
     after = open_store(packed)
-    assert [record for record in before.records() if record["kind"] != "artifact"] == list(after.records())
+    assert [record for record in before.records() if record.kind != "artifact"] == list(after.records())
     assert cells == len(list(after.records())) == len(list(before.records())) - 1
     assert list(verify(after)) == []
 

@@ -189,9 +189,9 @@ def test_what_became_of_a_cell_is_said_in_one_word(study):
     assert parse_record(contents["choice"]).finished == ""
 
 
-def test_a_record_by_other_source_is_stale():
+def test_a_record_by_a_different_version_of_the_code_is_stale():
     cell = Cell("artifact", {}, "a cell", {"dc": "new"})
-    assert [cell.is_stale(a_record(KEY, provenance={"compute": {"device": "cpu"}, "sources": sources})) for sources in (
+    assert [cell.is_stale(a_record(KEY, provenance={"compute": {"device": "cpu"}, "code_digests": digests})) for digests in (
         {}, {"dc": "new"}, {"dc": "old"}, {"other": "old"},
     )] == [False, False, True, False]  # fmt: skip
 
