@@ -9,7 +9,7 @@ from typing import Any
 from harness.datasets.problems import known_facts
 from harness.errors import DataError, StoreError, UsageError
 from harness.planning.file_source import Completed, complete, complete_alone
-from harness.planning.planner import NO_DEFAULTS, Study
+from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
 from harness.store.cells import SHORT
@@ -144,12 +144,12 @@ def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[Disti
 
 
 def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
-    study = Study(Request(dataset=(name,)), plugins().registry)
-    datasets = study.names("dataset", (name,), NO_DEFAULTS)
+    planner = Planner(Request(dataset=(name,)), plugins().registry)
+    datasets = planner.names("dataset", (name,), NO_DEFAULTS)
     if len(datasets) != 1:
         raise UsageError(f"--dataset {name} stands for {len(datasets)} data sets: give one")
     (dataset,) = datasets
-    facts, load = known_facts(dataset), cache(lambda: study.problem(dataset))
+    facts, load = known_facts(dataset), cache(lambda: planner.problem(dataset))
     content = read_content(path, reading, lambda: (facts or load()).shape)
     if facts and (facts.preprocessing or content.preprocessing):
         return complete(content, reading, dataset, facts)

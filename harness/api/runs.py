@@ -13,8 +13,8 @@ from harness.planning.artifact_space import check_storage, merged, told
 from harness.planning.choose_option import Choice
 from harness.planning.plan import Plan
 from harness.planning.plan_size import check_size
-from harness.planning.planner import Study
-from harness.planning.remaining_work import Outlook
+from harness.planning.planner import Planner
+from harness.planning.remaining_work import RemainingWork
 from harness.planning.request import Request, request_from
 from harness.planning.run import Run
 from harness.planning.stages import Stages
@@ -117,17 +117,17 @@ def plan_request(request: Request) -> RunResult:
     """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
     damages: list[str] = []
     registry, store = _registry(request), Store(request.store, damages.append)
-    check_size(Study(request, registry))
+    check_size(Planner(request, registry))
     if not store.is_new():
         store.check_schema()
     request, precision_notes = decide_precision(request)
     if request.choose:
         result = _plan_stages(Stages.planned(Run(request), registry), store)
         return replace(result, notes=(*damages, *precision_notes, *result.notes))
-    outlook = Outlook.of(Run(request).plan(registry), store)
-    notes = (*damages, *outlook.plan.notes, *precision_notes, *_first([outlook], request), _missing(outlook))
-    return RunResult(store.path, outlook.cells, [], notes=notes, warnings=warnings_of(outlook.plan), planned_only=True,
-                     estimate=outlook.seconds)  # fmt: skip
+    work = RemainingWork.of(Run(request).plan(registry), store)
+    notes = (*damages, *work.plan.notes, *precision_notes, *_first([work], request), _missing(work))
+    return RunResult(store.path, work.cells, [], notes=notes, warnings=warnings_of(work.plan), planned_only=True,
+                     estimate=work.seconds)  # fmt: skip
 
 
 def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
@@ -149,13 +149,13 @@ def _carry_out(run: Run, reporter: Reporter) -> RunResult:
 def _carried_out(run: Run, reporter: Reporter) -> RunResult:
     request = run.request
     registry = _registry(request)
-    check_size(Study(request, registry), of_file=run.file is not None)
+    check_size(Planner(request, registry), of_file=run.file is not None)
     if not request.choose:
         return _execute(run, run.plan(registry), reporter)
     stages, store = Stages.planned(run, registry), Store(request.store)
     if not store.is_new():
         store.check_schema()
-    _first([Outlook.of(stages.first.plan, store), stages.largest(store)], request)
+    _first([RemainingWork.of(stages.first.plan, store), stages.largest(store)], request)
     reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
     explored = _execute(stages.first.run, stages.first.plan, reporter)
     choice = Choice.of(stages.option, explored.rows)
@@ -180,7 +180,7 @@ def _registry(request: Request) -> Registry:
 
 def _plan_stages(stages: Stages, store: Store) -> RunResult:
     """What a run that chooses would do; the second stage's cells are known once the first is in the store."""
-    first, request = Outlook.of(stages.first.plan, store), stages.second.run.request
+    first, request = RemainingWork.of(stages.first.plan, store), stages.second.run.request
     notes = [*stages.second.plan.notes, *_first([first, stages.largest(store)], request), _missing(first)]
     notes += [f"these are scored on validation; then only {stages.outcome}", f"validation is {stages.validation}"]
     if first.missing:
@@ -189,7 +189,7 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
         notes.append(f"then {more}, if the values that take longest are chosen")
     else:
         choice = Choice.of(stages.option, table_of(first.plan, store).rows)
-        second = Outlook.of(stages.chosen(choice).plan, store)
+        second = RemainingWork.of(stages.chosen(choice).plan, store)
         cells = first.cells + second.cells
         notes += [f"the scores in the store choose {choice.names or 'nothing'}", *choice.notes()]
         notes += [f"then {_missing(second)}"] if second.cells else []
@@ -197,24 +197,24 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
     return RunResult(store.path, cells, [], notes=tuple(notes), warnings=warnings, planned_only=True, estimate=seconds)
 
 
-def _missing(outlook: Outlook) -> str:
-    plan = outlook.plan
-    missing, cells = len(outlook.missing), len(plan.cells)
+def _missing(work: RemainingWork) -> str:
+    plan = work.plan
+    missing, cells = len(work.missing), len(plan.cells)
     count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
-    return f"{count}, {_duration(outlook.seconds)} on {plan.device}"
+    return f"{count}, {_duration(work.seconds)} on {plan.device}"
 
 
-def _first(outlooks: Sequence[Outlook], request: Request) -> list[str]:
+def _first(works: Sequence[RemainingWork], request: Request) -> list[str]:
     """What methods need made before anything else, with its room on disk and its time.
 
     Raises:
         UsageError: it would take more room than it may.
     """
-    wanted = merged(demand for outlook in outlooks for demand in outlook.demands)
+    wanted = merged(demand for work in works for demand in work.demands)
     if not wanted:
         return []
     check_storage(wanted, request.max_storage)
-    return [f"{told(wanted)}, {_duration(total_seconds(outlook.artifact_seconds for outlook in outlooks))}"]
+    return [f"{told(wanted)}, {_duration(total_seconds(work.artifact_seconds for work in works))}"]
 
 
 def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
@@ -224,17 +224,17 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     if request.retry_failed:
         for cell in plan.cells:
             store.failures.forget(cell.key)
-    outlook = Outlook.of(plan, store)
-    first = _first([outlook], request)
-    _tell_of(plan, list(outlook.standings.values()), reporter)
-    for line in (*first, *(warnings_of(plan) if outlook.missing else ())):  # before days of work, not only after them
+    work = RemainingWork.of(plan, store)
+    first = _first([work], request)
+    _tell_of(plan, list(work.standings.values()), reporter)
+    for line in (*first, *(warnings_of(plan) if work.missing else ())):  # before days of work, not only after them
         reporter.notice(line)
-    engine = Engine(plan, run, store, plugins(), reporter, outlook.missing)
+    engine = Engine(plan, run, store, plugins(), reporter, work.missing)
     if request.detach:
         count = engine.detach(executor)
         ordered = f"{counted(count, 'job was', 'jobs were')} ordered from {request.starter}"
         note = f"{ordered}: `ddbench status` tells how {plural(count, 'it stands', 'they stand')}"
-        return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
+        return RunResult(store.path, work.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
                          planned_only=True)  # fmt: skip
     engine.carry_out(executor)
     standings = engine.standings
@@ -243,7 +243,7 @@ def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
     failed = {key: standing.reason or unmade for key, standing in lost.items()}
     table = table_of(plan, store)
     notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
-    return RunResult(store.path, Outlook(plan, standings).cells, table.rows, failed, notes, warnings)
+    return RunResult(store.path, RemainingWork(plan, standings).cells, table.rows, failed, notes, warnings)
 
 
 def executor_of(request: Request) -> Executor[Any]:

@@ -45,16 +45,16 @@ class Command:
         limits = dict.fromkeys(THREADS, str(threads))
         return cls(tuple(order.command), order.log, {**ours, **limits}, Path.cwd())
 
-    def start(self) -> "Process":
+    def start(self) -> "CommandProcess":
         """Start it; what it prints is added to the log.
 
         Raises:
             OSError: there is no such program here, or the log cannot be written.
         """
-        return Process(self)
+        return CommandProcess(self)
 
 
-class Process:
+class CommandProcess:
     """A command that runs in a session of its own: signals reach it only from here, and each once."""
 
     def __init__(self, command: Command) -> None:

@@ -17,7 +17,7 @@ import pydantic
 from harness.errors import UsageError
 from harness.executors.command_process import SAFE_PATH, Command
 from harness.executors.slurm_queue import Queue, listed
-from harness.executors.slurm_task import NOTICE, Task, stop_signal
+from harness.executors.slurm_task import NOTICE, SlurmTask, stop_signal
 from harness.running.processes.child_process import children_of, sigint_heard
 from harness.system.home import expand_home
 from harness.system.process_identity import PYTHON_MODULE
@@ -116,7 +116,7 @@ class Slurm(Executor[SlurmOptions]):
 
     def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
         executor = self._executor(orders[0].log.parent, gpu)
-        tasks = [Task(Command.of(order, self.options.cpus)) for order in orders]
+        tasks = [SlurmTask(Command.of(order, self.options.cpus)) for order in orders]
         try:
             with _submitting():
                 jobs = executor.submit_array(tasks)

@@ -4,7 +4,7 @@ import signal
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from harness.executors.command_process import GRACE, Command, Process
+from harness.executors.command_process import GRACE, Command, CommandProcess
 from harness.running.processes.starter import Starter
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ def stop_signal() -> signal.Signals:
     return signal.SIGUSR2 if JobEnvironment.USR_SIG == "USR1" else signal.SIGUSR1
 
 
-class Task:
+class SlurmTask:
     """Called by submitit on the node, in the main thread."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self._process: Process | None = None
+        self._process: CommandProcess | None = None
         self._asked = 0
 
     def __call__(self) -> int:
@@ -58,7 +58,7 @@ class Task:
         if self._process is not None:
             self._process.stop()
             self._process.wait_for(NOTICE - 2 * GRACE)
-        return DelayedSubmission(Task(self.command))
+        return DelayedSubmission(SlurmTask(self.command))
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked += 1

@@ -1,4 +1,4 @@
-"""The plan of a study: its arms, the cells that they need, and what the store already holds."""
+"""Plans: arms, the cells that they need, and what the store already holds of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Plan:
     Attributes:
         rerun_stale: treat records that other source made as missing.
         notes: what has to be said beneath the table, such as crossings that mean nothing.
-        given: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever wants to
-            make a cell again.
+        set_options: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever
+            wants to make a cell again.
         checkpoint_every: seconds between the checkpoints of a trajectory.
     """
 
@@ -31,7 +31,7 @@ class Plan:
     distillations: int
     rerun_stale: bool = False
     notes: tuple[str, ...] = ()
-    given: tuple[str, ...] = ()
+    set_options: tuple[str, ...] = ()
     checkpoint_every: float = 60.0
 
     @property

@@ -15,7 +15,7 @@ from harness.errors import DataError, PluginError, UsageError
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.request import Request
-from harness.planning.set_options import GivenOptions
+from harness.planning.set_options import SetOptions
 from harness.planning.set_sources import Source
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Entry, Registry, Resolved
@@ -30,7 +30,7 @@ NO_DEFAULTS = RunDefaults(options={})
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Planner:
     """Resolves the names of a request.
 
     Args:
@@ -45,9 +45,9 @@ class Study:
     _buildable: set[tuple[Any, ...]] = field(default_factory=set)
 
     @cached_property
-    def given(self) -> GivenOptions:
+    def set_options(self) -> SetOptions:
         """The options that were set by component."""
-        return GivenOptions.read(self.request.set, self.registry)
+        return SetOptions.read(self.request.set, self.registry)
 
     def plan(self) -> Plan:
         """All arms that were asked for, and the counts.
@@ -67,13 +67,13 @@ class Study:
             plans[0],
             arms=arms,
             notes=(*notes, *self.notes()),
-            given=self.request.set,
+            set_options=self.request.set,
             checkpoint_every=self.request.checkpoint_every,
         )
 
     def notes(self) -> list[str]:
         """What was left out of the names, and options that nothing uses."""
-        unused = [f"--set {name}: nothing here uses {name}" for name in self.given.unused]
+        unused = [f"--set {name}: nothing here uses {name}" for name in self.set_options.unused]
         return [*self._left_out, *unused]
 
     def names(self, kind: str, given: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
@@ -101,11 +101,11 @@ class Study:
     def complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
         """Resolve a name with the options that were set for its component, and beneath them the data set's."""
         entry = self.registry.find(kind, name.name)
-        return self.registry.resolve(kind, self.given.complete(name, entry, defaults.options.get(entry.name, {})))
+        return self.registry.resolve(kind, self.set_options.complete(name, entry, defaults.options.get(entry.name, {})))
 
     def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
         fields = entry.load().Options.model_fields
-        told = {**defaults.options.get(entry.name, {}), **self.given.of(entry)}
+        told = {**defaults.options.get(entry.name, {}), **self.set_options.of(entry)}
         return any(one.is_required() and name not in told for name, one in fields.items())
 
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:

@@ -12,14 +12,14 @@ from harness.store.store import Store
 
 
 @dataclass(frozen=True, eq=False)
-class Outlook:
+class RemainingWork:
     """A plan with the standings of its cells."""
 
     plan: Plan
     standings: Mapping[str, Standing]
 
     @classmethod
-    def of(cls, plan: Plan, store: Store) -> "Outlook":
+    def of(cls, plan: Plan, store: Store) -> "RemainingWork":
         """As the store stands now."""
         return cls(plan, plan.standings(store))
 

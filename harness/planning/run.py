@@ -16,7 +16,7 @@ from harness.datasets.problems import traits_of
 from harness.errors import StoreError, UsageError
 from harness.planning.file_source import complete
 from harness.planning.plan import Plan
-from harness.planning.planner import NO_DEFAULTS, Study
+from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request, request_from
 from harness.planning.set_sources import FileSource
 from harness.plugins.registry import Registry
@@ -61,17 +61,17 @@ class Run:
         Raises:
             UsageError, DataError, PluginError: something cannot be meant or cannot work.
         """
-        study = Study(self.request, registry)
-        plan = self._of_file(study, self.file) if self.file else study.plan()
+        planner = Planner(self.request, registry)
+        plan = self._of_file(planner, self.file) if self.file else planner.plan()
         return plan if self.arms is None else replace(plan, arms=[plan.arms[index] for index in self.arms])
 
-    def _of_file(self, study: Study, file: Path) -> Plan:
+    def _of_file(self, planner: Planner, file: Path) -> Plan:
         """A plan to evaluate one distilled set."""
-        request, reading = study.request, self.reading or Reading()
+        request, reading = planner.request, self.reading or Reading()
         if len(request.dataset) != 1:
             raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
-        (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
-        load = cache(lambda: study.problem(dataset))
+        (dataset,) = planner.names("dataset", request.dataset, NO_DEFAULTS)
+        load = cache(lambda: planner.problem(dataset))
         content = read_content(file, reading, lambda: load().shape)
         completed = complete(content, reading, dataset, load())
         distilled = completed.distilled
@@ -80,13 +80,13 @@ class Run:
         defaults = traits_of(dataset).defaults
         stated = distilled.provenance.get("iterations")
         iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
-        arms = list(study.arms([(source, iterations)], problem, defaults))
+        arms = list(planner.arms([(source, iterations)], problem, defaults))
         return Plan(
             arms,
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*completed.notes, *study.notes()),
+            (*completed.notes, *planner.notes()),
             request.set,
         )
 

@@ -9,7 +9,7 @@ from harness.types.names import Name, count_variants, parse_name
 
 
 @dataclass(frozen=True)
-class GivenOptions:
+class SetOptions:
     """By component, options with their values as text; they stand below those in brackets and above all defaults."""
 
     by_name: Mapping[str, Mapping[str, str]]
@@ -17,7 +17,7 @@ class GivenOptions:
     """Names of the components that were looked up and found."""
 
     @classmethod
-    def read(cls, texts: Sequence[str], registry: Registry) -> "GivenOptions":
+    def read(cls, texts: Sequence[str], registry: Registry) -> "SetOptions":
         """Read ``COMPONENT.OPTION=VALUE`` and check that there is such an option.
 
         Raises:

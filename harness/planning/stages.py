@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from harness.planning.artifact_space import total_bytes
 from harness.planning.choose_option import Choice, Group, SweptOption, nothing_swept, swept_option
 from harness.planning.plan import Plan
-from harness.planning.remaining_work import Outlook
+from harness.planning.remaining_work import RemainingWork
 from harness.planning.run import Run
 from harness.plugins.registry import Registry
 from harness.store.store import Store
@@ -79,25 +79,25 @@ class Stages:
         arms = self.second.plan.arms
         return self.second.only([index for index, arm in enumerate(arms) if choice.takes(arm.describe())])
 
-    def slowest(self, store: Store) -> Outlook:
+    def slowest(self, store: Store) -> RemainingWork:
         """The second stage if in each group the value is chosen that takes the most time."""
-        return self._costliest(lambda outlook: outlook.seconds, store)
+        return self._costliest(lambda work: work.seconds, store)
 
-    def largest(self, store: Store) -> Outlook:
+    def largest(self, store: Store) -> RemainingWork:
         """The second stage if in each group the value is chosen that takes the most room on disk."""
-        return self._costliest(lambda outlook: total_bytes(outlook.demands), store)
+        return self._costliest(lambda work: total_bytes(work.demands), store)
 
-    def _costliest(self, cost: Callable[[Outlook], float | None], store: Store) -> Outlook:
+    def _costliest(self, cost: Callable[[RemainingWork], float | None], store: Store) -> RemainingWork:
         """The second stage of the choice that costs most; a cost of None, which is not known, counts as the most."""
 
         def most(indices: list[int]) -> float:
-            spent = cost(Outlook.of(self.second.only(indices).plan, store))
+            spent = cost(RemainingWork.of(self.second.only(indices).plan, store))
             return float("inf") if spent is None else spent
 
         arms = self.second.plan.arms
         taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm.describe())]
         taken += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
-        return Outlook.of(self.second.only(sorted(taken)).plan, store)
+        return RemainingWork.of(self.second.only(sorted(taken)).plan, store)
 
     @property
     def _candidates(self) -> Mapping[Group, Mapping[str, list[int]]]:

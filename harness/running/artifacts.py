@@ -12,14 +12,14 @@ from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import artifact, call_of, requests
 from harness.running.cell_tracker import Ledger, saver
-from harness.running.partial import PartialFiles
+from harness.running.unfinished_tensors import PartialFiles
 from harness.store.store import Store
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.method import Method
 from harness.types.seeds import Streams
 
 
-class Supplies:
+class Artifacts:
     """The artifacts of one trajectory."""
 
     def __init__(self, source: TrajectorySource, method: Method[Any], ledger: Ledger) -> None:

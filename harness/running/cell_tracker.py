@@ -115,7 +115,7 @@ class Ledger:
             "components": [component.provenance() for component in components],
             "dataset": dict(problem.provider),
             "sources": dict(cell.sources),
-            "set": list(self.plan.given),
+            "set": list(self.plan.set_options),
             "compute": dataclasses.asdict(Compute.of(problem.device)),
             "versions": _versions(),
             "finished": now(),

@@ -38,10 +38,10 @@ class Checkpoints:
         self, store: Store, trajectory: str, cell_at: Callable[[int], Cell], every: float, notice: "Notice"
     ) -> None:
         from harness.running.unfinished_tensors import (
-            KeptTensors,  # imports torch, without which a store's content is listed
+            UnfinishedTensors,  # imports torch, without which a store's content is listed
         )
 
-        self._kept, self._cell_at, self._every = KeptTensors(store, trajectory, notice), cell_at, every
+        self._kept, self._cell_at, self._every = UnfinishedTensors(store, trajectory, notice), cell_at, every
         self._notice, self._last = notice, time.monotonic()
 
     def is_due(self) -> bool:

@@ -15,7 +15,7 @@ from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, check_count
-from harness.running.artifacts import Supplies
+from harness.running.artifacts import Artifacts
 from harness.running.cell_tracker import Ledger, saver
 from harness.running.checkpoints import Checkpoints
 from harness.running.set_picture import draw_grid
@@ -57,7 +57,7 @@ class Distiller:
         label = list(cells.values())[-1].label
         with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
-            supplies = Supplies(self.source, method, self.ledger)
+            supplies = Artifacts(self.source, method, self.ledger)
             supplies.prepare(requests)
             trajectory = self._begin(method, supplies)
             for point, cell in cells.items():
@@ -68,7 +68,7 @@ class Distiller:
                         self._advance(trajectory, point, cell)
                     interrupts.heed()
 
-    def _begin(self, method: Any, supplies: Supplies) -> Trajectory:  # noqa: ANN401
+    def _begin(self, method: Any, supplies: Artifacts) -> Trajectory:  # noqa: ANN401
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
         networks = PoolNetworks(pool, source.resolve, source.problem, streams, supplies.of)

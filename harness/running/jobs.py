@@ -9,7 +9,7 @@ from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import FileSource, Source
 from harness.planning.trajectory_source import TrajectorySource
-from harness.running.artifacts import Supplies
+from harness.running.artifacts import Artifacts
 from harness.running.cell_tracker import Ledger
 from harness.running.distilling import Distiller
 from harness.running.scoring import Scorer
@@ -64,7 +64,7 @@ class ArtifactJob:
         """Make them side by side; where one fails, the others are tried without it."""
         while any(ledger.is_missing(cell) for cell in self.cells):
             with ledger.isolated(self.cells):
-                Supplies(self.source, self.source.first, ledger).prepare(self.requests)
+                Artifacts(self.source, self.source.first, ledger).prepare(self.requests)
 
 
 @dataclass(frozen=True, eq=False)

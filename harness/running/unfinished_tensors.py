@@ -1,6 +1,7 @@
 """Tensors of work in the making, kept so that a later try goes on from them: safe to read, and never half of them."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from harness.store.cells import Cell
 from harness.store.store import Store
 from harness.store.unfinished import read_sealed, sealed_in, write_sealed
+from harness.system import interrupts
 
 Notice = Callable[[str], object]
 Sources = Mapping[str, str]
 
 
-class KeptTensors:
+class UnfinishedTensors:
     """A folder under ``partial/`` in a store; nobody else works on what it belongs to.
 
     Args:
@@ -64,6 +67,32 @@ class KeptTensors:
             self._notice(f"{path} was made by other source than is here now: it is passed over")
             return None
         return tensors, told
+
+
+class PartialFiles:
+    """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
+
+    def __init__(self, store: Store, cell: Cell, notice: Notice) -> None:
+        self._kept, self._sources = UnfinishedTensors(store, cell.key, notice), cell.sources
+
+    def get(self, part: str) -> dict[str, Tensor] | None:
+        """A part that was kept; None where there is none, or none that can be used."""
+        for name, path in self._kept.files():
+            if name == part and (found := self._kept.read(path, self._sources)):
+                return found[0]
+        return None
+
+    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a part in place of what could not be used; who was asked to stop does so."""
+        written = self._kept.write(part, tensors, self._sources, {})
+        for name, path in self._kept.files():
+            if name == part and path != written:
+                path.unlink(missing_ok=True)
+        interrupts.heed()
+
+    def clear(self) -> None:
+        """Forget all parts: the cell is finished."""
+        shutil.rmtree(self._kept.folder, ignore_errors=True)
 
 
 def _told(content: bytes) -> dict[str, Any]:

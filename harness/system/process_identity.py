@@ -19,7 +19,7 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessIdentity:
     """A process somewhere.
 
     Attributes:
@@ -34,14 +34,14 @@ class Process:
     start: int | None
 
     @classmethod
-    def own(cls) -> "Process":
+    def own(cls) -> "ProcessIdentity":
         """The one that asks."""
         pid = os.getpid()
         _, start = _stat(pid)
         return cls(socket.gethostname(), _machine(), pid, start)
 
     @classmethod
-    def parse(cls, text: str) -> "Process | None":
+    def parse(cls, text: str) -> "ProcessIdentity | None":
         """The process that `as_text` describes; None if the text describes none."""
         try:
             process = cls(**json.loads(text))

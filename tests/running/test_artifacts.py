@@ -7,7 +7,7 @@ import torch
 
 import harness
 from harness.errors import UsageError
-from harness.running.partial import PartialFiles
+from harness.running.unfinished_tensors import PartialFiles
 from harness.store.cells import Cell
 from harness.store.store import Store
 from tests.studies import POOL, Heard, ddbench, leftovers, numbers, records, small_run, small_words, write_arrays

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from studies import Heard
 
 from harness.running.event_log import EventLog, retell
-from harness.running.processes.worker_state import WorkerState
+from harness.running.processes.supervisor import WorkerState
 from harness.store.cell_states import Standing
 from harness.store.event_files import CellName, EventReader
 from harness.store.store import Store

@@ -39,7 +39,7 @@ def notes_of(table: Table) -> list[str]:
 
 def _contenders(plan: Plan, rows: Sequence[Row]) -> list[Contender]:
     measured: Sequence[Row] = rows or [{}] * len(plan.arms)
-    return [_contender(arm, row, plan.given) for arm, row in zip(plan.arms, measured, strict=True)]
+    return [_contender(arm, row, plan.set_options) for arm, row in zip(plan.arms, measured, strict=True)]
 
 
 def _contender(arm: Arm, row: Mapping[str, Any], set_options: tuple[str, ...]) -> Contender:

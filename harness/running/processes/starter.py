@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.system.process_identity import Process
+from harness.system.process_identity import ProcessIdentity
 
 VARIABLE = "DDBENCH_STARTER"
 _BY_THREAD = "DDBENCH_STARTER_THREAD"
@@ -26,7 +26,7 @@ ALONE_SECONDS = 3.0
 def handed_over() -> dict[str, str]:
     """Variables for the environment of a process that this one starts."""
     by_thread = threading.current_thread() is not threading.main_thread()
-    return {VARIABLE: Process.own().as_text(), _BY_THREAD: "1" if by_thread else ""}
+    return {VARIABLE: ProcessIdentity.own().as_text(), _BY_THREAD: "1" if by_thread else ""}
 
 
 class Starter:
@@ -38,7 +38,7 @@ class Starter:
         by_thread: whether a thread other than its main one did.
     """
 
-    def __init__(self, process: Process | None, by_thread: bool = False) -> None:
+    def __init__(self, process: ProcessIdentity | None, by_thread: bool = False) -> None:
         self._parent = os.getppid()
         # The system has no pid twice, so that for a parent the number is enough.
         self._process = None if process is None or process.is_parent else process
@@ -50,7 +50,7 @@ class Starter:
     def of_this_process(cls) -> "Starter":
         """The one in the environment, which is taken out of it: it is nobody's starter but this process's."""
         text, by_thread = os.environ.pop(VARIABLE, ""), os.environ.pop(_BY_THREAD, "")
-        return cls(Process.parse(text), bool(by_thread))
+        return cls(ProcessIdentity.parse(text), bool(by_thread))
 
     def has_ended(self) -> bool:
         """Whether it is gone, or what came between it and this process."""

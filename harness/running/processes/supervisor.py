@@ -9,14 +9,16 @@ belong to it are ended, and another worker goes on with the rest.
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.running.event_log import EventLog
 from harness.running.processes.child_process import Child, adopt_orphans, exit_now, hear_signals, told_status
 from harness.running.processes.starter import Starter
-from harness.running.processes.worker_state import WorkerState
-from harness.store.event_files import CellName, EventReader
+from harness.store.event_files import ENDED, CellName, EventReader
+from harness.store.event_files import REFUSED as REFUSED_EVENT
+from harness.store.event_files import STOPPED as STOPPED_EVENT
 from harness.store.failures import Failure
 from harness.store.store import Store
 from harness.types.executor import LOST, REFUSED, STOPPED
@@ -25,6 +27,45 @@ _POLL, _LISTEN = 0.02, 0.25
 """Seconds from one look to the next at the worker, and into the store for how long it is at a cell."""
 _TAIL = 40
 """Lines of what a worker printed that are kept with a failure."""
+
+
+class WorkerState:
+    """Hears the events of one worker."""
+
+    def __init__(self) -> None:
+        self.ended: str | None = None
+        """How it ended by its own will, if it did."""
+        self._to_make: dict[str, CellName] = {}
+        self._open: dict[str, CellName] = {}
+        self._since = time.monotonic()
+
+    def hear(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Take in what it told."""
+        for event in events:
+            match event["event"]:
+                case "cells":
+                    self._to_make = {cell[0]: CellName(*cell) for cell in event["cells"]}
+                case "started":
+                    self._open[event["cell"][0]] = CellName(*event["cell"])
+                    self._since = time.monotonic()
+                case "finished" | "failed":
+                    self._open.pop(event["cell"][0], None)
+                    self._to_make.pop(event["cell"][0], None)
+                    self._since = time.monotonic()
+                case how if how in (ENDED, STOPPED_EVENT, REFUSED_EVENT):
+                    self.ended = how
+
+    @property
+    def blamed(self) -> CellName | None:
+        """The cell that a crash is put down to: the first at work, else the first that was to be made."""
+        return next(iter(self._open.values()), None) or next(iter(self._to_make.values()), None)
+
+    def seconds_at_work(self) -> float:
+        """Since the cells at work began, or the last of them before was finished; 0 where there are none.
+
+        Students train side by side and start together: each has its time when those before it are done.
+        """
+        return time.monotonic() - self._since if self._open else 0.0
 
 
 class Supervisor:
