@@ -49,12 +49,12 @@ class Launcher:
             while not self._starter.has_ended():
                 if self._channel.poll(_IDLE):
                     command, log = self._channel.recv()
-                    self._channel.send(self._run(command, log))
+                    self._channel.send(self._run_program(command, log))
 
-    def _run(self, command: Sequence[str], log: str) -> int:
+    def _run_program(self, command: Sequence[str], log: str) -> int:
         """Run a program until it has ended, and end what it leaves behind."""
         os.environ.update(handed_over())
-        child = Child(lambda: self._become(command), Path(log))
+        child = Child(lambda: self._become_program(command), Path(log))
         passed_on, patience = 0, float("inf")
         while not child.has_ended():
             self._asked += [signal.SIGTERM] * (self._starter.stops_wanted() - len(self._asked))
@@ -69,7 +69,7 @@ class Launcher:
         self._asked.clear()
         return child.status
 
-    def _become(self, command: Sequence[str]) -> int:
+    def _become_program(self, command: Sequence[str]) -> int:
         """Run the module of a command ``python -P -m MODULE ...``; any other takes this process's place."""
         self._channel.close()
         start = len(PYTHON_MODULE)

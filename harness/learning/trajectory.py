@@ -99,7 +99,7 @@ class Trajectory:
             PluginError: the method hands over something else than a set of its problem that can be read again.
         """
         while self.history.iterations < iterations and self.history.diverged_at is None:
-            logged = self._step(self.history.iterations)
+            logged = self._iterate(self.history.iterations)
             if on_step:
                 on_step(self.history.iterations, logged)
         return usable_set(self.method.distilled(), self.problem, call_of(self.method, "distilled"))
@@ -117,7 +117,7 @@ class Trajectory:
     def _mode(self) -> dict[str, Any]:
         return dataclasses.asdict(Compute.of(self.problem.device))
 
-    def _step(self, iteration: int) -> Mapping[str, float]:
+    def _iterate(self, iteration: int) -> Mapping[str, float]:
         before = {name: tensor.detach().clone() for name, tensor in self._state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)

@@ -76,8 +76,8 @@ def total_bytes(wanted: Sequence[Demand]) -> int:
     return sum(demand.count * demand.each for demand in wanted)
 
 
-def told(wanted: Sequence[Demand]) -> str:
-    """In one line, what is to be made and how much room it takes."""
+def describe_demands(wanted: Sequence[Demand]) -> str:
+    """Return a line that says what has to be made first and how much room it takes."""
     listed = ", ".join(str(demand) for demand in wanted)
     return f"to make first: {listed}; {total_bytes(wanted) / GB:.2f} GB in all"
 
@@ -86,7 +86,7 @@ def check_storage(wanted: Sequence[Demand], limit: float) -> None:
     """Raise `UsageError` where they take more than ``limit`` GB."""
     if total_bytes(wanted) > limit * GB:
         remedy = "ask for fewer or shorter ones (mtt: experts, train_epochs), or raise --max-storage"
-        raise UsageError(f"{told(wanted)}, more than --max-storage {limit:g}: {remedy}")
+        raise UsageError(f"{describe_demands(wanted)}, more than --max-storage {limit:g}: {remedy}")
 
 
 @cache

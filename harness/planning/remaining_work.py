@@ -1,26 +1,27 @@
-"""What a plan still needs, as its store stands."""
+"""The work that a plan still needs, as its store stands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.planning.artifact_space import Demand, demands
+from harness.planning.artifact_space import Demand, check_storage, demands, describe_demands, merged
 from harness.planning.plan import Plan
-from harness.planning.time_estimate import artifact_seconds, estimate_seconds
+from harness.planning.time_estimate import artifact_seconds, estimate_seconds, format_estimate, total_seconds
 from harness.store.cell_states import Standing
 from harness.store.store import Store
+from harness.types.plurals import counted, plural
 
 
 @dataclass(frozen=True, eq=False)
 class RemainingWork:
-    """A plan with the standings of its cells."""
+    """A plan with the states of its cells."""
 
     plan: Plan
     standings: Mapping[str, Standing]
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> "RemainingWork":
-        """As the store stands now."""
+        """Return the work that is left as the store stands now."""
         return cls(plan, plan.standings(store))
 
     @cached_property
@@ -38,9 +39,16 @@ class RemainingWork:
             for standing in [self.standings[cell.key]]
         ]
 
+    @property
+    def summary(self) -> str:
+        """How many cells are missing, and how long they take, in a line."""
+        missing, cells = len(self.missing), len(self.plan.cells)
+        count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
+        return f"{count}, {format_estimate(self.seconds)} on {self.plan.device}"
+
     @cached_property
     def seconds(self) -> float | None:
-        """What the missing cells will take; None if a component does not tell its work."""
+        """Seconds that the missing cells will take; None if a component does not estimate its work."""
         return estimate_seconds(self.plan, self.missing)
 
     @cached_property
@@ -50,5 +58,26 @@ class RemainingWork:
 
     @property
     def artifact_seconds(self) -> float | None:
-        """What the missing artifacts of methods will take; None if one does not tell its work."""
+        """Seconds that the missing artifacts of methods will take; None if one of them has no estimate."""
         return artifact_seconds(self.plan, self.missing)
+
+
+def artifact_notes(parts: Sequence[RemainingWork], max_storage: float) -> list[str]:
+    """Describe what methods need made before anything else, with its room on disk and its time.
+
+    Args:
+        parts: the work of plans that share no artifact.
+        max_storage: GB that new artifacts may take.
+
+    Returns:
+        One line; none if nothing of the kind is missing.
+
+    Raises:
+        UsageError: the artifacts would take more room than they may.
+    """
+    wanted = merged(demand for work in parts for demand in work.demands)
+    if not wanted:
+        return []
+    check_storage(wanted, max_storage)
+    seconds = total_seconds(work.artifact_seconds for work in parts)
+    return [f"{describe_demands(wanted)}, {format_estimate(seconds)}"]

@@ -56,6 +56,16 @@ def total_seconds(parts: Iterable[float | None]) -> float | None:
     return None if None in listed else sum(part for part in listed if part is not None)
 
 
+def format_estimate(seconds: float | None) -> str:
+    """Format a duration in hours, minutes and seconds; None is a time that is not known."""
+    if seconds is None:
+        return "an unknown time"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    duration = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"about {duration}"
+
+
 def _trajectory(
     source: TrajectorySource, distillation: int, points: list[int], missing: Container[str]
 ) -> float | None:

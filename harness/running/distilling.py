@@ -22,6 +22,7 @@ from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
 from harness.store.store import RecordError, Writer
 from harness.system import interrupts
+from harness.types.artifact import ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.formats import load_distilled, save_distilled
 from harness.types.formats.limits import reason_of
@@ -50,10 +51,10 @@ class Distiller:
             with self.ledger.isolated(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
-                self._distil(cells, requests)
+                self._extend_trajectory(cells, requests)
         interrupts.heed()
 
-    def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:
+    def _extend_trajectory(self, cells: Mapping[int, Cell], requests: Sequence[ArtifactRequest]) -> None:
         label = list(cells.values())[-1].label
         with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
@@ -65,7 +66,7 @@ class Distiller:
                     self.ledger.start(cell)
                     self._resume(trajectory, point)
                     with interrupts.steps():
-                        self._advance(trajectory, point, cell)
+                        self._make_set(trajectory, point, cell)
                     interrupts.heed()
 
     def _begin(self, method: Any, supplies: Artifacts) -> Trajectory:  # noqa: ANN401
@@ -115,7 +116,7 @@ class Distiller:
             told = f"stopped after iteration {iteration} of {point}"
             raise interrupts.Stopped(f"{told}; the same command goes on from there")
 
-    def _advance(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
+    def _make_set(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
         source = self.source
 
         def on_step(iteration: int, scalars: Mapping[str, float]) -> None:

@@ -1,21 +1,24 @@
-"""Carrying out a plan: jobs are ordered from an executor as what they need is done, and the store says what is left."""
+"""The engine: it has an executor do the jobs of a plan, each when what it needs is done, until nothing is missing."""
 
 import time
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.compute.precision import float32_products
-from harness.errors import DDBenchError
+from harness.errors import DDBenchError, UsageError
 from harness.planning.plan import Plan
+from harness.planning.remaining_work import RemainingWork, artifact_notes
+from harness.planning.request import Request
 from harness.planning.run import Run
-from harness.plugins.discovery import Plugins
+from harness.plugins.discovery import Plugins, plugins
 from harness.plugins.guard import guarded
-from harness.plugins.returns import all_of, whole_number
+from harness.plugins.returns import all_of, number, whole_number
 from harness.running.cell_tracker import Ledger
 from harness.running.event_log import retell
-from harness.running.jobs import Job, carry_out, jobs_of
+from harness.running.jobs import Job, finish_job, jobs_of
 from harness.running.reporter import Reporter
 from harness.running.restarts import Progress, parts_of
 from harness.store.cell_states import Standing
@@ -26,7 +29,7 @@ from harness.system.interrupts import AT_ONCE, KEPT, Stopped
 from harness.system.process_identity import python_module
 from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
-from harness.types.plurals import counted
+from harness.types.plurals import counted, plural
 
 LISTEN_SECONDS = 0.25
 _MOST = 2**31
@@ -85,23 +88,23 @@ class Engine:
         """How every cell stands now, by key."""
         return self.plan.standings(self.store) | self._ledger.lost
 
-    def carry_out(self, executor: Executor[Any]) -> None:
-        """Until every cell is made or failed.
+    def run_jobs(self, executor: Executor[Any]) -> None:
+        """Start jobs and wait for them until every cell is made or failed.
 
         Raises:
-            Stopped: it was asked to; every job has ended, and has kept what it had.
+            Stopped: the run was asked to stop; every job has ended, and has saved what it had.
             DDBenchError: the store cannot be written, or nothing can be started.
         """
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         try:
             while self._waiting or self._ordered:
-                self._order(executor)
+                self._start_ready_jobs(executor)
                 self._listen(max(LISTEN_SECONDS, executor.poll_seconds))
                 self._close()
                 if self._ordered:
                     time.sleep(executor.poll_seconds)
         except KeyboardInterrupt:
-            if not self._ordered:  # it was in this process, and says itself what was kept
+            if not self._ordered:  # the job ran in this process, and its exception already says what was saved
                 raise
             raise Stopped(AT_ONCE if self._stop(executor) else KEPT) from None
         except BaseException:
@@ -110,14 +113,17 @@ class Engine:
         finally:
             executor.close()
 
-    def detach(self, executor: Executor[Any]) -> int:
-        """Order every job and leave; how many there were. A job makes the artifacts that it lacks by itself."""
+    def submit_jobs(self, executor: Executor[Any]) -> int:
+        """Start every job without waiting for any, and return their number.
+
+        No job waits for another here: one whose artifacts are missing makes them by itself.
+        """
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         executor.start([self._order_for(job) for job in self._waiting], detach=True)
         executor.close()
         return len(self._waiting)
 
-    def _order(self, executor: Executor[Any]) -> None:
+    def _start_ready_jobs(self, executor: Executor[Any]) -> None:
         """Fill the free slots with jobs that wait for nothing; first those that no other run works on."""
         free = executor.slots - len(self._ordered)
         pending = {job.key for job in self._waiting} | {ordered.job.key for ordered in self._ordered}
@@ -142,12 +148,7 @@ class Engine:
         timeout = [f"{request.timeout:g}"] if request.timeout else []
         command = python_module("harness.running.processes.supervisor", *arguments, *timeout)
         gpu = self.plan.device.type == "cuda"
-        return Order(job.key, job.label, command, self._path(job, "log"), gpu, lambda: self._do_here(job))
-
-    def _do_here(self, job: Job) -> int:
-        with float32_products("fp32"):
-            carry_out(job, self._ledger)
-        return 0
+        return Order(job.key, job.label, command, self._path(job, "log"), gpu, partial(finish_job, job, self._ledger))
 
     def _listen(self, every: float) -> None:
         """Tell what the jobs' processes have told; not at every poll, because it asks the store's disk.
@@ -247,3 +248,95 @@ def _end_of(log: Path) -> str:
             return file.read().decode(errors="replace")
     except OSError:
         return ""
+
+
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """A plan that was executed, and what became of its cells.
+
+    Attributes:
+        executor: the executor's name with options.
+        cells: every cell with key, kind, state and label.
+        failed: reasons by key of the cells that could not be made or used.
+        submitted: number of jobs that were submitted and go on by themselves; None if the run waited for all of them.
+    """
+
+    plan: Plan
+    store: Store
+    executor: str
+    cells: list[dict[str, str]]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    submitted: int | None = None
+
+
+def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = ()) -> Execution:
+    """Make the cells of a plan that its store lacks.
+
+    Args:
+        run: what was asked for.
+        plan: its plan.
+        reporter: hears of the progress.
+        warnings: what the user should know before the work begins, which may last days, and not only after it.
+
+    Raises:
+        DDBenchError: the plan needs too much room, the store cannot be written, or nothing can be started.
+    """
+    request = run.request
+    executor = make_executor(request)
+    store = Store(request.store, reporter.notice).open()
+    if request.retry_failed:
+        for cell in plan.cells:
+            store.failures.forget(cell.key)
+    work = RemainingWork.of(plan, store)
+    room = artifact_notes([work], request.max_storage)
+    _announce(plan, work.standings.values(), reporter)
+    for line in (*room, *(warnings if work.missing else ())):
+        reporter.notice(line)
+    engine = Engine(plan, run, store, plugins(), reporter, work.missing)
+    if request.detach:
+        return Execution(plan, store, request.starter, work.cells, submitted=engine.submit_jobs(executor))
+    engine.run_jobs(executor)
+    standings = engine.standings
+    unexplained = f"it was not made, and did not say why: see {run.folder(store)}"
+    lost = {key: standing for key, standing in standings.items() if standing.is_lost or standing.state == "missing"}
+    failed = {key: standing.reason or unexplained for key, standing in lost.items()}
+    return Execution(plan, store, request.starter, RemainingWork(plan, standings).cells, failed)
+
+
+def make_executor(request: Request) -> Executor[Any]:
+    """Return the executor that a request asks for.
+
+    Raises:
+        UsageError: there is none of this name, or it cannot do what is asked.
+    """
+    name = request.starter
+    resolved = plugins().registry.resolve("executor", name)
+    executor: Executor[Any] = resolved.make()
+    whole_number(executor.slots, f"{resolved.described}: slots", 1)
+    number(executor.poll_seconds, f"{resolved.described}: poll_seconds", least=0)
+    if executor.in_process and request.timeout:
+        raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
+    if request.detach and not executor.detaches:
+        raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
+    if ":" in request.device and executor.slots > 1:
+        conflict = f"--device {request.device} is one GPU, but {name} does {executor.slots} jobs at once"
+        raise UsageError(f"{conflict}, each on a GPU of its own: say --device cuda")
+    return executor
+
+
+def _announce(plan: Plan, standings: Collection[Standing], reporter: Reporter) -> None:
+    """Report how much there is to do, and what is left alone unless the user asks for it."""
+    count = Counter(standing.state for standing in standings)
+    stale = count["stale"]
+    missing, done = count["missing"], count["done"]
+    to_redo = stale if plan.rerun_stale else 0
+    reporter.planned(missing + to_redo, done + stale - to_redo)
+    if stale and not plan.rerun_stale:
+        origin = f"{counted(stale, 'record was', 'records were')} made by a different version of the code"
+        reporter.notice(f"{origin}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
+    if count["failed"]:
+        again = f"--retry-failed tries {plural(count['failed'], 'it', 'them')} again"
+        reporter.notice(f"{counted(count['failed'], 'cell')} failed before: {again}")
+    for standing in standings:
+        if standing.state == "damaged" or standing.note_is_damaged:
+            reporter.notice(standing.reason)

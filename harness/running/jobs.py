@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from harness.compute.precision import float32_products
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import FileSource, Source
@@ -30,8 +31,8 @@ class Job(PlannedJob, Protocol):
         """The part of the plan that it belongs to: all that its process has to know of it."""
         ...
 
-    def do(self, ledger: Ledger) -> None:
-        """Make the cells that are missing; what fails is told to the ledger, and does not stop the rest."""
+    def make_cells(self, ledger: Ledger) -> None:
+        """Make the cells that are missing; a failure is noted in the ledger, and does not stop the rest."""
         ...
 
 
@@ -60,7 +61,7 @@ class ArtifactJob:
         more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
         return f"{self.cells[0].label}{more}"
 
-    def do(self, ledger: Ledger) -> None:
+    def make_cells(self, ledger: Ledger) -> None:
         """Make them side by side; where one fails, the others are tried without it."""
         while any(ledger.is_missing(cell) for cell in self.cells):
             with ledger.isolated(self.cells):
@@ -103,7 +104,7 @@ class SetJob:
                 yield artifact
             yield arm.student_cell(self.distillation, student)
 
-    def do(self, ledger: Ledger) -> None:
+    def make_cells(self, ledger: Ledger) -> None:
         """Distil, then score every arm whose set is there."""
         if isinstance(self.source, TrajectorySource):
             points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
@@ -113,15 +114,21 @@ class SetJob:
                 Scorer(ledger, arm, self.distillation).score(range(self.students))
 
 
-def carry_out(job: Job, ledger: Ledger) -> None:
-    """Do a job. Where somebody else has taken it over, wait for them, and do what they have left."""
-    while True:
-        try:
-            job.do(ledger)
-            break
-        except LeaseLost as loss:
-            ledger.reporter.notice(str(loss))
+def finish_job(job: Job, ledger: Ledger) -> int:
+    """Do a job in this process, and return the exit status: 0, since failed cells are noted in the ledger.
+
+    If another process has taken the job over, wait for it, and do what it has left.
+    """
+    # The trajectory of another precision says so itself: students and artifacts are float32 whatever torch's default.
+    with float32_products("fp32"):
+        while True:
+            try:
+                job.make_cells(ledger)
+                break
+            except LeaseLost as loss:
+                ledger.reporter.notice(str(loss))
     ledger.finish()
+    return 0
 
 
 def jobs_of(plan: Plan) -> list[Job]:

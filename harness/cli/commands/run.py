@@ -1,5 +1,6 @@
 """``ddbench run``: distil, evaluate, tabulate."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,6 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **given: Any) -> None
 
     request = values_of(given, config)
     if dry_run:
-        show(lambda reporter: plan_request(request), as_json)
+        show(lambda _: plan_request(request), as_json)
     else:
-        show(lambda reporter: run_request(request, reporter), as_json)
+        show(partial(run_request, request), as_json)

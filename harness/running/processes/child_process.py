@@ -36,7 +36,7 @@ class Child:
         parent = os.getpid() if dies_too else None
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between the fork and its handlers
         try:
-            self.pid = os.fork() or _be_child(do, log, before, parent)
+            self.pid = os.fork() or _run_child(do, log, before, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.status = 0
@@ -72,7 +72,7 @@ class Child:
             self._ended, self.status = True, os.waitstatus_to_exitcode(status)
 
 
-def _be_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals], parent: int | None) -> int:
+def _run_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals], parent: int | None) -> int:
     """In the new process: it never returns, whatever is raised, and waits for nothing that was left behind."""
     status = 1
     try:
@@ -105,7 +105,7 @@ def exit_now(status: int) -> NoReturn:
     os._exit(status)
 
 
-def told_status(status: int) -> str:
+def describe_status(status: int) -> str:
     """Why a process ended, as far as its exit status tells."""
     if status >= 0:
         return f"ended its process with exit status {status}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.running.event_log import EventLog
-from harness.running.processes.child_process import Child, adopt_orphans, exit_now, hear_signals, told_status
+from harness.running.processes.child_process import Child, adopt_orphans, describe_status, exit_now, hear_signals
 from harness.running.processes.starter import Starter
 from harness.store.event_files import ENDED, CellName, EventReader
 from harness.store.event_files import REFUSED as REFUSED_EVENT
@@ -110,7 +110,7 @@ class Supervisor:
                 return REFUSED
             if state.blamed is None:
                 return LOST
-            self._fail(state.blamed, reason or told_status(worker.status), begun)
+            self._fail(state.blamed, reason or describe_status(worker.status), begun)
 
     def _watch(self, worker: Child, state: WorkerState) -> str | None:
         """Until the worker has ended; a reason where it was ended for it."""
@@ -155,9 +155,9 @@ def main(arguments: list[str]) -> int:
     hear_signals()  # until there is a worker, a signal ends this process
     starter = Starter.of_this_process()
     with starter.required():
-        from harness.running.processes.worker import work  # here, because it imports torch, which takes long
+        from harness.running.processes.worker import run_worker  # here, because it imports torch, which takes long
     adopt_orphans()
-    return STOPPED if starter.has_ended() else Supervisor(starter, work, *arguments).supervise()
+    return STOPPED if starter.has_ended() else Supervisor(starter, run_worker, *arguments).supervise()
 
 
 if __name__ == "__main__":

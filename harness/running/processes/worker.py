@@ -7,24 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.compute.machine import prepared
-from harness.compute.precision import float32_products
 from harness.errors import DDBenchError, StoreError
 from harness.planning.run import Run
 from harness.plugins.discovery import plugins
 from harness.running.cell_tracker import Ledger
 from harness.running.event_log import EventLog
-from harness.running.jobs import Job, carry_out, jobs_of
+from harness.running.jobs import Job, finish_job, jobs_of
 from harness.store.event_files import ENDED, REFUSED, STOPPED
 from harness.store.store import Store
 from harness.system import interrupts
 from harness.types import executor
 
 
-def work(path: Path, run: str, job: str) -> int:
-    """Do a job of a run that a store keeps; what happens is told in the job's file of events.
+def run_worker(path: Path, run: str, job: str) -> int:
+    """Do a job of a run that a store holds, and report what happens in the job's file of events.
 
     Returns:
-        The exit status: 0 where all was done that could be.
+        The exit status: 0 if everything was done that could be.
     """
     faulthandler.enable(sys.stderr)
     store = Store(path)
@@ -32,7 +31,7 @@ def work(path: Path, run: str, job: str) -> int:
     store.notice = log.notice
     try:
         with interrupts.handled(log.notice):
-            _do(Run.load(store, run), job, store, log)
+            _plan_and_finish(Run.load(store, run), job, store, log)
     except KeyboardInterrupt as stop:
         log.end(STOPPED, str(stop))
         return executor.STOPPED
@@ -45,17 +44,17 @@ def work(path: Path, run: str, job: str) -> int:
     return 0
 
 
-def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
-    with prepared(run.request.compile), float32_products("fp32"):
+def _plan_and_finish(run: Run, key: str, store: Store, log: EventLog) -> None:
+    with prepared(run.request.compile):
         plan = run.plan(plugins().registry)
-        job = _found(jobs_of(plan), key)
+        job = _job_with_key(jobs_of(plan), key)
         ledger = Ledger(replace(plan, arms=list(job.arms)), store, plugins(), log)
         log.cells([cell for cell in job.cells if ledger.is_missing(cell)])
-        carry_out(job, ledger)
+        finish_job(job, ledger)
         log.lost(ledger.lost)
 
 
-def _found(jobs: list[Job], key: str) -> Job:
+def _job_with_key(jobs: list[Job], key: str) -> Job:
     for job in jobs:
         if job.key == key:
             return job
