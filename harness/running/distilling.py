@@ -15,14 +15,14 @@ from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, check_count
-from harness.running.artifacts import Artifacts
+from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import Ledger, saver
 from harness.running.checkpoints import Checkpoints
 from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
 from harness.store.store import RecordError, Writer
 from harness.system import interrupts
-from harness.types.artifact import ArtifactRequest
+from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.formats import load_distilled, save_distilled
 from harness.types.formats.limits import reason_of
@@ -58,9 +58,10 @@ class Distiller:
         label = list(cells.values())[-1].label
         with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
-            supplies = Artifacts(self.source, method, self.ledger)
-            supplies.prepare(requests)
-            trajectory = self._begin(method, supplies)
+            maker = MethodArtifacts(self.source, method)
+            artifacts = Artifacts(maker, self.ledger)
+            artifacts.prepare(maker.with_cells(requests))
+            trajectory = self._begin(maker, artifacts)
             for point, cell in cells.items():
                 if self.ledger.is_missing(cell):
                     self.ledger.start(cell)
@@ -69,11 +70,14 @@ class Distiller:
                         self._make_set(trajectory, point, cell)
                     interrupts.heed()
 
-    def _begin(self, method: Any, supplies: Artifacts) -> Trajectory:  # noqa: ANN401
+    def _begin(self, maker: MethodArtifacts, artifacts: Artifacts) -> Trajectory:
+        def supply(iteration: int, architecture: str | None) -> list[Artifact]:
+            return [artifacts.get(need) for need in maker.needs(iteration, architecture)]
+
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
-        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supplies.of)
-        return Trajectory(method, networks, source.problem, streams)
+        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply)
+        return Trajectory(maker.method, networks, source.problem, streams)
 
     def _resume(self, trajectory: Trajectory, point: int) -> None:
         """Take up the trajectory at the furthest iteration up to ``point`` whose set is stored or that was kept."""

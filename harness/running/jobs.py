@@ -10,7 +10,7 @@ from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import FileSource, Source
 from harness.planning.trajectory_source import TrajectorySource
-from harness.running.artifacts import Artifacts
+from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import Ledger
 from harness.running.distilling import Distiller
 from harness.running.scoring import Scorer
@@ -65,7 +65,8 @@ class ArtifactJob:
         """Make them side by side; where one fails, the others are tried without it."""
         while any(ledger.is_missing(cell) for cell in self.cells):
             with ledger.isolated(self.cells):
-                Artifacts(self.source, self.source.first, ledger).prepare(self.requests)
+                maker = MethodArtifacts(self.source, self.source.first)
+                Artifacts(maker, ledger).prepare(maker.with_cells(self.requests))
 
 
 @dataclass(frozen=True, eq=False)

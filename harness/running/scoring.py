@@ -4,17 +4,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from safetensors.torch import load_file
-
-from harness.compute.parallel import side_by_side
 from harness.errors import PluginError
 from harness.planning.arms import Arm
 from harness.planning.set_sources import FileSource, Source, status_of
-from harness.plugins.returns import artifact, call_of, student_record
-from harness.running.artifacts import ARTIFACT_FILE
-from harness.running.cell_tracker import Ledger, saver
+from harness.plugins.returns import call_of, student_record
+from harness.running.artifacts import Artifacts, EvaluatorArtifacts
+from harness.running.cell_tracker import Ledger
 from harness.store.cells import Cell
-from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.formats import load_distilled
@@ -44,8 +40,11 @@ class Scorer:
                 return
             distilled = distilled_set(self.ledger, self.arm.source, self.set_cell.key)
             problem, streams = self.arm.source.problem, Streams(self.arm.source.seed, self.distillation)
-            artifacts = self._teachers(missing, distilled)
             evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
+            maker = EvaluatorArtifacts(self.arm, self.distillation, evaluator, distilled)
+            needs, supply = maker.needs(missing), Artifacts(maker, self.ledger)
+            supply.prepare(list(needs.values()))
+            artifacts = {student: supply.get(need) for student, need in needs.items()}
             of_set = {"set_status": status_of(distilled), "set_storage": distilled.storage_floats}
             told = {**self.arm.told(), "distillation": self.distillation, **of_set}
             if isinstance(self.arm.source, FileSource) and self.arm.source.part:
@@ -58,46 +57,6 @@ class Scorer:
                 record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key, **file}
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
                 self.ledger.commit(cells[score.student], record, problem, components)
-
-    def _teachers(self, students: Sequence[int], distilled: DistilledSet) -> dict[int, Artifact]:
-        """The artifacts that these students' evaluation needs, by student."""
-        asked = {student: self.arm.artifact_request(student) for student in students}
-        requests = {student: request for student, request in asked.items() if request}
-        cells = {student: self.arm.artifact_cell(self.distillation, student) for student in requests}
-        wanted = {student: cell for student, cell in cells.items() if cell}
-        if not wanted:
-            return {}
-        name = next(iter(requests.values())).architecture
-        resolved = self.arm.resolve(name) if name else None
-        architecture = resolved.make() if resolved else None
-        self._make_teachers(wanted, requests, distilled, resolved, architecture)
-        return {student: self._artifact(cell, architecture) for student, cell in wanted.items()}
-
-    def _make_teachers(
-        self,
-        wanted: Mapping[int, Cell],
-        requests: Mapping[int, ArtifactRequest],
-        distilled: DistilledSet,
-        resolved: Any,  # noqa: ANN401
-        architecture: Any,  # noqa: ANN401
-    ) -> None:
-        evaluator, problem = self.arm.evaluator.make(), self.arm.source.problem
-        streams = Streams(self.arm.source.seed, self.distillation)
-
-        def make(student: int) -> Artifact:
-            teacher = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
-            return artifact(teacher, call_of(evaluator, "make_artifact"))
-
-        missing = [student for student, cell in wanted.items() if self.ledger.is_missing(cell)]
-        for student in missing:
-            self.ledger.start(wanted[student])
-        for student, teacher in zip(missing, side_by_side(make, missing, problem.device), strict=True):
-            record = {"result": dict(teacher.scalars), "set": self.set_cell.key}
-            components: list[Any] = [self.arm.evaluator, *([resolved] if resolved else [])]
-            self.ledger.commit(wanted[student], record, problem, components, {ARTIFACT_FILE: saver(teacher.tensors)})
-
-    def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
-        return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)
 
 
 def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Iterator[StudentRecord]:

@@ -26,8 +26,13 @@ class Networks(Protocol):
         """A freshly initialised network, in training mode, of an architecture drawn for this iteration."""
         ...
 
-    def needed(self) -> Sequence[Artifact]:
-        """What the method's `needs` asks for at this iteration and for the architecture drawn last."""
+    def needed(self, network: Network | None) -> Sequence[Artifact]:
+        """Return the artifacts that the method's `needs` asks for at this iteration.
+
+        Args:
+            network: one that was drawn at this iteration, for whose architecture `needs` is asked; None asks without
+                an architecture, as a method without a pool does.
+        """
         ...
 
 
@@ -103,7 +108,7 @@ class Method(ABC, Generic[O]):
         """The artifacts that a step asks for when the pool draws ``architecture`` for it (None: without a pool).
 
         A function of its arguments, the task and the options alone: what a whole run needs is found out, told and made
-        before it. The step gets them from ``networks.needed()``.
+        before it. The step gets them from ``networks.needed(network)``.
         """
         return ()
 

@@ -57,7 +57,7 @@ class MTT(PixelMethod[MTTOptions]):
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
         """Match one stretch of one expert's trajectory (algorithm 1 of the paper)."""
         network = networks.draw()
-        (expert,) = networks.needed()
+        (expert,) = networks.needed(network)
         epoch = self._start_epoch(iteration)
         start, target = (
             snapshot(expert.tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)
