@@ -32,8 +32,9 @@ _inputs: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictio
 
 
 class _Mode:
-    """Whether this process has failed to record something: then torch can record no more."""
+    """Whether this process has failed to record something."""
 
+    # Of the process and not of a run: after a failed capture, torch's allocator refuses every later one of the process.
     failed = False
 
 
