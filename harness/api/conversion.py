@@ -1,4 +1,4 @@
-"""A distilled set from one format into another, or out of a store."""
+"""What ``ddbench convert`` does: write a distilled set in another format, from a file or out of a store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_c
 from harness.types.plurals import counted
 
 RECIPE = "recipe"
-"""The key in a set's provenance under which the protocols stand that its accuracies were measured by."""
+"""Key in a set's provenance: the protocols by which its accuracies were measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """What was written.
+    """A set that was written in another format.
 
     Attributes:
         lost: what the format cannot hold, in words.
-        notes: what has to be said of the file that was read.
+        notes: what the user should know of the file that was read.
     """
 
     distilled: DistilledSet
@@ -40,9 +40,9 @@ class Conversion:
     def __str__(self) -> str:
         shape = "x".join(map(str, self.distilled.images.shape[1:]))
         classes = counted(len(self.distilled.classes), "class", "classes")
-        made = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
-        kept = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
-        return f"wrote {self.path}: {made}, {self.distilled.label_kind} labels; {kept}"
+        content = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
+        loss = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
+        return f"wrote {self.path}: {content}, {self.distilled.label_kind} labels; {loss}"
 
 
 def convert(
@@ -55,19 +55,19 @@ def convert(
     store: Path | None = None,
     force: bool = False,
 ) -> Conversion:
-    """Write a set that lies in a file, a folder or a store in another format.
+    """Write a set from a file, a folder or a store in another format.
 
     Args:
         source: a file, a folder, or the beginning of a key.
-        target: what is written: whole or not at all.
+        target: the file or folder to write: whole or not at all.
         to: the format, by default the one of the suffix.
-        reading: how the source is read, where that has to be said.
-        dataset: tells what the source does not.
-        store: the source is the beginning of a key in this store; by default it is one where no file has that name.
-        force: replace what is there; a folder only where it is an image folder of ours.
+        reading: how the source is read, if its content does not say.
+        dataset: completes what the source does not say.
+        store: the source is the beginning of a key in this store; by default it is one if no file has that name.
+        force: replace the target; a folder only if ddbench wrote it.
 
     Raises:
-        UsageError: something cannot be meant.
+        UsageError: an argument is wrong.
         DataError: the source cannot be used, or the format cannot hold it.
         StoreError: the store or a record cannot be read.
     """
@@ -87,7 +87,7 @@ def convert(
 
 
 def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
-    """A set of a store, with its record and the scores of its students in its provenance; and what has to be said.
+    """Return a set of a store, with its record and the scores of its students in its provenance, and notes on it.
 
     Raises:
         UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
@@ -96,18 +96,18 @@ def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...
     key = store.find(prefix)
     record = store.record(key) or {}
     if record["kind"] != "distilled":
-        told = f"its set is {record['set'][:SHORT]}" if record.get("set") else "`ddbench results list` shows the sets"
-        raise UsageError(f"{prefix} is a cell of kind {record['kind']}, not a distilled set: {told}")
+        hint = f"its set is {record['set'][:SHORT]}" if record.get("set") else "`ddbench results list` shows the sets"
+        raise UsageError(f"{prefix} is a cell of kind {record['kind']}, not a distilled set: {hint}")
     distilled = load_distilled(store.file(key, "set.safetensors"))
-    made = {name: record["provenance"].get(name) for name in ("versions", "compute", "finished")}
+    origin = {name: record["provenance"].get(name) for name in ("versions", "compute", "finished")}
     students, unread = _students(store, key)
-    whole = {**distilled.provenance, "record": record["checksum"], **made, **_scores(students)}
-    told = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
-    return replace(distilled, provenance=whole), (told,) if unread else ()
+    whole = {**distilled.provenance, "record": record["checksum"], **origin, **_scores(students)}
+    note = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
+    return replace(distilled, provenance=whole), (note,) if unread else ()
 
 
 def _students(store: Store, key: str) -> tuple[list[dict[str, Any]], int]:
-    """The results of all students of a set, and how many records could not be read."""
+    """Return the results of all students of a set, and how many records could not be read."""
     results, unread = [], 0
     for cell in store.attempts():
         try:
@@ -121,7 +121,7 @@ def _students(store: Store, key: str) -> tuple[list[dict[str, Any]], int]:
 
 
 def _scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The accuracies on test by architecture, and the protocols that gave them."""
+    """Return the accuracies on test by architecture, and the protocols that gave them."""
     scored = [result for result in results if result["score_on"] == "test"]
     recipe = {result["evaluator"]: result["protocol"] for result in scored}
     scores: dict[str, list[float]] = {}
@@ -138,7 +138,7 @@ def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[Disti
     content = read_content(path, reading)
     if content.preprocessing is None:
         what = "how its images are to be" if content.pixels else "how its images were"
-        raise DataError(f"{content.where} does not tell {what} normalised: say --dataset cifar10, or another")
+        raise DataError(f"{content.where} does not say {what} normalised: say --dataset cifar10, or another")
     completed = complete_alone(content, reading)
     return completed.distilled, completed.notes
 
@@ -162,15 +162,15 @@ def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
 
 
 def _refuse_reading(reading: Reading, dataset: str | None) -> None:
-    given: Mapping[str, bool] = {
+    is_set: Mapping[str, bool] = {
         "--entry": reading.entry != Reading.entry,
         "--from": reading.format is not None,
         "--step-size": reading.step_size is not None,
         "--dataset": dataset is not None,
     }
-    for option, is_given in given.items():
-        if is_given:
-            raise UsageError(f"a set of a store tells everything: leave out {option}")
+    for option, was_set in is_set.items():
+        if was_set:
+            raise UsageError(f"a set of a store says everything itself: leave out {option}")
 
 
 def _check_free(target: Path, force: bool) -> None:

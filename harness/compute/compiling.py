@@ -58,8 +58,8 @@ _code: dict[tuple[object, ...], Forward] = {}
 class _Mode:
     """How this process computes, as its number of threads is: set at the start of a run, and recorded."""
 
-    # Of the process and not of a run: a plugin's step reaches `logits_of` without a run to ask, from any thread, and what
-    # could not be compiled here cannot be compiled for the next run either. `prepared` sets the policy for one run.
+    # Of the process and not of a run: a plugin's step reaches `logits_of` from any thread, without a run to ask, and
+    # what could not be compiled here cannot be compiled for the next run either. `prepared` sets one run's policy.
     policy: Policy = "never"
     refused: ClassVar[set[str]] = set()
     """Networks, as they print, that could not be compiled."""

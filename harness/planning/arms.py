@@ -1,4 +1,4 @@
-"""Arms: what one row of a table stands for, and the cells that it needs."""
+"""Arms: the lines of a plan, each with the cells that its row of a table needs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ class Arm:
     resolve: Resolve
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the row."""
+        """Return the fields that identify the arm's row in a table."""
         return {
             **self.source.describe(self.iterations),
             "evaluator": str(self.evaluator),
@@ -34,14 +34,14 @@ class Arm:
 
     @property
     def protocol(self) -> str:
-        """The recipe that the row's numbers were made by."""
+        """The recipe by which the arm's students are trained."""
         architecture = self.architecture.make()
         recipe = self.evaluator.make().protocol(self.source.problem, architecture)
         what = f"{self.evaluator.described}: protocol()"
         return text(returned(recipe, str, what), what, longest=2000)
 
-    def told(self) -> dict[str, Any]:
-        """What every student's record says of its row: enough to make the table from records alone."""
+    def record_fields(self) -> dict[str, Any]:
+        """Return what every student's record says of its arm: enough to make the table from records alone."""
         problem = self.source.problem
         return {
             **self.describe(),
@@ -55,16 +55,16 @@ class Arm:
         }
 
     def set_cell(self, distillation: int) -> Cell:
-        """The distilled set."""
+        """Return the cell of the distilled set."""
         return self.source.set_cell(distillation, self.iterations)
 
     def artifact_request(self, student: int) -> ArtifactRequest | None:
-        """What the student's evaluation needs made first, as the evaluator asks for it."""
+        """Return the artifact that the evaluator asks for before this student; None if it asks for none."""
         asked = self.evaluator.make().artifact(student)
         return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
-        """What the student's evaluation needs made first, if anything."""
+        """Return the cell of the artifact that this student needs; None if it needs none."""
         request = self.artifact_request(student)
         if request is None:
             return None
@@ -84,7 +84,7 @@ class Arm:
         return Cell("artifact", identity, label, self._sources(distillation, architecture))
 
     def student_cell(self, distillation: int, student: int) -> Cell:
-        """One student's score."""
+        """Return the cell of one student's score."""
         artifact = self.artifact_cell(distillation, student)
         problem = self.source.problem
         identity = {

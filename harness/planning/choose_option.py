@@ -1,4 +1,4 @@
-"""Choosing the value of an option on a validation split, never on test data."""
+"""Chooses the value of an option on a validation split, never on test data."""
 
 import contextlib
 from collections import Counter
@@ -20,7 +20,7 @@ CHOOSABLE = ("method", "pool", "evaluator")
 _NAMED = 3
 """Groups without a choice are named up to this number; the others are counted."""
 Group = tuple[Any, ...]
-"""What rows that differ only in the swept option have in common."""
+"""The fields that rows which differ only in the swept option have in common."""
 Row = Mapping[str, Any]
 """A row of the run table: by field, its value."""
 
@@ -37,16 +37,16 @@ class SweptOption:
         return f"{self.component}.{self.option}"
 
     def group(self, row: Mapping[str, Any]) -> Group:
-        """What a row has in common with those that differ from it only in this option."""
+        """Return what a row has in common with those that differ from it only in this option."""
         rest = self._without_option(row)
         return tuple((rest.name, rest.options) if kind == self.kind else row[kind] for kind in CONDITION)
 
     def condition(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The same by field, as records and pages hold it."""
+        """Return the group of a row by field, as records and pages hold it."""
         return {kind: str(self._without_option(row)) if kind == self.kind else row[kind] for kind in CONDITION}
 
     def concerns(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row is of the component."""
+        """Return whether the row is of the component."""
         return row[self.kind] is not None and parse_name(row[self.kind]).name == self.component
 
     def _without_option(self, row: Mapping[str, Any]) -> Name:
@@ -55,7 +55,7 @@ class SweptOption:
 
 
 def swept_option(request: Request, registry: Registry) -> SweptOption:
-    """The option that ``--choose`` names.
+    """Return the option that ``--choose`` names.
 
     Raises:
         UsageError: it names nothing that the request sweeps.
@@ -72,7 +72,7 @@ def swept_option(request: Request, registry: Registry) -> SweptOption:
 
 
 def _entry(registry: Registry, kind: str, name: str) -> Entry | None:
-    """The component of this name; None if there is no such one, which planning says better."""
+    """Return the component of this name; None if there is none, for which planning has the better message."""
     try:
         return registry.find(kind, name)
     except UsageError:
@@ -80,7 +80,7 @@ def _entry(registry: Registry, kind: str, name: str) -> Entry | None:
 
 
 def nothing_swept(choose: object) -> UsageError:
-    """The error for an option of which there are not two values to choose from."""
+    """Return the error for an option of which there are not two values to choose from."""
     return UsageError(
         f"--choose {choose}: nothing sweeps it; write for instance "
         "--evaluator 'kd[temperature=[1,2,4]]' --choose kd.temperature"
@@ -128,19 +128,19 @@ class Choice:
         return cls(option, {group: _candidates(option, members) for group, members in grouped.items()})
 
     def takes(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is scored on test: the chosen ones, and all that the option does not concern."""
+        """Return whether a row is scored on test: the chosen ones are, and all that the option does not concern."""
         candidates = self._candidates_of(row)
         return candidates is None or candidates.chosen == row[self.option.kind]
 
     def row_fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """For a row of the table: the choice with its curve, and the split that it was made on; None if not chosen."""
+        """Return, for a row of the table, the choice with its curve, and the split that it was made on."""
         candidates = self._candidates_of(row)
         if candidates is None:
             return {"chosen": None, "validation": None}
         return {"chosen": self._result(candidates), "validation": _as_json(candidates.hold_out)}
 
     def notes(self) -> list[str]:
-        """What went wrong on validation: names that could not be candidates, and groups in which nothing was chosen."""
+        """Return lines on what failed on validation: names that were no candidates, and groups without a choice."""
         every = list(self.groups.values())
         choosable = [candidates for candidates in every if candidates.curve]
         lines = _counted(choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate")
@@ -160,9 +160,9 @@ class Choice:
         return ", ".join(dict.fromkeys(c.chosen for c in self.groups.values() if c.chosen is not None))
 
     def record(self, cells: Sequence[str], store: Store) -> None:
-        """Keep in the store what was chosen, from which curve, by which cells; once for each group of rows.
+        """Record in the store what was chosen, from which curve, by which cells; once for each group of rows.
 
-        A choice that comes out otherwise, since a cell that had failed was made, is a newer attempt.
+        A choice that changes, because a cell that had failed was made meanwhile, is a newer attempt.
         """
         for group, candidates in self.groups.items():
             if candidates.chosen is None:
@@ -183,7 +183,7 @@ class Choice:
                     store.commit(key_of(identity), record)
 
     def _candidates_of(self, row: Mapping[str, Any]) -> Candidates | None:
-        """Those of the row's group; None if the option does not concern it."""
+        """Return the candidates of the row's group; None if the option does not concern it."""
         return self.groups[self.option.group(row)] if self.option.concerns(row) else None
 
     def _result(self, candidates: Candidates) -> dict[str, Any]:

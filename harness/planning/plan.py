@@ -19,8 +19,8 @@ class Plan:
     """Arms, each with students 0 ... students-1 on distillations 0 ... distillations-1.
 
     Attributes:
-        rerun_stale: treat records that other source made as missing.
-        notes: what has to be said beneath the table, such as crossings that mean nothing.
+        rerun_stale: treat records made by a different version of the code as missing.
+        notes: the lines beneath the table, for instance of crossings that mean nothing.
         set_options: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever
             wants to make a cell again.
         checkpoint_every: seconds between the checkpoints of a trajectory.
@@ -36,12 +36,12 @@ class Plan:
 
     @property
     def device(self) -> torch.device:
-        """Where the work is done."""
+        """The device that computes."""
         return self.arms[0].source.problem.device
 
     @cached_property
     def sources(self) -> list[Source]:
-        """Where the sets come from, each once."""
+        """The sources of the sets, each once."""
         return list(dict.fromkeys(arm.source for arm in self.arms))
 
     @cached_property
@@ -51,11 +51,11 @@ class Plan:
 
     @cached_property
     def needs(self) -> Mapping[str, Sequence[Cell]]:
-        """By key of a cell, those that it cannot be made without; a set needs what trajectories pass before it."""
+        """By key of a cell, the cells that it needs; a set needs those that its trajectory passes before it."""
         return {cell.key: needed for cell, needed in self._all()}
 
     def _all(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
-        """Cells with those that they need."""
+        """Yield cells with those that they need."""
         for arm in self.arms:
             for distillation in range(self.distillations):
                 sets: list[Cell] = []
@@ -72,13 +72,13 @@ class Plan:
                     yield arm.student_cell(distillation, student), [*sets, *([artifact] if artifact else [])]
 
     def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:
-        """The sets of a trajectory that it passes on its way to an arm's."""
+        """Return the sets that a trajectory passes on its way to an arm's."""
         points = {other.iterations or 0: other for other in self.arms if other.source is arm.source}
         return [points[point].set_cell(distillation) for point in sorted(points) if point < (arm.iterations or 0)]
 
     @cached_property
     def _sound(self) -> set[str]:
-        """Keys of cells that others need and that were found done: they stay so."""
+        """Keys of cells that others need and that are done: a done cell stays done."""
         return set()
 
     def standing(self, cell: Cell, store: Store) -> Standing:
@@ -86,7 +86,8 @@ class Plan:
         found = own_standing(cell, store)
         if found.state != "missing" and not (found.state == "stale" and self.rerun_stale):
             return found
-        # What a point of a trajectory needs, those behind it need too, so the points before tell for themselves.
+        # All that the points before need, this one needs too, so it is in the list already: to ask each of them for its
+        # needs again would take time by the square of the points.
         look = own_standing if cell.kind == "distilled" else self.standing
         for needed in self.needs.get(cell.key, ()):
             if needed.key not in self._sound:

@@ -1,4 +1,4 @@
-"""How many cells a request asks for: counted before any of them, or any name that sweeps, is made."""
+"""Number of cells that a request asks for: counted before any of them, or any swept name, is made."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,7 +22,7 @@ def check_size(planner: Planner, of_file: bool = False) -> None:
         of_file: students are trained on one set that is there, in place of those that methods learn.
 
     Raises:
-        UsageError: it asks for more sets and students than `Request.max_cells`, or a name cannot be meant.
+        UsageError: it asks for more sets and students than `Request.max_cells`, or a name is unknown.
     """
     request = planner.request
     cells = sum(count * _cells_on(planner, defaults, of_file) for count, defaults in _datasets(planner))
@@ -38,10 +38,11 @@ def _as_read(number: int) -> str:
 
 
 def _datasets(planner: Planner) -> Iterator[tuple[int, RunDefaults]]:
-    """The data sets that were asked for: how many are alike, and what a run on them means."""
+    """Yield the data sets that were asked for: how many are alike, and the defaults of a run on them."""
     for text in planner.request.dataset:
         if text.strip() == "all":
-            yield from ((1, traits_of(one).defaults) for one in planner.names("dataset", ["all"], NO_DEFAULTS))
+            every = planner.names("dataset", ["all"], NO_DEFAULTS)
+            yield from ((1, traits_of(dataset).defaults) for dataset in every)
         else:
             dataset = planner.complete("dataset", first_variant(text), NO_DEFAULTS)
             yield count_variants(text)[1], traits_of(dataset).defaults
@@ -58,7 +59,7 @@ def _cells_on(planner: Planner, defaults: RunDefaults, of_file: bool) -> int:
 
 
 def _count_sets(planner: Planner, defaults: RunDefaults) -> int:
-    """Sets of one distillation."""
+    """Return the number of sets of one distillation."""
     request: Request = planner.request
     pools = _count_names(planner, "pool", request.pool)
     sizes = len(set(request.ipc or defaults.ipc))
@@ -76,7 +77,7 @@ def _count_names(planner: Planner, kind: str, texts: Sequence[str]) -> int:
 
 
 def _entries(planner: Planner, kind: str, texts: Sequence[str]) -> Iterator[tuple[Entry, int]]:
-    """The components that texts name, each with the number of its variants; a text that is there twice counts once."""
+    """Yield the components that texts name, each with the number of its variants; equal texts count once."""
     for text in dict.fromkeys(map(str.strip, texts)):
         if text == "all":
             yield from ((entry, 1) for entry in planner.registry.of_kind(kind) if _can_be_loaded(entry))

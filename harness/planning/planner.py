@@ -1,4 +1,4 @@
-"""From a request to a plan: names resolved, options checked, and everything refused that can be refused before work."""
+"""Turns a request into a plan: resolves names, checks options, and refuses before any work what cannot work."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ class Planner:
 
     Args:
         request: what was asked for.
-        registry: what there is.
+        registry: the components that are installed.
     """
 
     request: Request
@@ -50,10 +50,10 @@ class Planner:
         return SetOptions.read(self.request.set, self.registry)
 
     def plan(self) -> Plan:
-        """All arms that were asked for, and the counts.
+        """Return all arms that were asked for, and the counts.
 
         Raises:
-            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+            UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
         """
         if not self.request.method:
             raise UsageError("no method was given: say --method dc; `ddbench methods` lists them")
@@ -72,14 +72,14 @@ class Planner:
         )
 
     def notes(self) -> list[str]:
-        """What was left out of the names, and options that nothing uses."""
+        """Return lines on names that were left out, and on options that nothing uses."""
         unused = [f"--set {name}: nothing here uses {name}" for name in self.set_options.unused]
         return [*self._left_out, *unused]
 
-    def names(self, kind: str, given: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
+    def names(self, kind: str, texts: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
-        resolved = [one for text in given for one in self._resolved(kind, text.strip(), defaults)]
-        return list({(one.entry.provider, str(one)): one for one in resolved}.values())
+        resolved = [part for text in texts for part in self._resolved(kind, text.strip(), defaults)]
+        return list({(part.entry.provider, str(part)): part for part in resolved}.values())
 
     def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
         if text != "all":
@@ -89,11 +89,11 @@ class Planner:
         for entry in self.registry.of_kind(kind):
             try:
                 if not self._lacks_options(entry, defaults):
-                    one = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
+                    component = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
                     if kind in ("pool", "evaluator", "architecture"):
-                        one.make()
-                    yield one
-            except PluginError as error:  # of one plugin: the others are still all
+                        component.make()
+                    yield component
+            except PluginError as error:  # one broken plugin must not make `all` useless: the others still count
                 if self.request.strict_plugins:
                     raise
                 self._left_out[f"left out: {error}"] = None
@@ -105,8 +105,8 @@ class Planner:
 
     def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
         fields = entry.load().Options.model_fields
-        told = {**defaults.options.get(entry.name, {}), **self.set_options.of(entry)}
-        return any(one.is_required() and name not in told for name, one in fields.items())
+        values = {**defaults.options.get(entry.name, {}), **self.set_options.of(entry)}
+        return any(option.is_required() and name not in values for name, option in fields.items())
 
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:
         """Resolve the name of an architecture, as pools and evaluators give it."""
@@ -116,10 +116,10 @@ class Planner:
 
     def _check_buildable(self, architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
         """Raise what `check_buildable` raises, once for each architecture and shape of images."""
-        of = (architecture.entry.provider, str(architecture), problem.shape, len(problem.classes))
-        if of not in self._buildable:
+        key = (architecture.entry.provider, str(architecture), problem.shape, len(problem.classes))
+        if key not in self._buildable:
             check_buildable(architecture, problem)
-            self._buildable.add(of)
+            self._buildable.add(key)
 
     def arms(
         self, sources: Sequence[tuple[Source, int | None]], problem: Problem, defaults: RunDefaults
@@ -131,7 +131,7 @@ class Planner:
             self._check_buildable(architecture, problem)
         for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
             arm = Arm(source, iterations, evaluator, architecture, self.architecture)
-            _ = arm.protocol  # asked now: what it says wrongly is refused before any work
+            _ = arm.protocol  # read now, so that a wrong answer is refused before any work
             request = arm.artifact_request(0)
             if request and request.architecture:
                 self._check_buildable(self.architecture(request.architecture), problem)
@@ -177,15 +177,15 @@ class Planner:
         )
 
     def _sources(self, problem: Problem, defaults: RunDefaults) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
-        """Methods crossed with pools and images per class, each with its points; what is not applicable just once."""
+        """Yield methods crossed with pools and images per class, each with its points; inapplicable ones once."""
         request = self.request
-        given = tuple(dict.fromkeys(request.iterations or defaults.iterations))
+        asked_points = tuple(dict.fromkeys(request.iterations or defaults.iterations))
         methods = self.names("method", request.method, defaults)
         pools = self.names("pool", request.pool, defaults)
         for ipc, method, pool in product(request.ipc or defaults.ipc, methods, pools):
             if method.cls.uses_ipc:
                 check_ipc(ipc, problem)
-            points = given if method.cls.iterates else (1,)
+            points = asked_points if method.cls.iterates else (1,)
             source = TrajectorySource(
                 problem,
                 method,
@@ -196,7 +196,7 @@ class Planner:
                 max(points),
                 self.architecture,
             )
-            _ = source.main, source.settings  # asked now: what they say wrongly is refused before any work
+            _ = source.main, source.settings  # read now, so that a wrong answer is refused before any work
             for drawable in source.drawable():
                 self._check_buildable(drawable, problem)
             for asked in source.needs(0, source.total):
@@ -206,7 +206,7 @@ class Planner:
 
 
 def _not_applicable(without_pool: Sequence[str]) -> list[str]:
-    """One line for all methods that draw no network, in place of a row for each pool."""
+    """Return one line for all methods that draw no network, in place of a row for each pool."""
     if not without_pool:
         return []
     *others, last = without_pool
@@ -215,14 +215,14 @@ def _not_applicable(without_pool: Sequence[str]) -> list[str]:
 
 
 def check_ipc(ipc: int, problem: Problem) -> None:
-    """Raise `DataError` where a class has fewer training images than the distilled set would have."""
+    """Raise `DataError` if a class has fewer training images than the distilled set would have."""
     sizes = [len(members) for members in problem.of_class]
     smallest = sizes.index(min(sizes))
     if ipc > sizes[smallest]:
         count = f"{sizes[smallest]} training image{'' if sizes[smallest] == 1 else 's'}"
-        told = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
-        told += " without the validation split" if problem.hold_out else ""
-        raise DataError(f"ipc {ipc} is larger than a class: {told}; use a smaller --ipc")
+        shortage = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
+        shortage += " without the validation split" if problem.hold_out else ""
+        raise DataError(f"ipc {ipc} is larger than a class: {shortage}; use a smaller --ipc")
 
 
 def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
@@ -230,7 +230,7 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
 
     Raises:
         DataError: the architecture cannot take images of this shape.
-        PluginError: it builds something else than a network.
+        PluginError: it builds something other than a network.
     """
     who = f"architecture {architecture} of {architecture.entry.provider}"
     with torch.device("meta"), bounded_size(who):

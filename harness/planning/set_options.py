@@ -10,28 +10,28 @@ from harness.types.names import Name, count_variants, parse_name
 
 @dataclass(frozen=True)
 class SetOptions:
-    """By component, options with their values as text; they stand below those in brackets and above all defaults."""
+    """By component, options with their values as text; those in brackets override them, and they override defaults."""
 
     by_name: Mapping[str, Mapping[str, str]]
     used: set[str] = field(default_factory=set)
-    """Names of the components that were looked up and found."""
+    """Names of the components that were looked up and are there."""
 
     @classmethod
     def read(cls, texts: Sequence[str], registry: Registry) -> "SetOptions":
-        """Read ``COMPONENT.OPTION=VALUE`` and check that there is such an option.
+        """Parse ``COMPONENT.OPTION=VALUE`` and check that there is such an option.
 
         Raises:
-            UsageError: a text cannot be read, or names nothing that there is.
+            UsageError: a text cannot be parsed, or names no component or no option of it.
         """
-        given: dict[str, dict[str, str]] = {}
+        by_name: dict[str, dict[str, str]] = {}
         for text in texts:
             component, option, value = _parts(text)
             _check(component, option, registry)
-            given.setdefault(component, {})[option] = value
-        return cls(given)
+            by_name.setdefault(component, {})[option] = value
+        return cls(by_name)
 
     def of(self, entry: Entry) -> dict[str, str]:
-        """What is given for a component: under its name, or under that with its distribution."""
+        """Return the options set for a component: under its name, or under that with its distribution."""
         names = [name for name in (entry.name, f"{entry.provider}:{entry.name}") if name in self.by_name]
         if not names:
             return {}
@@ -41,12 +41,12 @@ class SetOptions:
         return {option: value for option, value in merged.items() if option in known}
 
     def complete(self, name: Name, entry: Entry, defaults: Mapping[str, str]) -> Name:
-        """The name with what is given for the component, and beneath it ``defaults``."""
+        """Return the name with the options set for the component, and beneath them ``defaults``."""
         return name.with_defaults(self.of(entry)).with_defaults(dict(defaults))
 
     @property
     def unused(self) -> Iterator[str]:
-        """The components that nothing here uses."""
+        """Names of components for which options were set, and which nothing here uses."""
         return (name for name in self.by_name if name not in self.used)
 
 

@@ -14,13 +14,13 @@ from harness.store.store import Store
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A run and the part of its plan that is carried out."""
+    """A run and the part of its plan that is executed."""
 
     run: Run
     plan: Plan
 
     def only(self, indices: list[int]) -> "Stage":
-        """The arms with these indices, which are those of the request's whole plan."""
+        """Return the stage with only these arms, by their indices in the request's whole plan."""
         return Stage(
             replace(self.run, arms=tuple(indices)), replace(self.plan, arms=[self.plan.arms[i] for i in indices])
         )
@@ -45,7 +45,7 @@ class Stages:
         """Plan a run that chooses.
 
         Raises:
-            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+            UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
         """
         option = swept_option(run.request, registry)
         request = replace(run.request, score_on="validation", choose=None, keep_hold_out=False)
@@ -75,20 +75,20 @@ class Stages:
         return "the chosen ones are distilled on the whole training set and scored on test"
 
     def chosen(self, choice: Choice) -> Stage:
-        """The second stage of a choice."""
+        """Return the second stage of a choice."""
         arms = self.second.plan.arms
         return self.second.only([index for index, arm in enumerate(arms) if choice.takes(arm.describe())])
 
     def slowest(self, store: Store) -> RemainingWork:
-        """The second stage if in each group the value is chosen that takes the most time."""
+        """Return the work of the second stage if in each group the slowest value is chosen."""
         return self._costliest(lambda work: work.seconds, store)
 
     def largest(self, store: Store) -> RemainingWork:
-        """The second stage if in each group the value is chosen that takes the most room on disk."""
+        """Return the work of the second stage if in each group the value is chosen that takes most room on disk."""
         return self._costliest(lambda work: total_bytes(work.demands), store)
 
     def _costliest(self, cost: Callable[[RemainingWork], float | None], store: Store) -> RemainingWork:
-        """The second stage of the choice that costs most; a cost of None, which is not known, counts as the most."""
+        """Return the work of the choice that costs most; an unknown cost (None) counts as the most."""
 
         def most(indices: list[int]) -> float:
             spent = cost(RemainingWork.of(self.second.only(indices).plan, store))

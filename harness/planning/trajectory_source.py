@@ -1,4 +1,4 @@
-"""Distilled sets that a method learns: trajectories, known by all that decides their numbers."""
+"""Trajectories as sources of distilled sets: a method learns them, and all that decides their numbers is their key."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,15 +42,15 @@ class TrajectorySource:
 
     @property
     def status(self) -> str:
-        """A trajectory's set that is not there is missing."""
+        """The state of a set that the store does not hold: it is missing, for it can be made."""
         return "missing"
 
     @property
     def storage_floats(self) -> None:
-        """A method may pack its sets: their records tell."""
+        """Always None: a method may pack its sets, so that only their records hold this."""
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
-        """What a row says of the set; no iterations where the method chooses it in one step."""
+        """Return the fields of a row; no iterations if the method chooses its set in one step."""
         return {
             "dataset": self.problem.name,
             "ipc": self.ipc,
@@ -61,40 +61,40 @@ class TrajectorySource:
 
     @property
     def images(self) -> int:
-        """How many images a set has."""
+        """Number of images of a set."""
         return self.ipc * len(self.problem.classes) if self.ipc else len(self.problem.train)
 
     @property
     def training_images(self) -> int:
-        """Those of the problem."""
+        """Number of the problem's training images."""
         return len(self.problem.train)
 
     def new_method(self, distillation: int) -> Method[Any]:
-        """The method at the start of a distillation."""
+        """Return a method at the start of a distillation."""
         streams = Streams(self.seed, distillation)
         return self.method.make(Task(self.problem, self.ipc or 0, streams, self.total, self.precision))
 
     @cached_property
     def first(self) -> Method[Any]:
-        """The method at the start of the first distillation: to ask it what holds for all."""
+        """The method at the start of the first distillation, for questions whose answers hold for all."""
         return self.new_method(0)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the method's options left to ``auto`` became."""
+        """The values that the method's options left to ``auto`` take."""
         what = call_of(self.first, "settings")
         settings: dict[str, Any] = returned(plain_json(self.first.settings(), what), dict, what)
         return settings
 
     @cached_property
     def main(self) -> str | None:
-        """The pool's main architecture, as it stands in tables."""
+        """The pool's main architecture as tables show it; None if it has none."""
         pool = self.pool.make() if self.pool else None
         main = pool.main if pool else None
         return None if main is None else str(self.resolve(text(main, f"{type(pool).__name__}: main")))
 
     def trajectory(self, distillation: int) -> dict[str, Any]:
-        """All that decides the numbers of a trajectory."""
+        """Return all that decides the numbers of a trajectory."""
         settings = self.settings
         return {
             "problem": self.problem.fingerprint,
@@ -110,11 +110,11 @@ class TrajectorySource:
         }
 
     def trajectory_key(self, distillation: int) -> str:
-        """The key of a trajectory, whatever its length."""
+        """Return the key of a trajectory, whatever its length."""
         return key_of(self.trajectory(distillation))
 
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
-        """The cell of the set after exactly ``iterations`` updates."""
+        """Return the cell of the set after exactly ``iterations`` updates."""
         assert iterations is not None, "a trajectory's sets have a place on it"
         at = (distillation, iterations)
         if at not in self._sets:
@@ -144,16 +144,16 @@ class TrajectorySource:
         return f"{self.problem.name}{' without validation' if self.problem.hold_out else ''}"
 
     def needs(self, distillation: int, iterations: int) -> list[ArtifactRequest]:
-        """The artifacts of the first ``iterations`` iterations, in order of their first use, each once.
+        """Return the artifacts of the first ``iterations`` iterations, in order of their first use, each once.
 
-        Empty where the pool adapts: then no draw is known ahead, and they are made when they are asked for.
+        Empty if the pool adapts: then no draw is known ahead, and they are made when they are asked for.
         """
         if distillation not in self._needs:
             self._needs[distillation] = list(self._first_uses(distillation))
         return [request for iteration, request in self._needs[distillation] if iteration < iterations]
 
     def _first_uses(self, distillation: int) -> Iterator[tuple[int, ArtifactRequest]]:
-        """Each artifact of the whole trajectory with the iteration that asks for it first."""
+        """Yield each artifact of the whole trajectory with the iteration that asks for it first."""
         method = self.new_method(distillation)
         pool = self.pool.make() if self.pool else None
         if type(method).needs is Method.needs or (pool and pool.adapts):
@@ -163,13 +163,13 @@ class TrajectorySource:
         for iteration in range(self.total):
             drawn = str(lottery.draw(iteration)) if lottery else None
             for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
-                one = (request.kind, request.index, request.architecture)
-                if one not in seen:
-                    seen.add(one)
+                name = (request.kind, request.index, request.architecture)
+                if name not in seen:
+                    seen.add(name)
                     yield iteration, request
 
     def artifact_cell(self, request: ArtifactRequest) -> Cell:
-        """The cell of an artifact: shared by every distillation and pool, and by methods of one provider."""
+        """Return the cell of an artifact: shared by every distillation and pool, and by methods of one provider."""
         architecture = self.resolve(request.architecture) if request.architecture else None
         entry = self.method.entry
         identity = {
@@ -185,19 +185,19 @@ class TrajectorySource:
         return Cell("artifact", identity, label, {**dict(c.source for c in components), **learning_source()})
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
-        """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""
+        """Return every architecture that the pool can draw in the first iterations, in order of appearance."""
         appeared = (a for start, drawable in self._drawable if start < iterations for a in drawable)
         return list({str(a): a for a in appeared}.values())
 
     def drawable(self) -> list[Resolved[Architecture[Any]]]:
-        """Every architecture that may be drawn, those of the first iteration even where there is none."""
+        """Return every architecture that may be drawn; those of the first iteration even if there is no iteration."""
         if self.pool is None or self.total:
             return self.architectures_until(self.total)
         return [architecture for architecture, _ in mixture(self.pool.make(), 0, self.resolve)]
 
     @cached_property
     def _drawable(self) -> list[tuple[int, list[Resolved[Architecture[Any]]]]]:
-        """The architectures that can be drawn, with the iteration from which on they can; only where they change."""
+        """The architectures that can be drawn, each list with the first iteration for which it holds."""
         if self.pool is None:
             return []
         lottery = Lottery(self.pool.make(), self.resolve, Streams(self.seed))
@@ -205,7 +205,8 @@ class TrajectorySource:
         before = None
         for iteration in range(self.total):
             mixture_here = lottery.mixture(iteration)
-            if mixture_here is not before:  # a lottery hands out the same list until the distribution changes
+            # By identity: a lottery hands out the same list until the distribution changes, of a million iterations.
+            if mixture_here is not before:
                 changes.append((iteration, [architecture for architecture, _ in mixture_here]))
                 before = mixture_here
         return changes

@@ -1,4 +1,4 @@
-"""Making distilled sets: one trajectory with the artifacts that it needs, each set committed where it is reached."""
+"""Makes distilled sets: one trajectory with the artifacts that it needs, each set committed when it is reached."""
 
 import dataclasses
 import io
@@ -80,23 +80,23 @@ class Distiller:
         return Trajectory(maker.method, networks, source.problem, streams)
 
     def _resume(self, trajectory: Trajectory, point: int) -> None:
-        """Take up the trajectory at the furthest iteration up to ``point`` whose set is stored or that was kept."""
+        """Restore the trajectory at the last iteration up to ``point`` that has a stored set or a checkpoint."""
         reached = trajectory.history.iterations
         at, stored = self._stored(reached, point)
-        kept = self.checkpoints.newest(at, point)
-        if kept:
-            trajectory.restore(*kept)
+        checkpoint = self.checkpoints.newest(at, point)
+        if checkpoint:
+            trajectory.restore(*checkpoint)
             self.ledger.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
         elif stored:
             trajectory.restore(*stored)
         if changes := trajectory.mode_changes():
-            told = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
-            self.ledger.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
+            change = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
+            self.ledger.reporter.notice(f"{change}: the last bits may differ from those of a run in one go")
 
     def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
-        """The last iteration up to ``upto`` whose set is in the store and sound, and the state there.
+        """Return the last iteration up to ``upto`` whose set is in the store and sound, and the state there.
 
-        ``beyond`` and None if there is none after it.
+        Returns ``beyond`` and None if there is none after it.
         """
         for iteration in range(upto, beyond, -1):
             cell = self.source.set_cell(self.distillation, iteration)
@@ -106,19 +106,20 @@ class Distiller:
                 record = self.store.record(cell.key) or {}
                 tensors = load_file(self.store.file(cell.key, "state.safetensors"))
                 return iteration, (tensors, History(**record["history"]))
-            except RecordError as error:  # what can be made without it is made
+            except RecordError as error:  # an earlier state leads to the same numbers, only later
                 self.ledger.reporter.notice(f"{error}; it is passed over")
         return beyond, None
 
-    def _keep(self, trajectory: Trajectory, point: int) -> None:
-        """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""
+    def _save_checkpoint(self, trajectory: Trajectory, point: int) -> None:
+        """Save a checkpoint if one is due; if the run was asked to stop, save one and stop."""
         asked, iteration = interrupts.asked(), trajectory.history.iterations
         if asked or self.checkpoints.is_due():
+            # Whoever has lost the lease must not write: another process works on this trajectory now.
             self.ledger.check()
             self.checkpoints.save(*trajectory.state())
         if asked:
-            told = f"stopped after iteration {iteration} of {point}"
-            raise interrupts.Stopped(f"{told}; the same command goes on from there")
+            progress = f"stopped after iteration {iteration} of {point}"
+            raise interrupts.Stopped(f"{progress}; the same command goes on from there")
 
     def _make_set(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
         source = self.source
@@ -126,14 +127,14 @@ class Distiller:
         def on_step(iteration: int, scalars: Mapping[str, float]) -> None:
             self.ledger.step(cell, iteration, point, scalars)
             if iteration < point:
-                self._keep(trajectory, point)
+                self._save_checkpoint(trajectory, point)
 
         distilled = trajectory.advance(point, on_step)
         check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()
-        told = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
-        distilled = dataclasses.replace(distilled, provenance={**told, "status": status, "cell": cell.key})
+        fields = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
+        distilled = dataclasses.replace(distilled, provenance={**fields, "status": status, "cell": cell.key})
         record = {
             "result": {
                 "status": status,
@@ -145,7 +146,7 @@ class Distiller:
                 "draws": history.realised_mix(),
                 "main": source.main,
                 **training_of(source),
-                **told,
+                **fields,
             },
             "history": dataclasses.asdict(history),
             "trajectory": source.trajectory_key(self.distillation),
@@ -161,13 +162,13 @@ class Distiller:
         self.checkpoints.forget(point)
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
-        """What writes the picture of a set; nothing if it cannot be drawn: a picture never costs the set."""
+        """Return what writes the picture of a set; nothing if it cannot be drawn, for a picture never costs the set."""
         drawn = io.BytesIO()
         try:
             draw_grid(distilled, drawn)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # of a font, a name, the memory
+        except BaseException as error:  # whatever a font, a class name or a lack of memory raises
             reason = f"{type(error).__name__}: {reason_of(error)}"
             self.ledger.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
             return {}

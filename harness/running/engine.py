@@ -17,7 +17,7 @@ from harness.plugins.discovery import Plugins, plugins
 from harness.plugins.guard import guarded
 from harness.plugins.returns import all_of, number, whole_number
 from harness.running.cell_tracker import Ledger
-from harness.running.event_log import retell
+from harness.running.event_log import pass_on
 from harness.running.jobs import Job, finish_job, jobs_of
 from harness.running.reporter import Reporter
 from harness.running.restarts import Progress, parts_of
@@ -34,12 +34,12 @@ from harness.types.plurals import counted, plural
 LISTEN_SECONDS = 0.25
 _MOST = 2**31
 _TAIL = 20_000
-"""Bytes of a job's log that are kept with a failure."""
+"""Bytes of a job's log that are stored with a failure."""
 
 
 @dataclass
 class Ordered:
-    """A job that was ordered and has not ended."""
+    """A job that was started and has not ended."""
 
     job: Job
     running: Running
@@ -48,13 +48,13 @@ class Ordered:
     """For messages."""
 
     def poll(self) -> int | None:
-        """None until it has ended; then its exit status."""
+        """Return None until it has ended; then its exit status."""
         with guarded(f"{self.executor}: poll() raised"):
             status = self.running.poll()
         return None if status is None else whole_number(status, f"{self.executor}: poll()", -_MOST)
 
     def stop(self, at_once: bool) -> None:
-        """Ask it to end."""
+        """Ask the job to stop."""
         with guarded(f"{self.executor}: stop() raised"):
             self.running.stop(at_once)
 
@@ -63,10 +63,10 @@ class Engine:
     """Drives one executor through the jobs of one plan.
 
     Args:
-        plan: what is to be made.
-        run: the same as it was asked for: what other processes plan from.
-        store: where it is kept.
-        plugins: hear of cells that are made in this process.
+        plan: the cells to make.
+        run: the request that other processes plan from.
+        store: holds what is made.
+        plugins: their observers hear of cells that are made in this process.
         reporter: hears of the progress.
         missing: keys of the cells that have to be made.
     """
@@ -85,7 +85,7 @@ class Engine:
 
     @property
     def standings(self) -> dict[str, Standing]:
-        """How every cell stands now, by key."""
+        """The state of every cell now, by key."""
         return self.plan.standings(self.store) | self._ledger.lost
 
     def run_jobs(self, executor: Executor[Any]) -> None:
@@ -151,7 +151,7 @@ class Engine:
         return Order(job.key, job.label, command, self._path(job, "log"), gpu, partial(finish_job, job, self._ledger))
 
     def _listen(self, every: float) -> None:
-        """Tell what the jobs' processes have told; not at every poll, because it asks the store's disk.
+        """Pass on what the jobs' processes have reported; not at every poll, because it reads the store's disk.
 
         Raises:
             DDBenchError: one of them cannot go on, for a reason that holds for all.
@@ -168,10 +168,10 @@ class Engine:
                 raise DDBenchError(event["text"])
             if event["event"] == LOST:
                 self._ledger.lost[event["key"]] = Standing(event["state"], event["reason"])
-            retell(event, self.reporter, self.store)
+            pass_on(event, self.reporter, self.store)
 
     def _close(self) -> None:
-        """Take out the jobs that have ended; what is still missing of them is ordered again."""
+        """Take out the jobs that have ended; those with cells missing are started again."""
         for ordered in list(self._ordered):
             status = ordered.poll()
             if status is None:
@@ -182,17 +182,17 @@ class Engine:
                 self._waiting.append(ordered.job)
 
     def _may_try_again(self, job: Job, status: int) -> bool:
-        """Whether a job that ended with cells missing can make more of them.
+        """Return whether a job that ended with cells missing can make more of them.
 
-        One that ends again and again without anything new, be it lost or stopped, by itself or from outside, loses the
-        cell that is its next: then it can go on with the rest.
+        If it ends again and again without making anything new, lost or stopped, by itself or from outside, its next
+        cell fails: then it can go on with the rest.
 
         Raises:
             DDBenchError: its process could not go on, for a reason that holds for all.
         """
         if status == 0:
-            return False  # they need what failed
-        self.store.open()  # tells of a disk that is full or gone
+            return False  # it did all that it could: what is missing needs a cell that failed
+        self.store.open()  # raises if the disk is full or gone, which is then the reason, and no cell's fault
         if status == REFUSED_STATUS:
             raise DDBenchError(f"{job.label} could not go on: see {self._path(job, 'log')}")
         progress = self._progress[job.key]
@@ -202,7 +202,7 @@ class Engine:
         return bool(self._missing(job))
 
     def _give_up(self, job: Job, status: int, times: int) -> None:
-        """Fail the cell that a job cannot get beyond."""
+        """Fail the cell that a job cannot get past."""
         how = "was stopped" if status == STOPPED else f"ended with status {status}"
         log = self._path(job, "log")
         reason = f"its process {how} {times} times in a row before it had made anything new: see {log}"
@@ -216,9 +216,9 @@ class Engine:
         return self.run.folder(self.store) / f"{job.key}.{kind}"
 
     def _stop(self, executor: Executor[Any]) -> bool:
-        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that.
+        """Ask all jobs to stop, wait for them, and return whether they had to be ended at once.
 
-        Interrupted a third time, leave them: a cluster may have lost them, or not answer.
+        A second interrupt ends them at once. A third leaves them: a cluster may have lost them, or not answer.
         """
         at_once = False
         if self._ordered:
@@ -236,12 +236,12 @@ class Engine:
             break
         for ordered in self._ordered:
             for event in ordered.events.new():
-                retell(event, self.reporter, self.store)
+                pass_on(event, self.reporter, self.store)
         return at_once
 
 
 def _end_of(log: Path) -> str:
-    """The last lines of a job's log; nothing if it has none."""
+    """Return the last lines of a job's log; nothing if it has none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))

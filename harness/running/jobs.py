@@ -1,4 +1,4 @@
-"""Jobs: what one process does, one cell after the other. A plan's jobs are a function of the plan alone."""
+"""Jobs: the work of one process, cell after cell. A plan's jobs are a function of the plan alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from harness.store.run_files import PlannedJob
 from harness.types.artifact import ArtifactRequest
 
 ARTIFACTS_A_JOB = 8
-"""Enough for the cores of a slot, which make them side by side, and few enough to spread over a cluster."""
+"""Artifacts of a job: enough for a slot's cores, which make them side by side, few enough to spread over a cluster."""
 
 
 class Job(PlannedJob, Protocol):
@@ -28,7 +28,7 @@ class Job(PlannedJob, Protocol):
 
     @property
     def arms(self) -> Sequence[Arm]:
-        """The part of the plan that it belongs to: all that its process has to know of it."""
+        """The part of the plan that the job belongs to: all that its process has to know of it."""
         ...
 
     def make_cells(self, ledger: Ledger) -> None:
@@ -47,22 +47,22 @@ class ArtifactJob:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """One for each request."""
+        """The cells, one for each request."""
         return [self.source.artifact_cell(request) for request in self.requests]
 
     @cached_property
     def key(self) -> str:
-        """Of its cells."""
+        """The key, of the keys of its cells."""
         return key_of({"artifacts": [cell.key for cell in self.cells]})
 
     @property
     def label(self) -> str:
-        """Its first artifact, and how many more."""
+        """The label: its first artifact, and how many more."""
         more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
         return f"{self.cells[0].label}{more}"
 
     def make_cells(self, ledger: Ledger) -> None:
-        """Make them side by side; where one fails, the others are tried without it."""
+        """Make the artifacts side by side; if one fails, the others are tried without it."""
         while any(ledger.is_missing(cell) for cell in self.cells):
             with ledger.isolated(self.cells):
                 maker = MethodArtifacts(self.source, self.source.first)
@@ -81,19 +81,19 @@ class SetJob:
 
     @cached_property
     def key(self) -> str:
-        """Of the trajectory, or of the set in the file."""
+        """The key of the trajectory, or of the set in the file."""
         if isinstance(self.source, TrajectorySource):
             return self.source.trajectory_key(self.distillation)
         return self.arms[0].set_cell(self.distillation).key
 
     @property
     def label(self) -> str:
-        """Of its last set."""
+        """The label of its last set."""
         return self.arms[-1].set_cell(self.distillation).label
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Sets first, then by arm its teachers and students."""
+        """The cells: sets first, then by arm its teachers and students."""
         sets = [arm.set_cell(self.distillation) for arm in self.arms if isinstance(self.source, TrajectorySource)]
         scored = [cell for arm in self.arms for cell in self._of_arm(arm)]
         return list({cell.key: cell for cell in [*sets, *scored]}.values())
@@ -106,7 +106,7 @@ class SetJob:
             yield arm.student_cell(self.distillation, student)
 
     def make_cells(self, ledger: Ledger) -> None:
-        """Distil, then score every arm whose set is there."""
+        """Distil, then score every arm whose set is in the store."""
         if isinstance(self.source, TrajectorySource):
             points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
             Distiller(ledger, self.source, self.distillation).distil(points)
@@ -120,7 +120,8 @@ def finish_job(job: Job, ledger: Ledger) -> int:
 
     If another process has taken the job over, wait for it, and do what it has left.
     """
-    # The trajectory of another precision says so itself: students and artifacts are float32 whatever torch's default.
+    # Left to itself, torch computes convolutions in TF32 on a GPU. A trajectory in another precision sets it for its
+    # steps alone; students and artifacts are float32.
     with float32_products("fp32"):
         while True:
             try:
@@ -133,26 +134,26 @@ def finish_job(job: Job, ledger: Ledger) -> int:
 
 
 def jobs_of(plan: Plan) -> list[Job]:
-    """All jobs of a plan, each behind those that it needs."""
+    """Return all jobs of a plan, each behind those that it needs."""
     maker: dict[str, str] = {}
-    found: list[Job] = []
+    jobs: list[Job] = []
     for source in plan.sources:
         for distillation in range(plan.distillations):
             if isinstance(source, TrajectorySource):
                 for job in _artifact_jobs(source, distillation, maker):
-                    found.append(job)
+                    jobs.append(job)
                     maker |= dict.fromkeys((cell.key for cell in job.cells), job.key)
     for source in plan.sources:
         arms = [arm for arm in plan.arms if arm.source is source]
         for distillation in range(plan.distillations):
-            found.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
-    return found
+            jobs.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
+    return jobs
 
 
-def _artifact_jobs(source: TrajectorySource, distillation: int, made: dict[str, str]) -> Iterator[ArtifactJob]:
-    """Those of a trajectory that no job before makes."""
+def _artifact_jobs(source: TrajectorySource, distillation: int, maker: dict[str, str]) -> Iterator[ArtifactJob]:
+    """Yield jobs for the artifacts of a trajectory that no job before makes."""
     requests = source.needs(distillation, source.total)
-    new = [request for request in requests if source.artifact_cell(request).key not in made]
+    new = [request for request in requests if source.artifact_cell(request).key not in maker]
     for start in range(0, len(new), ARTIFACTS_A_JOB):
         yield ArtifactJob(source, new[start : start + ARTIFACTS_A_JOB])
 

@@ -1,4 +1,4 @@
-"""Making students: those of one arm on one distilled set, and before them what their evaluation needs."""
+"""Makes students: those of one arm on one distilled set, and before them the artifacts that they need."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ class Scorer:
         self.set_cell = arm.set_cell(distillation)
 
     def score(self, students: Sequence[int]) -> None:
-        """Make the students that are missing; where one fails, the others are tried without it."""
+        """Make the students that are missing; if one fails, the others are tried without it."""
         cells = {student: self.arm.student_cell(self.distillation, student) for student in students}
         artifacts = [self.arm.artifact_cell(self.distillation, student) for student in students]
         while any(self.ledger.is_missing(cell) for cell in cells.values()):
@@ -46,21 +46,21 @@ class Scorer:
             supply.prepare(list(needs.values()))
             artifacts = {student: supply.get(need) for student, need in needs.items()}
             of_set = {"set_status": status_of(distilled), "set_storage": distilled.storage_floats}
-            told = {**self.arm.told(), "distillation": self.distillation, **of_set}
+            fields = {**self.arm.record_fields(), "distillation": self.distillation, **of_set}
             if isinstance(self.arm.source, FileSource) and self.arm.source.part:
-                told["set_part"] = self.arm.source.part
+                fields["set_part"] = self.arm.source.part
             file = set_file(self.ledger, self.arm.source, self.set_cell.key)
             for student in missing:
                 self.ledger.start(cells[student])
             answers = evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams)
             for score in _scores(answers, missing, call_of(evaluator, "evaluate")):
-                record = {"result": {**dataclasses.asdict(score), **told}, "set": self.set_cell.key, **file}
+                record = {"result": {**dataclasses.asdict(score), **fields}, "set": self.set_cell.key, **file}
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
                 self.ledger.commit(cells[score.student], record, problem, components)
 
 
 def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Iterator[StudentRecord]:
-    """The records of the students that were asked for, each once, in order, as soon as it is there.
+    """Yield the records of the students that were asked for, each once, in order, as soon as it is there.
 
     Raises:
         PluginError: a record is missing, out of turn or too many, or a value in it cannot be used.
@@ -72,22 +72,23 @@ def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Itera
             left = list(students[students.index(student) :])
             raise PluginError(f"{what} did not give the students {left}") from None
         record = student_record(answer, student, what)
-        if student == students[-1] and next(answers, None) is not None:  # before the last one counts as made
+        # Before the last record is committed: afterwards nothing would be missing that the error could fail.
+        if student == students[-1] and next(answers, None) is not None:
             raise PluginError(f"{what} gave more than the students {list(students)} that it was asked for")
         yield record
 
 
 def distilled_set(ledger: Ledger, source: Source, key: str) -> DistilledSet:
-    """The set of a finished cell, or the one that lies in the source's file."""
+    """Return the set of a finished cell, or the one that the source's file holds."""
     if isinstance(source, FileSource):
         return source.distilled
     return load_distilled(ledger.store.file(key, "set.safetensors"))
 
 
 def set_file(ledger: Ledger, source: Source, key: str) -> dict[str, str]:
-    """For a student's record, the digest of the file that it was trained on: the set may be made again later.
+    """Return, for a student's record, the digest of the file that it was trained on: the set may be made again later.
 
-    Empty for a set that lies in a file of its own: its key is the digest.
+    Empty for a set from a file: its key is the digest.
     """
     record = None if isinstance(source, FileSource) else ledger.store.record(key)
     return {"set_file": record["files"]["set.safetensors"]} if record else {}

@@ -1,4 +1,4 @@
-"""Tensors of work in the making, kept so that a later try goes on from them: safe to read, and never half of them."""
+"""Tensors of unfinished work, from which a later try goes on: safe to read, and never written by halves."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ class UnfinishedTensors:
     Args:
         store: holds the folder.
         key: its name.
-        notice: told which files are passed over, and why.
+        notice: called with a line on each file that is passed over.
     """
 
     def __init__(self, store: Store, key: str, notice: Notice) -> None:
@@ -33,17 +33,17 @@ class UnfinishedTensors:
         self._store, self._notice = store, notice
 
     def files(self) -> list[tuple[str, Path]]:
-        """What is kept, by name."""
+        """Return the files of the folder, by name."""
         return sealed_in(self.folder)
 
-    def write(self, name: str, tensors: Mapping[str, Tensor], sources: Sources, told: Mapping[str, Any]) -> Path:
-        """Keep tensors with what is told of them as JSON, and read them back.
+    def write(self, name: str, tensors: Mapping[str, Tensor], sources: Sources, fields: Mapping[str, Any]) -> Path:
+        """Write tensors, with fields about them as JSON, and read them back.
 
         Raises:
-            StoreError: they cannot be written; what was kept before is there still.
+            StoreError: they cannot be written; the file before is still there.
         """
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(whole, {"ddbench": json.dumps({**told, "sources": dict(sources)})})
+        content = save(whole, {"ddbench": json.dumps({**fields, "sources": dict(sources)})})
         self._store.make_folder(self.folder)
         try:
             return write_sealed(self.folder, name, content)
@@ -51,55 +51,57 @@ class UnfinishedTensors:
             raise self._store.cannot("write to", error) from None
 
     def read(self, path: Path, sources: Sources) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What a file holds, unless it was damaged or other source made it."""
+        """Return the tensors and fields of a file; None if it is damaged or comes from other code."""
         content = read_sealed(path)
         if content is None:
             self._notice(f"{path} was damaged: it is passed over")
             return None
         try:
-            told = _told(content)
-            is_ours = told["sources"] == dict(sources)
+            fields = _fields(content)
+            # Compared before the tensors are read: those of other code may not even be of the expected kinds.
+            is_ours = fields["sources"] == dict(sources)
             tensors = load(content) if is_ours else {}
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._notice(f"{path} is not as a run writes it ({type(error).__name__}: {error}): it is passed over")
             return None
         if not is_ours:
-            self._notice(f"{path} was made by other source than is here now: it is passed over")
+            self._notice(f"{path} was made by a different version of the code: it is passed over")
             return None
-        return tensors, told
+        return tensors, fields
 
 
 class PartialFiles:
     """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
 
     def __init__(self, store: Store, cell: Cell, notice: Notice) -> None:
-        self._kept, self._sources = UnfinishedTensors(store, cell.key, notice), cell.sources
+        self._files, self._sources = UnfinishedTensors(store, cell.key, notice), cell.sources
 
     def get(self, part: str) -> dict[str, Tensor] | None:
-        """A part that was kept; None where there is none, or none that can be used."""
-        for name, path in self._kept.files():
-            if name == part and (found := self._kept.read(path, self._sources)):
-                return found[0]
+        """Return a part that was saved; None if there is none, or none that can be used."""
+        for name, path in self._files.files():
+            if name == part and (content := self._files.read(path, self._sources)):
+                return content[0]
         return None
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a part in place of what could not be used; who was asked to stop does so."""
-        written = self._kept.write(part, tensors, self._sources, {})
-        for name, path in self._kept.files():
+        """Save a part in place of one that could not be used; work that was asked to stop stops here."""
+        written = self._files.write(part, tensors, self._sources, {})
+        for name, path in self._files.files():
             if name == part and path != written:
                 path.unlink(missing_ok=True)
         interrupts.heed()
 
     def clear(self) -> None:
-        """Forget all parts: the cell is finished."""
-        shutil.rmtree(self._kept.folder, ignore_errors=True)
+        """Remove all parts, because the cell is finished."""
+        shutil.rmtree(self._files.folder, ignore_errors=True)
 
 
-def _told(content: bytes) -> dict[str, Any]:
-    """What is told beside the tensors of a safetensors file: its head has a length in eight bytes, and JSON.
+def _fields(content: bytes) -> dict[str, Any]:
+    """Return the fields beside the tensors of a safetensors file.
 
-    Losses in it may be NaN, so it is read as Python writes it; the digest in the file's name says that it was.
+    The file begins with the length of its head in eight bytes, and the head as JSON.
     """
+    # Read leniently, because losses may be NaN: the digest in the file's name says that a run wrote these bytes.
     end = 8 + int.from_bytes(content[:8], "little")
-    told: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
-    return told
+    fields: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
+    return fields

@@ -1,8 +1,8 @@
-"""The time as the store tells it."""
+"""The time as records hold it."""
 
 import datetime
 
 
 def now() -> str:
-    """By this host's clock, in UTC, to the second."""
+    """Return the time of this host's clock, in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Paths below the user's home folder, which not every user has."""
+"""Paths in the user's home folder, which not every user has."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from harness.errors import UsageError
 
 
 def expand_home(path: str | Path) -> Path:
-    """The path with the home folder in place of a leading ``~`` or ``~user``.
+    """Return the path with the home folder in place of a leading ``~`` or ``~user``.
 
     Raises:
         UsageError: there is no such home folder.
@@ -20,7 +20,7 @@ def expand_home(path: str | Path) -> Path:
 
 
 def cache_home() -> Path:
-    """``~/.cache``; the system's folder for temporary files if the user has no home."""
+    """Return ``~/.cache``; the system's folder for temporary files if the user has no home."""
     try:
         return Path("~/.cache").expanduser()
     except RuntimeError:  # a user id without an entry, as in containers
@@ -30,5 +30,5 @@ def cache_home() -> Path:
 def _temporary() -> Path:
     try:
         return Path(tempfile.gettempdir())
-    except OSError:  # none can be written; whoever needs to write there says so
+    except OSError:  # no folder can be written: the error that names the remedy comes when one is needed
         return Path(os.sep, "tmp")

@@ -1,4 +1,4 @@
-"""The memory that this process may use, and refusing work that is known to need more."""
+"""Limits of memory: what this process may use, and the refusal of work that is known to need more."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ _NO_LIMIT = 2**60
 
 @dataclass(frozen=True)
 class MemoryLimit:
-    """So many bytes, and what sets the limit, in words."""
+    """A limit in bytes, and what sets it, in words."""
 
     size: int
     source: str
 
 
 def memory_limit() -> MemoryLimit | None:
-    """The tightest of the machine's memory, the control group's and the process's limits; None if nothing tells.
+    """Return the tightest limit of the machine, the control group and the process; None if none is known.
 
-    It is what there is at all, not what is free just now: what is free changes while a run waits in a queue.
+    It counts all memory and not what is free just now, which changes while a run waits in a queue.
     """
     return min(_limits(), key=lambda limit: limit.size, default=None)
 
@@ -44,12 +44,12 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     """
     limit = memory_limit()
     if limit is not None and needed > limit.size:
-        told = f"{_gigabytes(needed)} of memory, but {limit.source} is {_gigabytes(limit.size)}"
-        raise DataError(f"{what} would need {told}: {remedy}")
+        excess = f"{_gigabytes(needed)} of memory, but {limit.source} is {_gigabytes(limit.size)}"
+        raise DataError(f"{what} would need {excess}: {remedy}")
 
 
 def _limits() -> Iterator[MemoryLimit]:
-    with contextlib.suppress(OSError, ValueError):  # the system may not tell
+    with contextlib.suppress(OSError, ValueError):  # not every system knows these names
         yield MemoryLimit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "all that this machine has")
     for size in _of_control_groups():
         yield MemoryLimit(size, "the limit of this control group (container or job)")
@@ -61,7 +61,7 @@ def _limits() -> Iterator[MemoryLimit]:
 
 
 def _of_control_groups() -> Iterator[int]:
-    """Limits of the control groups that this process is in, of both versions, up to the root."""
+    """Yield the limits of this process's control groups, of both versions, up to the root."""
     try:
         lines = (_PROCESS / "cgroup").read_text().splitlines()
     except OSError:  # not Linux
@@ -85,7 +85,7 @@ def _of_control_groups() -> Iterator[int]:
 
 
 def _in_use(field: str) -> int:
-    """Bytes of address space (``VmSize``) or of data (``VmData``) that this process has mapped."""
+    """Return the bytes of address space (``VmSize``) or of data (``VmData``) that this process has mapped."""
     try:
         lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever happens while they are written."""
+"""Files and folders that are written whole or not at all, whatever happens meanwhile."""
 
 import os
 import secrets
@@ -18,8 +18,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A path beside ``path``; the file or folder that is written there takes its place in the end, or is removed."""
-    path = Path(os.path.abspath(path))  # even ``.`` has a name then
+    """Yield a path beside ``path``; the file or folder written there takes its place in the end, or is removed."""
+    path = Path(os.path.abspath(path))  # ``.`` has a name only as an absolute path
     temporary = hidden_beside(path)
     try:
         yield temporary
@@ -31,18 +31,19 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 def hidden_beside(path: Path) -> Path:
-    """A name that nobody else takes, in the same folder: ``.NAME-hex``."""
+    """Return a name that nobody else takes, in the same folder: ``.NAME-hex``."""
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
 
 
 def cannot(what: str, store: Path, error: OSError) -> StoreError:
-    """The error for what the operating system refuses in a store, with the remedy."""
+    """Return the error for what the operating system refuses in a store, with the remedy."""
     reason = error.strerror or str(error)
     return StoreError(f"cannot {what} the store {store}: {reason}; free it or choose another with --store")
 
 
 def sync(path: Path) -> None:
     """Have the disk hold what was written to a file, or the names in a folder."""
+    # A rename may reach the disk before the content does: without this, a power cut leaves an empty file of that name.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -51,7 +52,7 @@ def sync(path: Path) -> None:
 
 
 def _sync_all(path: Path) -> None:
-    """The same for a folder with all that is in it."""
+    """Have the disk hold a file, or a folder with all that is in it."""
     if path.is_dir():
         for entry in path.iterdir():
             _sync_all(entry)

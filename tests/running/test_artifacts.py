@@ -133,7 +133,7 @@ def test_a_part_that_other_source_made_is_made_again(tmp_path):
     PartialFiles(store, PART, told.append).put("epoch-1", {"weights": torch.ones(1)})
     changed = dataclasses.replace(PART, sources={"toys.Toy": "2"})
     assert PartialFiles(store, changed, told.append).get("epoch-1") is None
-    assert "made by other source" in told[0]
+    assert "made by a different version of the code" in told[0]
 
 
 def test_room_and_time_are_told_before_anything_is_made(data, tmp_path):

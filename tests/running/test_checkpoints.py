@@ -134,7 +134,7 @@ def test_one_that_other_source_made_is_passed_over(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trajectories, "learning_source", lambda: {"harness.learning": "another"})
     heard = go_on(data, tmp_path, **QUICK)
     assert heard.steps == [1, 2, 3, 4, 5, 6]
-    assert any("made by other source" in text for text in heard.notices)
+    assert any("made by a different version of the code" in text for text in heard.notices)
 
 
 def test_one_of_other_networks_is_another_runs(data, tmp_path):

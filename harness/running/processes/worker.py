@@ -1,4 +1,4 @@
-"""The process that does one job; a supervisor forks and watches it."""
+"""The worker: the process that does one job; a supervisor forks and watches it."""
 
 import contextlib
 import faulthandler
@@ -37,7 +37,7 @@ def run_worker(path: Path, run: str, job: str) -> int:
         return executor.STOPPED
     except DDBenchError as error:
         print(error, file=sys.stderr)
-        with contextlib.suppress(StoreError):  # it may be what was refused
+        with contextlib.suppress(StoreError):  # a store that cannot be written may be the very reason
             log.end(REFUSED, str(error))
         return executor.REFUSED
     log.end(ENDED)
