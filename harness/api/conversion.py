@@ -110,6 +110,7 @@ def _students(store: Store, key: str) -> tuple[list[dict[str, Any]], int]:
     """Return the results of all students of a set, and how many records could not be read."""
     results, unread = [], 0
     for cell in store.attempts():
+        # A damaged record may be of this set or of any other: the set can be written without it, with a note.
         try:
             record = store.record(cell) or {}
         except StoreError:
@@ -149,6 +150,7 @@ def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
     if len(datasets) != 1:
         raise UsageError(f"--dataset {name} stands for {len(datasets)} data sets: give one")
     (dataset,) = datasets
+    # Reading the images may take minutes: it is done only if the facts do not say enough, and then once.
     facts, load = known_facts(dataset), cache(lambda: planner.problem(dataset))
     content = read_content(path, reading, lambda: (facts or load()).shape)
     if facts and (facts.preprocessing or content.preprocessing):
@@ -174,9 +176,11 @@ def _refuse_reading(reading: Reading, dataset: str | None) -> None:
 
 
 def _check_free(target: Path, force: bool) -> None:
+    # A link to nowhere does not "exist", and would be replaced without a word.
     if not target.exists() and not target.is_symlink():
         return
     if not force:
         raise UsageError(f"{target} is there already: give another name, or --force to replace it")
+    # Only what ddbench wrote: a mistyped target may be the user's own folder of pictures.
     if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
         raise UsageError(f"{told_of(target)} is a folder that ddbench did not write: --force does not replace it")

@@ -127,6 +127,7 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
     request = run.request
     with prepared(request.compile), interrupts.handled(reporter.notice):
         registry = _registry(request)
+        # Counted first: to plan a mistyped sweep of a million cells would take the memory of this machine.
         check_size(Planner(request, registry), of_file=run.file is not None)
         if not request.choose:
             plan = run.plan(registry)
@@ -179,10 +180,12 @@ def _joined(explored: RunResult, scored: RunResult, choice: Choice, stages: Stag
 def plan_request(request: Request) -> RunResult:
     """Return what a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
     damages: list[str] = []
+    # The store is not opened, for that would write its folder: a plan changes nothing on disk.
     registry, store = _registry(request), Store(request.store, damages.append)
     check_size(Planner(request, registry))
     if not store.is_new():
         store.check_schema()
+    # Decided before planning, because the precision is part of every set's key.
     request, precision_notes = decide_precision(request)
     if request.choose:
         result = _plan_stages(Stages.planned(Run(request), registry), store)
@@ -214,7 +217,7 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
 def _planned(
     store: Store, cells: list[dict[str, str]], notes: tuple[str, ...], plan: Plan, seconds: float | None
 ) -> RunResult:
-    warnings = warnings_of(plan)
+    warnings = warnings_of(plan)  # known before a single number is: plans differ, not only results
     return RunResult(store.path, cells, [], notes=notes, warnings=warnings, planned_only=True, estimate=seconds)
 
 

@@ -140,6 +140,7 @@ class Local(Executor[LocalOptions]):
         changed: dict[str, str] = {}
         if self.slots > 1 or self.options.threads:
             threads = self.options.threads or max(1, cores() // self.slots)
+            # Both variables: which library multiplies matrices depends on how torch was built.
             changed |= dict.fromkeys(THREADS, str(threads))
         if gpus and self.slots > 1:
             changed["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]

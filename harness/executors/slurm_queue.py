@@ -8,7 +8,7 @@ from collections.abc import Iterable
 SECONDS = 10.0
 """Seconds between two looks into the queue, whatever the number of jobs: each look is work for the controller."""
 _LOOKS = 2
-"""Looks in a row at which a lost job is missing: one that ended well may leave the queue before NFS shows its result."""
+"""Looks in a row that miss a lost job: one that ended well may leave the queue before NFS shows its result."""
 
 
 class Queue:

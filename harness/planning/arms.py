@@ -75,6 +75,7 @@ class Arm:
             "augmentations": dict(self.source.problem.augmentations),
             "request": {"kind": request.kind, **request.identity},
             "architecture": architecture.identity() if architecture else None,
+            # Not its options: those that decide the artifact are in the request, so that others can share it.
             "evaluator": [entry.name, entry.provider, self.evaluator.cls.version],
             "seed": self.source.seed,
             "distillation": distillation,
@@ -103,6 +104,7 @@ class Arm:
         return Cell("student", identity, label, self._sources(distillation, self.architecture))
 
     def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
+        # A student depends on the code that made its set, too: with other code there it would train on other images.
         components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
         own = dict(component.source for component in components)
         return {**self.set_cell(distillation).sources, **own, **learning_source()}

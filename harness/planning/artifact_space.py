@@ -40,6 +40,7 @@ def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[Tra
     seen: set[str] = set()
     for arm, distillation in itertools.product(plan.arms, range(plan.distillations)):
         source = arm.source
+        # A set that is there needs its artifacts no more, even if they were removed to save room.
         if not isinstance(source, TrajectorySource) or arm.set_cell(distillation).key not in missing:
             continue
         for request in source.needs(distillation, arm.iterations or 0):
@@ -92,6 +93,7 @@ def check_storage(wanted: Sequence[Demand], limit: float) -> None:
 @cache
 def weights_of(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> int:
     """Return how many numbers a network's weights and buffers have, counted without memory for them."""
+    # On the meta device tensors have shapes and no memory: a large network would take gigabytes only to be counted.
     with torch.device("meta"):
         network = architecture.make().build(shape, classes, torch.Generator("cpu"))
     return sum(tensor.numel() for tensor in network.state_dict().values())

@@ -108,6 +108,7 @@ class Candidates:
     @property
     def chosen(self) -> str | None:
         """The name with the highest mean, the first of equals; None if all failed."""
+        # Of equals max() returns the first, so that the order in which the user typed the values decides.
         return max(self.curve, key=lambda name: self.curve[name]) if self.curve else None
 
 
@@ -169,6 +170,7 @@ class Choice:
                 continue
             identity = {"kind": "choice", "option": str(self.option), "among": sorted(cells), "group": str(group)}
             before, result = store.sound(key_of(identity)), self._result(candidates)
+            # An equal choice is not recorded again, or every repetition of the command would add an attempt.
             if before is None or before.get("result") != result:
                 record = {
                     "kind": "choice",
@@ -204,7 +206,7 @@ def _candidates(option: SweptOption, rows: Sequence[Row]) -> Candidates:
 
 
 def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
-    """A line for each name, with the number of groups if there are several."""
+    """Return a line for each name, with the number of groups if there are several."""
     counts = Counter(name for several in names for name in several)
     where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
     return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]

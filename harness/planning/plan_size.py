@@ -44,6 +44,7 @@ def _datasets(planner: Planner) -> Iterator[tuple[int, RunDefaults]]:
             every = planner.names("dataset", ["all"], NO_DEFAULTS)
             yield from ((1, traits_of(dataset).defaults) for dataset in every)
         else:
+            # One variant stands for all, whose defaults are the same: to expand them is what must not happen here.
             dataset = planner.complete("dataset", first_variant(text), NO_DEFAULTS)
             yield count_variants(text)[1], traits_of(dataset).defaults
 

@@ -40,7 +40,7 @@ class Planner:
 
     request: Request
     registry: Registry
-    _left_out: dict[str, None] = field(default_factory=dict)
+    _left_out: dict[str, None] = field(default_factory=dict)  # as a set, in the order of insertion
     _architectures: dict[str, Resolved[Any]] = field(default_factory=dict)
     _buildable: set[tuple[Any, ...]] = field(default_factory=set)
 
@@ -58,6 +58,7 @@ class Planner:
         if not self.request.method:
             raise UsageError("no method was given: say --method dc; `ddbench methods` lists them")
         plans = [self._plan_on(dataset) for dataset in self.names("dataset", self.request.dataset, NO_DEFAULTS)]
+        # A plan has one number of each for all its arms, so that rows of a table rest on equally many scores.
         counts = {(plan.students, plan.distillations) for plan in plans}
         if len(counts) > 1:
             raise UsageError("these data sets have different defaults: give --students and --distillations")
@@ -90,6 +91,7 @@ class Planner:
             try:
                 if not self._lacks_options(entry, defaults):
                     component = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
+                    # These need no problem, so that one which cannot be made is left out here and now.
                     if kind in ("pool", "evaluator", "architecture"):
                         component.make()
                     yield component
@@ -129,6 +131,7 @@ class Planner:
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
         for architecture in architectures:
             self._check_buildable(architecture, problem)
+        # One source is enough to check: what evaluators ask for depends on the problem, which all of them share.
         for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
             arm = Arm(source, iterations, evaluator, architecture, self.architecture)
             _ = arm.protocol  # read now, so that a wrong answer is refused before any work
@@ -167,6 +170,7 @@ class Planner:
                 without_pool[source.method.entry.name] = None
             notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
             for point in points:
+                # By key: a method that uses no pool or no ipc is crossed with all of them, and gives one set.
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
         return Plan(
             list(self.arms(list(sources.values()), problem, defaults)),
@@ -233,6 +237,7 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
         PluginError: it builds something other than a network.
     """
     who = f"architecture {architecture} of {architecture.entry.provider}"
+    # On the meta device nothing is allocated, so that absurd sizes are refused by a number and not by the system.
     with torch.device("meta"), bounded_size(who):
         network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
     check_parameters(returned(network, Network, f"{who}: build()"), who)

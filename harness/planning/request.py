@@ -22,6 +22,7 @@ LARGEST_CONFIG = 2**20
 """Bytes of a config file."""
 _DEEPEST_KEY = 50
 """Parts of a dotted key: the parser takes time by the square of them."""
+# Possessive (``++``): a pattern that can backtrack would itself take time by the square of a hostile file.
 _KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _DEEP_KEY = re.compile(rf"""(?<![\w."'-])(?:{_KEY_PART}\.[ \t]*+){{{_DEEPEST_KEY}}}""")
 _NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set")
@@ -156,7 +157,7 @@ def _config_text(path: Path) -> str:
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe might never end, and a folder has no text
         raise ValueError("it is not a plain file")
     with path.open("rb") as file:
-        content = file.read(LARGEST_CONFIG + 1)
+        content = file.read(LARGEST_CONFIG + 1)  # not by its size, which a file in /proc gives as 0
     if len(content) > LARGEST_CONFIG:
         raise ValueError(f"it is larger than {LARGEST_CONFIG // 2**20} MB")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -186,8 +187,10 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
         raise UsageError(f"{where}: {key} takes one value, not {reprlib.repr(value)}")
     for single in values:
         wanted, type_name = _type_of(kind)
+        # To Python, True is an int: `seed = true` in a config file would be seed 1.
         if not isinstance(single, wanted) or (isinstance(single, bool) and bool not in wanted):
             raise UsageError(f"{where}: {key} = {reprlib.repr(single)} is not {type_name}")
+        # The system ends a path at this character: without this check, opening it raises a bare ValueError much later.
         if isinstance(single, str | Path) and "\0" in str(single):
             raise UsageError(f"{where}: {key} = {single!r} has a null character, which no name or path has")
     choices = {

@@ -79,6 +79,7 @@ class Run:
         source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
         defaults = traits_of(dataset).defaults
         stated = distilled.provenance.get("iterations")
+        # A file may state anything: what is no plausible count is left out, rather than shown in a table.
         iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
         arms = list(planner.arms([(source, iterations)], problem, defaults))
         return Plan(
@@ -170,6 +171,7 @@ def _digest(distilled: DistilledSet) -> str:
     if distilled.step_size is not None:
         digest.update(f"step size {distilled.step_size!r}".encode())
     for tensor in distilled.training_data():
+        # Shape and type too: the same bytes in another shape are other images.
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

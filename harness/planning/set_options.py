@@ -38,6 +38,7 @@ class SetOptions:
         known = entry.load().Options.model_fields
         self.used.update(names)
         merged = {option: value for name in names for option, value in self.by_name[name].items()}
+        # Components of two kinds may share a name: each takes the options that it knows.
         return {option: value for option, value in merged.items() if option in known}
 
     def complete(self, name: Name, entry: Entry, defaults: Mapping[str, str]) -> Name:
@@ -55,6 +56,7 @@ def _parts(text: str) -> tuple[str, str, str]:
     component, dot, option = left.strip().rpartition(".")
     if not (equals and dot and component and option and value.strip()):
         raise UsageError(f"--set {text}: write --set COMPONENT.OPTION=VALUE, say --set mtt.experts=5")
+    # Parsed as it would be in brackets, so that one grammar decides what a value is.
     typed = f"{component}[{option}={value}]"
     if count_variants(typed)[1] > 1:
         raise UsageError(f"--set {text}: a sweep belongs to a name: {typed}")

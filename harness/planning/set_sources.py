@@ -11,6 +11,7 @@ from harness.types.problem import Problem
 
 def learning_source() -> dict[str, str]:
     """Return the digests of the code that every number depends on beside its components'."""
+    # Whole rooms: nobody can list through which of their modules a number passes.
     return {room: package_digest(room) for room in ("harness.learning", "harness.compute")}
 
 
@@ -141,6 +142,7 @@ class FileSource:
         return f"#{entry}" if isinstance(entry, int) and isinstance(entries, int) and entries > 1 else ""
 
     def _printable(self, key: str) -> str | None:
+        # A file may hold anything: no line break and no terminal's escape sequence may reach a table.
         value = self.distilled.provenance.get(key)
         return value if isinstance(value, str) and value.isprintable() else None
 

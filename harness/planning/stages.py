@@ -91,6 +91,7 @@ class Stages:
         """Return the work of the choice that costs most; an unknown cost (None) counts as the most."""
 
         def most(indices: list[int]) -> float:
+            # Each candidate alone, and not every combination of them, whose number grows with the power of the groups.
             spent = cost(RemainingWork.of(self.second.only(indices).plan, store))
             return float("inf") if spent is None else spent
 

@@ -78,6 +78,7 @@ def _trajectory(
         return 0.0
     if work is None or source.pool is None:
         return None
+    # A pool may change its distribution with the iteration: the one halfway stands for all.
     choices = mixture(source.pool.make(), max(points) // 2, source.resolve)
     each = (share * _seconds(work, architecture, source.problem) for architecture, share in choices)
     return (max(ahead) - done) * sum(each)
@@ -123,9 +124,10 @@ def _rate(device: torch.device) -> float:
     """Measure for a fifth of a second how many operations a second a convolution like the ConvNet's second does."""
     weight, images = torch.randn(128, 128, 3, 3, device=device), torch.randn(32, 128, 16, 16, device=device)
     operations, repeats, started = 2.0 * 32 * 128 * 128 * 9 * 256, 0, time.perf_counter()
-    torch.nn.functional.conv2d(images, weight, padding=1)
+    torch.nn.functional.conv2d(images, weight, padding=1)  # the first call prepares libraries, and is not measured
     started = time.perf_counter()
     while time.perf_counter() - started < 0.2:
+        # Reading a value waits for the GPU, which otherwise has only been handed the work.
         float(torch.nn.functional.conv2d(images, weight, padding=1)[0, 0, 0, 0])
         repeats += 1
     return repeats * operations / (time.perf_counter() - started)

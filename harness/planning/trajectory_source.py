@@ -37,6 +37,7 @@ class TrajectorySource:
     precision: str
     total: int
     resolve: Resolve
+    # Every student's cell asks for its set's, whose identity takes thousands of draws: each is found once.
     _needs: dict[int, list[tuple[int, ArtifactRequest]]] = field(default_factory=dict)
     _sets: dict[tuple[int, int], Cell] = field(default_factory=dict)
 
@@ -106,6 +107,7 @@ class TrajectorySource:
             "distillation": distillation,
             "precision": self.precision,
             "total": self.total if self.method.cls.uses_total else None,
+            # Absent if empty: methods without settings keep the keys that they had before there were any.
             **({"settings": settings} if settings else {}),
         }
 
@@ -128,6 +130,7 @@ class TrajectorySource:
             "trajectory": self.trajectory(distillation),
             "architectures": [architecture.identity() for architecture in drawable],
             "iterations": iterations,
+            # One digest in place of their keys: a set may need hundreds of experts.
             **({"artifacts": key_of({"cells": [cell.key for cell in artifacts]})} if artifacts else {}),
         }
         through = f" through {self.pool}" if self.pool else ""
@@ -156,6 +159,7 @@ class TrajectorySource:
         """Yield each artifact of the whole trajectory with the iteration that asks for it first."""
         method = self.new_method(distillation)
         pool = self.pool.make() if self.pool else None
+        # Most methods need nothing: to ask them a million times would take longer than all the rest of planning.
         if type(method).needs is Method.needs or (pool and pool.adapts):
             return
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None

@@ -46,16 +46,19 @@ class Distiller:
     def distil(self, points: Sequence[int]) -> None:
         """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
         cells = {point: self.source.set_cell(self.distillation, point) for point in points}
+        # Each failure takes a cell out of those that are missing, so that this ends; the sets before may still be made.
         while missing := [point for point, cell in cells.items() if self.ledger.is_missing(cell)]:
             at_stake = list(cells.values())
             with self.ledger.isolated(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
+                # In place, into the list that `isolated` holds: an artifact that cannot be made fails before the sets.
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
                 self._extend_trajectory(cells, requests)
         interrupts.heed()
 
     def _extend_trajectory(self, cells: Mapping[int, Cell], requests: Sequence[ArtifactRequest]) -> None:
         label = list(cells.values())[-1].label
+        # The trajectory's key, not the set's: another run may want a later point of the same trajectory.
         with self.ledger.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
             maker = MethodArtifacts(self.source, method)

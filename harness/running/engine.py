@@ -131,12 +131,14 @@ class Engine:
         if free < 1 or not ready:
             return
         busy = {holder.key for holder in self.store.leases.all() if holder.is_live}
-        ready.sort(key=lambda job: job.key in busy)
+        ready.sort(key=lambda job: job.key in busy)  # others last: a slot would only wait for their lease
+        # In this process start() returns when the job is done: one at a time, to hear of an interrupt in between.
         chosen = ready[: 1 if executor.in_process else free]
         self._waiting = [job for job in self._waiting if job not in chosen]
         for job in chosen:
             self._progress.setdefault(job.key, Progress(len(self._missing(job)), parts_of(job, self.store)))
         orders = [self._order_for(job) for job in chosen]
+        # From the end: an earlier process of the same job has appended to the same file.
         readers = [EventReader(self._path(job, "events"), from_end=True) for job in chosen]
         who = getattr(executor, "ddbench_name", type(executor).__name__)
         started = all_of(executor.start(orders), Running, len(orders), f"{who}: start()")  # type: ignore[type-abstract]
@@ -166,6 +168,7 @@ class Engine:
         for event in ordered.events.new():
             if event["event"] == REFUSED:
                 raise DDBenchError(event["text"])
+            # The store may know less: a blocked cell leaves no trace there.
             if event["event"] == LOST:
                 self._ledger.lost[event["key"]] = Standing(event["state"], event["reason"])
             pass_on(event, self.reporter, self.store)
@@ -176,7 +179,7 @@ class Engine:
             status = ordered.poll()
             if status is None:
                 continue
-            self._hear(ordered)
+            self._hear(ordered)  # what it wrote between the last look and its end
             self._ordered.remove(ordered)
             if self._missing(ordered.job) and self._may_try_again(ordered.job, status):
                 self._waiting.append(ordered.job)

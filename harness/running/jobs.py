@@ -135,6 +135,7 @@ def finish_job(job: Job, ledger: Ledger) -> int:
 
 def jobs_of(plan: Plan) -> list[Job]:
     """Return all jobs of a plan, each behind those that it needs."""
+    # By key of an artifact's cell, the job that makes it: the first that needs it; jobs of later trajectories wait.
     maker: dict[str, str] = {}
     jobs: list[Job] = []
     for source in plan.sources:

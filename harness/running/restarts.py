@@ -27,6 +27,7 @@ class Progress:
 
     def note(self, missing: int, parts: set[tuple[str, str]]) -> None:
         """Note what is missing and what parts there are after a process has ended."""
+        # By name and not by number: a checkpoint replaces the one before it.
         is_new = missing < self.missing or not parts <= self.parts
         self.in_vain = 0 if is_new else self.in_vain + 1
         self.missing, self.parts = missing, self.parts | parts

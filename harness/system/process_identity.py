@@ -86,9 +86,8 @@ def _machine() -> str:
 def _stat(pid: int) -> tuple[str, int | None]:
     """Return the state and the start of a process; empty and None if the system does not say."""
     try:
-        words = (
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        )  # a program's name may hold blanks and brackets, so split after its last one
+        # The program's name, in brackets, may hold blanks and brackets itself: what counts begins after the last one.
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return words[0], int(words[19])
     except (OSError, IndexError, ValueError):
         return "", None

@@ -95,7 +95,8 @@ class Supervisor:
             signal.signal(number, self._ask)
         while True:
             state, begun = WorkerState(), self._size()
-            self._reader = EventReader(self._events, from_end=True)
+            self._reader = EventReader(self._events, from_end=True)  # earlier workers wrote there
+            # Dies too: a supervisor that is killed has no time to end its worker, which would hold the lease.
             worker = Child(lambda: self._work(self.store.path, self.run, self.job), self._log, dies_too=True)
             reason = self._watch(worker, state)
             if left := worker.end():
@@ -116,6 +117,7 @@ class Supervisor:
         """Watch a worker until it has ended; return a reason if it has to be killed."""
         passed_on, listened = 0, 0.0
         while not worker.has_ended():
+            # Without a time limit nothing is read before the end: each look asks a disk that jobs may share.
             if self.timeout and time.monotonic() - listened > _LISTEN:
                 listened = time.monotonic()
                 state.update(self._reader.new())

@@ -25,7 +25,7 @@ def run_worker(path: Path, run: str, job: str) -> int:
     Returns:
         The exit status: 0 if everything was done that could be.
     """
-    faulthandler.enable(sys.stderr)
+    faulthandler.enable(sys.stderr)  # a crash in C++ leaves its stack in the log, and so in the cell's failure
     store = Store(path)
     log = EventLog(store, path / "runs" / run / f"{job}.events")
     store.notice = log.notice
