@@ -1,4 +1,5 @@
 import os
+import signal
 
 os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores of the processes beside them
@@ -55,3 +56,11 @@ def other_source(monkeypatch):
         )
 
     return change
+
+
+@pytest.fixture
+def sigint_ignored():
+    """As in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN

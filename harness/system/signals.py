@@ -64,7 +64,9 @@ def is_from_outside() -> bool:
 
     It does not if no signal was noted by a handler that would have noted it; other threads get no signal at all.
     """
-    is_noted = not _is_main_thread() or signal.getsignal(signal.SIGINT) in _State.handlers
+    # What a script starts in the background ignores SIGINT: no KeyboardInterrupt comes from a signal then.
+    noting = (*_State.handlers, signal.SIG_IGN)
+    is_noted = not _is_main_thread() or signal.getsignal(signal.SIGINT) in noting
     return _State.came or not is_noted
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -53,14 +52,6 @@ def folder_in_the_way(tmp_path):
         module.write_text(f"print('a file of the user')\n{leaves_mark}\nraise SystemExit(7)\n")
     yield folder
     assert not (folder / "mark").exists(), "a file of the user's was imported"
-
-
-@pytest.fixture
-def sigint_ignored():
-    """As in the background of a script."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    yield
-    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
 
 
 @pytest.fixture

@@ -119,6 +119,13 @@ def test_a_pool_that_raises_is_one_line_whatever_it_raises(distribution, data, t
         assert_one_line(result, "pool mine of bad: distribution() raised", raised)
 
 
+@pytest.mark.usefixtures("sigint_ignored")
+def test_a_pool_that_raises_keyboard_interrupt_is_one_line_in_the_background_too(distribution, data, tmp_path):
+    installed(distribution, "pool", POOL + body("distribution", ", iteration", "raise KeyboardInterrupt"))
+    result = run(data, tmp_path / "store", pool="mine")
+    assert_one_line(result, "pool mine of bad: distribution() raised", "KeyboardInterrupt")
+
+
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit: 9", "BaseException: x"])
 def test_options_that_raise_are_one_line(distribution, data, tmp_path, raised):
     own = OPTIONS.replace("BODY", RAISED[raised])
