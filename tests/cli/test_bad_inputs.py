@@ -13,7 +13,7 @@ NEW = "--dataset arrays[path=toy.npz] -e plain[epochs=2] -a mlp[width=8] --store
 RUN = f"run {NEW}"
 EVAL = "eval res.pt -e plain[epochs=2] -a mlp[width=8] --store new"
 ON_TOY = f"{EVAL} -d arrays[path=toy.npz,normalize=mnist]"
-TELLS = "does not tell how its images were normalised"
+TELLS = "does not say how its images were normalised"
 
 BAD = [
     # run: names and their options

@@ -173,7 +173,7 @@ def test_a_full_disk_leaves_nothing(store, key, tmp_path, monkeypatch, name):
 
 def test_a_data_set_that_does_not_tell_is_no_help(published, data, tmp_path):
     words = ("convert", published, tmp_path / "out", *dataset(data, ""))
-    assert_refused(ddbench(*words), "does not tell how its images were normalised", "normalize=", "like=")
+    assert_refused(ddbench(*words), "does not say how its images were normalised", "normalize=", "like=")
 
 
 def test_pixels_need_no_known_normalisation(data, store, key, tmp_path):
