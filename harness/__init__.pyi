@@ -5,6 +5,7 @@ from .api.runs import evaluate as evaluate
 from .api.runs import run as run
 from .compute.network_traits import couples_images as couples_images
 from .compute.network_traits import draws_globally as draws_globally
+from .compute.parallel import SLICE as SLICE
 from .compute.parallel import side_by_side as side_by_side
 from .errors import DataError as DataError
 from .errors import DDBenchError as DDBenchError
@@ -18,7 +19,6 @@ from .learning.experts import train_expert as train_expert
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
 from .learning.gradient_matching import match_classes as match_classes
-from .learning.gradients import SLICE as SLICE
 from .learning.gradients import gradient_in_slices as gradient_in_slices
 from .learning.gradients import gradient_of as gradient_of
 from .learning.pixel_method import PixelMethod as PixelMethod

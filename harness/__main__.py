@@ -1,11 +1,11 @@
-"""``python -m harness`` is ``ddbench``."""
+"""Entry point of ``python -m harness``, the same as ``ddbench``."""
 
 import os
 import sys
 
 
 def _leave_working_folder_out() -> None:
-    """Import what ``ddbench`` imports: ``-m`` puts the working folder first, and with it the user's own files.
+    """Import the same modules as ``ddbench``: ``-m`` puts the working folder, with the user's own files, first.
 
     If this package itself lies there, as in a checkout that is not installed, the folder stays, for jobs too.
     """

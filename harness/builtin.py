@@ -1,11 +1,12 @@
-"""The host's own data sets, architectures, reports and executors, registered through the same hooks as anyone's."""
+"""The components that come with the harness, registered through the same hooks as those of any plugin."""
 
 from harness.plugins.hookspecs import Register, hookimpl
 
 
 @hookimpl
 def register_architectures(register: Register) -> None:
-    """The networks of the DC code base, and torchvision's classifiers."""
+    """Register the networks of the DC code base and torchvision's classifiers."""
+    # Targets are texts, so that listing components imports neither torch nor torchvision.
     conv = "harness.architectures"
     register("mlp", f"{conv}.mlp:MLP", "three linear layers of width 128")
     register(
@@ -22,7 +23,7 @@ def register_architectures(register: Register) -> None:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """The embedded digits, torchvision's sets, and one's own images."""
+    """Register the embedded digits, torchvision's data sets, and the user's own images."""
     sets = "harness.datasets"
     register("digits", f"{sets}.digits:Digits", "scikit-learn's handwritten digits at 16x16, embedded, offline")
     register("cifar10", f"{sets}.torchvision:CIFAR10", "60,000 colour images of 32x32 in 10 classes")
@@ -36,7 +37,7 @@ def register_datasets(register: Register) -> None:
 
 @hookimpl
 def register_reports(register: Register) -> None:
-    """The page, and scores after DD-Ranking."""
+    """Register the page, and scores after DD-Ranking."""
     register("page", "harness.report.page.page:Page", "one HTML file: tables, pictures, curves, and how to do it again")
     register(
         "robust-scores",
@@ -47,9 +48,9 @@ def register_reports(register: Register) -> None:
 
 @hookimpl
 def register_executors(register: Register) -> None:
-    """Processes of this machine, this process, and clusters."""
+    """Register processes of this machine, this process itself, and clusters."""
     where = "harness.executors"
     register("local", f"{where}.local:Local", "a process of this machine for each job, as many at once as it has slots")
     register("inline", f"{where}.inline:Inline", "one job after the other in this process, for debugging")
-    register("slurm", f"{where}.slurm:Slurm", "array jobs of a SLURM cluster, started again where they ran out of time")
+    register("slurm", f"{where}.slurm:Slurm", "array jobs of a SLURM cluster, started again if they ran out of time")
     register("ray", f"{where}.ray:Ray", "tasks of a Ray cluster, or of one that is started here")

@@ -1,21 +1,21 @@
-"""The errors that a user or a plugin author can mend."""
+"""Errors that a user or a plugin author can correct, and helpers for their messages."""
 
 import difflib
 import re
 from collections.abc import Iterable, Sequence
 
 LONGEST_MESSAGE = 1200
-"""Characters of a message on the command line: well within a screen of 80 columns and 24 lines."""
+"""Longest message on the command line, in characters: well within a screen of 80 columns and 24 lines."""
 LONGEST_WORD = 100
-"""Characters of a word that stays whole in a message that is too long."""
+"""Longest word that stays whole in a message that is too long, in characters."""
 
 
 class DDBenchError(Exception):
-    """Something that the user can mend. The message is one line: it names the thing and the remedy."""
+    """An error that the user can correct; the message is one line that names the thing and the remedy."""
 
 
 class UsageError(DDBenchError):
-    """A name, an option or a value that cannot be meant."""
+    """An invalid name, option or value."""
 
 
 class DataError(DDBenchError):
@@ -27,15 +27,15 @@ class StoreError(DDBenchError):
 
 
 class PluginError(DDBenchError):
-    """A plugin that cannot be loaded, or that breaks its contract."""
+    """A plugin that cannot be loaded or that breaks its contract."""
 
 
 _LONGEST = 500
-"""Characters of a message that somebody else's code wrote: no line is longer than a screen."""
+"""Longest message of foreign code, in characters: a line must not fill the screen."""
 
 
 def error_line(error: BaseException) -> str:
-    """One line for any exception: its class, and the first line of its message."""
+    """Describe any exception in one line: its class, and the first line of its message."""
     name = type(error).__name__
     try:
         message = str(error)
@@ -46,7 +46,7 @@ def error_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Say which known words come nearest to ``word``: a phrase to append to an error message."""
+    """Return the known words nearest to ``word``, as a phrase to append to an error message."""
     names = sorted(set(known))
     near = [] if len(word) > LONGEST_WORD else difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     if near:
@@ -55,13 +55,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def few(texts: Sequence[str], separator: str = ", ", most: int = 3) -> str:
-    """The first texts in one phrase, and how many more there are."""
+    """Join the first texts to one phrase that says how many more there are."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return separator.join(texts[:most]) + more
 
 
 def shortened(message: str) -> str:
-    """A message that fits on a screen: if it is too long, long words lose their middles, and then the message does."""
+    """Shorten a message to fit on a screen: first long words lose their middles, then the message does."""
     if len(message) > LONGEST_MESSAGE:
         message = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: _without_middle(word.group(), LONGEST_WORD), message)
     return _without_middle(message, LONGEST_MESSAGE)

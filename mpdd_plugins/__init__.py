@@ -1,11 +1,11 @@
-"""The built-in methods, pools and evaluators; they enter by the same door as anyone's."""
+"""The built-in methods, pools and evaluators, which are registered like those of any other plugin."""
 
 from harness import Register, hookimpl
 
 
 @hookimpl
 def register_methods(register: Register) -> None:
-    """Distillation methods."""
+    """Register the distillation methods."""
     register("dc", "mpdd_plugins.methods.dc:DC", "gradient matching (Zhao, Mopuri, Bilen, ICLR 2021)")
     register("dsa", "mpdd_plugins.methods.dsa:DSA", "gradient matching under siamese augmentation (ICML 2021)")
     register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
@@ -19,7 +19,7 @@ def register_methods(register: Register) -> None:
 
 @hookimpl
 def register_pools(register: Register) -> None:
-    """Model-pool policies."""
+    """Register the pools: policies from which architecture each network is drawn."""
     pools = "mpdd_plugins.pools"
     register("single", f"{pools}.single:Single", "one architecture, always")
     register("total-random", f"{pools}.total_random:TotalRandom", "several architectures with equal probability")
@@ -30,6 +30,6 @@ def register_pools(register: Register) -> None:
 
 @hookimpl
 def register_evaluators(register: Register) -> None:
-    """Ways to train and score students."""
+    """Register the evaluators: ways to train and score students."""
     register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")

@@ -121,15 +121,15 @@ class Sample:
 
     def files(self) -> dict[str, str]:
         """A file of each kind, by what it is."""
-        found = {}
+        files = {}
         for name, record in sorted(records(self.store).items()):
             folder = f"cells/{name[:2]}/{name}"
-            found.setdefault(f"record of a {record['kind']}", f"{folder}/record.json")
+            files.setdefault(f"record of a {record['kind']}", f"{folder}/record.json")
             for file in record["files"]:
-                found.setdefault(f"{file} of a {record['kind']}", f"{folder}/{file}")
+                files.setdefault(f"{file} of a {record['kind']}", f"{folder}/{file}")
         for kind, pattern in FILES.items():
-            found[kind] = str(sorted(self.store.glob(pattern))[0].relative_to(self.store))
-        return found
+            files[kind] = str(sorted(self.store.glob(pattern))[0].relative_to(self.store))
+        return files
 
 
 def make_sample(folder: Path) -> Sample:
@@ -138,7 +138,7 @@ def make_sample(folder: Path) -> Sample:
     small_run(sample.data, sample.store, **STUDY, pool=POOLS)
     store = Store(sample.store)
     students = [record for record in store.records() if record["kind"] == "student"]
-    by_set = {(one["result"]["pool"], one["result"]["distillation"]): one for one in students}
+    by_set = {(student["result"]["pool"], student["result"]["distillation"]): student for student in students}
     failed, *missing = (by_set[place] for place in ((POOLS[0], 0), (POOLS[0], 1), (POOLS[1], 0)))
     for record in (failed, *missing):
         shutil.rmtree(store.folder(record["key"]))
@@ -396,16 +396,18 @@ def _harmless_flip(kind: str, content: bytes, bit: int) -> str:
 def _fields_of(kind: str, path: str, value: dict) -> Iterator[Damage]:
     """Each field missing, twice, and of each other value: as it happens, and with a checksum that fits."""
     for place in _places(value):
-        told = ".".join(map(str, place))
-        yield Damage(kind, f"no {told}", path, _rewritten(lambda whole, at=place: _without(whole, at)))
-        yield Damage(kind, f"{told} twice", path, lambda file, at=place: _doubled(file, at))
+        field = ".".join(map(str, place))
+        yield Damage(kind, f"no {field}", path, _rewritten(lambda whole, at=place: _without(whole, at)))
+        yield Damage(kind, f"{field} twice", path, lambda file, at=place: _doubled(file, at))
         for name, other in OTHER_VALUES.items():
             if json.dumps(_at(value, place)) == json.dumps(other):
                 continue
             if name in FEW or CHECKSUM not in value:  # the checksum finds all alike
-                yield Damage(kind, f"{told} is {name}", path, _rewritten(_putting(place, other)))
+                yield Damage(kind, f"{field} is {name}", path, _rewritten(_putting(place, other)))
             if CHECKSUM in value and place[0] != CHECKSUM:
-                yield Damage(kind, f"{told} is {name}{FITS}", path, _rewritten(_putting(place, other), fits=True), FREE)
+                yield Damage(
+                    kind, f"{field} is {name}{FITS}", path, _rewritten(_putting(place, other), fits=True), FREE
+                )
 
 
 def _putting(place: tuple, other: object) -> Callable[[dict], dict]:
@@ -560,10 +562,10 @@ def main() -> int:
     draw, counts, begun = random.Random(chosen.seed), Counter(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder, hasty():
         sample = make_sample(Path(folder))
-        found = [damage for damage in damages(sample) if chosen.only in str(damage)]
+        chosen_damages = [damage for damage in damages(sample) if chosen.only in str(damage)]
         if chosen.sample:
-            found = draw.sample(found, min(chosen.sample, len(found)))
-        for number, damage in enumerate(found, 1):
+            chosen_damages = draw.sample(chosen_damages, min(chosen.sample, len(chosen_damages)))
+        for number, damage in enumerate(chosen_damages, 1):
             thorough = draw.random() < chosen.thorough
             is_named, wrong = complaints(sample, damage, Path(folder) / "copy" / "store", thorough)
             counts["named" if is_named else "harmless" if damage.harmless else "missed"] += 1
@@ -572,9 +574,15 @@ def main() -> int:
                 counts["wrong"] += 1
                 print(f"{damage} ({damage.path})", *wrong, sep="\n    ", flush=True)
             if number % 200 == 0:
-                print(f"... {number} of {len(found)}, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    told = ", ".join(f"{counts[name]} {name}" for name in ("named", "harmless", "missed", "tried with run and report"))
-    print(f"{len(found)} damages: {told}; {counts['wrong']} stop or hang something or are missed")
+                print(
+                    f"... {number} of {len(chosen_damages)}, {time.monotonic() - begun:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    summary = ", ".join(
+        f"{counts[name]} {name}" for name in ("named", "harmless", "missed", "tried with run and report")
+    )
+    print(f"{len(chosen_damages)} damages: {summary}; {counts['wrong']} stop or hang something or are missed")
     return 1 if counts["wrong"] else 0
 
 

@@ -22,9 +22,9 @@ def declare(name, module, site):
 
 def environment(site, **more):
     """The variables of a process that finds what is installed in ``site``."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("DDBENCH_")}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("DDBENCH_")}
     paths = [str(site), os.getcwd(), os.environ.get("PYTHONPATH", "")]
-    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **more}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **more}
 
 
 def ddbench(*words, env, cwd=None):

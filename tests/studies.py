@@ -76,8 +76,8 @@ def numbers(store):
 def _numbers(record):
     vary = ("seconds", "peak_memory")
     parts = {key: record.get(key) or {} for key in ("result", "history")}
-    kept = {name: {key: part[key] for key in part if key not in vary} for name, part in parts.items()}
-    return {**kept, "kind": record["kind"], "files": record["files"]}
+    shared = {name: {key: part[key] for key in part if key not in vary} for name, part in parts.items()}
+    return {**shared, "kind": record["kind"], "files": record["files"]}
 
 
 def a_record(result=None, kind="artifact", **changes):

@@ -16,24 +16,24 @@ def component(name, version=1, provider="ddbench", **options):
     return {"name": name, "options": {"width": 128, **options}, "provider": provider, "version": version}
 
 
-def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, distillation=0, **given):
-    """The record of a distilled set; ``given`` are fields of its result, ``versions``, ``precision`` and so on.
+def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, distillation=0, **fields):
+    """The record of a distilled set; ``fields`` are those of its result, ``versions``, ``precision`` and so on.
 
     ``options`` are the method's, ``sources`` digests of code by component, ``set_options`` those of ``--set``.
     """
-    made_by = {key: given.pop(key) for key in ("sources", "set_options") if key in given}
-    versions, precision = given.pop("versions", {}), given.pop("precision", "fp32")
-    problem = given.pop("problem", "p")
+    made_by = {key: fields.pop(key) for key in ("sources", "set_options") if key in fields}
+    versions, precision = fields.pop("versions", {}), fields.pop("precision", "fp32")
+    problem = fields.pop("problem", "p")
     trajectory = {
         "problem": problem,
         "augmentations": {"dc": "none"},
-        "method": component(method, versions.get("method", 1), **given.pop("options", {})),
+        "method": component(method, versions.get("method", 1), **fields.pop("options", {})),
         "pool": pool and component(pool, versions.get("pool", 1)),
         "ipc": ipc,
         "seed": seed,
         "distillation": distillation,
         "precision": precision,
-        "total": given.pop("total", None),
+        "total": fields.pop("total", None),
     }
     steps = 1 if iterations is None else iterations  # a method that does not iterate takes one
     identity = {
@@ -42,8 +42,8 @@ def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, di
         "architectures": [component("convnet")] if pool else [],
         "iterations": steps,
     }
-    told = {
-        "dataset": given.pop("dataset", "digits"),
+    columns = {
+        "dataset": fields.pop("dataset", "digits"),
         "ipc": ipc,
         "iterations": iterations,
         "method": method,
@@ -61,36 +61,36 @@ def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, di
         "settings": {},
         "draws": {"convnet": iterations} if pool else {},
         "main": "convnet" if pool else None,
-        **told,
+        **columns,
     }
-    label = f"{method} through {pool} on {told['dataset']}, ipc {ipc}, #{distillation}, {iterations} iterations"
+    label = f"{method} through {pool} on {columns['dataset']}, ipc {ipc}, #{distillation}, {iterations} iterations"
     history = {"iterations": steps, "seconds": 10.0, "architectures": ["convnet"], "draws": [], "scalars": {}}
-    device = given.pop("device", "cpu")
-    return _whole("distilled", label, identity, {**result, **given}, device, made_by, history=history)
+    device = fields.pop("device", "cpu")
+    return _whole("distilled", label, identity, {**result, **fields}, device, made_by, history=history)
 
 
-def student_record(of, *, evaluator="plain", architecture="convnet", student=0, accuracy=0.5, **given):
-    """The record of a student on the set whose record is ``of``; ``given`` are fields of its result, and versions.
+def student_record(of, *, evaluator="plain", architecture="convnet", student=0, accuracy=0.5, **fields):
+    """The record of a student on the set whose record is ``of``; ``fields`` are those of its result, and versions.
 
     ``options`` are the evaluator's, ``sources`` digests of code by component, ``set_file`` that of the set's file.
     """
-    made_by = {key: given.pop(key) for key in ("sources",) if key in given}
-    file = {key: given.pop(key) for key in ("set_file",) if key in given}
-    versions = given.pop("versions", {})
-    told = {key: of["result"][key] for key in ("dataset", "ipc", "iterations", "method", "pool", "seed")}
-    told["distillation"] = of["result"]["distillation"]
-    score_on = given.get("score_on", "test")
+    made_by = {key: fields.pop(key) for key in ("sources",) if key in fields}
+    file = {key: fields.pop(key) for key in ("set_file",) if key in fields}
+    versions = fields.pop("versions", {})
+    columns = {key: of["result"][key] for key in ("dataset", "ipc", "iterations", "method", "pool", "seed")}
+    columns["distillation"] = of["result"]["distillation"]
+    score_on = fields.get("score_on", "test")
     identity = {
         "kind": "student",
         "set": of["key"],
-        "artifact": given.pop("artifact", None),
+        "artifact": fields.pop("artifact", None),
         "augmentations": {"dc": "none"},
         "score_on": score_on,
-        "score": given.pop("scored", f"images of {score_on}"),
-        "evaluator": component(evaluator, versions.get("evaluator", 1), **given.pop("options", {})),
+        "score": fields.pop("scored", f"images of {score_on}"),
+        "evaluator": component(evaluator, versions.get("evaluator", 1), **fields.pop("options", {})),
         "architecture": component(architecture, versions.get("architecture", 1)),
-        "seed": told["seed"],
-        "distillation": told["distillation"],
+        "seed": columns["seed"],
+        "distillation": columns["distillation"],
         "student": student,
     }
     result = {
@@ -102,7 +102,7 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
         "peak_memory": 10**9,
         "collapsed": False,
         "losses": [2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.55, 0.5],
-        **told,
+        **columns,
         "evaluator": evaluator,
         "architecture": architecture,
         "protocol": f"{evaluator} v1",
@@ -112,9 +112,9 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
         "preprocessing": "auto",
         "set_status": of["result"]["status"],
     }
-    device = given.pop("device", "cpu")
+    device = fields.pop("device", "cpu")
     label = f"{evaluator} {architecture} student {student} on {of['label']}"
-    return _whole("student", label, identity, {**result, **given}, device, made_by, set=of["key"], **file)
+    return _whole("student", label, identity, {**result, **fields}, device, made_by, set=of["key"], **file)
 
 
 def artifact_record(of, *, versions=(("architecture", 1),), **made_by):
@@ -161,7 +161,7 @@ def write_store(path, records):
 
 
 def study(*, methods=("dc",), pools=("single", "main-similar"), iterations=(1000,), evaluators=("plain",),
-          architectures=ARCHITECTURES[:2], distillations=3, students=2, gain=0.0, seed=1, **given):  # fmt: skip
+          architectures=ARCHITECTURES[:2], distillations=3, students=2, gain=0.0, seed=1, **fields):  # fmt: skip
     """The records of a whole crossing; students of every pool but the first gain ``gain`` on average.
 
     Distillations, students and their pairs vary as real ones do; the numbers come from a generator seeded by ``seed``.
@@ -170,7 +170,7 @@ def study(*, methods=("dc",), pools=("single", "main-similar"), iterations=(1000
     shared = random.normal(0, 0.02, (distillations, students))
     for method, (index, pool), point in itertools.product(methods, enumerate(pools), iterations):
         for distillation in range(distillations):
-            of = set_record(method=method, pool=pool, iterations=point, distillation=distillation, **given)
+            of = set_record(method=method, pool=pool, iterations=point, distillation=distillation, **fields)
             of_set = 0.5 + gain * (index > 0) + random.normal(0, 0.02)
             yield of
             for evaluator, architecture, student in itertools.product(evaluators, architectures, range(students)):

@@ -56,13 +56,13 @@ def test_every_cell_is_done_or_diverged(crossed):
 
 
 def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
-    result, told, _ = crossed
+    result, output, _ = crossed
     for method in CHOOSING:
         rows = [row for row in result["rows"] if bare(row["method"]) == method]
         assert len(rows) == 2 * 2
         assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
     assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
-    (line,) = [line for line in told.splitlines() if "not applicable" in line]
+    (line,) = [line for line in output.splitlines() if "not applicable" in line]
     assert line == "herding, k-center, random and whole draw no network: a pool is not applicable"
 
 
@@ -74,7 +74,7 @@ def test_experts_and_the_feature_network_are_shared(crossed):
     assert len(experts) == len(set(experts)) <= 2 * 3, "two of each architecture that was drawn"
 
 
-def test_the_realised_mix_is_told(crossed):
+def test_the_realised_mix_is_shown(crossed):
     for row in crossed[0]["rows"]:
         assert sum(row["draws"].values()) == (2 if row["pool"] else 0)
 

@@ -29,9 +29,9 @@ def environment(tmp_path_factory):
         script = root / "bin" / name
         script.write_text(f'#!/bin/sh\nexec "{python}" {command} "$@"\n')
         script.chmod(0o755)
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DDBENCH_", "PIP_"))}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("DDBENCH_", "PIP_"))}
     path = os.pathsep.join([str(root / "bin"), os.environ["PATH"]])
-    return {**kept, "PATH": path, "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": os.getcwd()}
+    return {**inherited, "PATH": path, "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": os.getcwd()}
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_its_components_keep_the_contracts(site):
 
 
 def test_all_of_it_is_crossed_with_the_built_in(study):
-    _, result, told, _ = study
+    _, result, output, _ = study
     assert {cell["state"] for cell in result["cells"]} == {"done"}
     arms = {(row["method"], row["pool"], row["evaluator"], row["architecture"]) for row in result["rows"]}
     pools = {"centroid": [None], "dm[batch_real=8]": [BANDIT, f"single[main={SMALL}]"]}
@@ -67,21 +67,24 @@ def test_all_of_it_is_crossed_with_the_built_in(study):
         for evaluator in ("anchored[epochs=3]", "plain[epochs=3]")
         for architecture in ("patches", "mlp[width=8]")
     }
-    assert "centroid draws no network: a pool is not applicable" in told
+    assert "centroid draws no network: a pool is not applicable" in output
     assert {row["protocol"] for row in result["rows"]} == {"anchored v1 + epochs=3", "plain v1 + epochs=3"}
 
 
 def test_who_made_what_is_part_of_every_record(study):
-    made = {}
+    providers = {}
     for record in records(study[0]).values():
-        for one in record["provenance"]["components"]:
-            made[one["name"].partition("[")[0]] = (one["distribution"], one["distribution_version"])
+        for component in record["provenance"]["components"]:
+            providers[component["name"].partition("[")[0]] = (
+                component["distribution"],
+                component["distribution_version"],
+            )
         assert record["provenance"]["dataset"]["distribution"] == "acme-distill"
-    assert {name for name, (distribution, _) in made.items() if distribution == "acme-distill"} == {
+    assert {name for name, (distribution, _) in providers.items() if distribution == "acme-distill"} == {
         "centroid", "bandit", "anchored", "patches",
     }  # fmt: skip
-    assert made["bandit"][1] == "0.3"
-    assert made["dm"][0] == "ddbench"
+    assert providers["bandit"][1] == "0.3"
+    assert providers["dm"][0] == "ddbench"
 
 
 def test_it_hears_of_every_cell(study):
@@ -94,13 +97,13 @@ def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
     store, result, _, _ = study
     (row, *_) = [row for row in result["rows"] if row["pool"] == BANDIT]
     assert sum(row["draws"].values()) == 4
-    kept = shutil.copytree(store, tmp_path / "extended")
+    copy = shutil.copytree(store, tmp_path / "extended")
     words = ["run", "--dataset", "shapes", "--method", "dm[batch_real=8]", "--pool", BANDIT, "--iterations", "8"]
     words += ["--evaluator", "plain[epochs=3]", "--architecture", "mlp[width=8]", "--students", "2"]
-    for into in (kept, tmp_path / "fresh"):
+    for into in (copy, tmp_path / "fresh"):
         done = ddbench(*words, "--store", into, env=environment(site))
         assert done.returncode == 0, done.stderr
-    fresh, extended = numbers(tmp_path / "fresh"), numbers(kept)
+    fresh, extended = numbers(tmp_path / "fresh"), numbers(copy)
     assert fresh == {key: extended[key] for key in fresh}
     assert len(extended) > len(fresh)
 

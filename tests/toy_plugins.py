@@ -30,7 +30,7 @@ KINDS = {
     "lost": "method",
     "needy": "method",
     "drift": "method",
-    "told": "evaluator",
+    "scripted": "evaluator",
     "grim": "evaluator",
     "halting": "evaluator",
     "wary": "pool",
@@ -187,27 +187,27 @@ class Drift(Still):
 ACCURACIES = {"validation": {"a": 0.9, "b": 0.5, "c": 0.1}, "test": {"a": 0.1, "b": 0.8, "c": 0.2}}
 
 
-class ToldOptions(Options):
+class ScriptedOptions(Options):
     which: Literal["a", "b", "c", "random"] = option("random", "row of `ACCURACIES`")
 
 
-class Told(Evaluator[ToldOptions]):
-    """Scores that its options tell, or that a hash gives; students 3, 6, ... collapse with a loss of NaN."""
+class Scripted(Evaluator[ScriptedOptions]):
+    """Scores from a table that its options choose, or from a hash; students 3, 6, ... collapse with a loss of NaN."""
 
-    Options = ToldOptions
+    Options = ScriptedOptions
 
     def protocol(self, problem, architecture):
-        return "told v1"
+        return "scripted v1"
 
     def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
         for student in students:
             known = ACCURACIES[problem.score_on].get(self.options.which)
-            accuracy = streams.number("told", student) % 1000 / 1000 if known is None else known
+            accuracy = streams.number("scripted", student) % 1000 / 1000 if known is None else known
             collapsed = student % 3 == 2
             yield StudentRecord(student, accuracy, float("nan") if collapsed else 0.5, 1, 0.0, 0, collapsed, (0.5,))
 
 
-class Halting(Told):
+class Halting(Scripted):
     """Waits before its first student; see `wait_at`."""
 
     def evaluate(self, distilled, problem, architecture, students, artifacts, streams):

@@ -36,15 +36,15 @@ class Bench:
             "--seconds", type=float, default=8.5 * 60, help="after which nothing new is begun [510]", metavar="N"
         )
         parser.add_argument("--quick", action="store_true", help="tiny sizes: only whether it works")
-        given = parser.parse_args(argv)
-        self.started, self.name, self.quick, self.data = time.monotonic(), name, given.quick, given.data
-        self.seconds = given.seconds
-        self.device = choose_device(given.device)
+        arguments = parser.parse_args(argv)
+        self.started, self.name, self.quick, self.data = time.monotonic(), name, arguments.quick, arguments.data
+        self.seconds = arguments.seconds
+        self.device = choose_device(arguments.device)
         prepare_process("auto" if self.device.type == "cuda" else "never")
         self.out = Path(os.environ.get("OUT", "."))
         self.out.mkdir(parents=True, exist_ok=True)
-        if given.resume and given.resume.resolve() != self.out.resolve():
-            for path in given.resume.glob(f"{name}*"):
+        if arguments.resume and arguments.resume.resolve() != self.out.resolve():
+            for path in arguments.resume.glob(f"{name}*"):
                 shutil.copy(path, self.out)
         known = self.out / f"{name}.json"
         self.results = json.loads(known.read_text()) if known.exists() else {}
@@ -66,14 +66,14 @@ class Bench:
         with (self.out / f"{self.name}.log").open("a") as log:
             log.write(line + "\n")
 
-    def measure(self, key, work, *given):
+    def measure(self, key, work, *arguments):
         """The result of ``work(*given)``, from an earlier run where there is one; None where it fails or time is up."""
         if key not in self.results:
             if self.late:
                 self.say(f"{key}: no time left, start again with --resume")
                 return None
             try:
-                self.results[key] = work(*given)
+                self.results[key] = work(*arguments)
             except Exception as error:  # one size may not fit: the others are still measured
                 self.say(f"{key}: {type(error).__name__}: {error}")
                 return None
@@ -124,9 +124,9 @@ def _registry():
 REGISTRY = _registry()
 
 
-def make(kind, name, *given):
+def make(kind, name, *arguments):
     """A component by name, built."""
-    return REGISTRY.resolve(kind, name).make(*given)
+    return REGISTRY.resolve(kind, name).make(*arguments)
 
 
 def architecture(name):

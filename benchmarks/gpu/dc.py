@@ -70,10 +70,10 @@ def seconds_of(bench, way, ipc, precision, main):
         trajectory = trajectory_of(bench, way, ipc, precision, main)
         warm, count = (1, 2) if bench.quick else ((4, 20) if ipc == 1 else (1, 2))
         trajectory.advance(warm)
-        told = bench.timed(partial(trajectory.advance, warm + count))
+        cost = bench.timed(partial(trajectory.advance, warm + count))
     finally:
         set_compilation(policy)
-    return {**told, "seconds": told["seconds"] / count}
+    return {**cost, "seconds": cost["seconds"] / count}
 
 
 def parts_of(bench, ipc, precision, main):
@@ -91,12 +91,12 @@ def parts_of(bench, ipc, precision, main):
 
     def real_one_by_one():
         with method.task.reduced_precision():
-            for row, told in zip(stacked, labels, strict=True):
-                gradient_of(network, row, told)
+            for row, targets in zip(stacked, labels, strict=True):
+                gradient_of(network, row, targets)
 
     def real_together():
-        def loss(weights, images, told):
-            return functional.cross_entropy(functional_call(network, weights, (images,)), told)
+        def loss(weights, images, targets):
+            return functional.cross_entropy(functional_call(network, weights, (images,)), targets)
 
         with method.task.reduced_precision():
             vmap(grad(loss), in_dims=(None, 0, 0))(trained, stacked, labels)
@@ -135,15 +135,15 @@ def go_on(bench, ipc, precision, total, chunk, main):
         trajectory.restore(load_file(state), History(**json.loads(history.read_text())))
     while trajectory.history.iterations < total and trajectory.history.diverged_at is None and not bench.late:
         trajectory.advance(min(total, trajectory.history.iterations + chunk))
-        tensors, told = trajectory.state()
+        tensors, history_so_far = trajectory.state()
         save_file(tensors, state)
-        history.write_text(json.dumps(dataclasses.asdict(told)))
-        bench.say(f"{key}: {told.iterations} iterations in {told.seconds:.1f} s")
-    told = trajectory.history
-    if told.iterations == total or told.diverged_at is not None:
+        history.write_text(json.dumps(dataclasses.asdict(history_so_far)))
+        bench.say(f"{key}: {history_so_far.iterations} iterations in {history_so_far.seconds:.1f} s")
+    history_so_far = trajectory.history
+    if history_so_far.iterations == total or history_so_far.diverged_at is not None:
         status = trajectory.status(trajectory.method.distilled())
-        ends = {"first_loss": told.scalars["loss"][0], "last_loss": told.scalars["loss"][-1]}
-        done = {"iterations": told.iterations, "seconds": told.seconds, "status": status}
+        ends = {"first_loss": history_so_far.scalars["loss"][0], "last_loss": history_so_far.scalars["loss"][-1]}
+        done = {"iterations": history_so_far.iterations, "seconds": history_so_far.seconds, "status": status}
         bench.measure(key, lambda: {**done, **ends})
 
 

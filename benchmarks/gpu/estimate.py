@@ -31,8 +31,8 @@ def evaluation_seconds(students, ipc, many):
     parts = {"teachers": STUDENTS * students[f"teacher, ipc {ipc}"]["seconds"]}
     for evaluator in ("plain", "kd"):
         for name in ARCHITECTURES:
-            told = students[f"{evaluator}, {name}, ipc {ipc}, {many} students"]
-            parts[f"{evaluator}, {name}"] = told["seconds"] * STUDENTS / many
+            timed = students[f"{evaluator}, {name}, ipc {ipc}, {many} students"]
+            parts[f"{evaluator}, {name}"] = timed["seconds"] * STUDENTS / many
     return parts
 
 
@@ -52,19 +52,19 @@ def main(argv=None):
     out = Path(os.environ.get("OUT", "."))
     parser = argparse.ArgumentParser(prog="estimate.py", description=__doc__)
     parser.add_argument("--resume", type=Path, default=out, metavar="DIR", help="folder of dc.json and students.json")
-    found = parser.parse_args(argv).resume
+    resume = parser.parse_args(argv).resume
     try:
-        dc, students = (json.loads((found / f"{name}.json").read_text()) for name in ("dc", "students"))
+        dc, students = (json.loads((resume / f"{name}.json").read_text()) for name in ("dc", "students"))
         hours = estimate(dc, students)
     except FileNotFoundError as error:
         parser.error(f"{error.filename} is not there: run that script first, or say --resume")
     except KeyError as missing:
-        parser.error(f"{missing} has not been measured yet: start dc.py and students.py again with --resume {found}")
-    told = {"machine": dc["machine"], "hours": hours, "total": sum(hours.values()), "goal": GOAL}
-    (out / "estimate.json").write_text(json.dumps(told, indent=1))
+        parser.error(f"{missing} has not been measured yet: start dc.py and students.py again with --resume {resume}")
+    summary = {"machine": dc["machine"], "hours": hours, "total": sum(hours.values()), "goal": GOAL}
+    (out / "estimate.json").write_text(json.dumps(summary, indent=1))
     for part, value in sorted(hours.items(), key=lambda item: -item[1]):
         print(f"{value:8.2f} h  {part}")
-    print(f"{told['total']:8.2f} h  in all on {dc['machine']['device']} (goal: {GOAL:g})")
+    print(f"{summary['total']:8.2f} h  in all on {dc['machine']['device']} (goal: {GOAL:g})")
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def set_of(problem, ipc):
 
 
 def evaluator_of(bench, name, epochs=None):
-    told = ["epochs=2"] if bench.quick or epochs else []
-    told += ["teacher=mlp"] if bench.quick and name == "kd" else []
-    return make("evaluator", f"{name}[{','.join(told)}]" if told else name)
+    options = ["epochs=2"] if bench.quick or epochs else []
+    options += ["teacher=mlp"] if bench.quick and name == "kd" else []
+    return make("evaluator", f"{name}[{','.join(options)}]" if options else name)
 
 
 def teacher_of(bench, distilled):
@@ -37,8 +37,8 @@ def teacher_of(bench, distilled):
     evaluator = evaluator_of(bench, "kd")
     request = evaluator.artifact(0)
     built = architecture(request.architecture).make()
-    made = evaluator.make_artifact(request, distilled, bench.problem, built, STREAMS)
-    return Artifact(made.tensors, made.scalars, built)
+    artifact = evaluator.make_artifact(request, distilled, bench.problem, built, STREAMS)
+    return Artifact(artifact.tensors, artifact.scalars, built)
 
 
 def seconds_of(bench, distilled, evaluator, name, count, teacher):
@@ -51,8 +51,8 @@ def seconds_of(bench, distilled, evaluator, name, count, teacher):
 
     records = []
     students(evaluator_of(bench, evaluator, epochs=2), 1)
-    told = bench.timed(lambda: records.extend(students(evaluator_of(bench, evaluator), count)))
-    return {**told, "accuracy": sum(record.accuracy for record in records) / count}
+    cost = bench.timed(lambda: records.extend(students(evaluator_of(bench, evaluator), count)))
+    return {**cost, "accuracy": sum(record.accuracy for record in records) / count}
 
 
 def main(argv=None):
@@ -66,12 +66,14 @@ def main(argv=None):
             for evaluator in EVALUATORS:
                 for name in ("mlp", "lenet") if bench.quick else ARCHITECTURES:
                     key = f"{evaluator}, {name}, ipc {ipc}"
-                    one, twenty = (
+                    single, twenty = (
                         bench.measure(f"{key}, {n} students", seconds_of, bench, distilled, evaluator, name, n, teacher)
                         for n in (1, many)
                     )
-                    if one and twenty:
-                        bench.say(f"{key}: {many} take {twenty['seconds'] / one['seconds']:.2f} times as long as one")
+                    if single and twenty:
+                        bench.say(
+                            f"{key}: {many} take {twenty['seconds'] / single['seconds']:.2f} times as long as one"
+                        )
     bench.save()
 
 

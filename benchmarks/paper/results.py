@@ -1,8 +1,8 @@
 """Write RESULTS.md, its figures and scores.csv from one or more stores.
 
-    python benchmarks/paper/results.py benchmarks/paper/store
+    python benchmarks/paper/results.py benchmarks/paper/store.tar.xz
 
-Everything is computed from the records; the same stores give the same files.
+A store is a folder or a packed file. Everything is computed from the records; the same stores give the same files.
 """
 
 import csv
@@ -21,7 +21,7 @@ from answers.questions import answers  # noqa: E402
 from harness.errors import DDBenchError  # noqa: E402
 from harness.report.comparing.comparison import once  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
-from harness.store.store import Store  # noqa: E402
+from harness.store.packing import open_store  # noqa: E402
 
 COLUMNS = ("key", "dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision", "architecture",
            "score_on", "seed", "distillation", "student", "accuracy", "collapsed", "status", "set_key",
@@ -29,7 +29,7 @@ COLUMNS = ("key", "dataset", "ipc", "iterations", "method", "pool", "evaluator",
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("stores", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--dataset", help="The one whose scores count, where the stores hold several.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=HERE, help="Folder. [beside this]")
 def main(stores, dataset, output):
@@ -40,20 +40,20 @@ def main(stores, dataset, output):
     except DDBenchError as error:
         raise click.ClickException(str(error)) from error
     scores, notes = once(read.scores)
-    found = Scores(tuple(_of_one(dataset, scores)), (*read.notes, *notes), read.stores)
+    collected = Scores(tuple(_of_one(dataset, scores)), (*read.notes, *notes), read.stores)
     failed = list(_failed(stores, {record["key"] for record in records}))
-    for line in (*found.notes, *failed):
+    for line in (*collected.notes, *failed):
         click.echo(line, err=True)
     try:
-        _write(found, records, failed, output)
+        _write(collected, records, failed, output)
     except OSError as error:
         raise click.ClickException(f"cannot write to {output}: {error.strerror}") from None
-    click.echo(f"{len(found.scores)} scores: {output / 'RESULTS.md'}")
+    click.echo(f"{len(collected.scores)} scores: {output / 'RESULTS.md'}")
 
 
-def _write(found, records, failed, output):
+def _write(collected, records, failed, output):
     (output / "figures").mkdir(parents=True, exist_ok=True)
-    answered, figures = answers(found), {}
+    answered, figures = answers(collected), {}
     for answer in answered:
         path = Path("figures") / f"question-{answer.number}.png"
         if answer.findings:
@@ -62,11 +62,11 @@ def _write(found, records, failed, output):
         else:
             (output / path).unlink(missing_ok=True)
     configs = [HERE / f"table{number}.toml" for number in (4, 5)]
-    (output / "RESULTS.md").write_text(page(found, answered, configs, figures, compute(records), failed))
+    (output / "RESULTS.md").write_text(page(collected, answered, configs, figures, compute(records), failed))
     with (output / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([getattr(score, name) for name in COLUMNS] for score in found.scores)
+        writer.writerows([getattr(score, name) for name in COLUMNS] for score in collected.scores)
 
 
 def _of_one(dataset, scores):
@@ -78,11 +78,12 @@ def _of_one(dataset, scores):
     return [score for score in scores if dataset in (None, score.dataset)]
 
 
-def _failed(stores, made):
-    """Lines that tell of the cells that could not be made."""
-    for store in map(Store, stores):
+def _failed(stores, done):
+    """Return lines about the cells that could not be made."""
+    for path in stores:
+        store = open_store(path, records_only=True)
         for failure in store.failures.all():
-            if failure.key not in made:
+            if failure.key not in done:
                 yield f"failed, and not made since: {failure.label}: {failure.reason}"
 
 

@@ -29,20 +29,20 @@ def main():
     parser.add_argument("--jobs", type=int, default=40, help="of each executor")
     parser.add_argument("--cells", type=int, default=10_000, help="of the large grid")
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 2])
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for executor in ["inline", *(f"local[slots={slots}]" for slots in given.slots)]:
-            jobs_a_second(Path(folder), executor, given.jobs)
-        large(Path(folder), given.cells)
+        for executor in ["inline", *(f"local[slots={slots}]" for slots in arguments.slots)]:
+            jobs_a_second(Path(folder), executor, arguments.jobs)
+        large(Path(folder), arguments.cells)
         if shutil.which("strace"):
             calls(Path(folder))
 
 
 def jobs_a_second(folder, executor, jobs):
-    """Of one executor, all told and without the start."""
+    """Measure one executor: jobs a second, with and without the start."""
     half, whole = (distil(folder, executor, count) for count in (jobs // 2, jobs))
     more = (whole - half) / (jobs - jobs // 2)
-    tell(executor, f"{jobs} jobs in {whole:.1f} s, {jobs / whole:.2f} a second; a job more {1000 * more:.0f} ms")
+    show(executor, f"{jobs} jobs in {whole:.1f} s, {jobs / whole:.2f} a second; a job more {1000 * more:.0f} ms")
 
 
 def distil(folder, executor, jobs):
@@ -60,12 +60,12 @@ def large(folder, cells):
     store = folder / "large"
     words = ["run", "-m", sweep, *STUDY[2:], "-a", "lenet", "--distillations", distillations, "--students", STUDENTS]
     words += ["--store", store, "--executor", "inline"]
-    made = 10 * distillations * (1 + 2 * STUDENTS)
+    cell_count = 10 * distillations * (1 + 2 * STUDENTS)
     for what, more in (("planned", ["--dry-run"]), ("run", []), ("run again", [])):
-        tell(f"{made} cells", f"{what} in {timed([*words, *more]):.1f} s")
-    tell(f"{made} cells", f"status in {timed(['status', '--store', store]):.1f} s")
+        show(f"{cell_count} cells", f"{what} in {timed([*words, *more]):.1f} s")
+    show(f"{cell_count} cells", f"status in {timed(['status', '--store', store]):.1f} s")
     seconds = timed(["compare", store, "--by", "method", "--baseline", "nothing"])
-    tell(f"{made} cells", f"compared in {seconds:.1f} s")
+    show(f"{cell_count} cells", f"compared in {seconds:.1f} s")
 
 
 def calls(folder):
@@ -77,15 +77,15 @@ def calls(folder):
         words = ["run", *STUDY, "--distillations", jobs, "--students", 2, "--executor", "local", "--store", store]
         command = ["strace", "-f", "-y", "-e", CALLS, "-o", str(trace), *python(words)]
         subprocess.run(command, env=environment(), capture_output=True, check=True)
-        found = [line for line in trace.read_text(errors="replace").splitlines() if str(store) in line]
-        for line in found:
+        lines = [line for line in trace.read_text(errors="replace").splitlines() if str(store) in line]
+        for line in lines:
             if name := re.match(r"\d+\s+(\w+)\(", line):
                 counts.setdefault(name[1], {10: 0, 20: 0})[jobs] += 1
     each = {name: (count[20] - count[10]) / 10 for name, count in counts.items()}
-    tell(
+    show(
         "calls on the store for a job more", json.dumps({name: round(value, 1) for name, value in sorted(each.items())})
     )
-    tell("calls on the store for a job more", f"{sum(each.values()):.0f} in all, for 3 cells")
+    show("calls on the store for a job more", f"{sum(each.values()):.0f} in all, for 3 cells")
 
 
 def timed(words):
@@ -103,8 +103,8 @@ def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
-def tell(what, found):
-    print(f"{what:20} {found}", flush=True)
+def show(what, value):
+    print(f"{what:20} {value}", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", type=int, default=[2_500, 5_000, 10_000])
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
-    for cells in given.cells:
+    arguments = parser.parse_args()
+    for cells in arguments.cells:
         with tempfile.TemporaryDirectory() as folder:
             records = list(study_of(cells))
             store = write_store(Path(folder) / "store", records)
             for name, words in VERBS.items():
-                seconds = min(timed([word.format(store=store) for word in words]) for _ in range(given.repeats))
+                seconds = min(timed([word.format(store=store) for word in words]) for _ in range(arguments.repeats))
                 print(f"{len(records):6} cells  {name:20} {seconds:5.2f} s", flush=True)
 
 

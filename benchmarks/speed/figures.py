@@ -41,7 +41,9 @@ def _table(part, figures):
     columns = _once((figure.name, figure.unit) for figure in figures)
     cells = {(figure.what, figure.name, figure.unit): _cell(figure) for figure in figures}
     lines = [[part, *(f"{name} [{unit}]" for name, unit in columns)], ["---", *["---:"] * len(columns)]]
-    lines += [[what, *(cells.get((what, *one), "") for one in columns)] for what in _once(f.what for f in figures)]
+    lines += [
+        [what, *(cells.get((what, *column), "") for column in columns)] for what in _once(f.what for f in figures)
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -37,9 +37,9 @@ def growth(settings, progress):
         counted = [{"method": METHOD, "outer": 1, "count": COUNT, **case} for case in cases]
         lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=counted)
         of_case = [[line for line in lines if line["case"] == index] for index in range(len(cases))]
-        found = [[line["seconds"] for line in of if "seconds" in line] for of in of_case]
+        seconds = [[line["seconds"] for line in of if "seconds" in line] for of in of_case]
         batch = f",batch_real={settings.batch}" if "batch_real" in cases[0] and name != "batch_real" else ""
-        yield from against(f"{METHOD}[outer=1{batch}], {name}", values, found)
+        yield from against(f"{METHOD}[outer=1{batch}], {name}", values, seconds)
 
 
 def of_students(settings, counts):
@@ -47,8 +47,8 @@ def of_students(settings, counts):
     evaluator = settings.evaluators[0]
     asked = {"dataset": settings.dataset, "ipc": 1, "architecture": "convnet", "evaluators": [evaluator]}
     lines = timed("students", **asked, policy=settings.compile, counts=counts)
-    found = [[line["seconds"] * line["students"]] for line in lines if "students" in line]
-    yield from against(f"convnet, {evaluator}, students", counts, found)
+    rates = [[line["seconds"] * line["students"]] for line in lines if "students" in line]
+    yield from against(f"convnet, {evaluator}, students", counts, rates)
 
 
 def case_of(settings, name, value):
@@ -61,10 +61,10 @@ def case_of(settings, name, value):
     return {name: value}
 
 
-def against(what, values, found):
+def against(what, values, measured):
     """Seconds at each value, and how many times those at the first."""
-    for value, seconds in zip(values, found, strict=True):
+    for value, seconds in zip(values, measured, strict=True):
         row = f"{what} {value}"
         yield median_of("growth", row, "ddbench", seconds)
-        yield Figure("growth", row, "to the first", median(seconds) / median(found[0]), "times")
+        yield Figure("growth", row, "to the first", median(seconds) / median(measured[0]), "times")
         yield Figure("growth", row, "size to the first", value / values[0], "times")

@@ -24,9 +24,9 @@ def measure(settings, rates):
         side=settings.matrix, repeats=max(settings.repeats, 3) if rates else 0,
     )  # fmt: skip
     (description,) = (line["machine"] for line in lines if "machine" in line)
-    found = [line for line in lines if "rate" in line]
-    best = _best([line for line in found if line["rate"] == "convolution"])
-    figures = [_figure("matrix product", line) for line in found if line["rate"] == "matrix product"]
+    rates = [line for line in lines if "rate" in line]
+    best = _best([line for line in rates if line["rate"] == "convolution"])
+    figures = [_figure("matrix product", line) for line in rates if line["rate"] == "matrix product"]
     for (layer, direction, _, _), line in best.items():
         shape = f"convolution {layer + 1}, {direction}"
         figures.append(_figure(shape, line))

@@ -17,7 +17,7 @@ from settings import PRECISIONS, QUICK, SIZES, Settings
 PARTS = ("machine", "steps", "students", "memory", "growth")
 HELP = """Measure the speed of ddbench on this machine, on its CPU.
 
-Every measurement is done in a process of its own; of those that are compared, in turn. The tables tell medians, in
+Every measurement is done in a process of its own; of those that are compared, in turn. The tables show medians, in
 brackets the extremes and of how many (n). They are printed, and written with all numbers to speed.md and speed.json.
 
 \b
@@ -56,13 +56,13 @@ prints a line for each student that it has trained and scored. What else they pr
     "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("ddbench-speed"), show_default=True,
     help="Folder of speed.json and speed.md; rewritten after each number.",
 )  # fmt: skip
-def main(parts, quick, output, others, other_students, **given):
+def main(parts, quick, output, others, other_students, **options):
     settings = replace(
         QUICK if quick else Settings(),
-        **{name: value for name, value in given.items() if value not in (None, ())},
-        **({"cheap": ()} if given["methods"] else {}),
-        others=tuple(Other.given(text, ("method", "ipc", "count")) for text in others),
-        other_students=tuple(Other.given(text, ("architecture", "ipc", "count")) for text in other_students),
+        **{name: value for name, value in options.items() if value not in (None, ())},
+        **({"cheap": ()} if options["methods"] else {}),
+        others=tuple(Other.parse(text, ("method", "ipc", "count")) for text in others),
+        other_students=tuple(Other.parse(text, ("architecture", "ipc", "count")) for text in other_students),
     )
     check_names(settings)
     parts = set(parts or PARTS)
@@ -71,14 +71,14 @@ def main(parts, quick, output, others, other_students, **given):
     except OSError as error:
         raise click.ClickException(f"--output {output} cannot be made: {error.strerror}") from None
     progress("machine", "rates" if parts & {"machine", "steps"} else "description")
-    found = machine.measure(settings, rates=bool(parts & {"machine", "steps"}))
+    facts = machine.measure(settings, rates=bool(parts & {"machine", "steps"}))
     work = {
-        "steps": lambda tell: steps.measure(settings, found, tell),
-        "students": lambda tell: students.measure(settings, tell),
-        "memory": lambda tell: growth.memory(settings, tell),
-        "growth": lambda tell: growth.growth(settings, tell),
+        "steps": lambda report: steps.measure(settings, facts, report),
+        "students": lambda report: students.measure(settings, report),
+        "memory": lambda report: growth.memory(settings, report),
+        "growth": lambda report: growth.growth(settings, report),
     }
-    report = Report(output, settings, found.description, list(found.figures))
+    report = Report(output, settings, facts.description, list(facts.figures))
     report.write()
     for part in (part for part in work if part in parts):
         for figure in work[part](partial(progress, part)):
@@ -95,8 +95,8 @@ def check_names(settings):
             raise click.UsageError(f"two implementations are called {twice!r}")
     plain = students.plain_ones(settings.evaluators)
     if settings.other_students and len(plain) != 1:
-        told = ", ".join(plain) or "none"
-        raise click.UsageError(f"--other-students stands beside plain students: give one plain evaluator, not {told}")
+        names = ", ".join(plain) or "none"
+        raise click.UsageError(f"--other-students stands beside plain students: give one plain evaluator, not {names}")
 
 
 def progress(part, what):

@@ -27,7 +27,7 @@ class Other:
     command: str
 
     @classmethod
-    def given(cls, text, wanted):
+    def parse(cls, text, wanted):
         """From NAME=COMMAND; ``wanted`` are the words that the command has to take."""
         name, equals, command = text.partition("=")
         name = name.strip()
@@ -37,7 +37,7 @@ class Other:
             raise click.UsageError(f"{name!r} is a name in our tables: give another one")
         for word in wanted:
             if f"{{{word}}}" not in command:
-                raise click.UsageError(f"the command of {name!r} has no {{{word}}}, so it cannot be told")
+                raise click.UsageError(f"the command of {name!r} has no {{{word}}}, so it cannot be filled in")
         try:
             shlex.split(command)
         except ValueError as error:
@@ -70,24 +70,24 @@ def lines_of(name, words):
     except OSError as error:
         raise Failed(f"{name} cannot be started: {error}") from None
     if done.returncode:
-        told = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        last = next(reversed(done.stderr.strip().splitlines() or told), "it said nothing")
+        output = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        last = next(reversed(done.stderr.strip().splitlines() or output), "it said nothing")
         raise Failed(f"{name} ended with exit status {done.returncode}: {last}")
     return [line for line in map(_object, done.stdout.splitlines()) if line is not None]
 
 
 def _object(line):
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def alternating(rounds, *works):
     """Do the works in turn, so many rounds: for each, the list of all that its rounds found."""
-    found = [[] for _ in works]
+    values = [[] for _ in works]
     for _ in range(rounds):
-        for work, so_far in zip(works, found, strict=True):
+        for work, so_far in zip(works, values, strict=True):
             so_far.extend(work())
-    return found
+    return values

@@ -54,10 +54,10 @@ def main(dataset, method, pool, ipc, precision, student, evaluator, rows):
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         work()
     watched = time.perf_counter() - begun
-    found = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    whole = sum(event.self_cpu_time_total for event in found) / 1e6
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    whole = sum(event.self_cpu_time_total for event in events) / 1e6
     click.echo(f"{what}, one core: {alone:.2f} s, {watched:.2f} s watched, {whole:.2f} s in operators")
-    for event in found[:rows]:
+    for event in events[:rows]:
         seconds = event.self_cpu_time_total / 1e6
         click.echo(f"{100 * seconds / whole:5.1f} %  {seconds:7.3f} s  {event.count:7d}  {event.key}")
 

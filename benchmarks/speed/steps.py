@@ -18,11 +18,11 @@ def measure(settings, machine, progress):
     for method in settings.methods[:1] if settings.computed_ipc else ():
         progress(f"{method}, ipc {settings.computed_ipc}, its parts")
         facts = arithmetic(settings, method, settings.computed_ipc)
-        for precision, found in parts(settings, method, settings.computed_ipc, facts).items():
+        for precision, measured in parts(settings, method, settings.computed_ipc, facts).items():
             what = f"{method}, ipc {settings.computed_ipc}, {precision}"
-            yield Figure(PART, what, "computed from parts", found.whole, "s")
-            yield from limits(what, machine, precision, found.facts, found.whole)
-            yield from found.figures(what, found.whole)
+            yield Figure(PART, what, "computed from parts", measured.whole, "s")
+            yield from limits(what, machine, precision, measured.facts, measured.whole)
+            yield from measured.figures(what, measured.whole)
     for method in settings.cheap:
         progress(method)
         yield from cheap(settings, method)
@@ -41,9 +41,9 @@ def iterations(settings, machine, method, ipc):
     for index, precision in enumerate(settings.precisions):
         what, facts, seconds = f"{method}, ipc {ipc}, {precision}", facts_of(lines, index), seconds_of(lines, index)
         yield median_of(PART, what, "ddbench", seconds)
-        for other, found in zip(settings.others, beside, strict=True):
-            yield median_of(PART, what, other.name, found)
-            yield Figure(PART, what, f"{other.name} / ddbench", median(found) / median(seconds), "times")
+        for other, measured in zip(settings.others, beside, strict=True):
+            yield median_of(PART, what, other.name, measured)
+            yield Figure(PART, what, f"{other.name} / ddbench", median(measured) / median(seconds), "times")
         yield from limits(what, machine, precision, facts, median(seconds))
         yield median_of(PART, what, "warming up", seconds_of(lines, index, "start"))
         if precision in inside:
@@ -76,17 +76,17 @@ class Parts:
 def parts(settings, method, ipc, facts):
     """By precision the parts of an iteration: from one outer step alone, and from two with a short inner loop.
 
-    None of a method that has no such loops, as the ``facts`` of its arithmetic tell.
+    None of a method that has no such loops, as the ``facts`` of its arithmetic show.
     """
-    inner, found = settings.inner, {}
+    inner, seconds_by_part = settings.inner, {}
     for precision in settings.precisions if facts["loops"] else ():
         case = {"method": method, "ipc": ipc, "precision": precision}
-        one, two = {**case, "outer": 1, "count": 3}, {**case, "outer": 2, "inner": inner, "count": 3}
-        lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[one, two])
+        single, two = {**case, "outer": 1, "count": 3}, {**case, "outer": 2, "inner": inner, "count": 3}
+        lines = timed("iterations", dataset=settings.dataset, policy=settings.compile, cases=[single, two])
         matching = seconds_of(lines, 0)
-        epochs = [(both - 2 * one) / inner for one, both in zip(matching, seconds_of(lines, 1), strict=True)]
-        found[precision] = Parts(matching, epochs, facts)
-    return found
+        epochs = [(both - 2 * single) / inner for single, both in zip(matching, seconds_of(lines, 1), strict=True)]
+        seconds_by_part[precision] = Parts(matching, epochs, facts)
+    return seconds_by_part
 
 
 def limits(what, machine, precision, facts, seconds):
@@ -123,10 +123,10 @@ def arithmetic(settings, method, ipc):
 
 
 def facts_of(lines, index):
-    """The arithmetic that a case told first."""
+    """Return the arithmetic that a case reported first."""
     return next(line for line in lines if line["case"] == index and "flop" in line)
 
 
 def seconds_of(lines, index, name="seconds"):
-    """What a case told of each iteration."""
+    """Return what a case reported of each iteration."""
     return [line[name] for line in lines if line["case"] == index and name in line and "made" not in line]

@@ -41,7 +41,7 @@ def of_architecture(settings, architecture):
     for evaluator in settings.evaluators:
         of_it, others = [line for line in mine if line["evaluator"] == evaluator], {}
         if evaluator in plain:
-            others = {other.name: found for other, found in zip(settings.other_students, beside, strict=True)}
+            others = {other.name: measured for other, measured in zip(settings.other_students, beside, strict=True)}
             others["eager torch"] = [line["seconds"] for line in eager[evaluator]]
             others["eager torch, scoring"] = [line["scoring"] for line in eager[evaluator]]
         yield from rows(f"{architecture}, {evaluator}", of_it, others)
@@ -57,10 +57,10 @@ def rows(what, mine, others):
     whole = [line for line in mine if "students" in line]
     seconds = [line["seconds"] for line in whole]
     yield median_of(PART, what, "ddbench", seconds)
-    for name, found in others.items():
-        yield median_of(PART, what, name, found)
+    for name, measured in others.items():
+        yield median_of(PART, what, name, measured)
         if not name.endswith(", scoring"):
-            yield Figure(PART, what, f"{name} / ddbench", median(found) / median(seconds), "times")
+            yield Figure(PART, what, f"{name} / ddbench", median(measured) / median(seconds), "times")
     yield median_of(PART, what, "ddbench, one epoch and scoring", [line["scoring"] for line in whole])
     if teachers := [line["teacher"] for line in mine if "teacher" in line]:
         yield median_of(PART, what, "its teacher, made once for all", teachers)

@@ -34,7 +34,7 @@ class Rate:
     wanted: float | None
 
     @property
-    def found(self):
+    def discoveries(self):
         return self.count / self.repetitions
 
 
@@ -95,7 +95,7 @@ def single_effect(name, world, repetitions, seed, bootstrap=None, of_these_sets=
     ``of_these_sets``: the truth is the difference of the two sets at hand, not of what made them.
     """
     random = np.random.default_rng(seed)
-    rejected = starred = covered = found = 0
+    rejected = starred = covered = discoveries = 0
     for gain in (0.0, GAIN):
         planted = World(**{**vars(world), "gain": gain})
         for _ in range(repetitions):
@@ -104,13 +104,13 @@ def single_effect(name, world, repetitions, seed, bootstrap=None, of_these_sets=
             truth = of_sets if of_these_sets else gain
             covered += effect.estimate.low <= truth <= effect.estimate.high
             if gain:
-                found += effect.holm < 1 - LEVEL
+                discoveries += effect.holm < 1 - LEVEL
             else:
                 rejected += effect.holm < 1 - LEVEL
                 starred += effect.decided
     yield Rate(name, "false positives", rejected, repetitions, 1 - LEVEL)
     yield Rate(name, "interval covers", covered, 2 * repetitions, LEVEL)
-    yield Rate(name, f"{100 * GAIN:g} points found", found, repetitions, None)
+    yield Rate(name, f"{100 * GAIN:g} points found", discoveries, repetitions, None)
     yield Rate(name, "stars without effect", starred, repetitions, None)
 
 
@@ -157,8 +157,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    for rate in simulate(given.repetitions, given.seed):
+    arguments = parser.parse_args()
+    for rate in simulate(arguments.repetitions, arguments.seed):
         wanted = "" if rate.wanted is None else f"  wanted {100 * rate.wanted:.0f} %"
         print(f"{rate.design:30} {rate.what:22} {100 * rate.found:5.1f} % of {rate.repetitions}{wanted}")
 

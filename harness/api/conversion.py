@@ -13,10 +13,11 @@ from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
 from harness.store.cells import SHORT
+from harness.store.packing import open_store
 from harness.store.store import Store, is_prefix
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
-from harness.types.formats import ABOUT, SCORES, Reading, load_distilled, read_content, told_of, writer_for
+from harness.types.formats import ABOUT, SCORES, Reading, display_name, load_distilled, read_content, writer_for
 from harness.types.plurals import counted
 
 RECIPE = "recipe"
@@ -75,7 +76,7 @@ def convert(
     _check_free(target, force)
     if store is not None or (is_prefix(source) and not Path(source).exists()):
         _refuse_reading(reading, dataset)
-        distilled, notes = set_of_cell(Store(store or Request.store), source)
+        distilled, notes = set_of_cell(open_store(store or Request.store), source)
     else:
         distilled, notes = _from_file(Path(source), reading, dataset)
     try:
@@ -183,4 +184,4 @@ def _check_free(target: Path, force: bool) -> None:
         raise UsageError(f"{target} is there already: give another name, or --force to replace it")
     # Only what ddbench wrote: a mistyped target may be the user's own folder of pictures.
     if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
-        raise UsageError(f"{told_of(target)} is a folder that ddbench did not write: --force does not replace it")
+        raise UsageError(f"{display_name(target)} is a folder that ddbench did not write: --force does not replace it")

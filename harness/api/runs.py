@@ -25,7 +25,7 @@ from harness.running.engine import Execution, execute
 from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
-from harness.types.formats import LAST, Reading, told_of
+from harness.types.formats import LAST, Reading, display_name
 from harness.types.plurals import counted, plural
 
 
@@ -114,7 +114,7 @@ def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: 
         raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
     result = prepare_and_run(Run(request, file.absolute(), reading), reporter)
     if request.choose or request.score_on == "validation":
-        note = f"{told_of(file)} was distilled elsewhere and may have seen the validation split"
+        note = f"{display_name(file)} was distilled elsewhere and may have seen the validation split"
         result = replace(result, notes=(*result.notes, note))
     return result
 

@@ -1,1 +1,1 @@
-"""The host's own architectures: the networks of the DC code base, and torchvision's classifiers."""
+"""The built-in architectures: the networks of DC's code base, and torchvision's classifiers."""

@@ -1,4 +1,4 @@
-"""AlexNet for small images."""
+"""AlexNet for small images, as in DC's code."""
 
 from typing import Literal
 
@@ -9,18 +9,23 @@ from harness.types.problem import Shape
 
 
 class AlexNetOptions(Options):
-    """Options of AlexNet."""
+    """Options of `AlexNet`."""
 
     norm: Literal["none", "batch"] = option("none", "normalisation after each convolution", source="DC, networks.py")
 
 
 class AlexNet(Architecture[AlexNetOptions]):
-    """Five convolutions and one linear layer: AlexNet (Krizhevsky et al., NeurIPS 2012), in DC's small version."""
+    """Five convolutions and one linear layer: AlexNet (Krizhevsky et al., NeurIPS 2012) in DC's version for 32x32."""
 
     Options = AlexNetOptions
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
-        """Construct a network, without the poolings that its images are too small for."""
+        """Build a network, without the poolings that its images are too small for.
+
+        Args:
+            shape: shape of an image (c, h, w).
+            classes: number of logits.
+        """
         norm = self.options.norm
         layers = Layers("alexnet", shape)
         layers.conv(128, 5, padding=padding_to_32(shape, 2)).norm(norm).activation().pool("max")

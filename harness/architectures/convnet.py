@@ -1,4 +1,4 @@
-"""The field's standard network."""
+"""ConvNet: the network that most methods are published with."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ from harness.types.problem import Shape
 
 
 class ConvNetOptions(Options):
-    """Options of the ConvNet."""
+    """Options of `ConvNet`."""
 
     width: int = option(128, "channels of each convolution", source="DC, utils.py", gt=0)
     depth: int = option(3, "number of blocks", source="DC, utils.py", gt=0)
@@ -39,27 +39,34 @@ class ConvNetOptions(Options):
 class ConvNet(Architecture[ConvNetOptions]):
     """Equal blocks of convolution, norm, activation, pooling, then one linear layer (Gidaris and Komodakis, CVPR 2018).
 
-    Defaults and the padding of 28x28 images to 32x32 are those of DC (Zhao et al., ICLR 2021).
+    The defaults and the padding of 28x28 images to 32x32 are those of DC (Zhao et al., ICLR 2021). The features are the
+    flattened output of the last block: 128 * 4 * 4 by default, for 32x32 pixels.
     """
 
     Options = ConvNetOptions
 
     @property
     def augmentations(self) -> Mapping[str, str]:
-        """With batch norm, DC's own: on every data set it trains that network on shifted and noisy images."""
+        """Return DC's ``crop+noise`` for batch norm; DC trains that network so on every data set."""
         return {"dc": "crop+noise"} if self.options.norm == "batch" else {}
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
-        """Construct a network, without the poolings that its images are too small for.
+        """Build a network, without the poolings that its images are too small for.
+
+        Args:
+            shape: shape of an image (c, h, w).
+            classes: number of logits.
 
         Raises:
             DataError: the norm needs more pixels than the images have.
         """
         chosen = self.options
+        # Only the first convolution pads 28x28 images to 32x32; the others keep their size.
         layers = Layers("convnet", shape)
         for block in range(chosen.depth):
             last = block == chosen.depth - 1
             layers.conv(chosen.width, padding=padding_to_32(shape, 1) if block == 0 else None)
             layers.norm(chosen.norm).activation(chosen.act)
+            # No norm follows the last block, so that its maps may shrink to a single pixel.
             layers.pool(chosen.pool, before="none" if last else chosen.norm)
         return layers.network(classes)

@@ -1,4 +1,4 @@
-"""Layers put one after the other, with the shape that comes out of them."""
+"""Sequences of layers that know the shape of their output."""
 
 import math
 from typing import Literal
@@ -10,12 +10,13 @@ from harness.errors import DataError
 from harness.types.network import Network
 from harness.types.problem import Shape
 
+# Names as they are typed in options, such as convnet[norm=group].
 NormName = Literal["instance", "batch", "layer", "group", "none"]
 ActivationName = Literal["relu", "sigmoid", "leakyrelu", "swish"]
 PoolName = Literal["avg", "max", "none"]
 
 GROUPS = 4
-"""How many groups of channels ``norm=group`` has."""
+"""Groups of channels of ``norm=group``, as in DC's code."""
 
 NORM_MEANING = (
     "normalisation: instance (each channel of each image by itself), batch, layer (over channels and pixels), "
@@ -24,7 +25,7 @@ NORM_MEANING = (
 
 
 class LayeredNetwork(Network):
-    """A body, whose flattened output is the features, and a classifier on top of it."""
+    """A network of a body, whose flattened output is the features, and a classifier on top of it."""
 
     def __init__(self, body: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -32,17 +33,20 @@ class LayeredNetwork(Network):
         self.classifier = classifier
 
     def features(self, images: Tensor) -> Tensor:
-        """The body's output, flattened."""
+        """Return the flattened output of the body, (n, features), for images (n, c, h, w)."""
         vectors: Tensor = self.body(images).flatten(1)
         return vectors
 
 
 class Layers:
-    """Layers in order. Each method appends one and notes the shape that it gives.
+    """Builds a sequence of layers; each method appends one and updates ``shape``.
 
     Args:
-        name: the architecture, for messages.
-        shape: channels, height, width of what goes in.
+        name: name of the architecture, for error messages.
+        shape: shape of the input (c, h, w).
+
+    Attributes:
+        shape: shape of the present output (c, h, w).
     """
 
     def __init__(self, name: str, shape: Shape) -> None:
@@ -51,7 +55,7 @@ class Layers:
         self._modules: list[nn.Module] = []
 
     def add(self, module: nn.Module, shape: Shape) -> "Layers":
-        """Append a module that gives ``shape``."""
+        """Append a module whose output has this shape."""
         self._modules.append(module)
         self.shape = shape
         return self
@@ -59,38 +63,46 @@ class Layers:
     def conv(
         self, width: int, kernel: int = 3, *, stride: int = 1, padding: tuple[int, int] | None = None, bias: bool = True
     ) -> "Layers":
-        """A convolution to ``width`` channels; without ``padding``, only its stride makes the maps smaller."""
+        """Append a convolution to ``width`` channels.
+
+        Args:
+            width: channels of the output.
+            kernel: side of the filter in pixels, odd.
+            stride: pixels between outputs.
+            padding: zeros on each side; None for as many as keep the size at stride 1.
+            bias: whether each channel has a learned constant.
+        """
         pad = (kernel // 2, kernel // 2) if padding is None else padding
         channels, *sides = self.shape
         height, breadth = ((side + 2 * p - kernel) // stride + 1 for side, p in zip(sides, pad, strict=True))
         return self.add(nn.Conv2d(channels, width, kernel, stride, pad, bias=bias), (width, height, breadth))
 
     def norm(self, name: NormName) -> "Layers":
-        """A normalisation; nothing for ``none``.
+        """Append a normalisation, or nothing if the name is ``none``.
 
         Raises:
-            DataError: it would normalise single values, and so give the same for all images.
+            DataError: it would normalise single values, so that the output would be the same for all images.
         """
         if name == "none":
             return self
         if not leaves_enough(name, self.shape):
             raise DataError(
-                f"{self.name} with norm={name} cannot tell images of {_size(self.shape)} apart, because it normalises "
+                f"{self.name} with norm={name} cannot distinguish images of {_size(self.shape)}, because it normalises "
                 "single pixels: take norm=batch or larger images"
             )
         return self.add(_normalisation(name, self.shape), self.shape)
 
     def activation(self, name: ActivationName = "relu") -> "Layers":
-        """An activation function."""
+        """Append an activation function."""
         modules = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "leakyrelu": nn.LeakyReLU, "swish": nn.SiLU}
         return self.add(modules[name](), self.shape)
 
     def pool(self, name: PoolName, before: NormName = "none") -> "Layers":
-        """A pooling that halves both sides; left out where that would leave nothing, or too little for a norm.
+        """Append a 2x2 pooling that halves both sides, unless that leaves no pixels, or too few for a norm.
 
         Args:
-            name: nothing for ``none``.
-            before: the norm that follows later on, if any.
+            name: kind of pooling; ``none`` appends nothing.
+            before: the norm that follows in a later layer; ``none`` if none does.
         """
         channels, height, width = self.shape
         halved = (channels, height // 2, width // 2)
@@ -99,26 +111,25 @@ class Layers:
         return self.add(AveragePool() if name == "avg" else MaxPool(), halved)
 
     def body(self) -> nn.Sequential:
-        """The layers as one module."""
+        """Return the layers as one module."""
         return nn.Sequential(*self._modules)
 
     def network(self, classes: int) -> LayeredNetwork:
-        """The layers with one linear layer on top."""
+        """Return a network of the layers with one linear layer on top."""
         return LayeredNetwork(self.body(), nn.Linear(math.prod(self.shape), classes))
 
 
 def leaves_enough(norm: NormName, shape: Shape) -> bool:
-    """Whether ``shape`` has pixels, and enough that ``norm`` sees more than one value at a time.
-
-    A value that is normalised by itself becomes zero: instance norm on maps of a single pixel makes a network constant.
-    """
+    """Return whether ``shape`` (c, h, w) has pixels, and enough that ``norm`` averages more than one value."""
+    # A value that is normalised by itself becomes zero: instance norm on maps of a single pixel makes a network
+    # constant.
     channels, height, width = shape
     values = {"instance": 1, "group": channels // GROUPS, "layer": channels}.get(norm, 2)
     return min(height, width) > 0 and values * height * width > 1
 
 
 def padding_to_32(shape: Shape, usual: int) -> tuple[int, int]:
-    """Padding of a first convolution: ``usual``, and 2 more where a side is 28, which brings it to 32 as in DC."""
+    """Return the padding of a first convolution: ``usual``, and 2 more if a side is 28, which makes it 32 as in DC."""
     height, width = (usual + 2 if side == 28 else usual for side in shape[1:])
     return height, width
 
@@ -129,6 +140,7 @@ def _normalisation(name: NormName, shape: Shape) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if name == "layer":
         return nn.LayerNorm(shape)
+    # As in DC's code, instance norm is GroupNorm with one channel per group: it has learned scales, and no statistics.
     return nn.GroupNorm(channels if name == "instance" else GROUPS, channels)
 
 

@@ -1,4 +1,4 @@
-"""LeNet."""
+"""LeNet, as in DC's code."""
 
 import math
 
@@ -11,17 +11,17 @@ from harness.types.options import Options
 from harness.types.problem import Shape
 
 SMALLEST = 14
-"""The first convolution takes 4 pixels off each side and the pooling halves what is left: 5 for the second one."""
+"""Smallest side in pixels: 14 - 4 of the first convolution, halved by the pooling, leaves 5 for the second one."""
 
 
 class LeNet(Architecture[Options]):
     """Two 5x5 convolutions and three linear layers, with ReLU and max pooling (after LeCun et al., 1998), as in DC.
 
-    The features are what the convolutions give.
+    The features are the flattened output of the convolutions: 16 * 5 * 5 for 32x32 pixels.
     """
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
-        """Construct a network.
+        """Build a network for images of ``shape`` (c, h, w).
 
         Raises:
             DataError: the images are too small for two convolutions without padding.

@@ -1,4 +1,4 @@
-"""A multilayer perceptron."""
+"""Multilayer perceptron, as in DC's code."""
 
 import math
 
@@ -11,7 +11,7 @@ from harness.types.problem import Shape
 
 
 class MLPOptions(Options):
-    """Options of the MLP."""
+    """Options of `MLP`."""
 
     width: int = option(128, "units of each hidden layer", source="DC, networks.py", gt=0)
 
@@ -19,13 +19,13 @@ class MLPOptions(Options):
 class MLP(Architecture[MLPOptions]):
     """Three linear layers on the pixels, with ReLU between them, as in DC (Zhao et al., ICLR 2021).
 
-    The features are the second hidden layer.
+    The features are the activations of the second hidden layer.
     """
 
     Options = MLPOptions
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
-        """Construct a network; images of any size will do."""
+        """Build a network for images of ``shape`` (c, h, w), of any size."""
         width = self.options.width
         body = nn.Sequential(
             nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()

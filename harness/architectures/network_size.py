@@ -1,4 +1,4 @@
-"""How large a network may be: one that is far larger than any of the field is refused before it is built whole."""
+"""Limits of a network's size: one far larger than any in use is rejected before it fills the memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,23 @@ from torch.nn.modules.module import (
 from harness.errors import DataError
 
 MOST_PARTS = 5_000
-"""Layers, blocks and tensors of weights of a network; a ResNet-152 has 1,000."""
+"""Most layers, blocks and weight tensors of a network; a ResNet-152 has 1,000."""
 MOST_PARAMETERS = 2_000_000_000
-"""Weights of a network: 8 GB, and three times that while it trains; a VGG11 has 10 million."""
+"""Most weights of a network: 8 GB, and three times that while it trains; a VGG11 has 10 million."""
 
 
 @contextmanager
 def bounded_size(who: str) -> Iterator[None]:
-    """Stop building a network that has too many layers.
+    """Stop the construction of a network that gets too many layers.
+
+    Args:
+        who: name of the architecture, for the error message.
 
     Raises:
-        DataError: it has more than `MOST_PARTS`.
+        DataError: the network has more than `MOST_PARTS`.
     """
+    # Counted while the layers are created, because a network of a million layers would take long to build. The hooks
+    # are the process's: networks that other threads build at the same time count, too, which the wide limit allows for.
     count = 0
 
     def count_part(_module: nn.Module, _name: str, _part: nn.Module | nn.Parameter | None) -> None:
@@ -42,10 +47,14 @@ def bounded_size(who: str) -> Iterator[None]:
 
 
 def check_parameters(network: nn.Module, who: str) -> None:
-    """Refuse a network that has too many weights.
+    """Check that a network does not have too many weights.
+
+    Args:
+        network: may be on the ``meta`` device, on which weights take no memory.
+        who: name of the architecture, for the error message.
 
     Raises:
-        DataError: it has more than `MOST_PARAMETERS`.
+        DataError: the network has more than `MOST_PARAMETERS`.
     """
     count = sum(parameter.numel() for parameter in network.parameters())
     if count > MOST_PARAMETERS:

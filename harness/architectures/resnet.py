@@ -1,4 +1,4 @@
-"""Residual networks."""
+"""ResNets for small images, as in DC's code."""
 
 from typing import ClassVar, Literal
 
@@ -15,7 +15,7 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class ResNetOptions(Options):
-    """Options of every ResNet."""
+    """Options of all ResNets."""
 
     norm: NormName = option("instance", NORM_MEANING, source="DC, networks.py")
     downsample: Literal["stride", "avgpool"] = option(
@@ -27,7 +27,7 @@ class ResNetOptions(Options):
 
 
 class Residual(nn.Module):
-    """A branch added to its input, or to a projection of its input."""
+    """A residual block: the sum of a branch and its input, or a projection of its input."""
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
@@ -35,25 +35,25 @@ class Residual(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """ReLU of the sum."""
+        """Return the ReLU of the sum, for maps (n, c, h, w)."""
         return torch.relu(self.branch(inputs) + self.shortcut(inputs))
 
 
 class ResNet(Architecture[ResNetOptions]):
     """Four stages of residual blocks after a 3x3 convolution, then one linear layer (He et al., CVPR 2016).
 
-    Widths, strides and the stem without pooling are the variant for small images in DC. It averages maps of 4x4; here
-    they are averaged whatever their size.
+    Widths, strides and the stem without pooling are those of DC's variant for small images. DC's code averages maps of
+    4x4 pixels before the classifier; here maps of any size are averaged.
     """
 
     Options = ResNetOptions
     blocks: ClassVar[tuple[int, ...]]
-    """How many each stage has."""
+    """Number of blocks of each stage."""
     expansion: ClassVar[int] = 1
-    """A block gives this many times its width; if more than 1, between 1x1 convolutions (a bottleneck)."""
+    """Factor from a block's width to its output channels; above 1, blocks are bottlenecks with 1x1 convolutions."""
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
-        """Construct a network, without the halvings that its images are too small for.
+        """Build a network for images of ``shape`` (c, h, w), without the halvings that these are too small for.
 
         Raises:
             DataError: the norm needs more pixels than the images have.
@@ -68,6 +68,7 @@ class ResNet(Architecture[ResNetOptions]):
         return layers.network(classes)
 
     def _add_block(self, layers: Layers, width: int, halve: bool) -> None:
+        # No convolution has a bias, as in DC: the norm after it would subtract the bias again.
         norm, widened = self.options.norm, width * self.expansion
         halve = halve and self._can_halve(layers.shape)
         strided = halve and self.options.downsample == "stride"
@@ -80,30 +81,33 @@ class ResNet(Architecture[ResNetOptions]):
         branch.conv(widened, 1 if self.expansion > 1 else 3, bias=False).norm(norm)
 
         shortcut = Layers(layers.name, layers.shape)
+        # Where the shape changes, the input is projected by a 1x1 convolution (option B of He et al.), else added as it
+        # is.
         if branch.shape != layers.shape:
             shortcut.conv(widened, 1, stride=stride, bias=False).pool("avg" if pool else "none").norm(norm)
         layers.add(Residual(branch.body(), shortcut.body()), branch.shape)
 
     def _can_halve(self, shape: Shape) -> bool:
         channels, height, width = shape
+        # A strided convolution rounds odd sides up, a pooling rounds them down.
         spare = 1 if self.options.downsample == "stride" else 0
         return leaves_enough(self.options.norm, (channels, (height + spare) // 2, (width + spare) // 2))
 
 
 class ResNet18(ResNet):
-    """ResNet with two blocks a stage."""
+    """ResNet-18: two blocks per stage."""
 
     blocks = (2, 2, 2, 2)
 
 
 class ResNet34(ResNet):
-    """ResNet with the blocks of ResNet-50, without bottlenecks."""
+    """ResNet-34: the numbers of blocks of ResNet-50, without bottlenecks."""
 
     blocks = (3, 4, 6, 3)
 
 
 class ResNet50(ResNet):
-    """ResNet with bottleneck blocks."""
+    """ResNet-50: bottleneck blocks."""
 
     blocks = (3, 4, 6, 3)
     expansion = 4

@@ -1,4 +1,4 @@
-"""Torchvision's classifiers."""
+"""Torchvision's classifiers as architectures."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from harness.types.problem import Shape
 
 
 class TorchvisionOptions(Options):
-    """Options of torchvision's classifiers."""
+    """Options of `TorchvisionClassifier`."""
 
     model: str = option(..., "a classifier of torchvision, such as mobilenet_v2")
 
@@ -36,13 +36,13 @@ class TorchvisionNetwork(Network):
             self.classifier = model.get_submodule(linear[-1])
             model.set_submodule(linear[-1], nn.Identity())
             self.trunk = model
-        else:  # SqueezeNet: its classifier sees maps
+        else:  # SqueezeNet: its classifier is a convolution on maps, so features are flattened and unflattened again
             self.trunk = model.get_submodule("features")
             maps = self.trunk.eval()(torch.zeros(1, 3, *shape[1:])).shape[1:]
             self.classifier = nn.Sequential(nn.Unflatten(1, maps), model.get_submodule("classifier"), nn.Flatten())
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier is given, flat; a grey image takes all three channels."""
+        """Return the flattened input of the classifier, (n, features); a grey image is repeated on three channels."""
         vectors: Tensor = self.trunk(images.expand(-1, 3, -1, -1))
         return vectors.flatten(1)
 
@@ -50,20 +50,22 @@ class TorchvisionNetwork(Network):
 class TorchvisionClassifier(Architecture[TorchvisionOptions]):
     """Any classifier of torchvision, without trained weights.
 
-    Layers and initial weights are torchvision's; so a vision transformer starts with a classifier of zeros. It is built
-    for the size of the images. The auxiliary classifiers of GoogLeNet and Inception are left out.
+    Layers and initial weights are torchvision's, so a vision transformer, which is built for the size of the images,
+    starts with a classifier of zeros. The auxiliary classifiers of GoogLeNet and Inception are left out.
     """
 
     Options = TorchvisionOptions
 
     def network(self, shape: Shape, classes: int) -> TorchvisionNetwork:
-        """Construct a network, and try it on one image.
+        """Build a network for images of ``shape`` (c, h, w), and try it on one image.
 
         Raises:
             DataError: the images are neither grey nor colour, or of a size that the model cannot take.
         """
         if shape[0] not in (1, 3):
             raise DataError(f"{self._name} takes grey or colour images, not {shape[0]} channels: drop or add channels")
+        # Whether a model takes images of a size shows only when it runs. In evaluation mode, in which batch norm
+        # accepts a single image.
         try:
             network = TorchvisionNetwork(self._model(shape, classes), shape).eval()
             with torch.no_grad():
@@ -88,6 +90,7 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
         elif name.startswith("vit_") and shape[1] == shape[2]:
             extra = {"image_size": shape[1]}
         model: nn.Module = get_model(name, weights=None, num_classes=classes, **extra)
+        # No network here works in place: a tensor that a method or a hook holds may not change afterwards.
         module: Any
         for module in model.modules():
             if hasattr(module, "inplace"):
@@ -102,7 +105,7 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
 
 
 def classifiers() -> list[str]:
-    """Names of torchvision's classifiers."""
+    """Return the names of torchvision's classifiers."""
     from torchvision import models
 
     return list(models.list_models(module=models))

@@ -1,4 +1,4 @@
-"""VGG."""
+"""VGGs, as in DC's code."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGGOptions(Options):
-    """Options of every VGG."""
+    """Options of all VGGs."""
 
     norm: NormName = option("instance", NORM_MEANING, source="DC, networks.py")
 
@@ -25,10 +25,10 @@ class VGG(Architecture[VGGOptions]):
 
     Options = VGGOptions
     convolutions: ClassVar[tuple[int, ...]]
-    """How many each stage has."""
+    """Number of convolutions of each stage."""
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
-        """Construct a network, without the poolings that its images are too small for.
+        """Build a network for images of ``shape`` (c, h, w), without the poolings that these are too small for.
 
         Raises:
             DataError: the norm needs more pixels than the images have.
@@ -39,7 +39,8 @@ class VGG(Architecture[VGGOptions]):
         for stage, (width, count) in enumerate(zip(WIDTHS, self.convolutions, strict=True)):
             for _ in range(count):
                 layers.conv(width, padding=padding).norm(norm).activation()
-                padding = None
+                padding = None  # only the first convolution pads 28x28 images to 32x32
+            # No norm follows the last pooling, so that maps may shrink to a single pixel.
             last = stage == len(WIDTHS) - 1
             layers.pool("max", before="none" if last else norm)
         return layers.network(classes)

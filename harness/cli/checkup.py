@@ -73,12 +73,14 @@ def disks(store: Path) -> list[Check]:
     from harness.datasets.problems import data_root
     from harness.errors import StoreError
     from harness.store.store import Store
+    from harness.system.home import expand_home
 
     found = [_folder("data root", data_root(), "set DDBENCH_DATA to another folder")]
-    at = Store(store).path
+    at = expand_home(store).absolute()
     try:
+        opened = Store(store)
         if at.exists() and any(at.iterdir()):
-            Store(store).check_schema()
+            opened.check_schema()
     except (StoreError, OSError) as error:
         return [*found, Check("store", "broken", str(error))]
     return [*found, _folder("store", at, "choose another with --store")]

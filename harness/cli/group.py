@@ -23,7 +23,7 @@ VERBS = {
     "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
     "compare": Verb("compare:compare", "Compare what stores hold: differences, intervals and tests."),
     "convert": Verb("convert:convert", "Write a distilled set in another format, or out of a store."),
-    "results": Verb("results:results", "List, show, check and clean what lies in a store."),
+    "results": Verb("results:results", "List, show, check, pack and clean what lies in a store."),
     "status": Verb("status:status", "Tell how the runs of a store stand, and who works on what."),
     "plugins": Verb("plugins:plugins", "List the plugins that were found, check one, or start a new one."),
     "methods": Verb("listings:methods", "List the distillation methods, or show one."),

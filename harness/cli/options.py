@@ -27,6 +27,31 @@ store_option = click.option(
 )
 
 
+def score_filters(command: F) -> F:
+    """Add the options that choose among the scores of stores."""
+    chosen = {
+        ("--dataset", "-d"): "Only these data sets; repeatable.",
+        ("--method", "-m"): "Only these methods; repeatable.",
+        ("--pool", "-p"): "Only these pools; repeatable.",
+        ("--evaluator", "-e"): "Only these evaluators; repeatable.",
+        ("--architecture", "-a"): "Only these students; repeatable.",
+    }
+    numbers = {"--ipc": "Only these images per class.", "--iterations": "Only these iterations."}
+    for name, text in reversed(numbers.items()):
+        command = click.option(name, multiple=True, metavar="N,...", help=text)(command)
+    for names, text in reversed(chosen.items()):
+        command = click.option(*names, multiple=True, metavar="NAME,...", help=text)(command)
+    return command
+
+
+def filters_of(typed: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return what `score_filters` were given, by axis, one name or number each."""
+    from harness.types.names import split_names
+
+    names = {axis: split_names(texts) for axis, texts in typed.items() if axis not in _NUMBERS}
+    return names | {axis: tuple(part.strip() for text in typed[axis] for part in text.split(",")) for axis in _NUMBERS}
+
+
 def study_options(command: F) -> F:
     """Add the options that say how sets are evaluated, and where the records go."""
     for add in reversed(

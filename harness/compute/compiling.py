@@ -1,9 +1,9 @@
-"""Quicker ways through a network on a CPU, for first-order work: compiled code and quick convolutions.
+"""Faster forward passes on a CPU, for values and first derivatives: compiled code and quick convolutions.
 
-torch.compile makes one pass over memory of normalisation, activation and pooling, and the same of their gradients. A
-ConvNet gains by it, above all in bfloat16; a VGG or a ResNet, nearly all convolution, gains nothing. All heavy networks
-gain by `QuickConvolutions` in float32. No author of a method or an architecture has to think of it: the harness sends
-first-order work through `logits_of`.
+torch.compile fuses normalisation, activation and pooling into one pass over memory, and their gradients likewise. A
+ConvNet gains by it, above all in bfloat16; a VGG or a ResNet, which is nearly all convolution, gains nothing. All heavy
+networks gain by `QuickConvolutions` in float32. Authors of methods and architectures need not know about it: the
+harness sends first-order work through `logits_of`.
 """
 
 import logging
@@ -25,62 +25,63 @@ from harness.compute.winograd import make_ready
 from harness.types.problem import Shape
 
 HEAVY = 2e7
-"""Operations an image below which a network is run as it is."""
+"""Operations per image below which a network is run as it is."""
 COMPILED = 5e7
-"""Operations an image below which a network is not compiled, which takes half a minute."""
+"""Operations per image below which a network is not compiled, since compiling takes half a minute."""
 DENSE = 400.0
-"""Operations for each value that a layer gives, above which little is gained: a ConvNet has 180, a ResNet 650."""
+"""Operations per output value of a layer above which compiling gains little: a ConvNet has 180, a ResNet 650."""
 SIZES = range(8, 33)
-"""Sizes of batches that are compiled for, each by itself: then the code for one depends on nothing that ran before."""
+"""Batch sizes that code is compiled for, each separately, so that none depends on what was compiled before."""
 
 Policy = Literal["auto", "never"]
 Forward = Callable[[nn.Module, Tensor], Tensor]
 
 
 class _Way(NamedTuple):
-    """How a network is run."""
+    """Describes how a network is run."""
 
     quickly: bool
     compiled: str | None
-    """How it prints, if it is compiled."""
+    """The network as it prints if it is compiled, otherwise None."""
 
 
 _log = logging.getLogger("ddbench")
 _lock = threading.RLock()
 _ways: weakref.WeakKeyDictionary[nn.Module, _Way] = weakref.WeakKeyDictionary()
-"""Of each network seen."""
+"""The way of each network seen; weak, so that a network is freed with its last user."""
 _seldom: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-"""Networks whose like comes too seldom to be compiled."""
+"""Networks of architectures that are drawn too seldom to be compiled."""
 _code: dict[tuple[object, ...], Forward] = {}
-"""Compiled functions that have been called: by structure, shape and all that torch compiles anew for."""
+"""Compiled functions that have been called, by structure, shape and everything else that torch recompiles for."""
 
 
 class _Mode:
-    """How this process computes, as its number of threads is: set at the start of a run, and recorded."""
+    """The compute mode of this process, like its number of threads: set at the start of a run, and recorded."""
 
     # Of the process and not of a run: a plugin's step reaches `logits_of` from any thread, without a run to ask, and
     # what could not be compiled here cannot be compiled for the next run either. `prepared` sets one run's policy.
     policy: Policy = "never"
     refused: ClassVar[set[str]] = set()
-    """Networks, as they print, that could not be compiled."""
+    """Printed forms of networks that could not be compiled."""
     quick: bool | None = None
-    """Whether there are quick convolutions; None before the first network that would take them."""
+    """Whether quick convolutions are available; None before the first network that would use them."""
 
 
 def set_compilation(policy: Policy) -> None:
-    """Say whether networks take quicker ways from now on. Until then none does."""
+    """Set whether networks may be run in a faster way from now on; before the first call, none is."""
     _Mode.policy = policy
 
 
 def compilation() -> str:
-    """``auto`` or ``never``; ``auto, failed`` where a quicker way should have been taken and could not be."""
+    """Return ``auto`` or ``never``, or ``auto, failed`` if a faster way should have been taken and could not be."""
     return f"{_Mode.policy}, failed" if _Mode.policy == "auto" and _has_failed() else _Mode.policy
 
 
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
-    """What ``network`` gives for ``images``: values and first derivatives, which cannot be differentiated again.
+    """Return the logits (n, classes) of ``network`` on ``images`` (n, c, h, w), by the fastest way that there is.
 
-    Which way it takes depends on the policy, the network, the images' shape, and whether there is a gradient to follow.
+    They have first derivatives only, which cannot be differentiated again. The way depends on the policy, the network,
+    the shape of the images, and whether gradients are recorded.
     """
     way = _way(network, images) if not _is_transformed() else _Way(False, None)
     forward = _quickly if way.quickly else _plainly
@@ -89,13 +90,14 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     kind = (way, images.shape, network.training, *_modes(network, images))
     if kind in _code:
         return _code[kind](network, images)
-    with _lock:  # threads that come first would else compile the same side by side
+    with _lock:  # otherwise the first threads would all compile the same code
         try:
             code = _code.get(kind) or _compiled(_pixel_by_pixel if way.quickly else _plainly, len(_code))
-            with warnings.catch_warnings():  # torch 2.11 warns of what it does itself
+            with warnings.catch_warnings():  # torch 2.11 warns of deprecated calls of its own
                 warnings.simplefilter("ignore", DeprecationWarning)
                 logits, _code[kind] = code(network, images), code
-        except Exception as error:  # what fails is the compiler, or else the network, which then says so itself
+        # Either the compiler fails, and the network as it is does not, or the network itself raises its error below.
+        except Exception as error:
             logits = forward(network, images)
             _say_once(error)
             _Mode.refused.add(way.compiled)
@@ -104,15 +106,16 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def comes_seldom(network: nn.Module) -> None:
-    """Have a fresh network never compiled: its structure is drawn too seldom."""
+    """Exclude a fresh network from compilation, because its architecture is drawn too seldom."""
     with _lock:
         _seldom.add(network)
 
 
 def is_compiled(network: nn.Module, images: Tensor) -> bool:
-    """Whether a network, on batches of such images, is heavy enough to be compiled and leaves enough to gain.
+    """Return whether a network is compiled on batches of such images (n, c, h, w).
 
-    One with dropout never is: compiled, it would draw other numbers than as it stands.
+    It is if it is heavy enough and enough is gained. A network with dropout never is: compiled code would draw other
+    random numbers than the network as it is.
     """
     return _way(network, images).compiled is not None
 
@@ -123,13 +126,13 @@ def _way(network: nn.Module, images: Tensor) -> _Way:
     with _lock:
         if network not in _ways:
             _, *shape = images.shape
-            _ways[network] = _found(network, (shape[0], shape[1], shape[2]))
+            _ways[network] = _choose_way(network, (shape[0], shape[1], shape[2]))
         return _ways[network]
 
 
-def _found(network: nn.Module, shape: Shape) -> _Way:
+def _choose_way(network: nn.Module, shape: Shape) -> _Way:
     weights = sum(parameter.numel() for parameter in network.parameters())
-    if 2.0 * weights * shape[1] * shape[2] < HEAVY:  # each weight is used once a pixel at most: no need to count
+    if 2.0 * weights * shape[1] * shape[2] < HEAVY:  # each weight is used at most once per pixel
         return _Way(False, None)
     operations, values = arithmetic(network, shape)
     if operations < HEAVY:
@@ -152,13 +155,14 @@ def has_quick_convolutions() -> bool:
 
 
 def _modes(network: nn.Module, images: Tensor) -> tuple[object, ...]:
-    """What else torch compiles anew for."""
+    """Return what torch recompiles for besides structure and shape: what requires a gradient, and the global modes."""
     asked = images.requires_grad, tuple(parameter.requires_grad for parameter in network.parameters())
     return *asked, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
 
 
 def _is_transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work, which quicker ways know nothing of."""
+    """Return whether torch.func or forward-mode differentiation is active, which the faster ways do not support."""
+    # Private names: torch has no public function that answers either.
     functorch = torch._C._functorch.peek_interpreter_stack() is not None
     return functorch or torch.autograd.forward_ad._current_level >= 0
 
@@ -175,18 +179,20 @@ def _quickly(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _pixel_by_pixel(network: nn.Module, images: Tensor) -> Tensor:
-    """The same with channels last in memory, which suits compiled code."""
+    """Run the network with channels last in memory, the order for which compiled code is fastest."""
     return _quickly(network, images.contiguous(memory_format=torch.channels_last))
 
 
 def _compiled(forward: Forward, number: int) -> Forward:
-    """A function to compile: weights are its inputs, so that a fresh network needs no new code."""
+    """Return compiled code of ``forward``, which serves all networks of a structure: weights are its inputs."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(code_folder()))
-    # It says at each start that there is a CUDA compiler, but no GPU.
+    # Its loader warns at each start on machines that have a CUDA compiler, but no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # torch keeps what it has compiled with a function's code, and only so many of them: each has a code of its own.
+    # torch stores compiled variants per code object, and gives up after a limited number of them (recompile_limit):
+    # with a code object of its own, each variant is the first of its function.
     own = types.FunctionType(forward.__code__.replace(co_name=f"forward_{number}"), globals())
-    # Slices run side by side, one core each; but for the C++ wrapper they would wait for each other's hold of Python.
+    # Slices run side by side, one core each. The C++ wrapper releases the GIL; a Python wrapper would hold it between
+    # kernels, and the threads would wait for each other.
     return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp.threads": 1, "cpp_wrapper": True})
 
 

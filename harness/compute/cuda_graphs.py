@@ -1,8 +1,12 @@
-"""CUDA graphs: work that a GPU repeats from a recording, as launching a small kernel takes longer than running it.
+"""CUDA graphs: work that a GPU repeats from a recording, because launching a small kernel takes longer than running it.
 
-A recording runs the very kernels that were launched while it was made: its numbers are those of the work itself. No
-author of a method or an architecture has to think of it: what the harness does again and again goes through `recorded`
-or `with_network`. One thread of a process drives a GPU.
+A recording runs the very kernels that were launched during its capture, so its numbers are those of the work itself.
+Authors of methods and architectures need not know about it: the harness sends repeated work through `recorded` or
+`with_network`. One thread of a process drives a GPU, so nothing here is locked.
+
+PyTorch's notes on CUDA semantics list what may not be captured: calls that wait for the device, shapes that depend on
+values, and random numbers of generators that the graph does not know. A replay reads and writes the addresses of the
+capture, so inputs are copied in, and weights stay where they are.
 """
 
 import copy
@@ -17,18 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from harness.compute.compiling import compilation
-from harness.compute.lru_cache import Kept
+from harness.compute.lru_cache import LruCache
 from harness.compute.network_structure import structure_of
 from harness.compute.precision import Reduced
 
 Work = Callable[..., Sequence[Tensor]]
-"""From tensors to tensors. It may change some in place, but neither waits for the device nor draws random numbers."""
+"""Maps tensors to tensors. It may change some in place, but neither waits for the device nor draws random numbers."""
 SIGHTS = 2
-"""Times that work with a network is done as it is before it is recorded: most that a pool may draw is seldom drawn."""
+"""Times that work with a network is run directly before it is recorded: a pool draws most architectures seldom."""
 
 _log = logging.getLogger("ddbench")
 _inputs: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictionary()
-"""What recordings read: one tensor for all of a place, shape and type, as each is filled anew before a replay."""
+"""Inputs of recordings: those of equal position, shape and type share a tensor, as each is filled before a replay."""
 
 
 class _Mode:
@@ -39,57 +43,63 @@ class _Mode:
 
 
 class Recording:
-    """Work on tensors of fixed shapes, replayed at each call.
+    """A CUDA graph of work on tensors of fixed shapes, which each call replays.
 
     Args:
-        work: what to record. It is done once beforehand, since libraries prepare themselves at their first call.
-        given: tensors such as it will be given.
-        changed: all that it changes in place: they are left as they were, even where this fails.
+        work: what to record.
+        inputs: tensors of the shapes and types of later inputs.
+        changed: all tensors that the work changes in place; they have their former values afterwards, even on failure.
 
     Raises:
-        RuntimeError: it cannot be recorded.
+        RuntimeError: the work cannot be recorded.
     """
 
-    def __init__(self, work: Work, given: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> None:
-        device = given[0].device
-        self._given = [_input(place, tensor) for place, tensor in enumerate(given)]
-        _copy(given, self._given)
+    def __init__(self, work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> None:
+        device = inputs[0].device
+        self._inputs = [_input(place, tensor) for place, tensor in enumerate(inputs)]
+        _copy(inputs, self._inputs)
         before = [tensor.detach().clone() for tensor in changed]
         stream, pool, self._graph = _stream(device), _pool(device), torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream()):  # come back from a failure
+            # A capture that fails leaves its own stream as the current one; this context puts the former one back.
+            with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream()):
                 self._rehearse(work, stream)
+                # thread_local: by default, an unsafe call of any other thread of the process would end the capture.
                 with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):  # type: ignore[arg-type]
-                    self._results = work(*self._given)
+                    self._results = work(*self._inputs)
                 torch.cuda.current_stream().wait_stream(stream)
         finally:
+            # Casts of weights that the capture has cached lie in the graph's memory, which the next replay overwrites.
             torch.clear_autocast_cache()
             _copy(before, changed)
 
-    def __call__(self, *given: Tensor) -> Sequence[Tensor]:
-        """The results, which the next call of any recording may overwrite."""
-        _copy(given, self._given)
+    def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
+        """Return the results for ``inputs``; the next call of any recording may overwrite them."""
+        _copy(inputs, self._inputs)
         self._graph.replay()
         return self._results
 
     def _rehearse(self, work: Work, stream: torch.cuda.Stream) -> None:
+        """Run the work once: libraries allocate and choose algorithms at their first call, which no capture allows."""
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), warnings.catch_warnings():
+            # Adam warns that it is capturable but runs outside of a capture, which a rehearsal does.
             warnings.filterwarnings("ignore", "This instance was constructed with capturable")
-            work(*self._given)
+            work(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
-        # A cast that the rehearsal has left there would be missing in the recording.
+        # A cast that the rehearsal had cached would not be captured, and replays would go on using that of old weights.
         torch.clear_autocast_cache()
 
 
-def recorded(work: Work, given: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> Recording | None:
-    """A `Recording` of ``work``; None where nothing is recorded, or where it cannot be, with one notice."""
-    if not is_recorded(given[0].device):
+def recorded(work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> Recording | None:
+    """Return a `Recording` of ``work``; None if nothing is recorded here, or if it fails, with one warning."""
+    if not is_recorded(inputs[0].device):
         return None
     try:
-        return Recording(work, given, changed)
+        return Recording(work, inputs, changed)
     except RuntimeError as error:
-        cause = error.__context__ or error  # an interrupt, or what went wrong within
+        # Leaving the capture raises an error of its own; what happened inside, perhaps an interrupt, is in its context.
+        cause = error.__context__ or error
         if not isinstance(cause, Exception):
             raise cause from None
         _Mode.failed = True
@@ -99,66 +109,69 @@ def recorded(work: Work, given: Sequence[Tensor], changed: Sequence[Tensor] = ()
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Whether work on this device is recorded: on a GPU, unless nothing is compiled or it has failed before."""
+    """Return whether work on this device is recorded: on a GPU, unless the policy is ``never`` or it has failed."""
     return device.type == "cuda" and compilation() != "never" and not _Mode.failed
 
 
 class Stage:
-    """A network that stays where it is, and takes up the weights of one after the other of the same structure."""
+    """A network at a fixed address, into which the weights of others of the same structure are copied in turn."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network)
         self._own = [*self.network.parameters(), *self.network.buffers()]
 
     def take(self, network: nn.Module) -> None:
-        """Take up a network's weights and buffers."""
+        """Copy a network's weights and buffers into this one."""
         _copy([*network.parameters(), *network.buffers()], self._own)
 
     def give(self, network: nn.Module) -> None:
-        """Hand them over to a network."""
+        """Copy this network's weights and buffers into another one."""
         _copy(self._own, [*network.parameters(), *network.buffers()])
 
 
-_sights: Kept[Iterator[int]] = Kept()
-_kept: Kept[tuple[Stage, Recording | None]] = Kept()
+_sights: LruCache[Iterator[int]] = LruCache()
+"""How often work on a structure has been requested."""
+_recordings: LruCache[tuple[Stage, Recording | None]] = LruCache()
+"""Recordings with the stage that they read; of the process, because the device's memory is."""
 
 
 def with_network(
-    network: nn.Module, work: Work, given: Sequence[Tensor], kind: Hashable, reduced: Reduced
+    network: nn.Module, work: Work, inputs: Sequence[Tensor], kind: Hashable, reduced: Reduced
 ) -> Sequence[Tensor]:
-    """What ``work`` makes of a network and tensors; recorded for all networks of a structure that comes often.
+    """Return the result of ``work`` on a network and tensors, from a recording if the structure comes often.
 
     Args:
-        network: neither it nor its mode is changed, and what the work changes of it is not handed back.
-        work: from a network and tensors to tensors.
-        given: the tensors.
-        kind: tells apart what else decides the work: equal ones do the same.
-        reduced: the context in which the work runs networks.
+        network: neither it nor its mode is changed; changes that the work makes to it are lost.
+        work: maps a network and tensors to tensors.
+        inputs: the tensors.
+        kind: identifies the work: two of equal kind do the same.
+        reduced: context in which the work runs networks.
     """
-    device = given[0].device
+    device = inputs[0].device
     structure = structure_of(network) if is_recorded(device) else None
-    key = (kind, structure, forms(given), conditions(device, reduced))
+    key = (kind, structure, forms(inputs), conditions(device, reduced))
     if structure is None or next(_sights.fetch(key, itertools.count)) < SIGHTS:
-        return work(network, *given)
+        return work(network, *inputs)
 
     def make() -> tuple[Stage, Recording | None]:
         stage = Stage(network)
-        return stage, recorded(lambda *tensors: work(stage.network, *tensors), given)
+        return stage, recorded(lambda *tensors: work(stage.network, *tensors), inputs)
 
-    stage, recording = _kept.fetch(key, make)
+    stage, recording = _recordings.fetch(key, make)
     if recording is None:
-        return work(network, *given)
+        return work(network, *inputs)
     stage.take(network)
-    return [tensor.clone() for tensor in recording(*given)]
+    # Clones: the caller may hold the results longer than until the next replay, which writes to the same memory.
+    return [tensor.clone() for tensor in recording(*inputs)]
 
 
 def forms(tensors: Sequence[Tensor]) -> Hashable:
-    """Shapes and types of tensors, which a recording is made for."""
+    """Return the shapes and types of tensors, for which a recording is valid."""
     return tuple((tensor.shape, tensor.dtype) for tensor in tensors)
 
 
 def conditions(device: torch.device, reduced: Reduced) -> Hashable:
-    """What decides at present, besides the work, how it is computed within ``reduced``: a recording keeps to it."""
+    """Return the modes of torch that decide how work is computed within ``reduced``; a recording repeats those."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     with reduced():
         lower = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
@@ -175,10 +188,10 @@ def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
 
 def _input(place: int, like: Tensor) -> Tensor:
     key = (place, like.device, like.shape, like.dtype)
-    found = _inputs.get(key)
-    if found is None:
-        found = _inputs[key] = torch.empty_like(like, requires_grad=False, memory_format=torch.contiguous_format)
-    return found
+    tensor = _inputs.get(key)
+    if tensor is None:
+        tensor = _inputs[key] = torch.empty_like(like, requires_grad=False, memory_format=torch.contiguous_format)
+    return tensor
 
 
 @cache
@@ -188,5 +201,5 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 @cache
 def _pool(device: torch.device) -> tuple[int, int]:
-    """Memory that all recordings of a device share, as one is replayed after the other."""
+    """Return the memory pool that all recordings of a device share, which they may as they are replayed in turn."""
     return torch.cuda.graph_pool_handle()

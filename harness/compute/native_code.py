@@ -1,4 +1,4 @@
-"""Code for this machine's processor, made by its own C++ compiler at first use and kept between runs."""
+"""Native code for this machine's processor, compiled by its C++ compiler at first use and stored between runs."""
 
 import contextlib
 import ctypes
@@ -16,13 +16,14 @@ FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler that torch uses, if there is one: ``$CXX``, else g++."""
+    """Return the path of the C++ compiler that torch uses (``$CXX``, otherwise g++); None if there is none."""
     return shutil.which(os.environ.get("CXX") or "g++")
 
 
 def code_folder() -> Path:
-    """Where compiled code is kept between runs: ``ddbench-code`` in the user's cache folder, or in the system's for
-    temporary files where the user has no home.
+    """Return the folder for compiled code: ``ddbench-code`` in the user's cache folder.
+
+    If the user has no home, it is in the system's folder for temporary files.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or cache_home())
     return cache / "ddbench-code"
@@ -30,32 +31,36 @@ def code_folder() -> Path:
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL:
-    """The functions of a C++ file, whose calls let other threads of Python run.
+    """Compile a C++ file if that has not been done, and return its functions.
 
     Raises:
-        OSError: it could not be compiled, or not be kept.
+        OSError: the file cannot be compiled, or the result cannot be stored or loaded.
     """
-    found = compiler()
-    if found is None:
+    path = compiler()
+    if path is None:
         raise FileNotFoundError("no C++ compiler")
-    # What the compiler defines tells its version and the processor's instructions: a folder may be shared by machines.
-    defined = _run([found, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
+    # A home on NFS is shared by machines, and -march=native code of another processor would crash. The macros that the
+    # compiler defines show its version and the processor's instructions, so they are part of the name.
+    defined = _run([path, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
     key = hashlib.sha256(b"\0".join([source.read_bytes(), repr(FLAGS).encode(), defined])).hexdigest()[:16]
-    kept = code_folder() / f"{source.stem}-{key}.so"
-    if kept.exists():
-        with contextlib.suppress(OSError):  # it may be broken
-            return ctypes.CDLL(str(kept))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-        made = Path(folder) / kept.name
-        _run([found, *FLAGS, "-o", str(made), str(source)])
-        made.replace(kept)
-    return ctypes.CDLL(str(kept))
+    file = code_folder() / f"{source.stem}-{key}.so"
+    # CDLL (unlike PyDLL) releases the GIL during each call, so that slices in other threads go on.
+    if file.exists():
+        with contextlib.suppress(OSError):  # a damaged file is compiled again
+            return ctypes.CDLL(str(file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Compiled in a folder of its own beside the target, and then renamed: processes that start together each replace
+    # the file as a whole, and none loads half of it. A rename is atomic only within one file system.
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        compiled = Path(folder) / file.name
+        _run([path, *FLAGS, "-o", str(compiled), str(source)])
+        compiled.replace(file)
+    return ctypes.CDLL(str(file))
 
 
 def _run(command: list[str]) -> bytes:
     try:
         return subprocess.run(command, capture_output=True, check=True).stdout
     except subprocess.CalledProcessError as error:
-        (said, *_) = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
-        raise OSError(said) from error
+        (reason, *_) = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
+        raise OSError(reason) from error

@@ -1,4 +1,4 @@
-"""What a network computes, told apart from its weights."""
+"""Structures of networks: what a network computes, apart from the values of its weights."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -7,28 +7,32 @@ import torch
 from torch import nn
 
 Structure = Hashable
-"""What `structure_of` tells: only good for comparing."""
+"""A value that equals that of another network of the same structure; it has no other use."""
 
+# Tensors are compared by shape, not by value, and submodules are visited by themselves.
 _TENSORS = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 _PLAIN = (str, int, float, bool, type(None), torch.dtype, torch.device, type)
 
 
 def structure_of(network: nn.Module) -> Structure | None:
-    """Equal for networks that compute the same from equal weights, in their present mode; None where nobody can tell.
+    """Return a value that is equal for networks which compute the same from equal weights, in their present mode.
 
     Two networks are alike if their modules have the same names, classes and plain attributes, and their parameters and
-    buffers the same shapes. A module with a hook or with an attribute of another kind is beyond telling.
+    buffers the same shapes.
+
+    Returns:
+        None if this cannot be decided: a module has a hook, or an attribute that is not plain data.
     """
     try:
         modules = tuple((name, type(module), _attributes(module)) for name, module in network.named_modules())
-    except _BeyondTellingError:
+    except _UncomparableError:
         return None
     parameters = tuple((name, *_form(part), part.requires_grad) for name, part in network.named_parameters())
     return modules, parameters, tuple((name, *_form(part)) for name, part in network.named_buffers())
 
 
-class _BeyondTellingError(Exception):
-    """An attribute whose value cannot be compared."""
+class _UncomparableError(Exception):
+    """Raised for an attribute whose values cannot be compared."""
 
 
 def _attributes(module: nn.Module) -> Hashable:
@@ -38,11 +42,12 @@ def _attributes(module: nn.Module) -> Hashable:
 def _plain(value: Any) -> Hashable:  # noqa: ANN401
     if isinstance(value, _PLAIN):
         return value
-    if isinstance(value, dict | set) and not value:  # no hooks
+    # Modules hold their hooks in dictionaries; a hook may do anything, so only empty ones compare.
+    if isinstance(value, dict | set) and not value:
         return ()
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list):  # a list cannot be hashed; equal values make equal tuples
         return tuple(map(_plain, value))
-    raise _BeyondTellingError
+    raise _UncomparableError
 
 
 def _form(tensor: torch.Tensor) -> tuple[Hashable, ...]:

@@ -1,4 +1,7 @@
-"""What a network does that decides how it can be run: found out on a copy, so that other threads may be using it."""
+"""Traits of networks that decide how they can be run: whether they draw, whether they couple images, and their cost.
+
+All are measured on a copy of the network, so that other threads may be using it.
+"""
 
 import contextlib
 import copy
@@ -13,17 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.compute.lru_cache import Kept
+from harness.compute.lru_cache import LruCache
 from harness.compute.network_structure import structure_of
+from harness.compute.parallel import SLICE
+from harness.types.network import Architecture
 from harness.types.problem import Problem, Shape
 from harness.types.seeds import global_rng_from
 
 _lock = threading.Lock()
-_draws: Kept[bool] = Kept()
+_draws: LruCache[bool] = LruCache()
+"""Answers of `draws_globally`. A property of structures and not of a run, so the process has one cache of it."""
 
 
 def draws_globally(network: nn.Module, problem: Problem) -> bool:
-    """Whether a training pass draws from the global generator, as dropout does."""
+    """Return whether a training pass draws from the process-wide generator, as dropout does.
+
+    Args:
+        network: neither it nor its mode is changed; other threads may be using it.
+        problem: provides the shape of the images and the device.
+    """
     images = torch.zeros(2, *problem.shape, device=problem.device)
     structure = structure_of(network)
     if structure is None:
@@ -32,8 +43,17 @@ def draws_globally(network: nn.Module, problem: Problem) -> bool:
         return _draws.fetch((structure, images.shape), lambda: draws_from_global(network, images))
 
 
+def builds_drawing_networks(architecture: Architecture[Any], problem: Problem) -> bool:
+    """Return whether training passes of an architecture's networks draw from the process-wide generator."""
+    network = architecture.build(problem.shape, len(problem.classes), torch.Generator())
+    return draws_globally(network.to(problem.device), problem)
+
+
 def draws_from_global(network: nn.Module, images: Tensor) -> bool:
-    """The same, found out with these images; nothing is drawn, so that it may be asked while others draw."""
+    """Return whether a training pass on ``images`` (n, c, h, w) draws from the process-wide generator.
+
+    Nothing is drawn, so that other threads may be drawing at the same time.
+    """
     try:
         with torch.no_grad(), _NoDraw():  # type: ignore[no-untyped-call]
             copy.deepcopy(network).train()(images)
@@ -43,11 +63,13 @@ def draws_from_global(network: nn.Module, images: Tensor) -> bool:
 
 
 class _WouldDraw(Exception):
-    """An operation asked for a random number of the global generator."""
+    """Raised when an operation requests a random number from the process-wide generator."""
 
 
 class _NoDraw(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises `_WouldDraw` in place of drawing."""
+
+    # On the level of dispatch, because there every random operation has the tag, whichever module or function calls it.
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if torch.Tag.nondeterministic_seeded in func.tags and (kwargs or {}).get("generator") is None:
@@ -56,25 +78,32 @@ class _NoDraw(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def couples_images(network: nn.Module, shape: Sequence[int], device: torch.device) -> bool:
-    """Whether, in its present mode, what a network says of an image depends on the others, as with batch norm.
+    """Return whether the logits of an image depend on the other images of the batch, as with batch norm.
 
-    What it draws (dropout) does not count, and neither do its weights.
+    The network is examined in its present mode. What it draws (dropout) does not count, and neither do the values of
+    its weights.
+
+    Args:
+        network: neither it nor its mode is changed; other threads may be using it.
+        shape: shape of an image (c, h, w).
+        device: device of the network.
     """
     return _couples(copy.deepcopy(network), shape, device, lambda: global_rng_from(torch.Generator().manual_seed(0)))
 
 
-_separable: Kept[bool] = Kept()
+_separable: LruCache[bool] = LruCache()
+"""Answers of `can_be_sliced`, for the whole process as those of `_draws`."""
 
 
 def can_be_sliced(network: nn.Module, images: Tensor) -> bool:
-    """Whether slices of a batch, passed through a network one by one, are what the batch is in one pass.
+    """Return whether slices of a batch, passed through a network in turn, give what the batch gives in one pass.
 
-    They are not if, in its present mode, a layer couples the images of a batch (batch norm), or if a pass draws from
-    the process's generators (dropout): then the numbers would depend on how the batch is cut.
+    They do not if, in its present mode, a layer couples the images of a batch (batch norm), or if a pass draws from
+    the process-wide generators (dropout): the numbers would then depend on how the batch is cut.
 
     Args:
         network: neither it nor its mode is changed; other threads may be using it.
-        images: two or more such as it will be given.
+        images: at least two images (n, c, h, w) like those that it is going to process.
     """
     structure = structure_of(network)
     if structure is None:
@@ -84,18 +113,28 @@ def can_be_sliced(network: nn.Module, images: Tensor) -> bool:
         return _separable.fetch(key, lambda: _is_separable(network, images))
 
 
+def is_worth_slicing(network: nn.Module, images: Tensor) -> bool:
+    """Return whether training on ``images`` (n, c, h, w) is faster in slices, and gives the same."""
+    # A GPU is filled by whole batches, and up to `SLICE` images are one slice.
+    if images.device.type != "cpu" or len(images) <= SLICE:
+        return False
+    return can_be_sliced(network, images)
+
+
 def _is_separable(network: nn.Module, images: Tensor) -> bool:
     try:
         if _draws_now(copy.deepcopy(network), images[:2]):
             return False
-        # It draws nothing, so the generator need not be seeded: whoever waits for this thread may hold it.
+        # It draws nothing, so the generator need not be seeded. Seeding it here could deadlock: the thread that has
+        # locked the process-wide generator may be waiting for this one.
         return not _couples(copy.deepcopy(network), images.shape[1:], images.device, contextlib.nullcontext)
-    except Exception:  # a network that cannot be copied or asked; one pass is always right
+    except Exception:  # a network that cannot be copied or examined; one pass is always right
         return False
 
 
 def _draws_now(own: nn.Module, images: Tensor) -> bool:
-    """Whether a pass in its present mode draws from a generator of the process: torch's, Python's or NumPy's."""
+    """Return whether a pass in its present mode draws from a process-wide generator: torch's, Python's or NumPy's."""
+    # Draws from Python's and NumPy's generators cannot be intercepted: they show in the states, which are put back.
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.no_grad(), _NoDraw():  # type: ignore[no-untyped-call]
@@ -119,26 +158,25 @@ def _couples(
     device: torch.device,
     seeded: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> bool:
-    """Whether an image beside others has other logits: beside other noise, or beside NaN.
-
-    NaN passes through weights that are zero, as those of a last layer or of a residual branch often are at the start:
-    there a gradient depends on the neighbours although the logits do not yet.
+    """Return whether an image has other logits beside other noise, or beside NaN.
 
     Args:
         own: a copy of the network, whose weights are changed.
-        shape: of an image.
-        device: where it is.
-        seeded: gives the context of a pass, the same draws each time.
+        shape: shape of an image (c, h, w).
+        device: device of the network.
+        seeded: context of a pass, in which the draws are the same each time.
     """
     generator = torch.Generator().manual_seed(0)
     dtype = next((weight.dtype for weight in own.parameters() if weight.is_floating_point()), torch.float32)
     first, *others = torch.randn(5, *shape, generator=generator).to(device, dtype)
     beside = [others[:2], others[2:], [torch.full_like(first, math.nan)] * 2]
+    # NaN passes through weights that are zero, as those of a last layer or of a residual branch often are at the start:
+    # there a gradient depends on the neighbours although the logits do not yet.
     _initialise(own, generator)
     logits: list[Tensor] = []
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         for neighbours in beside:
-            # A network may refuse NaN; then noise alone tells.
+            # A network may raise an error on NaN; then noise alone decides.
             may_fail = contextlib.suppress(Exception) if len(logits) > 1 else contextlib.nullcontext()
             with seeded(), may_fail:
                 logits.append(own(torch.stack([first, *neighbours]))[0])
@@ -147,7 +185,7 @@ def _couples(
 
 @torch.no_grad()
 def _initialise(own: nn.Module, generator: torch.Generator) -> None:
-    """Give all weights ordinary values: what a network does to its images must not depend on how it was trained."""
+    """Set all weights to ordinary values, so that the answer does not depend on how the network was trained."""
     for weight in own.parameters():
         if weight.is_floating_point():
             noise = torch.randn(weight.shape, generator=generator).to(weight)
@@ -158,22 +196,27 @@ def _initialise(own: nn.Module, generator: torch.Generator) -> None:
 
 
 class Arithmetic(NamedTuple):
-    """Of one image's way through a network: floating-point operations of its weights, and values its layers give."""
+    """Cost of one image's pass: floating-point operations of the weights, and values that all layers output."""
 
     operations: float
     values: float
 
 
 def arithmetic(network: nn.Module, shape: Shape) -> Arithmetic:
-    """Count what convolutions and linear layers compute (two operations a multiply-add), and what all layers give."""
+    """Count the operations of convolutions and linear layers (two per multiply-add), and the values that layers output.
+
+    Args:
+        network: unchanged; it is copied.
+        shape: shape of an image (c, h, w).
+    """
     operations, values = 0.0, 0.0
 
-    def count(module: nn.Module, _: object, given: object) -> None:
+    def count(module: nn.Module, _: object, output: object) -> None:
         nonlocal operations, values
-        if isinstance(given, Tensor):
-            values += given.numel()
+        if isinstance(output, Tensor):
+            values += output.numel()
             if isinstance(module, nn.Conv2d | nn.Linear):
-                operations += 2 * given.numel() * math.prod(module.weight.shape[1:])
+                operations += 2 * output.numel() * math.prod(module.weight.shape[1:])
 
     own = copy.deepcopy(network).eval()
     for module in own.modules():

@@ -1,4 +1,4 @@
-"""Doing independent work side by side, one core each, so that numbers depend on no count of cores."""
+"""Independent work side by side, one core each, so that no number depends on the number of cores."""
 
 import functools
 import itertools
@@ -9,17 +9,28 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+SLICE = 32
+"""Images that pass through a network at once on one core, whose cache their activations then fit into."""
 STREAMS = 20
-"""Streams of a GPU that work is spread over; torch has 32 of them."""
+"""CUDA streams that work is spread over; torch has 32 of them, and hands them out again in turn."""
 
 
 def side_by_side(
     work: Callable[[int], T], indices: Sequence[int], device: torch.device, workers: int | None = None
 ) -> Iterator[T]:
-    """Results of ``work`` for each index, in order.
+    """Yield the result of ``work`` for each index, in order.
 
-    On a CPU as many at a time as torch has threads (or ``workers``), each on one core, so that no number depends on how
-    many cores there are; on a GPU, or where this thread has but one core, one after the other in the calling thread.
+    On a CPU each piece of work computes on one core, so that no number depends on how many cores there are. On a GPU,
+    or if torch has a single thread, all of it is done in the calling thread, one piece after the other.
+
+    Args:
+        work: called with an index, in any thread and any order.
+        indices: the indices.
+        device: device that the work computes on.
+        workers: pieces of work at a time; None for as many as torch has threads.
+
+    Raises:
+        Exception: whatever ``work`` raises. Pieces that have begun are waited for, and the others are dropped.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
@@ -27,8 +38,9 @@ def side_by_side(
         return
 
     def alone(index: int) -> T:
+        # Sums split over threads round differently: with one thread each, the results do not depend on the machine.
         torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # of this thread, which may be older than the run
+        torch.set_flush_denormal(True)  # a setting of the thread, which may be older than the run
         return work(index)
 
     futures = [_pool(workers or threads).submit(alone, index) for index in indices]
@@ -37,21 +49,24 @@ def side_by_side(
         for future in futures:
             yield future.result()
     except KeyboardInterrupt:
-        finish = False  # whoever interrupts does not want to wait for the students at work
+        finish = False  # an interrupt does not wait for the work that has begun
         raise
     finally:
         begun = [future for future in futures if not future.cancel()]
         if finish:
-            wait(begun)
+            wait(begun)  # else work that nobody waits for would compete with what the caller does next
+        # The workers set it for their own threads, but OpenMP may take the value for new threads of this process, too.
         torch.set_num_threads(threads)
 
 
 def on_streams(works: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
-    """The result of each, in order: on a GPU each on a stream of its own, which leaves it to do them at once."""
+    """Return the result of each piece of work, in order; on a GPU each has its own stream, so that they overlap."""
     if device.type != "cuda" or len(works) == 1:
         return [work() for work in works]
     here, results = torch.cuda.current_stream(device), list[T]()
     streams = _streams(device)[: len(works)]
+    # Events between the streams, and no synchronisation with the host: a stream begins after what its inputs come from,
+    # and the caller's stream continues after all of them. A graph that is being captured follows such forks and joins.
     for stream in streams:
         stream.wait_stream(here)
     for stream, work in zip(itertools.cycle(streams), works):
@@ -69,5 +84,8 @@ def _streams(device: torch.device) -> list[torch.cuda.Stream]:
 
 @functools.cache
 def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that stay: what libraries keep for each thread would else be made anew, for a tenth of the time."""
+    """Return a pool of threads that stays for the life of the process."""
+    # Libraries hold buffers for each thread (OpenMP, oneDNN): with new threads for each call, creating them takes a
+    # tenth of the time. A process that forks does so before its first call: a child would inherit the pool without
+    # threads.
     return ThreadPoolExecutor(workers)

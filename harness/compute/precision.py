@@ -1,4 +1,4 @@
-"""How numbers are rounded, and what that gains on this machine."""
+"""Precision of float32 work (TF32, bfloat16), and how much faster it makes this machine."""
 
 import contextlib
 import hashlib
@@ -22,11 +22,12 @@ from harness.compute.quick_convolutions import QuickConvolutions
 from harness.system.whole_files import write_whole
 
 Precision = Literal["fp32", "tf32", "bf16"]
+"""Precision of a method's heavy part, as ``--precision`` names it."""
 Reduced = Callable[[], AbstractContextManager[object]]
-"""Gives the context in which a network runs: nothing, or autocast to a lower precision."""
+"""Returns the context in which a network runs: an empty one, or autocast to a lower precision."""
 FP32: Precision = "fp32"
 WORTHWHILE = 1.1
-"""Times as fast as float32 from which on another precision is worth its rounding."""
+"""Speed relative to float32 from which on another precision is worth its rounding."""
 _ROUNDS = 3
 _IMAGES = {"cpu": 32, "cuda": 1280}
 """Images of the measured convolution: a slice of a batch on a CPU, ten images of each of 128 classes on a GPU."""
@@ -34,10 +35,12 @@ _IMAGES = {"cpu": 32, "cuda": 1280}
 
 @contextmanager
 def float32_products(precision: str) -> Iterator[None]:
-    """Matrix products and convolutions in TF32 (10 bits of mantissa) under ``tf32``, else in float32; then as before.
+    """Compute matrix products and convolutions in TF32 (10 bits of mantissa) if ``precision`` is ``tf32``.
 
-    Left to itself torch takes TF32 for convolutions. Of no effect on a CPU. The setting belongs to the process.
+    Otherwise they are in float32. The settings before are restored afterwards. A CPU is not affected.
     """
+    # Both flags are set, because torch's defaults differ: products in float32, convolutions in TF32. They belong to the
+    # process, so threads of one run share them.
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
@@ -60,13 +63,14 @@ def quickest_precision(device: torch.device, *, compiled: bool) -> Precision:
 def precision_speeds(device: torch.device, *, compiled: bool) -> Mapping[Precision, float]:
     """Return how many times as fast as in float32 a convolution and its gradients are in each precision of ``device``.
 
-    No flag of a processor says it: one with AVX512-BF16 may be slower in bfloat16 than in float32, another twice as
-    fast. So it is measured, in less than a second, and kept in a file for each kind of processor or GPU.
+    It is measured once, in less than a second, and stored in a file for each kind of processor or GPU.
 
     Args:
-        device: computes them.
+        device: device that is measured.
         compiled: whether networks may run in compiled code; on a CPU, float32 then takes `QuickConvolutions`.
     """
+    # No flag of a processor answers this: one with AVX512-BF16 may be slower in bfloat16 than in float32, another twice
+    # as fast. So it is measured.
     quick = compiled and device.type == "cpu" and has_quick_convolutions()
     facts = [1, device_name(device), torch.__version__, quick]
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -78,14 +82,14 @@ def _speeds(device: torch.device, quick: bool, file: Path) -> Mapping[Precision,
     speeds = _read(file, _precisions_of(device))
     if speeds is None:
         speeds = _measure(device, quick)
-        with contextlib.suppress(OSError):  # it is measured again next time
+        with contextlib.suppress(OSError):  # without a file, the next process measures again
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, json.dumps(speeds))
     return speeds
 
 
 def _read(file: Path, precisions: Sequence[Precision]) -> dict[Precision, float] | None:
-    """Return a measurement that was kept; None if there is none of these precisions that can be read."""
+    """Return a stored measurement; None if there is none of all these precisions that can be read."""
     try:
         speeds = json.loads(file.read_text())
         return {precision: float(speeds[precision]) for precision in precisions}
@@ -98,7 +102,7 @@ def _precisions_of(device: torch.device) -> list[Precision]:
 
 
 def _measure(device: torch.device, quick: bool) -> dict[Precision, float]:
-    keep_large_tensors_mapped()  # as in a run: page faults would count
+    keep_large_tensors_mapped()  # as in a run: otherwise page faults would be measured, too
     precisions = _precisions_of(device)
     work = {precision: partial(_seconds, device, precision, quick and precision == FP32) for precision in precisions}
     (seconds,) = side_by_side(lambda _: _shortest(work), [0], device)
@@ -106,13 +110,14 @@ def _measure(device: torch.device, quick: bool) -> dict[Precision, float]:
 
 
 def _shortest(work: Mapping[Precision, Callable[[], float]]) -> dict[Precision, float]:
-    """The shortest time of each after a first one that prepares libraries; in turn, as the machine's load changes."""
+    """Return the shortest time of each piece of work, in seconds."""
+    # The first round is dropped: libraries prepare themselves in it. Work alternates, since the machine's load changes.
     rounds = [{name: measure() for name, measure in work.items()} for _ in range(1 + _ROUNDS)]
     return {name: min(times[name] for times in rounds[1:]) for name in work}
 
 
 def _seconds(device: torch.device, precision: str, quick: bool) -> float:
-    """Time of one convolution of the ConvNet's (128 channels, 16x16 pixels) with both of its gradients."""
+    """Return the seconds for one of the ConvNet's convolutions (128 channels, 16x16 pixels) with both gradients."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(_IMAGES[device.type], 128, 16, 16, generator=draw).to(device)
     images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -129,7 +134,8 @@ def _seconds(device: torch.device, precision: str, quick: bool) -> float:
 
 
 def _clock(device: torch.device) -> float:
-    """On a CPU, seconds of this thread alone: those that other processes take do not count."""
+    """Return the time in seconds after all work so far."""
+    # CPU time of this thread alone, so that other processes on the machine do not disturb the measurement.
     if device.type == "cpu":
         return time.thread_time()
     torch.cuda.synchronize(device)

@@ -1,8 +1,8 @@
-"""Convolutions as quick as their shapes allow on a CPU: first-order work in float32.
+"""Faster convolutions on a CPU, chosen by their shapes: values and first derivatives in float32.
 
-By tiles where a batch has many (`harness.compute.winograd`). A wide layer on few pixels, as at the end of a VGG that
-trains on ten images, is a product of two matrices of which the filters are the larger one by far: as such it is quicker
-than as torch's convolution, above all its gradients.
+A batch with many tiles takes Winograd's (`harness.compute.winograd`). A wide layer on few pixels, as at the end of a
+VGG that trains on ten images, is a product of two matrices of which the filters are by far the larger one: computed as
+such it is faster than torch's convolution, above all in its gradients.
 """
 
 import functools
@@ -17,15 +17,21 @@ from torch.overrides import TorchFunctionMode
 from harness.compute import winograd
 
 WIDE, FEW_PIXELS = 2**17, 512
-"""Channels in times channels out from which, and pixels of a batch up to which a trained layer is such a product."""
+"""A trained layer is such a product from this many input times output channels, up to this many pixels of a batch."""
 
-Pair = int | Sequence[int] | str
+Sides = int | Sequence[int] | str
+"""One value for both sides or one for each, or the name of a padding, as `torch.conv2d` takes them."""
 Way = Callable[[Tensor, Tensor], Tensor]
-ONE = (1, (1, 1), [1, 1])
+"""Maps images (n, in, h, w) and a weight (out, in, k, k) to their convolution (n, out, h, w)."""
+UNIT = (1, (1, 1), [1, 1])
+"""The values of stride and dilation that change nothing."""
 
 
 class QuickConvolutions(TorchFunctionMode):
-    """Computes each convolution that gains by it another way; what comes out can be differentiated once."""
+    """Context in which convolutions are computed in a faster way if there is one, with first derivatives only."""
+
+    # A function mode sees the calls of `torch.conv2d` of any network, before autograd does: no layer has to be
+    # replaced.
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
@@ -38,48 +44,52 @@ def _way(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Pair = 1,
-    padding: Pair = 0,
-    dilation: Pair = 1,
+    stride: Sides = 1,
+    padding: Sides = 0,
+    dilation: Sides = 1,
     groups: int = 1,
 ) -> Way | None:
-    """Another one than torch's for a convolution, given as to `torch.conv2d`."""
-    plain = stride in ONE and dilation in ONE and groups == 1 and _keeps_size(input, weight, padding)
+    """Return a faster way for a call of `torch.conv2d` with these arguments; None if there is none."""
+    plain = stride in UNIT and dilation in UNIT and groups == 1 and _keeps_size(input, weight, padding)
     if not plain or not _are_float32(input, weight) or not (bias is None or _goes_with(bias, weight)):
         return None
     return quicker_way(input, weight)
 
 
 def _convolution(way: Way, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
-    given = way(input, weight)
-    return given if bias is None else given + bias[:, None, None]
+    output = way(input, weight)
+    return output if bias is None else output + bias[:, None, None]
 
 
 def quicker_way(images: Tensor, weight: Tensor) -> Way | None:
-    """From images and weights to their convolution of equal size; None where torch's own is as quick.
+    """Return a way to convolve images (n, in, h, w) with a weight (out, in, k, k); None if torch's own is as fast.
 
-    Decided by shapes, and by whether there will be a gradient.
+    The choice depends on shapes, and on whether gradients are recorded, but never on values or on a measurement, so
+    that a run is repeatable.
     """
     if winograd.gains(images, weight):
         return winograd.convolve
     count, channels, height, width = images.shape
     trained = torch.is_grad_enabled() and weight.requires_grad and weight.is_contiguous()
     wide = channels * len(weight) >= WIDE and weight.shape[2:] == (3, 3)
-    few = 0 < count < count * height * width <= FEW_PIXELS  # torch is quicker on maps of one pixel
+    few = 0 < count < count * height * width <= FEW_PIXELS  # torch is faster on maps of one pixel
     return of_patches if trained and wide and few else None
 
 
 def of_patches(images: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of ``images`` (n, in, height, width) with ``weight`` (out, in, 3, 3), padded by one zero: one
-    product of the weights with the surroundings of all pixels. It lies in memory as the images do.
+    """Return the convolution of ``images`` (n, in, h, w) with ``weight`` (out, in, 3, 3), padded by one zero.
+
+    It is one product of the weight with the 3x3 surroundings of all pixels. Its memory layout is that of the images.
     """
+    # unfold gives (n, in * 9, h * w). All images side by side make one wide product, (out, in * 9) @ (in * 9, n * h *
+    # w), which reads the filters once and not once for each image.
     count, _, height, width = images.shape
     surroundings = functional.unfold(images, 3, padding=1).transpose(0, 1).flatten(1)
     product = (weight.flatten(1) @ surroundings).view(len(weight), count, height, width)
     return product.transpose(0, 1).contiguous(memory_format=winograd.layout(images))
 
 
-def _keeps_size(input: Tensor, weight: Tensor, padding: Pair) -> bool:
+def _keeps_size(input: Tensor, weight: Tensor, padding: Sides) -> bool:
     if input.dim() != 4 or weight.dim() != 4:
         return False
     height, width = (side // 2 for side in weight.shape[2:])
@@ -88,7 +98,8 @@ def _keeps_size(input: Tensor, weight: Tensor, padding: Pair) -> bool:
 
 
 def _are_float32(input: Tensor, weight: Tensor) -> bool:
-    """Whether both are, on a CPU and outside autocast, and go together."""
+    """Return whether both are float32, on a CPU, outside of autocast, and have matching channels."""
+    # Under autocast, torch's own convolution would compute in bfloat16: so it has to be left alone.
     if input.dtype != torch.float32 or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     return weight.dtype == input.dtype and weight.shape[1] == input.shape[1]

@@ -1,8 +1,11 @@
-// Ways to and from the tiles of Winograd's filtering F(m x m, r x r), for `winograd.py`, which multiplies them.
+// Transforms to and from the tiles of Winograd's filtering F(m x m, r x r), for `winograd.py`, which multiplies them.
 //
-// An image's channel is cut into tiles of m x m pixels, m = 7 - r, each of which takes in 6x6 pixels. Tiles lie in memory
-// as 36 matrices (tiles, channels), `stride` values apart: one for each place of a transformed tile. Channels come in
-// groups of LANES, which are computed at once.
+// Each channel of an image is cut into tiles of m x m output pixels, m = 7 - r, each of which depends on 6x6 input pixels.
+// Transformed tiles are stored as 36 matrices (tiles, channels), `stride` values apart: one for each place of a tile.
+// Channels come in groups of LANES, which are computed at once: one vector register of AVX-512, two of AVX2.
+//
+// Nothing here starts threads: the harness runs several images side by side, one core each, so that no number depends on
+// the number of cores.
 
 #include <cstdint>
 #include <vector>
@@ -12,13 +15,14 @@ namespace {
 constexpr int LANES = 16;
 constexpr int SIDE = 6;
 
+// aligned to a single float, because torch's tensors may begin anywhere; may_alias, because they are read as floats, too.
 using Lanes = float __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 template <int COUNT> struct Matrix {
     float row[SIDE][COUNT] = {};
 };
 
-// What is brought to tiles: `pixels` of a tile's side, from `first` on, tiles `step` apart.
+// The input of a convolution: a tile takes `pixels` along each side, from `first` on; tiles are `step` apart.
 template <int FILTER> struct Input {  // B of the paper, transposed
     static constexpr int pixels = SIDE, step = SIDE + 1 - FILTER, first = -(FILTER / 2);
     static constexpr Matrix<SIDE> matrix = {{{4, 0, -5, 0, 1, 0},
@@ -29,24 +33,25 @@ template <int FILTER> struct Input {  // B of the paper, transposed
                                              {0, 4, 0, -5, 0, 1}}};
 };
 
-// A of the paper: pixels are a polynomial's coefficients, which is evaluated at five points and at infinity.
+// A of the paper: pixels are the coefficients of a polynomial, which is evaluated at five points and at infinity.
 template <int COUNT> constexpr Matrix<COUNT> evaluation() {
     constexpr float points[SIDE - 1] = {0, 1, -1, 2, -2};
-    Matrix<COUNT> made;
+    Matrix<COUNT> matrix;
     for (int place = 0; place < SIDE - 1; place++) {
         float power = 1;
-        for (int pixel = 0; pixel < COUNT; pixel++, power *= points[place]) made.row[place][pixel] = power;
+        for (int pixel = 0; pixel < COUNT; pixel++, power *= points[place]) matrix.row[place][pixel] = power;
     }
-    made.row[SIDE - 1][COUNT - 1] = 1;
-    return made;
+    matrix.row[SIDE - 1][COUNT - 1] = 1;
+    return matrix;
 }
 
+// The output of a convolution, whose tiles do not overlap.
 template <int FILTER> struct Output {
     static constexpr int pixels = SIDE + 1 - FILTER, step = pixels, first = 0;
     static constexpr Matrix<pixels> matrix = evaluation<pixels>();
 };
 
-// A row of pixels to places; unrolled, so that what is multiplied by zero costs nothing.
+// Transforms a row of pixels to places. Unrolled, because the matrix is a constant then: zeros cost nothing.
 template <class Kind> inline void to_places(const Lanes* pixels, Lanes* places, int apart) {
 #pragma GCC unroll 6
     for (int place = 0; place < SIDE; place++) {
@@ -58,7 +63,7 @@ template <class Kind> inline void to_places(const Lanes* pixels, Lanes* places, 
     }
 }
 
-// The transpose of `to_places`.
+// Applies the transpose of `to_places`.
 template <class Kind> inline void to_pixels(const Lanes* places, Lanes* pixels, int apart) {
 #pragma GCC unroll 6
     for (int pixel = 0; pixel < Kind::pixels; pixel++) {
@@ -70,7 +75,7 @@ template <class Kind> inline void to_pixels(const Lanes* places, Lanes* pixels, 
     }
 }
 
-// Images as they lie in memory: channels first, or pixel by pixel (torch's channels last).
+// The memory layout of images: channels first, or pixel by pixel (torch's channels last).
 struct Images {
     const int64_t count, channels;
     const int height, width;
@@ -81,7 +86,7 @@ struct Images {
     }
 };
 
-// LANES channels of one image, pixel by pixel, within a rim of zeros that completes the outermost tiles.
+// LANES channels of one image, pixel by pixel, within a rim of zeros, so that tiles at the edge need no code of their own.
 template <class Kind> class Plane {
   public:
     const int down, right;  // tiles
@@ -92,7 +97,7 @@ template <class Kind> class Plane {
 
     Lanes* at(int y, int x) { return values.data() + (y - Kind::first) * wide + x - Kind::first; }
 
-    // Calls with the first pixel of each tile.
+    // Calls `work` with the first pixel of each tile.
     template <class Work> void tiles(Work work) {
         for (int y = 0; y < down; y++)
             for (int x = 0; x < right; x++) work(y * Kind::step + Kind::first, x * Kind::step + Kind::first);
@@ -119,18 +124,19 @@ template <class Kind> class Plane {
 
     static int reach(int tiles) { return (tiles - 1) * Kind::step + Kind::pixels; }
 
-    template <class One, class All, class Value> void each(One one, All all, Value* there) {
+    // `copy_value` copies the value of one channel, `copy_pixel` those of all channels of a pixel at once.
+    template <class Single, class All, class Value> void each(Single copy_value, All copy_pixel, Value* there) {
         const int height = images.height, width = images.width;
         if (images.channels_last) {
             for (int y = 0; y < height; y++)
-                for (int x = 0; x < width; x++, there += images.channels) all(at(y, x), there);
+                for (int x = 0; x < width; x++, there += images.channels) copy_pixel(at(y, x), there);
             return;
         }
         for (int y = 0; y < height; y++)
             for (int lane = 0; lane < LANES; lane++) {
                 float* here = reinterpret_cast<float*>(at(y, 0)) + lane;
                 Value* row = there + (lane * height + y) * width;
-                for (int x = 0; x < width; x++) one(here + x * LANES, row + x);
+                for (int x = 0; x < width; x++) copy_value(here + x * LANES, row + x);
             }
     }
 };
@@ -155,7 +161,7 @@ template <class Kind> void to_tiles(const Images& images, const float* values, f
         }
 }
 
-// The transpose of `to_tiles`: where tiles of the input overlap, what they give is added.
+// Applies the transpose of `to_tiles`: if tiles of the input overlap, their values are added.
 template <class Kind> void from_tiles(const Images& images, float* values, const float* tiles, int64_t stride) {
     Plane<Kind> plane(images);
     for (int64_t image = 0; image < images.count; image++, tiles += plane.down * plane.right * images.channels)

@@ -1,11 +1,14 @@
-"""Convolutions of 3x3 with a quarter of the multiplications, and of 5x5 with a third, on a CPU.
+"""Winograd convolutions on a CPU: 3x3 with a quarter of the multiplications, 5x5 with about a third.
 
 F(4x4, 3x3) and F(2x2, 5x5) of A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016: a
 tile of 4x4 pixels of the output takes 36 products for each pair of channels in place of 144; one of 2x2 pixels, 36 in
-place of 100. Input, filters and the output's gradient are brought to 36 places a tile, at each of which one matrix
-product stands for the convolution. `winograd.cpp` brings there and back; torch multiplies, as many tiles at a time as
-stay in the cache. Rounding errors are ten times those of a plain convolution: 2e-6 of what comes out with 64 channels,
-4e-6 with 512, in float32, and relative to the largest values of a tile.
+place of 100. Input, filters and the output's gradient are transformed to 36 places per tile, at each of which one
+matrix product stands for the convolution. `winograd.cpp` transforms there and back; torch multiplies, as many tiles at
+a time as stay in the cache. Rounding errors are ten times those of a plain convolution: 2e-6 of the output with 64
+channels, 4e-6 with 512, in float32, and relative to the largest values of a tile.
+
+In the paper's notation an output tile is Y = A^T [(G g G^T) * (B^T d B)] A, with the filter g, the input tile d and the
+elementwise product *. Summed over input channels, * is one matrix product for each of the 36 places.
 """
 
 import ctypes
@@ -21,32 +24,32 @@ from torch import Tensor
 from harness.compute.native_code import library
 
 SIDE, LANES, SIDES = 6, 16, (3, 5)
-"""Places of a tile's side, channels that are computed at once, and pixels of a filter's side."""
+"""Places along a tile's side, channels that are computed at once, and the possible sides of a filter in pixels."""
 VALUES_AT_ONCE = 2**14
-"""Tiles at a time, times channels of input and output: their places then take 2.4 MB."""
+"""Tiles at a time, times channels of input and output; their places then take 2.4 MB, which caches hold."""
 FEWEST_CHANNELS = {3: 48, 5: 128}
-"""By the filter's side: with fewer, more is spent on bringing pixels there than is saved."""
+"""Fewest channels by the filter's side; with fewer, the transforms cost more than is saved."""
 FEWEST_VALUES, CHANNELS_A_TILE = 7500, 16
-"""Of a batch: tiles times channels, and channels for each of which it needs another tile: else weights cost more."""
+"""A batch needs this many tiles times channels, and a tile for this many channels: else filters cost more."""
 MOST_VALUES = 4 * VALUES_AT_ONCE
-"""Of one image, tiles times channels: beyond it they do not stay in the cache."""
+"""Most tiles times channels of one image; with more, they do not stay in the cache."""
 FULLEST = 0.6
-"""Share of the tiles' pixels that images have to fill."""
+"""Smallest share of the tiles' pixels that images have to fill."""
 
 Kind = Literal["input", "output"]
 
 
 def make_ready() -> None:
-    """Have the code for it.
+    """Compile and load the native code.
 
     Raises:
-        OSError: it could not be compiled here.
+        OSError: it cannot be compiled on this machine.
     """
     _code("input", "to", SIDES[0])
 
 
 def gains(images: Tensor, weight: Tensor) -> bool:
-    """Whether their convolution is quicker by `convolve`, which asks for as much of them: decided by shapes alone."""
+    """Return whether `convolve` can convolve these tensors and is faster than torch, by their shapes alone."""
     if not _is_possible(images, weight):
         return False
     count, channels, height, width = images.shape
@@ -61,26 +64,34 @@ def gains(images: Tensor, weight: Tensor) -> bool:
 
 @torch.library.custom_op("ddbench::convolve", mutates_args=())
 def convolve(images: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of ``images`` (n, in, height, width) with ``weight`` (out, in, side, side), padded to equal size.
+    """Return the convolution of ``images`` (n, in, h, w) with ``weight`` (out, in, side, side), padded to equal size.
 
-    Channels in and out are multiples of `LANES`, the side is one of `SIDES`, all is float32 on a CPU. The output lies
-    in memory as the images do, channels first or last. It has a first derivative only.
+    It has a first derivative only.
+
+    Args:
+        images: float32 on a CPU, channels first or last; ``in`` is a multiple of `LANES`.
+        weight: float32 on a CPU; ``out`` is a multiple of `LANES`, and ``side`` one of `SIDES`.
+
+    Returns:
+        The output (n, out, h, w), in the memory layout of the images.
 
     Raises:
-        ValueError: images or weight are not so.
-        OSError: `make_ready` would.
+        ValueError: images or weight are none of these.
+        OSError: the native code cannot be compiled.
     """
+    # A custom operator, and not an autograd.Function, because torch.compile treats it as one opaque call.
     if not _is_possible(images, weight):
-        told = " and ".join(f"{tuple(one.shape)} {one.dtype} on {one.device}" for one in (images, weight))
-        raise ValueError(f"no convolution by tiles of {told}")
+        tensors = " and ".join(f"{tuple(part.shape)} {part.dtype} on {part.device}" for part in (images, weight))
+        raise ValueError(f"no convolution by tiles of {tensors}")
     images, step = _dense(images), _step(weight)
     output = _output(images, weight)
     filters = _filters(weight.transpose(0, 1))
     size = _images_at_once(images, output, step)
     inputs, outputs = _room(images[:size], step), _room(output[:size], step)
-    for part, given in zip(torch.split(images, size), torch.split(output, size), strict=True):
+    for part, output_part in zip(torch.split(images, size), torch.split(output, size), strict=True):
         there = _to_places("input", part, inputs, step)
-        _from_places("output", given, torch.bmm(there, filters, out=outputs[:, : there.shape[1]]), step)
+        # bmm over the 36 places: (tiles, in) @ (in, out). The same memory serves all parts, so it stays in the cache.
+        _from_places("output", output_part, torch.bmm(there, filters, out=outputs[:, : there.shape[1]]), step)
     return output
 
 
@@ -91,7 +102,9 @@ def _(images: Tensor, weight: Tensor) -> Tensor:
 
 @torch.library.custom_op("ddbench::convolve_backward", mutates_args=())
 def _backward(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients by images and by weights, from that by the output."""
+    """Return the gradients by images and by weight, from the gradient ``outer`` (n, out, h, w) by the output."""
+    # The convolution is linear in both, so its gradients are the transposed transforms around the same products: no
+    # second set of algorithms, and again a quarter of the multiplications.
     images, outer, step = _dense(images), _dense(outer), _step(weight)
     of_images = torch.empty_like(images)
     filters = _filters(weight)
@@ -101,6 +114,7 @@ def _backward(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Te
     parts = zip(*(torch.split(whole, size) for whole in (images, outer, of_images)), strict=True)
     for earlier, (part, above, below) in enumerate(parts):
         there, outside = _to_places("input", part, inputs, step), _to_places("output", above, outputs, step)
+        # beta 0 at the first part: the memory of of_filters holds anything until then.
         torch.baddbmm(of_filters, outside.transpose(1, 2), there, beta=min(earlier, 1), out=of_filters)
         _from_places("input", below, torch.bmm(outside, filters, out=there), step)
     of_weight = (of_filters.flatten(1).T @ _of_filter(weight.shape[3])).view(weight.shape)
@@ -112,33 +126,33 @@ def _(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(_dense(images)), torch.empty_like(_dense(weight))
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ANN401
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ANN401
     ctx.save_for_backward(*inputs)
 
 
 def _differentiate(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    given: tuple[Tensor, Tensor] = _backward(*ctx.saved_tensors, outer)
-    return given
+    gradients: tuple[Tensor, Tensor] = _backward(*ctx.saved_tensors, outer)
+    return gradients
 
 
-convolve.register_autograd(_differentiate, setup_context=_keep)
+convolve.register_autograd(_differentiate, setup_context=_save)
 
 
 def _is_possible(images: Tensor, weight: Tensor) -> bool:
-    """Whether they are what the C++ code is made for."""
-    if any(one.dim() != 4 or one.dtype != torch.float32 or one.device.type != "cpu" for one in (images, weight)):
+    """Return whether the C++ code can convolve these tensors."""
+    if any(part.dim() != 4 or part.dtype != torch.float32 or part.device.type != "cpu" for part in (images, weight)):
         return False
     square = weight.shape[2] == weight.shape[3] in SIDES
     return square and images.shape[1] == weight.shape[1] and not any(n % LANES for n in weight.shape[:2])
 
 
 def _dense(images: Tensor) -> Tensor:
-    """The images, without gaps: channels last if they lie so, else first."""
+    """Return the images without gaps in memory, in their `layout`."""
     return images.contiguous(memory_format=layout(images))
 
 
 def layout(images: Tensor) -> torch.memory_format:
-    """Channels last if the images lie so in memory, else first."""
+    """Return the memory layout of images: channels last if they are, otherwise channels first."""
     last = images.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
@@ -149,48 +163,50 @@ def _output(images: Tensor, weight: Tensor) -> Tensor:
 
 
 def _step(weight: Tensor) -> int:
-    """Pixels of the output that a tile has on each side."""
+    """Return the pixels of the output along a tile's side: 4 for a 3x3 filter, 2 for 5x5."""
     return SIDE + 1 - weight.shape[3]
 
 
 def _tiles(images: Tensor, step: int) -> int:
-    """Tiles of one image."""
+    """Return the number of tiles of one image."""
     height, width = images.shape[2:]
     return math.ceil(height / step) * math.ceil(width / step)
 
 
 def _images_at_once(images: Tensor, output: Tensor, step: int) -> int:
-    """As many as stay in the cache, but of many channels enough that the filters are not all that is read."""
+    """Return how many images are transformed and multiplied at a time."""
+    # As many as stay in the cache; with many channels more, so that not most of what is read are the filters.
     channels = images.shape[1] + output.shape[1]
     tiles = max(VALUES_AT_ONCE // channels, channels // 4)
     return min(len(images), max(1, tiles // _tiles(images, step)))
 
 
 def _room(images: Tensor, step: int) -> Tensor:
-    """For their tiles, place by place: (36, tiles, channels)."""
+    """Return memory for the tiles of images, place by place: (36, tiles, channels)."""
     return images.new_empty(SIDE**2, len(images) * _tiles(images, step), images.shape[1])
 
 
 def _to_places(kind: Kind, images: Tensor, room: Tensor, step: int) -> Tensor:
-    """Fill as much of ``room`` as the images take, and return that."""
+    """Transform images (n, c, h, w) to their places, and return the part of ``room`` that they fill."""
     filled = room[:, : len(images) * _tiles(images, step)]
-    _code(kind, "to", SIDE + 1 - step)(*_given(images, filled))
+    _code(kind, "to", SIDE + 1 - step)(*_arguments(images, filled))
     return filled
 
 
 def _from_places(kind: Kind, images: Tensor, places: Tensor, step: int) -> None:
-    """The transpose of `_to_places`."""
-    _code(kind, "from", SIDE + 1 - step)(*_given(images, places))
+    """Apply the transpose of `_to_places`, from ``places`` (36, tiles, channels) into ``images``."""
+    _code(kind, "from", SIDE + 1 - step)(*_arguments(images, places))
 
 
-def _given(images: Tensor, places: Tensor) -> tuple[int, ...]:
+def _arguments(images: Tensor, places: Tensor) -> tuple[int, ...]:
+    """Return the arguments of the C++ functions, whose pointers are valid as long as the tensors are."""
     last = layout(images) == torch.channels_last
     return *images.shape, last, images.data_ptr(), places.data_ptr(), places.stride(0)
 
 
 @functools.cache
 def _code(kind: Kind, way: Literal["to", "from"], side: int) -> Callable[..., None]:
-    """Of `winograd.cpp`."""
+    """Return a function of `winograd.cpp`."""
     function = getattr(library(Path(__file__).with_suffix(".cpp")), f"{kind}_{way}_tiles_{side}")
     long, short, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     function.argtypes, function.restype = [long, long, short, short, ctypes.c_bool, pointer, pointer, long], None
@@ -198,14 +214,15 @@ def _code(kind: Kind, way: Literal["to", "from"], side: int) -> Callable[..., No
 
 
 def _filters(weight: Tensor) -> Tensor:
-    """Filters at their places: (36, a, b) from (a, b, side, side)."""
+    """Transform filters (a, b, side, side) to their places (36, a, b): G g G^T of the paper."""
     first, second, side, _ = weight.shape
     return (_of_filter(side) @ weight.reshape(-1, side**2).T).view(SIDE**2, first, second)
 
 
 @functools.cache
 def _of_filter(side: int) -> Tensor:
-    """From the values of a filter to its places: G times G of the paper, (36, side squared)."""
+    """Return the matrix (36, side * side) from a filter's values to its places: the Kronecker product of G with G."""
+    # Interpolation at 0, 1, -1, 2, -2 and infinity, the paper's points. In float64, and rounded once at the end.
     points = torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64, device="cpu")
     scales = torch.tensor([1 / 4, -1 / 6, -1 / 6, 1 / 24, 1 / 24], dtype=torch.float64, device="cpu")
     infinity = torch.eye(side, dtype=torch.float64, device="cpu")[-1:]

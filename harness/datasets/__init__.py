@@ -1,1 +1,1 @@
-"""The host's own data sets, and how any data set becomes a problem."""
+"""Data sets that come with the harness, and how any data set becomes a problem."""

@@ -1,4 +1,4 @@
-"""One's own images in an .npz file."""
+"""The data set ``arrays``: the user's own images in an .npz file."""
 
 import zipfile
 from math import prod
@@ -21,12 +21,12 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _WANTED = "an .npz file with x_train, y_train, x_test, y_test and, if wanted, classes (names)"
 _CHUNK = 256
 MOST_PER_BYTE, SMALL = 100, 2**26
-"""An array may unpack to so many numbers a byte, or to so many in all: more is a way to fill the memory."""
+"""Values that an array may unpack to, per byte or in all: more is an attack on the memory."""
 Array = NDArray[Any]
 
 
 class ArraysOptions(OwnImagesOptions):
-    """Where the file lies."""
+    """Options of the data set: the path of its file."""
 
     path: str = option(..., _WANTED)
 
@@ -43,7 +43,7 @@ class Arrays(Dataset[ArraysOptions]):
 
     @property
     def traits(self) -> Traits:
-        """Those of the set that the images are a copy of."""
+        """The traits of the set that the images are a copy of."""
         return self.options.traits
 
     def check_files(self, root: Path) -> None:
@@ -63,6 +63,7 @@ class Arrays(Dataset[ArraysOptions]):
 
 
 def _read(path: Path) -> dict[str, Array]:
+    # np.load would unpickle a file that is not an archive, or fail with a message about pickles.
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not a readable .npz file: path= must name {_WANTED}")
     try:
@@ -77,7 +78,7 @@ def _read(path: Path) -> dict[str, Array]:
 
 
 def _check_headers(stream: BinaryIO, path: Path) -> None:
-    """Check what the headers of the arrays promise, before memory is taken for any."""
+    """Check what the headers of the arrays promise, before memory is allocated for any."""
     promised = 0
     with zipfile.ZipFile(stream) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
@@ -90,8 +91,8 @@ def _check_headers(stream: BinaryIO, path: Path) -> None:
             if size > members[key].file_size:
                 raise DataError(f"{path} promises more in {key} than it holds: it is damaged, write it again")
             if values > max(SMALL, MOST_PER_BYTE * members[key].compress_size):
-                told = f"{values:,} numbers in {members[key].compress_size:,} bytes"
-                raise DataError(f"{path} promises {told} of {key}, which are no images: write it by np.savez, "
+                promise = f"{values:,} numbers in {members[key].compress_size:,} bytes"
+                raise DataError(f"{path} promises {promise} of {key}, which are not images: write it by np.savez, "
                                 "which does not compress")  # fmt: skip
             promised += size + values  # as it lies there, and as levels or labels of our own
     require_memory(promised, f"the arrays in {path}", "give fewer or smaller images")
@@ -99,7 +100,7 @@ def _check_headers(stream: BinaryIO, path: Path) -> None:
 
 
 def _promise(array: IO[bytes]) -> tuple[int, int]:
-    """Bytes and numbers of an array, as its header tells."""
+    """Return the bytes and the number of values that an array's header promises."""
     version = np.lib.format.read_magic(array)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(array)
@@ -109,7 +110,8 @@ def _promise(array: IO[bytes]) -> tuple[int, int]:
 
 
 def _classes(arrays: dict[str, Array]) -> tuple[str, ...]:
-    """The names given, or the training labels as text."""
+    """Return the class names in the file, or the training labels as text."""
+    # Training labels alone name the classes: a class that only the test set has could never be learned.
     labels = np.unique(_labels(arrays, "train"))
     if (names := arrays.get("classes")) is not None:
         if names.ndim != 1 or names.dtype.kind != "U":
@@ -139,9 +141,10 @@ def _labels(arrays: dict[str, Array], part: str) -> Array:
 
 
 def _images(images: Array, key: str) -> Array:
-    """As uint8 (n, c, h, w)."""
+    """Return images as uint8 (n, c, h, w)."""
     if images.ndim == 3:
         images = images[:, None]
+    # Checked first: an image 3 pixels high is rare, and channels last is what most libraries store.
     elif images.ndim == 4 and images.shape[3] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     elif images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -154,7 +157,7 @@ def _images(images: Array, key: str) -> Array:
 
 
 def _levels(images: Array, key: str) -> Array:
-    """The nearest of the 256 levels, some images at a time: floats take many times the memory of levels."""
+    """Round floats in [0, 1] to the 256 levels, a chunk at a time: floats take many times the memory of levels."""
     levels: Array = np.empty(images.shape, dtype=np.uint8)
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]

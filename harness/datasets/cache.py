@@ -1,4 +1,4 @@
-"""Tensors that are slow to make, kept on disk by a key of all that decides them."""
+"""A cache on disk of tensors that are slow to compute, each under a key of all that decides them."""
 
 import hashlib
 import logging
@@ -19,18 +19,19 @@ Tensors = dict[str, Tensor]
 
 
 def cached(root: Path, kind: str, key: str, names: Iterable[str], make: Callable[[], Tensors]) -> Tensors:
-    """The tensors that ``make`` gives, from ``<root>/decoded/`` where they lie there already.
+    """Return the tensors of ``make``, read from ``<root>/decoded/`` if they are stored there already.
 
-    A damaged file is made again, and a folder that cannot be written costs time but stops nothing: a warning says so.
+    A damaged file is written again, and a folder that cannot be written only costs time; a warning says so.
 
     Args:
-        root: the folder where data sets live.
-        kind: the file's first word.
+        root: the folder that holds data sets.
+        kind: the first word of the file's name.
         key: a hexadecimal digest of all that decides the tensors.
-        names: what the tensors are called.
-        make: makes them.
+        names: the names of the tensors.
+        make: computes the tensors.
     """
     path = root / "decoded" / f"{kind}-{key[:40]}.safetensors"
+    # No lock: two processes may compute the same tensors, and the last rename wins with equal content.
     tensors = _read(path, set(names))
     if tensors is None:
         tensors = make()
@@ -45,6 +46,8 @@ def _read(path: Path, names: set[str]) -> Tensors | None:
         require_memory(path.stat().st_size, f"the decoded images in {path}", "give a smaller size=N, or fewer images")
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # A digest beside the data: decoded pixels decide every number, and safetensors itself does not detect a
+            # flipped bit.
             intact = tensors.keys() == names and (file.metadata() or {}).get("sha256") == _digest(tensors)
     except (DDBenchError, MemoryError):
         raise

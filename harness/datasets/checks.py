@@ -1,4 +1,4 @@
-"""Whether what a data set gives is what its contract says."""
+"""Checks that what a data set returns is what its contract promises."""
 
 import torch
 
@@ -13,7 +13,7 @@ def check(raw: RawData, name: str) -> None:
     """Check the class names, and images and labels of both splits.
 
     Raises:
-        DataError: a name by which no set could be stored, or what `check_images` refuses.
+        DataError: a class name is invalid, or `check_images` refuses the images.
     """
     _check_classes(raw.classes, name)
     check_images(raw, name)
@@ -23,7 +23,7 @@ def check_images(raw: RawData, name: str) -> None:
     """Check images and labels of both splits, whatever the classes are called.
 
     Raises:
-        DataError: a wrong type or shape, a label out of range, a class that a split lacks, or fewer than two classes.
+        DataError: a type or shape is wrong, a label is out of range, a class has no images, or there is only one.
     """
     if len(raw.classes) < 2:
         raise DataError(f"{name}: there must be at least two classes, not {len(raw.classes)}")
@@ -47,8 +47,8 @@ def _check_classes(classes: tuple[str, ...], name: str) -> None:
 def _check_types(split: Split, where: str) -> None:
     images, labels = split.images, split.labels
     if images.dtype != torch.uint8 or images.ndim != 4 or 0 in images.shape:
-        found = f"{images.dtype} {tuple(images.shape)}"
-        raise DataError(f"{where} must have uint8 images (n, channels, height, width), not {found}")
+        form = f"{images.dtype} {tuple(images.shape)}"
+        raise DataError(f"{where} must have uint8 images (n, channels, height, width), not {form}")
     if labels.dtype != torch.int64 or labels.ndim != 1:
         raise DataError(f"{where} must have int64 labels (n,), not {labels.dtype} {tuple(labels.shape)}")
     if len(images) != len(labels):
@@ -56,6 +56,7 @@ def _check_types(split: Split, where: str) -> None:
 
 
 def _check_labels(split: Split, classes: tuple[str, ...], where: str) -> None:
+    # A label out of range would only fail deep inside a loss, on a GPU as an assertion without a line.
     beyond = split.labels[(split.labels < 0) | (split.labels >= len(classes))]
     if len(beyond):
         raise DataError(f"{where} has the label {int(beyond[0])}, but there are {len(classes)} classes")

@@ -24,12 +24,12 @@ class Digits(Dataset[DatasetOptions]):
 
     @property
     def traits(self) -> Traits:
-        """Quick runs, pixels normalised by their own mean and standard deviation."""
+        """The traits of the embedded digits: quick runs, pixels normalised by their own mean and standard deviation."""
         return DIGITS_TRAITS
 
     @property
     def outline(self) -> Outline:
-        """Ten digits of 16x16."""
+        """The outline: ten classes of digits of 16x16."""
         return Outline(DIGITS, (1, 16, 16))
 
     def load(self, root: Path) -> RawData:

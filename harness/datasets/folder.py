@@ -1,4 +1,4 @@
-"""One's own images in folders."""
+"""The data set ``folder``: the user's own images in folders."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _LAYOUT = "train/CLASS/ and test/CLASS/"
 
 
 class FolderOptions(OwnImagesOptions):
-    """Where the images lie, and how they are read."""
+    """Options of the data set: where the images lie, and how they are read."""
 
     path: str = option(..., "the folder that holds train/CLASS/ and test/CLASS/")
     size: int | None = option(None, "resize all images to size x size pixels (bilinear); auto: all have one size", gt=0)
@@ -59,7 +59,7 @@ class Folder(Dataset[FolderOptions]):
 
     @property
     def traits(self) -> Traits:
-        """Those of the set that the images are a copy of."""
+        """The traits of the set that the images are a copy of."""
         return self.options.traits
 
     def check_files(self, root: Path) -> None:
@@ -83,7 +83,7 @@ class Folder(Dataset[FolderOptions]):
         return base
 
     def _key(self, base: Path, files: _Files, digests: list[bytes]) -> str:
-        """Digest of all that decides the pixels: relative names, contents, version and the options that matter."""
+        """Return the digest of all that decides the pixels: relative names, contents, version, relevant options."""
         prefix = len(os.path.join(base, ""))
         names = [os.fsencode(path[prefix:].replace(os.sep, "/")) for path in files.all_paths]
         digest = hashlib.sha256(json.dumps({"version": self.version, "size": self.options.size}).encode())
@@ -93,6 +93,7 @@ class Folder(Dataset[FolderOptions]):
 
     def _decode(self, files: _Files, digests: list[bytes]) -> Tensors:
         headers = read_headers(files.all_paths, self.options.size)
+        # Levels take one byte a value; nothing here turns them into floats.
         headers.check_memory(1, "give a smaller size=N, or fewer images")
         pixels = decode_files(files.all_paths, self.options.size, headers=headers, digests=digests)
         boundary = len(files.paths["train"])
@@ -108,6 +109,7 @@ def _find(base: Path) -> _Files:
         check_class_names(classes)
     except DataError as error:  # before millions of images are read
         raise DataError(f"{base}: {error}") from None
+    # A class in one split alone usually is a misspelt folder; it would shift the labels of all classes after it.
     for name in sorted(set(classes) ^ set(folders["test"])):
         here, missing = ("train", "test") if name in folders["train"] else ("test", "train")
         raise DataError(f"class {name!r} is in {base / here} but not in {base / missing}: both must have the same")

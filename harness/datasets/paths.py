@@ -1,4 +1,4 @@
-"""Whether what the option ``path=`` of a data set names is there."""
+"""Checks of the option ``path=`` of a data set."""
 
 import os
 import stat
@@ -10,21 +10,21 @@ from harness.system.home import expand_home
 
 
 def named_folder(path: str, wanted: str) -> Path:
-    """The folder of this name.
+    """Return the folder that a path names.
 
     Args:
-        path: as the user writes it.
-        wanted: what it has to be, for the message: ``a folder with train/``.
+        path: the path as the user typed it.
+        wanted: what it should be, for the message: ``a folder with train/``.
 
     Raises:
-        DataError: there is none, or it cannot be read.
+        DataError: it does not exist, is something else, or cannot be read.
         UsageError: there is no home folder for ``~``.
     """
     return _checked(path, stat.S_ISDIR, "a folder", wanted)
 
 
 def named_file(path: str, wanted: str) -> Path:
-    """The plain file of this name; arguments and errors as in `named_folder`."""
+    """Return the plain file that a path names; arguments and errors as in `named_folder`."""
     return _checked(path, stat.S_ISREG, "a file", wanted)
 
 
@@ -35,10 +35,11 @@ def _checked(path: str, is_wanted: Callable[[int], bool], kind: str, wanted: str
         raise DataError(f"{path!r} is not UTF-8, and could not be recorded: rename the file or folder")
     try:
         mode = os.stat(place).st_mode
+        # A folder must be searchable too, not only listable, before its files can be opened.
         readable = os.access(place, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte
-        told = "is a link that leads nowhere" if os.path.islink(place) else "does not exist"
-        raise DataError(f"{place} {told}: {remedy}") from None
+        fault = "is a link that leads nowhere" if os.path.islink(place) else "does not exist"
+        raise DataError(f"{place} {fault}: {remedy}") from None
     except OSError as error:
         raise DataError(f"{place} cannot be read: {error.strerror}; {remedy}") from None
     if not is_wanted(mode):

@@ -27,12 +27,12 @@ VALIDATION_SHARE = 10
 
 
 def data_root() -> Path:
-    """The folder where data sets live: the environment variable DDBENCH_DATA, or ``~/.cache/ddbench-data``.
+    """Return the folder that holds data sets: the variable DDBENCH_DATA, or ``~/.cache/ddbench-data``.
 
-    For a user without a home it is below the system's folder for temporary files.
+    For a user without a home folder it is below the system's folder for temporary files.
 
     Raises:
-        UsageError: DDBENCH_DATA begins with a home folder that is not there.
+        UsageError: DDBENCH_DATA begins with a home folder that does not exist.
     """
     named = os.environ.get("DDBENCH_DATA")
     if not named:
@@ -53,16 +53,16 @@ def make_problem(
     device: torch.device = torch.device("cpu"),  # noqa: B008
     name: str | None = None,
 ) -> Problem:
-    """Load a data set, check it, split it and make its preprocessing.
+    """Load a data set, check it, split it and compute its preprocessing.
 
     Args:
         dataset: the data set with its options.
-        root: the folder where data sets live.
+        root: the folder that holds data sets.
         score_on: ``validation`` scores students on a part of the training set, which is held out of it.
-        hold_out: hold that part out even where the test set is scored.
-        seed: decides the validation split.
-        device: where the problem puts its batches.
-        name: what the problem is called, by default the data set as it is typed.
+        hold_out: whether to hold that part out even if the test set is scored.
+        seed: the seed of the validation split.
+        device: the device of the problem's batches.
+        name: the name of the problem; by default the data set as it is typed.
 
     Raises:
         UsageError: ``normalize`` names no known set.
@@ -74,8 +74,10 @@ def make_problem(
     normalization = _normalization(known, options, name)
     raw = returned(source.load(root), RawData, call_of(source, "load"))
     check(raw, name)
+    # The same folder gives the same problem on macOS, whose file system returns decomposed names.
     classes = tuple(canonical_name(label_name) for label_name in raw.classes)
     train, score, held_out = raw.train, raw.test, None
+    # The split depends on the run's seed alone, so that every method of a study leaves out the same images.
     if hold_out or score_on == "validation":
         train, validation = _hold_out(raw, seed, name)
         held_out = HoldOut(len(validation), len(raw.train), seed)
@@ -97,7 +99,7 @@ def make_problem(
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What a data set says of its images before they are read.
+    """The facts about a data set's images that are known before they are read.
 
     Attributes:
         name: the data set as it is typed.
@@ -113,11 +115,11 @@ class Facts:
 
 
 def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
-    """What is known of a data set without its images; None if its names and shape are not.
+    """Return the facts of a data set without reading images; None if its class names or shape are unknown.
 
     Raises:
         UsageError: ``normalize`` names no known set.
-        DataError: it is for images of another kind.
+        DataError: it is for another number of channels.
     """
     source, options, name = dataset.make(), _options(dataset), str(dataset)
     known = traits_of(dataset)
@@ -131,16 +133,16 @@ def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
 
 
 def traits_of(dataset: Resolved[Dataset[Any]]) -> Traits:
-    """What is known of a data set beside its images.
+    """Return the traits of a data set, checked.
 
     Raises:
-        PluginError: its plugin says something else.
+        PluginError: its plugin returns something else.
     """
     return traits(dataset.make().traits, f"{dataset.described}: traits")
 
 
 def preprocessing_known(dataset: Resolved[Dataset[Any]]) -> bool:
-    """Whether the options or the data set itself tell how images are to be preprocessed.
+    """Return whether options or the data set itself decide how images are preprocessed.
 
     If not, a problem computes its normalisation, but a distilled set made elsewhere may well have had another.
     """
@@ -155,7 +157,7 @@ def _options(dataset: Resolved[Dataset[Any]]) -> DatasetOptions:
 
 
 def _normalization(known: Traits, options: DatasetOptions, name: str) -> str:
-    """The name of a known set, or ``auto``."""
+    """Return the name of a known data set, or ``auto``."""
     if options.zca and options.normalize != "own":
         raise UsageError(f"{name}: zca whitens instead of normalising, so leave out either zca or normalize")
     wanted = (known.normalize or "auto") if options.normalize == "own" else options.normalize
@@ -181,6 +183,7 @@ def _preprocessing(train: Split, normalization: str, options: DatasetOptions, ro
 
 
 def _whitening(train: Split, eps: float, root: Path) -> Whiten:
+    # The digit is the version of the computation: raise it when the matrices change.
     key = hashlib.sha256(f"zca 1 {train.fingerprint} {eps!r}".encode()).hexdigest()
     names = ("mean", "transform", "inverse")
     fitted = cached(root, "zca", key, names, lambda: Whiten.fitted(train.images, eps).tensors())

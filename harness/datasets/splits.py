@@ -10,13 +10,13 @@ from harness.types.seeds import Streams
 
 
 def cut(split: Split, count: Callable[[int], int], streams: Streams, role: str) -> tuple[Split, Split]:
-    """Cut ``split`` in two, both parts in the original order.
+    """Cut ``split`` in two parts, both in the original order.
 
     Args:
-        split: what to cut.
-        count: how many of a class's images go into the second part, for the number that it has.
-        streams: where each class's draw comes from, by ``role`` and label.
-        role: what the second part is for.
+        split: the images to divide.
+        count: maps the number of a class's images to how many of them go into the second part.
+        streams: the random streams; each class's draw is named by ``role`` and label.
+        role: the purpose of the second part.
 
     Returns:
         The rest, and the part that was cut off.
@@ -24,12 +24,13 @@ def cut(split: Split, count: Callable[[int], int], streams: Streams, role: str) 
     taken = torch.zeros(len(split), dtype=torch.bool)
     for label in torch.unique(split.labels).tolist():
         members = torch.nonzero(split.labels == label).flatten()
+        # A stream for each class: adding a class changes no other class's draw.
         order = torch.randperm(len(members), generator=streams.generator(role, label))
         taken[members[order[: count(len(members))]]] = True
     return split[~taken], split[taken]
 
 
 def classes_without(labels: Tensor, count: int, classes: int) -> list[int]:
-    """The labels below ``classes`` that fewer than ``count`` images have."""
-    found = torch.bincount(labels, minlength=classes)
-    return torch.nonzero(found < count).flatten().tolist()
+    """Return the labels below ``classes`` that fewer than ``count`` images have."""
+    counts = torch.bincount(labels, minlength=classes)
+    return torch.nonzero(counts < count).flatten().tolist()

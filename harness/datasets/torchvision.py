@@ -1,4 +1,4 @@
-"""Torchvision's data sets: read from the data root, fetched only on request."""
+"""Torchvision's data sets: read from the data root, downloaded only on request."""
 
 import inspect
 import warnings
@@ -24,10 +24,10 @@ class _Torchvision(Dataset[DatasetOptions]):
     """A class of `torchvision.datasets`.
 
     Attributes:
-        name: what the set is called here, the key of its traits.
-        source: what it is called in torchvision.
-        archives: the files that torchvision downloads and, found in ``folder`` below the data root, unpacks.
-        classes: class names, where torchvision's are not wanted.
+        name: the name of the set, the key of its traits.
+        source: the name of its class in torchvision.
+        archives: the files that torchvision downloads to ``folder`` below the data root and unpacks.
+        classes: class names that replace torchvision's; None to use torchvision's.
         known: class names and shape, which need no images.
     """
 
@@ -40,12 +40,12 @@ class _Torchvision(Dataset[DatasetOptions]):
 
     @property
     def traits(self) -> Traits:
-        """Those of the set in the DC code base."""
+        """The traits of the set in the DC code base."""
         return KNOWN_TRAITS[self.name]
 
     @property
     def outline(self) -> Outline:
-        """Names and shape, which never change."""
+        """The outline of the set, which never changes."""
         return self.known
 
     def load(self, root: Path) -> RawData:
@@ -61,7 +61,7 @@ class _Torchvision(Dataset[DatasetOptions]):
         return RawData(_split(train), _split(test), self.classes or tuple(train.classes))
 
     def prepare(self, root: Path) -> None:
-        """Download what is not there and unpack it."""
+        """Download the missing files and unpack them."""
         dataset = self._dataset()
         try:
             for part in ("train", "test"):
@@ -75,8 +75,8 @@ class _Torchvision(Dataset[DatasetOptions]):
     def _dataset(self) -> Callable[..., Any]:
         import torchvision
 
-        found: Callable[..., Any] = getattr(torchvision.datasets, self.source)
-        return found
+        dataset: Callable[..., Any] = getattr(torchvision.datasets, self.source)
+        return dataset
 
 
 class CIFAR10(_Torchvision):
@@ -116,6 +116,7 @@ class SVHN(_Torchvision):
 
 
 def _read(dataset: Callable[..., Any], root: Path, part: str, *, download: bool) -> Any:  # noqa: ANN401
+    # SVHN takes ``split``, all others ``train``.
     which = {"split": part} if "split" in inspect.signature(dataset).parameters else {"train": part == "train"}
     with stdout_to_stderr(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"dtype\(\): align")  # NumPy 2.4.0 to 2.4.4, of pickles as old as CIFAR's
@@ -123,7 +124,7 @@ def _read(dataset: Callable[..., Any], root: Path, part: str, *, download: bool)
 
 
 def _split(dataset: Any) -> Split:  # noqa: ANN401
-    """CIFAR has arrays (n, h, w, c) and lists, MNIST tensors (n, h, w), SVHN arrays (n, c, h, w)."""
+    """Convert CIFAR's arrays (n, h, w, c) and lists, MNIST's tensors (n, h, w) or SVHN's arrays (n, c, h, w)."""
     images = torch.as_tensor(dataset.data)
     if images.ndim == 3:
         images = images.unsqueeze(1)
@@ -134,7 +135,7 @@ def _split(dataset: Any) -> Split:  # noqa: ANN401
 
 
 def _reason(error: Exception) -> str:
-    """In brackets, on one line; nothing where torchvision only says that something is missing."""
+    """Return the reason in brackets, on one line; empty if torchvision only says that a file is missing."""
     lines = str(error).strip().splitlines()
     if not lines or "You can use download=True" in lines[0]:
         return ""

@@ -1,4 +1,4 @@
-"""What is known of the field's data sets, and the option by which one's own images can be told to be a copy of one."""
+"""Traits of the field's data sets, and the option that declares the user's own images a copy of one."""
 
 import pydantic
 
@@ -10,7 +10,7 @@ PAPER_DEFAULTS = RunDefaults(ipc=(1, 10), iterations=(1000, 2000, 3000), student
 """The model-pool paper's grid; its logs show one set of 10 students for each cell."""
 
 FULL_DEFAULTS = RunDefaults(iterations=(1000,), students=5)
-"""A sound run on a data set of full size."""
+"""Defaults of a sound run on a data set of full size."""
 
 QUICK_DEFAULTS = RunDefaults(
     options={
@@ -19,7 +19,7 @@ QUICK_DEFAULTS = RunDefaults(
         **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd")},
     }
 )
-"""A run of a few minutes, for small sets and for those that nothing is known of."""
+"""Defaults of a run of a few minutes, for small sets and for unknown ones."""
 
 _DSA_WITHOUT_FLIP = "color+crop+cutout+scale+rotate"
 _PLAIN = {"dc": "none", "dsa": _DSA_WITHOUT_FLIP}
@@ -40,11 +40,11 @@ DIGITS_TRAITS = Traits("auto", _PLAIN, QUICK_DEFAULTS)
 """The embedded digits: mirrored digits are other signs, so nothing flips."""
 
 UNKNOWN_TRAITS = Traits(None, _PLAIN, QUICK_DEFAULTS)
-"""Images that nothing is known of."""
+"""Traits of images about which nothing is known."""
 
 
 class OwnImagesOptions(DatasetOptions):
-    """Options of sets made of one's own files."""
+    """Options of data sets made of the user's own files."""
 
     like: str | None = option(
         None,
@@ -61,5 +61,5 @@ class OwnImagesOptions(DatasetOptions):
 
     @property
     def traits(self) -> Traits:
-        """Those of the set that the images are a copy of."""
+        """The traits of the set that the images are a copy of."""
         return KNOWN_TRAITS[self.like] if self.like else UNKNOWN_TRAITS

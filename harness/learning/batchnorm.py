@@ -1,4 +1,4 @@
-"""Batch normalisation while gradients are matched: fixed statistics of real images."""
+"""Batch norm with the fixed statistics of real images, which gradient matching needs."""
 
 from collections.abc import Callable
 
@@ -8,11 +8,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def freeze_statistics(network: nn.Module, images: Callable[[], Tensor]) -> None:
-    """Set every batch norm's running statistics to those of ``images()`` and let it use them from now on.
+    """Set the running statistics of every batch norm to those of ``images()``, and make the layers use them.
 
-    The reference moves them only a tenth of the way (momentum 0.1 from a fresh start); here they are exactly the
-    batch's: cumulative statistics of one forward pass. ``network.train()`` makes the layers use batch statistics again.
-    A network without batch norm is left alone, and ``images`` is not called.
+    The statistics are exactly the batch's. DC's code moves them only a tenth of the way (momentum 0.1 from a fresh
+    start). ``network.train()`` makes the layers use the statistics of each batch again.
+
+    Args:
+        network: changed in place; if it has no batch norm, nothing happens.
+        images: returns network inputs (n, c, h, w); not called if there is no batch norm, so that it may be costly.
     """
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if not layers:
@@ -21,9 +24,11 @@ def freeze_statistics(network: nn.Module, images: Callable[[], Tensor]) -> None:
     for layer in layers:
         layer.train()
         layer.reset_running_stats()
+        # None is torch's cumulative average: after a reset, one pass sets the statistics to the batch's own.
         layer.momentum = None
     with torch.no_grad():
         network(images())
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+        # Only the norm layers: dropout and the like go on as in training, as in DC's code.
         layer.eval()

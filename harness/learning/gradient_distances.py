@@ -1,4 +1,4 @@
-"""How far two gradients are apart (DC, equations 7 to 9)."""
+"""Distances between two gradients of one network (DC, equation 9, and two alternatives)."""
 
 from collections.abc import Callable
 
@@ -11,34 +11,39 @@ Distance = Callable[[Gradient, Gradient], Tensor]
 
 
 def layerwise_cosine(first: Gradient, second: Gradient) -> Tensor:
-    """DC's own distance: for each row of each weight tensor 1 - cosine, summed.
+    """Return DC's distance of two gradients: 1 - cosine of each row of each weight tensor, summed (DC, equation 9).
 
-    A row holds the weights into one output: convolutions (out, in, k, k) are read as (out, in k k), a layer norm's
-    (channels, h, w) as (channels, h w). Vectors (biases, scales of norms) do not count, as in the reference. 1e-6 is
-    added to the product of the norms; a row of zeros counts as 1.
+    A row holds the weights into one output: a convolution's (out, in, k, k) is read as (out, in k k), a layer norm's
+    (c, h, w) as (c, h w). Vectors (biases, scales of norms) do not count, as in DC's code. 1e-6 is added to the
+    product of the norms, so that a row of zeros counts as 1.
+
+    Args:
+        first: a gradient, weight by weight; the result can be differentiated by it if it has a graph.
+        second: the other gradient, of the same shapes.
     """
     total: Tensor = first[0].new_zeros(())
     for a, b in zip(first, second, strict=True):
-        if a.ndim < 2:
+        if a.ndim < 2:  # a vector has one value per output: its cosine would be 1 or -1
             continue
-        a, b = a.flatten(1), b.flatten(1)
+        a, b = a.flatten(1), b.flatten(1)  # (out, weights into one output)
         total = total + (1 - (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-6)).sum()
     return total
 
 
 def squared_difference(first: Gradient, second: Gradient) -> Tensor:
-    """Sum of squared differences over all parameters, biases included."""
+    """Return the sum of squared differences over all parameters, biases included."""
     return (_flat(first) - _flat(second)).square().sum()
 
 
 def cosine(first: Gradient, second: Gradient) -> Tensor:
-    """1 - cosine of all parameters taken as one vector; 1e-6 is added to the product of the norms."""
+    """Return 1 - cosine of all parameters taken as one vector; 1e-6 is added to the product of the norms."""
     a, b = _flat(first), _flat(second)
     distance: Tensor = 1 - (a * b).sum() / (a.norm() * b.norm() + 1e-6)
     return distance
 
 
 DISTANCES: dict[str, Distance] = {"layerwise": layerwise_cosine, "mse": squared_difference, "cosine": cosine}
+"""Distances by the names that the option ``distance`` of DC takes."""
 
 
 def _flat(gradient: Gradient) -> Tensor:

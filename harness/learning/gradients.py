@@ -1,4 +1,4 @@
-"""Gradients of a network with respect to its weights."""
+"""Gradients of a loss with respect to a network's weights, of a whole batch or in slices."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,42 +9,47 @@ from torch.nn import functional
 
 from harness.compute.compiling import logits_of
 from harness.compute.network_traits import can_be_sliced
-from harness.compute.parallel import side_by_side
+from harness.compute.parallel import SLICE, side_by_side
 from harness.compute.precision import Reduced
 
 Gradient = Sequence[Tensor]
+"""One tensor for each trainable weight, of its shape and in the order of `torch.nn.Module.parameters`."""
 Parts = Sequence[Tensor | None]
-"""A gradient in which weights that the loss does not depend on have none."""
+"""A gradient with None for each weight that the loss does not depend on."""
 GradientOfLoss = Callable[[nn.Module, Tensor, Callable[[Tensor], Tensor], Reduced], tuple[Tensor, Parts]]
-"""From a network, images, a loss of their logits and a context to the loss and its gradient by the weights."""
-
-SLICE = 32
-"""Images that pass through a network at once: their activations stay in the cache."""
+"""Maps a network, images, a loss of their logits and a context to the loss and its gradient by the weights."""
 
 
 def gradient_of(network: nn.Module, images: Tensor, labels: Tensor, *, differentiable: bool = False) -> list[Tensor]:
-    """Gradient of the mean cross-entropy with respect to all trainable parameters, in their order.
+    """Return the gradient of the mean cross-entropy with respect to all trainable parameters, in their order.
 
     Args:
-        network: gives logits.
-        images: (n, channels, height, width).
-        labels: (n,) class indices or (n, classes) weights.
+        network: maps images to logits (n, classes).
+        images: network inputs (n, c, h, w).
+        labels: class indices (n,) or class weights (n, classes).
         differentiable: keep the graph, so that the gradient can itself be differentiated by ``images``.
     """
+    # The quick ways of `logits_of` have no second derivative, so double backward takes the network as it is.
     logits = network(images) if differentiable else logits_of(network, images)
     loss = functional.cross_entropy(logits, labels)
     return list(torch.autograd.grad(loss, trainable(network), create_graph=differentiable))
 
 
 def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size: int = SLICE) -> list[Tensor]:
-    """The same as `gradient_of`, from equal slices of at most ``size`` images: less memory, and quicker on a CPU.
+    """Return what `gradient_of` does, from nearly equal slices: with less memory, and faster on a CPU.
 
-    Exact, up to rounding, for every network. If its images cannot be taken apart, because batch norm uses the batch's
-    own statistics or dropout draws for the whole batch, they take one pass, with the memory of one: slower, but never
+    The result is exact up to rounding for every network. If the images of a batch cannot be separated, because batch
+    norm uses the batch's own statistics or dropout draws for the whole batch, they take one pass: slower, but never
     wrong. `freeze_statistics` makes batch norm ready for slices.
 
+    Args:
+        network: maps images to logits (n, classes).
+        images: network inputs (n, c, h, w).
+        labels: class indices (n,) or class weights (n, classes).
+        size: most images of a slice.
+
     Raises:
-        ValueError: a slice has less than one image.
+        ValueError: ``size`` is below 1.
     """
     if size < 1:
         raise ValueError(f"a slice has at least one image, not {size}")
@@ -52,8 +57,9 @@ def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size:
         return gradient_of(network, images, labels)
     total: list[Tensor] = []
     count = math.ceil(len(images) / size)
-    for part, told in zip(torch.chunk(images, count), torch.chunk(labels, count), strict=True):
-        gradient = [piece * (len(part) / len(images)) for piece in gradient_of(network, part, told)]
+    for part, own_labels in zip(torch.chunk(images, count), torch.chunk(labels, count), strict=True):
+        # Each slice's loss is a mean over its own images, so its gradient counts by its share of the batch.
+        gradient = [piece * (len(part) / len(images)) for piece in gradient_of(network, part, own_labels)]
         total = [before + piece for before, piece in zip(total, gradient, strict=True)] if total else gradient
     return total
 
@@ -61,19 +67,21 @@ def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size:
 def as_a_whole(
     network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: Reduced
 ) -> tuple[Tensor, Parts]:
-    """A loss of a batch's logits (n, classes), and its gradient with respect to all trainable parameters."""
+    """Return a loss of a batch's logits (n, classes), and its gradient with respect to all trainable parameters."""
     with reduced():
         logits = logits_of(network, images)
+    # Logits may be bfloat16 under autocast; the loss is computed in the images' precision, as autocast itself would.
     value = loss(logits.to(images.dtype))
+    # allow_unused: a network may have weights that its logits do not depend on.
     return value.detach(), torch.autograd.grad(value, trainable(network), allow_unused=True)
 
 
 def in_slices(
     network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: Reduced
 ) -> tuple[Tensor, Parts]:
-    """The same, while equal slices of at most `SLICE` images pass through the network side by side, one core each.
+    """Return what `as_a_whole` does, with slices of at most `SLICE` images side by side, one core each.
 
-    Exact, up to rounding, if `can_be_sliced`, which whoever trains asks once for all steps.
+    The result is exact up to rounding if `can_be_sliced`, which the caller checks once for all steps.
     """
     parts = torch.chunk(images, math.ceil(len(images) / SLICE))
     weights = trainable(network)
@@ -83,10 +91,12 @@ def in_slices(
             return logits_of(network, parts[part]).to(images.dtype)
 
     def backward(part: int) -> Parts:
-        return torch.autograd.grad(given[part], weights, outers[part], allow_unused=True)
+        return torch.autograd.grad(outputs[part], weights, outers[part], allow_unused=True)
 
-    given = list(side_by_side(forward, range(len(parts)), images.device))
-    logits = torch.cat([part.detach() for part in given]).requires_grad_()
+    outputs = list(side_by_side(forward, range(len(parts)), images.device))
+    # The loss may couple images (a mean, a teacher's term), so it is taken of all logits at once. It gets a leaf in
+    # place of the slices' graphs: its gradient by that leaf then starts the backward pass of each slice in its thread.
+    logits = torch.cat([part.detach() for part in outputs]).requires_grad_()
     value = loss(logits)
     outers = torch.split(torch.autograd.grad(value, logits)[0], [len(part) for part in parts])
     first, *rest = side_by_side(backward, range(len(parts)), images.device)
@@ -94,11 +104,11 @@ def in_slices(
 
 
 def _sum(pieces: Parts) -> Tensor | None:
-    """The sum in order; None where the loss depends on no such weight."""
-    given = [piece for piece in pieces if piece is not None]
-    return sum(given[1:], given[0]) if given else None
+    """Return the sum in the order of the slices; None if the loss does not depend on this weight."""
+    tensors = [piece for piece in pieces if piece is not None]
+    return sum(tensors[1:], tensors[0]) if tensors else None
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
-    """Parameters that ask for a gradient, in their order."""
+    """Return the parameters that require a gradient, in their order."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""Drawing fresh networks from a pool."""
+"""Drawing architectures from a pool, and building a fresh network of each."""
 
 import itertools
 import math
@@ -19,52 +19,59 @@ from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
 SELDOM = 0.05
-"""Probability below which an architecture's networks are not compiled: that would take longer than it saves."""
+"""Probability of a draw below which a network is not compiled, because compiling would take longer than it saves."""
 
 Resolve = Callable[[str], Resolved[Architecture[Any]]]
+"""Finds an architecture by its name with options."""
 Mixture = list[tuple[Resolved[Architecture[Any]], float]]
+"""Architectures with their probabilities, which sum to 1."""
 Supply = Callable[[int, str | None], Sequence[Artifact]]
+"""Maps an iteration and the architecture drawn (None if none is) to the artifacts that the method needs."""
 
 
 def mixture(pool: Pool[Any], iteration: int, resolve: Resolve) -> Mixture:
-    """A pool's distribution with equal architectures merged, in the pool's own order, impossible ones left out.
+    """Return a pool's distribution at an iteration, with equal architectures merged and impossible ones left out.
+
+    The order is the pool's own.
 
     Raises:
-        PluginError: it is not a distribution.
+        PluginError: the pool does not return a distribution.
+        UsageError: the pool names an architecture that does not exist.
     """
     return _merged(distribution_of(pool, iteration), pool, iteration, resolve)
 
 
 def distribution_of(pool: Pool[Any], iteration: int) -> dict[str, float]:
-    """What the pool says, as a dictionary of its own.
+    """Return a copy of the pool's probabilities by architecture, as the pool names them.
 
     Raises:
-        PluginError: it says something else than probabilities by name.
+        PluginError: the pool returns anything but probabilities by name.
     """
     return probabilities(pool.distribution(iteration), f"{type(pool).__name__}.distribution()")
 
 
 def _merged(distribution: Mapping[str, float], pool: Pool[Any], iteration: int, resolve: Resolve) -> Mixture:
-    """The same with names looked up and equal architectures merged."""
-    found: dict[str, tuple[Resolved[Architecture[Any]], float]] = {}
+    """Look up the names of a distribution, and merge architectures that are equal."""
+    # A pool may name one architecture in two ways, such as convnet and convnet[depth=3].
+    by_name: dict[str, tuple[Resolved[Architecture[Any]], float]] = {}
     for name, probability in distribution.items():
         if probability > 0:
             try:
                 resolved = resolve(name)
             except UsageError as error:
                 raise UsageError(f"{type(pool).__name__} draws {name!r}: {error}") from error
-            _, before = found.get(str(resolved), (resolved, 0.0))
-            found[str(resolved)] = (resolved, before + probability)
-    total = math.fsum(probability for _, probability in found.values())
+            _, before = by_name.get(str(resolved), (resolved, 0.0))
+            by_name[str(resolved)] = (resolved, before + probability)
+    total = math.fsum(probability for _, probability in by_name.values())
     if abs(total - 1) > 1e-6:
         raise PluginError(f"{type(pool).__name__} gives probabilities that sum to {total:g} at iteration {iteration}")
-    return list(found.values())
+    return list(by_name.values())
 
 
 class Lottery:
     """Draws architectures from a pool.
 
-    A draw is a function of pool, seed, iteration and index alone: known ahead, unless the pool adapts.
+    A draw depends only on pool, seed, iteration and index, so it is known in advance unless the pool adapts.
     """
 
     def __init__(self, pool: Pool[Any], resolve: Resolve, streams: Streams) -> None:
@@ -72,36 +79,39 @@ class Lottery:
         self._last: tuple[dict[str, float] | None, Mixture] = (None, [])
 
     def mixture(self, iteration: int) -> Mixture:
-        """The distribution at an iteration; names are looked up again only where it changes."""
+        """Return the distribution at an iteration; names are looked up again only if it has changed."""
         distribution = distribution_of(self.pool, iteration)
         if distribution != self._last[0]:
             self._last = (distribution, _merged(distribution, self.pool, iteration, self._resolve))
         return self._last[1]
 
     def draw(self, iteration: int, index: int = 0) -> Resolved[Architecture[Any]]:
-        """The architecture of an iteration's draw number ``index``."""
+        """Return the architecture that draw number ``index`` of an iteration yields."""
         return self.draw_with_probability(iteration, index)[0]
 
     def draw_with_probability(self, iteration: int, index: int) -> tuple[Resolved[Architecture[Any]], float]:
-        """The same, and how probable it was."""
+        """Return the architecture of a draw, and its probability at that iteration."""
         choices = self.mixture(iteration)
+        # float64, and inverse transform sampling in the pool's order: the same point yields the same architecture in
+        # two pools as far as their distributions agree.
         point = torch.rand((), generator=self._streams.generator("pool", iteration, index), dtype=torch.float64)
         edges = itertools.accumulate(probability for _, probability in choices)
+        # The last edge may be just below 1 by rounding; then the last architecture is meant.
         return next((choice for choice, edge in zip(choices, edges, strict=True) if float(point) < edge), choices[-1])
 
 
 class PoolNetworks:
-    """Gives a method its networks: draws an architecture for each, builds it fresh, and notes the draw.
+    """Provides a method with its networks: draws an architecture, builds a fresh network, and records the draw.
 
-    The draw and the initial weights come from streams of the iteration alone: wherever two pools draw the same
-    architecture at an iteration, they get the same weights.
+    The draw and the initial weights come from streams of the iteration alone, so that two pools which draw the same
+    architecture at an iteration get the same weights.
 
     Args:
         pool: None for a method that draws no network.
         resolve: finds architectures by name.
-        problem: gives the shape of the images.
-        streams: of this distillation.
-        supply: for an iteration and an architecture drawn, the artifacts that the method needs.
+        problem: provides the shape of the images, the classes and the device.
+        streams: random streams of this distillation.
+        supply: returns the artifacts that the method needs; None if none can be made.
     """
 
     def __init__(
@@ -122,12 +132,12 @@ class PoolNetworks:
         self._architecture_of: weakref.WeakKeyDictionary[Network, str] = weakref.WeakKeyDictionary()
 
     def begin(self, iteration: int) -> None:
-        """Turn to an iteration, counted from 0."""
+        """Start an iteration, counted from 0: its draws are numbered from 0 again."""
         self._iteration, self.drawn = iteration, []
         self._architecture_of.clear()
 
     def pool_state(self) -> dict[str, Any]:
-        """What an adaptive pool has learned so far."""
+        """Return the state of an adaptive pool as JSON; empty if there is no pool."""
         if self.pool is None:
             return {}
         what = call_of(self.pool, "state")
@@ -135,20 +145,20 @@ class PoolNetworks:
         return state
 
     def restore_pool(self, state: Mapping[str, Any]) -> None:
-        """Take up what `pool_state` gave."""
+        """Set the pool to a state that `pool_state` returned."""
         if self.pool:
             self.pool.restore(state)
 
     def observe(self, scalars: Mapping[str, float]) -> None:
-        """Tell the pool what the step logged, for each architecture that it drew."""
+        """Pass what the step logged to the pool, once for each architecture that it drew."""
         for name in self.drawn if self.pool else ():
             self.pool.observe(name, scalars)  # type: ignore[union-attr]
 
     def draw(self) -> Network:
-        """A freshly initialised network of an architecture drawn from the pool, in training mode, on the device.
+        """Draw an architecture from the pool and return a fresh network of it, in training mode, on the device.
 
         Raises:
-            PluginError: there is no pool, because the method says that it draws no network.
+            PluginError: there is no pool, because the method declares that it draws no network.
         """
         if self._lottery is None:
             raise PluginError("the method draws a network, but declares uses_pool = False")

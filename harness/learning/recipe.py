@@ -1,4 +1,4 @@
-"""How a classifier is trained on a small set that fits in memory."""
+"""Recipes: epochs, optimiser, schedule, batches and loss of a classifier's training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,21 +10,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Maps images (n, c, h, w) and a generator of its random numbers to augmented images of the same shape."""
 Draw = Callable[[str, int], torch.Generator]
-"""Gives the stream of a role (``order``, ``augment``) at an epoch."""
+"""Returns the random stream of a role (``order``, ``augment``) at an epoch."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """Describes how a network is trained; the defaults are DC's evaluation (utils.py) on 32x32 images.
 
     Attributes:
-        epochs: exactly this many passes over the set.
-        lr: learning rate at the start.
+        epochs: number of passes over the set.
+        lr: initial learning rate.
         optimizer: ``sgd`` uses ``momentum``; all use ``weight_decay``.
-        schedule: ``step`` multiplies the rate by 0.1 after the epoch with index (epochs - 1) // 2 + 1 and starts the
-            optimiser afresh, momentum included (DC, utils.py); ``cosine`` anneals to zero; ``constant`` does nothing.
-        batch: images a step; the order is shuffled at each epoch.
+        schedule: ``step`` multiplies the rate by 0.1 after the epoch with index (epochs - 1) // 2 + 1 and resets the
+            optimiser, momentum included (DC, utils.py); ``cosine`` anneals to zero; ``constant`` does nothing.
+        momentum: of ``sgd``.
+        weight_decay: factor of the weights in each step.
+        batch: images per step; the order is shuffled in each epoch.
     """
 
     epochs: int = 301
@@ -36,11 +39,11 @@ class Recipe:
     batch: int = 256
 
     def drops_after(self, epoch: int) -> bool:
-        """Whether the step schedule lowers the rate after the epoch with this index."""
+        """Return whether the step schedule lowers the rate after the epoch with this index."""
         return self.schedule == "step" and epoch == (self.epochs - 1) // 2 + 1
 
     def rate(self, epoch: int) -> float:
-        """Learning rate at the epoch with this index."""
+        """Return the learning rate of the epoch with this index."""
         if self.schedule == "step":
             return self.lr * (0.1 if epoch > (self.epochs - 1) // 2 + 1 else 1.0)
         if self.schedule == "cosine":
@@ -48,7 +51,14 @@ class Recipe:
         return self.lr
 
     def new_optimizer(self, parameters: Sequence[nn.Parameter], *, recorded: bool = False) -> torch.optim.Optimizer:
-        """An optimiser with no history; where its steps are recorded by a GPU, with the rate in a tensor."""
+        """Return a new optimiser of ``parameters``.
+
+        Args:
+            parameters: all on one device.
+            recorded: whether its steps are going to be recorded as a CUDA graph.
+        """
+        # A CUDA graph repeats the numbers it was captured with. Only a rate that lies in a tensor on the device can be
+        # changed between replays; Adam's step counter has to lie there too (capturable).
         rate = torch.tensor(self.lr, device=parameters[0].device) if recorded else self.lr
         if self.optimizer == "sgd":
             momentum, decay = self.momentum, self.weight_decay
@@ -59,7 +69,14 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One step's data: ``index`` says which images of the set these are, ``images`` are as augmented."""
+    """Holds the data of one training step.
+
+    Attributes:
+        index: positions of the images in the set (n,).
+        images: the images as augmented (n, c, h, w).
+        labels: class indices (n,) or class weights (n, classes).
+        logits: the network's answer (n, classes), with its graph.
+    """
 
     index: Tensor
     images: Tensor
@@ -68,10 +85,10 @@ class Batch:
 
 
 Loss = Callable[[Batch], Tensor]
-"""A step's loss. A GPU may record it and repeat what it did at the first step: so it depends on the batch and tensors
-that stay the same, and draws nothing."""
+"""Maps a step's data to its loss, a scalar. A GPU may record it and repeat what it did at the first step, so it may
+depend only on the batch and on tensors that never change, and may not draw random numbers."""
 
 
 def cross_entropy(batch: Batch) -> Tensor:
-    """Mean cross-entropy with class indices or class weights."""
+    """Return the mean cross-entropy of a step, with class indices or class weights."""
     return functional.cross_entropy(batch.logits, batch.labels)

@@ -1,4 +1,4 @@
-"""Students of one architecture, trained side by side and scored."""
+"""Students: networks of one architecture, trained side by side on a distilled set and scored."""
 
 import functools
 import itertools
@@ -13,10 +13,9 @@ from torch import nn
 
 from harness.compute.compiling import is_compiled, logits_of
 from harness.compute.machine import peak_memory, reset_peak_memory
-from harness.compute.network_traits import draws_globally
-from harness.compute.parallel import side_by_side
+from harness.compute.network_traits import builds_drawing_networks, draws_globally
+from harness.compute.parallel import SLICE, side_by_side
 from harness.compute.precision import Reduced
-from harness.learning.gradients import SLICE
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier, train_together
 from harness.types.distilled import DistilledSet
@@ -26,26 +25,30 @@ from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
 
 COLLAPSED_SHARE = 0.99
-"""A student that gives one class to this share of the scored images has collapsed."""
+"""Share of the scored images from which on a student that assigns them one class counts as collapsed."""
 BLOCK = 20
-"""Students of a block, at most."""
+"""Most students of a block, which a GPU trains at once."""
 IMAGES_AT_ONCE = 2560
-"""Images that a block's step takes, at most, so that memory does not grow with the batch."""
+"""Most images of one step of all students of a block, so that memory does not grow with the batch."""
 SCORED_AT_ONCE = {"cpu": 128, "cuda": 1024}
-"""Images that are scored at once; by compiled code it is `SLICE`."""
+"""Images that are scored at once, by device type; compiled code takes `SLICE`."""
 
 Precision = Literal["fp32", "bf16-scoring", "bf16"]
-"""What students compute in: bfloat16 nowhere, when they are scored, or when they are trained as well."""
+"""Where students compute in bfloat16: nowhere, when they are scored, or when they are trained as well."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What students learn from: a distilled set, a recipe, and what a step's loss is for each student.
+    """Describes what students learn from: a distilled set, a recipe, and the loss of each student's steps.
 
     Attributes:
-        role: the role of the streams: students of equal index and role start from the same weights in every arm.
-        loss: for a student index, the loss of its steps.
-        precision: of training and scoring.
+        distilled: the set, whose labels may be hard or soft.
+        recipe: epochs, optimiser and batches.
+        streams: random streams of the evaluation.
+        role: role of the streams. Students of equal index and role start from the same weights in every arm.
+        loss: returns the loss of a student's steps from the student's index.
+        augment: applied to each batch of images; None for none.
+        precision: precision of training and scoring.
     """
 
     distilled: DistilledSet
@@ -60,32 +63,40 @@ class Lesson:
 def train_students(
     lesson: Lesson, problem: Problem, architecture: Architecture[Any], students: Sequence[int]
 ) -> Iterator[StudentRecord]:
-    """Train and score students, yielding each as soon as it and those before it are done.
+    """Train and score students, and yield each record as soon as it and those before it are complete.
 
     On a CPU each student has a thread of its own that computes on one core, so that its numbers depend neither on the
-    number of cores nor on its neighbours. On a GPU those of a block train at once. Networks that draw from the global
-    generator (dropout) train one by one.
+    number of cores nor on the other students. On a GPU the students of a block train at once. Networks that draw from
+    the process-wide generator (dropout) train one by one.
+
+    Args:
+        lesson: what the students learn from.
+        problem: provides the scored images, the classes and the device.
+        architecture: architecture of all students.
+        students: indices of the students, ascending; each determines its initial weights and its batches.
     """
     if _in_blocks(problem, architecture):
         for block in blocks(students, block_size(lesson)):
             yield from train_block(lesson, problem, architecture, block)
         return
 
-    def one(student: int) -> StudentRecord:
+    def train_and_score(student: int) -> StudentRecord:
         (record,) = train_block(lesson, problem, architecture, [student])
         return record
 
-    yield from side_by_side(one, students, problem.device, _workers(problem, architecture))
+    yield from side_by_side(train_and_score, students, problem.device, _workers(problem, architecture))
 
 
 def block_size(lesson: Lesson) -> int:
-    """How many students a block has: decided by the lesson alone."""
+    """Return the number of students of a block."""
+    # It may depend on the lesson alone: which students train together decides the last bits of their numbers, so a
+    # larger GPU must not change it.
     images, _ = lesson.distilled.training_data()
     return max(1, min(BLOCK, IMAGES_AT_ONCE // min(lesson.recipe.batch, len(images))))
 
 
 def blocks(students: Sequence[int], size: int) -> Iterator[list[int]]:
-    """The students asked for of one block after the other: those with the indices k size ... (k + 1) size - 1."""
+    """Yield the requested students block by block: block k holds the indices k * size ... (k + 1) * size - 1."""
     for _, block in itertools.groupby(students, lambda student: student // size):
         yield list(block)
 
@@ -93,7 +104,7 @@ def blocks(students: Sequence[int], size: int) -> Iterator[list[int]]:
 def train_block(
     lesson: Lesson, problem: Problem, architecture: Architecture[Any], block: Sequence[int]
 ) -> Iterator[StudentRecord]:
-    """Train students at once and score one after the other; each is told its share of the time."""
+    """Train students at once and score them in turn; each record holds an equal share of the training time."""
     reset_peak_memory(problem.device)
     started = time.perf_counter()
     if len(block) == 1:
@@ -114,7 +125,7 @@ def train_block(
 def train_networks(
     lesson: Lesson, problem: Problem, architecture: Architecture[Any], students: Sequence[int]
 ) -> list[tuple[Network, list[float]]]:
-    """The same as `train_network` for several students at once, whose networks draw no random numbers."""
+    """Return what `train_network` does, for several students at once, whose networks draw no random numbers."""
     networks = [_begin(lesson, problem, architecture, student) for student in students]
     images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
     draws = [functools.partial(_draw, lesson, student) for student in students]
@@ -127,12 +138,23 @@ def train_networks(
 def train_network(
     lesson: Lesson, problem: Problem, architecture: Architecture[Any], student: int
 ) -> tuple[Network, list[float]]:
-    """A network of ``architecture`` trained from scratch by the lesson, and its loss at each epoch."""
+    """Train a network of ``architecture`` from scratch by the lesson.
+
+    Args:
+        lesson: what the network learns from.
+        problem: provides the shape of the images, the classes and the device.
+        architecture: builds the network.
+        student: index of the student, which determines its initial weights and its batches.
+
+    Returns:
+        The trained network, and the mean training loss of each epoch up to the first one that is not finite.
+    """
     network, draw = _begin(lesson, problem, architecture, student), functools.partial(_draw, lesson, student)
     images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
 
     def train() -> list[float]:
-        # A student has a core of its own: slices only bring what is compiled.
+        # A student has a core of its own, so slices cannot run side by side. They only pay for compiled code, which is
+        # made for batches of at most `SLICE` images.
         return train_classifier(
             network,
             images,
@@ -147,6 +169,7 @@ def train_network(
 
     if not draws_globally(network, problem):
         return network, train()
+    # Dropout draws from the process-wide generator, whichever student trained before.
     with global_rng_from(lesson.streams.generator(f"{lesson.role}-dropout", 0, student)):
         return network, train()
 
@@ -161,13 +184,23 @@ def _draw(lesson: Lesson, student: int, purpose: str, epoch: int) -> torch.Gener
 
 
 def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -> tuple[float, float]:
-    """Accuracy on the scored images, and the largest share of them that is given one class."""
+    """Return the accuracy on the scored images, and the largest share of them that is assigned one class.
+
+    Args:
+        network: switched to evaluation mode.
+        problem: provides the scored images and the device.
+        precision: bfloat16 unless ``fp32``.
+
+    Returns:
+        Two numbers in [0, 1].
+    """
     network.eval()
     here = problem.resident
     compiled = is_compiled(network, here.score.images)
     slices = torch.split(here.score.images, SLICE if compiled else SCORED_AT_ONCE[problem.device.type])
     with torch.inference_mode(), _context(problem.device, precision != "fp32")():
         inputs = (here.preprocessing.to_inputs(part) for part in slices)
+        # To the CPU at the end only: each transfer would wait for the GPU before the next part is launched.
         predicted = torch.cat([logits_of(network, part).argmax(1) for part in inputs]).cpu()
     right = int((predicted == problem.score.labels).sum())
     counts = torch.bincount(predicted, minlength=len(problem.classes))
@@ -180,20 +213,16 @@ def _context(device: torch.device, reduced: bool) -> Reduced:
 
 
 def _in_blocks(problem: Problem, architecture: Architecture[Any]) -> bool:
-    """Whether students train at once: a CPU has work enough in one."""
-    return problem.device.type != "cpu" and not _draws(problem, architecture)
+    """Return whether students train at once; on a CPU, one student is work enough for a core."""
+    return problem.device.type != "cpu" and not builds_drawing_networks(architecture, problem)
 
 
 def _workers(problem: Problem, architecture: Architecture[Any]) -> int | None:
-    """One where the global generator is drawn from, which belongs to the process; else as many as there are cores."""
-    return 1 if _draws(problem, architecture) else None
-
-
-def _draws(problem: Problem, architecture: Architecture[Any]) -> bool:
-    probe = architecture.build(problem.shape, len(problem.classes), torch.Generator())
-    return draws_globally(probe.to(problem.device), problem)
+    """Return 1 if the network uses the process-wide generator (dropout); otherwise None, one worker per core."""
+    return 1 if builds_drawing_networks(architecture, problem) else None
 
 
 def _tenths(losses: list[float]) -> tuple[float, ...]:
+    """Return the losses after each tenth of the epochs, each epoch at most once."""
     marks = sorted({math.ceil(len(losses) * tenth / 10) - 1 for tenth in range(1, 11)})
     return tuple(losses[mark] for mark in itertools.filterfalse(lambda mark: mark < 0, marks))

@@ -1,4 +1,4 @@
-"""Steps of an optimiser, which a GPU repeats from a recording."""
+"""Steps of an optimiser, which a GPU repeats from a CUDA graph."""
 
 from collections.abc import Callable, Hashable, Sequence
 
@@ -10,18 +10,18 @@ from harness.learning.gradients import Parts
 from harness.learning.recipe import Recipe
 
 GradientOfBatch = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Parts]]
-"""From a batch's index, images and labels to its loss, or several losses, and the gradient by all parameters."""
+"""Maps index, images and labels of a batch to losses (networks,) and the gradient by all parameters."""
 
 
 class Stepper:
-    """Takes one step a batch; what it keeps between them stays where it is.
+    """Takes one optimiser step per batch; parameters and momentum stay at their addresses in memory.
 
     Args:
-        parameters: what is trained, on one device.
-        buffers: what a step changes besides, such as running statistics.
-        recipe: tells the optimiser.
-        gradient: of a batch.
-        record: whether it may be recorded: it does not draw random numbers.
+        parameters: the trained parameters, all on one device.
+        buffers: other tensors that a step changes, such as running statistics.
+        recipe: determines the optimiser.
+        gradient: returns losses and gradient of a batch.
+        record: whether steps may be recorded, which requires that they draw no random numbers.
     """
 
     def __init__(
@@ -39,29 +39,33 @@ class Stepper:
         self._recordings: dict[Hashable, Recording | None] = {}
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the steps to come."""
+        """Set the learning rate of the next steps."""
         for group in self._optimizer.param_groups:
+            # In place: a recorded step reads the rate from this tensor.
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
 
     def forget(self) -> None:
-        """Start the optimiser afresh, momentum included."""
+        """Reset the optimiser, momentum included."""
+        # Zeros and not a new optimiser: a recorded step holds the addresses of these tensors. For SGD and Adam, a
+        # history of zeros is that of a new optimiser (torch starts SGD's momentum with the first gradient, which is
+        # what momentum * 0 + gradient gives without dampening).
         for tensor in self._history():
             tensor.zero_()
 
     def __call__(self, *batch: Tensor) -> Tensor:
-        """Take one step on index, images and labels, and return the loss before it, without graph.
+        """Take one step on index, images and labels, and return the losses (networks,) before it, without graph.
 
-        The next step may overwrite it.
+        The next step may overwrite the returned tensor.
         """
         recording = self._recording(batch) if self._record else None
         (loss,) = recording(*batch) if recording else self._step(*batch)
         return loss
 
     def release(self) -> None:
-        """Give back the memory of the last gradient."""
+        """Free the memory of the last gradient."""
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -71,25 +75,29 @@ class Stepper:
             before = self._history()
             changed = [*self._parameters, *self._buffers, *before]
             self._recordings[key] = recorded(self._step, batch, changed)
-            if not before:  # what there is now comes from a rehearsal
+            # The optimiser creates its history at its first step, which was the rehearsal of the recording: `recorded`
+            # restores only tensors that were there before.
+            if not before:
                 self.forget()
         return self._recordings[key]
 
     def _step(self, *batch: Tensor) -> tuple[Tensor]:
         loss, gradient = self._gradient(*batch)
-        for parameter, given in zip(self._parameters, gradient, strict=True):
-            parameter.grad = given if given is None else _in_order_of(parameter, given)
+        for parameter, part in zip(self._parameters, gradient, strict=True):
+            parameter.grad = part if part is None else _in_order_of(parameter, part)
         self._optimizer.step()
         return (loss.detach(),)
 
     def _history(self) -> list[Tensor]:
-        """What the optimiser remembers."""
+        """Return the tensors that the optimiser remembers from step to step."""
         states = self._optimizer.state.values()
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
 def _in_order_of(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient with its values in memory as the parameter's are: fused optimisers do not look at strides."""
+    """Return the gradient with the memory layout of its parameter."""
+    # Fused optimisers walk through memory and do not look at strides: a gradient with channels last beside a weight
+    # with channels first would be added to the wrong values.
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)

@@ -1,4 +1,4 @@
-"""One distillation in progress: the outer loop around a method's step."""
+"""A distillation in progress: the outer loop around a method's step."""
 
 import copy
 import dataclasses
@@ -19,25 +19,27 @@ from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
 
 DIVERGED_ABOVE = 1e3
-"""A learned value beyond this ends a trajectory, as one that is not finite does."""
+"""Largest magnitude of a learned value; beyond it, or if a value is not finite, the trajectory has diverged."""
 BLOWN_UP_ABOVE = 8.0
-"""A set whose largest value exceeds the real data's by this factor is flagged; it goes on."""
+"""Factor by which a set's largest value exceeds the real data's when it is marked as blown up; it goes on."""
 
 OnStep = Callable[[int, Mapping[str, float]], None]
+"""Called after each step with the number of steps done and what the step logged."""
 
 
 @dataclass
 class History:
-    """What happened so far, as JSON: part of a record, and of what resuming needs.
+    """Holds what happened so far, as JSON: part of a record, and of what resuming needs.
 
     Attributes:
-        iterations: updates done.
-        diverged_at: the update that left the finite range, if any; no update follows it.
-        seconds: spent in steps, over all processes that had a part in it.
-        scalars: by name, what each step logged.
-        architectures: names of the architectures drawn; ``draws`` holds, for each iteration, indices into it.
-        pool: the state of an adaptive pool.
-        compute: the compute modes of the steps, one entry a change; ``since`` is the first iteration in that mode.
+        iterations: number of updates done.
+        diverged_at: number of the update that left the finite range; None if none did. No update follows it.
+        seconds: time spent in steps, over all processes that took part.
+        scalars: values that the steps logged, by name.
+        architectures: names of the architectures drawn, in the order of their first draw.
+        draws: for each iteration, indices into ``architectures``.
+        pool: state of an adaptive pool.
+        compute: compute modes of the steps, one entry per change; ``since`` is the first iteration in that mode.
     """
 
     iterations: int = 0
@@ -59,44 +61,55 @@ class History:
             self.scalars.setdefault(name, []).append(float(value))
 
     def realised_mix(self) -> dict[str, int]:
-        """How often each architecture was drawn."""
+        """Return how often each architecture was drawn."""
         flat = [index for draws in self.draws for index in draws]
         return {name: flat.count(index) for index, name in enumerate(self.architectures)}
 
 
 class Trajectory:
-    """Runs a method's steps one by one, watches that they stay finite, and owns all state that decides the rest."""
+    """Runs a method's steps one by one, checks that they stay finite, and owns all state that the next steps depend on.
+
+    Args:
+        method: the method, at its initial set.
+        networks: provides the method with networks.
+        problem: provides the real data and the device.
+        streams: random streams of this distillation.
+    """
 
     def __init__(self, method: Method[Any], networks: PoolNetworks, problem: Problem, streams: Streams) -> None:
         self.method, self.networks, self.problem, self.streams = method, networks, problem, streams
         self.history = History()
 
     def state(self) -> tuple[dict[str, Tensor], History]:
-        """Tensors and history from which `restore` goes on bit for bit: a copy, which later steps leave alone."""
+        """Return copies of the tensors and the history, from which `restore` continues bit for bit."""
         self.history.pool = self.networks.pool_state()
         copies = {name: tensor.detach().cpu().clone() for name, tensor in self._state().items()}
         return copies, copy.deepcopy(self.history)
 
     def restore(self, state: Mapping[str, Tensor], history: History) -> None:
-        """Take up what `state` gave."""
+        """Continue from what `state` returned."""
         self.method.restore({name: tensor.to(self.problem.device) for name, tensor in state.items()})
         self.history = copy.deepcopy(history)
         self.networks.restore_pool(self.history.pool)
 
     def mode_changes(self) -> list[str]:
-        """In what the steps to come are computed otherwise than those before, as ``threads 2 -> 1``."""
+        """Return how the compute mode of the next step differs from the last one's, such as ``threads 2 -> 1``."""
         before = self.history.compute[-1] if self.history.compute else {}
         changed = {name: value for name, value in self._mode().items() if before.get(name, value) != value}
         return [f"{name} {before[name]} -> {value}" for name, value in changed.items()]
 
     def advance(self, iterations: int, on_step: OnStep | None = None) -> DistilledSet:
-        """Go on until exactly ``iterations`` updates are done, or the trajectory has diverged.
+        """Take steps until exactly ``iterations`` updates are done, or the trajectory has diverged.
+
+        Args:
+            iterations: number of updates since the start of the trajectory.
+            on_step: called after each step; None for nothing.
 
         Returns:
-            The distilled set after these updates; of a diverged trajectory the last one that was in range.
+            The distilled set after these updates; after a divergence, the last one that was in range.
 
         Raises:
-            PluginError: the method hands over something else than a set of its problem that can be read again.
+            PluginError: the method returns anything but a set of its problem that can be read again.
         """
         while self.history.iterations < iterations and self.history.diverged_at is None:
             logged = self._iterate(self.history.iterations)
@@ -105,7 +118,7 @@ class Trajectory:
         return usable_set(self.method.distilled(), self.problem, call_of(self.method, "distilled"))
 
     def status(self, distilled: DistilledSet) -> str:
-        """``done``, ``blown up`` or ``diverged``."""
+        """Return ``done``, ``blown up`` or ``diverged`` for the set that `advance` returned."""
         if self.history.diverged_at is not None:
             return "diverged"
         blown_up = distilled.statistics()["largest"] > BLOWN_UP_ABOVE * self.problem.real_extreme
@@ -121,6 +134,8 @@ class Trajectory:
         before = {name: tensor.detach().clone() for name, tensor in self._state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)
+        # Libraries may draw from the process-wide generators. Seeded by the iteration, they draw the same whatever ran
+        # before in this process: otherwise a resumed trajectory would differ.
         library = self.streams.generator("library", iteration)
         with global_rng_from(library), float32_products(self.method.task.precision):
             answer = self.method.step(iteration, self.networks)
@@ -134,9 +149,11 @@ class Trajectory:
         learned = tensors(self.method.learned(), call_of(self.method, "learned"))
         if not all(_in_range(tensor) for tensor in learned.values()):
             self.history.diverged_at = self.history.iterations
+            # Back to the last set in range. The step has changed the set in place, so it was copied beforehand.
             self.method.restore(before)
         return logged
 
 
 def _in_range(tensor: Tensor) -> bool:
+    # NaN fails the comparison, too.
     return bool((tensor.detach().abs() <= DIVERGED_ABOVE).all()) if tensor.numel() else True

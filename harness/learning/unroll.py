@@ -1,4 +1,4 @@
-"""A student's steps on synthetic images, and how far they lead from an expert's (MTT, algorithm 1; TESLA)."""
+"""Unrolled training of a student, and its distance from an expert's later weights (MTT, algorithm 1; TESLA)."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +13,20 @@ from torch.nn import functional
 from harness.types.seeds import global_rng_from
 
 Weights = Mapping[str, Tensor]
+"""Tensors of a network by name."""
 Transform = Callable[[Tensor], Tensor]
+"""Maps images (n, c, h, w) to images of the same shape, differentiably."""
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step's images: which ones, and a fixed differentiable transform of them.
+    """Describes one step of a student: which images it takes, and a fixed differentiable transform of them.
 
     Attributes:
-        seed: of the global generator, for a network that draws from it (dropout): the step then plays out the same
-            whenever it is played.
+        index: positions of the images in the set (n,).
+        transform: applied to the images (n, c, h, w).
+        seed: seed of the process-wide generator during the step, for a network that draws from it (dropout), so that
+            the step can be repeated exactly; None if the network draws nothing.
     """
 
     index: Tensor
@@ -31,7 +35,7 @@ class Step:
 
 
 class Outcome(NamedTuple):
-    """The loss, and its gradients with respect to images and step size."""
+    """Holds the loss (a scalar), and its gradients with respect to all images and the step size."""
 
     loss: Tensor
     images: Tensor
@@ -40,12 +44,12 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A network whose weights are given anew at each step.
+    """Computes gradients of a network whose weights are passed to each step.
 
     Attributes:
-        network: gives the structure, and by its mode whether batch norm uses a batch's own statistics.
-        buffers: of the network, such as running statistics; never changed.
-        labels: of all synthetic images.
+        network: provides the structure; its mode decides whether batch norm uses a batch's own statistics.
+        buffers: buffers of the network, such as running statistics; never changed.
+        labels: of all synthetic images: class indices (n,) or class weights (n, classes).
     """
 
     network: nn.Module
@@ -53,11 +57,19 @@ class Student:
     labels: Tensor
 
     def gradient(self, weights: Weights, images: Tensor, step: Step, *, differentiable: bool) -> list[Tensor]:
-        """Gradient of a step's mean cross-entropy on ``images`` with respect to ``weights``, in their order."""
-        given = {**weights, **{name: buffer.clone() for name, buffer in self.buffers.items()}}
+        """Return the gradient of a step's mean cross-entropy on ``images`` by ``weights``, in their order.
+
+        Args:
+            weights: trainable weights by name, each of which requires its gradient.
+            images: the step's images as transformed (n, c, h, w).
+            step: provides the index of their labels, and the seed.
+            differentiable: keep the graph, so that the gradient can be differentiated by weights and images.
+        """
+        # Clones, since batch norm in training mode updates its buffers in place: every step starts from the same ones.
+        tensors = {**weights, **{name: buffer.clone() for name, buffer in self.buffers.items()}}
         known = step.seed is not None
         with global_rng_from(torch.Generator().manual_seed(step.seed or 0)) if known else contextlib.nullcontext():
-            logits = functional_call(self.network, given, (images,))
+            logits = functional_call(self.network, tensors, (images,))
         loss = functional.cross_entropy(logits, self.labels[step.index])
         return list(torch.autograd.grad(loss, list(weights.values()), create_graph=differentiable))
 
@@ -65,23 +77,25 @@ class Student:
 def unroll_exactly(
     student: Student, start: Weights, target: Weights, images: Tensor, step_size: Tensor, batches: Sequence[Step]
 ) -> Outcome:
-    """The squared distance of the student from ``target`` after its steps, over that of ``start``, and its gradients.
+    """Return MTT's loss and its exact gradients, by differentiating through all steps (MTT, algorithm 1).
 
-    Differentiates through all steps, so memory grows with their number.
+    The loss is the squared distance of the student from ``target`` after its steps, divided by that of ``start``. The
+    graphs of all steps are held at once, so memory grows with their number.
 
     Args:
-        student: takes a plain gradient step a batch.
-        start: an expert's weights.
-        target: the same expert's weights some epochs later.
-        images: all synthetic images (n, channels, height, width).
-        step_size: a scalar, the student's learning rate.
-        batches: one for each step.
+        student: takes a plain gradient step for each batch.
+        start: an expert's weights, theta*_t.
+        target: the same expert's weights M epochs later, theta*_{t+M}.
+        images: all synthetic images (n, c, h, w).
+        step_size: learning rate of the student, alpha: a scalar.
+        batches: one for each of the N steps.
     """
     images, step_size = images.detach().requires_grad_(), step_size.detach().requires_grad_()
     weights = {name: tensor.detach().requires_grad_() for name, tensor in start.items()}
     for batch in batches:
-        given = batch.transform(images[batch.index])
-        gradient = student.gradient(weights, given, batch, differentiable=True)
+        inputs = batch.transform(images[batch.index])
+        # The update stays in the graph: theta_{i+1} = theta_i - alpha g_i depends on all images that came before.
+        gradient = student.gradient(weights, inputs, batch, differentiable=True)
         weights = {
             name: weight - step_size * part for (name, weight), part in zip(weights.items(), gradient, strict=True)
         }
@@ -92,21 +106,24 @@ def unroll_exactly(
 def unroll_constantly(
     student: Student, start: Weights, target: Weights, images: Tensor, step_size: Tensor, batches: Sequence[Step]
 ) -> Outcome:
-    """The same loss with TESLA's gradient, whose memory does not grow with the number of steps.
+    """Return MTT's loss with TESLA's gradient, whose memory does not grow with the number of steps.
+
+    The arguments are those of `unroll_exactly`.
 
     With g_i the gradient of step i, G their sum and d the squared distance of ``start`` from ``target``, the loss is
     |start - beta G - target|^2 / d. Its gradient with respect to step i's images is
     (2/d) [beta (target - start) + beta^2 G]^T dg_i/dX, each from a graph of its own, and that with respect to beta is
-    -(2/d) G^T (start - beta G - target). Every step's weights count as constants: what later weights owe to earlier
-    images is left out, so for more than one step this is not the exact gradient.
+    -(2/d) G^T (start - beta G - target). Every step's weights count as constants: the dependence of later weights on
+    earlier images is left out, so for more than one step this is not the exact gradient.
     """
+    # First pass: only weights and the sum of the gradients are remembered, and no graph.
     beta, weights = step_size.detach(), {name: tensor.detach() for name, tensor in start.items()}
     passed, total = [], [torch.zeros_like(tensor) for tensor in weights.values()]
     for batch in batches:
         passed.append(weights)
-        given = batch.transform(images.detach()[batch.index])
+        inputs = batch.transform(images.detach()[batch.index])
         leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
-        gradient = student.gradient(leaves, given, batch, differentiable=False)
+        gradient = student.gradient(leaves, inputs, batch, differentiable=False)
         total = [before + part for before, part in zip(total, gradient, strict=True)]
         weights = {
             name: (weight - beta * part).detach()
@@ -115,12 +132,14 @@ def unroll_constantly(
     away = [(target[name] - start[name]).detach() for name in start]
     scale = 2 / _squared(start, target).detach()
     direction = [scale * (beta * there + beta**2 * part) for there, part in zip(away, total, strict=True)]
+    # Second pass: each step is computed again from its weights, and its graph is freed before the next one's is built.
     gradients = torch.zeros_like(images)
     for batch, leaves in zip(batches, passed, strict=True):
         mine = images.detach()[batch.index].requires_grad_()
         gradient = student.gradient(leaves, batch.transform(mine), batch, differentiable=True)
         product = _inner(gradient, direction)
         (part,) = torch.autograd.grad(product, mine)
+        # An image takes part in several steps when the student sees the set more than once.
         gradients.index_add_(0, batch.index, part)
     remaining = [there + beta * part for there, part in zip(away, total, strict=True)]
     return Outcome(_squared(weights, target) * scale / 2, gradients, scale * _inner(total, remaining))

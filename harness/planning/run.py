@@ -26,7 +26,7 @@ from harness.store.run_files import EVENTS, LOG, REQUEST_FILE, PlannedJob, list_
 from harness.store.store import Store
 from harness.system.clock import now
 from harness.types.distilled import DistilledSet
-from harness.types.formats import Reading, read_content, told_of
+from harness.types.formats import Reading, display_name, read_content
 
 _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells")
 """Options that say how the work is done, and not what it is: the key of a run does not depend on them."""
@@ -76,7 +76,7 @@ class Run:
         completed = complete(content, reading, dataset, load())
         distilled = completed.distilled
         problem = replace(load(), preprocessing=distilled.preprocessing)
-        source = FileSource(problem, distilled, _digest(distilled), told_of(file), request.seed, completed.part)
+        source = FileSource(problem, distilled, _digest(distilled), display_name(file), request.seed, completed.part)
         defaults = traits_of(dataset).defaults
         stated = distilled.provenance.get("iterations")
         # A file may state anything: what is no plausible count is left out, rather than shown in a table.

@@ -1,4 +1,4 @@
-"""Finding plugins, each on its own: a broken one becomes a row with its reason, and takes nothing else down."""
+"""Discovery of plugins, each isolated: a broken plugin becomes a row with its reason and affects no other."""
 
 import contextlib
 import functools
@@ -21,16 +21,16 @@ from harness.plugins.registry import KINDS, OWN, Absent, Entry, Registry
 
 GROUP = "ddbench"
 VARIABLE = "DDBENCH_PLUGINS"
-"""The environment variable that says what is loaded; the processes of a run inherit it."""
+"""The environment variable that limits which plugins are loaded; the processes of a run inherit it."""
 NONE = "none"
-"""What it says to load nothing but what comes with the harness."""
+"""The value of the variable with which nothing is loaded but what comes with the harness."""
 _DISABLED = "not named in DDBENCH_PLUGINS"
 _ALL_DISABLED = "--no-plugins, or DDBENCH_PLUGINS=none, leaves out all but what comes with ddbench"
 
 
 @dataclass
 class PluginRow:
-    """What became of one entry point."""
+    """The result of loading one entry point."""
 
     name: str
     target: str
@@ -43,7 +43,7 @@ class PluginRow:
 
 @dataclass
 class Plugins:
-    """All plugins that were found, and what they registered."""
+    """All installed plugins, and what they registered."""
 
     manager: pluggy.PluginManager
     registry: Registry = field(default_factory=Registry)
@@ -51,34 +51,36 @@ class Plugins:
     observers: Observers = field(default_factory=Observers)
 
     def refuse_broken(self) -> None:
-        """Raise `PluginError` for the first plugin that is broken, or that claims a name which another claims."""
+        """Raise `PluginError` for the first plugin that is broken or claims a name of another plugin."""
         for row in self.rows:
             if row.reason and row.status != "disabled":
                 raise PluginError(f"plugin {row.name!r} of {row.distribution}: {row.reason} (--strict-plugins)")
 
     def notify(self, hook: str, **arguments: Mapping[str, Any]) -> list[str]:
-        """Call an observer hook of every plugin, each on its own; return what went wrong, a line each."""
+        """Call an observer hook of every plugin, each isolated; return what went wrong, a line each."""
         complaints = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             accepted = {key: arguments[key] for key in implementation.argnames}
             with stdout_to_stderr():
-                complaints += self.observers.tell(implementation.plugin_name, hook, implementation.function, accepted)
+                complaints += self.observers.notify(implementation.plugin_name, hook, implementation.function, accepted)
         return complaints
 
     def finish(self) -> list[str]:
-        """The work is done: wait for observers that are slow, within limits; what went wrong, a line each."""
+        """Wait within limits for slow observers when the work is done; return what went wrong, a line each."""
         with stdout_to_stderr():
             return self.observers.finish()
 
 
 @functools.cache
 def plugins() -> Plugins:
-    """Load every entry point of the group ``ddbench``, once a process.
+    """Load every entry point of the group ``ddbench``, once per process.
 
     ``DDBENCH_PLUGINS=a,b`` limits what is loaded to the distributions or entry points named, ``DDBENCH_PLUGINS=none``
     to nothing; what comes with the harness is loaded always.
     """
     manager = pluggy.PluginManager("ddbench")
+    # Specifications first: pluggy validates an implementation only against a specification that it knows when it
+    # registers it.
     manager.add_hookspecs(hookspecs)
     loaded = Plugins(manager)
     wanted = _wanted()
@@ -108,7 +110,7 @@ def plugins() -> Plugins:
 
 
 def entry_points() -> list[importlib.metadata.EntryPoint]:
-    """The entry points of the group, the harness's own first; a distribution that cannot be read has none."""
+    """Return the entry points of the group, the harness's own first; unreadable distributions have none."""
     points: dict[str, list[importlib.metadata.EntryPoint]] = {}
     for distribution in importlib.metadata.distributions():
         with contextlib.suppress(Exception):  # what an installer left half-written, of whichever distribution
@@ -116,17 +118,18 @@ def entry_points() -> list[importlib.metadata.EntryPoint]:
             if own:  # the first on the path hides others of its name
                 points.setdefault(_normal(distribution.name or str(len(points))), own)
     listed = [point for own in points.values() for point in own]
+    # The harness's own come first, so that a plugin which claims one of its names is the one to be qualified.
     return sorted(listed, key=lambda point: (point.value != "harness.builtin", point.name))
 
 
 def row_of(point: importlib.metadata.EntryPoint) -> PluginRow:
-    """The row of an entry point before it is loaded."""
+    """Return the row of an entry point before it is loaded."""
     name, version = (point.dist.name, point.dist.version) if point.dist else (None, None)
     return PluginRow(point.name, point.value, name or "unknown", version or "")
 
 
 def _note_claims(loaded: Plugins) -> None:
-    """Say in the rows of plugins that claim the same name which it is, and how both can be reached."""
+    """Note in the rows of plugins that claim the same name how each component can be reached."""
     for entry in loaded.registry.entries:
         if loaded.registry.ambiguous(entry):
             claim = f"{entry.kind} {entry.name!r} is claimed by another plugin too: write {entry.provider}:{entry.name}"
@@ -136,13 +139,13 @@ def _note_claims(loaded: Plugins) -> None:
 
 
 def _wanted() -> set[str] | None:
-    """What is to be loaded beside the harness's own; None is all."""
+    """Return the names to load beside the harness's own; None for all."""
     names = os.environ.get(VARIABLE)
     return None if names is None else {_normal(name) for name in names.split(",") if name.strip()} - {NONE}
 
 
 def _normal(name: str) -> str:
-    """A name as package indexes compare it: ``My_plugin`` is ``my-plugin``."""
+    """Normalise a name as package indexes do: ``My_plugin`` becomes ``my-plugin``."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
@@ -155,6 +158,7 @@ def _load(loaded: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow)
             try:
                 _take_up(loaded, plugin, row)
             except BaseException:
+                # A half-registered plugin would still receive events through its observer hooks.
                 loaded.manager.unregister(plugin)
                 raise
     except Exception as error:
@@ -163,7 +167,7 @@ def _load(loaded: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow)
 
 
 def _take_up(loaded: Plugins, plugin: object, row: PluginRow) -> None:
-    """Let a plugin register its components: all of them, or none where it breaks."""
+    """Let a plugin register its components: all of them, or none if it breaks."""
     callers = loaded.manager.get_hookcallers(plugin) or []
     row.hooks = sorted(caller.name for caller in callers if caller.has_spec())
     if unknown := sorted(caller.name for caller in callers if not caller.has_spec()):
@@ -178,12 +182,13 @@ def _take_up(loaded: Plugins, plugin: object, row: PluginRow) -> None:
         for kind in KINDS:
             _register(loaded, plugin, kind, row)
     except BaseException:
+        # Some components of a plugin without the others would depend on the order of its hooks.
         del loaded.registry.entries[before:]
         raise
 
 
 def _origin(plugin: object) -> str:
-    """Where a plugin was found: a folder without ``__init__.py`` can stand in the way of the module that was meant."""
+    """Describe where a plugin comes from: a folder without ``__init__.py`` may shadow the intended module."""
     file: str | None = getattr(plugin, "__file__", None)
     return file or f"{plugin!r} has no file; name a module whose functions are marked by @hookimpl"
 

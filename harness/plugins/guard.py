@@ -1,7 +1,7 @@
-"""The guard around every call into a plugin: whatever the call raises comes out as one line that names the plugin.
+"""A guard around every call into a plugin: an exception comes out as one line that names the plugin.
 
-`guarded` guards one call. `guarded_class` guards a component: the class that a plugin registered is subclassed, and
-what its kind has the author define is called through the guard, wherever it is called from.
+`guarded` guards one call. `guarded_class` guards a component: it subclasses the class that a plugin registered, so that
+the methods that its kind defines are called through the guard, wherever they are called from.
 """
 
 import functools
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class PluginFault(PluginError):
-    """What a plugin's code raised.
+    """An exception that a plugin's code raised.
 
     Attributes:
         error: the original exception.
@@ -31,17 +31,18 @@ class PluginFault(PluginError):
 
 @contextmanager
 def guarded(call: str, passes: tuple[type[BaseException], ...] = ()) -> Iterator[None]:
-    """Call into a plugin; what it prints goes to stderr.
+    """Guard a call into a plugin; what the plugin prints goes to stderr.
 
-    Errors that say themselves what the user can mend come out as they are, and so does Ctrl-C.
+    Errors that name a remedy for the user pass unchanged, and so does Ctrl-C.
 
     Args:
-        call: whose code it is and what it was asked for, up to the word before what was raised: ``importing x raised``.
-        passes: further errors that come out as they are.
+        call: the code and the request, up to the word before the exception: ``importing x raised``.
+        passes: further exceptions that pass unchanged.
 
     Raises:
         PluginFault: it raised anything else, be it `SystemExit` or a `KeyboardInterrupt` without a signal.
     """
+    # Standard output belongs to results, which other programs parse; a plugin's print must not end up between them.
     with stdout_to_stderr(), interrupts_noted():
         try:
             yield
@@ -54,9 +55,9 @@ def guarded(call: str, passes: tuple[type[BaseException], ...] = ()) -> Iterator
 
 
 class Call(NamedTuple):
-    """How a call fails: in which words, and which errors come out as they are.
+    """How a failed call is reported: the words of the message, and the exceptions that pass unchanged.
 
-    What fails a cell is raised as it is, with its traceback for the cell's log: the cell's label names the component.
+    An exception that fails a cell passes with its traceback for the cell's log: the cell's label names the component.
     """
 
     words: str = "{name}() raised"
@@ -82,14 +83,14 @@ _CALLS: dict[str, dict[str, Call]] = {
     "report": {"render": Call("cannot be made:"), "suffix": _READ},
     "executor": {"start": _ASKED, "close": _ASKED, "slots": _READ, "poll_seconds": _READ},
 }
-"""By kind, what authors define and the harness calls."""
+"""The methods and properties, by kind, that authors define and the harness calls."""
 
 
 @functools.lru_cache(maxsize=1024)
 def guarded_class(cls: Any, kind: str, base: Any) -> Any:  # noqa: ANN401
-    """A subclass of a component's class whose calls are guarded; what the author left to the base stays as it is.
+    """Return a subclass of a component's class whose calls are guarded; inherited defaults stay as they are.
 
-    Its instances tell who they are by the attribute ``ddbench_name``, which whoever makes one sets.
+    Its instances name themselves by the attribute ``ddbench_name``, which `harness.plugins.registry.Resolved` sets.
     """
     namespace: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     namespace["ddbench_name"] = f"{kind} {cls.__name__}"
@@ -102,7 +103,8 @@ def guarded_class(cls: Any, kind: str, base: Any) -> Any:  # noqa: ANN401
             namespace[name] = property(_reader(cls, name, call))
         elif callable(defined) or isinstance(defined, staticmethod | classmethod):
             namespace[name] = _caller(cls, name, call)
-    metaclass: Any = type(cls)  # the author's, where there is one
+    # A subclass made by plain ``type`` would conflict with the author's metaclass.
+    metaclass: Any = type(cls)  # the author's, if there is one
     return metaclass(cls.__name__, (cls,), namespace)
 
 
@@ -111,7 +113,7 @@ def _lookup(cls: type[Any], name: str) -> Any:  # noqa: ANN401
 
 
 def _plain(instance: Any, cls: type[Any]) -> Any:  # noqa: ANN401
-    """The same without the guard: what is copied to another process is found there by the author's class."""
+    """Return the instance without its guard: another process can only unpickle the author's own class."""
     plain: Any = object.__new__(cls)
     vars(plain).update(vars(instance))
     return plain
@@ -141,7 +143,7 @@ def _caller(cls: type[Any], name: str, call: Call) -> Callable[..., Any]:
 
 
 def _own(cls: type[Any], instance: Any, name: str) -> Any:  # noqa: ANN401
-    """What the author's class has under a name, as its instance gets it."""
+    """Return an attribute as the author's class defines it, bound to the instance."""
     defined = _lookup(cls, name)
     return defined.__get__(instance, type(instance)) if hasattr(defined, "__get__") else defined
 
@@ -152,10 +154,10 @@ def _words(instance: Any, name: str, call: Call) -> str:  # noqa: ANN401
 
 
 def _guarded_each(records: Any, words: str, call: Call) -> Iterator[Any]:  # noqa: ANN401
-    """Each of what a generator yields, for whose code it is called again and again."""
+    """Guard each step of a generator: the author's code runs again for every value."""
     if not isinstance(records, Iterable):
         who = words.removesuffix(" raised")
-        raise PluginError(f"{who} returned {type(records).__name__} where it promises an Iterator")
+        raise PluginError(f"{who} returned {type(records).__name__}, but promises an Iterator")
     with guarded(words, call.passes):
         records = iter(records)
     while True:

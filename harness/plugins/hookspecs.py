@@ -1,6 +1,6 @@
 """The hooks that a plugin implements, with ``from harness import hookimpl``.
 
-A plugin is a module behind an entry point of the group ``ddbench``. Each ``register_*`` hook is given a function to
+A plugin is a module behind an entry point of the group ``ddbench``. Each ``register_*`` hook receives a function to
 call once for each component: ``register(name, target, summary)``. ``target`` is ``"package.module:Class"``, imported
 only when the component is used. A hook that raises, or a module that cannot be imported, makes a listed row and nothing
 else.
@@ -16,10 +16,10 @@ hookimpl = pluggy.HookimplMarker("ddbench")
 
 
 class Register(Protocol):
-    """What a ``register_*`` hook calls."""
+    """The function that a ``register_*`` hook calls for each component."""
 
     def __call__(self, name: str, target: str, summary: str) -> None:
-        """Register the class at ``target`` under ``name``, with one line that says what it is."""
+        """Register the class at ``target`` under ``name``, with a one-line summary."""
         ...
 
 
@@ -63,12 +63,12 @@ def register_executors(register: Register) -> None:
 
 @hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
-    """Hear that work on a cell starts, in the process that runs it. ``cell`` holds its key and its identity.
+    """Receive a notice that work on a cell starts, in the process that runs it; ``cell`` has its key and identity.
 
-    Observers are called by a thread of their own, with copies: what they raise, or how long they take, stops nothing.
+    Observers run on a thread of their own and receive copies: neither an exception nor a delay affects the work.
     """
 
 
 @hookspec
 def cell_finished(cell: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-    """Hear that a cell is done. ``outcome`` is its record, or ``{"status": "failed", "reason": ...}``."""
+    """Receive the ``outcome`` of a cell: its record, or ``{"status": "failed", "reason": ...}``."""

@@ -1,7 +1,7 @@
-"""Words about code that ends this process or never returns, such as a plugin that calls ``os._exit`` when imported.
+"""A message about code that ends this process or never returns, such as a plugin that calls ``os._exit``.
 
-No ``except`` sees the end of a process, so another one waits for it: a shell that reads from a pipe, of which this
-process holds the other end.
+No ``except`` clause sees the end of the process, so another process waits for it: a shell that reads from a pipe of
+which this process holds the other end.
 """
 
 import subprocess
@@ -11,29 +11,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 SLOW_SECONDS = 20.0
-"""How long an import may take before a line says what is waited for: torch takes some seconds itself."""
+"""Seconds after which a slow import is reported: torch alone takes some seconds."""
 _REMEDY = "`ddbench --no-plugins` leaves plugins out"
 _SCRIPT = 'read -r line || printf "%s\\n" "$0" >&2'
 
 
 class _State:
-    """Of this process."""
+    """The state of this process: stderr belongs to all of it, so one switch has to silence every thread."""
 
     is_silent = False
 
 
 def leave_words_to_others() -> None:
-    """Whoever has started this process says how it ended."""
+    """Print nothing from now on: the process that started this one reports how it ended."""
     _State.is_silent = True
 
 
 @contextmanager
 def last_words(what: str, is_harmless: bool = False) -> Iterator[None]:
-    """If this process ends within, or does not go on, stderr says during what.
+    """Report on stderr if this process ends or hangs within the block.
 
     Args:
         what: the end of a sentence: ``plugin 'x' of x was imported``.
-        is_harmless: nothing can happen, so nobody has to wait for it.
+        is_harmless: whether the code is trusted, so that no process has to wait for it.
     """
     if is_harmless or _State.is_silent:
         yield
@@ -53,9 +53,10 @@ def last_words(what: str, is_harmless: bool = False) -> Iterator[None]:
 
 
 def _witness(line: str) -> "subprocess.Popen[bytes] | None":
-    """A process that prints a line if this one ends before it has written to it; None if there is no shell."""
+    """Start a process that prints a line if this one ends without writing to it; None if there is no shell."""
     command = ["/bin/sh", "-c", _SCRIPT, line]
     try:
+        # In a session of its own: Ctrl-C in the terminal must not end the witness together with this process.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""Standard output belongs to results: what plugins print goes to standard error, from Python and from C alike."""
+"""Redirection of standard output, which belongs to results: what plugins print goes to standard error."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 
 class _State:
-    """Of this process, whose threads share stdout: the first to begin redirects it, the last to end restores it."""
+    """The state of this process, whose threads share stdout: the first user redirects it, the last restores it."""
 
     lock = threading.Lock()
     users = 0
@@ -21,7 +21,7 @@ class _State:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """What is printed within, by whatever code, goes to stderr."""
+    """Send everything that is printed within the block, by Python or by C code, to stderr."""
     with _State.lock:
         _State.users += 1
         if _State.users == 1:
@@ -38,11 +38,13 @@ def stdout_to_stderr() -> Iterator[None]:
 
 @contextmanager
 def _descriptor_redirected() -> Iterator[None]:
-    """Descriptor 1 too, which C code and `os.write` use: unless stdout was closed, and 1 is somebody's file by now."""
+    """Redirect descriptor 1 too, which C code and `os.write` use, unless stdout is closed or something else."""
     stdout = sys.__stdout__
     try:
         if stdout is None or stdout.fileno() != 1:
             raise OSError
+        # Close-on-exec: a child would otherwise inherit the real stdout and could hold a pipe open that a reader waits
+        # for.
         real = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)  # never 2, even if stderr was closed
     except (OSError, ValueError):
         yield
@@ -67,7 +69,7 @@ def _drop(descriptor: int) -> None:
 
 
 def _flush(stdout: object) -> None:
-    """Write out what Python and the C library still hold for descriptor 1, while it is what it was written for."""
+    """Flush what Python and the C library still buffer for descriptor 1, while it is what it was written for."""
     with suppress(OSError, ValueError):
         stdout.flush()  # type: ignore[attr-defined]
     with suppress(OSError, ValueError, AttributeError):
@@ -77,6 +79,6 @@ def _flush(stdout: object) -> None:
 
 @functools.cache
 def _c_stdout() -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-    """The C library, and the stream that it calls stdout."""
+    """Return the C library and its stream stdout."""
     library = ctypes.CDLL(None)
     return library, ctypes.c_void_p.in_dll(library, "stdout")

@@ -1,4 +1,4 @@
-"""What plugins have registered, by kind and name; classes are imported when they are first asked for."""
+"""The registry of components by kind and name; their classes are imported when they are first needed."""
 
 import importlib
 import inspect
@@ -35,7 +35,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered component, not yet imported."""
+    """A registered component that is not yet imported."""
 
     kind: str
     name: str
@@ -44,13 +44,13 @@ class Entry:
     provider: str
     provider_version: str
     plugin: str = ""
-    """The entry point that registered it: a distribution may have several."""
+    """The entry point that registered it; a distribution may have several."""
 
     def load(self) -> type[Any]:
-        """Import the class.
+        """Import the class of the component.
 
         Raises:
-            PluginError: it cannot be imported, or is not a complete subclass of its kind's base.
+            PluginError: it cannot be imported, or is not a complete subclass of the base class of its kind.
         """
         base = base_of(self.kind)
         try:
@@ -58,6 +58,8 @@ class Entry:
             with import_ends, guarded("loading it raised"):
                 cls = _import(self.target)
                 is_class = inspect.isclass(cls) and issubclass(cls, base)
+                # Abstract methods are reported when the class is loaded; Python itself would complain only at the first
+                # instance.
                 missing = sorted(getattr(cls, "__abstractmethods__", ()))
                 options: Any = getattr(cls, "Options", None)
                 has_options = inspect.isclass(options) and issubclass(options, Options)
@@ -81,10 +83,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Resolved(Generic[C]):
-    """A component with checked options: what a name in brackets stands for.
+    """A component with checked options, for which a name in brackets stands.
 
     Attributes:
-        qualified: whether its name needs the distribution's before it, because several plugins claim it.
+        qualified: whether its name needs its distribution as a prefix, because several plugins claim it.
     """
 
     entry: Entry
@@ -96,12 +98,12 @@ class Resolved(Generic[C]):
         name = f"{self.entry.provider}:{self.entry.name}" if self.qualified else self.entry.name
         return str(Name(name, tuple(self.options.changed().items())))
 
-    def make(self, *given: Any) -> C:  # noqa: ANN401
-        """The component: its class called with what its kind is given, and its options last.
+    def make(self, *arguments: Any) -> C:  # noqa: ANN401
+        """Build the component: call its class with the arguments of its kind, and its options last.
 
         Raises:
             PluginError: its constructor raised.
-            DDBenchError: its constructor refused what it was given.
+            DDBenchError: its constructor refused the arguments.
         """
         try:
             with guarded("making it raised"):
@@ -109,7 +111,7 @@ class Resolved(Generic[C]):
                 if (self.entry.kind, self.entry.provider) != ("executor", OWN):  # what ours raise is of jobs, or a bug
                     cls = guarded_class(cls, self.entry.kind, base_of(self.entry.kind))
                 constructor: Callable[..., C] = cls
-                component = constructor(*given, self.options)
+                component = constructor(*arguments, self.options)
                 object.__setattr__(component, "ddbench_name", self.described)
         except PluginFault as fault:
             raised = error_line(fault.error).rstrip(": ")
@@ -118,14 +120,14 @@ class Resolved(Generic[C]):
 
     @property
     def described(self) -> str:
-        """Its kind, its name with options and who provides it, for messages."""
+        """The kind, the name with options and the provider, for messages."""
         return f"{self.entry.kind} {self} of {self.entry.provider}"
 
     def identity(self) -> dict[str, Any]:
-        """All that decides its numbers: name, provider, declared version, every option.
+        """Return everything that decides its numbers: name, provider, declared version, every option.
 
         Raises:
-            PluginError: the class declares something else than a whole number as its version.
+            PluginError: the version that the class declares is not a whole number.
         """
         version: Any = self.cls.version  # type: ignore[attr-defined]
         if type(version) is not int:
@@ -144,7 +146,7 @@ class Resolved(Generic[C]):
         return source_digest(self.cls.__module__)
 
     def provenance(self) -> dict[str, str]:
-        """Where the component comes from: recorded, but no part of a key."""
+        """Return where the component comes from: recorded, but not part of a key."""
         return {
             "name": str(self),
             "distribution": self.entry.provider,
@@ -155,7 +157,7 @@ class Resolved(Generic[C]):
 
 @dataclass(frozen=True)
 class Absent:
-    """A plugin that is installed and was not loaded, whose components nobody knows."""
+    """A plugin that is installed but not loaded, so that its components are unknown."""
 
     plugin: str
     status: str
@@ -170,7 +172,7 @@ class Registry:
     """All components of all plugins.
 
     Attributes:
-        entries: what was registered.
+        entries: the registered components.
         absent: the plugins that were not loaded.
     """
 
@@ -181,7 +183,7 @@ class Registry:
         """Register a component.
 
         Raises:
-            PluginError: the same provider has registered the name already, or something is misspelt.
+            PluginError: the provider has registered the name already, or the name or target is invalid.
         """
         if any((e.kind, e.name, e.provider) == (entry.kind, entry.name, entry.provider) for e in self.entries):
             raise PluginError(f"{entry.provider} registers the {entry.kind} {entry.name!r} twice")
@@ -192,46 +194,46 @@ class Registry:
         self.entries.append(entry)
 
     def of_kind(self, kind: str) -> list[Entry]:
-        """Its entries, by name."""
+        """Return the entries of a kind, sorted by name."""
         return sorted((e for e in self.entries if e.kind == kind), key=lambda e: (e.name, e.provider))
 
     def find(self, kind: str, name: str) -> Entry:
-        """The entry called ``name``, or ``distribution:name``.
+        """Return the entry called ``name`` or ``distribution:name``.
 
         Raises:
-            UsageError: there is none, or two plugins claim the name.
+            UsageError: there is no such entry, or two plugins claim the name.
         """
         provider, _, short = name.rpartition(":")
-        found = [e for e in self.of_kind(kind) if e.name == short and provider in ("", e.provider)]
-        if not found:
+        entries = [e for e in self.of_kind(kind) if e.name == short and provider in ("", e.provider)]
+        if not entries:
             known = {e.name for e in self.of_kind(kind)}
             raise UsageError(f"there is no {kind} {name!r}: {did_you_mean(name, known)}{self._doubts()}")
-        if len(found) > 1:
-            claims = " and ".join(f"{e.provider}:{e.name}" for e in found)
+        if len(entries) > 1:
+            claims = " and ".join(f"{e.provider}:{e.name}" for e in entries)
             raise UsageError(f"{kind} {name!r} is claimed by two plugins: write {claims.replace(' and ', ' or ')}")
-        return found[0]
+        return entries[0]
 
     def _doubts(self) -> str:
-        """Which plugins might have registered what is missing, and why they have not: the end of a message."""
+        """Return the end of a message: which plugins might have registered a missing name, and why they did not."""
         if not self.absent:
             return ""
         shown = "; ".join(map(str, self.absent[:_SHOWN]))
         more = f"; and {len(self.absent) - _SHOWN} more" if len(self.absent) > _SHOWN else ""
-        return f"; what these would bring is not here: {shown}{more}"
+        return f"; these plugins may have it, but are not loaded: {shown}{more}"
 
     def ambiguous(self, entry: Entry) -> bool:
-        """Whether another plugin claims the same name."""
+        """Return whether another plugin claims the same name."""
         return sum(e.name == entry.name for e in self.of_kind(entry.kind)) > 1
 
     def display_name(self, entry: Entry) -> str:
-        """The name by which the entry is found, with its distribution if another plugin claims it too."""
+        """Return the name by which the entry is found, with its distribution if another plugin claims it too."""
         return f"{entry.provider}:{entry.name}" if self.ambiguous(entry) else entry.name
 
     def resolve(self, kind: str, name: str | Name) -> Resolved[Any]:
-        """Load the component that ``name`` stands for and check its options.
+        """Load the component for which ``name`` stands and check its options.
 
         Raises:
-            UsageError: an unknown name or option, or a value outside its range.
+            UsageError: the name or an option is unknown, or a value is out of range.
             PluginError: the component cannot be loaded.
         """
         parsed = parse_name(name) if isinstance(name, str) else name
@@ -243,7 +245,7 @@ class Registry:
 
 
 def base_of(kind: str) -> Any:  # noqa: ANN401
-    """The class that authors of a kind subclass."""
+    """Return the class that authors of a kind subclass."""
     return _import(_BASES[kind])
 
 

@@ -1,7 +1,7 @@
-"""Whether what a plugin's code returns is what its contract says: its type, and the values in it.
+"""Checks that what a plugin's code returns is what its contract promises, in type and in values.
 
-Every check names whose code it was and what is wrong, and gives the value as plain Python or torch has it: what goes
-into a record, a key or a checkpoint is never an object of the plugin's.
+Every check names the code and the fault, and returns the value as plain Python or torch: an object of the plugin's
+never enters a record, a key or a checkpoint.
 """
 
 import json
@@ -26,33 +26,33 @@ _STORABLE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 }  # fmt: skip
-"""Types of tensors that a safetensors file holds."""
+"""The types of tensors that a safetensors file can hold."""
 
 
 def call_of(component: object, name: str) -> str:
-    """Which method of which component returned something, for the checks of this module."""
+    """Return the words for a method of a component, as the checks of this module use them in messages."""
     return f"{getattr(component, 'ddbench_name', type(component).__name__)}: {name}()"
 
 
 def returned(value: Any, wanted: type[T], what: str) -> T:  # noqa: ANN401
-    """``value`` if it is a ``wanted``.
+    """Return ``value`` if it is an instance of ``wanted``.
 
     Args:
         value: what the code returned.
         wanted: a class.
-        what: whose code and which of its methods, for the message.
+        what: the code and its method, for the message.
 
     Raises:
         PluginError: it is something else.
     """
     if not isinstance(value, wanted):
         article = "an" if wanted.__name__[0] in "AEIOU" else "a"
-        raise PluginError(f"{what} returned {type(value).__name__} where it promises {article} {wanted.__name__}")
+        raise PluginError(f"{what} returned {type(value).__name__}, but promises {article} {wanted.__name__}")
     return value
 
 
 def all_of(value: Any, wanted: type[T], count: int, what: str) -> list[T]:  # noqa: ANN401
-    """A list of exactly so many of a class.
+    """Return a list of exactly ``count`` instances of a class.
 
     Raises:
         PluginError: it is something else.
@@ -73,15 +73,15 @@ def number(
     above: float = -math.inf,
     finite: bool = True,
 ) -> float:
-    """A real number as a float: Python's, NumPy's, or a tensor of one value; neither a truth value nor text.
+    """Return a real number as a float (of Python, NumPy, or a tensor of one value); no truth value, no text.
 
     Args:
         value: what the code returned.
-        what: whose it is and what it stands for, for the message.
-        least: the lower limit, which belongs to the range.
-        most: the upper limit, which does too.
-        above: the limit that does not.
-        finite: whether NaN and infinity are wrong; NaN is within no limits.
+        what: the code and the meaning of the number, for the message.
+        least: the inclusive lower limit.
+        most: the inclusive upper limit.
+        above: the exclusive lower limit.
+        finite: whether NaN and infinity are refused; NaN is within no limits.
 
     Raises:
         PluginError: it is something else, or out of range.
@@ -97,18 +97,19 @@ def number(
 
 
 def whole_number(value: Any, what: str, least: int = 0) -> int:  # noqa: ANN401
-    """A whole number from ``least`` on, as an int.
+    """Return a whole number of at least ``least`` as an int.
 
     Raises:
         PluginError: it is something else.
     """
+    # bool is an Integral in Python, but True is not a count.
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise PluginError(f"{what} is {_shown(value)}, which is not a whole number from {least} on")
     return int(value)
 
 
 def text(value: Any, what: str, longest: int = _LONGEST_NAME) -> str:  # noqa: ANN401
-    """Text of one line that can be printed.
+    """Return a printable text of one line.
 
     Raises:
         PluginError: it is something else.
@@ -119,22 +120,24 @@ def text(value: Any, what: str, longest: int = _LONGEST_NAME) -> str:  # noqa: A
 
 
 def plain_json(value: Any, what: str) -> Any:  # noqa: ANN401
-    """``value`` as JSON holds it, a copy.
+    """Return a copy of ``value`` as JSON holds it.
 
     Raises:
-        PluginError: JSON does not hold it, as NaN.
+        PluginError: JSON cannot hold it, as NaN.
     """
     try:
+        # A round trip, since JSON turns tuples and integer keys into something else: what is compared later must be
+        # what is stored.
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise PluginError(f"{what} is {_shown(value)}, which JSON does not hold: {error}") from error
 
 
 def scalars(value: Any, what: str) -> dict[str, float]:  # noqa: ANN401
-    """Numbers by name, such as a step logs: not finite ones too, as a loss that was lost is a result.
+    """Return numbers by name, such as a step logs; they need not be finite, as a lost loss is a result too.
 
     Raises:
-        PluginError: it is no mapping of names to numbers.
+        PluginError: it is not a mapping of names to numbers.
     """
     logged: Mapping[Any, Any] = returned(value, Mapping, what)  # type: ignore[type-abstract]
     names = [text(name, f"{what}: the name of a scalar") for name in logged]
@@ -142,10 +145,10 @@ def scalars(value: Any, what: str) -> dict[str, float]:  # noqa: ANN401
 
 
 def tensors(value: Any, what: str) -> dict[str, Tensor]:  # noqa: ANN401
-    """Tensors by name that a file can hold.
+    """Return tensors by name that a file can hold.
 
     Raises:
-        PluginError: it is no mapping of names to such tensors.
+        PluginError: it is not a mapping of names to such tensors.
     """
     named_tensors: Mapping[Any, Any] = returned(value, Mapping, what)  # type: ignore[type-abstract]
     for name, tensor in named_tensors.items():
@@ -158,10 +161,10 @@ def tensors(value: Any, what: str) -> dict[str, Tensor]:  # noqa: ANN401
 
 
 def probabilities(value: Any, what: str) -> dict[str, float]:  # noqa: ANN401
-    """Probabilities by name; whether they sum to 1 is known when equal names are merged.
+    """Return probabilities by name; their sum is checked when equal names are merged.
 
     Raises:
-        PluginError: it is no mapping of names to numbers from 0 to 1.
+        PluginError: it is not a mapping of names to numbers from 0 to 1.
     """
     shares: Mapping[Any, Any] = returned(value, Mapping, what)  # type: ignore[type-abstract]
     names = [text(name, f"{what}: the name of an architecture", _LONGEST_TEXT) for name in shares]
@@ -176,7 +179,7 @@ def _probability(value: Any, name: str, what: str) -> float:  # noqa: ANN401
 
 
 def request(value: Any, what: str) -> ArtifactRequest:  # noqa: ANN401
-    """An artifact that is asked for, with its identity as JSON holds it.
+    """Return a request for an artifact, with its identity as JSON holds it.
 
     Raises:
         PluginError: it is something else, or a value in it cannot be used.
@@ -195,7 +198,7 @@ def request(value: Any, what: str) -> ArtifactRequest:  # noqa: ANN401
 
 
 def requests(value: Any, what: str) -> list[ArtifactRequest]:  # noqa: ANN401
-    """Artifacts that are asked for, see `request`.
+    """Return requests for artifacts, each checked as by `request`.
 
     Raises:
         PluginError: it is something else.
@@ -205,7 +208,7 @@ def requests(value: Any, what: str) -> list[ArtifactRequest]:  # noqa: ANN401
 
 
 def artifact(value: Any, what: str) -> Artifact:  # noqa: ANN401
-    """An artifact whose tensors a file can hold, and whose scalars are numbers.
+    """Return an artifact whose tensors a file can hold, and whose scalars are numbers.
 
     Raises:
         PluginError: it is something else.
@@ -215,12 +218,12 @@ def artifact(value: Any, what: str) -> Artifact:  # noqa: ANN401
 
 
 def student_record(value: Any, student: int, what: str) -> StudentRecord:  # noqa: ANN401
-    """The record of a student, with plain numbers.
+    """Return the record of a student, with plain numbers.
 
     Args:
-        value: what the code gave.
-        student: the index that it was asked for.
-        what: whose code and which of its methods.
+        value: what the code returned.
+        student: the index that was asked for.
+        what: the code and its method.
 
     Raises:
         PluginError: it is of another student, or a value in it cannot be used.
@@ -231,6 +234,7 @@ def student_record(value: Any, student: int, what: str) -> StudentRecord:  # noq
         raise PluginError(f"{what} gave student {record.student} out of turn: it was asked for {student}")
     if not isinstance(record.collapsed, bool):
         raise PluginError(f"{where}: collapsed is {_shown(record.collapsed)}, which is neither True nor False")
+    # A student that collapsed may have lost its loss; for any other, NaN means that the evaluator is wrong.
     loss = number(record.loss, f"{where}: the loss", finite=not record.collapsed)
     listed = returned(record.losses, Iterable, f"{where}: losses")  # type: ignore[type-abstract]
     return StudentRecord(
@@ -247,14 +251,14 @@ def student_record(value: Any, student: int, what: str) -> StudentRecord:  # noq
 
 
 def usable_set(value: Any, problem: Problem, what: str) -> DistilledSet:  # noqa: ANN401
-    """A distilled set of a problem that students can be trained on and that a file of it gives again.
+    """Return a distilled set of a problem, if students can be trained on it and a file can hold it.
 
-    It is checked here once, and not by every student that would be trained on it.
+    The check is made here once, and not by every student that is trained on the set.
 
     Args:
-        value: what the method gave.
-        problem: what it was given.
-        what: whose code and which of its methods.
+        value: what the method returned.
+        problem: the problem that the method received.
+        what: the code and its method.
 
     Raises:
         PluginError: it is something else.
@@ -278,23 +282,24 @@ def usable_set(value: Any, problem: Problem, what: str) -> DistilledSet:  # noqa
 
 
 def check_count(distilled: DistilledSet, ipc: int | None, what: str) -> None:
-    """Compare the number of images, packed ones as they are stored, with what was asked for.
+    """Compare the number of images, packed ones as they are stored, with the number that was asked for.
 
     Args:
-        distilled: what the method gave.
-        ipc: the images of each class that were asked for; None if the method decides.
-        what: whose code and which of its methods.
+        distilled: what the method returned.
+        ipc: the number of images per class that was asked for; None if the method decides.
+        what: the code and its method.
 
     Raises:
         PluginError: there are more or fewer.
     """
+    # Stored images count, packed ones once: the budget is what is stored, not what is decoded.
     if ipc is not None and len(distilled.images) != ipc * len(distilled.classes):
         wanted = f"{ipc} for each of {len(distilled.classes)} classes were asked for"
         raise PluginError(f"{what} gives {len(distilled.images)} images, but {wanted}")
 
 
 def traits(value: Any, what: str) -> Traits:  # noqa: ANN401
-    """What is known of a data set, with defaults that a run can begin with.
+    """Return the traits of a data set, if a run can use its defaults.
 
     Raises:
         PluginError: it is something else, or a value in it cannot be used.
@@ -318,19 +323,19 @@ def traits(value: Any, what: str) -> Traits:  # noqa: ANN401
 
 
 def lines(value: Any, what: str) -> list[str]:  # noqa: ANN401
-    """Notes for people, a line each.
+    """Return notes for people, a line each.
 
     Raises:
         PluginError: it is something else.
     """
     if isinstance(value, str):
-        raise PluginError(f"{what} returned str where it promises a list of them")
+        raise PluginError(f"{what} returned str, but promises a list of them")
     listed: Iterable[Any] = returned(value, Iterable, what)  # type: ignore[type-abstract]
     return [text(line, what, _LONGEST_TEXT) for line in listed]
 
 
 def work(value: Any, what: str) -> float | None:  # noqa: ANN401
-    """How much there is to compute; None if nobody knows.
+    """Return the amount of computation; None if it is unknown.
 
     Raises:
         PluginError: it is something else.
@@ -339,7 +344,7 @@ def work(value: Any, what: str) -> float | None:  # noqa: ANN401
 
 
 def _plain_number(value: Any) -> float | None:  # noqa: ANN401
-    """The float of a real number; None for anything else."""
+    """Return the float of a real number; None for anything else."""
     if isinstance(value, Tensor) and value.numel() == 1 and value.dtype != torch.bool and not value.is_complex():
         value = value.item()
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
@@ -359,7 +364,7 @@ def _range(least: float, most: float, above: float) -> str:
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401
-    """A value for a message, in a few printable characters."""
+    """Return a value for a message, in a few printable characters."""
     try:
         shown = ascii(value) if not isinstance(value, Tensor) else f"a tensor of shape {tuple(value.shape)}"
     except BaseException:  # the value's own code

@@ -1,4 +1,4 @@
-"""A new plugin to start from: a folder to install, with components that work and a test of their contract."""
+"""The skeleton of a new plugin: a folder to install, with working components and a test of their contract."""
 
 import importlib.util
 import keyword
@@ -11,7 +11,7 @@ from string import Template
 from harness.errors import UsageError
 
 KINDS = ("pool", "method", "evaluator", "architecture", "dataset", "report", "executor")
-"""What a plugin can bring, and what there are templates of."""
+"""The kinds of components that there are templates of."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
 _SUMMARIES = {
     "pool": "a main architecture, and another one now and then",
@@ -28,21 +28,22 @@ def write_skeleton(name: str, kinds: Sequence[str], into: Path) -> list[Path]:
     """Write a plugin that registers, for each kind, a component called ``name``.
 
     Args:
-        name: of the distribution, its entry point and its components; letters and digits, joined by - or _.
+        name: the name of the distribution, its entry point and its components; letters and digits, joined by - or _.
         kinds: some of `KINDS`.
-        into: the folder in which the folder ``name`` is made.
+        into: the folder in which the folder ``name`` is created.
 
     Returns:
-        The files written, ``pyproject.toml`` first.
+        The written files, ``pyproject.toml`` first.
 
     Raises:
-        UsageError: the name cannot be used, or there is something of that name already.
+        UsageError: the name is invalid, or a file or folder of that name exists.
     """
     module = _module(name)
     folder = into / name
     if folder.exists():
         raise UsageError(f"{folder} is there already: choose another name, or another folder with --into")
     words = {"name": name, "module": module, "camel": "".join(part.title() for part in re.split("[_-]", name))}
+    # All texts are filled in before any file is written: a fault in a template leaves no half of a plugin behind.
     texts = {folder / path: text for path, text in _files(words, kinds)}
     try:
         for path, text in texts.items():
@@ -54,10 +55,11 @@ def write_skeleton(name: str, kinds: Sequence[str], into: Path) -> list[Path]:
 
 
 def _module(name: str) -> str:
-    """The importable name that goes with a distribution's."""
+    """Return the importable name that belongs to a distribution's name."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a plugin: use letters and digits, joined by - or _, a letter first")
     module = name.replace("-", "_").lower()
+    # A plugin called like an installed package would hide that package from everything else in the environment.
     if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
         raise UsageError(f"{name!r} would hide the module {module!r} that is there already: choose another name")
     return module

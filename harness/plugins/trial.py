@@ -1,6 +1,6 @@
-"""A first import of a plugin in a process of its own, where nothing that it does can hurt anybody.
+"""A trial import of a plugin in a process of its own, where it can do no harm.
 
-``python -c`` rather than ``-m``: the process imports what this one does, whatever folder it is started in.
+``python -c`` rather than ``-m``: the process imports the same modules as this one, whatever folder it is started in.
 """
 
 import json
@@ -29,12 +29,12 @@ _LINES, _BYTES = 20, 20_000
 
 @dataclass(frozen=True)
 class Trial:
-    """How the process ended.
+    """The result of a trial import.
 
     Attributes:
-        failure: how the process ended before it was done, and at what; empty if it was done, which does not mean that
-            the plugin could be imported: its row says so.
-        printed: the last lines of what it printed.
+        failure: at what and how the process ended too early; empty if it came to its end, which does not mean that the
+            plugin could be imported: its row says so.
+        printed: the last lines that the process printed.
     """
 
     failure: str
@@ -42,14 +42,15 @@ class Trial:
 
 
 def tried(row: discovery.PluginRow, seconds: float) -> Trial:
-    """Import a plugin and every class that it registers, in a child process.
+    """Import a plugin and every class that it registers in a child process; return the result.
 
     Args:
-        row: of the plugin, which need not be loaded here.
-        seconds: how long that may take.
+        row: the row of the plugin, which need not be loaded here.
+        seconds: the time limit.
     """
     with tempfile.TemporaryDirectory(prefix="ddbench-trial-") as folder:
         stage, output = Path(folder) / "stage", Path(folder) / "output"
+        # The path is handed over: an editable install or a .pth file may have extended it only in this process.
         words = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), row.distribution, row.name, str(stage)]
         environment = {**os.environ, discovery.VARIABLE: f"{row.distribution},{row.name}"}
         with output.open("wb") as file:
@@ -62,7 +63,7 @@ def tried(row: discovery.PluginRow, seconds: float) -> Trial:
 
 
 def _end_of(child: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """Wait for a process, but not longer than that; how it ended. Whatever it has started is ended too."""
+    """Wait for a process within a limit, end everything that it started, and describe how it ended."""
     try:
         status = child.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -86,6 +87,7 @@ def _kill_session(pid: int) -> None:
 
 def _last_lines(output: Path) -> Iterator[str]:
     with output.open("rb") as file:
+        # A plugin may print gigabytes; only its last lines say why it failed.
         file.seek(max(0, output.stat().st_size - _BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     for line in [line for line in lines if line.strip()][-_LINES:]:
@@ -96,7 +98,7 @@ _DONE = "done"
 
 
 def import_all(distribution: str, name: str, stage: str) -> None:
-    """What the child does: import the entry point and its classes, and note in the file ``stage`` what comes next."""
+    """Import the entry point and its classes in the child process, noting each step in the file ``stage``."""
     leave_words_to_others()
     note = Path(stage).write_text
     note("importing it")

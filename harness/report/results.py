@@ -1,8 +1,8 @@
 """Reading stores for reports: scores, distilled sets, and where each record comes from."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.report.comparing.question import selected, value_of
 from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
 from harness.store.cells import SHORT
+from harness.store.packing import open_store
 from harness.store.store import Store
 from harness.types.distilled import DistilledSet
 from harness.types.formats import load_distilled
@@ -54,10 +55,11 @@ def read_results(
     origins, lost = _origins(scores, kept, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]
     sets, unusable = [], list[str]()
+    opened = cache(lambda store: open_store(Path(store)))  # a packed file is unpacked once, when a set is read
     for place in dict.fromkeys((score.store, score.set_key) for score in scores):
         if place in kept:
             try:
-                sets.append(_set(place[0], kept[place]))
+                sets.append(_set(opened, place[0], kept[place]))
             except _MALFORMED as error:
                 unusable.append(f"{place[1][:SHORT]} ({error})")
     notes += [_left_out(lost, "score", "where it comes from", "where they come from")] if lost else []
@@ -132,7 +134,7 @@ def _origin(record: Record, command: str | None, reason: str) -> Origin:
     )
 
 
-def _set(store: str, record: Record) -> SetRecord:
+def _set(opened: Callable[[str], Store], store: str, record: Record) -> SetRecord:
     result, history = record["result"], record["history"]
     told = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
     return SetRecord(
@@ -144,9 +146,9 @@ def _set(store: str, record: Record) -> SetRecord:
         architectures=history["architectures"],
         draws=history["draws"],
         checksum=record["checksum"],
-        load=partial(_load, store, record["key"]),
+        load=partial(_load, opened, store, record["key"]),
     )
 
 
-def _load(store: str, key: str) -> DistilledSet:
-    return load_distilled(Store(Path(store)).file(key, "set.safetensors"))
+def _load(opened: Callable[[str], Store], store: str, key: str) -> DistilledSet:
+    return load_distilled(opened(store).file(key, "set.safetensors"))

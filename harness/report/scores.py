@@ -10,8 +10,8 @@ from harness.errors import StoreError
 from harness.report.comparing.code_versions import Digests, digests_of
 from harness.report.tables.hold_outs import hold_outs_known
 from harness.store.cells import SHORT, canonical_json
+from harness.store.packing import open_store
 from harness.store.record_files import remedy
-from harness.store.store import Store
 from harness.system.home import expand_home
 from harness.types.hold_out import HoldOut
 from harness.types.plurals import counted
@@ -81,7 +81,7 @@ def _read_store(
     folder: Path, hear: Hear | None, notice: Callable[[str], object]
 ) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
     """The scores and choices of one store, and what is wrong with the records that give none."""
-    store = Store(folder, notice)
+    store = open_store(folder, notice, records_only=True)
     if store.is_new():
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
     store.check_schema()

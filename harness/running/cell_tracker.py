@@ -24,11 +24,11 @@ from harness.running.reporter import Reporter
 from harness.store.cell_states import Standing
 from harness.store.cells import Cell
 from harness.store.failures import Failure, reason_of
-from harness.store.files.reading import parse_object
 from harness.store.locking.leases import Holder, Lease, LeaseLost
 from harness.store.records import check_record
 from harness.store.store import RecordError, Store, Writer
 from harness.system import interrupts
+from harness.system.bounded_json import parse_object
 from harness.system.clock import now
 from harness.types.problem import Problem
 

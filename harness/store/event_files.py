@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.cell_states import LOST as LOST_STATES
-from harness.store.files.reading import DamagedFile, open_plain, parse_object
+from harness.store.files.reading import DamagedFile, open_plain
+from harness.system.bounded_json import parse_object
 
 ENDED, STOPPED, REFUSED = "ended", "stopped", "refused"
 """How a job's process ends by its own will: nothing is left that it can do; it was asked to stop; it cannot go on."""

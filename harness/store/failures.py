@@ -15,8 +15,9 @@ from harness.errors import PluginError, error_line
 from harness.store.files.folders import FAILURES, entries_of, set_aside
 from harness.store.files.reading import DamagedFile, digest_of, kind_at, open_plain, read_checked, with_checksum
 from harness.store.records import KEY
+from harness.store.store_errors import cannot
 from harness.system.clock import now
-from harness.system.whole_files import cannot, write_whole
+from harness.system.whole_files import write_whole
 
 UNREADABLE = "unreadable"
 _FIELDS = ("key", "kind", "label", "reason", "at", "host")

@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
 from harness.store.cells import SHORT
-from harness.store.files.folders import RECORD, entries_of, key_of_attempt
+from harness.store.files.folders import CELLS, RECORD, entries_of, key_of_attempt
 from harness.store.files.reading import MOST_BYTES, DamagedFile, digest_of, read_object, without_checksum
 from harness.store.records import SCHEMA, check_files, check_record
 
@@ -68,8 +68,16 @@ def newest(folders: Sequence[Path]) -> Path:
     return next((folder for folder in reversed(folders) if has_record(folder)), folders[-1])
 
 
-def damaged_files(folder: Path, record: Mapping[str, Any], what_to_do: str) -> Iterator[str]:
+def damaged_files(
+    folder: Path, record: Mapping[str, Any], what_to_do: str, left_out: Collection[str] = ()
+) -> Iterator[str]:
     """Hash the files of an attempt: a line for each that is not as the record says, with the remedy.
+
+    Args:
+        folder: of the attempt.
+        record: what its record holds.
+        what_to_do: the remedy.
+        left_out: paths in the store of files that are missing on purpose.
 
     Raises:
         OSError: the folder cannot be read.
@@ -79,7 +87,8 @@ def damaged_files(folder: Path, record: Mapping[str, Any], what_to_do: str) -> I
             if digest_of(folder / name) != digest:
                 yield f"{folder / name} was altered: {what_to_do}"
         except FileNotFoundError:
-            yield f"{folder / name} is missing: {what_to_do}"
+            if f"{CELLS}/{folder.parent.name}/{folder.name}/{name}" not in left_out:
+                yield f"{folder / name} is missing: {what_to_do}"
         except DamagedFile as damage:
             yield f"{damage}: {what_to_do}"
     for entry in entries_of(folder):

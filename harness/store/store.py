@@ -31,13 +31,15 @@ from harness.store.files.folders import (
     make_way,
     set_aside,
 )
+from harness.store.files.left_out import left_out_reason
 from harness.store.files.reading import DamagedFile, digest_of, read_object, with_checksum
 from harness.store.locking.leases import LeaseLost, Leases
 from harness.store.record_files import NewerRecordError, has_record, newest, read_record, remedy, text_of
 from harness.store.record_files import RecordError as RecordError
 from harness.store.records import SCHEMA as SCHEMA
+from harness.store.store_errors import cannot
 from harness.system.home import expand_home
-from harness.system.whole_files import cannot, sync, write_whole
+from harness.system.whole_files import sync, write_whole
 
 _SHOWN = 5
 _MOST_MARKER = 2**16
@@ -56,6 +58,9 @@ class Store:
 
     def __init__(self, path: Path, notice: Notice = _ignore) -> None:
         self.path, self.notice = expand_home(path).absolute(), notice
+        if os.path.isfile(self.path):
+            unpacked = "if it is a packed store, `ddbench results unpack` makes a folder of it"
+            raise StoreError(f"{self.path} is a file, and no folder: choose another with --store; {unpacked}")
         self.leases = Leases(self.path)
         self.failures = Failures(self.path)
 
@@ -251,7 +256,7 @@ class Store:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The newest record of every finished cell."""
-        return map(self.read, self.folders())
+        return (self.read(folder) for folder in self.folders())  # `self` keeps an unpacked store's folder
 
     def next_attempt(self, key: str) -> int:
         """The number of an attempt that would be made now."""
@@ -366,7 +371,8 @@ class Store:
         except (FileNotFoundError, DamagedFile):
             is_sound = False
         if not is_sound:
-            raise RecordError(key, f"{path} is missing or was altered: {remedy(key)}")
+            reason = left_out_reason(self.path, path) or f"{path} is missing or was altered"
+            raise RecordError(key, f"{reason}: {remedy(key)}")
         return path
 
     def sound(self, key: str) -> dict[str, Any] | None:

@@ -4,9 +4,10 @@ What a live run changes is looked at twice: between the listing of a folder and 
 may be replaced or removed.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from harness.errors import StoreError
 from harness.store import run_files
 from harness.store import unfinished as sealed
 from harness.store.cells import key_of
+from harness.store.files.archive import MANIFEST
 from harness.store.files.folders import (
     CELLS,
     FAILURES,
@@ -28,6 +30,8 @@ from harness.store.files.folders import (
     entries_of,
     key_of_attempt,
 )
+from harness.store.files.left_out import LEFT_OUT, REMEDY, read_left_out
+from harness.store.files.reading import DamagedFile
 from harness.store.locking import lease_file as lease
 from harness.store.record_files import RecordError, damaged_files, has_record, read_record, remedy
 from harness.store.records import KEY
@@ -64,10 +68,14 @@ def _checks(store: Store) -> Iterator[Check]:
     """One for each thing that can be wrong by itself."""
     yield partial(_marker, store)
     yield partial(_top, store.path)
+    yield partial(_left_out, store.path)
+    left_out = frozenset[str]()
+    with contextlib.suppress(DamagedFile):
+        left_out = read_left_out(store.path)
     for shelf in _paths(store.path / CELLS):
         yield partial(_shelf, shelf)
         if len(shelf.name) == 2 and shelf.is_dir():
-            yield from (partial(_attempt, folder) for folder in _paths(shelf))
+            yield from (partial(_attempt, folder, left_out) for folder in _paths(shelf))
     for folder in _paths(store.path / PARTIAL):
         yield partial(_unfinished, folder)
         yield from (partial(sealed.damages, path) for path in _paths(folder))
@@ -97,12 +105,20 @@ def _top(path: Path) -> Iterator[str]:
     if not (path / CELLS).is_dir():
         yield f"{path / CELLS} is no folder: a run makes one; what was in it can come from a copy only"
     for entry in entries_of(path):
-        if entry.name not in (*FOLDERS, LOCKS, MARKER):
+        if entry.name not in (*FOLDERS, LOCKS, MARKER, LEFT_OUT, MANIFEST):  # any tar program unpacks the last one too
             yield f"{entry.path} {_STRANGE}"
         elif entry.name in FOLDERS and entry.name != CELLS:
             yield from _is_folder(Path(entry.path))
         if entry.name in FOLDERS:
             entries_of(Path(entry.path))  # raises what keeps it from being read
+
+
+def _left_out(path: Path) -> Iterator[str]:
+    """What is wrong with the list of the files that were left out on purpose."""
+    try:
+        read_left_out(path)
+    except DamagedFile as damage:
+        yield f"{damage}: {REMEDY}"
 
 
 def _is_folder(path: Path) -> Iterator[str]:
@@ -128,7 +144,7 @@ def _shelf(shelf: Path) -> Iterator[str]:
     yield from _is_folder(shelf)
 
 
-def _attempt(folder: Path) -> Iterator[str]:
+def _attempt(folder: Path, left_out: Collection[str]) -> Iterator[str]:
     """What is wrong with an attempt at a cell."""
     key = key_of_attempt(folder)
     if attempt_in(folder.name) is None or not folder.name.startswith(folder.parent.name):
@@ -139,10 +155,10 @@ def _attempt(folder: Path) -> Iterator[str]:
         entries_of(folder)
         yield f"{folder / RECORD} is missing, so that its folder counts for nothing: `ddbench results clean` removes it"
     else:
-        yield from _record(folder, key)
+        yield from _record(folder, key, left_out)
 
 
-def _record(folder: Path, key: str) -> Iterator[str]:
+def _record(folder: Path, key: str, left_out: Collection[str]) -> Iterator[str]:
     try:
         record = read_record(folder)
     except RecordError as error:
@@ -153,4 +169,4 @@ def _record(folder: Path, key: str) -> Iterator[str]:
     for name in _EXPECTED.get(record["kind"], ()):
         if name not in record["files"]:
             yield f"{folder / RECORD} does not name {name}: {remedy(key)}"
-    yield from damaged_files(folder, record, remedy(key))
+    yield from damaged_files(folder, record, remedy(key), left_out)

@@ -1,1 +1,1 @@
-"""What is asked of the operating system: files, signals, processes, the clock."""
+"""The lowest floor: files, memory, signals, processes and the clock, and bounded JSON; needs only `harness.errors`."""

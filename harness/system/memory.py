@@ -56,6 +56,8 @@ def _limits() -> Iterator[MemoryLimit]:
     for kind, field, option in ((resource.RLIMIT_AS, "VmSize", "-v"), (resource.RLIMIT_DATA, "VmData", "-d")):
         allowed = resource.getrlimit(kind)[0]
         if allowed != resource.RLIM_INFINITY:
+            # These limits count what is mapped already, torch's libraries included; the limits above count only what is
+            # used.
             left = max(allowed - _in_use(field), 0)
             yield MemoryLimit(left, f"what is left of this process's limit (ulimit {option})")
 
@@ -75,6 +77,7 @@ def _of_control_groups() -> Iterator[int]:
         else:
             continue
         inner = Path(group.lstrip("/"))
+        # A group's limit also binds the groups below it, so the tightest may be that of any ancestor.
         for folder in (inner, *inner.parents):  # a container may see itself at the root, whatever the line says
             try:
                 size = int((root / folder / name).read_text())

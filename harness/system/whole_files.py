@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import StoreError
-
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, and the disk after a power cut, has all of it, or what was there before."""
@@ -32,13 +30,8 @@ def beside(path: Path) -> Iterator[Path]:
 
 def hidden_beside(path: Path) -> Path:
     """Return a name that nobody else takes, in the same folder: ``.NAME-hex``."""
+    # Only a rename within one file system is atomic, so the temporary file lies in the target's own folder.
     return path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-
-
-def cannot(what: str, store: Path, error: OSError) -> StoreError:
-    """Return the error for what the operating system refuses in a store, with the remedy."""
-    reason = error.strerror or str(error)
-    return StoreError(f"cannot {what} the store {store}: {reason}; free it or choose another with --store")
 
 
 def sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The contract kit: what every plugin's components must do, as classes that pytest runs.
+"""The contract kit: the obligations of every plugin's components, as classes that pytest runs.
 
 In a test module of the plugin, once it is installed::
 

@@ -19,13 +19,14 @@ CLASSES = 3
 
 
 class ArchitectureContract(Contract):
-    """What every architecture must do."""
+    """The obligations of every architecture."""
 
     kind = "architecture"
 
     def test_features_and_classifier(self) -> None:
         """Logits (n, classes) are the classifier's of features (n, dimension), finite and float32."""
         network, images = self.network(), self.images()
+        # Dropout and batch statistics would make two passes differ.
         network.eval()
         with torch.no_grad():
             features, logits = network.features(images), network(images)
@@ -37,18 +38,19 @@ class ArchitectureContract(Contract):
         require(finite({"logits": logits}), "logits are not finite")
 
     def test_in_training(self) -> None:
-        """It is built in training mode, and gives finite logits there."""
+        """It is built in training mode, and returns finite logits there."""
         network = self.network()
         require(network.training, "it is built in evaluation mode")
         require(finite({"logits": network(self.images())}), "logits are not finite")
 
     def test_weights_are_seeded(self) -> None:
-        """Initial weights come from the generator alone: another one gives others, the same the same bits."""
+        """Initial weights depend on the generator alone: the same gives the same bits, another gives others."""
+        # Two different global states: a layer that draws its weights past the generator shows up.
         with global_generators(1):
-            one, other = self.network(seed=1), self.network(seed=2)
+            first, second = self.network(seed=1), self.network(seed=2)
         with global_generators(2):
             again = self.network(seed=1)
-        weights = [dict(network.named_parameters()) for network in (one, again, other)]
+        weights = [dict(network.named_parameters()) for network in (first, again, second)]
         require(weights[0], "it has no parameters")
         require(same_bits(weights[0], weights[1]), "the same generator gives other weights")
         require(not same_bits(weights[0], weights[2]), "another generator gives the same weights")
@@ -70,46 +72,49 @@ class ArchitectureContract(Contract):
 
     def test_state_round_trips(self) -> None:
         """Weights and statistics load into a network built anew, which gives the same logits."""
-        one, other, images = self.network(seed=1), self.network(seed=2), self.images()
+        source, copy, images = self.network(seed=1), self.network(seed=2), self.images()
         with torch.no_grad():
-            one(images)
-            other.load_state_dict(one.state_dict())
-            require(torch.equal(one.eval()(images), other.eval()(images)), "the logits differ")
+            source(images)
+            copy.load_state_dict(source.state_dict())
+            require(torch.equal(source.eval()(images), copy.eval()(images)), "the logits differ")
 
     def test_images_do_not_matter_to_each_other(self) -> None:
-        """When it is evaluated, an image's logits do not depend on which others pass with it."""
+        """In evaluation mode, an image's logits do not depend on the other images of the batch."""
         network, images = self.network().eval(), self.images()
         with torch.no_grad():
             together, alone = network(images), torch.cat([network(image[None]) for image in images])
+        # Not the same bits: convolutions of another batch size may add their products in another order.
         require(torch.allclose(together, alone, rtol=1e-3, atol=1e-4), "alone, an image has other logits")
 
     def test_odd_shapes_are_refused(self) -> None:
         """Images of an odd shape are taken, or refused with a DataError of one line."""
         for shape in ODD_SHAPES:
             try:
-                built = self.made().build(shape, CLASSES, torch.Generator().manual_seed(0))
+                built = self.component().build(shape, CLASSES, torch.Generator().manual_seed(0))
+                # In evaluation mode: batch norm refuses a single value per channel while training, which is no fault of
+                # the network.
                 logits = built.eval()(torch.zeros(2, *shape))
             except DataError as error:
                 require("\n" not in str(error), f"the error for {shape} has more than one line")
             except Exception as error:  # the author's network
-                told = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise AssertionError(f"images of {shape} raise {told}: raise a DataError in network()") from error
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise AssertionError(f"images of {shape} raise {reason}: raise a DataError in network()") from error
             else:
                 require(tuple(logits.shape) == (2, CLASSES), f"images of {shape} give logits {tuple(logits.shape)}")
 
-    def made(self) -> Architecture[Any]:
-        """The architecture."""
+    def component(self) -> Architecture[Any]:
+        """Return the architecture."""
         architecture: Architecture[Any] = self.resolved().make()
         return architecture
 
     def network(self, seed: int = 0) -> Network:
-        """A network for the first shape that the architecture takes."""
-        network = self.made().build(self.shape, CLASSES, torch.Generator().manual_seed(seed))
+        """Return a network for the first shape that the architecture takes."""
+        network = self.component().build(self.shape, CLASSES, torch.Generator().manual_seed(seed))
         require(isinstance(network, Network), f"build() gives {type(network).__name__}, not a harness.Network")
         return network
 
     def images(self) -> Tensor:
-        """Six of that shape."""
+        """Return six images of that shape."""
         return small_problem(shape=self.shape, classes=CLASSES).train_inputs[::6]
 
     @cached_property
@@ -118,7 +123,7 @@ class ArchitectureContract(Contract):
         reasons = []
         for shape in SHAPES:
             try:
-                self.made().build(shape, CLASSES, torch.Generator().manual_seed(0))
+                self.component().build(shape, CLASSES, torch.Generator().manual_seed(0))
             except DataError as error:
                 reasons.append(str(error))
             else:

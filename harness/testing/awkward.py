@@ -1,4 +1,4 @@
-"""What methods meet sooner or later: networks with batch norm and dropout, and real images in another order."""
+"""Awkward cases that every method meets: batch norm, dropout, and real images in another order."""
 
 from dataclasses import fields
 from typing import Any
@@ -17,7 +17,7 @@ DROPOUT = "convnet-with-dropout"
 
 
 class DropoutConvNet(Network):
-    """A convolution, and dropout before the classifier."""
+    """A network of one convolution, with dropout before the classifier."""
 
     def __init__(self, shape: Shape, classes: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class DropoutConvNet(Network):
         self.classifier = nn.Linear(64, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """Half of 64 numbers."""
+        """Return feature vectors (n, 64) after dropout."""
         features: Tensor = self.pool(self.body(images))
         return features
 
@@ -35,12 +35,12 @@ class WithDropout(Architecture[Options]):
     """The architecture of `DropoutConvNet`."""
 
     def network(self, shape: Shape, classes: int) -> Network:
-        """A network."""
+        """Build a network with dropout."""
         return DropoutConvNet(shape, classes)
 
 
 def resolve(name: str) -> Resolved[Architecture[Any]]:
-    """An architecture by its name: any that is registered, or the one with dropout, which the kit brings."""
+    """Return an architecture by its name: a registered one, or the one with dropout that the kit brings."""
     if name != DROPOUT:
         return architecture(name)
     entry = Entry("architecture", DROPOUT, f"{__name__}:WithDropout", "a small network with dropout", "ddbench", "")
@@ -48,14 +48,14 @@ def resolve(name: str) -> Resolved[Architecture[Any]]:
 
 
 class Reordered(Problem):
-    """A problem that gives the same real images in another order: those with even places first."""
+    """A problem that returns the same real images in another order: those at even places first."""
 
     @classmethod
     def of(cls, problem: Problem) -> "Reordered":
-        """The same problem otherwise."""
+        """Return a reordered copy of a problem."""
         return cls(**{field.name: getattr(problem, field.name) for field in fields(problem)})
 
     def real_batch(self, label: int, count: int, generator: torch.Generator) -> Tensor:
-        """The same images."""
+        """Draw the same images as the problem, and reorder them."""
         images = super().real_batch(label, count, generator)
         return torch.cat([images[::2], images[1::2]])

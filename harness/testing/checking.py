@@ -1,4 +1,4 @@
-"""Running the contracts of everything that a plugin brings."""
+"""Runs the contracts of every component that a plugin brings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,18 +33,19 @@ _LOADS = "The class loads, and the options given are taken"
 
 @dataclass(frozen=True)
 class Checkable:
-    """A component as it is to be checked: its entry, and its name with the options given."""
+    """A component to check: its entry, and its name with the options that were typed."""
 
     entry: Entry
     name: str
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Every check of its kind's contract; one alone where there is nothing that could be checked."""
+        """Yield the outcome of every check of its kind's contract, or of one alone if nothing can be checked."""
         try:
             options = self.entry.load().Options
             needed = [key for key, field in options.model_fields.items() if field.is_required()]
             options.from_name(parse_name(self.name))
         except DDBenchError as error:
+            # A required option that nobody typed is no fault of the plugin.
             lacking = isinstance(error, UsageError) and "[" not in self.name and needed
             yield Outcome(_LOADS, "skipped" if lacking else "FAILED", str(error))
             return
@@ -53,25 +54,25 @@ class Checkable:
         yield from contract.outcomes()
 
 
-def checkables(found: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
-    """The components of a plugin, each as it is without options, or those that are named, in brackets where wanted.
+def checkables(loaded: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
+    """Return the components of a plugin, each without options, or only those that are named.
 
     Args:
-        found: all plugins.
+        loaded: all plugins.
         plugin: the name of an entry point.
-        names: of components of that plugin; none is all of them.
+        names: names of components of that plugin, with options in brackets; empty for all components.
 
     Raises:
         UsageError: the plugin has no such component.
     """
-    entries = [entry for entry in found.registry.entries if entry.plugin == plugin]
+    entries = [entry for entry in loaded.registry.entries if entry.plugin == plugin]
     if not names:
-        return [Checkable(entry, _name(found, entry)) for entry in entries]
-    return [one for text in names for one in _named(found, plugin, entries, text)]
+        return [Checkable(entry, _name(loaded, entry)) for entry in entries]
+    return [component for text in names for component in _named(loaded, plugin, entries, text)]
 
 
-def _named(found: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
-    """Those called so: one name may stand for a method and for a pool."""
+def _named(loaded: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> Iterator[Checkable]:
+    """Yield the components of a name: one name may stand for a method and for a pool."""
     wanted = parse_name(text)
     short = wanted.name.rpartition(":")[2]
     mine = [entry for entry in entries if entry.name == short]
@@ -79,8 +80,8 @@ def _named(found: Plugins, plugin: str, entries: Sequence[Entry], text: str) -> 
         known = did_you_mean(short, {entry.name for entry in entries})
         raise UsageError(f"plugin {plugin!r} has no component {short!r}: {known}")
     options = text.strip()[len(wanted.name) :]
-    return (Checkable(entry, _name(found, entry) + options) for entry in mine)
+    return (Checkable(entry, _name(loaded, entry) + options) for entry in mine)
 
 
-def _name(found: Plugins, entry: Entry) -> str:
-    return f"{entry.provider}:{entry.name}" if found.registry.ambiguous(entry) else entry.name
+def _name(loaded: Plugins, entry: Entry) -> str:
+    return f"{entry.provider}:{entry.name}" if loaded.registry.ambiguous(entry) else entry.name

@@ -1,4 +1,4 @@
-"""What the contracts of all kinds share: a component by its name, the checks of its options, and running them."""
+"""The base class of the contracts of all kinds: it resolves a component, checks its options and runs the checks."""
 
 import inspect
 import traceback
@@ -18,12 +18,12 @@ from harness.types.network import Architecture
 from harness.types.options import Options
 
 _ODD_VALUES = ("", "?", "-1", "0", "1", "1e400", "nan", "auto", "a+b", "[", "none")
-"""Texts of which most options can make nothing."""
+"""Texts that are no valid value of most options."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found; ``trace`` is the traceback of what was raised."""
+    """The outcome of a check; ``trace`` is the traceback of an exception."""
 
     check: str
     status: Literal["ok", "FAILED", "skipped"]
@@ -32,10 +32,9 @@ class Outcome:
 
 
 class Contract:
-    """The checks of one kind of component: each a method ``test_...`` whose docstring says what must hold.
+    """The checks of one kind of component: each is a method ``test_...`` whose docstring states the obligation.
 
-    A check fails with an `AssertionError`, and skips with `unittest.SkipTest`; whatever else a component raises
-    fails it too.
+    A check fails with an `AssertionError` or any exception of the component, and skips with `unittest.SkipTest`.
 
     Attributes:
         name: the component as it is typed, options in brackets included.
@@ -45,15 +44,16 @@ class Contract:
     name: str
 
     def resolved(self) -> Resolved[Any]:
-        """The component with its options."""
+        """Return the component with its options."""
         return plugins().registry.resolve(self.kind, self.name)
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Run every check, in the order in which they are written."""
+        """Run every check, in the order in which they are written, and yield the outcomes."""
         for check in self._checks():
             yield self._outcome(check)
 
     def _checks(self) -> list[str]:
+        # Base classes first, so that the checks of options run before those that need a working component.
         defined = [name for cls in reversed(type(self).__mro__) for name in vars(cls) if name.startswith("test_")]
         return list(dict.fromkeys(defined))
 
@@ -61,6 +61,7 @@ class Contract:
         method = getattr(self, check)
         says = (inspect.getdoc(method) or check).splitlines()[0].rstrip(".")
         try:
+            # The guard keeps the component's prints away from stdout, and a ``SystemExit`` from ending the checks.
             with guarded("it raised", passes=(Exception,)):
                 method()
         except SkipTest as reason:
@@ -88,6 +89,7 @@ class Contract:
     def test_options_are_read_back(self) -> None:
         """The options that are printed in brackets are read back as the same."""
         resolved = self.resolved()
+        # Names in tables and records are typed again by people: each has to stand for the same component.
         again = plugins().registry.resolve(self.kind, str(resolved))
         require(
             again.options.as_json() == resolved.options.as_json(),
@@ -97,39 +99,39 @@ class Contract:
     def test_odd_options_are_refused(self) -> None:
         """Options validate: odd values are taken, or refused with a UsageError of one line."""
         resolved = self.resolved()
-        given = resolved.options.changed()
+        changed = resolved.options.changed()
         for key in (*resolved.cls.Options.model_fields, "no_such_option"):
             for value in _ODD_VALUES:
-                _take_or_refuse(resolved.cls.Options, {**given, key: value}, f"{resolved.entry.name}[{key}={value}]")
+                _take_or_refuse(resolved.cls.Options, {**changed, key: value}, f"{resolved.entry.name}[{key}={value}]")
 
 
-def _take_or_refuse(options: type[Options], given: Mapping[str, str], told: str) -> None:
+def _take_or_refuse(options: type[Options], values: Mapping[str, str], described: str) -> None:
     from harness.types.names import Name
 
     try:
-        options.from_name(Name(told.partition("[")[0], tuple(given.items())))
+        options.from_name(Name(described.partition("[")[0], tuple(values.items())))
     except UsageError as error:
-        require("\n" not in str(error), f"the error for {told} has more than one line: {error}")
+        require("\n" not in str(error), f"the error for {described} has more than one line: {error}")
     except Exception as error:  # the author's validators
-        raise AssertionError(f"{told} raises {type(error).__name__}, not a UsageError: {error}") from error
+        raise AssertionError(f"{described} raises {type(error).__name__}, not a UsageError: {error}") from error
 
 
-def require(holds: object, told: str) -> None:
-    """Fail with ``told`` unless it holds; unlike ``assert``, whatever Python's options."""
+def require(holds: object, fault: str) -> None:
+    """Raise an `AssertionError` with ``fault`` unless ``holds``; unlike ``assert``, it cannot be switched off."""
     if not holds:
-        raise AssertionError(told)
+        raise AssertionError(fault)
 
 
 def architecture(name: str) -> Resolved[Architecture[Any]]:
-    """An architecture by its name."""
+    """Return an architecture by its name."""
     return plugins().registry.resolve("architecture", name)
 
 
 def same_bits(ones: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    """Whether tensors by name are the same, bit for bit."""
+    """Return whether tensors by name are the same, bit for bit."""
     return ones.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in ones.items())
 
 
 def finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether every value is finite."""
+    """Return whether every value of every tensor is finite."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

@@ -18,7 +18,7 @@ from harness.types.names import Name
 
 
 class DatasetContract(Contract):
-    """What every data set must do; what needs images is skipped where their files are not there."""
+    """The obligations of every data set; checks that need images are skipped if their files are missing."""
 
     kind = "dataset"
 
@@ -27,11 +27,12 @@ class DatasetContract(Contract):
         options = self.resolved().cls.Options
         require(issubclass(options, DatasetOptions), f"{options.__name__} does not derive from DatasetOptions")
 
-    def test_missing_files_are_told(self) -> None:
-        """Where there are no files, it does without, or a DataError says in one line where to put what."""
+    def test_missing_files_are_named(self) -> None:
+        """Without files, it does without, or a DataError says in one line where to put what."""
+        # An empty folder is what every new user has.
         with tempfile.TemporaryDirectory() as empty:
             try:
-                self.made().load(Path(empty))
+                self.component().load(Path(empty))
             except DataError as error:
                 require("\n" not in str(error), f"the error has more than one line: {error}")
             except DDBenchError:
@@ -44,14 +45,14 @@ class DatasetContract(Contract):
         check_images(self.raw, self.name)
 
     def test_classes(self) -> None:
-        """Classes have names of their own, and what is said before the images are read is what they are."""
+        """Classes have different names, and what is known before the images are read agrees with them."""
         classes = self.raw.classes
         require(isinstance(classes, tuple) and all(isinstance(name, str) for name in classes), f"classes: {classes!r}")
         try:
             check_class_names(classes)
         except DataError as error:
             raise AssertionError(str(error)) from error
-        outline = self.made().outline
+        outline = self.component().outline
         if outline is not None:
             require(outline.classes == classes, "its outline has other classes, or in another order")
             shape = tuple(self.raw.train.images.shape[1:])
@@ -59,12 +60,13 @@ class DatasetContract(Contract):
 
     def test_loads_the_same(self) -> None:
         """Loaded twice, it gives the same bits."""
-        first, again = self.raw, returned(self.made().load(data_root()), RawData, "load()")
-        for one, other, split in ((first.train, again.train, "training"), (first.test, again.test, "test")):
-            require(one.fingerprint == other.fingerprint, f"the {split} set differs")
+        first, again = self.raw, returned(self.component().load(data_root()), RawData, "load()")
+        for before, after, split in ((first.train, again.train, "training"), (first.test, again.test, "test")):
+            require(before.fingerprint == after.fingerprint, f"the {split} set differs")
 
     def test_makes_a_problem(self) -> None:
-        """Split and preprocessed, its images are finite network inputs."""
+        """After splitting and preprocessing, its images are finite network inputs."""
+        # Skips if the files are missing, before the problem fails on them.
         _ = self.raw
         problem = make_problem(self.resolved(), root=data_root(), score_on="validation")
         inputs = problem.preprocessing.to_inputs(problem.score.images[:8])
@@ -72,8 +74,8 @@ class DatasetContract(Contract):
         require(finite({"inputs": inputs}), "inputs are not finite")
 
     def test_traits(self) -> None:
-        """What is known of it names components and options that exist."""
-        traits = returned(self.made().traits, Traits, "traits")
+        """Its traits name components and options that exist."""
+        traits = returned(self.component().traits, Traits, "traits")
         registry, defaults = plugins().registry, traits.defaults
         for name in defaults.evaluators:
             registry.resolve("evaluator", name)
@@ -81,20 +83,20 @@ class DatasetContract(Contract):
             registry.resolve("architecture", name)
         for name, options in defaults.options.items():
             entries = [entry for entry in registry.entries if entry.name == name]
-            require(entries, f"its defaults have options for {name!r}, which is no component")
+            require(entries, f"its defaults have options for {name!r}, which is not a component")
             for entry in entries:
                 entry.load().Options.from_name(Name(name, tuple(options.items())))
 
-    def made(self) -> Dataset[Any]:
-        """The data set."""
+    def component(self) -> Dataset[Any]:
+        """Return the data set."""
         dataset: Dataset[Any] = self.resolved().make()
         return dataset
 
     @cached_property
     def raw(self) -> RawData:
-        """Its images, from the folder where data sets live."""
+        """The images, from the folder that holds data sets."""
         try:
-            loaded = self.made().load(data_root())
+            loaded = self.component().load(data_root())
         except (DataError, UsageError) as error:
             raise SkipTest(str(error)) from error
         return returned(loaded, RawData, "load()")

@@ -25,7 +25,7 @@ _STUDENTS = (0, 1, 2)
 
 
 class EvaluatorContract(Contract):
-    """What every evaluator must do, on a set of six images of a problem of three classes.
+    """The obligations of every evaluator, on a set of six images of a problem of three classes.
 
     Attributes:
         student: the architecture of the students.
@@ -34,30 +34,33 @@ class EvaluatorContract(Contract):
     kind = "evaluator"
     student: ClassVar[str] = SMALL_MLP
 
-    def test_protocol_is_told(self) -> None:
+    def test_protocol_is_one_line(self) -> None:
         """The protocol is one line of text, the same each time."""
-        told = self.made().protocol(self.problem, self._architecture())
-        require(isinstance(told, str) and told.strip(), f"protocol() gives {told!r}")
-        require(len(told.splitlines()) == 1, f"protocol() gives several lines: {told!r}")
-        require(told == self.made().protocol(self.problem, self._architecture()), "asked again, it tells another")
+        protocol = self.component().protocol(self.problem, self._architecture())
+        require(isinstance(protocol, str) and protocol.strip(), f"protocol() gives {protocol!r}")
+        require(len(protocol.splitlines()) == 1, f"protocol() gives several lines: {protocol!r}")
+        require(
+            protocol == self.component().protocol(self.problem, self._architecture()), "asked again, it gives another"
+        )
 
     def test_students_come_in_order(self) -> None:
-        """Every student that was asked for comes, in order, with a record that makes sense."""
+        """Every requested student is yielded, in order, with a record that makes sense."""
         require([record.student for record in self.scored] == list(_STUDENTS), f"students {self.scored}")
         for record in self.scored:
             require(isinstance(record, StudentRecord), f"evaluate() gives {type(record).__name__}")
-            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is no fraction")
+            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
             require(math.isfinite(record.loss) or record.collapsed, f"the loss {record.loss} is not called collapsed")
             require(record.epochs >= 1 and record.seconds >= 0 and record.peak_memory >= 0, f"{record}")
 
     def test_accuracy_is_of_the_scored_images(self) -> None:
-        """The accuracy is a multiple of one image among those that are scored."""
+        """The accuracy is a multiple of one scored image."""
         for record in self.scored:
             right = record.accuracy * len(self.problem.score)
             require(abs(right - round(right)) < 1e-6, f"{record.accuracy} of {len(self.problem.score)} images")
 
     def test_students_do_not_depend_on_each_other(self) -> None:
         """A student's numbers are the same bits, whichever others are trained beside it."""
+        # A study that is extended trains only its new students, and they must fit the old ones.
         (alone,) = self.evaluated([1])
         require(self._same(alone, self.scored[1]), f"alone it is {alone}, among others {self.scored[1]}")
 
@@ -70,97 +73,100 @@ class EvaluatorContract(Contract):
     def test_another_seed_other_students(self) -> None:
         """Another seed gives other students."""
         others = self.evaluated(_STUDENTS[:2], seed=1)
-        same = all(self._same(one, other) for one, other in zip(others, self.scored, strict=False))
+        # One equal student may be chance, all of them are not.
+        same = all(self._same(first, second) for first, second in zip(others, self.scored, strict=False))
         require(not same, "with another seed all students are the same: draw from the streams that are given")
 
     def test_the_set_is_left_alone(self) -> None:
-        """The distilled set is not changed."""
+        """Evaluation does not change the distilled set."""
+        # The set is shared by all students, and by all evaluators of a run.
         before, _ = self.distilled.training_data()
-        kept = before.clone()
+        copy = before.clone()
         list(self.evaluated([0]))
-        require(torch.equal(kept, self.distilled.training_data()[0]), "its images are changed")
+        require(torch.equal(copy, self.distilled.training_data()[0]), "its images are changed")
 
     def test_soft_labels_and_step_sizes(self) -> None:
         """A set with soft labels and a learned step size is evaluated too, or refused in one line."""
-        given = small_set(self.problem, 2, soft=True, step_size=0.01)
+        soft = small_set(self.problem, 2, soft=True, step_size=0.01)
         try:
-            (record,) = self.evaluated([0], given)
+            (record,) = self.evaluated([0], soft)
         except DDBenchError as error:
             require("\n" not in str(error), f"the error has more than one line: {error}")
         else:
-            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is no fraction")
+            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
 
     def test_artifacts(self) -> None:
-        """What it asks for is told as JSON, and made from its own seed, the same bits each time."""
-        request = self.made().artifact(0)
+        """A requested artifact is described as JSON and made from its own seed, the same bits each time."""
+        request = self.component().artifact(0)
         if request is None:
             raise SkipTest("it asks for nothing")
         json.dumps(request.identity, allow_nan=False)
-        require(request == self.made().artifact(0), "asked again, it needs something else")
+        require(request == self.component().artifact(0), "asked again, it needs something else")
         with global_generators(9):
             again = self._make(0, self.distilled, 0)
-        one = self.artifacts[0]
-        require(finite(one.tensors), "the artifact is not finite")
-        require(same_bits(one.tensors, again.tensors), "made again, it is another")
+        artifact = self.artifacts[0]
+        require(finite(artifact.tensors), "the artifact is not finite")
+        require(same_bits(artifact.tensors, again.tensors), "made again, it is another")
 
     def test_work_is_a_number(self) -> None:
-        """The work of a student, where it is told, is positive."""
-        work = self.made().work(self.problem, len(self.distilled.images))
+        """The work of a student, if it is known, is positive."""
+        work = self.component().work(self.problem, len(self.distilled.images))
         require(work is None or (math.isfinite(work) and work > 0), f"work() is {work!r}")
 
     # --- what the checks are made of ---
 
-    def made(self) -> Evaluator[Any]:
-        """The evaluator."""
+    def component(self) -> Evaluator[Any]:
+        """Return the evaluator."""
         evaluator: Evaluator[Any] = self.resolved().make()
         return evaluator
 
     @cached_property
     def problem(self) -> Problem:
-        """Three classes of twelve training and six scored grey images of 16x16."""
+        """A problem of three classes, with twelve training and six scored grey images of 16x16 each."""
         return small_problem()
 
     @cached_property
     def distilled(self) -> DistilledSet:
-        """Two images of each class."""
+        """A distilled set of two images of each class."""
         return small_set(self.problem, 2, step_size=0.01)
 
     @cached_property
     def scored(self) -> list[StudentRecord]:
-        """Three students on it."""
+        """The records of three students trained on the set."""
         return list(self.evaluated(_STUDENTS))
 
     @cached_property
     def artifacts(self) -> dict[int, Artifact]:
-        """What these students need."""
-        wanted = (student for student in _STUDENTS if self.made().artifact(student))
+        """The artifacts of these students."""
+        wanted = (student for student in _STUDENTS if self.component().artifact(student))
         return {student: self._make(student, self.distilled, 0) for student in wanted}
 
     def evaluated(
         self, students: Sequence[int], distilled: DistilledSet | None = None, seed: int = 0
     ) -> list[StudentRecord]:
-        """Records of students."""
+        """Train students and return their records."""
         if distilled is None and seed == 0:
             artifacts = {student: self.artifacts[student] for student in students if student in self.artifacts}
         else:
-            wanted = (student for student in students if self.made().artifact(student))
+            wanted = (student for student in students if self.component().artifact(student))
             artifacts = {student: self._make(student, distilled or self.distilled, seed) for student in wanted}
-        streams, given = Streams(seed), distilled or self.distilled
-        return list(self.made().evaluate(given, self.problem, self._architecture(), students, artifacts, streams))
+        streams, chosen = Streams(seed), distilled or self.distilled
+        return list(self.component().evaluate(chosen, self.problem, self._architecture(), students, artifacts, streams))
 
     def _make(self, student: int, distilled: DistilledSet, seed: int) -> Artifact:
-        evaluator = self.made()
+        evaluator = self.component()
         request = evaluator.artifact(student)
         require(request is not None, f"student {student} needs nothing, though others do")
         assert request is not None, "said above"
         built = architecture(request.architecture).make() if request.architecture else None
-        made = evaluator.make_artifact(request, distilled, self.problem, built, Streams(seed))
-        require(isinstance(made, Artifact), f"make_artifact() gives {type(made).__name__}")
-        return Artifact(made.tensors, made.scalars, built)
+        artifact = evaluator.make_artifact(request, distilled, self.problem, built, Streams(seed))
+        require(isinstance(artifact, Artifact), f"make_artifact() gives {type(artifact).__name__}")
+        return Artifact(artifact.tensors, artifact.scalars, built)
 
     def _architecture(self) -> Any:  # noqa: ANN401
         return architecture(self.student).make()
 
-    def _same(self, one: StudentRecord, other: StudentRecord) -> bool:
-        pairs = zip(asdict(one).items(), asdict(other).items(), strict=True)
+    def _same(self, first: StudentRecord, second: StudentRecord) -> bool:
+        pairs = zip(asdict(first).items(), asdict(second).items(), strict=True)
+        # NaN differs from itself; a collapsed student's loss is NaN both times.
         return all(a == b or (a != a and b != b) for (name, a), (_, b) in pairs if name not in _OF_TIME)

@@ -38,20 +38,19 @@ open(sys.argv[1], "w").close()
 while os.getppid() == parent and time.monotonic() < until:
     time.sleep(0.05)
 """
-"""As the harness's own command, it ends when whoever started it has ended."""
+"""Like the harness's own command, the program ends when the process that started it has ended."""
 
 
 def _ends(status: int, seconds: float = 0.0) -> str:
-    """A command that prints, leaves its mark after some time, and ends."""
+    """Return a program that prints, creates its mark after some time, and ends with a status."""
     return _ENDS.format(status=status, seconds=seconds)
 
 
 class ExecutorContract(Contract):
-    """What every executor must do, with small commands; they need the folder of temporary files (TMPDIR) wherever
-    they run.
+    """The obligations of every executor, checked with small commands in the folder of temporary files (TMPDIR).
 
     Attributes:
-        patience: seconds within which a command that takes no time must have ended, waiting in a queue included.
+        patience: seconds within which a trivial command must have ended, waiting in a queue included.
     """
 
     kind = "executor"
@@ -59,7 +58,8 @@ class ExecutorContract(Contract):
     _shared: Executor[Any] | None = None
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Run every check on one executor: to begin may take it long."""
+        """Run every check on one shared executor, since starting it may take long."""
+        # One executor for all checks: a cluster may take minutes to give its first slot.
         self._shared = self.resolved().make()
         try:
             yield from super().outcomes()
@@ -74,21 +74,22 @@ class ExecutorContract(Contract):
             require(type(slots) is int and slots >= 1, f"slots is {slots!r}")
 
     def test_exit_statuses(self) -> None:
-        """Commands are done, and the exit status of each is told, in the order in which they were given."""
+        """The exit status of each command is reported, in the order of the commands."""
         with self._trial() as trial:
-            told = trial.do([_ends(status) for status in (0, 3, 0)])
-            require(told == [0, 3, 0], f"commands that end with 0, 3 and 0 are said to end with {told}")
+            statuses = trial.do([_ends(status) for status in (0, 3, 0)])
+            require(statuses == [0, 3, 0], f"commands that end with 0, 3 and 0 are said to end with {statuses}")
 
     def test_ends_when_the_command_has(self) -> None:
-        """A command is said to have ended when it has, and no sooner."""
+        """A command is reported as ended when it has ended, and no sooner."""
         with self._trial() as trial:
             trial.do([_ends(0, seconds=0.2)])
             require(trial.mark(0).exists(), "it was said to have ended, and went on")
 
     def test_log(self) -> None:
-        """What a command prints is added to its log, stderr as well."""
+        """The output of a command is appended to its log, stderr included."""
         with self._trial() as trial:
             trial.needs_a_process()
+            # A job that is ordered again must not erase the log of its first attempt.
             trial.log(0).write_text("from before\n")
             trial.do([_ends(0)])
             lines = trial.log(0).read_text().splitlines()
@@ -96,21 +97,21 @@ class ExecutorContract(Contract):
                 require(line in lines, f"{line!r} is not in the log: {lines}")
 
     def test_where(self) -> None:
-        """Where a command runs is told in one line."""
+        """The place where a command runs is one line."""
         with self._trial() as trial:
             (running,) = trial.start([_ends(0)])
-            told = running.where
+            place = running.where
             trial.end_of(running)
-            require(told.strip() and "\n" not in told, f"where is {told!r}")
+            require(place.strip() and "\n" not in place, f"where is {place!r}")
 
     def test_an_order_can_be_given_again(self) -> None:
-        """An order can be given again when its command has ended."""
+        """An order can be repeated when its command has ended."""
         with self._trial() as trial:
-            told = [*trial.do([_ends(1)]), *trial.do([_ends(0)])]
-            require(told == [1, 0], f"given again, it ended with {told[1]}, not with 0")
+            statuses = [*trial.do([_ends(1)]), *trial.do([_ends(0)])]
+            require(statuses == [1, 0], f"given again, it ended with {statuses[1]}, not with 0")
 
     def test_stops(self) -> None:
-        """A command is asked to stop by SIGINT or SIGTERM, and its end is told; it may be asked after its end."""
+        """A command is stopped by SIGINT or SIGTERM and its end is reported; stopping it again does no harm."""
         with self._trial() as trial:
             trial.needs_a_process()
             running = trial.asleep(_SLEEPS.format(handler="asked"))
@@ -121,7 +122,7 @@ class ExecutorContract(Contract):
             running.stop(at_once=True)
 
     def test_stops_at_once(self) -> None:
-        """A command that does not listen is ended all the same."""
+        """A command that ignores signals can be ended all the same."""
         with self._trial() as trial:
             trial.needs_a_process()
             running = trial.asleep(_SLEEPS.format(handler="signal.SIG_IGN"))
@@ -129,7 +130,7 @@ class ExecutorContract(Contract):
             require(trial.end_of(running) != 0, "ended, it is said to have done all that it could")
 
     def test_detached_work_goes_on(self) -> None:
-        """Where work can be detached, it goes on when the executor is closed."""
+        """Detached work goes on when the executor is closed."""
         if not self.resolved().cls.detaches:
             raise SkipTest("it does not detach")
         with self._trial(self.resolved().make()) as trial:
@@ -140,7 +141,7 @@ class ExecutorContract(Contract):
 
     @contextmanager
     def _trial(self, own: Executor[Any] | None = None) -> Iterator["_Trial"]:
-        """With an executor of its own where that is given, or where this check runs alone."""
+        """Provide an executor with its folder: ``own``, the shared one, or one for this check alone."""
         executor = own or self._shared or self.resolved().make()
         with tempfile.TemporaryDirectory(prefix="ddbench-check-", ignore_cleanup_errors=True) as folder:
             trial = _Trial(executor, Path(folder), self.patience)
@@ -156,23 +157,23 @@ class ExecutorContract(Contract):
 
 @dataclass
 class _Trial:
-    """An executor with a folder for logs, and for marks that commands leave."""
+    """An executor with a folder for logs, and for the marks that commands create."""
 
     executor: Executor[Any]
     folder: Path
     patience: float
 
     def needs_a_process(self) -> None:
-        """Skip where commands are done in this process, which has one stdout and cannot be stopped."""
+        """Skip if commands run in this process, which has one stdout and cannot be stopped."""
         if self.executor.in_process:
             raise SkipTest("it does the work in this process")
 
     def log(self, number: int) -> Path:
-        """The log of an order."""
+        """Return the log of an order."""
         return self.folder / f"{number}.log"
 
     def mark(self, number: int) -> Path:
-        """What its command leaves."""
+        """Return the file that an order's command creates."""
         return self.folder / f"{number}.mark"
 
     def start(self, programs: Sequence[str], detach: bool = False) -> Sequence[Running]:
@@ -180,12 +181,12 @@ class _Trial:
         return self.executor.start([self._order(number, text) for number, text in enumerate(programs)], detach)
 
     def do(self, programs: Sequence[str]) -> list[int]:
-        """Order each program when there is a slot, and give the exit statuses."""
-        slots, told = self.executor.slots, []
+        """Order each program when there is a slot, and return the exit statuses."""
+        slots, statuses = self.executor.slots, []
         orders = [self._order(number, text) for number, text in enumerate(programs)]
         for first in range(0, len(orders), slots):
-            told += [self.end_of(running) for running in self.executor.start(orders[first : first + slots])]
-        return told
+            statuses += [self.end_of(running) for running in self.executor.start(orders[first : first + slots])]
+        return statuses
 
     def asleep(self, program: str) -> Running:
         """Order a program, and wait until it sleeps."""
@@ -194,20 +195,21 @@ class _Trial:
         return running
 
     def end_of(self, running: Running) -> int:
-        """Its exit status, when it has ended."""
-        self.wait_until(lambda: running.poll() is not None, "the end of the command is not told")
+        """Wait for the end of a command and return its exit status."""
+        self.wait_until(lambda: running.poll() is not None, "the end of the command is not reported")
         status = running.poll()
         require(type(status) is int, f"poll() gives {status!r}")
         return int(status or 0)
 
-    def wait_until(self, holds: Callable[[], bool], told: str) -> None:
-        """Look again and again; where it lasts too long, that is what fails."""
+    def wait_until(self, holds: Callable[[], bool], fault: str) -> None:
+        """Poll until ``holds`` returns True; fail with ``fault`` if that takes too long."""
         until = time.monotonic() + self.patience
         while not holds():
-            require(time.monotonic() < until, f"{told} within {self.patience:g} s")
+            require(time.monotonic() < until, f"{fault} within {self.patience:g} s")
             time.sleep(_LOOK)
 
     def _order(self, number: int, program: str) -> Order:
+        # ``-S`` skips site-packages: a command that has nothing to do should start in milliseconds.
         command = [sys.executable, "-S", "-P", "-c", program, str(self.mark(number))]
 
         def here() -> int:

@@ -1,4 +1,4 @@
-"""Calling a function in a process that has run nothing of what is checked: whatever a module keeps is not there."""
+"""Calls a function in a fresh process, which holds none of the state that the code under check may have left here."""
 
 import multiprocessing
 import pickle
@@ -12,23 +12,25 @@ from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry, stdout_to_stderr
 
 PRELOADED = ["harness.testing", "torch._dynamo"]
-"""Torch imports the second by itself at the first step of an optimiser, which takes seconds."""
+"""Modules that the server imports; torch takes seconds for the second at an optimiser's first step."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def in_fresh_process(function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-    """What ``function`` gives there, computed with as many threads and the same components as here.
+def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Return the result of ``function`` in a fresh process with the same threads and components as this one.
 
-    The process comes from a server that has imported torch and the contract kit but no plugin: after the first time,
-    which starts the server, it is there in a moment.
+    The process is forked from a server that has imported torch and the contract kit but no plugin: only the first
+    call, which starts the server, is slow.
 
     Raises:
-        BrokenProcessPool: it ended without an answer.
+        BrokenProcessPool: the process ended without an answer.
     """
     context = multiprocessing.get_context("forkserver")
+    # A fork of the server shares its imports; a spawned process would import torch again for every check.
     context.set_forkserver_preload(PRELOADED)
-    call = pickle.dumps((function, given, named))
+    # Pickled here, so that a fault in pickling is raised in the caller and does not break the pool.
+    call = pickle.dumps((function, arguments, named))
     with ProcessPoolExecutor(1, context) as pool:
         answer = pool.submit(_called, call, plugins().registry.entries, torch.get_num_threads()).result()
     result: T = pickle.loads(answer)
@@ -37,7 +39,8 @@ def in_fresh_process(function: Callable[P, T], *given: P.args, **named: P.kwargs
 
 def _called(call: bytes, entries: Sequence[Entry], threads: int) -> bytes:
     torch.set_num_threads(threads)
+    # Components that a test registered by hand are unknown to a fresh discovery.
     plugins().registry.entries = list(entries)
     with stdout_to_stderr():
-        function, given, named = pickle.loads(call)
-        return pickle.dumps(function(*given, **named))
+        function, arguments, named = pickle.loads(call)
+        return pickle.dumps(function(*arguments, **named))

@@ -14,7 +14,7 @@ from harness.learning.trajectory import History, Trajectory
 from harness.testing.awkward import BATCH_NORM, DROPOUT, Reordered, resolve
 from harness.testing.contract import Contract, finite, require, same_bits
 from harness.testing.fresh import in_fresh_process
-from harness.testing.small import Made, global_generators, small_problem, supply
+from harness.testing.small import ArtifactCache, global_generators, small_problem, supply
 from harness.types.artifact import Artifact
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, Task
@@ -25,29 +25,29 @@ from harness.types.seeds import Streams
 SMALL_CONVNET = "convnet[width=4,depth=2]"
 OTHER_IMAGES = (3, 32, 32)
 _MANY = 80
-"""Real images of a class, more than pass through a network at once."""
+"""Number of real images of a class: more than pass through a network at once."""
 _NO_EFFECT = 0.005
-"""Rounding changes a step by less."""
+"""Upper limit of the relative change of a step by rounding alone."""
 
 
 class OneArchitecture(Pool[Any]):
-    """Draws the same architecture always, whatever pools are installed."""
+    """A pool that always draws the same architecture, whatever pools are installed."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """All probability on one."""
+        """Return probability 1 for the architecture."""
         return {self.name: 1.0}
 
 
 class MethodContract(Contract):
-    """What every method must do, on a problem of three classes of twelve images.
+    """The obligations of every method, on a problem of three classes of twelve images.
 
     Attributes:
-        steps: how many iterations are done where several are needed.
+        steps: number of iterations in checks that need several.
         ipc: images per class.
-        draws: the architecture of the networks that it is given.
+        draws: the architecture of the networks that the method receives.
     """
 
     kind = "method"
@@ -56,14 +56,14 @@ class MethodContract(Contract):
     draws: ClassVar[str] = SMALL_CONVNET
 
     def test_begins_with_a_whole_set(self) -> None:
-        """Before any step there is a set with ipc images of each class, preprocessed as the problem is."""
+        """Before any step there is a set with ipc images of each class, with the problem's preprocessing."""
         if not self.cls.iterates:
             raise SkipTest("it chooses its images in its first step")
         for ipc in (1, 3):
             self._check_set(self.started(ipc=ipc).advance(0), ipc=ipc)
 
     def test_a_step_changes_the_images(self) -> None:
-        """Every step changes the images, and leaves ipc of each class."""
+        """Every step changes the images, and leaves ipc images of each class."""
         trajectory = self.started()
         before = trajectory.advance(0) if self.cls.iterates else None
         for iteration in range(self.length):
@@ -74,7 +74,7 @@ class MethodContract(Contract):
             before = after
 
     def test_gradients_are_finite(self) -> None:
-        """What is learned stays finite, and so do its gradients and what a step logs."""
+        """Learned tensors, their gradients and logged scalars stay finite."""
         trajectory = self.started()
         trajectory.advance(self.length)
         learned = trajectory.method.learned()
@@ -99,33 +99,34 @@ class MethodContract(Contract):
     def test_same_seed_same_numbers(self) -> None:
         """The same seed gives the same bits, whatever the global generators' state."""
         with global_generators(1):
-            one = self.finished()
+            first = self.finished()
         with global_generators(2):
-            other = self.finished()
-        require(self._same(one, other), "with the global generators in another state, the set is another")
+            second = self.finished()
+        require(self._same(first, second), "with the global generators in another state, the set is another")
 
     def test_distillations_are_independent(self) -> None:
         """Another distillation starts from other images or draws others, unless nothing is drawn at all."""
-        one, other = self.finished(), self.finished(distillation=1)
-        if self._same(one, other):
+        first, second = self.finished(), self.finished(distillation=1)
+        if self._same(first, second):
             raise SkipTest("it gives the same set in every distillation: its numbers do not depend on a seed")
 
     def test_state_round_trips(self) -> None:
-        """Stopped, and restored into a method made anew, it goes on with the same bits."""
+        """A state that is restored into a new method continues with the same bits."""
         whole, first, second = self.started(), self.started(), self.started()
         wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
         first.advance(self.length)
         tensors, history = first.state()
-        kept = {name: tensor.clone() for name, tensor in tensors.items()}
+        # A method may return its own buffers as its state; later steps must not reach the copy that is compared.
+        copies = {name: tensor.clone() for name, tensor in tensors.items()}
         second.restore(tensors, history)
-        require(same_bits(second.state()[0], kept), "state() after restore() is not what was restored")
+        require(same_bits(second.state()[0], copies), "state() after restore() is not what was restored")
         got = second.advance(2 * self.steps if self.cls.iterates else 1)
         require(self._same(wanted, got), "restored, it goes on to other images")
         require(whole.history.scalars == second.history.scalars, "restored, it logs other scalars")
-        require(same_bits(tensors, kept), "what was restored from is changed by later steps: copy it in restore()")
+        require(same_bits(tensors, copies), "what was restored from is changed by later steps: copy it in restore()")
 
     def test_state_is_all_there_is(self) -> None:
-        """Stopped, and restored in a fresh process, it goes on with the same bits: ``state()`` holds all of it."""
+        """A state that is restored in a fresh process continues with the same bits: ``state()`` holds everything."""
         whole, stopped = self.started(), self.started()
         wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
         stopped.advance(self.length)
@@ -136,17 +137,17 @@ class MethodContract(Contract):
         require(whole.history.scalars == history.scalars, f"there it logs other scalars; {elsewhere}")
 
     def test_sets_are_copies(self) -> None:
-        """A set that was given out is not changed by later steps, and needs no gradient."""
+        """A set that was returned is not changed by later steps, and needs no gradient."""
         trajectory = self.started()
-        given = trajectory.advance(self.length)
-        kept = given.images.clone()
-        require(not given.images.requires_grad, "its images require a gradient: detach them")
+        early = trajectory.advance(self.length)
+        copy = early.images.clone()
+        require(not early.images.requires_grad, "its images require a gradient: detach them")
         if self.cls.iterates:
             trajectory.advance(self.length + 1)
-        require(torch.equal(kept, given.images), "a later step changes it: give a copy")
+        require(torch.equal(copy, early.images), "a later step changes it: give a copy")
 
     def test_networks_as_declared(self) -> None:
-        """It draws networks if it says so (``uses_pool``), and none if not."""
+        """It draws networks if it declares so (``uses_pool``), and none if not."""
         trajectory = self.started()
         trajectory.advance(self.length)
         drawn = sum(map(len, trajectory.history.draws))
@@ -154,55 +155,58 @@ class MethodContract(Contract):
             require(drawn > 0, "it draws no network: declare uses_pool = False")
 
     def test_total_is_not_used(self) -> None:
-        """Its steps do not depend on how many will follow, or it says so (``uses_total``)."""
+        """Its steps do not depend on how many will follow, or it declares so (``uses_total``)."""
         if self.cls.uses_total:
             raise SkipTest("it says that its schedule depends on the total of iterations")
-        one, other = self.finished(total=self.length), self.finished(total=self.length + 50)
-        require(self._same(one, other), "with a longer run ahead its steps differ: declare uses_total = True")
+        first, second = self.finished(total=self.length), self.finished(total=self.length + 50)
+        require(self._same(first, second), "with a longer run ahead its steps differ: declare uses_total = True")
 
     def test_needs_are_known_ahead(self) -> None:
-        """What it asks for is a function of iteration and architecture alone, and it makes all of it."""
-        one, other, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
-        asked = [list(one.needs(iteration, drawn)) for iteration in range(self.steps)]
-        again = [list(other.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
+        """Its requests are a function of iteration and architecture alone, and it makes all of them."""
+        first, second, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
+        # Asked for in both directions: an answer that depends on the calls before it would differ.
+        asked = [list(first.needs(iteration, drawn)) for iteration in range(self.steps)]
+        again = [list(second.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
         require(asked == again, "asked in another order, it needs something else")
         if not any(asked):
             raise SkipTest("it needs nothing made before")
-        give = supply(one, self.problem, resolve)
+        give = supply(first, self.problem, resolve)
         for iteration in range(self.steps):
             for artifact in give(iteration, drawn):
                 require(isinstance(artifact, Artifact), f"make_artifact() gives {type(artifact).__name__}")
                 require(finite(artifact.tensors), "an artifact is not finite")
 
     def test_batch_norm(self) -> None:
-        """It goes with networks with batch norm: what it learns stays finite, and the same seed gives the same bits."""
+        """It supports networks with batch norm: tensors stay finite, and the same seed gives the same bits."""
         self._goes_with(BATCH_NORM)
 
     def test_dropout(self) -> None:
-        """It goes with networks with dropout: what it learns stays finite, and the same seed gives the same bits."""
+        """It supports networks with dropout: tensors stay finite, and the same seed gives the same bits."""
         self._goes_with(DROPOUT)
 
     def test_batch_statistics_spoil_no_gradient(self) -> None:
         """The order of real images matters to a step with batch norm no more than to one without.
 
-        It would if a batch passed through in slices, each with statistics of its own.
+        It would matter if a batch passed through in slices, each with statistics of its own.
         """
         if not self.cls.uses_pool:
             raise SkipTest("it draws no network")
         if (of_others := self._effect_of_order(self.draws)) > _NO_EFFECT:
             raise SkipTest("the order of real images matters to it, whatever the network")
+        # Without batch norm the order has no effect beyond rounding, so any larger effect comes from statistics of
+        # slices.
         effect = self._effect_of_order(BATCH_NORM)
         change = f"in another order of the real images, a step differs by {effect:.1%} with batch norm"
         spoiled = effect > _NO_EFFECT and effect > 10 * of_others
         require(not spoiled, f"{change}: pass a batch in one piece, or use gradient_in_slices() or freeze_statistics()")
 
     def test_colour_images(self) -> None:
-        """It takes images of other shapes than those above: colour ones of 32x32, one a class."""
+        """It takes images of another shape: colour images of 32x32, one per class."""
         problem = small_problem(shape=OTHER_IMAGES, train=4)
         self._check_set(self.started(problem, ipc=1).advance(1), problem, ipc=1)
 
     def test_work_is_a_number(self) -> None:
-        """The work of an iteration, where it is told, is not negative."""
+        """The work of an iteration, if it is known, is not negative."""
         work = self.started().method.work()
         require(work is None or (math.isfinite(work) and work >= 0), f"work() is {work!r}")
 
@@ -215,17 +219,17 @@ class MethodContract(Contract):
 
     @property
     def length(self) -> int:
-        """So many steps are done: one for a method that does not iterate."""
+        """The number of steps in most checks: one for a method that does not iterate."""
         return self.steps if self.cls.iterates else 1
 
     @cached_property
-    def _made(self) -> Made:
-        """What distillations share, made once for all checks."""
+    def _artifacts(self) -> ArtifactCache:
+        """The artifacts that distillations share, made once for all checks."""
         return {}
 
     @cached_property
     def problem(self) -> Problem:
-        """Three classes of twelve grey images of 16x16."""
+        """A problem of three classes, with twelve grey images of 16x16 each."""
         return small_problem()
 
     def started(
@@ -237,12 +241,12 @@ class MethodContract(Contract):
         total: int = 100,
         draws: str | None = None,
     ) -> Trajectory:
-        """A distillation about to begin."""
+        """Return a distillation about to begin."""
         problem, streams = problem or self.problem, Streams(0, distillation)
         ipc = (ipc or self.ipc) if self.cls.uses_ipc else 0
         method: Method[Any] = self.resolved().make(Task(problem, ipc, streams, total))
         pool = OneArchitecture(draws or self.draws) if self.cls.uses_pool else None
-        give = supply(method, problem, resolve, made=self._made)
+        give = supply(method, problem, resolve, artifacts=self._artifacts)
         networks = PoolNetworks(pool, resolve, problem, streams, give)
         return Trajectory(method, networks, problem, streams)
 
@@ -258,7 +262,7 @@ class MethodContract(Contract):
         require(self._same(*sets), "with the global generators in another state, the set is another")
 
     def _effect_of_order(self, draws: str) -> float:
-        """By which part a step changes when every batch of real images comes in another order."""
+        """Return the relative change of a step when every batch of real images comes in another order."""
         problem, changes = small_problem(train=_MANY), []
         for each in (problem, Reordered.of(problem)):
             trajectory = self.started(each, draws=draws)
@@ -269,12 +273,12 @@ class MethodContract(Contract):
         return float((changes[0] - changes[1]).norm() / changes[0].norm().clamp_min(1e-12))
 
     def finished(self, *, distillation: int = 0, total: int = 100) -> DistilledSet:
-        """The set after some steps."""
+        """Return the set after some steps."""
         return self.started(distillation=distillation, total=total).advance(self.length)
 
-    def _same(self, one: DistilledSet, other: DistilledSet) -> bool:
-        same = torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
-        return same and one.step_size == other.step_size
+    def _same(self, first: DistilledSet, second: DistilledSet) -> bool:
+        same = torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+        return same and first.step_size == second.step_size
 
     def _check_set(self, distilled: DistilledSet, problem: Problem | None = None, ipc: int | None = None) -> None:
         problem, ipc = problem or self.problem, ipc or self.ipc
@@ -293,14 +297,14 @@ class MethodContract(Contract):
             len(labels) == ipc * count, f"{len(labels)} images where {ipc} of each of {count} classes were asked for"
         )
         if not labels.is_floating_point():
-            found = torch.bincount(labels, minlength=count).tolist()
-            require(found == [ipc] * count, f"images of each class are {found}, not {ipc}")
+            counts = torch.bincount(labels, minlength=count).tolist()
+            require(counts == [ipc] * count, f"images of each class are {counts}, not {ipc}")
 
 
 def _gone_on(
     name: str, ipc: int, draws: str, problem: Problem, tensors: Mapping[str, Tensor], history: History, iterations: int
 ) -> tuple[DistilledSet, History]:
-    """What `MethodContract.started` ends with in this process, once it has taken up a state."""
+    """Restore a state in this process and return the set and history of `MethodContract.started` at the end."""
     contract = type("Restored", (MethodContract,), {"name": name, "ipc": ipc, "draws": draws, "problem": problem})()
     trajectory = contract.started()
     trajectory.restore(tensors, history)

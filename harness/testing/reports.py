@@ -11,52 +11,53 @@ from harness.types.report import Origin, Report, Results, SetRecord
 from harness.types.score import Score
 
 MARKUP = "<script>alert(1)</script>"
-"""A name that must show as text."""
+"""A name with markup, which must be shown as text."""
 _METHODS, _ARCHITECTURES, _REPEATS = ("first", f"second{MARKUP}"), ("mlp", "convnet"), range(3)
 
 
 class ReportContract(Contract):
-    """What every report must do, on results of two methods, three distillations and two architectures."""
+    """The obligations of every report, on results of two methods, three distillations and two architectures."""
 
     kind = "report"
 
     def test_suffix(self) -> None:
         """The file's suffix begins with a dot."""
-        suffix = self.made().suffix
+        suffix = self.component().suffix
         require(isinstance(suffix, str) and suffix[:1] == "." and len(suffix) > 1, f"suffix is {suffix!r}")
 
     def test_renders(self) -> None:
-        """It gives text or bytes, or says in one line what the results lack."""
+        """It returns text or bytes, or says in one line what the results lack."""
         require(isinstance(self.content, str | bytes) and self.content, f"render() gives {type(self.content).__name__}")
 
     def test_renders_the_same(self) -> None:
-        """The same results give the same content: nothing comes from a clock or a global generator."""
-        require(self.content == self.made().render(self.results), "rendered again, it is another")
+        """The same results give the same content: it depends on no clock and no global generator."""
+        require(self.content == self.component().render(self.results), "rendered again, it is another")
 
     def test_names_are_data(self) -> None:
-        """In a page, a name with markup shows as text."""
-        if self.made().suffix != ".html":
-            raise SkipTest("it is no page")
+        """In a page, a name with markup is shown as text."""
+        if self.component().suffix != ".html":
+            raise SkipTest("it is not a page")
         text = self.content if isinstance(self.content, str) else self.content.decode()
+        # Names come from plugins and files of other people, and a page is opened in a browser.
         require(MARKUP not in text, "a method's name stands there as markup: escape it")
 
     def test_no_results(self) -> None:
-        """Where there are no results it says so: as content, or in a UsageError of one line."""
+        """Without results it says so: as content, or in a UsageError of one line."""
         try:
-            self.made().render(Results(()))
+            self.component().render(Results(()))
         except UsageError as error:
             require("\n" not in str(error), f"the error has more than one line: {error}")
 
-    def made(self) -> Report[Any]:
-        """The report."""
+    def component(self) -> Report[Any]:
+        """Return the report."""
         report: Report[Any] = self.resolved().make()
         return report
 
     @cached_property
     def content(self) -> str | bytes:
-        """What it gives for the results."""
+        """The report's content for the results."""
         try:
-            return self.made().render(self.results)
+            return self.component().render(self.results)
         except UsageError as error:
             require("\n" not in str(error), f"the error has more than one line: {error}")
             raise SkipTest(str(error)) from error

@@ -1,4 +1,4 @@
-"""A problem so small that a step takes milliseconds, and what a component is given beside it."""
+"""A problem so small that a step takes milliseconds, and what a component receives beside it."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,13 @@ from harness.types.seeds import Streams
 
 
 def small_split(per_class: int, *, classes: int, shape: Shape, seed: int) -> Split:
-    """Noisy images, each class with a bright band of rows of its own."""
+    """Return noisy images, each class with a bright band of rows of its own."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat_interleave(per_class)
     images = torch.randint(0, 90, (len(labels), channels, height, width), generator=generator)
     for image, label in zip(images, labels.tolist(), strict=True):
+        # A band that any network can see: after a step or two, losses are neither trivial nor hopeless.
         image[:, label * height // classes : (label + 1) * height // classes] += 120
     return Split(images.to(torch.uint8), labels)
 
@@ -37,17 +38,17 @@ def small_problem(
     train: int = 12,
     test: int = 6,
     seed: int = 0,
-    **given: Any,  # noqa: ANN401
+    **attributes: Any,  # noqa: ANN401
 ) -> Problem:
-    """A problem that any network can learn.
+    """Return a problem that any network can learn.
 
     Args:
         classes: at most ten.
-        shape: of the images.
-        train: training images of each class.
-        test: images of each class to score.
-        seed: of the images.
-        given: attributes of the problem, in place of its own.
+        shape: channels, height and width of the images.
+        train: number of training images of each class.
+        test: number of scored images of each class.
+        seed: seed of the images.
+        **attributes: attributes of the problem that replace the default ones.
     """
     how: dict[str, Any] = {
         "name": "small",
@@ -57,52 +58,56 @@ def small_problem(
         "classes": tuple("abcdefghij"[:classes]),
         "preprocessing": Normalize("small", torch.full(shape[:1], 0.4), torch.full(shape[:1], 0.25)),
     }
-    return Problem(**(how | given))
+    return Problem(**(how | attributes))
 
 
 def small_set(
     problem: Problem, per_class: int = 1, *, soft: bool = False, step_size: float | None = None
 ) -> DistilledSet:
-    """The first training images of each class as a distilled set; ``soft`` gives every class a weight in each label."""
+    """Return the first training images of each class as a set; ``soft`` gives every class a weight in each label."""
     index = torch.cat([members[:per_class] for members in problem.of_class])
     images = problem.preprocessing.to_inputs(problem.train.images[index])
     labels = problem.train.labels[index]
     if soft:
+        # Weights 0.8 and 0.1, not one-hot: labels that were rounded back to classes would go unnoticed.
         labels = nn.functional.one_hot(labels, len(problem.classes)).float() * 0.7 + 0.1
     return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size)
 
 
 class MemoryScratch(dict[str, dict[str, Tensor]]):
-    """Parts of an artifact, kept in memory."""
+    """A scratch that stores the parts of an artifact in memory."""
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a part."""
+        """Store a copy of a part."""
         self[part] = {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-Made = dict[tuple[str, int, str | None, Shape], Artifact]
+ArtifactCache = dict[tuple[str, int, str | None, Shape], Artifact]
 
 
-def supply(method: Method[Any], problem: Problem, resolve: Resolve, seed: int = 0, made: Made | None = None) -> Supply:
-    """What a method needs, made when it asks for it, and only once; ``made`` holds what is there already."""
-    made = {} if made is None else made
+def supply(
+    method: Method[Any], problem: Problem, resolve: Resolve, seed: int = 0, artifacts: ArtifactCache | None = None
+) -> Supply:
+    """Return a supply of a method's artifacts, each made once on demand; ``artifacts`` holds those made before."""
+    artifacts = {} if artifacts is None else artifacts
 
-    def one(request: ArtifactRequest) -> Artifact:
+    def artifact_for(request: ArtifactRequest) -> Artifact:
         key = (request.kind, request.index, request.architecture, problem.shape)
-        if key not in made:
+        # Made once, as in a run: two makings of one artifact would hide a method that changes it.
+        if key not in artifacts:
             built = resolve(request.architecture).make() if request.architecture else None
             artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())
-            made[key] = replace(artifact, architecture=built)
-        return made[key]
+            artifacts[key] = replace(artifact, architecture=built)
+        return artifacts[key]
 
-    return lambda iteration, architecture: [one(request) for request in method.needs(iteration, architecture)]
+    return lambda iteration, architecture: [artifact_for(request) for request in method.needs(iteration, architecture)]
 
 
 @contextmanager
 def global_generators(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python, and give them back as they were.
+    """Seed the global generators of torch, NumPy and Python, and restore them afterwards.
 
-    No number may depend on them.
+    Checks use it to show that no number depends on them.
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()
     try:

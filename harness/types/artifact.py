@@ -1,4 +1,4 @@
-"""What several cells share and is made only once: a teacher, an expert trajectory, a feature network."""
+"""Artifacts: tensors that several cells share and that are made once (a teacher, an expert trajectory)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from harness.types.network import Architecture
 
 @dataclass(frozen=True)
 class ArtifactRequest:
-    """What a component needs made before its work.
+    """A request for an artifact that a component needs before its own work.
 
     Attributes:
-        kind: what it is, in one word.
-        index: which one of its kind; for an evaluator the index of the student that it belongs to.
-        architecture: the name of an architecture that it needs built, if any.
-        identity: as JSON, all that decides its numbers beside the problem, the seed and, of an evaluator's, the
-            distilled set.
-        copies: how many times it holds the network's weights; only for telling its size on disk.
-        work: how many images pass forward through the network while it is made (a backward pass counts as two), if
-            known; only for the estimate of time.
+        kind: the kind of artifact, in one word.
+        index: its number within its kind; for an evaluator, the index of the student that it belongs to.
+        architecture: the name of an architecture that has to be built for it; None if it needs no network.
+        identity: as JSON, everything that decides its numbers beside the problem, the seed and, for an evaluator,
+            the distilled set.
+        copies: how many times it holds the network's weights; used only to estimate its size on disk.
+        work: number of forward passes of one image while it is made (a backward pass counts as two), or None if
+            unknown; used only to estimate the time.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class ArtifactRequest:
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A made artifact: its tensors, and scalars worth recording. The harness adds the architecture asked for."""
+    """A finished artifact: its tensors, scalars worth recording, and the architecture that the request named."""
 
     tensors: Mapping[str, Tensor]
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -42,12 +42,12 @@ class Artifact:
 
 
 class Scratch(Protocol):
-    """Where parts of a long artifact are kept while it is made, so that a later try goes on from there."""
+    """A place where the finished parts of a long artifact are stored, so that an interrupted attempt can resume."""
 
     def get(self, part: str) -> dict[str, Tensor] | None:
-        """A part that was kept, or None."""
+        """Return the tensors of a stored part, or None if the part is not stored."""
         ...
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a part, whole or not at all."""
+        """Store a part as a whole; an interruption leaves either all of it or nothing."""
         ...

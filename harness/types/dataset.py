@@ -1,4 +1,4 @@
-"""What the author of a data set subclasses."""
+"""Base class of data sets, and what a data set can say about its images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from harness.types.options import Options, option
 from harness.types.problem import Shape, Split
 
 SIX_ARCHITECTURES = ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18")
-"""The students of the model-pool paper's tables."""
+"""Architectures of the students in the model-pool paper's tables."""
 
 
 @dataclass(frozen=True)
 class RunDefaults:
-    """What a run means where its options are not given.
+    """The values that options of a run take on this data set if they are not set.
 
     Attributes:
-        options: by component, options that take another default on this data set.
+        options: by component, defaults of its options that differ on this data set.
     """
 
     ipc: tuple[int, ...] = (1,)
@@ -32,13 +32,13 @@ class RunDefaults:
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of a data set beside its images.
+    """Properties of a data set that go beyond its images: normalisation, augmentations, run defaults.
 
     Attributes:
-        normalize: the normalisation that goes with it, a name or ``auto``; None if unknown, then it is computed.
+        normalize: the normalisation that goes with it, a name or ``auto``; None if unknown, and then it is computed.
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit it, joined by ``+``.
-        defaults: what a run on it means.
-        like: the known set whose published numbers apply, if any.
+        defaults: the values of a run's options that are not set.
+        like: the known data set whose published numbers apply; None if there is none.
     """
 
     normalize: str | None = "auto"
@@ -49,7 +49,7 @@ class Traits:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a data set before its images are read.
+    """Class names and image shape, as far as they are known before the images are read.
 
     Attributes:
         classes: class names; label i is ``classes[i]``.
@@ -62,7 +62,7 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """Training and test split with the class names, as they lie on disk."""
+    """Training and test split with the class names, as they are stored on disk."""
 
     train: Split
     test: Split
@@ -86,42 +86,42 @@ O = TypeVar("O", bound=DatasetOptions)  # noqa: E741
 
 
 class Dataset(ABC, Generic[O]):
-    """A source of real images. Subclasses read them; the harness splits, normalises and caches."""
+    """A source of real images: subclasses read them, the harness splits, normalises and caches them."""
 
     Options: ClassVar[type[Options]] = DatasetOptions
     version: ClassVar[int] = 1
-    """Raised whenever the same files give other images or labels."""
+    """A whole number from 1 on; increase it whenever the same files give other images or labels."""
 
     def __init__(self, options: O) -> None:
         self.options = options
 
     @abstractmethod
     def load(self, root: Path) -> RawData:
-        """Read the images.
+        """Read the images of both splits.
 
         Args:
-            root: the folder where data sets live (``DDBENCH_DATA``).
+            root: the folder that holds data sets (``DDBENCH_DATA``).
 
         Raises:
-            DataError: files are missing or unusable; one line that says where to put what.
+            DataError: files are missing or unusable; the message is one line that names the files and their place.
         """
 
     @property
     def traits(self) -> Traits:
-        """What is known of the set."""
+        """Return the properties of the set beside its images."""
         return Traits()
 
     @property
     def outline(self) -> Outline | None:
-        """Class names and shape, if they are known without the images; None otherwise."""
+        """Return class names and shape if they are known without the images; otherwise None."""
         return None
 
     def prepare(self, root: Path) -> None:
-        """Fetch the files into ``root``, where they can be fetched."""
+        """Download the files into ``root`` if that is possible."""
 
     def check_files(self, root: Path) -> None:
-        """Look whether files that the options name are there, without reading them: ``ddbench datasets show`` asks.
+        """Check that files named by the options exist, without reading them; ``ddbench datasets show`` calls it.
 
         Raises:
-            DataError: one is missing; one line that says what is wanted.
+            DataError: a file is missing; the message is one line that names it.
         """

@@ -1,4 +1,4 @@
-"""A distilled set: the learned images and labels, and all that is needed to use them."""
+"""The distilled set: learned images and labels, with everything that is needed to train on them."""
 
 import json
 import math
@@ -18,21 +18,21 @@ from harness.types.data.preprocessing import Normalize, Preprocessing, Whiten
 from harness.types.problem import Problem
 
 PIXEL_TOLERANCE = 1e-3
-"""How far pixels may lie outside of [0, 1]: by rounding."""
+"""How far pixels may lie outside of [0, 1] because of rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class DistilledSet:
-    """Images as network inputs (n, channels, height, width), float32, with their labels.
+    """A distilled set: images as network inputs (n, channels, height, width), float32, with their labels.
 
     Attributes:
-        images: already preprocessed, as they were learned; with a decoder, what it decodes.
+        images: already preprocessed, as they were learned; with a decoder, the packed images that it decodes.
         labels: class indices (n,) int64, or one row of class weights for each image (n, classes), float32.
         classes: class names.
-        preprocessing: what was done to the real images, and has to be done to test images.
-        step_size: a learned learning rate for students, if the method learns one.
-        provenance: where the set comes from: method, pool, seed, iteration and so on, as JSON.
-        decoder: makes images in [0, 1] of packed ones, which are then preprocessed; None where there is nothing to do.
+        preprocessing: the preprocessing of the real images, which test images need as well.
+        step_size: the learning rate for students if the method learned one; otherwise None.
+        provenance: the origin of the set (method, pool, seed, iteration, ...), as JSON.
+        decoder: makes images in [0, 1] of packed ones, which are then preprocessed; None if images are not packed.
     """
 
     images: Tensor
@@ -53,7 +53,8 @@ class DistilledSet:
             DataError: no student could be trained on the set, or a file of it could not be read again.
         """
         self._check_data()
-        check_step_size(self.step_size)  # not when the set is built: an evaluator may have a rate of its own
+        # Not checked when the set is built: an evaluator may ignore the rate and use one of its own.
+        check_step_size(self.step_size)
 
     def _check_data(self) -> None:
         check_images(self.images)
@@ -64,12 +65,13 @@ class DistilledSet:
         check_class_names(self.classes)
         check_labels(self.labels, len(self.images), len(self.classes))
         check_preprocessing(self.preprocessing, self._image_shape())
+        # Decoders interpolate, which keeps values in [0, 1] only if they start there.
         if self.decoder is not None:
             check_pixels(self.images)
         _check_provenance(self.provenance)
 
     def misfit(self, problem: Problem) -> str | None:
-        """What makes the set one of another problem than this, in words; None if it is a set of this problem."""
+        """Return why the set does not belong to this problem, as a phrase; None if it does."""
         shape = self._image_shape()
         if shape != problem.shape:
             return f"its images are {shape}, but those of {problem.name} are {problem.shape}"
@@ -80,30 +82,31 @@ class DistilledSet:
         return None
 
     def _image_shape(self) -> tuple[int, ...]:
-        """The shape of a training image: of packed ones, when they are decoded."""
+        """Return the shape (channels, height, width) of a training image, after decoding if the set is packed."""
         if self.decoder is None:
             return tuple(self.images.shape[1:])
         if DECODERS.get(self.decoder.name) is not type(self.decoder):
             raise DataError(f"its images are packed by {type(self.decoder).__name__}, which no file can name")
+        # Decoding one image is enough for the shape; decoding the whole set here would cost its full memory.
         image, _ = self.decoder.decode(self.images[:1].detach().float(), self.labels[:1])
         return tuple(image.shape[1:])
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Images and labels, so that ``TensorDataset(*distilled)`` works."""
+        """Iterate over images and labels, so that ``TensorDataset(*distilled)`` works."""
         return iter(self.training_data())
 
     @property
     def label_kind(self) -> Literal["hard", "soft"]:
-        """``hard``: class indices; ``soft``: weights of all classes."""
+        """The kind of the labels: ``hard`` for class indices, ``soft`` for weights of all classes."""
         return "soft" if self.labels.is_floating_point() else "hard"
 
     @property
     def storage_floats(self) -> int:
-        """How many numbers the set takes, packed as it is stored: the budget that methods are compared at."""
+        """The number of values that the set stores, packed if it is: the budget at which methods are compared."""
         return self.images.numel() + (self.labels.numel() if self.label_kind == "soft" else 0)
 
     def training_data(self) -> tuple[Tensor, Tensor]:
-        """Images and labels as a student trains on them: decoded and preprocessed."""
+        """Return images and labels as a student trains on them, decoded and preprocessed."""
         return self._decoded
 
     @cached_property
@@ -114,7 +117,7 @@ class DistilledSet:
         return self.preprocessing.apply(images), labels
 
     def statistics(self) -> dict[str, float]:
-        """Largest absolute value and standard deviation over all values, by which a set that blew up is known."""
+        """Return the largest absolute value and the standard deviation of all values; they show a set that blew up."""
         images, _ = self.training_data()
         return {"largest": float(images.abs().max()), "std": float(images.std())}
 
@@ -136,10 +139,10 @@ def check_images(images: Tensor) -> None:
 
 
 def check_pixels(images: Tensor) -> None:
-    """Check that images are pixels in [0, 1].
+    """Check that images are pixels in [0, 1], up to rounding.
 
     Raises:
-        DataError: one goes beyond.
+        DataError: a value lies outside.
     """
     low, high = float(images.min()), float(images.max())
     if low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
@@ -147,27 +150,29 @@ def check_pixels(images: Tensor) -> None:
 
 
 def check_step_size(step_size: float | None) -> None:
-    """Check that a step size, if there is one, can be a learning rate.
+    """Check that a step size, unless it is None, can be a learning rate.
 
     Raises:
-        DataError: it is no finite number above 0.
+        DataError: it is not a finite number above 0.
     """
     if step_size is None:
         return
     if isinstance(step_size, bool) or not isinstance(step_size, int | float):
-        raise DataError(f"the step size is a {type(step_size).__name__}, which is no learning rate")
+        raise DataError(f"the step size is a {type(step_size).__name__}, which is not a learning rate")
     if not 0 < step_size < math.inf:
-        raise DataError(f"the step size is {step_size:g}, which is no learning rate")
+        raise DataError(f"the step size is {step_size:g}, which is not a learning rate")
 
 
 def check_preprocessing(preprocessing: Preprocessing, shape: Sequence[int]) -> None:
-    """Check that a preprocessing can be written to a file, and takes images of a shape (channels, height, width).
+    """Check that a preprocessing can be written to a file and fits images of a shape (channels, height, width).
 
     Raises:
-        DataError: it does not.
+        DataError: no file format knows it, or it does not fit the shape.
     """
+    # Exactly these types: a subclass would be written as its base class and read back as something else.
     if type(preprocessing) not in (Normalize, Whiten):
         raise DataError(f"its preprocessing is a {type(preprocessing).__name__}, which no file can name")
+    # Trying it on one black image finds wrong shapes and zero divisors without knowing the class's internals.
     black = torch.zeros(1, *shape)
     try:
         inputs = preprocessing.apply(black)
@@ -179,6 +184,7 @@ def check_preprocessing(preprocessing: Preprocessing, shape: Sequence[int]) -> N
 
 def _check_provenance(provenance: Mapping[str, Any]) -> None:
     try:
+        # Checked when the set is built, so that the fault names its author and not, hours later, whoever saves the set.
         json.dumps(dict(provenance), sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error).partition("\n")[0][:100]

@@ -1,4 +1,4 @@
-"""What the author of an evaluator subclasses."""
+"""Base class of evaluators, and the record of a student."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,15 +20,15 @@ class StudentRecord:
     """The score of one student.
 
     Attributes:
-        student: its index.
-        accuracy: fraction of the scored images that it classifies correctly.
-        loss: its training loss over the last epoch.
-        epochs: how many it trained.
-        seconds: training and scoring, on the wall clock.
-        peak_memory: bytes; of the process on a CPU, so shared by students that train side by side.
+        student: index of the student.
+        accuracy: fraction of the scored images that the student classifies correctly, from 0 to 1.
+        loss: training loss over the last epoch.
+        epochs: number of epochs of the training.
+        seconds: wall-clock time of training and scoring.
+        peak_memory: in bytes; on a CPU that of the process, which students that train side by side share.
         collapsed: a non-finite loss, or one class predicted for at least 99 % of the scored images.
         losses: training loss after each tenth of the epochs.
-        abreast: how many students were trained at once (on a GPU).
+        abreast: number of students that were trained at once (on a GPU).
     """
 
     student: int
@@ -43,18 +43,18 @@ class StudentRecord:
 
 
 class Evaluator(ABC, Generic[O]):
-    """How students are trained on a distilled set and scored."""
+    """A recipe that trains students on a distilled set and scores them."""
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
-    """Raised whenever the same options give other numbers."""
+    """A whole number from 1 on; increase it whenever the same options give other numbers."""
 
     def __init__(self, options: O) -> None:
         self.options = options
 
     @abstractmethod
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """The recipe by name and version, with every departure from it: ``plain v1 + lr=0.0003``."""
+        """Return the recipe's name and version with every departure from it: ``plain v1 + lr=0.0003``."""
 
     @abstractmethod
     def evaluate(
@@ -66,14 +66,14 @@ class Evaluator(ABC, Generic[O]):
         artifacts: Mapping[int, Artifact],
         streams: Streams,
     ) -> Iterator[StudentRecord]:
-        """Train the students with these indices from scratch on ``distilled`` and score them, yielding each when done.
+        """Train students from scratch on ``distilled``, score them and yield the record of each when it is done.
 
-        A student's numbers depend on its index and never on which others train beside it, but for their last bits on a
-        GPU.
+        A student's numbers depend on its index and never on which others train beside it, except for their last bits
+        on a GPU.
         """
 
     def artifact(self, student: int) -> ArtifactRequest | None:
-        """The artifact that this student needs, if any."""
+        """Return the request for the artifact that this student needs; None if it needs none."""
         return None
 
     def make_artifact(
@@ -84,14 +84,14 @@ class Evaluator(ABC, Generic[O]):
         architecture: Architecture[Any] | None,
         streams: Streams,
     ) -> Artifact:
-        """Make what `artifact` asked for."""
+        """Make the artifact that `artifact` requested; the same seed must give the same bits."""
         raise TypeError(f"{type(self).__name__} asks for an artifact that it cannot make")
 
     def work(self, problem: Problem, images: int) -> float | None:
-        """How many images pass forward through a network for one student (a backward pass counts as two), if known.
+        """Return the number of forward passes of one image for one student (a backward pass counts as two), or None.
 
         Args:
-            problem: gives the number of images to score.
-            images: how many the distilled set has.
+            problem: the problem, which has the number of images to score.
+            images: number of images of the distilled set.
         """
         return None

@@ -1,4 +1,4 @@
-"""The validation split that was cut from a training set."""
+"""The hold-out: the validation split that was cut from a training set."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,12 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class HoldOut:
-    """How many training images were held out for validation, and which.
+    """The number of training images held out for validation, and the seed that chose them.
 
     Attributes:
-        images: number of images held out; None if the record does not tell it.
-        of: number of training images before; None if the record does not tell it.
-        seed: decides which images are drawn.
+        images: number of images held out; None if the record does not hold it.
+        of: number of training images before the cut; None if the record does not hold it.
+        seed: the seed of the draw.
     """
 
     images: int | None
@@ -20,18 +20,18 @@ class HoldOut:
     seed: int
 
     def __str__(self) -> str:
-        """For people: ``144 of 1437 training images, seed 0``."""
+        """Describe the hold-out for people: ``144 of 1437 training images, seed 0``."""
         if self.images is None or self.of is None:
             return f"part of the training images, seed {self.seed}"
         return f"{self.images} of {self.of} training images, seed {self.seed}"
 
     def as_json(self) -> dict[str, int | None]:
-        """As records and rows hold it."""
+        """Return the hold-out as records and rows hold it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> "HoldOut | None":  # noqa: ANN401
-        """From a record or a row; None if nothing was held out.
+        """Parse the hold-out of a record or a row; None if nothing was held out.
 
         Raises:
             TypeError: the value is something else.

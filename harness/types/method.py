@@ -1,4 +1,4 @@
-"""What the author of a distillation method subclasses."""
+"""Base class of distillation methods, and what a method receives."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 
 
 class Networks(Protocol):
-    """The harness's side of a step: it draws from the pool, and hands out what was made before."""
+    """The source of a step's networks: it draws from the pool, and returns artifacts that were made before."""
 
     def draw(self) -> Network:
-        """A freshly initialised network, in training mode, of an architecture drawn for this iteration."""
+        """Return a freshly initialised network, in training mode, of an architecture drawn for this iteration."""
         ...
 
     def needed(self, network: Network | None) -> Sequence[Artifact]:
@@ -38,15 +38,15 @@ class Networks(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is given when it is built.
+    """The task of a method: the real data, the size of the set, the random streams.
 
     Attributes:
         problem: the real data.
-        ipc: images per class of the distilled set, at least 1; 0 for a method that says ``uses_ipc = False``.
+        ipc: images per class of the distilled set, at least 1; 0 for a method with ``uses_ipc = False``.
         streams: the random streams of this distillation.
-        iterations: the total asked for. A method whose schedule depends on it sets ``uses_total``.
-        precision: ``fp32``; ``tf32`` where a GPU may round the factors of all products; ``bf16`` where the method's
-            heavy, noise-tolerant part may run in bfloat16.
+        iterations: the total that was asked for; a method whose schedule depends on it sets ``uses_total``.
+        precision: ``fp32``; ``tf32``: a GPU may round the factors of all products; ``bf16``: the method's heavy,
+            noise-tolerant part may run in bfloat16.
     """
 
     problem: Problem
@@ -56,11 +56,12 @@ class Task:
     precision: str = "fp32"
 
     def reduced_precision(self) -> AbstractContextManager[Any]:
-        """A context for the part that tolerates noise: bfloat16 autocast under ``bf16``, nothing under another."""
+        """Return a context for the part that tolerates noise: bfloat16 autocast under ``bf16``, otherwise no change."""
         return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def distilled(self, images: Tensor, labels: Tensor, step_size: float | None = None) -> DistilledSet:
-        """A set of this problem from learned images (network inputs) and labels, copied to the CPU."""
+        """Build a set of this problem from learned images (network inputs) and labels, copied to the CPU."""
+        # A copy even on the CPU: later steps change the method's own tensors in place.
         images, labels = (tensor.detach().to("cpu", copy=True) for tensor in (images, labels))
         return DistilledSet(images, labels, self.problem.classes, self.problem.preprocessing, step_size)
 
@@ -70,15 +71,15 @@ class Method(ABC, Generic[O]):
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
-    """Raised whenever the same options give other numbers."""
+    """A whole number from 1 on; increase it whenever the same options give other numbers."""
     uses_pool: ClassVar[bool] = True
-    """False where no network is drawn: a crossing with a pool is then not applicable."""
+    """Whether it draws networks; if not, a crossing with a pool is not applicable."""
     uses_total: ClassVar[bool] = False
-    """True where the schedule depends on the total of iterations: such a trajectory cannot be extended."""
+    """Whether its schedule depends on the total of iterations; if so, a trajectory cannot be extended."""
     iterates: ClassVar[bool] = True
-    """False where the set is chosen in one step: a number of iterations is then not applicable."""
+    """Whether it iterates; if not, it chooses the set in one step, and a number of iterations is not applicable."""
     uses_ipc: ClassVar[bool] = True
-    """False where the set's size is not asked for, as of all training data."""
+    """Whether the set's size is asked for; not so for all training data."""
 
     def __init__(self, task: Task, options: O) -> None:
         self.task = task
@@ -90,25 +91,25 @@ class Method(ABC, Generic[O]):
 
     @abstractmethod
     def distilled(self) -> DistilledSet:
-        """The distilled set as it stands, detached from any graph."""
+        """Return the current distilled set, detached from any graph."""
 
     @abstractmethod
     def learned(self) -> Mapping[str, Tensor]:
-        """The learned tensors by name; the harness watches that they stay finite. ``images`` is the set's pixels."""
+        """Return the learned tensors by name, which must stay finite; ``images`` are the set's pixels."""
 
     @abstractmethod
     def state(self) -> Mapping[str, Tensor]:
-        """All that decides the steps to come, beside options and streams: learned tensors, optimiser buffers."""
+        """Return all that decides the steps to come, beside options and streams: learned tensors, optimiser buffers."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `state` gave, bit for bit."""
+        """Restore what `state` returned, bit for bit."""
 
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
-        """The artifacts that a step asks for when the pool draws ``architecture`` for it (None: without a pool).
+        """Return the artifacts that a step requests when the pool draws ``architecture`` (None: without a pool).
 
-        A function of its arguments, the task and the options alone: what a whole run needs is found out, told and made
-        before it. The step gets them from ``networks.needed(network)``.
+        It is a function of its arguments, the task and the options alone: what a whole run needs is computed, estimated
+        and made before it. The step gets the artifacts from ``networks.needed(network)``.
         """
         return ()
 
@@ -120,30 +121,30 @@ class Method(ABC, Generic[O]):
         streams: Streams,
         scratch: Scratch,
     ) -> Artifact:
-        """Make what `needs` asked for: whichever distillation asks, so from ``streams`` and not the task's.
+        """Make what `needs` requested, from ``streams`` and not the task's: distillations share it.
 
         Args:
-            request: one of those that `needs` gave.
+            request: one of the requests of `needs`.
             problem: the real data.
-            architecture: the one that the request names.
-            streams: the random streams of what distillations share.
-            scratch: keeps what is done, so that a later try goes on from there.
+            architecture: the architecture that the request names.
+            streams: the random streams of artifacts that distillations share.
+            scratch: stores finished parts, so that a later attempt can resume.
         """
         raise TypeError(f"{type(self).__name__} asks for an artifact that it cannot make")
 
     def settings(self) -> Mapping[str, Any]:
-        """As JSON, the values that options left to ``auto`` take on this problem: part of the key, and recorded.
+        """Return the values that options set to ``auto`` take on this problem, as JSON: part of the key, and recorded.
 
         Only those that depend on more than options, ipc, the training images and the problem's augmentations.
         """
         return {}
 
     def notes(self) -> Sequence[str]:
-        """What should be said beneath the table, such as a published setting that the run departs from."""
+        """Return lines to print beneath the table, such as a published setting that the run departs from."""
         return ()
 
     def work(self) -> float | None:
-        """How many images pass forward through a network in one iteration (a backward pass counts as two), if known.
+        """Return the forward passes of one image in one iteration (a backward pass counts as two), or None.
 
         Only for the estimate of time before a run.
         """

@@ -2,7 +2,7 @@
 
 ``main-similar[main=0.8,warmup=500]`` is a name with two options. Brackets nest (``single[main=vgg11[norm=batch]]``),
 ``[a,b]`` as a value sweeps (``dc[lr_img=[0.1,1]]``), a list that is one value is joined by ``+``
-(``others=lenet+vgg11``), and a value in double quotes is taken as it stands (``folder[path="/data/a,b"]``; a double
+(``others=lenet+vgg11``), and a value in double quotes is taken literally (``folder[path="/data/a,b"]``; a double
 quote within it is written twice).
 """
 
@@ -22,14 +22,14 @@ _KEY = re.compile(r"[A-Za-z0-9_.-]+")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _BRACKETED = re.compile(r"[A-Za-z0-9_.:-]+\[.*\]", re.DOTALL)
 MOST_DEPTH = 20
-"""How deep brackets may nest: no name that means something comes near, and no parser runs out of stack."""
+"""How deep brackets may nest: far beyond any meaningful name, and within the parser's stack."""
 MOST_VARIANTS = 10_000
-"""How many names one text may stand for, outside of a run's own options, which have a limit of their own."""
+"""How many names a text may expand to, outside of a run's own options, which have their own limit."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name and the options given with it, as text; what is not given keeps its default."""
+    """A name with the options that were typed with it, as text; other options keep their defaults."""
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
@@ -40,30 +40,31 @@ class Name:
         return f"{self.name}[{','.join(f'{key}={_quoted(value)}' for key, value in self.options)}]"
 
     def with_defaults(self, defaults: dict[str, str]) -> "Name":
-        """The same name with ``defaults`` for the options that were not given."""
-        given = dict(self.options)
-        missing = tuple((key, value) for key, value in defaults.items() if key not in given)
+        """Return the name with ``defaults`` for the options that it does not set."""
+        present = dict(self.options)
+        missing = tuple((key, value) for key, value in defaults.items() if key not in present)
         return Name(self.name, self.options + missing)
 
 
 def expand(text: str, most: int = MOST_VARIANTS) -> list[Name]:
-    """Parse ``text`` and multiply out its sweeps, the last option varying fastest.
+    """Parse ``text`` and expand its sweeps, the last option varying fastest.
 
     Args:
         text: the name, with options in brackets.
-        most: how many names it may stand for.
+        most: the highest number of names that it may expand to.
 
     Raises:
         UsageError: the text is not a name with options in brackets, or it stands for too many.
     """
     pattern = _parse_pattern(text)
+    # The count is a product, known without expanding: a text of a few characters can stand for billions of names.
     if pattern.count > most:
         raise UsageError(f"{text!r} stands for {pattern.count:,} names, more than {most:,}: sweep fewer values")
     return list(pattern.names())
 
 
 def count_variants(text: str) -> tuple[str, int]:
-    """The name without its options, and how many names `expand` would make of the text; none of them is made.
+    """Return the name without options and the number of names that `expand` would return, without building them.
 
     Raises:
         UsageError: the text is not a name with options in brackets.
@@ -73,7 +74,7 @@ def count_variants(text: str) -> tuple[str, int]:
 
 
 def first_variant(text: str) -> Name:
-    """The first of the names that `expand` would make of the text.
+    """Return the first of the names that `expand` would return.
 
     Raises:
         UsageError: the text is not a name with options in brackets.
@@ -82,7 +83,7 @@ def first_variant(text: str) -> Name:
 
 
 def parse_name(text: str) -> Name:
-    """Parse ``text``, which must not sweep.
+    """Parse ``text`` as a single name, without sweeps.
 
     Raises:
         UsageError: the text cannot be read, or it stands for several names.
@@ -94,7 +95,7 @@ def parse_name(text: str) -> Name:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Split at each ``separator`` that is outside brackets and quotes.
+    """Split a text at each ``separator`` that is outside brackets and quotes.
 
     Raises:
         UsageError: brackets or quotes do not close, or brackets nest too deep.
@@ -105,6 +106,7 @@ def split(text: str, separator: str) -> list[str]:
             quoted = not quoted
         elif quoted:
             continue
+        # Separators inside brackets belong to an option's value, which is split when that value is parsed.
         elif sign.group() == separator:
             if depth == 0:
                 parts.append(text[start : sign.start()])
@@ -121,7 +123,7 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def split_names(texts: Sequence[str]) -> tuple[str, ...]:
-    """Names of which one text may hold several: ``mlp,convnet[width=16,depth=2]`` is two.
+    """Split texts that may hold several names each: ``mlp,convnet[width=16,depth=2]`` is two.
 
     The names of files (``file:...``) may hold commas themselves, so they are not split; what cannot be split stays
     whole, for whoever reads the name to refuse.
@@ -131,13 +133,14 @@ def split_names(texts: Sequence[str]) -> tuple[str, ...]:
 
 def _several(text: str) -> list[str]:
     try:
+        # A file's name may hold commas and brackets, and no rule of ours can change what a user's file is called.
         return [text] if text.startswith("file:") else split(text, ",")
     except UsageError:
         return [text]
 
 
 class _Pattern(Protocol):
-    """A value that may sweep: how many texts it stands for, and which."""
+    """A value that may sweep: the number of texts that it expands to, and the texts."""
 
     @property
     def count(self) -> int: ...
@@ -147,13 +150,13 @@ class _Pattern(Protocol):
 
 @dataclass(frozen=True)
 class _Text:
-    """Stands for itself."""
+    """A text that expands to itself."""
 
     text: str
     count: int = 1
 
     def texts(self) -> Iterator[str]:
-        """The text."""
+        """Yield the text."""
         yield self.text
 
 
@@ -169,7 +172,7 @@ class _AnyOf:
         return sum(part.count for part in self.parts)
 
     def texts(self) -> Iterator[str]:
-        """Those of each part in turn."""
+        """Yield the texts of each part in turn."""
         return itertools.chain.from_iterable(part.texts() for part in self.parts)
 
 
@@ -185,7 +188,7 @@ class _Joined:
         return math.prod(part.count for part in self.parts)
 
     def texts(self) -> Iterator[str]:
-        """Every combination of its parts."""
+        """Yield every combination of its parts."""
         return ("+".join(choice) for choice in itertools.product(*(part.texts() for part in self.parts)))
 
 
@@ -203,12 +206,12 @@ class _NamePattern:
         return math.prod(value.count for value in self.values)
 
     def names(self) -> Iterator[Name]:
-        """Every combination of the options, the last one varying fastest."""
+        """Yield every combination of the options, the last one varying fastest."""
         for choice in itertools.product(*(value.texts() for value in self.values)):
             yield Name(self.name, tuple(zip(self.keys, choice, strict=True)))
 
     def texts(self) -> Iterator[str]:
-        """The names as they are typed."""
+        """Yield the names as they are typed."""
         return map(str, self.names())
 
 
@@ -239,6 +242,7 @@ def _pair(part: str, text: str) -> tuple[str, str]:
 def _parse_value(value: str) -> _Pattern:
     if _QUOTED.fullmatch(value):
         return _Text(value[1:-1].replace('""', '"'))
+    # A plain list joined by ``+`` stays one text: only sweeps inside its parts make it a pattern.
     if "[" in value and len(parts := split(value, "+")) > 1:
         return _Joined(tuple(map(_parse_value, parts)))
     if value.startswith("[") and value.endswith("]"):
@@ -248,7 +252,7 @@ def _parse_value(value: str) -> _Pattern:
 
 @lru_cache(maxsize=256)  # each level of brackets asks again for those within it
 def _quoted(value: str) -> str:
-    """The value as it is typed: in quotes where it would be read as something else without."""
+    """Return the value as it is typed: in quotes if it would be parsed as something else without."""
     try:
         pattern = _parse_value(value)
         plain = value == value.strip() != "" and len(split(value, ",")) == 1

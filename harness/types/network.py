@@ -24,39 +24,41 @@ class Network(nn.Module):
     classifier: nn.Module
 
     def features(self, images: Tensor) -> Tensor:
-        """Feature vectors (n, dimension), the classifier's input."""
+        """Return feature vectors (n, dimension), the classifier's input, for images (n, channels, height, width)."""
         raise TypeError(f"{type(self).__name__} does not define features()")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes)."""
+        """Return logits (n, classes) for images (n, channels, height, width)."""
+        # Fixed for all networks: methods match features, and rely on logits being the classifier's of these.
         logits: Tensor = self.classifier(self.features(images))
         return logits
 
 
 class Architecture(ABC, Generic[O]):
-    """A family of networks with its options. Subclasses define `network` with ordinary torch layers."""
+    """A family of networks with its options; subclasses define `network` with ordinary torch layers."""
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
-    """Raised whenever the same options give other numbers."""
+    """A whole number from 1 on; increase it whenever the same options give other numbers."""
 
     def __init__(self, options: O) -> None:
         self.options = options
 
     @property
     def augmentations(self) -> Mapping[str, str]:
-        """By family of augmentation (``dc``), operations that a protocol uses for it in place of the data set's."""
+        """The augmentations, by family (``dc``), that a protocol uses for it in place of the data set's."""
         return {}
 
     @abstractmethod
     def network(self, shape: Shape, classes: int) -> Network:
-        """Construct a network for images of ``shape`` (channels, height, width).
+        """Build a network for images of ``shape`` (channels, height, width).
 
         Raises:
-            DataError: images of this shape cannot be used; the message says which could.
+            DataError: images of this shape are not supported; the message says which are.
         """
 
     def build(self, shape: Shape, classes: int, generator: torch.Generator) -> Network:
-        """Construct a network with initial weights drawn from ``generator``, in training mode."""
+        """Build a network in training mode, with initial weights drawn from ``generator``."""
+        # torch's layers draw their initial weights from the global generator and take no other.
         with global_rng_from(generator):
             return self.network(shape, classes)

@@ -1,4 +1,4 @@
-"""Options of a component: frozen, typed, each with its meaning and where its default comes from."""
+"""Options of a component: frozen and typed, each with its meaning and the source of its default."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, get_args
@@ -10,9 +10,9 @@ from harness.types.names import Name, split
 
 
 class Options(pydantic.BaseModel):
-    """Base of all options. Values arrive as text, are converted to the declared type and checked.
+    """Base class of all options: values arrive as text, are converted to the declared type and checked.
 
-    Declare each one with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC")``.
+    Declare each option with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC")``.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -20,7 +20,7 @@ class Options(pydantic.BaseModel):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _auto_is_none(cls, values: Any) -> Any:  # noqa: ANN401
-        """``auto`` gives an option that may be left to the component its unset value."""
+        """Replace ``auto`` by None in options that may be left to the component."""
         if not isinstance(values, dict):
             return values
         unset = {key for key, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
@@ -28,10 +28,10 @@ class Options(pydantic.BaseModel):
 
     @classmethod
     def from_name(cls, name: Name) -> "Options":
-        """Check the options given with ``name``.
+        """Build the options from those typed with ``name``, and check them.
 
         Raises:
-            UsageError: an unknown option, or a value outside its range; one line, with the nearest known names.
+            UsageError: an option is unknown or outside its range; one line, with the nearest known names.
         """
         for key, _ in name.options:
             if key not in cls.model_fields:
@@ -40,24 +40,25 @@ class Options(pydantic.BaseModel):
         try:
             return cls(**dict(name.options))
         except pydantic.ValidationError as error:
+            # One line can hold one fault; the others show up when this one is corrected.
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][:1])
             value = dict(name.options).get(where)
             raise UsageError(_one_line(name.name, where, value, first["msg"])) from None
 
     def changed(self) -> dict[str, str]:
-        """The options that differ from their defaults, as text that `from_name` reads back."""
+        """Return the options that differ from their defaults, as text that `from_name` can parse."""
         fields = type(self).model_fields
         values = ((key, getattr(self, key)) for key in fields)
         return {key: as_text(value) for key, value in values if value != fields[key].default}
 
     def as_json(self) -> dict[str, Any]:
-        """Every option with its value: what goes into a key."""
+        """Return every option with its value, as JSON: part of a cell's key."""
         return self.model_dump(mode="json")
 
     @classmethod
     def describe(cls) -> Iterator[dict[str, str]]:
-        """For each option: name, type, default, meaning and source."""
+        """Yield name, type, default, meaning and source of each option."""
         for key, field in cls.model_fields.items():
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             yield {
@@ -73,10 +74,10 @@ def option(default: Any, meaning: str, *, source: str = "", **constraints: Any) 
     """Declare an option.
 
     Args:
-        default: its default, or ``...`` where it must be given.
-        meaning: what it does, with unit and range.
-        source: the paper, equation or code that the default comes from.
-        constraints: what `pydantic.Field` takes (``gt``, ``ge``, ``le``, ...).
+        default: the default, or ``...`` if the option is required.
+        meaning: what the option does, with unit and range.
+        source: the paper, equation or code of the default.
+        constraints: constraints of `pydantic.Field` (``gt``, ``ge``, ``le``, ...).
     """
     return pydantic.Field(default, description=meaning, json_schema_extra={"source": source}, **constraints)
 
@@ -90,13 +91,14 @@ NameList = Annotated[tuple[str, ...], pydantic.BeforeValidator(_split_list)]
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401
-    """A value as it is typed in brackets."""
+    """Return a value as it is typed in brackets."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
         return "+".join(as_text(part) for part in value)
     if value is None:
         return "auto"
+    # ``:g`` is shorter but rounds to six digits; a name that is read back must give the same value.
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 

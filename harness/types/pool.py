@@ -1,4 +1,4 @@
-"""What the author of a model-pool policy subclasses."""
+"""Base class of model pools."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,22 +10,22 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 
 
 class Pool(ABC, Generic[O]):
-    """Which architecture a method gets at each fresh network. The harness does the drawing."""
+    """A policy that chooses the architecture of each fresh network of a method; the harness does the drawing."""
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
-    """Raised whenever the same options give another distribution."""
+    """A whole number from 1 on; increase it whenever the same options give another distribution."""
 
     def __init__(self, options: O) -> None:
         self.options = options
 
     @abstractmethod
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """Probability of each architecture (a name with options) at an iteration counted from 0; they sum to 1."""
+        """Return the probability of each architecture (a name with options) at an iteration from 0; they sum to 1."""
 
     @property
     def main(self) -> str | None:
-        """The main architecture, where the policy has one."""
+        """The main architecture; None if the policy has none."""
         return None
 
     @property
@@ -34,11 +34,11 @@ class Pool(ABC, Generic[O]):
         return type(self).observe is not Pool.observe
 
     def observe(self, architecture: str, scalars: Mapping[str, float]) -> None:
-        """Hear what a step logged after it drew ``architecture``; for pools that adapt."""
+        """Receive the scalars of a step that drew ``architecture``; for pools that adapt."""
 
     def state(self) -> Mapping[str, Any]:
-        """What an adaptive pool has learned so far, as JSON."""
+        """Return what an adaptive pool has learned so far, as JSON."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Restore what `state` returned."""

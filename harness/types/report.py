@@ -1,4 +1,4 @@
-"""What the author of a report subclasses, and what a report is given."""
+"""Base class of reports, and the results that a report receives."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,19 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 
 @dataclass(frozen=True, eq=False)
 class SetRecord:
-    """One distilled set, as its record tells.
+    """The record of one distilled set.
 
     Attributes:
-        store: the store's folder as it was given.
-        key: of the set's cell; `Score.set_key` of its students.
-        dataset, ipc, iterations, method, pool: as they stand in tables; None where they do not apply.
+        store: the store's folder as it was typed.
+        key: key of the set's cell, `Score.set_key` of its students.
+        dataset, ipc, iterations, method, pool: as tables show them; None if they do not apply.
         status: ``done``, ``blown up`` or ``diverged``.
-        seconds: spent in the method's steps.
-        storage_floats: how many numbers the set takes.
-        scalars: by name, what each step logged; None in place of what was not finite.
-        architectures: names of those drawn; ``draws`` holds, for each iteration, indices into it.
+        seconds: time spent in the method's steps.
+        storage_floats: number of values that the set stores.
+        scalars: by name, the values that each step logged; None for a value that was not finite.
+        architectures: names of the architectures drawn; ``draws`` holds indices into it for each iteration.
         checksum: of the record.
-        load: reads the set, checked against its digest; raises `StoreError` or `DataError`.
+        load: reads the set and checks it against its digest; raises `StoreError` or `DataError`.
     """
 
     store: str
@@ -50,15 +50,15 @@ class SetRecord:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a student's record comes from, and how to make it again.
+    """The origin of a student's record, and how to make it again.
 
     Attributes:
-        command: a line of ``ddbench`` that makes the cell again, under the same key; None where there is none.
-        reason: then, why there is none.
+        command: a command line that makes the cell again, under the same key; None if there is none.
+        reason: why there is no such command.
         checksum: of the record.
-        finished: when, in UTC.
-        versions: of Python, ddbench and what its numbers rest on.
-        components: by name, the distribution that provides it, with its version.
+        finished: time in UTC at which the cell was done.
+        versions: versions of Python, ddbench and the libraries that its numbers rest on.
+        components: by component, the distribution that provides it with its version.
         compute: device, threads and machine.
     """
 
@@ -73,15 +73,15 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All that the stores hold, as a report is given it.
+    """The results in all stores that a report was asked for.
 
     Attributes:
-        scores: of every student.
-        sets: every distilled set.
-        notes: what was left out or is doubtful, in lines for people.
-        stores: the folders as they were given.
-        origins: by store and key, the origins of the scores.
-        choices: what was chosen on validation, as far as one of the scores is of it.
+        scores: the scores of all students.
+        sets: all distilled sets.
+        notes: lines for people about what was left out or is doubtful.
+        stores: the folders as they were typed.
+        origins: origins of the scores, by store and key.
+        choices: the choices on validation that concern one of the scores.
     """
 
     scores: tuple[Score, ...]
@@ -92,28 +92,28 @@ class Results:
     choices: tuple[ChoiceRecord, ...] = ()
 
     def origin(self, score: Score) -> Origin:
-        """Where a score comes from."""
+        """Return the origin of a score."""
         return self.origins[score.store, score.key]
 
 
 class Report(ABC, Generic[O]):
-    """Tells about the results in one file: a page, a table, a picture."""
+    """A report renders results as one file: a page, a table, a picture."""
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
-    """Raised whenever the same options tell something else."""
+    """A whole number from 1 on; increase it whenever the same options give other content."""
     suffix: ClassVar[str] = ".txt"
-    """Of the file's name."""
+    """The suffix of the file's name."""
 
     def __init__(self, options: O) -> None:
         self.options = options
 
     @abstractmethod
     def render(self, results: Results) -> str | bytes:
-        """The file's content.
+        """Return the file's content.
 
         All names in ``results`` (of plugins, classes, folders) come from elsewhere: they are data, never markup.
 
         Raises:
-            UsageError: the results lack what the report is about; one line that says what, and how to get it.
+            UsageError: the results lack what the report is about; one line that names it and the remedy.
         """

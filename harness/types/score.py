@@ -1,4 +1,4 @@
-"""The score of one student, with all that decides with which others it may be compared."""
+"""Scores of students, with everything that decides with which others they may be compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from harness.types.hold_out import HoldOut
 
 @dataclass(frozen=True)
 class Score:
-    """One student's score, from its record and its set's.
+    """The score of one student, from its record and its set's.
 
     Attributes:
-        store: the store's folder as it was given.
+        store: the store's folder as it was typed.
         key: of the student's cell.
         set_key: of its set's cell.
-        dataset, ipc, iterations, method, pool, evaluator, architecture: as they stand in tables; None where the
+        dataset, ipc, iterations, method, pool, evaluator, architecture: as they stand in tables; None if the
             method has no such thing.
         protocol: the evaluator's recipe.
         precision: of the distillation; ``unknown`` for a set from a file.
@@ -25,23 +25,23 @@ class Score:
         status: of the set: ``done``, ``blown up`` or ``diverged``.
         device: where the student was trained; ``set_device`` where the set was made, None for one from a file.
         seconds, peak_memory: what the student took (seconds, bytes).
-        loss: its last training loss, None where that was not finite.
+        loss: its last training loss, None if that was not finite.
         losses: its training losses.
         checksum: of the student's record.
         set_seconds: what the distillation took up to this set; None for one from a file.
-        like, preprocessing: the known data set whose published numbers apply, and the normalisation; None where the
-            record does not tell.
-        main: the pool's main architecture, if it has one and the record tells.
+        like, preprocessing: the known data set whose published numbers apply, and the normalisation; None if the
+            record does not say.
+        main: the pool's main architecture, if it has one and the record names it.
         drawn: how often the pool really gave each architecture; empty for a set from a file.
         from_file: whether the set was distilled elsewhere, so that no other set shares its random numbers.
-        training_images: how many real images the set was distilled from; None if the record does not tell.
+        training_images: how many real images the set was distilled from; None if the record does not say.
         hold_out: the validation split that was cut from the training images, and is not among those; None if nothing
-            was held out or the record does not tell.
+            was held out or the record does not say.
         identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
             ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
             identities are other things. A set from a file has only its own as its method's.
-        storage: how many numbers the set takes; None if no record tells.
-        epochs: how many the student trained; None if its record does not tell.
+        storage: how many numbers the set takes; None if no record says.
+        epochs: how many the student trained; None if its record does not say.
         set_options: options that were set by component (``--set``) where the set was made.
         code: by part and component, digests of the source that made the student, its set and its teacher.
     """
@@ -89,22 +89,22 @@ class Score:
 
 
 CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture")
-"""What the candidates of a choice have in common, but for the option."""
+"""The fields that the candidates of a choice have in common, apart from the option."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChoiceRecord:
-    """One choice, as its record tells.
+    """The record of one choice on validation.
 
     Attributes:
-        store: the store's folder as it was given.
+        store: the store's folder as it was typed.
         key: of the choice's cell.
         option: what was chosen, say ``kd.temperature``.
         value: the full name of the chosen component.
         curve: by full component name, the mean accuracy on validation, a fraction.
         condition: by field, what the candidates have in common; the component stands without the option. Empty if the
-            record does not tell it.
-        hold_out: the validation split; None if the record does not tell it.
+            record does not say.
+        hold_out: the validation split; None if the record does not say it.
     """
 
     store: str
@@ -116,7 +116,7 @@ class ChoiceRecord:
     hold_out: HoldOut | None
 
     def covers(self, score: Score) -> bool:
-        """Whether the score is one of the chosen component in the choice's condition."""
+        """Return whether the score is one of the chosen component in the choice's condition."""
         if score.store != self.store or self.value not in (score.method, score.pool, score.evaluator):
             return False
         return all(getattr(score, field) in (value, self.value) for field, value in self.condition.items())

@@ -1,8 +1,8 @@
-"""DSA's operations as Kornia augmentations that are told their parameters.
+"""DSA's operations as Kornia augmentations whose parameters are passed in.
 
-Kornia's samplers draw from the global generator, so its modules are only ever called with parameters. Three of its
-operations are not those of DSA, which acts on normalised images of any value: saturation (Kornia goes through HSV of
-[0, 1]), contrast (Kornia scales about 0), and warps, which DSA gives in the coordinates of ``affine_grid``.
+Kornia's samplers draw from the process-wide generator, so its modules are only ever called with parameters. Three of
+its operations differ from those of DSA, which act on normalised images of any value: saturation (Kornia converts [0, 1]
+to HSV), contrast (Kornia scales about 0), and warps, which DSA defines in the coordinates of ``affine_grid``.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,11 @@ from kornia.geometry.conversions import normal_transform_pixel
 from torch import Tensor
 
 Params = Mapping[str, Tensor]
+"""Parameters of an operation by name, one row for each image (n, ...)."""
 
 
 class Saturation(IntensityAugmentationBase2D):
-    """(x - m) * factor + m with m each pixel's mean over the channels: nothing happens to grey images."""
+    """Computes (x - m) * factor + m, with m the mean of each pixel over channels; grey images stay the same."""
 
     def __init__(self) -> None:
         super().__init__(p=1.0)
@@ -25,12 +26,12 @@ class Saturation(IntensityAugmentationBase2D):
     def apply_transform(
         self, input: Tensor, params: Params, flags: Mapping[str, Any], transform: Tensor | None = None
     ) -> Tensor:
-        """Images (n, channels, height, width) with ``factor`` (n,)."""
+        """Return the images (n, c, h, w) with saturation scaled by ``params["factor"]`` (n,)."""
         return _about(input.mean(dim=1, keepdim=True), input, params["factor"])
 
 
 class Contrast(IntensityAugmentationBase2D):
-    """(x - m) * factor + m with m each image's mean over channels and pixels."""
+    """Computes (x - m) * factor + m, with m the mean of each image over channels and pixels."""
 
     def __init__(self) -> None:
         super().__init__(p=1.0)
@@ -38,15 +39,15 @@ class Contrast(IntensityAugmentationBase2D):
     def apply_transform(
         self, input: Tensor, params: Params, flags: Mapping[str, Any], transform: Tensor | None = None
     ) -> Tensor:
-        """Images (n, channels, height, width) with ``factor`` (n,)."""
+        """Return the images (n, c, h, w) with contrast scaled by ``params["factor"]`` (n,)."""
         return _about(input.mean(dim=(1, 2, 3), keepdim=True), input, params["factor"])
 
 
 class Warp(RandomAffine):  # type: ignore[misc]
-    """Samples where ``theta`` (n, 2, 3) says, in the coordinates of ``torch.nn.functional.affine_grid``.
+    """Samples images at ``theta`` (n, 2, 3), in the coordinates of ``torch.nn.functional.affine_grid``.
 
-    Pixels from outside are 0, and corners are not aligned: torch's default since 1.3 (the reference was written for
-    1.2, which aligned them).
+    Pixels from outside are 0, and corners are not aligned: torch's default since 1.3. DSA's code was written for 1.2,
+    which aligned them.
 
     Args:
         resample: ``bilinear``, or ``nearest`` for shifts by whole pixels.
@@ -56,14 +57,14 @@ class Warp(RandomAffine):  # type: ignore[misc]
         super().__init__(0.0, resample=resample, align_corners=False, padding_mode="zeros", p=1.0)
 
     def compute_transformation(self, input: Tensor, params: Params, flags: Mapping[str, Any]) -> Tensor:
-        """The matrix (n, 3, 3) in pixels that Kornia turns back into ``theta``.
-
-        In float64 and where the parameters are, and moved to the images when done: not every device has float64.
-        """
+        """Return the matrix (n, 3, 3) in pixels that Kornia converts back into ``theta``."""
+        # The conversion there and back would lose bits in float32. It is computed on the parameters' device (the CPU)
+        # and then moved, because not every device has float64.
         theta = params["theta"].to(torch.float64)
         last = theta.new_tensor([[[0.0, 0.0, 1.0]]]).expand(len(theta), 1, 3)
         height, width = input.shape[-2:]
         scale = normal_transform_pixel(height, width, device=theta.device, dtype=torch.float64, align_corners=False)
+        # Kornia's matrices map source to target pixels, theta maps target to source: hence the inverse.
         matrix: Tensor = torch.linalg.inv(scale) @ torch.linalg.inv(torch.cat([theta, last], dim=1)) @ scale
         return matrix.to(input)
 

@@ -1,1 +1,1 @@
-"""Ways to train and score students."""
+"""Evaluators: ways to train and score students on a distilled set."""

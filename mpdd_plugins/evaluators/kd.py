@@ -1,4 +1,4 @@
-"""Students taught by a network trained on the same distilled set (model-pool paper, equation 1)."""
+"""Knowledge distillation: students learn from a teacher trained on the same set (model-pool paper, equation 1)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -28,20 +28,22 @@ from mpdd_plugins.evaluators.protocol import TrainingOptions
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
-    """Alpha tau^2 KL(teacher || student) + (1 - alpha) CE, the logits in KL divided by tau (equation 1).
+    """Return alpha tau^2 KL(teacher || student) + (1 - alpha) CE, with the logits in KL divided by tau (equation 1).
 
     Args:
-        student: logits (n, classes).
-        teacher: logits of the same images, without graph.
-        labels: (n,) class indices or (n, classes) weights.
-        alpha: weight of the teacher, in [0, 1].
+        student: logits of the student (n, classes).
+        teacher: logits of the teacher on the same images (n, classes), without graph.
+        labels: class indices (n,) or class weights (n, classes).
+        alpha: weight of the teacher's term, in [0, 1].
         temperature: tau, above 0.
 
     Returns:
-        The mean over the n images.
+        The mean over the n images, a scalar.
     """
-    mine, told = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
-    divergence = functional.kl_div(mine, told, reduction="batchmean", log_target=True)
+    # tau^2 (Hinton et al., 2015, section 2): dividing the logits by tau divides the gradients by tau^2, so that without
+    # the factor the weight of the teacher would depend on the temperature.
+    y_s, y_t = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
+    divergence = functional.kl_div(y_s, y_t, reduction="batchmean", log_target=True)
     return alpha * temperature**2 * divergence + (1 - alpha) * functional.cross_entropy(student, labels)
 
 
@@ -58,17 +60,18 @@ class KDOptions(TrainingOptions):
 
 
 class KD(Evaluator[KDOptions]):
-    """Trains a teacher for each student index on the distilled set, then students towards it and the labels."""
+    """Trains a teacher for each student index on the distilled set, then students on its logits and the labels."""
 
     Options = KDOptions
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """``kd v1`` and its departures."""
+        """Return the protocol's name with its departures, such as ``kd v1 + epochs=5``."""
         return f"kd {self.options.version_name()}{self.options.departures(problem, architecture)}"
 
     def artifact(self, student: int) -> ArtifactRequest:
-        """A teacher: trained by the protocol itself, whatever the students depart by."""
+        """Request the teacher of a student, trained by the protocol itself, without the students' departures."""
         recipe = asdict(self.options.protocol_recipe(augmented=False))
+        # v1 and quick differ in the recipe already; their keys name no protocol, so that stored teachers stay valid.
         family = {} if self.options.protocol in ("v1", "quick") else {"protocol": self.options.protocol}
         return ArtifactRequest("teacher", student, self.options.teacher, recipe | family)
 
@@ -80,7 +83,7 @@ class KD(Evaluator[KDOptions]):
         architecture: Architecture[Any] | None,
         streams: Streams,
     ) -> Artifact:
-        """Train the teacher with cross-entropy from a seed of its own, and keep its weights."""
+        """Train the teacher with cross-entropy from a seed of its own, and return its weights."""
         assert architecture is not None
         lesson = self.options.teaching(distilled, problem, architecture, streams)
         network, losses = train_network(lesson, problem, architecture, request.index)
@@ -95,7 +98,7 @@ class KD(Evaluator[KDOptions]):
         artifacts: Mapping[int, Artifact],
         streams: Streams,
     ) -> Iterator[StudentRecord]:
-        """Train and score, side by side where that is faster."""
+        """Train and score students, side by side if that is faster."""
         augmented = self.options.augmentation(problem, architecture) != "none"
         batch = self.options.recipe(augmented).batch
 
@@ -106,28 +109,28 @@ class KD(Evaluator[KDOptions]):
             # The teacher's logits of images that are never augmented are always the same: compute them once, in
             # batches, so that a large set takes no more memory than a step of training does.
             images, _ = distilled.training_data()
-            known = torch.cat([teacher(part.to(problem.device)) for part in torch.split(images, batch)])
-            return partial(self._loss_of_known, known=known)
+            logits = torch.cat([teacher(part.to(problem.device)) for part in torch.split(images, batch)])
+            return partial(self._loss_from_logits, teacher_logits=logits)
 
         lesson = self.options.lesson(distilled, problem, architecture, streams, loss_of)
         return train_students(lesson, problem, architecture, students)
 
-    def _loss_of_known(self, batch: Batch, known: Tensor) -> Tensor:
-        """The loss of a step where the teacher's logits of the whole set are known."""
-        return self._loss(batch, known[batch.index])
+    def _loss_from_logits(self, batch: Batch, teacher_logits: Tensor) -> Tensor:
+        """Return the loss of a step from the teacher's logits of the whole set."""
+        return self._loss(batch, teacher_logits[batch.index])
 
-    def _loss(self, batch: Batch, told: Tensor) -> Tensor:
+    def _loss(self, batch: Batch, teacher: Tensor) -> Tensor:
         alpha, temperature = self.options.alpha, self.options.temperature
-        return distillation_loss(batch.logits, told, batch.labels, alpha=alpha, temperature=temperature)
+        return distillation_loss(batch.logits, teacher, batch.labels, alpha=alpha, temperature=temperature)
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
-        """The trained teacher as a function from images to logits, without graph."""
+        """Return the trained teacher as a function from images (n, c, h, w) to logits (n, classes), without graph."""
         if artifact.architecture is None:
-            raise TypeError("a teacher comes with its architecture")
+            raise TypeError("the artifact of a teacher has no architecture to build its network with")
         network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
         network.load_state_dict(dict(artifact.tensors))
         return torch.no_grad()(network.to(problem.device).eval().requires_grad_(False))
 
     def work(self, problem: Problem, images: int) -> float:
-        """Training and scoring of one student; its teacher is counted as an artifact."""
+        """Return the passes of one student; those of its teacher are counted as an artifact."""
         return self.options.student_work(problem, images)

@@ -1,4 +1,4 @@
-"""Students trained with cross-entropy: DC's evaluation."""
+"""Plain evaluation: students trained with cross-entropy on the distilled set, as in DC."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ class Plain(Evaluator[PlainOptions]):
     Options = PlainOptions
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """``plain v1`` and its departures."""
+        """Return the protocol's name with its departures, such as ``plain v1 + epochs=5``."""
         return f"plain {self.options.version_name()}{self.options.departures(problem, architecture)}"
 
     def evaluate(
@@ -45,7 +45,7 @@ class Plain(Evaluator[PlainOptions]):
         artifacts: Mapping[int, Artifact],
         streams: Streams,
     ) -> Iterator[StudentRecord]:
-        """Train and score, side by side where that is faster."""
+        """Train and score students, side by side if that is faster."""
 
         def loss(batch: Batch) -> Tensor:
             return self.options.ce_weight * cross_entropy(batch)
@@ -54,5 +54,5 @@ class Plain(Evaluator[PlainOptions]):
         return train_students(lesson, problem, architecture, students)
 
     def work(self, problem: Problem, images: int) -> float:
-        """Training and scoring of one student."""
+        """Return the passes of one student, which is trained and scored."""
         return self.options.student_work(problem, images)

@@ -1,4 +1,4 @@
-"""Protocols: recipes by name and version, and departures from them."""
+"""Training protocols of evaluators: recipes by name and version, and the options that depart from them."""
 
 import math
 from collections.abc import Callable
@@ -24,9 +24,10 @@ from harness import (
 from mpdd_plugins.augmentations import dc, dsa
 
 EPOCHS = {"v1": (301, 1001), "quick": (101, 101), "dsa": (1001, 1001), "mtt": (1001, 1001)}
-"""Epochs of each protocol without and with augmentation."""
+"""Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000)."""
 FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa"}
-"""Whose augmentation each protocol has."""
+"""Family of augmentations of each protocol."""
+# By family: how an option is validated, how an augmentation is created, and what the protocol has for a data set.
 CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy}
 MAKE = {"dc": dc.dc_augmentation, "dsa": dsa.dsa_augmentation}
 OF_SET: dict[str, Callable[[Problem], str]] = {
@@ -36,7 +37,7 @@ OF_SET: dict[str, Callable[[Problem], str]] = {
 
 
 class TrainingOptions(Options):
-    """What every evaluator lets one change; what is not given is the protocol's."""
+    """Options of every evaluator's training; those that are not set are the protocol's."""
 
     protocol: Literal["v1", "quick", "dsa", "mtt"] = option(
         "v1",
@@ -71,25 +72,27 @@ class TrainingOptions(Options):
 
     @pydantic.field_validator("augment")
     @classmethod
-    def _check_augment(cls, value: str | None, given: pydantic.ValidationInfo) -> str | None:
-        return CHECK[FAMILY[given.data.get("protocol", "v1")]](value)
+    def _check_augment(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        # `protocol` is declared before `augment`, so it is validated by now; it is missing if it was invalid itself.
+        return CHECK[FAMILY[info.data.get("protocol", "v1")]](value)
 
     def version_name(self) -> str:
-        """The protocol as it is printed: ``v1``, ``quick v1``, ``dsa v1`` or ``mtt v1``."""
+        """Return the protocol as it is printed: ``v1``, ``quick v1``, ``dsa v1`` or ``mtt v1``."""
         return "v1" if self.protocol == "v1" else f"{self.protocol} v1"
 
     def own_operations(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """The operations that the protocol has: the architecture's own, else the data set's."""
+        """Return the operations of the protocol itself: the architecture's own, otherwise the data set's."""
         family = FAMILY[self.protocol]
         return architecture.augmentations.get(family) or OF_SET[family](problem)
 
     def augmentation(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """The operations on training images: as given, else the protocol's."""
+        """Return the operations on training images: the option's, otherwise the protocol's."""
         return self.own_operations(problem, architecture) if self.augment is None else self.augment
 
     def departures(self, problem: Problem, architecture: Architecture[Any]) -> str:
-        """Every option that departs from the protocol, as it is printed after its name."""
+        """Return the options that depart from the protocol, as they are printed after its name."""
         operations = self.own_operations(problem, architecture)
+        # An option that repeats the protocol's own value is no departure, and must not make the name longer.
         recipe = self.protocol_recipe(augmented=operations != "none")
         lr = None if self.protocol == "mtt" else recipe.lr
         own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": lr, "augment": operations}
@@ -97,11 +100,11 @@ class TrainingOptions(Options):
         return "".join(f" + {key}={value}" for key, value in departing.items())
 
     def protocol_recipe(self, augmented: bool) -> Recipe:
-        """The protocol's recipe without departures; under mtt with a learning rate yet to be replaced by a set's."""
+        """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's."""
         return Recipe(epochs=EPOCHS[self.protocol][augmented])
 
     def recipe(self, augmented: bool) -> Recipe:
-        """The recipe with what was given."""
+        """Return the protocol's recipe with the options' departures."""
         recipe = self.protocol_recipe(augmented)
         return replace(
             recipe,
@@ -120,13 +123,21 @@ class TrainingOptions(Options):
         streams: Streams,
         loss_of: Callable[[int], Loss],
     ) -> Lesson:
-        """What students of an architecture learn from, by the protocol with what was given.
+        """Return what students of an architecture learn from: the protocol with the options' departures.
+
+        Args:
+            distilled: the set.
+            problem: provides the data set's own augmentation.
+            architecture: provides the architecture's own augmentation.
+            streams: random streams of the evaluation.
+            loss_of: returns the loss of a student's steps from the student's index.
 
         Raises:
-            DataError: the protocol wants a learned step size, and the set has none that is a rate.
+            DataError: the protocol needs a learned step size, and the set has none that is a learning rate.
         """
         operations = self.augmentation(problem, architecture)
         recipe = self.recipe(operations != "none")
+        # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
         augment = self._augment(operations)
@@ -135,10 +146,10 @@ class TrainingOptions(Options):
     def teaching(
         self, distilled: DistilledSet, problem: Problem, architecture: Architecture[Any], streams: Streams
     ) -> Lesson:
-        """What a teacher learns from: the protocol itself, whatever the students depart by.
+        """Return what a teacher learns from: the protocol itself, without the students' departures.
 
         Raises:
-            DataError: as `lesson` does, even where ``lr`` is given: that is the students' alone.
+            DataError: as for `lesson`, even if ``lr`` is set, which is the students' alone.
         """
         operations = self.own_operations(problem, architecture)
         recipe = self.protocol_recipe(operations != "none")
@@ -153,11 +164,12 @@ class TrainingOptions(Options):
             return recipe
         rate = distilled.step_size
         if rate is None or not 0 < rate < math.inf:
-            told = "which this set has not" if rate is None else f"and {rate:g} is no learning rate"
-            raise DataError(f"the protocol mtt trains at the set's learned step size, {told}: {remedy}")
+            fault = "which this set does not have" if rate is None else f"and {rate:g} is not a learning rate"
+            raise DataError(f"the protocol mtt trains at the set's learned step size, {fault}: {remedy}")
         return replace(recipe, lr=rate)
 
     def student_work(self, problem: Problem, images: int) -> float:
-        """Passes of one student: three for each image and epoch, one for each scored image."""
+        """Return the passes of one student: three for each image and epoch, one for each scored image."""
+        # An estimate, made before there is an architecture: that of the data set's augmentation is close enough.
         augmented = (self.augment or OF_SET[FAMILY[self.protocol]](problem)) != "none"
         return 3.0 * self.recipe(augmented).epochs * images + len(problem.score)

@@ -1,4 +1,9 @@
-"""Dataset condensation with gradient matching: Zhao, Mopuri, Bilen, ICLR 2021 (DC)."""
+"""Dataset condensation with gradient matching: Zhao, Mopuri, Bilen, ICLR 2021 (DC).
+
+Algorithm 1 of the paper: an iteration is one of its K steps with a fresh network. The option ``outer`` is T, the image
+updates per network, and ``inner`` is varsigma_theta, the epochs of the network's training between them (varsigma_S is
+1). Both options are named as in DC's code. D, the distance of two gradients, is the option ``distance``.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -23,11 +28,11 @@ from harness import (
 )
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
-"""Outer and inner loops by images per class, as published."""
+"""Outer loops (image updates per network) and inner loops (epochs between them) by ipc, as published (utils.py)."""
 
 
 class DCOptions(PixelOptions):
-    """Options of DC."""
+    """Options of `DC`."""
 
     lr_img: float = option(0.1, "learning rate of the images; 0.01 suits an MLP or a ResNet", source="DC", gt=0)
     lr_net: float = option(0.01, "learning rate of the network between outer steps", source="DC", gt=0)
@@ -39,7 +44,7 @@ class DCOptions(PixelOptions):
     distance: Literal["layerwise", "mse", "cosine"] = option("layerwise", "between gradients", source="DC, eq. 9")
 
     def loops(self, ipc: int) -> tuple[int, int]:
-        """Outer and inner loops: the published ones; for another ipc at most 50 outer, and 500 epochs in all."""
+        """Return the outer and inner loops: the published ones, or for another ipc at most 50 and 500 epochs in all."""
         outer, inner = LOOPS.get(ipc) or (min(ipc, 50), 0)
         outer = self.outer or outer
         inner = inner or max(1, 500 // outer)
@@ -47,7 +52,7 @@ class DCOptions(PixelOptions):
 
 
 class DC(PixelMethod[DCOptions]):
-    """Learns images whose gradients, on a network at several points of its training, are those of real images."""
+    """Learns images whose gradients equal those of real images at several points of a network's training."""
 
     Options = DCOptions
 
@@ -56,20 +61,22 @@ class DC(PixelMethod[DCOptions]):
         self.distance = DISTANCES[options.distance]
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
-        """Match gradients along the training of one fresh network (algorithm 1 of the paper)."""
+        """Match gradients along the training of one fresh network (DC, algorithm 1)."""
         network = networks.draw()
         outer, inner = self.options.loops(self.ipc)
+        # On the device: the loss is read once at the end, since each reading waits for the GPU.
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         for round_ in range(outer):
             self._freeze(network, iteration, round_)
             total += self._match(network, iteration, round_)
             self.optimizer.step()
+            # The reference trains the network only between image updates, so ipc 1 (one outer loop) never trains it.
             if round_ < outer - 1:
                 self._train(network, inner, iteration, round_)
         return {"loss": float(total) / (self.classes * outer)}
 
     def _match(self, network: Network, iteration: int, round_: int) -> Tensor:
-        """Set the images' gradient: that of the sum over classes, of which each is matched on its own."""
+        """Set the images' gradient to that of the loss summed over classes, and return the loss (DC, equation 8)."""
 
         def pair(label: int) -> Pair:
             transform = self._siamese(iteration, round_, label)
@@ -81,19 +88,22 @@ class DC(PixelMethod[DCOptions]):
         return loss
 
     def _siamese(self, iteration: int, round_: int, label: int) -> Callable[[Tensor], Tensor]:
-        """What is done to the real and the synthetic images of a class alike: nothing."""
+        """Return what is applied to the real and the synthetic images of a class alike; in DC, nothing."""
         return lambda images: images
 
     def _augment(self) -> Augment | None:
-        """What is done to batches while the network trains: nothing."""
+        """Return the augmentation of the network's training; None in DC."""
         return None
 
     def _freeze(self, network: Network, iteration: int, round_: int) -> None:
+        # On batches of a single class, batch norm would normalise by the statistics of that class; those of real images
+        # of all classes are used instead. A generator, so that nothing is drawn if the network has no batch norm.
         count = self.options.batch_statistics
         batches = (self.real(label, count, "statistics", iteration, round_) for label in range(self.classes))
         freeze_statistics(network, lambda: torch.cat(list(batches)))
 
     def _train(self, network: Network, epochs: int, iteration: int, round_: int) -> None:
+        """Train the network on the present images by plain SGD: the update of theta in algorithm 1."""
         recipe = Recipe(epochs, self.options.lr_net, "sgd", "constant", 0.0, 0.0, self.options.batch_train)
 
         def draw(purpose: str, epoch: int) -> torch.Generator:
@@ -102,7 +112,8 @@ class DC(PixelMethod[DCOptions]):
         train_classifier(network, self.images.detach(), self.labels, recipe, draw, augment=self._augment())
 
     def work(self) -> float:
-        """Three passes over real images; about nine over synthetic ones, whose gradient is differentiated."""
+        """Return the passes of one iteration: three over real images, about nine over synthetic ones."""
+        # A gradient is about three forward passes; differentiating it again makes nine. Training takes three.
         outer, inner = self.options.loops(self.ipc)
         synthetic = self.classes * self.ipc
         return (

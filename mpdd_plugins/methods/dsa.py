@@ -1,4 +1,7 @@
-"""Dataset condensation with differentiable siamese augmentation: Zhao and Bilen, ICML 2021 (DSA)."""
+"""Dataset condensation with differentiable siamese augmentation: Zhao and Bilen, ICML 2021 (DSA).
+
+DC's loss with A(S, omega) and A(T, omega) in place of S and T: one augmentation A with the same parameters omega.
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -13,7 +16,7 @@ from mpdd_plugins.methods.dc import DC, DCOptions
 
 
 class DSAOptions(DCOptions):
-    """Options of DSA."""
+    """Options of `DSA`."""
 
     init: Literal["noise", "real"] = option("real", "initial images: standard normal, or real ones", source="DSA")
     augment: str | None = option(
@@ -24,7 +27,7 @@ class DSAOptions(DCOptions):
 
 
 class DSA(DC):
-    """DC, with one augmentation drawn for each class and step and done to the real and the synthetic images alike."""
+    """DC with one augmentation for each class and step, applied to the real and the synthetic images alike."""
 
     Options = DSAOptions
 
@@ -33,12 +36,13 @@ class DSA(DC):
         self.strategy = own_strategy(task.problem) if options.augment is None else options.augment
 
     def _siamese(self, iteration: int, round_: int, label: int) -> Callable[[Tensor], Tensor]:
-        """One operation with one set of parameters, for every image of the class."""
+        """Return one operation with one set of parameters, for all images of the class."""
+        # Drawn at once, here: the transform is applied twice, and both calls have to use the same parameters.
         if self.strategy == "none":
             return super()._siamese(iteration, round_, label)
         generator: torch.Generator = self.task.streams.generator("augment", iteration, round_, label)
         return siamese(self.strategy, self.task.problem.shape, generator)
 
     def _augment(self) -> Augment | None:
-        """One operation a batch, with parameters of its own for each image."""
+        """Return the augmentation of the network's training: one operation per batch, separate parameters per image."""
         return None if self.strategy == "none" else dsa_augmentation(self.strategy)

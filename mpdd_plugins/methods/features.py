@@ -1,4 +1,4 @@
-"""The feature network of methods that choose real images: trained once on the real data, and shared."""
+"""The feature network of methods that select real images, trained once on the real data and shared by them."""
 
 import math
 from collections.abc import Callable
@@ -27,25 +27,25 @@ from harness import (
 
 
 class FeatureOptions(Options):
-    """Options of methods that compare images by the features of a trained network."""
+    """Options of methods that compare images by a trained network's features."""
 
     network: str = option(
         "convnet",
         "architecture whose features are compared; trained on all real images",
-        source="own choice: the papers do not tell",
+        source="own choice: the papers do not say",
     )
     epochs: int = option(
         20, "passes over the real images, by DC's recipe (lr 0.01, tenfold lower half-way); 0: as initialised",
-        source="own choice: the papers do not tell", ge=0,
+        source="own choice: the papers do not say", ge=0,
     )  # fmt: skip
 
     def recipe(self) -> Recipe:
-        """How the network is trained."""
+        """Return how the network is trained."""
         return Recipe(epochs=self.epochs)
 
 
 def feature_request(options: FeatureOptions, problem: Problem) -> ArtifactRequest:
-    """Ask for the network. Its work counts the one pass in which images are compared, too."""
+    """Request the feature network; its work includes the pass in which images are compared."""
     work = (3.0 * options.epochs + 1) * len(problem.train)
     return ArtifactRequest("features", 0, options.network, {"recipe": asdict(options.recipe())}, work=work)
 
@@ -53,11 +53,12 @@ def feature_request(options: FeatureOptions, problem: Problem) -> ArtifactReques
 def train_features(
     options: FeatureOptions, problem: Problem, architecture: Architecture[Any], streams: Streams
 ) -> Artifact:
-    """Train the network on all real images, without augmentation.
+    """Train the feature network on all real images, without augmentation.
 
     Raises:
         DDBenchError: the loss is not finite.
     """
+    # The real data is a distilled set of hard labels, so that the students' training serves here as well.
     real = DistilledSet(problem.train_inputs, problem.train.labels, problem.classes, problem.preprocessing)
     lesson = Lesson(real, options.recipe(), streams, "features")
     network, losses = train_network(lesson, problem, architecture, 0)
@@ -67,7 +68,7 @@ def train_features(
 
 
 def feature_map(artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
-    """The network as a function from stored pixels (n, channels, height, width), uint8, to features (n, dimension).
+    """Return a function from stored pixels (n, c, h, w), uint8, to features (n, dimension).
 
     Features are float64 on the CPU, computed in float32 and in evaluation mode.
     """
@@ -75,6 +76,8 @@ def feature_map(artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tens
 
     @torch.inference_mode()
     def features(pixels: Tensor) -> Tensor:
+        # In slices, so that a class of any size takes little memory. float64, because sums of squares of almost equal
+        # features decide between images.
         parts = (problem.preprocessing.to_inputs(part.to(problem.device)) for part in torch.split(pixels, SLICE))
         return torch.cat([network.features(part).cpu() for part in parts]).double()
 
@@ -83,7 +86,7 @@ def feature_map(artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tens
 
 def _loaded(artifact: Artifact, problem: Problem) -> Network:
     if artifact.architecture is None:
-        raise TypeError("a feature network comes with its architecture")
+        raise TypeError("the artifact of a feature network has no architecture to build it with")
     network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
     network.load_state_dict(dict(artifact.tensors))
     return network.to(problem.device).eval()

@@ -1,6 +1,9 @@
 """Matching training trajectories: Cazenavette et al., CVPR 2022 (MTT).
 
 With the constant memory of Cui et al., ICML 2023 (TESLA).
+
+The paper's symbols: theta*_t are an expert's weights after t epochs (``start``), theta*_{t+M} those M epochs later
+(``target``), N the student's steps (``setting.steps``), alpha its learned learning rate (``step_size``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,18 +39,20 @@ from harness import (
 from mpdd_plugins.augmentations.dsa import dsa_augmentation, own_strategy, per_image
 from mpdd_plugins.methods.mtt_settings import MTTOptions, departures, setting_for
 
+# How the student's steps are differentiated, by the option ``unroll``.
 UNROLL = {"exact": unroll_exactly, "constant": unroll_constantly}
 SMALLEST_STEP = 1e-6
-"""The learned step size never falls below this: a student needs a positive learning rate."""
+"""Smallest learned step size, since a student needs a positive learning rate; MTT's code has no such limit."""
 
 
 class MTT(PixelMethod[MTTOptions]):
-    """Learns images on which a student, from an expert's weights, comes in N steps where the expert was M epochs on."""
+    """Learns images such that N student steps from an expert snapshot end near the expert's weights M epochs later."""
 
     Options = MTTOptions
 
     def __init__(self, task: Task, options: MTTOptions) -> None:
-        self.given, self.setting = options, setting_for(task, options)
+        # What the user set is needed for `notes`; everything else reads the options with their published values.
+        self.user_options, self.setting = options, setting_for(task, options)
         super().__init__(task, options.model_copy(update=asdict(self.setting)))
         self.strategy = own_strategy(task.problem) if options.augment is None else options.augment
         self.step_size = torch.tensor(self.setting.step_size, device=self.images.device, requires_grad=True)
@@ -55,7 +60,8 @@ class MTT(PixelMethod[MTTOptions]):
         self.soft_labels = torch.nn.functional.one_hot(self.labels, self.classes).float()
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
-        """Match one stretch of one expert's trajectory (algorithm 1 of the paper)."""
+        """Match one stretch of one expert's trajectory (MTT, algorithm 1)."""
+        # Only the structure of the drawn network is used: its weights come from the expert.
         network = networks.draw()
         (expert,) = networks.needed(network)
         epoch = self._start_epoch(iteration)
@@ -63,7 +69,7 @@ class MTT(PixelMethod[MTTOptions]):
             snapshot(expert.tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)
         )
         if self.options.labels == "expert":
-            self.soft_labels = self._told_by(network, target)
+            self.soft_labels = self._predictions(network, target)
         student = self._student(network, start)
         names = [name for name, weight in network.named_parameters() if weight.requires_grad]
         loss, self.images.grad, self.step_size.grad = UNROLL[self.options.unroll](
@@ -77,6 +83,7 @@ class MTT(PixelMethod[MTTOptions]):
         self.optimizer.step()
         self.step_optimizer.step()
         with torch.no_grad():
+            # In place: the optimiser holds this tensor.
             self.step_size.clamp_(min=SMALLEST_STEP)
         return {"loss": float(loss), "step_size": float(self.step_size.detach()), "start_epoch": float(epoch)}
 
@@ -85,7 +92,7 @@ class MTT(PixelMethod[MTTOptions]):
         return int(torch.randint(self.setting.max_start_epoch, (), generator=generator))
 
     def _student(self, network: Network, start: Mapping[str, Tensor]) -> Student:
-        """The network, whose batch norm uses what ``statistics`` says."""
+        """Return the student: the network's structure, with batch norm's statistics by the option ``statistics``."""
         network.train(self.options.statistics == "batch")
         buffers = {name: start[name] for name, _ in network.named_buffers()}
         return Student(network, buffers, self._labels())
@@ -93,18 +100,21 @@ class MTT(PixelMethod[MTTOptions]):
     def _labels(self) -> Tensor:
         return self.labels if self.options.labels == "hard" else self.soft_labels
 
-    def _told_by(self, network: Network, weights: Mapping[str, Tensor]) -> Tensor:
+    def _predictions(self, network: Network, weights: Mapping[str, Tensor]) -> Tensor:
+        """Return the probabilities (n, classes) that a network of these weights predicts for the present images."""
         with torch.no_grad():
             logits: Tensor = functional_call(network.eval(), dict(weights), (self.images,))
         return logits.softmax(1)
 
     def _steps(self, network: Network, iteration: int) -> list[Step]:
-        """Batches of the student: all images in a new order, batch by batch, and again; each augmented anew."""
+        """Return the student's steps: batches of all images in a random order, reshuffled when they are used up."""
         streams, size, count = self.task.streams, self.setting.batch, self.setting.steps
         order: list[Tensor] = []
         while len(order) < count:
             generator = streams.generator("batches", iteration, len(order))
             order += torch.split(torch.randperm(len(self.images), generator=generator).to(self.images.device), size)
+        # Each step has an augmentation of its own. A network with dropout gets a seed for each step, because TESLA's
+        # second pass has to repeat the first one exactly.
         drops = draws_globally(network, self.task.problem)
         return [
             Step(
@@ -117,12 +127,13 @@ class MTT(PixelMethod[MTTOptions]):
 
     def _transform(self, count: int, iteration: int, number: int) -> Callable[[Tensor], Tensor]:
         if self.strategy == "none":
-            return torch.clone
+            return torch.clone  # differentiable, and never the images themselves
         generator = self.task.streams.generator("augment", iteration, number)
         return per_image(self.strategy, self.task.problem.shape, count, generator)
 
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
-        """One expert: all take their turn in a new order before one comes again, whatever the pool draws."""
+        """Request one expert of the architecture; all take their turn in random order before any is repeated."""
+        # The order depends on the iteration alone, not on the pool's draws: pools see the same indices.
         round_, turn = divmod(iteration, self.options.experts)
         generator = self.task.streams.generator("experts", round_)
         index = int(torch.randperm(self.options.experts, generator=generator)[turn])
@@ -138,9 +149,9 @@ class MTT(PixelMethod[MTTOptions]):
         streams: Streams,
         scratch: Scratch,
     ) -> Artifact:
-        """Train an expert, augmented as the student is."""
+        """Train an expert, with the student's augmentation."""
         if architecture is None:
-            raise UsageError("mtt trains experts of the architectures that a pool draws, and there is no pool")
+            raise UsageError("mtt trains experts of the architectures that a pool draws, but there is no pool")
         network = architecture.build(
             problem.shape, len(problem.classes), streams.generator("expert-weights", request.index)
         ).to(problem.device)
@@ -153,25 +164,25 @@ class MTT(PixelMethod[MTTOptions]):
         return Artifact(tensors, {"loss": losses[-1], "first_loss": losses[0]})
 
     def _expert_recipe(self) -> Recipe:
-        given = self.options
-        return Recipe(given.train_epochs, given.lr_expert, "sgd", "constant", 0.0, 0.0, given.batch_expert)
+        options = self.options
+        return Recipe(options.train_epochs, options.lr_expert, "sgd", "constant", 0.0, 0.0, options.batch_expert)
 
     def distilled(self) -> DistilledSet:
-        """The images as they stand, their labels, and the step size."""
+        """Return the present images with their labels and the step size."""
         return self.task.distilled(self.images, self._labels(), float(self.step_size.detach()))
 
     def learned(self) -> Mapping[str, Tensor]:
-        """Images and step size."""
+        """Return the images and the step size."""
         return {**super().learned(), "step_size": self.step_size}
 
     def state(self) -> Mapping[str, Tensor]:
-        """Images, step size and soft labels, with momentum."""
+        """Return images, step size and soft labels, with the momentum of both optimisers."""
         momentum = self.step_optimizer.state[self.step_size].get("momentum_buffer")
         own = {"step_size": self.step_size, "soft_labels": self.soft_labels}
         return {**super().state(), **own, **({} if momentum is None else {"step_momentum": momentum})}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up all of them."""
+        """Set all tensors to those that `state` returned."""
         super().restore(state)
         with torch.no_grad():
             self.step_size.copy_(state["step_size"])
@@ -180,13 +191,14 @@ class MTT(PixelMethod[MTTOptions]):
         self.step_optimizer.state[self.step_size]["momentum_buffer"] = momentum
 
     def settings(self) -> Mapping[str, Any]:
-        """What the options left to ``auto`` became."""
+        """Return the values of the options that were left to ``auto``."""
         return asdict(self.setting)
 
     def notes(self) -> Sequence[str]:
-        """Where the published setting was departed from."""
-        return departures(self.task, self.given)
+        """Return how the run departs from the published setting, one line each."""
+        return departures(self.task, self.user_options)
 
     def work(self) -> float:
-        """About nine passes over the batch of each step: forward, backward, and both differentiated."""
+        """Return the passes of one iteration: about nine over the batch of each step."""
+        # Forward and backward are three; differentiating both makes nine.
         return 9.0 * self.setting.steps * self.setting.batch

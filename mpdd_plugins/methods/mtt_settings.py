@@ -1,4 +1,4 @@
-"""Options of MTT, and what those left to ``auto`` become: the published settings by data set and images per class."""
+"""Options of MTT, and the published settings by data set and ipc that replace ``auto``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from mpdd_plugins.augmentations.dsa import check_strategy
 
 
 class MTTOptions(PixelOptions):
-    """Options of MTT."""
+    """Options of `MTT`."""
 
     init: Literal["noise", "real"] = option("real", "initial images: standard normal, or real ones", source="MTT")
     lr_img: float | None = option(  # type: ignore[assignment]
@@ -39,7 +39,7 @@ class MTTOptions(PixelOptions):
         ge=1,
     )  # fmt: skip
     experts: int = option(100, "experts of each architecture that the pool draws", source="MTT, num_experts", ge=1)
-    train_epochs: int = option(50, "epochs that an expert trains, each kept", source="MTT, buffer.py", ge=1)
+    train_epochs: int = option(50, "epochs that an expert trains, each stored", source="MTT, buffer.py", ge=1)
     lr_expert: float = option(0.01, "learning rate of experts, constant, without momentum", source="MTT", gt=0)
     batch_expert: int = option(256, "real images a step of an expert", source="MTT", ge=1)
     augment: str | None = option(
@@ -53,7 +53,7 @@ class MTTOptions(PixelOptions):
         "batch", "batch norm of the student: the batch's own statistics, or the expert's at its start", source="MTT"
     )
     labels: Literal["hard", "expert"] = option(
-        "hard", "expert: soft labels, what the expert at its target says of the images, anew at each iteration",
+        "hard", "expert: soft labels, the predictions of the expert at its target, new in each iteration",
         source="TESLA, teacher_label",
     )  # fmt: skip
 
@@ -71,11 +71,11 @@ class Setting:
     lr_lr: float
     step_size: float
     batch: int = 0
-    """0 is all."""
+    """Synthetic images per step; 0 is all."""
 
 
 SCRIPT = Setting(20, 3, 25, 1000, 1e-5, 0.01)
-"""The defaults of the reference's script, where nothing is published."""
+"""The defaults of MTT's script, for data sets and ipc without a published setting."""
 
 PUBLISHED = {
     ("cifar10", 1): {True: Setting(50, 2, 2, 100, 1e-7, 0.01), False: Setting(50, 2, 5, 1000, 1e-7, 0.01)},
@@ -85,49 +85,55 @@ PUBLISHED = {
     ("cifar100", 10): {False: Setting(20, 2, 20, 1000, 1e-5, 0.01)},
     ("cifar100", 50): {True: Setting(80, 2, 40, 1000, 1e-5, 0.01, 125)},
 }
-"""By data set and ipc, and by whether the images are ZCA-whitened; the first is the one of the paper's table (as
-DC-BENCH and the reference's README list them)."""
+"""Published settings by data set and ipc, and by whether images are ZCA-whitened; the first is the paper's table's
+(as listed by DC-BENCH and by the README of MTT's code)."""
 
 
 def setting_for(task: Task, options: MTTOptions) -> Setting:
-    """Every option as given, else as published, else the script's; start and target fit into an expert's epochs.
+    """Return the value of every option: the user's, otherwise the published one, otherwise the script's.
+
+    Published start and target epochs are reduced if experts train for fewer epochs.
 
     Raises:
-        UsageError: what was given does not fit.
+        UsageError: the user's start and target epochs do not fit into an expert's.
     """
-    found = _published(task)
+    published = _published(task)
     fields = ("steps", "expert_epochs", "max_start_epoch", "lr_img", "lr_lr", "step_size", "batch")
-    given = {name: value for name in fields if (value := getattr(options, name)) is not None}
-    whole = replace(found, **given)
+    chosen = {name: value for name in fields if (value := getattr(options, name)) is not None}
+    whole = replace(published, **chosen)
+    # What the user sets is never changed: it fits or is an error. Published values are for 50 epochs, and are reduced.
     epochs = options.train_epochs
     matched = whole.expert_epochs if options.expert_epochs else min(whole.expert_epochs, epochs)
+    # The start is drawn below max_start_epoch, so the last target is max_start_epoch - 1 + expert_epochs.
     latest = epochs - matched + 1
     start = whole.max_start_epoch if options.max_start_epoch else max(1, min(whole.max_start_epoch, latest))
     if matched > epochs or start > latest:
-        told = f"max_start_epoch={start} and expert_epochs={matched} reach beyond train_epochs={epochs}"
-        raise UsageError(f"mtt: {told}; at most max_start_epoch + expert_epochs - 1 = train_epochs is possible")
+        fault = f"max_start_epoch={start} and expert_epochs={matched} reach beyond train_epochs={epochs}"
+        raise UsageError(f"mtt: {fault}; at most max_start_epoch + expert_epochs - 1 = train_epochs is possible")
     every = task.ipc * len(task.problem.classes)
     batch = min(whole.batch or every, every)
     return replace(whole, expert_epochs=matched, max_start_epoch=start, batch=batch)
 
 
 def departures(task: Task, options: MTTOptions) -> Sequence[str]:
-    """Where a run departs from the published setting, in lines to stand beneath the table."""
+    """Return how a run departs from the published setting, in lines for the notes beneath the table."""
     lines = []
     like = task.problem.like
     table = PUBLISHED.get((str(like), task.ipc))
+    # The key of the first entry is whether the paper's images are whitened.
     if table and next(iter(table)) and not _whitened(task):
         remedy = "zca=true in --dataset does so"
         lines.append(f"mtt was published for {like} at ipc {task.ipc} on whitened images: {remedy}")
-    found, chosen = _published(task), setting_for(task, options)
+    published, chosen = _published(task), setting_for(task, options)
     for name in ("expert_epochs", "max_start_epoch"):
-        if getattr(options, name) is None and getattr(chosen, name) != getattr(found, name):
-            told = f"{name} is {getattr(chosen, name)} instead of {getattr(found, name)}"
-            lines.append(f"mtt at ipc {task.ipc}: {told}, because experts train {options.train_epochs} epochs")
+        if getattr(options, name) is None and getattr(chosen, name) != getattr(published, name):
+            change = f"{name} is {getattr(chosen, name)} instead of {getattr(published, name)}"
+            lines.append(f"mtt at ipc {task.ipc}: {change}, because experts train {options.train_epochs} epochs")
     return lines
 
 
 def _published(task: Task) -> Setting:
+    # Without a setting for images whitened like these, the paper's own setting is the nearest.
     table = PUBLISHED.get((str(task.problem.like), task.ipc))
     return table.get(_whitened(task), next(iter(table.values()))) if table else SCRIPT
 

@@ -1,1 +1,1 @@
-"""Model-pool policies."""
+"""Pools: policies from which architecture each network of a distillation is drawn."""

@@ -1,4 +1,4 @@
-"""A pool of a main architecture and various others (main-model of the model-pool paper, table 5)."""
+"""Pool of a main architecture and various others (main-model of the model-pool paper, table 5)."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ class MainModelOptions(Options):
 
 
 class MainModel(Pool[MainModelOptions]):
-    """A main architecture most of the time, and various others now and then."""
+    """Draws a main architecture with one probability, and various others that share the rest equally."""
 
     Options = MainModelOptions
 
@@ -33,11 +33,12 @@ class MainModel(Pool[MainModelOptions]):
 
     @property
     def main(self) -> str:
-        """The main architecture."""
+        """Return the main architecture."""
         return self._main
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """The main architecture alone while warming up, then all of them."""
+        """Return the main architecture alone during the warm-up, and then all of them."""
         if iteration < self.options.warmup:
             return {self._main: 1.0}
+        # merge: the main architecture may be listed among the others as well.
         return merge({self._main: self._probability}, uniform(self.options.others, 1 - self._probability))

@@ -1,4 +1,8 @@
-"""The model pool of "Improve Cross-Architecture Generalization on Dataset Distillation" (Zhou, Zhong, Chen)."""
+"""The model pool of "Improve Cross-Architecture Generalization on Dataset Distillation" (Zhou, Zhong, Chen).
+
+The paper's pool (tables 2 and 3) consists of a main ConvNet and 32 ConvNets that differ in activation, norm and
+pooling.
+"""
 
 import itertools
 from collections.abc import Mapping
@@ -12,6 +16,8 @@ from mpdd_plugins.pools.weighted_names import check_main, main_of, merge, unifor
 ACTIVATIONS = ("relu", "sigmoid", "leakyrelu", "swish")
 NORMS = ("instance", "batch", "layer", "group")
 POOLINGS = ("avg", "max")
+# In the paper's code, iterations 0 ... 500 take the main ConvNet only, and the others have one block. Its text mentions
+# no warm-up, and table 3 has three blocks.
 AS_RELEASED_WARMUP = 501
 AS_RELEASED_DEPTH = 1
 
@@ -40,10 +46,11 @@ class MainSimilarOptions(Options):
 
 
 class MainSimilar(Pool[MainSimilarOptions]):
-    """A main ConvNet most of the time, and now and then one with another activation, norm or pooling.
+    """Draws a main ConvNet with one probability, otherwise a ConvNet with another activation, norm or pooling.
 
-    One of the 4 x 4 x 2 ConvNets equals the main one, which so has 0.903125 in all. Their width and depth are those of
-    the main ConvNet unless an option says otherwise; beside a main model of another kind they are the ConvNet's own.
+    One of the 4 x 4 x 2 ConvNets equals the main one, whose probability is therefore 0.9 + 0.1 / 32 = 0.903125. Their
+    width and depth are those of the main ConvNet unless an option sets them; with a main architecture of another kind,
+    they are the ConvNet's defaults.
     """
 
     Options = MainSimilarOptions
@@ -58,14 +65,15 @@ class MainSimilar(Pool[MainSimilarOptions]):
 
     @property
     def main(self) -> str:
-        """The main architecture."""
+        """Return the main architecture."""
         return self._main
 
     @property
     def similar(self) -> tuple[str, ...]:
-        """The other architectures, each equally likely."""
+        """Return the other architectures, which are equally probable."""
         if self.options.others:
             return self.options.others
+        # The product includes the main ConvNet, as in the paper: `merge` adds that share to the main one's.
         name, size = self._similar_to
         return tuple(
             str(Name(name, (*size.items(), ("norm", norm), ("act", act), ("pool", pool))))
@@ -74,7 +82,7 @@ class MainSimilar(Pool[MainSimilarOptions]):
 
     @property
     def _similar_to(self) -> tuple[str, dict[str, str]]:
-        """The ConvNet's name, with the width and depth that the similar ConvNets do not take from its defaults."""
+        """Return the ConvNet's name, and the width and depth of the similar ConvNets that are not its defaults."""
         main = parse_name(self._main)
         is_convnet = main.name.rpartition(":")[2] == "convnet"  # the name of its distribution may stand before it
         size = {key: value for key, value in main.options if is_convnet and key in ("width", "depth")}
@@ -83,7 +91,7 @@ class MainSimilar(Pool[MainSimilarOptions]):
         return main.name if is_convnet else "convnet", size
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """The main architecture alone while warming up, then all of them."""
+        """Return the main architecture alone during the warm-up, and then all of them."""
         if iteration < self._warmup:
             return {self._main: 1.0}
         return merge({self._main: self._probability}, uniform(self.similar, 1 - self._probability))

@@ -1,4 +1,4 @@
-"""One architecture, always: what every method did before there were pools."""
+"""Pool of a single architecture, as methods are published."""
 
 from collections.abc import Mapping
 
@@ -12,15 +12,15 @@ class SingleOptions(Options):
 
 
 class Single(Pool[SingleOptions]):
-    """The same architecture at each fresh network."""
+    """Draws the same architecture for each network."""
 
     Options = SingleOptions
 
     @property
     def main(self) -> str:
-        """The architecture."""
+        """Return the architecture."""
         return self.options.main
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """All probability on one architecture."""
+        """Return probability 1 for the architecture."""
         return {self.options.main: 1.0}

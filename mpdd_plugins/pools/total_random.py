@@ -1,4 +1,4 @@
-"""A pool of various architectures, none of which is the main one (total-random of the model-pool paper, table 5)."""
+"""Pool of various architectures, none of which is a main one (total-random of the model-pool paper, table 5)."""
 
 from collections.abc import Mapping
 
@@ -15,10 +15,10 @@ class TotalRandomOptions(Options):
 
 
 class TotalRandom(Pool[TotalRandomOptions]):
-    """Several architectures with equal probability, none of them the main one."""
+    """Draws several architectures with equal probability; none of them is a main one."""
 
     Options = TotalRandomOptions
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """The same at every iteration."""
+        """Return equal probabilities, the same at every iteration."""
         return uniform(self.options.of, 1.0)

@@ -1,4 +1,4 @@
-"""Architectures with weights, as options write them: ``convnet:0.9``."""
+"""Architectures with weights, as options of pools hold them: ``convnet:0.9``."""
 
 import math
 
@@ -6,29 +6,33 @@ from harness import UsageError
 
 
 def weighted(text: str) -> tuple[str, float | None]:
-    """Split ``ARCHITECTURE:WEIGHT``; either half may be missing, so ``0.8`` and ``vgg11[norm=batch]`` are read too.
+    """Parse ``ARCHITECTURE:WEIGHT``, of which either half may be missing, as in ``0.8`` and ``vgg11[norm=batch]``.
+
+    Returns:
+        The name, empty if it is missing, and the weight, None if it is missing.
 
     Raises:
-        ValueError: the weight is not in (0, 1].
+        ValueError: the weight is not a number above 0.
     """
+    # A colon can also stand inside of the brackets, in the value of an option.
     name, _, weight = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     try:
         value = float(weight) if weight else None
     except ValueError:
-        return text, None
+        return text, None  # the colon belongs to the name, as in my-plugins:convnet
     if value is not None and not (math.isfinite(value) and value > 0):
         raise ValueError(f"the weight in {text!r} should be above 0")
     return name, value
 
 
 def main_of(text: str, *, architecture: str, probability: float) -> tuple[str, float]:
-    """The main architecture and its probability, with defaults for the half that is missing."""
+    """Parse a main architecture and its probability, with defaults for the half that is missing."""
     name, value = weighted(text)
     return name or architecture, probability if value is None else value
 
 
 def check_main(text: str) -> str:
-    """A validator of an option that holds a main architecture and its probability.
+    """Validate an option that holds a main architecture and its probability.
 
     Raises:
         ValueError: the probability is above 1.
@@ -40,7 +44,7 @@ def check_main(text: str) -> str:
 
 
 def merge(*parts: dict[str, float]) -> dict[str, float]:
-    """Sum distributions that may name the same architecture."""
+    """Return the sum of distributions, which may name the same architecture."""
     merged: dict[str, float] = {}
     for part in parts:
         for name, probability in part.items():
@@ -49,11 +53,12 @@ def merge(*parts: dict[str, float]) -> dict[str, float]:
 
 
 def uniform(names: tuple[str, ...], total: float) -> dict[str, float]:
-    """``total`` shared equally among ``names``.
+    """Return a distribution that shares ``total`` equally among ``names``.
 
     Raises:
-        UsageError: there are no names to share it.
+        UsageError: there are no names, and ``total`` is above 0.
     """
     if not names and total > 0:
         raise UsageError("a pool needs at least one architecture beside the main one, or main=1")
+    # merge, because a name may be listed twice, and then has two shares.
     return merge(*({name: total / len(names)} for name in names))

@@ -24,7 +24,7 @@ def test_weights_follow_the_generator_and_leave_the_global_one_alone(build, name
     torch.manual_seed(6)
     again, other = build(name, (1, 16, 16), seed=3), build(name, (1, 16, 16), seed=4)
     pairs = list(zip(first.parameters(), again.parameters(), strict=True))
-    assert all(torch.equal(one, two) for one, two in pairs)
+    assert all(torch.equal(first, second) for first, second in pairs)
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
     assert first.training
 

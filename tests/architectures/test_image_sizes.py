@@ -1,4 +1,4 @@
-"""Networks fit images of any usual size, and tell images apart at each."""
+"""Networks fit images of any usual size, and distinguish images at each."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def norm_sizes(network, images):
     return seen
 
 
-def assert_tells_apart(network, shape):
+def assert_distinguishes(network, shape):
     """Features and logits of two images differ, by much more than rounding."""
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -47,8 +47,8 @@ def assert_tells_apart(network, shape):
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
-def test_every_architecture_tells_images_of_every_size_apart(build, name, shape):
-    assert_tells_apart(build(EXAMPLES.get(name, name), shape), shape)
+def test_every_architecture_distinguishes_images_of_every_size(build, name, shape):
+    assert_distinguishes(build(EXAMPLES.get(name, name), shape), shape)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 16, 32), (1, 28, 64)], ids=lambda shape: "x".join(map(str, shape)))
@@ -113,7 +113,7 @@ def test_heads_fit_the_images(outline, name, shape, dimension):
 @pytest.mark.parametrize("name", ["convnet[depth=4]", "vgg11", "resnet18", "resnet18[downsample=avgpool]"])
 @pytest.mark.parametrize("shape", [(1, 2, 2), (3, 8, 8), (3, 4, 9)], ids=lambda shape: "x".join(map(str, shape)))
 def test_tiny_images_leave_instance_norm_something_to_see(build, name, shape):
-    assert_tells_apart(build(name, shape), shape)
+    assert_distinguishes(build(name, shape), shape)
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_tiny_images_leave_instance_norm_something_to_see(build, name, shape):
     [
         ("lenet", (1, 13, 13), "lenet cannot use images of 13x13: resize them to 14x14 or more"),
         ("lenet", (3, 32, 8), "lenet cannot use images of 32x8: "),
-        ("convnet", (3, 1, 1), "convnet with norm=instance cannot tell images of 1x1 apart, .*norm=batch"),
-        ("convnet[norm=group,width=4]", (3, 1, 1), "convnet with norm=group cannot tell images of 1x1 apart"),
-        ("vgg13", (3, 1, 1), "vgg13 with norm=instance cannot tell images of 1x1 apart"),
-        ("resnet50", (1, 1, 1), "resnet50 with norm=instance cannot tell images of 1x1 apart"),
+        ("convnet", (3, 1, 1), "convnet with norm=instance cannot distinguish images of 1x1, .*norm=batch"),
+        ("convnet[norm=group,width=4]", (3, 1, 1), "convnet with norm=group cannot distinguish images of 1x1"),
+        ("vgg13", (3, 1, 1), "vgg13 with norm=instance cannot distinguish images of 1x1"),
+        ("resnet50", (1, 1, 1), "resnet50 with norm=instance cannot distinguish images of 1x1"),
     ],
 )
 def test_images_that_cannot_work_are_refused_in_one_line(outline, name, shape, message):

@@ -57,10 +57,10 @@ def test_a_long_trajectory_goes_on_where_it_stopped(script, out, monkeypatch):
     dc, bench = script("dc"), script("bench")
 
     def losses(folder, steps):
-        given = bench.Bench("dc", "", QUICK)
+        bench_of_dc = bench.Bench("dc", "", QUICK)
         left = iter([False] * steps)
         monkeypatch.setattr(bench.Bench, "late", property(lambda self: next(left, True)))
-        dc.go_on(given, 1, "fp32", 4, 1, "mlp")
+        dc.go_on(bench_of_dc, 1, "fp32", 4, 1, "mlp")
         return read(folder, "dc-ipc1")["scalars"]["loss"]
 
     whole = losses(out("whole"), 9)
@@ -72,10 +72,10 @@ def test_a_long_trajectory_goes_on_where_it_stopped(script, out, monkeypatch):
 def test_both_ways_distil_the_same(script, out):
     dc, bench = script("dc"), script("bench")
     out("a")
-    given = bench.Bench("dc", "", QUICK)
+    bench_of_dc = bench.Bench("dc", "", QUICK)
     scalars = []
     for way in dc.WAYS:
-        trajectory = dc.trajectory_of(given, way, 2, "fp32", "convnet[width=8]")
+        trajectory = dc.trajectory_of(bench_of_dc, way, 2, "fp32", "convnet[width=8]")
         trajectory.advance(2)
         scalars.append(trajectory.history.scalars["loss"])
     assert scalars[0] == pytest.approx(scalars[1], rel=1e-4)
@@ -106,8 +106,8 @@ def test_the_estimate_is_the_sum_over_sets_students_and_teachers(script, out, ca
     estimate, folder = script("estimate"), out("a")
     folder.mkdir()
     dc, students = measured({"convnet": 0.1, "lenet": 0.2, "alexnet": 0.3, "vgg11": 0.4})
-    for name, told in (("dc", dc), ("students", students)):
-        (folder / f"{name}.json").write_text(json.dumps(told))
+    for name, results in (("dc", dc), ("students", students)):
+        (folder / f"{name}.json").write_text(json.dumps(results))
     estimate.main([])
     distilling = 5 * 3000 * (3 * 0.1 + 0.25 * 1.0 + 0.9 * 0.1 + 0.1 / 3 * 0.9) * 11
     evaluating = 5 * 3 * 5 * (20 * 0.1 + 12) * 11

@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from studies import ddbench, small_run, small_words
 
 from harness.report.scores import Scores
+from harness.store.packing import open_store
 from harness.types.score import Score
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "benchmarks" / "paper"
+PACKED = PAPER / "store.tar.xz"
 sys.path.insert(0, str(PAPER))
 from answers.grid import shares  # noqa: E402
 from answers.judging import FAILS, HOLDS, OPEN, repeats_needed  # noqa: E402
@@ -30,25 +32,25 @@ NOISE = 0.001
 """Standard deviation of a student; small beside the effects below."""
 
 
-def score(**told):
-    told = {
+def score(**changes):
+    fields = {
         "store": "s", "dataset": "cifar10", "ipc": 1, "iterations": 300, "method": "dc", "pool": "single",
         "evaluator": "plain", "architecture": "mlp", "protocol": "plain v1", "precision": "bf16", "score_on": "test",
         "scored": "x", "seed": 0, "distillation": 0, "student": 0, "accuracy": 0.2, "collapsed": False,
         "status": "done", "device": "cpu", "seconds": 1.0, "peak_memory": 1, "like": "cifar10",
-        "preprocessing": "cifar10", "main": "convnet", **told,
+        "preprocessing": "cifar10", "main": "convnet", **changes,
     }  # fmt: skip
-    set_key = "/".join(str(told[name]) for name in ("method", "pool", "ipc", "iterations", "distillation"))
-    key = "/".join([set_key, *(str(told[name]) for name in ("evaluator", "architecture", "student"))])
-    return Score(key=key, set_key=set_key, **told)
+    set_key = "/".join(str(fields[name]) for name in ("method", "pool", "ipc", "iterations", "distillation"))
+    key = "/".join([set_key, *(str(fields[name]) for name in ("evaluator", "architecture", "student"))])
+    return Score(key=key, set_key=set_key, **fields)
 
 
-def arm(accuracy, architectures=ARCHITECTURES, distillations=4, students=2, **told):
+def arm(accuracy, architectures=ARCHITECTURES, distillations=4, students=2, **fields):
     """Students around an accuracy, which may be a function of the architecture."""
     for name, index, student in itertools.product(architectures, range(distillations), range(students)):
         mean = accuracy(name) if callable(accuracy) else accuracy
-        noise = random.Random(repr((name, index, student, told))).gauss(0, NOISE)
-        yield score(architecture=name, distillation=index, student=student, accuracy=mean + noise, **told)
+        noise = random.Random(repr((name, index, student, fields))).gauss(0, NOISE)
+        yield score(architecture=name, distillation=index, student=student, accuracy=mean + noise, **fields)
 
 
 def answered(*arms):
@@ -56,7 +58,7 @@ def answered(*arms):
 
 
 def words(answer, over):
-    return [one.verdict.word for one in answer.findings if one.over == over]
+    return [finding.verdict.word for finding in answer.findings if finding.over == over]
 
 
 def test_without_scores_no_question_was_run():
@@ -68,9 +70,9 @@ def test_a_pool_that_gains_holds_and_one_that_loses_does_not():
     gains = {"convnet": 0.0, "mlp": 0.03, "vgg11": -0.03}
     first = answered(arm(0.2), arm(lambda name: 0.2 + gains[name], pool="main-similar"))[0]
     assert [words(first, name) for name in ("mlp", "vgg11", "convnet")] == [[HOLDS], [FAILS], [FAILS]]
-    found = next(one for one in first.findings if one.over == "mlp")
-    assert found.estimate.difference == pytest.approx(0.03, abs=2e-3)
-    assert (found.what, found.arms) == ("main-similar − single", ((4, 2), (4, 2)))
+    finding = next(each for each in first.findings if each.over == "mlp")
+    assert finding.estimate.difference == pytest.approx(0.03, abs=2e-3)
+    assert (finding.what, finding.arms) == ("main-similar − single", ((4, 2), (4, 2)))
 
 
 def test_other_variants_of_a_pool_are_not_taken_for_it():
@@ -78,7 +80,7 @@ def test_other_variants_of_a_pool_are_not_taken_for_it():
     first, second, *_, last = answered(scores)
     assert not first.findings + second.findings + last.findings
     last = answered(scores, arm(0.2, pool="main-similar"))[-1]
-    assert {one.what for one in last.findings} == {
+    assert {finding.what for finding in last.findings} == {
         "main-similar[depth=1] − main-similar", "main-similar[warmup=150] − main-similar"
     }  # fmt: skip
     assert set(words(last, "mlp")) == {HOLDS}
@@ -86,7 +88,7 @@ def test_other_variants_of_a_pool_are_not_taken_for_it():
 
 def test_one_set_of_each_kind_decides_nothing():
     first = answered(arm(0.2, distillations=1), arm(0.4, distillations=1, pool="main-similar"))[0]
-    assert {one.verdict.word for one in first.findings} == {OPEN}
+    assert {finding.verdict.word for finding in first.findings} == {OPEN}
     assert "nothing is known of other sets" in str(first.findings[0].verdict)
 
 
@@ -95,7 +97,7 @@ def test_the_claim_that_a_pool_is_worse_holds_where_it_loses():
         arm(0.1, pool="total-random"), arm(0.15, pool="main-model"), arm(0.2, pool="main-similar")
     )[1]  # fmt: skip
     assert words(second, "mlp") == [HOLDS, HOLDS, HOLDS]
-    assert [one.what for one in second.findings if one.over == "mlp"] == [
+    assert [finding.what for finding in second.findings if finding.over == "mlp"] == [
         "total-random − main-model", "main-model − main-similar", "total-random − main-similar"
     ]  # fmt: skip
 
@@ -105,37 +107,37 @@ def test_gains_add_up_or_do_not(together, word):
     taught = {"evaluator": "kd[temperature=2]", "protocol": "kd v1"}
     plain = [arm(0.2), arm(0.22, pool="main-similar")]
     fourth = answered(*plain, arm(0.23, **taught), arm(together, pool="main-similar", **taught))[3]
-    (found,) = (one for one in fourth.findings if one.over == "mlp")
-    assert found.verdict.word == word
-    assert found.estimate.difference == pytest.approx(together - 0.25, abs=5e-3)
+    (finding,) = (each for each in fourth.findings if each.over == "mlp")
+    assert finding.verdict.word == word
+    assert finding.estimate.difference == pytest.approx(together - 0.25, abs=5e-3)
 
 
 def test_an_interaction_that_is_surely_there_but_small_lets_gains_add_up():
     taught = {"evaluator": "kd", "protocol": "kd v1"}
     arms = [arm(0.2), arm(0.22, pool="main-similar"), arm(0.23, **taught), arm(0.26, pool="main-similar", **taught)]
-    (found,) = (one for one in answered(*arms)[3].findings if one.over == "mlp")
-    assert found.estimate.low > 0
-    assert found.verdict.word == HOLDS
+    (finding,) = (each for each in answered(*arms)[3].findings if each.over == "mlp")
+    assert finding.estimate.low > 0
+    assert finding.verdict.word == HOLDS
 
 
 @pytest.mark.parametrize(("share", "word"), [(1.0, HOLDS), (0.1, FAILS)])
 def test_half_the_cross_entropy_explains_the_gap_where_its_effect_is_as_large(share, word):
     gap = published_gap(10, "vgg11")
     assert gap == pytest.approx((30.40 - 34.97) / 100)
-    told = {"method": POOLED.format(ipc=10), "pool": None, "iterations": None, "ipc": 10, "precision": "unknown",
+    fields = {"method": POOLED.format(ipc=10), "pool": None, "iterations": None, "ipc": 10, "precision": "unknown",
             "from_file": True, "distillations": 1, "students": 4, "architectures": ("vgg11",)}  # fmt: skip
-    fifth = answered(arm(0.35, **told), arm(0.35 + share * gap, evaluator=HALF, **told))[4]
-    (found,) = fifth.findings
-    assert found.verdict.word == word
-    told = re.match(r"(\d+) % of the gap, \[(\d+), (\d+)\]", found.verdict.why)
-    measured, low, high = map(int, told.groups())
+    fifth = answered(arm(0.35, **fields), arm(0.35 + share * gap, evaluator=HALF, **fields))[4]
+    (finding,) = fifth.findings
+    assert finding.verdict.word == word
+    interval = re.match(r"(\d+) % of the gap, \[(\d+), (\d+)\]", finding.verdict.why)
+    measured, low, high = map(int, interval.groups())
     assert (measured, low < 100 * share < high) == (pytest.approx(100 * share, abs=5), True)
 
 
 def test_published_sets_are_compared_as_sets_of_their_own():
-    told = {"pool": None, "iterations": None, "precision": "unknown", "from_file": True, "distillations": 1}
-    first = answered(*(arm(0.2, method=form.format(ipc=1), **told) for form in (ALONE, POOLED)))[0]
-    assert {one.verdict.word for one in first.findings} == {OPEN}
+    fields = {"pool": None, "iterations": None, "precision": "unknown", "from_file": True, "distillations": 1}
+    first = answered(*(arm(0.2, method=form.format(ipc=1), **fields) for form in (ALONE, POOLED)))[0]
+    assert {each.verdict.word for each in first.findings} == {OPEN}
 
 
 @pytest.mark.parametrize("family", [1, 8])
@@ -167,23 +169,23 @@ def test_the_grid_counts_each_student_once_and_none_beyond_it(tmp_path):
 
 def test_sets_that_were_lost_and_students_at_chance_are_counted_in_the_second_answer():
     scores = (*arm(0.1, pool="total-random", status="blown-up"), *arm(0.2, pool="main-model"))
-    found = Scores(scores, (), ("s",))
-    text = page(found, answers(found), [], {}, [])
+    collected = Scores(scores, (), ("s",))
+    text = page(collected, answers(collected), [], {}, [])
     lost = "4 of 4 sets diverged or blew up, 24 of 24 students ended at chance"
     assert f"* `total-random`, ipc 1, 300 iterations, dc: {lost}" in text
     assert "* `main-model`, ipc 1, 300 iterations, dc: 0 of 4 sets diverged or blew up, 0 of 24 students" in text
 
 
-def test_the_page_tells_what_was_left_out():
-    found = Scores((), ("1 record of s left out",), ("s",))
-    text = page(found, answers(found), [], {}, [], ["failed, and not made since: x"])
+def test_the_page_says_what_was_left_out():
+    collected = Scores((), ("1 record of s left out",), ("s",))
+    text = page(collected, answers(collected), [], {}, [], ["failed, and not made since: x"])
     assert "## What was left out\n\n* 1 record of s left out\n* failed, and not made since: x\n" in text
 
 
-def test_the_page_tells_what_was_not_run_and_escapes_nothing_of_a_number():
+def test_the_page_says_what_was_not_run_and_escapes_nothing_of_a_number():
     scores = (*arm(0.2), *arm(0.22, pool="main-similar"))
-    found = Scores(scores, (), ("s",))
-    text = page(found, answers(found), [PAPER / "table4.toml"], {}, ["machine"])
+    collected = Scores(scores, (), ("s",))
+    text = page(collected, answers(collected), [PAPER / "table4.toml"], {}, ["machine"])
     assert text.count("* not run") == 5
     assert "48 of 14,400 students" not in text
     assert "`table4.toml`: 0 of" in text
@@ -197,18 +199,18 @@ def test_the_authors_own_numbers_stand_beside_ours_run_or_not():
         arm(0.3, method="dsa", score_on="val"),
         arm(0.3, method="dsa", evaluator="kd", protocol="kd v1"),
     )
-    found = Scores(tuple(itertools.chain(*ours, *others)), (), ("s",))
-    text = page(found, answers(found), [], {}, [])
+    collected = Scores(tuple(itertools.chain(*ours, *others)), (), ("s",))
+    text = page(collected, answers(collected), [], {}, [])
     rows = text.split("## The authors' own numbers")[1].split("##")[0].strip().splitlines()[2:]
-    told = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    assert [(method, ipc, mean.split(" ")[0], near.split(" (")[0]) for method, ipc, *_, mean, _, near in told] == [
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [(method, ipc, mean.split(" ")[0], near.split(" (")[0]) for method, ipc, *_, mean, _, near in cells] == [
         ("`dc[batch_real=64]`", "1", "28.0", "28.3 ±0.5"),
         ("`dc`", "10", "50.0", "44.9 ±0.5"),
         ("`dsa`", "1", "not", "28.8 ±0.7"),
         ("`dsa`", "10", "not", "52.1 ±0.5"),
     ]
-    assert "for 1000 iterations" in told[0][-1]
-    assert "for" not in told[1][-1]
+    assert "for 1000 iterations" in cells[0][-1]
+    assert "for" not in cells[1][-1]
 
 
 @pytest.mark.parametrize("name", ["table4", "table5", "variants"])
@@ -221,7 +223,7 @@ def test_the_grids_are_what_ddbench_runs(name, tmp_path):
 
 def test_what_is_committed_is_what_the_command_writes(tmp_path):
     done = subprocess.run(
-        [sys.executable, PAPER / "results.py", PAPER.relative_to(ROOT) / "store", "--output", tmp_path],
+        [sys.executable, PAPER / "results.py", PACKED.relative_to(ROOT), "--output", tmp_path],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -230,7 +232,14 @@ def test_what_is_committed_is_what_the_command_writes(tmp_path):
     with (PAPER / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows
-    assert all(list((PAPER / "store" / "cells" / row["key"][:2]).glob(f"{row['key']}-*")) for row in rows)
+    keys = open_store(PACKED, records_only=True).attempts().keys()
+    assert all(row["key"] in keys for row in rows)
+
+
+def test_the_packed_store_is_sound_and_whole():
+    done = ddbench("results", "verify", "--store", PACKED)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "344 records of 344 cells read, 0 things wrong, 0 left over\n"
 
 
 def command(*words):
@@ -264,19 +273,19 @@ def test_what_cannot_be_read_and_what_failed_is_said(tmp_path, data, monkeypatch
     done = command(store, "--output", tmp_path / "page")
     assert done.exit_code == 0, done.stderr
     text = (tmp_path / "page" / "RESULTS.md").read_text()
-    for told in (text.split("## What was left out")[1], done.stderr):
-        assert str(record) in told
-        assert re.search(r"failed, and not made since: .*herding.*: RuntimeError: out of luck", told)
+    for shown in (text.split("## What was left out")[1], done.stderr):
+        assert str(record) in shown
+        assert re.search(r"failed, and not made since: .*herding.*: RuntimeError: out of luck", shown)
 
 
-def test_where_nothing_can_be_written_is_told_in_one_line(tmp_path):
+def test_where_nothing_can_be_written_ends_in_one_line(tmp_path):
     (tmp_path / "file").touch()
-    done = command(PAPER / "store", "--output", tmp_path / "file" / "page")
+    done = command(PACKED, "--output", tmp_path / "file" / "page")
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == f"Error: cannot write to {tmp_path / 'file' / 'page'}: Not a directory"
 
 
-def test_a_folder_that_is_no_store_is_told_in_one_line(tmp_path):
+def test_a_folder_that_is_no_store_ends_in_one_line(tmp_path):
     (tmp_path / "x").mkdir()
     done = subprocess.run([sys.executable, PAPER / "results.py", tmp_path / "x"], capture_output=True, text=True)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The command that measures speed: it ends, tells units, and times another implementation beside ours."""
+"""The command that measures speed: it ends, states units, and times another implementation beside ours."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def steps(toy, tmp_path_factory):
     return written, {(f["what"], f["name"]): f for f in written["figures"]}
 
 
-def test_every_number_has_a_unit_and_the_machine_is_told(steps):
+def test_every_number_has_a_unit_and_the_machine_is_named(steps):
     written, figures = steps
     assert {"cpu", "cores", "threads of torch", "torch", "memory settings", "compiler"} <= {*written["machine"]}
     assert not [value for value in written["machine"].values() if not isinstance(value, str)]
@@ -75,7 +75,7 @@ def test_the_parts_of_a_long_iteration_are_added_up(steps):
     assert "count" not in figures[what, "computed from parts"]
 
 
-def test_an_experts_epoch_is_told(steps):
+def test_an_experts_epoch_is_shown(steps):
     _, figures = steps
     (epoch,) = (figure for (_, name), figure in figures.items() if name.startswith("an epoch of an expert"))
     assert epoch["value"] > 0
@@ -102,7 +102,7 @@ def test_students_are_timed_beside_plain_eager_code(toy, tmp_path):
     assert figures[kd, "its teacher, made once for all"]["value"] > 0
 
 
-def test_memory_and_growth_are_told_for_every_size(tmp_path):
+def test_memory_and_growth_are_shown_for_every_size(tmp_path):
     done = measure(tmp_path, "--only", "memory", "--only", "growth")
     assert done.returncode == 0, done.stderr
     figures = {(f["what"], f["name"]): f for f in json.loads((tmp_path / "speed.json").read_text())["figures"]}
@@ -117,40 +117,40 @@ def test_memory_and_growth_are_told_for_every_size(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("raise SystemExit('no such {architecture} [here]')", "ended with exit status 1: no such mlp [here]"),
         ("print('{ipc}')", "printed 0 lines with seconds, not 1"),
         ("print('{\\\"seconds\\\": -1}')", "printed -1 as seconds"),
     ],
 )
-def test_a_command_that_fails_stops_with_one_line(script, told, tmp_path):
+def test_a_command_that_fails_stops_with_one_line(script, message, tmp_path):
     command = f'toy={sys.executable} -c "{script}" {{architecture}} {{ipc}} {{count}}'
     done = measure(tmp_path, "--only", "students", "--other-students", command)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"Error: toy {told}"
+    assert done.stderr.splitlines()[-1] == f"Error: toy {message}"
     assert (tmp_path / "speed.md").exists()
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         ("python step.py", "'python step.py' is not NAME=COMMAND"),
-        ("toy=python step.py {method} {ipc}", "the command of 'toy' has no {count}, so it cannot be told"),
+        ("toy=python step.py {method} {ipc}", "the command of 'toy' has no {count}, so it cannot be filled in"),
         ("toy=python '{method} {ipc} {count}", "the command of 'toy' cannot be read: No closing quotation"),
         ("ddbench=a {method} {ipc} {count}", "'ddbench' is a name in our tables: give another one"),
         ("a / b=a {method} {ipc} {count}", "'a / b' is a name in our tables: give another one"),
     ],
 )
-def test_a_command_that_cannot_be_meant_is_refused(command, told, tmp_path):
+def test_a_command_that_cannot_be_meant_is_refused(command, message, tmp_path):
     done = measure(tmp_path / "new", "--other", command)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"Error: {told}"
+    assert done.stderr.splitlines()[-1] == f"Error: {message}"
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--other", "toy=a {method} {ipc} {count}"] * 2, "two implementations are called 'toy'"),
         (["--evaluator", "kd"], "--other-students stands beside plain students: give one plain evaluator, not none"),
@@ -160,10 +160,10 @@ def test_a_command_that_cannot_be_meant_is_refused(command, told, tmp_path):
         ),
     ],
 )
-def test_what_would_stand_in_the_wrong_place_is_refused(words, told, tmp_path):
+def test_what_would_stand_in_the_wrong_place_is_refused(words, message, tmp_path):
     done = measure(tmp_path / "new", *words, "--other-students", "x=a {architecture} {ipc} {count}")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"Error: {told}"
+    assert done.stderr.splitlines()[-1] == f"Error: {message}"
 
 
 def test_each_plain_evaluator_stands_beside_eager_code_of_as_many_epochs(tmp_path):
@@ -184,7 +184,7 @@ def test_a_method_without_loops_has_no_parts(tmp_path):
     assert {f["name"] for f in figures if f["what"].startswith("dm")} == {"ddbench", "warming up", "rate"}
 
 
-def test_an_output_that_cannot_be_made_is_told_in_one_line(tmp_path):
+def test_an_output_that_cannot_be_made_ends_in_one_line(tmp_path):
     (tmp_path / "file").touch()
     done = measure(tmp_path / "file" / "new", "--only", "machine")
     assert done.returncode == 1
@@ -198,18 +198,18 @@ def test_an_unknown_name_ends_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--method", "dc[batch_real=8]"], "an iteration of dc[batch_real=8] through single on digits, ipc 1, fp32, "),
         (["--student", "lenet", "--ipc", "2"], "a tenth of a lenet student by plain on digits, ipc 2, "),
     ],
 )
-def test_a_profile_tells_the_operators_that_take_longest(asked, told):
+def test_a_profile_shows_the_operators_that_take_longest(asked, message):
     command = [sys.executable, MEASURE.with_name("profiled.py"), *asked, "--rows", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *rows = done.stdout.splitlines()
-    assert first.startswith(f"{told}one core: ")
+    assert first.startswith(f"{message}one core: ")
     shares = [float(row.split()[0]) for row in rows]
     assert len(shares) == 3
     assert sorted(shares, reverse=True) == shares
@@ -217,7 +217,7 @@ def test_a_profile_tells_the_operators_that_take_longest(asked, told):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (["--method", "dd"], "there is no method 'dd'"),
         (["--student", "mlp", "--evaluator", "plane"], "there is no evaluator 'plane'"),
@@ -225,8 +225,8 @@ def test_a_profile_tells_the_operators_that_take_longest(asked, told):
         (["--ipc", "0"], "0 is not in the range"),
     ],
 )
-def test_a_profile_of_what_there_is_not_ends_in_one_line(asked, told):
+def test_a_profile_of_what_there_is_not_ends_in_one_line(asked, message):
     command = [sys.executable, MEASURE.with_name("profiled.py"), *asked]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode in (1, 2)
-    assert told in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]

@@ -90,7 +90,7 @@ BAD = [
     ("convert res.pt out --to mtt", 2, "'mtt' is only read"),
     ("convert res.pt out --from vicco", 2, "did you mean 'vico'"),
     ("convert res.pt out --from npz", 2, "cannot be read as plain arrays"),
-    ("convert res.pt out --from safetensors", 2, "no distilled set"),
+    ("convert res.pt out --from safetensors", 2, "not a distilled set"),
     ("convert res.pt out --dataset digts", 2, "'digits'"),
     ("convert res.pt out --dataset digits[zca=[true,false]]", 2, "stands for 2 data sets"),
     ("convert res.pt out --entry 3 --dataset digits", 2, "--entry goes from 0 to 2"),

@@ -121,7 +121,7 @@ def test_a_key_is_looked_for_in_the_usual_store(store, key, tmp_path, monkeypatc
     (tmp_path / "ddbench-store").symlink_to(store)
     assert ddbench("convert", key[:8], "out").exit_code == 0
     (tmp_path / key[:8]).write_text("x")
-    assert_refused(ddbench("convert", key[:8], "other"), f"{key[:8]} is no distilled set of ddbench")
+    assert_refused(ddbench("convert", key[:8], "other"), f"{key[:8]} is not a distilled set of ddbench")
 
 
 def test_whitened_packed_and_soft_go_through(data, tmp_path):

@@ -95,7 +95,7 @@ def test_a_path_that_is_no_text(tmp_path):
 def test_empty_folders(tmp_path):
     for split in ("train", "test"):
         (tmp_path / "set" / split).mkdir(parents=True)
-    assert_refused(run("folder[path=set]"), "set/train has no class folders: images belong into set/train/CLASS/")
+    assert_refused(run("folder[path=set]"), "set/train has no class folders: images belong in set/train/CLASS/")
 
 
 @pytest.mark.parametrize("where", ["", "train", "train/a"])
@@ -123,7 +123,7 @@ def test_no_permission(tmp_path, monkeypatch, where):
 
 def test_corrected_names_are_another_problem_and_the_same_command_works(tmp_path):
     base = picture_folder(tmp_path / "set", ["cat\tor dog", "owl"])
-    assert_refused(run("folder[path=set]"), "'cat\\tor dog' is no name for a class (label 0)", "rename it")
+    assert_refused(run("folder[path=set]"), "'cat\\tor dog' is not a name for a class (label 0)", "rename it")
     assert not (tmp_path / "store").exists()
     keys = {}
     for old, new in (("cat\tor dog", "cat"), ("cat", "dog")):

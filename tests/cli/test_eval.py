@@ -171,7 +171,7 @@ def damaged(name, published, own, tmp_path):
     if name == "picture":
         return own[0].with_name("images.png"), ["images.png"]
     if name == "state":
-        return own[0].with_name("state.safetensors"), ["state.safetensors is no distilled set"]
+        return own[0].with_name("state.safetensors"), ["state.safetensors is not a distilled set"]
     images, labels = torch.zeros(3, 1, 16, 16), torch.arange(3)
     changed = {
         "shape": ([torch.zeros(3, 3, 16, 16), labels], ["(3, 16, 16)", "(1, 16, 16)", "--dataset"]),
@@ -226,7 +226,7 @@ def test_mtts_tensors_are_evaluated_at_their_step_size(data, tmp_path):
     torch.save(torch.from_numpy(labels), tmp_path / "labels_best.pt")
     words = ("--evaluator", "plain[protocol=mtt,epochs=2]", "--architecture", ARCHITECTURE, "--students", "1")
     refused = evaluate(tmp_path, data, tmp_path / "store", words=words)
-    assert "learned step size, which this set has not" in refused.output
+    assert "learned step size, which this set does not have" in refused.output
     for step_size in ("0.01", "0.02"):
         result = evaluate(tmp_path, data, tmp_path / "store", "--step-size", step_size, words=words)
         assert result.exit_code == 0, result.output

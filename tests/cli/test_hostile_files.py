@@ -187,18 +187,18 @@ FILES = {
         repacked(
             npz(d / "x.npz"), "images.npy", lambda: npy_header((2**18 + 1, 1, 16, 16)) + bytes(4 * 2**8 * (2**18 + 1))
         ),
-        "that is no distilled set",
+        "that is not a distilled set",
     ),
     "a header of ten billion bytes": lambda d: (
         written(d / "x.safetensors", struct.pack("<Q", HUGE) + b"{}"),
-        "no distilled set",
+        "not a distilled set",
     ),
     "a tensor of ten billion": lambda d: (
         safetensors(
             d / "x.safetensors",
             {"__metadata__": TOLD, "images": {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}},
         ),
-        "no distilled set",
+        "not a distilled set",
     ),
     "ten billion zeros in a sparse file": lambda d: (
         sparse_safetensors(d / "x.safetensors"),

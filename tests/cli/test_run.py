@@ -190,12 +190,12 @@ def test_the_estimate_of_a_choice_is_that_of_both_stages(data, tmp_path, changes
 
 
 def test_a_dry_run_after_the_first_stage_tells_the_choice_and_the_cells_that_are_left(data, tmp_path):
-    swept = {"evaluator": "told[which=[b,a]]", "students": 1}
+    swept = {"evaluator": "scripted[which=[b,a]]", "students": 1}
     first = small_words(data, tmp_path, **swept, score_on="validation")
-    words = small_words(data, tmp_path, **swept, choose="told.which")
+    words = small_words(data, tmp_path, **swept, choose="scripted.which")
     assert ddbench("run", *first).exit_code == 0
     told = ddbench("run", *words, "--dry-run")
-    assert "the scores in the store choose told[which=a]" in told.stdout
+    assert "the scores in the store choose scripted[which=a]" in told.stdout
     cells = json.loads(ddbench("run", *words, "--dry-run", "--json").stdout)["cells"]
     assert [cell["state"] for cell in cells] == ["done"] * 3 + ["missing"] * 2
     made = json.loads(ddbench("run", *words, "--json").stdout)["cells"]
@@ -203,7 +203,7 @@ def test_a_dry_run_after_the_first_stage_tells_the_choice_and_the_cells_that_are
 
 
 def test_a_choice_is_not_ordered_and_left(data, tmp_path):
-    words = small_words(data, tmp_path / "none", evaluator="told[which=[b,a]]", choose="told.which")
+    words = small_words(data, tmp_path / "none", evaluator="scripted[which=[b,a]]", choose="scripted.which")
     for more in ([], ["--keep-hold-out"], ["--dry-run"]):
         refused = ddbench("run", *words, "--detach", *more)
         assert refused.exit_code == 2

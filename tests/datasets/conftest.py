@@ -72,14 +72,14 @@ def folder(tmp_path: Path) -> Path:
 def arrays(tmp_path: Path) -> Callable[..., Path]:
     """Write an .npz file of 3 classes, 12 training and 6 test images of 6x6; given arrays replace its own."""
 
-    def write(**given: Any) -> Path:
+    def write(**changes: Any) -> Path:
         content = {
             "x_train": _noise(12, 6, 6, 3, seed=1),
             "y_train": np.arange(12) % 3,
             "x_test": _noise(6, 6, 6, 3, seed=2),
             "y_test": np.arange(6) % 3,
         }
-        content.update(given)
+        content.update(changes)
         np.savez(tmp_path / "mine.npz", **{key: value for key, value in content.items() if value is not None})
         return tmp_path / "mine.npz"
 

@@ -49,7 +49,7 @@ def with_value(value: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("given", "line"),
+    ("changes", "line"),
     [
         ({"x_test": None}, "has no 'x_test': it must hold x_train, y_train, x_test, y_test"),
         ({"x_train": np.zeros((12, 6), np.uint8)}, r"x_train must be \(n, h, w\).*not \(12, 6\)"),
@@ -78,8 +78,8 @@ def with_value(value: float) -> np.ndarray:
         ({"x_train": np.array([None, object()])}, "cannot be read as plain arrays"),
     ],
 )
-def test_bad_arrays_are_one_clear_line(problem, arrays, given, line):
-    path = arrays(**given)
+def test_bad_arrays_are_one_clear_line(problem, arrays, changes, line):
+    path = arrays(**changes)
     with pytest.raises(DataError, match=line) as caught:
         problem(f"arrays[path={path}]")
     assert "\n" not in str(caught.value)

@@ -21,13 +21,13 @@ from harness.types.problem import Split
 REFUSED = {
     "a name twice": (["crane", "maillot", "crane"], r"the same name 'crane' \(labels 0 and 2\): rename one"),
     "a name in two forms": (["é", "b", "e\u0301"], r"the same name .* \(labels 0 and 2, in composed and in decomposed"),
-    "an empty name": (["a", "", "c"], r"'' is no name for a class \(label 1\), because it is empty: rename it"),
-    "a tab": (["a\tb", "b", "c"], r"'a\\tb' is no name .*cannot be printed"),
-    "a sign that steers": (["\x1b[31mred", "b", "c"], "is no name .*cannot be printed"),
-    "a line": (["a\nb", "b", "c"], "is no name .*cannot be printed"),
-    "210 letters": (["a", "b", "x" * 210], r"'x{50}\.\.\.' is no name .*its 210 characters are more than 200"),
-    "a lone surrogate": (["a", "b", "c\udce9"], r"'c\\udce9' is no name .*it is not UTF-8"),
-    "a sign of no width": (["a", "b\u200b", "c"], "is no name .*cannot be printed"),
+    "an empty name": (["a", "", "c"], r"'' is not a name for a class \(label 1\), because it is empty: rename it"),
+    "a tab": (["a\tb", "b", "c"], r"'a\\tb' is not a name .*cannot be printed"),
+    "a sign that steers": (["\x1b[31mred", "b", "c"], "is not a name .*cannot be printed"),
+    "a line": (["a\nb", "b", "c"], "is not a name .*cannot be printed"),
+    "210 letters": (["a", "b", "x" * 210], r"'x{50}\.\.\.' is not a name .*its 210 characters are more than 200"),
+    "a lone surrogate": (["a", "b", "c\udce9"], r"'c\\udce9' is not a name .*it is not UTF-8"),
+    "a sign of no width": (["a", "b\u200b", "c"], "is not a name .*cannot be printed"),
 }
 
 
@@ -102,12 +102,12 @@ def test_composed_and_decomposed_names_are_one(load, problem, tmp_path):
 
 
 def test_arrays_with_decomposed_names_are_the_same_problem(problem, arrays):
-    one, other = (
+    composed, decomposed = (
         problem(f"arrays[path={arrays(classes=np.array([unicodedata.normalize(form, 'é'), 'b', 'c']))}]")
         for form in ("NFC", "NFD")
     )
-    assert one.classes == other.classes == ("é", "b", "c")
-    assert one.fingerprint == other.fingerprint
+    assert composed.classes == decomposed.classes == ("é", "b", "c")
+    assert composed.fingerprint == decomposed.fingerprint
 
 
 # Refused before any work

@@ -44,9 +44,9 @@ def test_it_brings_quick_defaults_and_its_own_normalisation(resolve, problem):
     assert "flip" not in traits.augmentations["dsa"].split("+")
     assert traits.augmentations["dc"] == "none"
     assert preprocessing_known(digits)
-    made = problem("digits")
-    pixels = made.train.images.numpy() / 255
-    assert made.preprocessing.tensors()["mean"].item() == pytest.approx(pixels.mean(), abs=1e-6)
-    assert made.preprocessing.tensors()["std"].item() == pytest.approx(pixels.std(), abs=1e-6)
-    assert made.shape == (1, 16, 16)
-    assert made.like is None
+    digits = problem("digits")
+    pixels = digits.train.images.numpy() / 255
+    assert digits.preprocessing.tensors()["mean"].item() == pytest.approx(pixels.mean(), abs=1e-6)
+    assert digits.preprocessing.tensors()["std"].item() == pytest.approx(pixels.std(), abs=1e-6)
+    assert digits.shape == (1, 16, 16)
+    assert digits.like is None

@@ -65,8 +65,8 @@ def unix_socket(folder):
     here = os.getcwd()
     os.chdir(folder / "train/cat")  # a socket's path is short
     try:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind("z.png")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("z.png")
     finally:
         os.chdir(here)
 
@@ -139,9 +139,9 @@ def two_forms_of_a_name(folder):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (pipe, r"train/cat/z\.png is no plain file, but a pipe"),
-        (device, r"train/cat/z\.png is no plain file, but a device"),
-        (unix_socket, r"train/cat/z\.png is no plain file, but a socket"),
+        (pipe, r"train/cat/z\.png is not a plain file, but a pipe"),
+        (device, r"train/cat/z\.png is not a plain file, but a device"),
+        (unix_socket, r"train/cat/z\.png is not a plain file, but a socket"),
         (link_to_itself, r"z\.png cannot be read: .*'z\.png' leads nowhere: delete it"),
         (link_to_nothing, r"more cannot be read: No such file or directory \('more' leads nowhere: delete it"),
         (class_that_leads_nowhere, "wolf cannot be read: .*'wolf' leads nowhere"),
@@ -296,7 +296,7 @@ def put(path, key, content):
         ("x_train", header((10**30, 10**30)), "promises more in x_train than it holds"),
         ("y_test", header((6,), "|O"), "cannot be read as plain arrays"),
         ("classes", header((1,), f"<U{2**28}"), "promises more in classes than it holds"),
-        ("x_test", header((2**20 + 1, 8, 8)) + bytes(64 * (2**20 + 1)), "which are no images: write it by np.savez"),
+        ("x_test", header((2**20 + 1, 8, 8)) + bytes(64 * (2**20 + 1)), "which are not images: write it by np.savez"),
         ("x_test", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, "cannot be read as plain arrays"),
         ("x_test", b"not an array", "cannot be read as plain arrays"),
         ("x_test", b"", "cannot be read as plain arrays"),

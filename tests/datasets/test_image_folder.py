@@ -182,7 +182,7 @@ def test_an_unreadable_cache_is_only_a_warning(load, folder, root, caplog):
         ("arrays[path=x,like=nmist]", "did you mean 'mnist'"),
     ],
 )
-def test_bad_options_are_told_when_the_name_is_read(resolve, name, line):
+def test_bad_options_are_refused_when_the_name_is_read(resolve, name, line):
     with pytest.raises(UsageError, match=line):
         resolve(name)
 

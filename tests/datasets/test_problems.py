@@ -43,16 +43,16 @@ def test_the_data_root_is_an_environment_variable_or_in_the_cache(monkeypatch):
 
 
 def test_by_default_everything_is_distilled_and_the_test_set_scores(problem, many):
-    made = problem(many)
-    assert (made.name, made.score_on, len(made.train), len(made.score)) == (many, "test", 60, 6)
+    loaded = problem(many)
+    assert (loaded.name, loaded.score_on, len(loaded.train), len(loaded.score)) == (many, "test", 60, 6)
 
 
 def test_validation_takes_a_tenth_of_each_class_and_at_least_one(problem, many):
-    made = problem(many, score_on="validation")
-    assert torch.bincount(made.score.labels).tolist() == [4, 1, 1]
-    assert torch.bincount(made.train.labels).tolist() == [36, 14, 4]
-    assert made.score_on == "validation"
-    assert sorted(rows(made.score) + rows(made.train)) == sorted(rows(problem(many).train))
+    loaded = problem(many, score_on="validation")
+    assert torch.bincount(loaded.score.labels).tolist() == [4, 1, 1]
+    assert torch.bincount(loaded.train.labels).tolist() == [36, 14, 4]
+    assert loaded.score_on == "validation"
+    assert sorted(rows(loaded.score) + rows(loaded.train)) == sorted(rows(problem(many).train))
 
 
 def test_held_out_images_are_the_same_where_the_test_set_scores(problem, many):
@@ -101,11 +101,11 @@ def test_the_tables_are_those_of_the_field():
 
 @pytest.mark.parametrize(("option", "used"), [("normalize=svhn", "svhn"), ("like=cifar10", "cifar10")])
 def test_a_named_normalisation(problem, arrays, option, used):
-    made = problem(f"arrays[path={arrays()},{option}]")
+    loaded = problem(f"arrays[path={arrays()},{option}]")
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in NORMALIZATIONS[used])
-    expected = (made.train.images.float() / 255 - mean) / std
-    assert made.preprocessing.name == used
-    assert torch.allclose(made.preprocessing.to_inputs(made.train.images), expected)
+    expected = (loaded.train.images.float() / 255 - mean) / std
+    assert loaded.preprocessing.name == used
+    assert torch.allclose(loaded.preprocessing.to_inputs(loaded.train.images), expected)
 
 
 def test_like_gives_all_that_goes_with_the_known_set(resolve, problem, arrays):
@@ -113,15 +113,15 @@ def test_like_gives_all_that_goes_with_the_known_set(resolve, problem, arrays):
     copied, known = resolve(f"arrays[path={path},like=cifar10]"), resolve("cifar10")
     traits = copied.make().traits
     assert traits == known.make().traits
-    made = problem(f"arrays[path={path},like=cifar10]")
-    assert (made.like, made.augmentations) == ("cifar10", traits.augmentations)
+    loaded = problem(f"arrays[path={path},like=cifar10]")
+    assert (loaded.like, loaded.augmentations) == ("cifar10", traits.augmentations)
     assert problem(f"arrays[path={path},like=cifar10,normalize=auto]").preprocessing.name == "auto"
 
 
 def test_auto_is_computed_from_the_images_that_are_left(problem, many):
-    for made in (problem(many), problem(many, hold_out=True)):
-        pixels = made.train.images.numpy().astype(np.float64) / 255
-        tensors = made.preprocessing.tensors()
+    for loaded in (problem(many), problem(many, hold_out=True)):
+        pixels = loaded.train.images.numpy().astype(np.float64) / 255
+        tensors = loaded.preprocessing.tensors()
         assert np.allclose(tensors["mean"], pixels.mean((0, 2, 3)), atol=1e-7)
         assert np.allclose(tensors["std"], pixels.std((0, 2, 3)), atol=1e-7)
     assert problem(many).preprocessing.tensors()["mean"].tolist() != tensors["mean"].tolist()
@@ -144,17 +144,17 @@ def test_bad_preprocessing(problem, many, option, error, line):
     ("options", "known"),
     [("", False), ("like=svhn", True), ("normalize=auto", True), ("normalize=cifar10", True), ("zca=true", True)],
 )
-def test_a_set_of_which_nothing_is_told_has_no_known_preprocessing(resolve, options, known):
+def test_an_unknown_set_has_no_known_preprocessing(resolve, options, known):
     assert preprocessing_known(resolve(f"folder[path=x,{options}]")) is known
 
 
 @pytest.mark.parametrize("option", ["normalize=auto", "normalize=cifar10", "zca=true"])
 def test_preprocessing_can_be_undone_and_rebuilt(problem, many, option):
-    made = problem(many.replace("]", f",{option}]"))
-    images = made.score.images.float() / 255
-    inputs = made.preprocessing.apply(images)
-    assert torch.allclose(made.preprocessing.invert(inputs), images, atol=1e-5)
-    rebuilt = preprocessing_from(made.preprocessing.name, made.preprocessing.tensors())
+    loaded = problem(many.replace("]", f",{option}]"))
+    images = loaded.score.images.float() / 255
+    inputs = loaded.preprocessing.apply(images)
+    assert torch.allclose(loaded.preprocessing.invert(inputs), images, atol=1e-5)
+    rebuilt = preprocessing_from(loaded.preprocessing.name, loaded.preprocessing.tensors())
     assert torch.equal(rebuilt.apply(images), inputs)
     assert inputs.dtype == torch.float32
 
@@ -171,10 +171,10 @@ def test_whitened_images_have_the_covariance_of_the_formula(problem, arrays, noi
     """With covariance U diag(s) U^T, whitening by U diag((s + eps)^-1/2) U^T leaves U diag(s / (s + eps)) U^T."""
     images = noise(400, 3, 4, seed=3) // 2 + np.arange(120, dtype=np.uint8).repeat(40)[:4800].reshape(400, 3, 4)
     path = arrays(x_train=images, y_train=np.arange(400) % 3, x_test=images[:6])
-    made = problem(f"arrays[path={path},zca=true,zca_eps={eps}]")
+    loaded = problem(f"arrays[path={path},zca=true,zca_eps={eps}]")
     flat = images.reshape(400, -1) / 255
     values, vectors = np.linalg.eigh(np.cov(flat.T))
-    whitened = made.preprocessing.to_inputs(made.train.images).flatten(1).numpy()
+    whitened = loaded.preprocessing.to_inputs(loaded.train.images).flatten(1).numpy()
     assert np.allclose(whitened.mean(0), 0, atol=1e-4)
     assert np.allclose(np.cov(whitened.T), vectors @ np.diag(values / (values + eps)) @ vectors.T, atol=2e-4)
     expected = (flat - flat.mean(0)) @ vectors @ np.diag((values + eps) ** -0.5) @ vectors.T
@@ -197,8 +197,8 @@ def test_whitening_is_fitted_once_for_each_training_set_and_eps(problem, many, r
 def test_fingerprints_follow_pixels_labels_preprocessing_and_class_names_and_nothing_else(problem, arrays, noise):
     images, labels = noise(12, 6, 6, 3, seed=1), np.arange(12) % 3
 
-    def fingerprint(options="normalize=svhn", **given):
-        path = arrays(**{"x_train": images, "y_train": labels, **given})
+    def fingerprint(options="normalize=svhn", **changes):
+        path = arrays(**{"x_train": images, "y_train": labels, **changes})
         return problem(f"arrays[path={path},{options}]").fingerprint
 
     base = fingerprint()

@@ -130,7 +130,7 @@ def test_svhn_is_read_from_its_mat_files_and_ten_means_zero(load, root, noise, m
         ("cifar100", "cifar-100-python.tar.gz"),
     ],
 )
-def test_missing_files_are_told_with_the_place_and_the_command(load, root, name, archive):
+def test_missing_files_are_named_with_the_place_and_the_command(load, root, name, archive):
     with pytest.raises(DataError) as caught:
         load(name)
     message = str(caught.value)

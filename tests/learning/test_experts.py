@@ -12,7 +12,7 @@ from tests.toys import toy_problem
 RECIPE = Recipe(3, 0.05, "sgd", "constant", 0.0, 0.0, 8)
 
 
-class Kept(dict):
+class MemoryScratch(dict):
     """A scratch in memory, which breaks after so many parts."""
 
     def __init__(self, breaks_after=None):
@@ -37,12 +37,12 @@ def draw(purpose, epoch):
     return Streams(0).generator(purpose, epoch)
 
 
-def train(scratch, recipe=RECIPE, problem=None, **given):
-    return train_expert(network(), problem or toy_problem(), recipe, draw, scratch, **given)
+def train(scratch, recipe=RECIPE, problem=None, **options):
+    return train_expert(network(), problem or toy_problem(), recipe, draw, scratch, **options)
 
 
 def test_every_epoch_is_kept_and_none_is_another():
-    tensors, losses = train(Kept())
+    tensors, losses = train(MemoryScratch())
     names = set(network().state_dict())
     assert {name.partition(".")[0] for name in tensors} == {"0", "1", "2", "3"}
     for epoch in range(4):
@@ -58,7 +58,7 @@ def test_every_epoch_is_kept_and_none_is_another():
 
 def test_weights_are_those_of_plain_gradient_descent():
     problem = toy_problem()
-    tensors, _ = train(Kept(), problem=problem)
+    tensors, _ = train(MemoryScratch(), problem=problem)
     mine, images = network(), problem.train_inputs
     for epoch in range(3):
         for index in torch.split(torch.randperm(len(images), generator=draw("order", epoch)), 8):
@@ -74,8 +74,8 @@ def test_weights_are_those_of_plain_gradient_descent():
 
 @pytest.mark.parametrize("done", [0, 1, 2])
 def test_a_later_try_goes_on_after_the_last_epoch_that_was_kept(done, monkeypatch):
-    whole, losses = train(Kept())
-    scratch = Kept(breaks_after=done)
+    whole, losses = train(MemoryScratch())
+    scratch = MemoryScratch(breaks_after=done)
     with pytest.raises(KeyboardInterrupt):
         train(scratch)
     assert len(scratch) == done
@@ -90,25 +90,25 @@ def test_a_later_try_goes_on_after_the_last_epoch_that_was_kept(done, monkeypatc
 
 
 def test_more_epochs_begin_with_the_same_ones():
-    short, _ = train(Kept())
-    long, _ = train(Kept(), Recipe(4, 0.05, "sgd", "constant", 0.0, 0.0, 8))
+    short, _ = train(MemoryScratch())
+    long, _ = train(MemoryScratch(), Recipe(4, 0.05, "sgd", "constant", 0.0, 0.0, 8))
     assert all(torch.equal(long[name], tensor) for name, tensor in short.items())
 
 
-def test_what_is_lost_is_told():
+def test_a_loss_that_is_not_finite_is_reported():
     with pytest.raises(DDBenchError, match="loss is nan in epoch 1: a lower learning rate"):
-        train(Kept(), Recipe(3, 1e30, "sgd", "constant", 0.0, 0.0, 8))
+        train(MemoryScratch(), Recipe(3, 1e30, "sgd", "constant", 0.0, 0.0, 8))
 
 
 @pytest.mark.parametrize("recipe", [Recipe(momentum=0.9, schedule="constant"), Recipe(momentum=0.0)])
 def test_a_recipe_that_could_not_go_on_is_refused(recipe):
-    with pytest.raises(ValueError, match="no momentum and a constant rate"):
-        train(Kept(), recipe)
+    with pytest.raises(ValueError, match="momentum 0 and a constant rate"):
+        train(MemoryScratch(), recipe)
 
 
 def test_batches_are_augmented():
-    plain, _ = train(Kept())
-    flipped, _ = train(Kept(), augment=lambda images, generator: images.flip(-2))
+    plain, _ = train(MemoryScratch())
+    flipped, _ = train(MemoryScratch(), augment=lambda images, generator: images.flip(-2))
     assert not torch.equal(plain["1.0.weight"], flipped["1.0.weight"])
 
 
@@ -123,13 +123,15 @@ def test_dropout_comes_from_the_streams():
             mine = dropping()
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        tensors, _ = train_expert(mine, toy_problem(), RECIPE, draw, scratch if scratch is not None else Kept())
+        tensors, _ = train_expert(
+            mine, toy_problem(), RECIPE, draw, scratch if scratch is not None else MemoryScratch()
+        )
         assert torch.equal(before, torch.get_rng_state())
         return tensors
 
     first = trained(1)
     assert all(torch.equal(tensor, first[name]) for name, tensor in trained(2).items())
-    cut = Kept(breaks_after=1)
+    cut = MemoryScratch(breaks_after=1)
     with pytest.raises(KeyboardInterrupt):
         trained(1, cut)
     cut.breaks_after = None

@@ -16,7 +16,8 @@ from torch.nn import functional
 from toys import component
 
 from harness.compute.network_traits import can_be_sliced
-from harness.learning.gradients import SLICE, as_a_whole, gradient_in_slices, gradient_of, in_slices
+from harness.compute.parallel import SLICE
+from harness.learning.gradients import as_a_whole, gradient_in_slices, gradient_of, in_slices
 
 
 def built(dtype=torch.float64):
@@ -72,15 +73,15 @@ def test_a_lower_precision_is_the_networks_alone(way):
 
 def test_slices_do_not_depend_on_the_number_of_threads():
     network, (images, labels), threads = built(torch.float32), data(100, torch.float32), torch.get_num_threads()
-    found = []
+    gradients = []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            found.append(by(in_slices, network, images, labels)[1])
+            gradients.append(by(in_slices, network, images, labels)[1])
     finally:
         torch.set_num_threads(threads)
-    for gradient in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(gradient, found[0], strict=True))
+    for gradient in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradient, gradients[0], strict=True))
 
 
 class Centred(nn.Module):
@@ -220,7 +221,7 @@ def test_other_threads_are_not_waited_for_by_a_thread_that_holds_the_generator()
     from harness.types.seeds import global_rng_from
 
     network, (images, labels) = network_of(nn.Softsign()), data(40, torch.float32)
-    network.beyond_telling = object()  # its answer is not remembered, so that each thread asks anew
+    network.uncomparable = object()  # its answer is not remembered, so that each thread asks anew
     with global_rng_from(torch.Generator()):
         work = side_by_side(lambda _: gradient_in_slices(network, images, labels, 8), range(2), images.device, 2)
         assert len(list(work)) == 2

@@ -36,12 +36,12 @@ WRONG = {
     "NaN": (changed(images=lambda s: s.images * torch.nan), "NaN"),
     "whole numbers": (changed(images=lambda s: s.images.long()), "images must be floats"),
     "other images": (changed(images=lambda s: s.images[..., :8]), "images are"),
-    "logits": (changed(labels=lambda s: torch.randn(len(s.images), 3)), "no class weights"),
+    "logits": (changed(labels=lambda s: torch.randn(len(s.images), 3)), "not class weights"),
     "labels beyond": (changed(labels=lambda s: s.labels + 1), "labels must lie"),
     "fewer labels": (changed(labels=lambda s: s.labels[:-1]), "labels"),
-    "no step size": (changed(step_size=0.0), "no learning rate"),
-    "a step size that is no number": (changed(step_size=float("nan")), "no learning rate"),
-    "a step size that is a word": (changed(step_size="fast"), "no learning rate"),
+    "no step size": (changed(step_size=0.0), "not a learning rate"),
+    "a step size that is no number": (changed(step_size=float("nan")), "not a learning rate"),
+    "a step size that is a word": (changed(step_size="fast"), "not a learning rate"),
     "other classes": (changed(classes=("x", "y", "z")), "its classes are not those"),
     "fewer classes": (changed(classes=("x", "y")), "labels must lie"),
     "a name twice": (changed(classes=("a", "a", "b")), "same name"),
@@ -58,8 +58,8 @@ WRONG = {
 def test_what_could_not_be_read_again_is_refused_when_it_is_handed_over(name):
     change, says = WRONG[name]
     trajectory = toy_trajectory()
-    given = trajectory.method.distilled
-    trajectory.method.distilled = lambda: change(given())
+    distilled = trajectory.method.distilled
+    trajectory.method.distilled = lambda: change(distilled())
     with pytest.raises(PluginError, match=says) as caught:
         trajectory.advance(0)
     assert str(caught.value).startswith("method dc[batch_real=7] of ddbench: distilled() gives a set")
@@ -121,7 +121,7 @@ def test_nothing_is_committed_that_cannot_be_read_back(toys_registered, tmp_path
         method="still", dataset=f"arrays[path={data}]", evaluator="plain[epochs=2]", architecture="mlp[width=8]",
         students=1, iterations=1, store=tmp_path / "store",
     )  # fmt: skip
-    assert any("is no distilled set" in reason for reason in result.failed.values())
+    assert any("is not a distilled set" in reason for reason in result.failed.values())
     assert not records(tmp_path / "store")
 
 
@@ -134,8 +134,8 @@ def toys_registered():
 
 
 def test_a_set_that_was_changed_since_is_seen():
-    made = DistilledSet(torch.zeros(1, 1, 2, 2), torch.zeros(1).long(), ("a",), Normalize("n", *torch.ones(2, 1)))
-    made.check()
-    made.images[0] = torch.nan
+    distilled = DistilledSet(torch.zeros(1, 1, 2, 2), torch.zeros(1).long(), ("a",), Normalize("n", *torch.ones(2, 1)))
+    distilled.check()
+    distilled.images[0] = torch.nan
     with pytest.raises(harness.DataError, match="NaN"):
-        made.check()
+        distilled.check()

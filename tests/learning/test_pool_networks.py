@@ -34,10 +34,10 @@ class Given(Pool[Options]):
 
     def __init__(self, **distribution):
         super().__init__(Options())
-        self.given = distribution
+        self.probabilities = distribution
 
     def distribution(self, iteration):
-        return self.given
+        return self.probabilities
 
 
 class Nothing(Resolved):
@@ -131,7 +131,7 @@ def test_impossible_architectures_are_not_even_resolved():
 
 
 @pytest.mark.parametrize(
-    ("distribution", "told"),
+    ("distribution", "message"),
     [
         ({"mlp": 0.5, "lenet": 0.4}, "sum to 0.9"),
         ({"mlp": 0.7, "lenet": 0.4}, "sum to 1.1"),
@@ -142,10 +142,10 @@ def test_impossible_architectures_are_not_even_resolved():
         ({}, "sum to 0 "),
     ],
 )
-def test_what_is_no_distribution_is_an_error_of_the_plugin(distribution, told):
+def test_what_is_no_distribution_is_an_error_of_the_plugin(distribution, message):
     with pytest.raises(PluginError, match="Given gives") as error:
         drawn_by(Given(**distribution), 1)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_an_unknown_architecture_in_a_pool_is_a_users_error():
@@ -200,16 +200,16 @@ def test_only_networks_that_are_drawn_often_are_compiled():
     pool = Given(**{"convnet": 0.96, "convnet[act=swish]": 0.04})
     problem = types.SimpleNamespace(shape=(3, 32, 32), classes=range(10), device=torch.device("cpu"))
     networks = PoolNetworks(pool, resolve, problem, Streams(0))
-    found = set()
+    compiled = set()
     set_compilation("auto")
     try:
         for iteration in range(80):
             networks.begin(iteration)
             network = networks.draw()
-            found.add((networks.drawn[0], is_compiled(network, torch.zeros(8, 3, 32, 32))))
+            compiled.add((networks.drawn[0], is_compiled(network, torch.zeros(8, 3, 32, 32))))
     finally:
         set_compilation("never")
-    assert found == {("convnet", True), ("convnet[act=swish]", False)}
+    assert compiled == {("convnet", True), ("convnet[act=swish]", False)}
 
 
 def test_artifacts_are_asked_for_by_the_network_and_not_by_the_last_draw():

@@ -193,7 +193,7 @@ class Oracle(Network):
         return nn.functional.one_hot(said, self.classes).float()
 
 
-def told(said, labels):
+def problem_read_as(said, labels):
     """A problem whose images hold what `Oracle` says of them."""
     images = torch.zeros(len(said), 1, 2, 2, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.tensor(said, dtype=torch.uint8)
@@ -204,7 +204,7 @@ def told(said, labels):
 def test_accuracy_is_the_share_of_all_scored_images_that_are_right():
     labels = [i % 4 for i in range(75)]
     said = [label if i % 3 else (label + 1) % 4 for i, label in enumerate(labels)]  # every third is wrong: 25 of 75
-    accuracy, share = score(Oracle(), told(said, labels))
+    accuracy, share = score(Oracle(), problem_read_as(said, labels))
     assert accuracy == 50 / 75
     assert share == max(said.count(label) for label in range(4)) / 75
 
@@ -212,7 +212,7 @@ def test_accuracy_is_the_share_of_all_scored_images_that_are_right():
 @pytest.mark.parametrize(("others", "collapsed"), [(0, True), (2, True), (3, False)])
 def test_a_student_that_says_one_class_to_99_percent_has_collapsed(others, collapsed, lesson):
     said = [0] * (200 - others) + [1] * others
-    problem = told(said, said)
+    problem = problem_read_as(said, said)
 
     class Trainable(Oracle):
         def __init__(self, shape, classes):

@@ -77,7 +77,7 @@ def test_exactly_as_many_steps_are_done_as_asked_for():
     assert seen == [(1, 10.0), (2, 11.0), (3, 12.0), (4, 13.0)]
 
 
-def test_history_tells_every_draw_and_every_scalar():
+def test_history_records_every_draw_and_every_scalar():
     trajectory = writing(*range(20))
     drawn, draw = [], trajectory.networks.draw
 
@@ -134,9 +134,9 @@ def test_state_before_the_first_step_can_be_taken_up_too():
 def test_the_distilled_set_is_a_snapshot():
     trajectory = toy_trajectory()
     before = trajectory.advance(1)
-    kept = before.images.clone()
+    images_before = before.images.clone()
     trajectory.advance(2)
-    assert torch.equal(before.images, kept)
+    assert torch.equal(before.images, images_before)
     assert not before.images.requires_grad
 
 

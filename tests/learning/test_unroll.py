@@ -12,7 +12,7 @@ UNROLLS = [unroll_exactly, unroll_constantly]
 
 
 def tiny_network():
-    """Smooth, so that finite differences tell; with a norm, which has no running statistics."""
+    """Smooth, so that finite differences are exact enough; with a norm, which has no running statistics."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(2 * SIZE**2, CLASSES)
@@ -125,26 +125,26 @@ def test_the_constant_gradient_leaves_out_what_later_weights_owe_to_earlier_imag
     assert float((exact.step_size - constant.step_size).abs()) > 1e-4
 
 
-class Kept:
+class SavedTensor:
     """A tensor that a graph holds; counts itself as long as it lives."""
 
     live = peak = 0
 
     def __init__(self, tensor):
         self.tensor, self.size = tensor, tensor.numel() * tensor.element_size()
-        Kept.live += self.size
-        Kept.peak = max(Kept.peak, Kept.live)
+        SavedTensor.live += self.size
+        SavedTensor.peak = max(SavedTensor.peak, SavedTensor.live)
 
     def __del__(self):
-        Kept.live -= self.size
+        SavedTensor.live -= self.size
 
 
 def graph_memory(unroll, scene, count):
     """Bytes that graphs hold at most at one time."""
-    Kept.live = Kept.peak = 0
-    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+    SavedTensor.live = SavedTensor.peak = 0
+    with torch.autograd.graph.saved_tensors_hooks(SavedTensor, lambda saved: saved.tensor):
         unroll(batches=steps(count), **scene)
-    return Kept.peak
+    return SavedTensor.peak
 
 
 def test_graph_memory_of_the_constant_gradient_is_flat_in_the_number_of_steps(scene):
@@ -175,14 +175,14 @@ def test_running_statistics_stay_as_they_are(scene, unroll, mode):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(8, CLASSES))
     network = network.double().train(mode)
     buffers = {name: buffer.clone() + 1 for name, buffer in network.named_buffers()}
-    given = {**scene, "student": Student(network, buffers, scene["student"].labels)}
-    given |= {key: weights_of(network, seed) for seed, key in enumerate(("start", "target"))}
-    outcome = unroll(batches=steps(2), **given)
+    changed = {**scene, "student": Student(network, buffers, scene["student"].labels)}
+    changed |= {key: weights_of(network, seed) for seed, key in enumerate(("start", "target"))}
+    outcome = unroll(batches=steps(2), **changed)
     assert torch.isfinite(outcome.images).all()
     assert outcome.images.abs().sum() > 0
     for name, buffer in network.named_buffers():
         assert torch.equal(buffers[name], buffer + 1)
-    other = {**given, "student": Student(network, {n: b * 3 for n, b in buffers.items()}, given["student"].labels)}
+    other = {**changed, "student": Student(network, {n: b * 3 for n, b in buffers.items()}, changed["student"].labels)}
     changed = not torch.equal(unroll(batches=steps(2), **other).images, outcome.images)
     assert changed == (not mode), "statistics count exactly where the network uses them"
 
@@ -190,17 +190,17 @@ def test_running_statistics_stay_as_they_are(scene, unroll, mode):
 @pytest.mark.parametrize("unroll", UNROLLS)
 def test_dropout_is_the_same_whenever_a_step_is_played(scene, unroll):
     network = nn.Sequential(nn.Dropout(0.5), tiny_network())
-    given = {key: {f"1.{name}": t for name, t in scene[key].items()} for key in ("start", "target")}
+    changed = {key: {f"1.{name}": t for name, t in scene[key].items()} for key in ("start", "target")}
     student = Student(network, {}, scene["student"].labels)
     batches = [Step(batch.index, batch.transform, seed=seed) for seed, batch in enumerate(steps(3))]
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = unroll(batches=batches, **{**scene, **given, "student": student})
+    first = unroll(batches=batches, **{**scene, **changed, "student": student})
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(2)
-    second = unroll(batches=batches, **{**scene, **given, "student": student})
+    second = unroll(batches=batches, **{**scene, **changed, "student": student})
     assert torch.equal(first.images, second.images)
     if unroll is unroll_constantly:  # the last step's own gradient is exact, if both passes dropped alike
-        exact = unroll_exactly(batches=batches, **{**scene, **given, "student": student})
+        exact = unroll_exactly(batches=batches, **{**scene, **changed, "student": student})
         only_last = batches[2].index[-1]
         torch.testing.assert_close(first.images[only_last], exact.images[only_last], rtol=1e-9, atol=1e-13)

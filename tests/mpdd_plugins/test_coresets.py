@@ -33,8 +33,8 @@ def trajectory(method, problem=None, ipc=2, distillation=0, seed=0, supply=None)
     return Trajectory(chooser, PoolNetworks(None, None, problem, streams, supply), problem, streams)
 
 
-def chosen(method, *args, **given):
-    running = trajectory(method, *args, **given)
+def chosen(method, *args, **options):
+    running = trajectory(method, *args, **options)
     running.advance(1)
     return running.method.chosen
 
@@ -191,18 +191,18 @@ def test_random_chooses_each_image_and_each_pair_as_often_as_any_other():
     singles = np.bincount(np.array(drawn).flatten(), minlength=12) / times
     np.testing.assert_allclose(singles, 1 / 3, atol=5 * np.sqrt(2 / 9 / times))
     for pair in itertools.permutations(range(6), 2):
-        share = sum(tuple(one[:2]) == pair for one in drawn) / times
+        share = sum(tuple(images[:2]) == pair for images in drawn) / times
         assert abs(share - 1 / 30) < 5 * np.sqrt(1 / 30 / times)
-    together = np.mean([one[0] == one[2] - 6 for one in drawn])
+    together = np.mean([images[0] == images[2] - 6 for images in drawn])
     assert abs(together - 1 / 6) < 5 * np.sqrt(5 / 36 / times), "classes are drawn independently"
 
 
 def test_one_network_serves_both_methods_every_size_and_every_distillation():
     problem = toy_problem()
 
-    def request(method, **given):
-        (one,) = built(method, problem, **given).needs(0, None)
-        return one
+    def request(method, **options):
+        (needed,) = built(method, problem, **options).needs(0, None)
+        return needed
 
     first = request("herding")
     assert (first.kind, first.index, first.architecture) == ("features", 0, "convnet")
@@ -214,7 +214,7 @@ def test_one_network_serves_both_methods_every_size_and_every_distillation():
     assert request("herding[epochs=0]").work == 36
 
 
-def made(method="herding", seed=0, architecture=TINY_CONVNET, problem=None):
+def artifact_of(method="herding", seed=0, architecture=TINY_CONVNET, problem=None):
     """The feature network of a method."""
     problem = problem or toy_problem()
     chooser = built(f"{method}[network={architecture},epochs=3]", problem)
@@ -232,7 +232,7 @@ def test_the_recipe_decides_the_request(monkeypatch):
 
 
 def test_the_network_is_the_same_for_both_methods_and_another_for_another_seed():
-    first, second, other = made(), made("k-center"), made(seed=1)
+    first, second, other = artifact_of(), artifact_of("k-center"), artifact_of(seed=1)
     assert first.tensors.keys() == second.tensors.keys()
     assert all(torch.equal(tensor, second.tensors[name]) for name, tensor in first.tensors.items())
     assert first.scalars == second.scalars
@@ -257,13 +257,13 @@ def test_the_network_learns_the_real_images_and_untrained_it_is_as_initialised()
 
 def test_making_it_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
-    made()
+    artifact_of()
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_features_come_in_slices_in_evaluation_mode_without_graph(monkeypatch):
     problem = toy_problem()
-    artifact = made(architecture="convnet[width=4,depth=1,norm=batch]", problem=problem)
+    artifact = artifact_of(architecture="convnet[width=4,depth=1,norm=batch]", problem=problem)
     network = artifact.architecture.build(problem.shape, 3, torch.Generator())
     network.load_state_dict(dict(artifact.tensors))
     with torch.no_grad():

@@ -62,11 +62,11 @@ def test_scale_resizes_each_axis_by_0_8_to_1_2_and_fills_with_zero():
     sizes = range(16, 24)  # int(u * 20) for u in [0.8, 1.2)
     by_hand = {scaled_by_hand(image.numpy(), h, w).tobytes(): (h, w) for h in sizes for w in sizes}
     assert len(by_hand) == 64
-    found = [by_hand[np.ascontiguousarray(each).tobytes()] for each in scaled]
+    scaled_sizes = [by_hand[np.ascontiguousarray(each).tobytes()] for each in scaled]
     for axis in (0, 1):
-        counts = np.bincount([size[axis] for size in found])[16:]
+        counts = np.bincount([size[axis] for size in scaled_sizes])[16:]
         assert stats.chisquare(counts).pvalue > 0.001
-    assert abs(np.corrcoef(np.array(found).T)[0, 1]) < 0.1
+    assert abs(np.corrcoef(np.array(scaled_sizes).T)[0, 1]) < 0.1
 
 
 def test_rotate_turns_by_whole_degrees_from_minus_45_to_44_and_fills_with_the_mean():
@@ -80,10 +80,10 @@ def test_rotate_turns_by_whole_degrees_from_minus_45_to_44_and_fills_with_the_me
     )
     distances = np.abs(turned[:, None] - by_hand[None]).max(axis=(2, 3, 4))
     assert distances.min(1).max() < 1e-4
-    found = angles[distances.argmin(1)]
-    assert found.min() >= -45
-    assert found.max() <= 44
-    counts = np.histogram(found, bins=np.arange(-45, 46, 10))[0]
+    turned_by = angles[distances.argmin(1)]
+    assert turned_by.min() >= -45
+    assert turned_by.max() <= 44
+    counts = np.histogram(turned_by, bins=np.arange(-45, 46, 10))[0]
     assert stats.chisquare(counts).pvalue > 0.001
 
 
@@ -115,7 +115,7 @@ def test_each_image_gets_one_operation_drawn_uniformly(monkeypatch):
 @pytest.mark.parametrize("strategy", ["crop", "scale", "rotate", "noise", "crop+scale+rotate"])
 def test_augmented_images_are_a_function_of_the_generator_alone(strategy):
     images = torch.rand(6, 3, 8, 8, generator=generator(1))
-    kept, augment = images.clone(), dc_augmentation(strategy)
+    images_before, augment = images.clone(), dc_augmentation(strategy)
     torch.manual_seed(1)
     np.random.seed(1)
     state = torch.get_rng_state()
@@ -127,4 +127,4 @@ def test_augmented_images_are_a_function_of_the_generator_alone(strategy):
     assert not torch.equal(augment(images, generator(9)), first)
     assert first.shape == images.shape
     assert first.dtype == images.dtype
-    assert torch.equal(images, kept)
+    assert torch.equal(images, images_before)

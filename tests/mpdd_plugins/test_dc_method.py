@@ -45,8 +45,8 @@ class Watch:
         self.trained += len(args[0]) == self.all
 
 
-def watched(*args, **given):
-    trajectory = toy_trajectory(*args, **given)
+def watched(*args, **options):
+    trajectory = toy_trajectory(*args, **options)
     return trajectory, Watch(trajectory)
 
 

@@ -145,11 +145,11 @@ class Calls:
     """Stands in for `siamese`: multiplies by a number drawn for each transform, and notes what it is applied to."""
 
     def __init__(self):
-        self.made = []
+        self.drawn = []
 
     def __call__(self, strategy, shape, generator):
         factor = 0.5 + float(torch.rand((), generator=generator))
-        self.made.append((strategy, shape, factor, sizes := []))
+        self.drawn.append((strategy, shape, factor, sizes := []))
 
         def transform(images):
             sizes.append(len(images))
@@ -164,14 +164,14 @@ def test_one_transform_a_class_and_iteration_is_done_to_real_and_synthetic_alike
     monkeypatch.setattr(dm, "siamese", calls)
     trajectory = toy_trajectory("dm[batch_real=7,augment=flip+scale]", pool, ipc=2)
     trajectory.advance(2)
-    assert [(strategy, shape) for strategy, shape, _, _ in calls.made] == [("flip+scale", (1, 16, 16))] * 6
-    assert all(sizes == [7, 2] for _, _, _, sizes in calls.made)
+    assert [(strategy, shape) for strategy, shape, _, _ in calls.drawn] == [("flip+scale", (1, 16, 16))] * 6
+    assert all(sizes == [7, 2] for _, _, _, sizes in calls.drawn)
     wanted = [
         0.5 + float(torch.rand((), generator=Streams(0).generator("augment", iteration, label)))
         for iteration in range(2)
         for label in range(3)
     ]
-    assert sorted(factor for _, _, factor, _ in calls.made) == sorted(wanted)
+    assert sorted(factor for _, _, factor, _ in calls.drawn) == sorted(wanted)
     assert len(set(wanted)) == 6
 
 
@@ -184,8 +184,8 @@ def test_the_augmented_loss_has_the_gradient_through_the_transform(pool):
     transforms = [
         siamese("scale+crop+color", (1, 16, 16), Streams(0).generator("augment", 0, label)) for label in range(3)
     ]
-    (images, gradient), one = updates[0], joint_of_batch_norm if pool == BATCH_NORM else joint
-    loss, expected = one(network, real, images, transforms)
+    (images, gradient), reference = updates[0], joint_of_batch_norm if pool == BATCH_NORM else joint
+    loss, expected = reference(network, real, images, transforms)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert trajectory.history.scalars["loss"] == [pytest.approx(float(loss) / 3, rel=1e-4)]
 
@@ -228,8 +228,8 @@ def test_a_class_with_fewer_real_images_than_a_batch_gives_all_it_has(pool):
     trajectory.advance(1)
     real = real_batches(uneven, 6)
     assert [len(batch) for batch in real] == [3, 6, 6]
-    (images, gradient), one = updates[0], joint_of_batch_norm if pool == BATCH_NORM else joint
-    _, expected = one(network_of(trajectory, pool), real, images)
+    (images, gradient), reference = updates[0], joint_of_batch_norm if pool == BATCH_NORM else joint
+    _, expected = reference(network_of(trajectory, pool), real, images)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 

@@ -59,11 +59,11 @@ def test_color():
     assert_uniform(brightness["brightness_factor"] - 1, -0.5, 0.5)
     assert_uniform(saturation["factor"], 0, 2)
     assert_uniform(contrast["factor"], 0.5, 1.5)
-    for one, other in (
+    for first, other in (
         (brightness["brightness_factor"], saturation["factor"]),
         (saturation["factor"], contrast["factor"]),
     ):
-        assert stats.pearsonr(one.numpy(), other.numpy()).pvalue > SURE
+        assert stats.pearsonr(first.numpy(), other.numpy()).pvalue > SURE
 
 
 @pytest.mark.parametrize(("shape", "bounds"), [((3, 32, 32), (4, 4)), ((1, 28, 28), (4, 4)), ((3, 20, 14), (3, 2))])
@@ -145,14 +145,14 @@ def column(values):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_color_is_brightness_then_saturation_then_contrast(shape):
     batch = images(shape)
-    (brightness, saturation, contrast), found = applied("color", batch)
+    (brightness, saturation, contrast), augmented = applied("color", batch)
     wanted = batch + column(brightness["brightness_factor"] - 1)
     grey = wanted.mean(1, keepdim=True)
     wanted = (wanted - grey) * column(saturation["factor"]) + grey
     mean = wanted.mean((1, 2, 3), keepdim=True)
     wanted = (wanted - mean) * column(contrast["factor"]) + mean
-    torch.testing.assert_close(found, wanted)
-    assert float(found.abs().max()) > 3, "nothing is clipped to [0, 1]"
+    torch.testing.assert_close(augmented, wanted)
+    assert float(augmented.abs().max()) > 3, "nothing is clipped to [0, 1]"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -167,9 +167,9 @@ def test_saturation_does_nothing_to_grey_images(dtype):
 @pytest.mark.parametrize("seed", range(6))
 def test_crop_moves_whole_pixels_and_leaves_zeros(shape, seed, dtype):
     batch = images(shape, dtype=dtype)
-    (params,), found = applied("crop", batch, seed)
+    (params,), augmented = applied("crop", batch, seed)
     height, width = shape[1:]
-    for image, theta, result in zip(batch, params["theta"], found, strict=True):
+    for image, theta, result in zip(batch, params["theta"], augmented, strict=True):
         right, down = round(float(-theta[0, 2] * width / 2)), round(float(-theta[1, 2] * height / 2))
         wanted = torch.zeros_like(image)
         rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
@@ -191,8 +191,8 @@ def test_cutout_is_cut_at_the_border(shape, seed):
         torch.randint(0, side + 1 - size % 2, (len(batch),), generator=same)
         for side, size in zip((height, width), sizes, strict=True)
     ]
-    found = per_image("cutout", shape, len(batch), generator(seed))(batch)
-    for image, row, column_, result in zip(batch, *centres, found, strict=True):
+    augmented = per_image("cutout", shape, len(batch), generator(seed))(batch)
+    for image, row, column_, result in zip(batch, *centres, augmented, strict=True):
         wanted = image.clone()
         for i in range(sizes[0]):
             for j in range(sizes[1]):
@@ -204,9 +204,9 @@ def test_cutout_is_cut_at_the_border(shape, seed):
 
 def test_flip_mirrors_those_that_it_says():
     batch = images(count=40)
-    (params,), found = applied("flip", batch)
+    (params,), augmented = applied("flip", batch)
     assert 0 < int(params["batch_prob"].sum()) < 40
-    for image, flipped, result in zip(batch, params["batch_prob"], found, strict=True):
+    for image, flipped, result in zip(batch, params["batch_prob"], augmented, strict=True):
         assert torch.equal(result, image.flip(-1) if flipped else image)
 
 
@@ -215,22 +215,22 @@ def test_flip_mirrors_those_that_it_says():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_warps_are_those_of_affine_grid(name, shape, dtype):
     batch = images(shape, dtype=dtype)
-    (params,), found = applied(name, batch)
+    (params,), augmented = applied(name, batch)
     grid = functional.affine_grid(params["theta"].to(dtype), list(batch.shape), align_corners=False)
     wanted = functional.grid_sample(batch, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     exact = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-3, "atol": 2e-4}
-    torch.testing.assert_close(found, wanted, **exact)
-    assert not torch.equal(found, batch)
+    torch.testing.assert_close(augmented, wanted, **exact)
+    assert not torch.equal(augmented, batch)
 
 
 def test_scale_above_one_shrinks_the_content():
     batch = torch.ones(60, 1, 32, 32)
-    (params,), found = applied("scale", batch)
+    (params,), augmented = applied("scale", batch)
     shrunk = params["theta"][:, 0, 0] > 1.12
     assert shrunk.any()
     assert (~shrunk).any()
-    assert (found[shrunk][:, 0, 16, 0] == 0).all()
-    assert (found[params["theta"][:, 0, 0] < 1][:, 0, 16, 0] == 1).all()
+    assert (augmented[shrunk][:, 0, 16, 0] == 0).all()
+    assert (augmented[params["theta"][:, 0, 0] < 1][:, 0, 16, 0] == 1).all()
 
 
 # --- siamese, for each image, replay ----------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_a_siamese_pair_gets_the_same_transform(name, shape):
         assert torch.equal(transform(synthetic), both[7:])
         assert torch.equal(transform(real), transform(real)), "again and again"
         same = torch.cat([real[:1]] * 5)
-        assert all(torch.equal(one, transform(real[:1])[0]) for one in transform(same))
+        assert all(torch.equal(image, transform(real[:1])[0]) for image in transform(same))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -258,8 +258,8 @@ def test_threads_may_share_a_transform(name):
     batches = [images(count=count, seed=count) for count in range(1, 9)]
     wanted = [transform(batch) for batch in batches]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(transform, batches * 12))
-    assert all(torch.equal(one, other) for one, other in zip(found, wanted * 12, strict=True))
+        augmented = list(pool.map(transform, batches * 12))
+    assert all(torch.equal(actual, other) for actual, other in zip(augmented, wanted * 12, strict=True))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -274,12 +274,12 @@ def test_results_have_the_images_dtype_and_device(name, dtype):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_in_training_every_image_has_parameters_of_its_own(name):
-    one = images(count=1).expand(12, -1, -1, -1)
+    copies = images(count=1).expand(12, -1, -1, -1)
     transform = per_image(name, (3, 32, 32), 12, generator())
-    results = transform(one)
+    results = transform(copies)
     assert len({tuple(result.flatten().tolist()) for result in results}) >= (2 if name == "flip" else 8)
-    assert torch.equal(transform(one), results)
-    assert torch.equal(dsa_augmentation(name)(one, generator()), results)
+    assert torch.equal(transform(copies), results)
+    assert torch.equal(dsa_augmentation(name)(copies, generator()), results)
 
 
 def test_one_operation_a_batch():
@@ -324,8 +324,8 @@ def test_gradients_flow_through(name, shape):
 def test_gradients_flow_through_gradients(name, shape):
     """The operations alone are affine, so a square goes before and after them."""
     transform = per_image(name, shape, 2, generator(1))
-    given = (images(shape, 2).requires_grad_(),)
-    assert torch.autograd.gradgradcheck(lambda batch: transform(batch.square()).square(), given)
+    batch_of_two = (images(shape, 2).requires_grad_(),)
+    assert torch.autograd.gradgradcheck(lambda batch: transform(batch.square()).square(), batch_of_two)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -346,7 +346,7 @@ def test_a_gradient_of_a_gradient_reaches_the_images(name):
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("text", "read"),
     [
         (None, None),
         ("none", "none"),
@@ -355,14 +355,14 @@ def test_a_gradient_of_a_gradient_reaches_the_images(name):
         ("color+crop", "color+crop"),
     ],
 )
-def test_strategies_are_read(given, read):
-    assert check_strategy(given) == read
+def test_strategies_are_read(text, read):
+    assert check_strategy(text) == read
 
 
-@pytest.mark.parametrize(("given", "told"), [("flop", "flop"), ("", "''"), ("flip+", "''"), ("flip+flip", "twice")])
-def test_what_is_no_strategy_is_refused(given, told):
-    with pytest.raises(ValueError, match=told):
-        check_strategy(given)
+@pytest.mark.parametrize(("text", "message"), [("flop", "flop"), ("", "''"), ("flip+", "''"), ("flip+flip", "twice")])
+def test_what_is_no_strategy_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        check_strategy(text)
 
 
 def test_the_sets_own_strategy():

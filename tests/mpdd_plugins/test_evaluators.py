@@ -26,10 +26,10 @@ def softmax(logits):
 def equation_1(student, teacher, targets, alpha, tau):
     """alpha tau^2 KL(teacher || student) + (1 - alpha) CE, image by image."""
     total = 0.0
-    for said, told, target in zip(student, teacher, targets, strict=True):
-        p_s, p_t = softmax(said[None] / tau)[0], softmax(told[None] / tau)[0]
+    for s_logits, t_logits, target in zip(student, teacher, targets, strict=True):
+        p_s, p_t = softmax(s_logits[None] / tau)[0], softmax(t_logits[None] / tau)[0]
         kl = sum(t * (np.log(t) - np.log(s)) for s, t in zip(p_s, p_t, strict=True))
-        ce = -sum(y * np.log(s) for s, y in zip(softmax(said[None])[0], target, strict=True))
+        ce = -sum(y * np.log(s) for s, y in zip(softmax(s_logits[None])[0], target, strict=True))
         total += alpha * tau**2 * kl + (1 - alpha) * ce
     return total / len(student)
 
@@ -100,13 +100,13 @@ def evaluate(name, problem, distilled, *, architecture=TINY_MLP, students=(0,), 
 
 def teachers(name, problem, distilled, students=(0,), seed=0):
     """What the harness does for an evaluator that asks for artifacts."""
-    evaluator, made = component("evaluator", name), {}
+    evaluator, artifacts = component("evaluator", name), {}
     for student in students:
         request = evaluator.artifact(student)
         architecture = component("architecture", request.architecture)
         artifact = evaluator.make_artifact(request, distilled, problem, architecture, Streams(seed))
-        made[student] = dataclasses.replace(artifact, architecture=architecture)
-    return made
+        artifacts[student] = dataclasses.replace(artifact, architecture=architecture)
+    return artifacts
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def teachers(name, problem, distilled, students=(0,), seed=0):
         ("kd[alpha=0.3,teacher=vgg11[norm=batch]]", "kd v1 + alpha=0.3 + teacher=vgg11[norm=batch]"),
     ],
 )
-def test_a_protocol_tells_its_name_and_every_departure(toy, name, protocol):
+def test_a_protocol_names_itself_and_every_departure(toy, name, protocol):
     said = component("evaluator", name).protocol(toy, component("architecture", "convnet"))
     assert said.split(" + ")[0] == protocol.split(" + ")[0]
     assert sorted(said.split(" + ")) == sorted(protocol.split(" + "))
@@ -136,8 +136,8 @@ def test_a_protocol_tells_its_name_and_every_departure(toy, name, protocol):
 def test_a_batch_norm_convnet_departs_from_its_own_protocol(toy):
     """Its protocol augments with crop+noise and so has 1001 epochs."""
     network = component("architecture", "convnet[norm=batch]")
-    told = {text: component("evaluator", text).protocol(toy, network) for text in BATCH_NORM_PROTOCOLS}
-    assert told == BATCH_NORM_PROTOCOLS
+    protocols = {text: component("evaluator", text).protocol(toy, network) for text in BATCH_NORM_PROTOCOLS}
+    assert protocols == BATCH_NORM_PROTOCOLS
 
 
 BATCH_NORM_PROTOCOLS = {
@@ -277,24 +277,24 @@ def test_a_teacher_is_asked_for_by_student_and_not_by_what_the_students_do():
 def test_a_teacher_starts_from_a_seed_of_its_own(toy):
     """Else a ConvNet student would start as its own teacher."""
     distilled = toy_set(toy)
-    made = teachers(KD, toy, distilled, [0, 1])
+    artifacts = teachers(KD, toy, distilled, [0, 1])
     network = component("architecture", TINY_CONVNET).build(toy.shape, 3, Streams(0).generator("student", 0, 0))
-    first, second = (made[student].tensors["classifier.weight"] for student in (0, 1))
+    first, second = (artifacts[student].tensors["classifier.weight"] for student in (0, 1))
     assert not torch.equal(first, second)
     for teacher in (first, second):
         assert functional.cosine_similarity(teacher.flatten(), network.classifier.weight.flatten(), dim=0).abs() < 0.5
     again = teachers(KD, toy, distilled)[0].tensors
-    assert all(torch.equal(again[name], value) for name, value in made[0].tensors.items())
+    assert all(torch.equal(again[name], value) for name, value in artifacts[0].tensors.items())
     other = teachers(KD, toy, distilled, seed=1)[0].tensors["classifier.weight"]
     assert not torch.equal(other, first)
 
 
 def test_teachers_do_not_depend_on_the_global_generator(toy):
-    distilled, made = toy_set(toy), []
+    distilled, artifacts = toy_set(toy), []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        made.append(teachers(KD, toy, distilled)[0].tensors["classifier.weight"])
-    assert torch.equal(*made)
+        artifacts.append(teachers(KD, toy, distilled)[0].tensors["classifier.weight"])
+    assert torch.equal(*artifacts)
 
 
 @pytest.mark.parametrize("augment", ["none", "noise"])
@@ -313,8 +313,10 @@ def test_students_hear_the_logits_of_the_teacher_as_evaluated(augment):
     with torch.no_grad():
         for mode in (False, True):
             teacher.load_state_dict(artifact.tensors)
-            told = teacher.train(mode)(images)
-            expected[mode] = float(distillation_loss(student(images), told, labels, alpha=0.7, temperature=2.0))
+            teacher_logits = teacher.train(mode)(images)
+            expected[mode] = float(
+                distillation_loss(student(images), teacher_logits, labels, alpha=0.7, temperature=2.0)
+            )
     # The noise of 0.001 hardly changes the logits; training mode changes them much.
     tolerance = 1e-5 if augment == "none" else 5e-3
     assert abs(expected[True] - expected[False]) > 3 * tolerance * expected[False]

@@ -15,8 +15,8 @@ POOL = f"single[main={TINY_CONVNET}]"
 CPU = torch.device("cpu")
 
 
-def trajectory(more="lr_img=0.5,augment=none", pool=POOL, **given):
-    return toy_trajectory(f"mtt[{OPTIONS},{more}]", pool, **given)
+def trajectory(more="lr_img=0.5,augment=none", pool=POOL, **options):
+    return toy_trajectory(f"mtt[{OPTIONS},{more}]", pool, **options)
 
 
 def played(method, expert, epoch, images, labels, step_size, steps, transforms=None):
@@ -27,8 +27,8 @@ def played(method, expert, epoch, images, labels, step_size, steps, transforms=N
     weights = {name: start[name] for name in names}
     for number in range(steps):
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in weights.items()}
-        given = transforms[number](images) if transforms else images
-        loss = functional.cross_entropy(functional_call(network, leaves, (given,)), labels)
+        inputs = transforms[number](images) if transforms else images
+        loss = functional.cross_entropy(functional_call(network, leaves, (inputs,)), labels)
         gradient = torch.autograd.grad(loss, list(leaves.values()))
         weights = {name: weights[name] - step_size * part for name, part in zip(names, gradient, strict=True)}
     away = sum((weights[name] - target[name]).square().sum() for name in names)
@@ -76,9 +76,9 @@ def test_every_expert_has_its_turn_before_one_comes_again():
 
 
 def test_an_expert_is_known_by_its_recipe_alone():
-    def request(more, **given):
-        (one,) = trajectory(more, **given).method.needs(0, "convnet")
-        return one.identity
+    def request(more, **options):
+        (needed,) = trajectory(more, **options).method.needs(0, "convnet")
+        return needed.identity
 
     same = request("augment=none")
     assert request("augment=none,lr_img=7,unroll=constant,labels=expert") == same
@@ -90,17 +90,17 @@ def test_an_expert_is_known_by_its_recipe_alone():
 def test_experts_of_one_index_are_alike_and_others_are_not():
     method, problem = trajectory().method, toy_problem()
     first, second = (
-        next(one for one in (method.needs(i, TINY_CONVNET)[0] for i in range(9)) if one.index == index)
+        next(needed for needed in (method.needs(i, TINY_CONVNET)[0] for i in range(9)) if needed.index == index)
         for index in (0, 1)
     )
     build = registry().resolve("architecture", TINY_CONVNET).make
 
-    def made(request, seed=0):
+    def expert_weights(request, seed=0):
         return method.make_artifact(request, problem, build(), Streams(seed), _Nothing()).tensors
 
-    again = made(first)
-    assert all(torch.equal(tensor, again[name]) for name, tensor in made(first).items())
-    for other in (made(second), made(first, seed=1)):
+    again = expert_weights(first)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in expert_weights(first).items())
+    for other in (expert_weights(second), expert_weights(first, seed=1)):
         assert not torch.equal(again["0.classifier.weight"], other["0.classifier.weight"])
         assert not torch.equal(again["3.classifier.weight"], other["3.classifier.weight"])
 
@@ -131,10 +131,10 @@ def test_two_steps_and_two_more_are_four(more, main):
     first.advance(2)
     second.restore(*first.state())
     second.advance(4)
-    (mine, history), (other, told) = second.state(), whole.state()
+    (mine, history), (other, whole_history) = second.state(), whole.state()
     assert set(mine) == set(other)
     assert all(torch.equal(tensor, other[name]) for name, tensor in mine.items())
-    assert history.scalars == told.scalars
+    assert history.scalars == whole_history.scalars
 
 
 def test_a_pool_decides_whose_expert_it_is():
@@ -159,7 +159,7 @@ def test_the_step_size_stays_positive():
     assert all(value >= 1e-6 * 0.999 for value in running.history.scalars["step_size"])
 
 
-def test_an_expert_can_tell_the_labels():
+def test_an_expert_can_predict_the_labels():
     running = trajectory("lr_img=0.5,augment=none,labels=expert")
     method, supply = running.method, supplied(running.method, running.problem)
     images = method.images.detach().clone()
@@ -222,43 +222,50 @@ def task(like=None, ipc=1, *, zca=False, classes=3):
     ],
 )
 def test_what_is_left_to_auto_is_what_was_published(like, ipc, zca, values):
-    found = setting_for(task(like, ipc, zca=zca), MTTOptions())
-    told = (found.steps, found.expert_epochs, found.max_start_epoch, found.lr_img, found.lr_lr, found.step_size)
-    assert told == values
+    setting = setting_for(task(like, ipc, zca=zca), MTTOptions())
+    values_set = (
+        setting.steps,
+        setting.expert_epochs,
+        setting.max_start_epoch,
+        setting.lr_img,
+        setting.lr_lr,
+        setting.step_size,
+    )
+    assert values_set == values
 
 
 def test_what_is_given_wins():
-    given = MTTOptions(steps=4, lr_img=3, step_size=0.5, batch=2, max_start_epoch=7, expert_epochs=4, lr_lr=0)
-    found = setting_for(task("cifar10", 10), given)
-    assert (found.steps, found.lr_img, found.step_size, found.batch) == (4, 3, 0.5, 2)
-    assert (found.max_start_epoch, found.expert_epochs, found.lr_lr) == (7, 4, 0)
+    options = MTTOptions(steps=4, lr_img=3, step_size=0.5, batch=2, max_start_epoch=7, expert_epochs=4, lr_lr=0)
+    setting = setting_for(task("cifar10", 10), options)
+    assert (setting.steps, setting.lr_img, setting.step_size, setting.batch) == (4, 3, 0.5, 2)
+    assert (setting.max_start_epoch, setting.expert_epochs, setting.lr_lr) == (7, 4, 0)
 
 
-def test_all_images_are_a_batch_unless_told():
+def test_all_images_are_a_batch_unless_an_option_says_otherwise():
     assert setting_for(task(ipc=4), MTTOptions()).batch == 12
     assert setting_for(task(ipc=4), MTTOptions(batch=100)).batch == 12
     assert setting_for(task("cifar100", 50), MTTOptions()).batch == 125
 
 
 @pytest.mark.parametrize(("epochs", "start", "matched"), [(1, 1, 1), (2, 1, 2), (4, 2, 3), (30, 25, 3)])
-def test_start_and_target_fit_into_short_experts_and_it_is_told(epochs, start, matched):
+def test_start_and_target_fit_into_short_experts_and_a_note_says_so(epochs, start, matched):
     options = MTTOptions(train_epochs=epochs)
-    found = setting_for(task(), options)
-    assert (found.max_start_epoch, found.expert_epochs) == (start, matched)
-    told = " ".join(departures(task(), options))
-    assert (f"max_start_epoch is {start} instead of 25" in told) == (start != 25)
-    assert (f"expert_epochs is {matched} instead of 3" in told) == (matched != 3)
+    setting = setting_for(task(), options)
+    assert (setting.max_start_epoch, setting.expert_epochs) == (start, matched)
+    notes = " ".join(departures(task(), options))
+    assert (f"max_start_epoch is {start} instead of 25" in notes) == (start != 25)
+    assert (f"expert_epochs is {matched} instead of 3" in notes) == (matched != 3)
 
 
 @pytest.mark.parametrize(
-    "given", [{"max_start_epoch": 3}, {"expert_epochs": 4}, {"max_start_epoch": 2, "expert_epochs": 2}]
+    "options", [{"max_start_epoch": 3}, {"expert_epochs": 4}, {"max_start_epoch": 2, "expert_epochs": 2}]
 )
-def test_what_does_not_fit_is_refused(given):
+def test_what_does_not_fit_is_refused(options):
     with pytest.raises(UsageError, match="reach beyond train_epochs=2"):
-        setting_for(task(), MTTOptions(train_epochs=2, **given))
+        setting_for(task(), MTTOptions(train_epochs=2, **options))
 
 
-def test_it_is_told_where_whitening_was_published():
+def test_a_note_says_if_whitening_was_published():
     assert any("whitened" in line for line in departures(task("cifar10", 1), MTTOptions()))
     assert not any("whitened" in line for line in departures(task("cifar10", 1, zca=True), MTTOptions()))
     assert not any("whitened" in line for line in departures(task("cifar10", 50), MTTOptions()))

@@ -36,12 +36,12 @@ def test_main_model_is_the_convnet_and_now_and_then_another():
 
 
 def test_main_similar_is_32_convnets_one_of_which_is_the_main_one():
-    given = shares("main-similar")
-    assert len(given) == 32
-    assert given.pop("convnet") == pytest.approx(0.903125)
-    assert list(given.values()) == pytest.approx([0.003125] * 31)
-    assert "convnet[norm=batch,act=swish,pool=max]" in given
-    assert all(resolve(name).options.depth == 3 and resolve(name).options.width == 128 for name in given)
+    probabilities = shares("main-similar")
+    assert len(probabilities) == 32
+    assert probabilities.pop("convnet") == pytest.approx(0.903125)
+    assert list(probabilities.values()) == pytest.approx([0.003125] * 31)
+    assert "convnet[norm=batch,act=swish,pool=max]" in probabilities
+    assert all(resolve(name).options.depth == 3 and resolve(name).options.width == 128 for name in probabilities)
 
 
 def test_main_similar_varies_activation_norm_and_pooling_of_table_3():
@@ -68,23 +68,23 @@ def test_main_similar_varies_activation_norm_and_pooling_of_table_3():
 )
 @pytest.mark.parametrize("policy", ["main-similar", "main-model"])
 def test_main_gives_the_main_architecture_or_its_probability_or_both(policy, option, main, share):
-    given = shares(f"{policy}[{option},others=lenet+mlp]")
-    assert given[main] == pytest.approx(share)
+    probabilities = shares(f"{policy}[{option},others=lenet+mlp]")
+    assert probabilities[main] == pytest.approx(share)
     assert pool(f"{policy}[{option}]").main == main
-    assert {name: given.get(name, 0) for name in ("lenet", "mlp")} == pytest.approx(
+    assert {name: probabilities.get(name, 0) for name in ("lenet", "mlp")} == pytest.approx(
         dict.fromkeys(("lenet", "mlp"), (1 - share) / 2)
     )
 
 
 def test_others_may_hold_the_main_architecture_and_options():
-    given = shares("main-similar[main=0.5,others=convnet[depth=3]+vgg11[norm=batch]]")
-    assert given == {"convnet": 0.75, "vgg11[norm=batch]": 0.25}
+    probabilities = shares("main-similar[main=0.5,others=convnet[depth=3]+vgg11[norm=batch]]")
+    assert probabilities == {"convnet": 0.75, "vgg11[norm=batch]": 0.25}
 
 
 def test_size_of_the_similar_convnets_can_be_chosen():
-    given = [resolve(name).options for name in shares("main-similar[depth=2,width=16]") if name != "convnet"]
-    assert len(given) == 32
-    assert {(o.depth, o.width) for o in given} == {(2, 16)}
+    options = [resolve(name).options for name in shares("main-similar[depth=2,width=16]") if name != "convnet"]
+    assert len(options) == 32
+    assert {(o.depth, o.width) for o in options} == {(2, 16)}
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_warming_up_draws_the_main_model_only(policy):
 def test_as_released_warms_up_for_501_passes_and_then_draws_convnets_of_depth_1():
     name = "main-similar[preset=as-released]"
     assert shares(name, 0) == shares(name, 500) == {"convnet": 1.0}
-    given = shares(name, 501)
-    assert given.pop("convnet") == pytest.approx(0.9)  # the main one has depth 3: none of the 32 equals it
-    assert len(given) == 32
-    assert {resolve(other).options.depth for other in given} == {1}
+    probabilities = shares(name, 501)
+    assert probabilities.pop("convnet") == pytest.approx(0.9)  # the main one has depth 3: none of the 32 equals it
+    assert len(probabilities) == 32
+    assert {resolve(other).options.depth for other in probabilities} == {1}
     assert shares("main-similar[preset=as-released,warmup=0,depth=3]") == shares("main-similar")
 
 
-def test_mix_is_what_it_is_told_scaled_to_one():
+def test_mix_has_the_weights_of_its_option_scaled_to_one():
     assert shares("mix[of=convnet:0.5+resnet18:0.5]") == {"convnet": 0.5, "resnet18": 0.5}
     assert shares("mix[of=convnet:2+vgg11[norm=batch]:5+mlp:1]") == pytest.approx(
         {"convnet": 0.25, "vgg11[norm=batch]": 0.625, "mlp": 0.125}
@@ -168,6 +168,6 @@ def test_mix_is_what_it_is_told_scaled_to_one():
     ],
 )
 def test_what_is_no_mixture_is_refused_when_it_is_typed(name):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as refused:
         registry().resolve("pool", name)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)

@@ -15,8 +15,8 @@ BOTH = ["plain", "kd"]
 
 
 def set_with(step_size=None, *, soft=False):
-    given = toy_set(PROBLEM, soft=soft)
-    return DistilledSet(given.images, given.labels, given.classes, given.preprocessing, step_size)
+    own = toy_set(PROBLEM, soft=soft)
+    return DistilledSet(own.images, own.labels, own.classes, own.preprocessing, step_size)
 
 
 def trained(name, distilled, *, problem=PROBLEM, architecture=TINY_MLP, students=(0, 1)):
@@ -26,8 +26,8 @@ def trained(name, distilled, *, problem=PROBLEM, architecture=TINY_MLP, students
     for student in students:
         if request := evaluator.artifact(student):
             teacher = component("architecture", TINY_CONVNET)
-            made = evaluator.make_artifact(request, distilled, problem, teacher, Streams(0))
-            artifacts[student] = type(made)(made.tensors, made.scalars, teacher)
+            unplaced = evaluator.make_artifact(request, distilled, problem, teacher, Streams(0))
+            artifacts[student] = type(unplaced)(unplaced.tensors, unplaced.scalars, teacher)
     return list(evaluator.evaluate(distilled, problem, built, students, artifacts, Streams(0)))
 
 
@@ -78,22 +78,22 @@ def test_the_learned_step_size_is_the_learning_rate_under_mtt_alone(kind, short)
     short(9, "v1", "dsa", "mtt")
     learned = trained(f"{kind}[protocol=mtt,epochs=6]", set_with(0.037))
     if kind == "plain":
-        given = trained(f"{kind}[protocol=dsa,epochs=6,lr=0.037]", set_with())
-        assert losses(learned) == losses(given)
+        overridden = trained(f"{kind}[protocol=dsa,epochs=6,lr=0.037]", set_with())
+        assert losses(learned) == losses(overridden)
     assert losses(learned) != losses(trained(f"{kind}[protocol=mtt,epochs=6]", set_with(0.001)))
     for other in ("v1", "dsa"):
         name = f"{kind}[protocol={other},epochs=6]"
         assert losses(trained(name, set_with(0.037))) == losses(trained(name, set_with()))
-    told = trained(f"{kind}[protocol=mtt,epochs=6,lr=0.002]", set_with(0.037))
-    assert losses(told) != losses(learned)
+    overridden = trained(f"{kind}[protocol=mtt,epochs=6,lr=0.002]", set_with(0.037))
+    assert losses(overridden) != losses(learned)
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_set_without_a_step_size_cannot_be_scored_under_mtt(kind):
     remedy = {"plain": "give lr=... or another protocol", "kd": "give another protocol .lr= is not the teacher's"}
-    with pytest.raises(DataError, match=f"learned step size, which this set has not: {remedy[kind]}") as told:
+    with pytest.raises(DataError, match=f"learned step size, which this set does not have: {remedy[kind]}") as refused:
         trained(f"{kind}[protocol=mtt,epochs=2]", set_with())
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_learning_rate_that_is_given_does_for_students_but_not_for_a_teacher():
@@ -104,7 +104,7 @@ def test_a_learning_rate_that_is_given_does_for_students_but_not_for_a_teacher()
 
 @pytest.mark.parametrize("rate", [0.0, -0.01, float("nan"), float("inf")])
 def test_what_is_no_learning_rate_is_refused(rate):
-    with pytest.raises(DataError, match=f"and {rate:g} is no learning rate: give lr="):
+    with pytest.raises(DataError, match=f"and {rate:g} is not a learning rate: give lr="):
         trained("plain[protocol=mtt,epochs=2]", set_with(rate))
     assert trained("plain[protocol=mtt,epochs=2,lr=0.01]", set_with(rate))
 
@@ -143,20 +143,20 @@ def test_a_teacher_sees_the_images_that_its_student_sees(short):
     distilled, streams = set_with(), Streams(0)
     name = "kd[protocol=dsa,epochs=1,alpha=1,temperature=2,augment=cutout]"
     evaluator, architecture = component("evaluator", name), component("architecture", TINY_CONVNET)
-    made = evaluator.make_artifact(evaluator.artifact(0), distilled, PROBLEM, architecture, streams)
-    artifact = type(made)(made.tensors, made.scalars, architecture)
+    unplaced = evaluator.make_artifact(evaluator.artifact(0), distilled, PROBLEM, architecture, streams)
+    artifact = type(unplaced)(unplaced.tensors, unplaced.scalars, architecture)
     (record,) = evaluator.evaluate(distilled, PROBLEM, architecture, [0], {0: artifact}, streams)
 
     images, labels = distilled.training_data()
     order = torch.randperm(len(images), generator=streams.generator("student-order", 0, 0))
     seen = dsa.dsa_augmentation("cutout")(images[order], streams.generator("student-augment", 0, 0))
     student, teacher = (architecture.build(PROBLEM.shape, 3, streams.generator("student", 0, 0)) for _ in range(2))
-    teacher.load_state_dict(dict(made.tensors))
+    teacher.load_state_dict(dict(unplaced.tensors))
     how = {"alpha": 1.0, "temperature": 2.0}
     with torch.no_grad():
-        told, bare = teacher.eval()(seen), teacher(images[order])
+        of_augmented, bare = teacher.eval()(seen), teacher(images[order])
         wanted, wrong = (
-            float(kd.distillation_loss(student(seen), said, labels[order], **how)) for said in (told, bare)
+            float(kd.distillation_loss(student(seen), logits, labels[order], **how)) for logits in (of_augmented, bare)
         )
     assert abs(wanted - wrong) > 0.01 * wanted
     assert record.losses[0] == pytest.approx(wanted, rel=1e-5)
@@ -179,8 +179,8 @@ def test_students_are_the_same_alone_and_together():
 @pytest.mark.parametrize("name", ["v1", "quick", "dsa", "mtt"])
 def test_soft_labels_and_step_sizes_pass_through_every_protocol(kind, name, short):
     short(9, name)
-    told = f"{kind}[protocol={name},epochs=9]"
-    soft, hard = trained(told, set_with(0.02, soft=True)), trained(told, set_with(0.02))
+    name_of_protocol = f"{kind}[protocol={name},epochs=9]"
+    soft, hard = trained(name_of_protocol, set_with(0.02, soft=True)), trained(name_of_protocol, set_with(0.02))
     assert all(torch.isfinite(torch.tensor(record.losses)).all() for record in soft)
     assert losses(soft) != losses(hard)
 
@@ -194,7 +194,7 @@ def test_teachers_of_other_protocols_are_others():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ("protocol=dsa,augment=noise", "no operation 'noise'.*color"),
         ("protocol=v1,augment=color", "no operation 'color'.*noise"),
@@ -202,13 +202,13 @@ def test_teachers_of_other_protocols_are_others():
         ("protocol=dsb", "'v1', 'quick', 'dsa' or 'mtt'"),
     ],
 )
-def test_operations_belong_to_the_protocols_family(options, told):
-    with pytest.raises(UsageError, match=told):
+def test_operations_belong_to_the_protocols_family(options, message):
+    with pytest.raises(UsageError, match=message):
         component("evaluator", f"plain[{options}]")
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_bfloat16_is_asked_for_and_told(kind, short):
+def test_bfloat16_is_an_option_and_a_departure(kind, short):
     short(20, "v1")
     names = [f"{kind}{options}" for options in ("", "[precision=bf16-scoring]", "[precision=bf16]")]
     exact, scored, whole = (trained(name, set_with()) for name in names)
@@ -218,8 +218,8 @@ def test_bfloat16_is_asked_for_and_told(kind, short):
         assert ours == pytest.approx(theirs, rel=0.1)
     for record, reference in zip([*scored, *whole], [*exact, *exact], strict=True):
         assert record.accuracy == pytest.approx(reference.accuracy, abs=0.12)  # two of 18 images
-    told = component("evaluator", names[-1]).protocol(PROBLEM, component("architecture", TINY_MLP))
-    assert told == f"{kind} v1 + precision=bf16"
+    protocol = component("evaluator", names[-1]).protocol(PROBLEM, component("architecture", TINY_MLP))
+    assert protocol == f"{kind} v1 + precision=bf16"
 
 
 def test_a_teacher_is_never_in_bfloat16():

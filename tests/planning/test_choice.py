@@ -20,18 +20,18 @@ def student_records(store):
 
 
 def test_the_best_on_validation_is_chosen_where_test_says_otherwise(data, tmp_path):
-    result = small_run(data, tmp_path, evaluator="told[which=[b,a,c]]", choose="told.which")
+    result = small_run(data, tmp_path, evaluator="scripted[which=[b,a,c]]", choose="scripted.which")
     (row,) = result.rows
-    assert row["evaluator"] == "told[which=a]"
+    assert row["evaluator"] == "scripted[which=a]"
     assert row["mean"] == 0.1
     assert row["score_on"] == "test"
     assert row["chosen"] == {
-        "option": "told.which",
-        "value": "told[which=a]",
-        "curve": {"told[which=b]": 0.5, "told[which=a]": 0.9, "told[which=c]": 0.1},
+        "option": "scripted.which",
+        "value": "scripted[which=a]",
+        "curve": {"scripted[which=b]": 0.5, "scripted[which=a]": 0.9, "scripted[which=c]": 0.1},
     }
     scored = {(score["evaluator"], score["score_on"]) for score in student_records(tmp_path)}
-    assert {name for name, split in scored if split == "test"} == {"told[which=a]"}
+    assert {name for name, split in scored if split == "test"} == {"scripted[which=a]"}
     assert {name for name, split in scored if split == "validation"} == set(row["chosen"]["curve"])
     assert any("validation" in note for note in result.notes)
 
@@ -41,9 +41,9 @@ def sets_of(result):
 
 
 def test_what_is_scored_on_test_is_distilled_on_the_whole_training_set(data, tmp_path):
-    result = small_run(data, tmp_path, evaluator="told[which=[b,a]]", choose="told.which")
-    whole = small_run(data, tmp_path, evaluator="told[which=a]")
-    validation = small_run(data, tmp_path, evaluator="told[which=[b,a]]", score_on="validation")
+    result = small_run(data, tmp_path, evaluator="scripted[which=[b,a]]", choose="scripted.which")
+    whole = small_run(data, tmp_path, evaluator="scripted[which=a]")
+    validation = small_run(data, tmp_path, evaluator="scripted[which=[b,a]]", score_on="validation")
     assert sets_of(result) == sets_of(whole) | sets_of(validation)
     assert len(sets_of(result)) == 2
     assert whole.rows == [{key: value for key, value in result.rows[0].items() if key not in ("chosen", "validation")}]
@@ -51,11 +51,11 @@ def test_what_is_scored_on_test_is_distilled_on_the_whole_training_set(data, tmp
 
 
 def test_kept_hold_out_is_scored_without_the_split(data, tmp_path):
-    swept = {"evaluator": "told[which=[b,a]]", "choose": "told.which"}
+    swept = {"evaluator": "scripted[which=[b,a]]", "choose": "scripted.which"}
     result = small_run(data, tmp_path, keep_hold_out=True, **swept)
     (held_out,) = sets_of(result)
-    whole = small_run(data, tmp_path, evaluator="told[which=a]")
-    validation = small_run(data, tmp_path, evaluator="told[which=a]", score_on="validation")
+    whole = small_run(data, tmp_path, evaluator="scripted[which=a]")
+    validation = small_run(data, tmp_path, evaluator="scripted[which=a]", score_on="validation")
     assert {held_out} == sets_of(validation) != sets_of(whole)
     assert result.rows[0]["hold_out"] == result.rows[0]["validation"] == {"images": 3, "of": 36, "seed": 0}
     assert whole.rows[0]["hold_out"] is None
@@ -66,8 +66,8 @@ def test_kept_hold_out_is_scored_without_the_split(data, tmp_path):
 
 
 def test_an_untuned_arm_can_be_kept_from_the_split_too(data, tmp_path):
-    swept = small_run(data, tmp_path, evaluator="told[which=[b,a]]", choose="told.which", keep_hold_out=True)
-    alone = small_run(data, tmp_path, evaluator="told[which=a]", keep_hold_out=True)
+    swept = small_run(data, tmp_path, evaluator="scripted[which=[b,a]]", choose="scripted.which", keep_hold_out=True)
+    alone = small_run(data, tmp_path, evaluator="scripted[which=a]", keep_hold_out=True)
     assert {cell["key"] for cell in alone.cells} <= {cell["key"] for cell in swept.cells}
     assert len(alone.rows) == 1
     with pytest.raises(UsageError, match="leave out --keep-hold-out"):
@@ -100,20 +100,22 @@ def test_an_option_of_the_method_is_chosen(data, tmp_path):
 
 
 def test_of_equal_values_the_first_is_chosen(data, tmp_path):
-    result = small_run(data, tmp_path, evaluator="told[which=a]", method="still[value=[3,1,2]]", choose="still.value")
+    result = small_run(
+        data, tmp_path, evaluator="scripted[which=a]", method="still[value=[3,1,2]]", choose="still.value"
+    )
     assert result.rows[0]["method"] == "still[value=3]"
 
 
 def test_the_second_time_nothing_is_done(data, tmp_path):
-    words = small_words(data, tmp_path, evaluator="told[which=[b,a]]", choose="told.which")
+    words = small_words(data, tmp_path, evaluator="scripted[which=[b,a]]", choose="scripted.which")
     first, second = (ddbench("run", *words, "--json") for _ in range(2))
     assert json.loads(first.stdout) == json.loads(second.stdout)
     assert second.stderr.count("0 cells to make") == 2
 
 
 def test_the_table_tells_choice_and_curve(data, tmp_path):
-    shown = ddbench("run", *small_words(data, tmp_path, evaluator="told[which=[b,a]]", choose="told.which"))
-    assert "told[which=a] chosen from told[which=b] 50.0, told[which=a] 90.0" in shown.stdout
+    shown = ddbench("run", *small_words(data, tmp_path, evaluator="scripted[which=[b,a]]", choose="scripted.which"))
+    assert "scripted[which=a] chosen from scripted[which=b] 50.0, scripted[which=a] 90.0" in shown.stdout
     assert "10.0" in shown.stdout
 
 
@@ -137,12 +139,12 @@ def test_a_choice_among_nothing_is_refused(data, tmp_path, evaluator, choose):
 
 def test_choosing_and_scoring_on_validation_exclude_each_other(data, tmp_path):
     with pytest.raises(UsageError, match="leave out --score-on"):
-        small_run(data, tmp_path, evaluator="told[which=[a,b]]", choose="told.which", score_on="validation")
+        small_run(data, tmp_path, evaluator="scripted[which=[a,b]]", choose="scripted.which", score_on="validation")
 
 
 def test_validation_scores_another_problem(data, tmp_path):
-    validation = small_run(data, tmp_path, score_on="validation", evaluator="told[which=a]")
-    test = small_run(data, tmp_path, evaluator="told[which=a]")
+    validation = small_run(data, tmp_path, score_on="validation", evaluator="scripted[which=a]")
+    test = small_run(data, tmp_path, evaluator="scripted[which=a]")
     assert [one.rows[0]["mean"] for one in (validation, test)] == [0.9, 0.1]
     assert not {cell["key"] for cell in validation.cells} & {cell["key"] for cell in test.cells}
     assert "accuracy on validation" in ddbench("run", *small_words(data, tmp_path, score_on="validation")).stdout
@@ -161,7 +163,7 @@ def test_choice_and_curve_are_kept_in_the_store(data, tmp_path):
 
 def test_what_the_option_does_not_concern_is_not_scored_on_validation(data, tmp_path):
     methods = ["still", "dc[batch_real=4,lr_img=[0.1,1]]"]
-    result = small_run(data, tmp_path, method=methods, evaluator="told[which=a]", choose="dc.lr_img")
+    result = small_run(data, tmp_path, method=methods, evaluator="scripted[which=a]", choose="dc.lr_img")
     on_validation = {score["method"] for score in student_records(tmp_path) if score["score_on"] == "validation"}
     assert on_validation == {"dc[batch_real=4]", "dc[lr_img=1,batch_real=4]"}
     assert [row["method"] for row in result.rows] == ["still", "dc[batch_real=4]"]
@@ -170,7 +172,7 @@ def test_what_the_option_does_not_concern_is_not_scored_on_validation(data, tmp_
 
 def test_an_option_of_the_pool_is_chosen(data, tmp_path):
     pool = "single[main=[convnet[width=4,depth=2],mlp[width=8]]]"
-    result = small_run(data, tmp_path, pool=pool, evaluator="told[which=random]", choose="single.main")
+    result = small_run(data, tmp_path, pool=pool, evaluator="scripted[which=random]", choose="single.main")
     (row,) = result.rows
     assert row["chosen"]["value"] == row["pool"]
     assert len(row["chosen"]["curve"]) == 2
@@ -184,7 +186,7 @@ def test_each_data_set_and_size_chooses_on_its_own(data, tmp_path):
         tmp_path / "store",
         dataset=[f"arrays[path={data}]", f"arrays[path={larger}]"],
         method="still[value=[1,2]]",
-        evaluator="told[which=a]",
+        evaluator="scripted[which=a]",
         ipc=[1, 2],
         choose="still.value",
     )
@@ -202,7 +204,7 @@ def test_each_data_set_and_size_chooses_on_its_own(data, tmp_path):
 )
 def test_a_sweep_is_known_however_it_is_written(data, tmp_path, method):
     for choose in ("dc.lr_img", "ddbench:dc.lr_img"):
-        result = small_run(data, tmp_path, method=method, evaluator="told[which=a]", choose=choose)
+        result = small_run(data, tmp_path, method=method, evaluator="scripted[which=a]", choose=choose)
         assert len(result.rows[0]["chosen"]["curve"]) == 2
         assert result.rows[0]["chosen"]["option"] == "dc.lr_img"
 
@@ -222,17 +224,19 @@ def test_values_that_no_two_rows_have_are_no_sweep(data, tmp_path, changes, choo
 
 
 def test_the_split_follows_the_seed_and_is_told(data, tmp_path):
-    swept = {"evaluator": "told[which=[b,a]]", "choose": "told.which", "keep_hold_out": True}
+    swept = {"evaluator": "scripted[which=[b,a]]", "choose": "scripted.which", "keep_hold_out": True}
     rows = [small_run(data, tmp_path, seed=seed, **swept).rows[0] for seed in (0, 7)]
     assert [row["hold_out"]["seed"] for row in rows] == [0, 7]
-    shown = ddbench("run", *small_words(data, tmp_path, evaluator="told[which=[b,a]]", choose="told.which", seed=7))
+    shown = ddbench(
+        "run", *small_words(data, tmp_path, evaluator="scripted[which=[b,a]]", choose="scripted.which", seed=7)
+    )
     assert "on validation (3 of 36 training images, seed 7)" in shown.stdout
     assert "distilled on the whole training set and scored on test" in shown.stdout
 
 
 def test_a_run_that_keeps_the_split_is_the_same_in_another_process(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    swept = {"evaluator": "told[which=[b,a]]", "choose": "told.which"}
+    swept = {"evaluator": "scripted[which=[b,a]]", "choose": "scripted.which"}
     result = small_run(data, tmp_path / "store", keep_hold_out=True, **swept)
     store = Store(tmp_path / "store")
     runs = [Run.load(store, path.name) for path in (tmp_path / "store" / "runs").iterdir()]
@@ -247,7 +251,7 @@ def test_a_run_that_keeps_the_split_is_the_same_in_another_process(data, tmp_pat
 
 
 def test_a_value_that_fails_is_no_candidate_and_it_is_said(data, tmp_path):
-    words = small_words(data, tmp_path, method="boom[at=[0,5]]", evaluator="told[which=a]", choose="boom.at")
+    words = small_words(data, tmp_path, method="boom[at=[0,5]]", evaluator="scripted[which=a]", choose="boom.at")
     shown = ddbench("run", *words)
     assert shown.exit_code == 1
     assert "boom could not be scored on validation: no candidate" in shown.stdout
@@ -255,7 +259,7 @@ def test_a_value_that_fails_is_no_candidate_and_it_is_said(data, tmp_path):
 
 
 def test_where_all_values_fail_nothing_is_scored_and_one_line_says_so(data, tmp_path):
-    words = small_words(data, tmp_path, method="boom[at=[0,1]]", evaluator="told[which=a]", choose="boom.at")
+    words = small_words(data, tmp_path, method="boom[at=[0,1]]", evaluator="scripted[which=a]", choose="boom.at")
     for _ in range(2):
         shown = ddbench("run", *words)
         assert shown.exit_code == 1
@@ -268,7 +272,7 @@ def test_where_all_values_fail_nothing_is_scored_and_one_line_says_so(data, tmp_
 
 def test_a_group_without_a_choice_does_not_stop_the_others(data, tmp_path):
     """The iteration with index 1 raises: after one iteration one value is left, after two none."""
-    changes = {"method": ["boom[at=[0,1]]", "still"], "iterations": [1, 2], "evaluator": "told[which=a]"}
+    changes = {"method": ["boom[at=[0,1]]", "still"], "iterations": [1, 2], "evaluator": "scripted[which=a]"}
     result = small_run(data, tmp_path, choose="boom.at", **changes)
     assert [(row["method"], row["iterations"]) for row in result.rows] == [
         ("boom[at=1]", 1),
@@ -287,7 +291,7 @@ def test_a_value_with_too_few_students_is_named(data, tmp_path):
 
 
 def test_a_value_that_failed_before_may_be_chosen_when_it_is_made(data, tmp_path, monkeypatch):
-    swept = {"method": "boom[at=[0,5]]", "evaluator": "told[which=a]", "choose": "boom.at"}
+    swept = {"method": "boom[at=[0,5]]", "evaluator": "scripted[which=a]", "choose": "boom.at"}
     assert small_run(data, tmp_path, **swept).rows[0]["method"] == "boom[at=5]"
     monkeypatch.setattr(toy_plugins.Boom, "step", lambda self, iteration, networks: {})
     result = small_run(data, tmp_path, retry_failed=True, **swept)
@@ -312,7 +316,12 @@ class Impatient(Heard):
 
 
 def test_a_run_stopped_after_any_cell_goes_on_with_the_same_choice(data, tmp_path):
-    swept = {"method": "drift[value=[1,2]]", "evaluator": "told[which=random]", "choose": "drift.value", "students": 1}
+    swept = {
+        "method": "drift[value=[1,2]]",
+        "evaluator": "scripted[which=random]",
+        "choose": "drift.value",
+        "students": 1,
+    }
     whole = small_run(data, tmp_path / "whole", **swept)
     assert len(whole.cells) == 6
     for cells in range(1, 7):
@@ -332,7 +341,7 @@ def test_a_class_of_one_image_is_refused_before_work(tmp_path):
     images, labels = stripes(12)
     lonely = np.flatnonzero(labels == 2)[1:]
     file = write_arrays(tmp_path / "few.npz", x_train=np.delete(images, lonely, 0), y_train=np.delete(labels, lonely))
-    words = small_words(file, tmp_path / "none", evaluator="told[which=[b,a]]", choose="told.which")
+    words = small_words(file, tmp_path / "none", evaluator="scripted[which=[b,a]]", choose="scripted.which")
     for more in ((), ("--dry-run",), ("--keep-hold-out",)):
         refused = ddbench("run", *words, *more)
         assert refused.exit_code == 2
@@ -344,7 +353,7 @@ def test_a_class_of_one_image_is_refused_before_work(tmp_path):
 
 
 def test_a_size_that_only_the_whole_training_set_has_is_refused_before_work(data, tmp_path):
-    swept = {"method": "still[value=[1,2]]", "evaluator": "told[which=a]", "ipc": 12}
+    swept = {"method": "still[value=[1,2]]", "evaluator": "scripted[which=a]", "ipc": 12}
     with pytest.raises(DataError, match="only 11 training images without the validation split"):
         small_run(data, tmp_path / "none", choose="still.value", **swept)
     assert not (tmp_path / "none").exists()
@@ -353,7 +362,11 @@ def test_a_size_that_only_the_whole_training_set_has_is_refused_before_work(data
 
 def test_the_artifacts_of_both_stages_count_as_storage_before_work(data, tmp_path):
     experts = "experts=1,train_epochs=1,expert_epochs=1,max_start_epoch=1,steps=1"
-    swept = {"method": f"mtt[{experts},lr_img=[1,10]]", "evaluator": "told[which=a]", "architecture": "mlp[width=8]"}
+    swept = {
+        "method": f"mtt[{experts},lr_img=[1,10]]",
+        "evaluator": "scripted[which=a]",
+        "architecture": "mlp[width=8]",
+    }
     words = small_words(data, tmp_path / "none", choose="mtt.lr_img", **swept)
     told = ddbench("run", *words, "--dry-run")
     assert "to make first: 2 experts of" in told.stdout

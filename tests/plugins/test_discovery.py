@@ -1,5 +1,7 @@
 """One plugin that misbehaves is one row with a reason, and everything else is as it was."""
 
+import importlib
+
 import pytest
 from fake_distributions import POOL, registering
 
@@ -11,10 +13,10 @@ BUILT_IN = {("harness", "active"), ("mpdd", "active")}
 
 
 def row(name):
-    found = plugins()
-    assert {(row.name, row.status) for row in found.rows} >= BUILT_IN
-    assert found.registry.find("method", "dc").provider == "ddbench"
-    (mine,) = [row for row in found.rows if row.name == name]
+    loaded = plugins()
+    assert {(row.name, row.status) for row in loaded.rows} >= BUILT_IN
+    assert loaded.registry.find("method", "dc").provider == "ddbench"
+    (mine,) = [row for row in loaded.rows if row.name == name]
     return mine
 
 
@@ -76,7 +78,7 @@ def test_what_a_plugin_registered_before_it_broke_is_taken_back(distribution):
     assert "one" not in names("method")
 
 
-def test_a_broken_plugin_is_not_told_of_cells(distribution, capsys):
+def test_a_broken_plugin_is_not_notified_of_cells(distribution, capsys):
     distribution(
         "bad",
         BROKEN_HOOK + "@hookimpl\ndef cell_started(cell):\n    print(1)\n",
@@ -115,7 +117,7 @@ def test_what_plugins_print_lands_on_stderr(distribution, capsys):
         (POOL + "\n    class Options:\n        pass", "bad:Mine", "Options"),
     ],
 )
-def test_a_class_that_cannot_be_used_is_told_when_it_is_asked_for(distribution, source, target, reason):
+def test_a_class_that_cannot_be_used_is_reported_when_it_is_asked_for(distribution, source, target, reason):
     distribution("bad", registering("pool", "mine", target) + source)
     assert row("bad").status == "active"
     with pytest.raises(PluginError, match=reason) as caught:
@@ -183,14 +185,15 @@ def test_a_plugin_that_the_environment_misspells_is_a_broken_row(distribution, m
     assert missing.reason == "named in DDBENCH_PLUGINS, but not installed: did you mean 'mpdd'?"
 
 
-def test_a_name_that_a_broken_plugin_would_bring_is_told_with_its_reason(distribution):
+def test_a_name_that_a_broken_plugin_would_bring_is_reported_with_its_reason(distribution):
     distribution("bad", "import no_such_package")
     with pytest.raises(UsageError) as caught:
         plugins().registry.resolve("method", "dcc")
-    told = str(caught.value)
-    assert told.startswith("there is no method 'dcc': did you mean 'dc'?; what these would bring is not here: ")
-    assert "plugin 'bad' of bad is broken (ModuleNotFoundError: No module named 'no_such_package')" in told
-    assert "\n" not in told
+    message = str(caught.value)
+    absent = "these plugins may have it, but are not loaded: "
+    assert message.startswith(f"there is no method 'dcc': did you mean 'dc'?; {absent}")
+    assert "plugin 'bad' of bad is broken (ModuleNotFoundError: No module named 'no_such_package')" in message
+    assert "\n" not in message
 
 
 def test_of_many_broken_plugins_a_few_are_named(distribution):
@@ -224,7 +227,7 @@ OBSERVER = "@hookimpl\ndef cell_started(cell):\n    "
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "complaint"),
     [
         ("raise KeyboardInterrupt", "raised KeyboardInterrupt()"),
         ("raise SystemExit(3)", "raised SystemExit(3)"),
@@ -235,13 +238,13 @@ OBSERVER = "@hookimpl\ndef cell_started(cell):\n    "
         ),
     ],
 )
-def test_an_observer_may_raise_anything(distribution, code, told):
+def test_an_observer_may_raise_anything(distribution, code, complaint):
     distribution("one", OBSERVER + code)
     distribution("two", "heard = []\n" + OBSERVER + "heard.append(cell['key'])")
     complaints = [line for _ in range(5) for line in plugins().notify("cell_started", cell={"key": "k"})]
-    assert complaints[0].startswith(f"cell_started of plugin 'one:one' {told}")
+    assert complaints[0].startswith(f"cell_started of plugin 'one:one' {complaint}")
     assert len(complaints) == 3
-    assert complaints[-1].endswith("(no more is said of this plugin's observers)")
+    assert complaints[-1].endswith("(further complaints of this plugin's observers are not shown)")
     import two
 
     assert two.heard == ["k"] * 5
@@ -262,16 +265,14 @@ def test_an_observer_that_hangs_is_waited_for_once_and_hears_no_more(distributio
     distribution("two", "heard = []\n" + OBSERVER + "heard.append(cell['key'])")
     for key in "abc":
         assert plugins().notify("cell_started", cell={"key": key}) == []
-    import one
-    import two
-
-    assert (one.heard, two.heard) == ([], ["a", "b", "c"])
-    slow = "observers of plugin 'one:one' are too slow: 3 events they did not hear of"
+    blocked, quick = (importlib.import_module(name) for name in ("one", "two"))
+    assert (blocked.heard, quick.heard) == ([], ["a", "b", "c"])
+    slow = "observers of plugin 'one:one' are too slow: 3 events did not reach them"
     assert plugins().finish() == [slow]
     assert plugins().finish() == []
     plugins().notify("cell_started", cell={"key": "d"})
-    assert two.heard[-1] == "d"
-    one.gate.set()
+    assert quick.heard[-1] == "d"
+    blocked.gate.set()
 
 
 def test_an_observer_that_is_a_little_slow_hears_all_in_order(distribution, monkeypatch):
@@ -280,9 +281,7 @@ def test_an_observer_that_is_a_little_slow_hears_all_in_order(distribution, monk
     for key in range(9):
         plugins().notify("cell_started", cell={"key": key})
     assert plugins().finish() == []
-    import one
-
-    assert one.heard == list(range(9))
+    assert importlib.import_module("one").heard == list(range(9))
 
 
 def test_unknown_names_bring_the_nearest():

@@ -248,9 +248,9 @@ WRONG_RECORDS = {
 }
 
 
-@pytest.mark.parametrize("told", WRONG_RECORDS)
-def test_a_record_with_a_wrong_value_is_a_failed_cell(distribution, data, tmp_path, told):
-    wrong = EVALUATOR.replace(RECORD, f"replace({RECORD}, {WRONG_RECORDS[told]})")
+@pytest.mark.parametrize("fault", WRONG_RECORDS)
+def test_a_record_with_a_wrong_value_is_a_failed_cell(distribution, data, tmp_path, fault):
+    wrong = EVALUATOR.replace(RECORD, f"replace({RECORD}, {WRONG_RECORDS[fault]})")
     installed(distribution, "evaluator", "from dataclasses import replace\n" + wrong)
     result = run(data, tmp_path / "store", "--json", "-e", SOUND_EVALUATOR, evaluator="mine")
     assert result.exit_code == 1, result.output
@@ -259,7 +259,7 @@ def test_a_record_with_a_wrong_value_is_a_failed_cell(distribution, data, tmp_pa
     assert len(records(tmp_path / "store")) == 3, "no record of a wrong value is kept"
     for reason in reasons(tmp_path / "store"):
         assert reason.startswith("evaluator mine of bad: evaluate(): student ")
-        assert told in reason
+        assert fault in reason
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_numbers_of_other_libraries_are_numbers(distribution, data, tmp_path, va
 
 
 @pytest.mark.parametrize(
-    ("loop", "failed", "told"),
+    ("loop", "failed", "fault"),
     [
         ("[*students, students[-1]]", 1, "gave more than the students [0, 1]"),
         ("[*students, 99]", 1, "gave more than the students [0, 1]"),
@@ -282,15 +282,15 @@ def test_numbers_of_other_libraries_are_numbers(distribution, data, tmp_path, va
         ("[]", 2, "did not give the students"),
     ],
 )
-def test_every_student_comes_once_and_in_turn(distribution, data, tmp_path, loop, failed, told):
+def test_every_student_comes_once_and_in_turn(distribution, data, tmp_path, loop, failed, fault):
     installed(distribution, "evaluator", EVALUATOR.replace("in students:", f"in {loop}:"))
     result = run(data, tmp_path / "store", evaluator="mine")
     assert result.exit_code == 1, result.output
-    found = reasons(tmp_path / "store")
-    assert len(found) == failed
-    assert all(told in reason for reason in found)
-    made = [record for record in records(tmp_path / "store").values() if record["kind"] == "student"]
-    assert len(made) == 2 - failed, "what is failed is not in the store as well"
+    raised = reasons(tmp_path / "store")
+    assert len(raised) == failed
+    assert all(fault in reason for reason in raised)
+    students = [record for record in records(tmp_path / "store").values() if record["kind"] == "student"]
+    assert len(students) == 2 - failed, "what is failed is not in the store as well"
 
 
 WRONG_SETS = {
@@ -299,27 +299,27 @@ WRONG_SETS = {
     "labels of torch.int32": "labels=whole.labels.int()",
     "its classes are not those of ": "classes=('x', 'y', 'z')",
     "6 images, but 1 for each of 3 classes": "images=whole.images.repeat(2, 1, 1, 1), labels=whole.labels.repeat(2)",
-    "the step size is nan, which is no learning rate": "step_size=float('nan')",
-    "the step size is 0, which is no learning rate": "step_size=0.0",
-    "the step size is -1, which is no learning rate": "step_size=-1",
-    "the step size is a bool, which is no learning rate": "step_size=True",
-    "the step size is a str, which is no learning rate": "step_size='small'",
+    "the step size is nan, which is not a learning rate": "step_size=float('nan')",
+    "the step size is 0, which is not a learning rate": "step_size=0.0",
+    "the step size is -1, which is not a learning rate": "step_size=-1",
+    "the step size is a bool, which is not a learning rate": "step_size=True",
+    "the step size is a str, which is not a learning rate": "step_size='small'",
 }
 DISTILLED = "\n    def distilled(self):\n        whole = super().distilled()\n        return replace(whole, CHANGES)\n"
 
 
-@pytest.mark.parametrize("told", WRONG_SETS)
-def test_a_set_that_does_not_belong_to_its_problem_is_a_failed_cell(distribution, data, tmp_path, told):
-    source = METHOD + DISTILLED.replace("CHANGES", WRONG_SETS[told])
+@pytest.mark.parametrize("fault", WRONG_SETS)
+def test_a_set_that_does_not_belong_to_its_problem_is_a_failed_cell(distribution, data, tmp_path, fault):
+    source = METHOD + DISTILLED.replace("CHANGES", WRONG_SETS[fault])
     installed(distribution, "method", "from dataclasses import replace\n" + source)
     result = run(data, tmp_path / "store", method="mine")
     assert result.exit_code == 1, result.output
     assert not records(tmp_path / "store")
-    assert [told in reason or reason for reason in reasons(tmp_path / "store")] == [True]
+    assert [fault in reason or reason for reason in reasons(tmp_path / "store")] == [True]
 
 
 @pytest.mark.parametrize(
-    ("logged", "told"),
+    ("logged", "fault"),
     [
         ("{'loss': 'abc'}", "the scalar 'loss' is 'abc', which is not a number"),
         ("{'loss': 10**400}", "the scalar 'loss' is 1000"),
@@ -330,13 +330,13 @@ def test_a_set_that_does_not_belong_to_its_problem_is_a_failed_cell(distribution
         ("[1.0]", "step() returned list"),
     ],
 )
-def test_what_a_step_logs_is_numbers_by_name(distribution, data, tmp_path, logged, told):
+def test_what_a_step_logs_is_numbers_by_name(distribution, data, tmp_path, logged, fault):
     installed(distribution, "method", METHOD.replace('{"loss": 0.0}', logged))
     result = run(data, tmp_path / "store", method="mine")
     assert result.exit_code == 1, result.output
     (reason,) = reasons(tmp_path / "store")
     assert reason.startswith("method mine of bad: step()")
-    assert told in reason
+    assert fault in reason
 
 
 @pytest.mark.parametrize("logged", ["float('nan')", "float('inf')", "torch.tensor([2.0])"])
@@ -353,7 +353,7 @@ def test_probabilities_are_real_numbers(distribution, data, tmp_path, share):
 
 
 @pytest.mark.parametrize(
-    ("kind", "source", "told"),
+    ("kind", "source", "fault"),
     [
         ("method", METHOD + body("notes", "", "return 3"), "notes() returned int"),
         ("method", METHOD + body("notes", "", "return ['a\\nb']"), "notes() is "),
@@ -367,10 +367,10 @@ def test_probabilities_are_real_numbers(distribution, data, tmp_path, share):
         ("dataset", DATASET + body("traits", "", "return None", "@property"), "traits returned NoneType"),
     ],
 )
-def test_other_answers_before_the_work_are_checked_too(distribution, data, tmp_path, kind, source, told):
+def test_other_answers_before_the_work_are_checked_too(distribution, data, tmp_path, kind, source, fault):
     installed(distribution, kind, source)
     result = run(data, tmp_path / "store", **{kind: "mine"})
-    assert_one_line(result, told)
+    assert_one_line(result, fault)
 
 
 def test_a_method_whose_work_is_no_number_is_one_line(distribution, data, tmp_path):
@@ -380,7 +380,7 @@ def test_a_method_whose_work_is_no_number_is_one_line(distribution, data, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("artifact", "told"),
+    ("artifact", "fault"),
     [
         ("{'x': 3}", "'x' is 3, which is not a tensor"),
         ("{3: torch.ones(1)}", "the name of a tensor is 3"),
@@ -388,13 +388,13 @@ def test_a_method_whose_work_is_no_number_is_one_line(distribution, data, tmp_pa
         ("{'x': torch.ones(2)}, {'loss': 'low'}", "the scalar 'loss' is 'low'"),
     ],
 )
-def test_artifacts_are_tensors_that_a_file_holds(distribution, data, tmp_path, artifact, told):
+def test_artifacts_are_tensors_that_a_file_holds(distribution, data, tmp_path, artifact, fault):
     asks = body("artifact", ", student", "return ArtifactRequest('coin', student)")
     makes = body("make_artifact", ", *given", f"return Artifact({artifact})")
     source = "import torch\nfrom harness import Artifact, ArtifactRequest\n" + EVALUATOR + asks + makes
     installed(distribution, "evaluator", source)
     assert run(data, tmp_path / "store", evaluator="mine").exit_code == 1
-    assert all(told in reason for reason in reasons(tmp_path / "store"))
+    assert all(fault in reason for reason in reasons(tmp_path / "store"))
     assert {record["kind"] for record in records(tmp_path / "store").values()} == {"distilled"}
 
 
@@ -426,9 +426,9 @@ class Mine(Executor):
 """
 
 
-@pytest.mark.parametrize(("status", "told"), [(130, "was stopped"), (3, "ended with status 3")])
+@pytest.mark.parametrize(("status", "fault"), [(130, "was stopped"), (3, "ended with status 3")])
 def test_a_job_that_ends_again_and_again_loses_its_cell_and_the_rest_goes_on(
-    distribution, data, tmp_path, status, told
+    distribution, data, tmp_path, status, fault
 ):
     source = EXECUTOR.replace("STATUS", str(status)).replace("POLL", "self.status")
     distribution("bad", registering("executor", "mine", "bad:Mine") + source)
@@ -436,14 +436,14 @@ def test_a_job_that_ends_again_and_again_loses_its_cell_and_the_rest_goes_on(
     assert result.exit_code == 1, result.output
     assert [row["status"] for row in json.loads(result.stdout)["rows"]] == ["failed", "done"]
     (reason,) = reasons(tmp_path / "store")
-    assert reason.startswith(f"its process {told} 4 times in a row before it had made anything new: see ")
+    assert reason.startswith(f"its process {fault} 4 times in a row before it had made anything new: see ")
     import bad
 
     assert len(bad.Mine.started) == 4 + 1
 
 
 @pytest.mark.parametrize(
-    ("poll", "start", "told"),
+    ("poll", "start", "fault"),
     [
         ("1 / 0", "return [Stuck(0)]", "executor mine of bad: poll() raised ZeroDivisionError"),
         ("'ended'", "return [Stuck(0)]", "executor mine of bad: poll() is 'ended'"),
@@ -452,14 +452,14 @@ def test_a_job_that_ends_again_and_again_loses_its_cell_and_the_rest_goes_on(
         ("0", "raise KeyboardInterrupt", "executor mine of bad: start() raised KeyboardInterrupt"),
     ],
 )
-def test_an_executor_that_misbehaves_is_one_line(distribution, data, tmp_path, poll, start, told):
+def test_an_executor_that_misbehaves_is_one_line(distribution, data, tmp_path, poll, start, fault):
     source = EXECUTOR.replace("POLL", poll).replace(
         "return [Stuck(order.here()", start + "\n        [Stuck(order.here()"
     )
     distribution("bad", registering("executor", "mine", "bad:Mine") + source.replace("STATUS", "0"))
     result = run(data, tmp_path / "store", "--executor", "mine")
     assert result.exit_code == 2, result.output
-    assert f"ddbench: error: {told}" in result.stderr
+    assert f"ddbench: error: {fault}" in result.stderr
     assert "Traceback" not in result.stderr
 
 

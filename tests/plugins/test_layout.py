@@ -1,11 +1,16 @@
-"""Who may import whom, and how long things may get."""
+"""Who may import whom, how long things may get, and what they may be called."""
 
 import ast
+import re
+import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import harness
+import mpdd_plugins
+from harness import builtin
 
 ROOT = Path(harness.__file__).parent.parent
 MODULES = sorted(path for package in ("harness", "mpdd_plugins") for path in (ROOT / package).rglob("*.py"))
@@ -24,24 +29,38 @@ FLOORS = [
 ]
 """Rooms of the harness, from the top; a room imports itself and rooms of lower floors."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+MOST_MODULES = 16
+"""Modules of a folder, beside its ``__init__.py``."""
+MODULE_NAME = re.compile(r"(?<![\w./-])(?:harness|mpdd_plugins)(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?(?!\w*[/-])")
+"""A dotted name in a string, perhaps with a class after a colon; not a path."""
+UPWARD_NAMES = {
+    ("harness/plugins/discovery.py", "harness.builtin"): "the plugin of the harness itself, loaded as any other is",
+}
+"""Names in strings that do not go down, by the file that has them, each with its reason."""
 
 
 def relative(path):
     return str(path.relative_to(ROOT))
 
 
+@cache
 def parsed(path):
     return ast.parse(path.read_text())
 
 
-def imports(path):
-    """Each imported module with the name taken from it, None for the module itself."""
-    for node in ast.walk(parsed(path)):
+def imported_by(nodes, path):
+    """Each module that import statements name, with the name taken from it, None for the module itself."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{relative(path)} imports relatively"
             yield from ((node.module, alias.name) for alias in node.names)
+
+
+def imports(path):
+    """The imports anywhere in a module."""
+    return imported_by(ast.walk(parsed(path)), path)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "harness").rglob("*.py")), ids=relative)
@@ -76,12 +95,169 @@ def test_every_room_has_its_floor():
     assert rooms | {"errors"} == set(FLOOR_OF)
 
 
+def test_system_needs_nothing_but_the_errors():
+    for path in (ROOT / "harness" / "system").glob("*.py"):
+        ours = {module for module, _ in imports(path) if module.partition(".")[0] == "harness"}
+        assert all(module == "harness.errors" or module.startswith("harness.system") for module in ours), relative(path)
+
+
+# --- names of modules in strings --------------------------------------------------------------------------------------
+
+
+def module_file(name):
+    """The file of a module or package, None if there is none; a folder may do without ``__init__.py``."""
+    place = ROOT.joinpath(*name.split("."))
+    files = (place.with_suffix(".py"), place / "__init__.py", place)
+    return next((file for file in files if file.exists()), None)
+
+
+def defined_in(file):
+    """The names that a module defines or imports at its top level."""
+    names = set()
+    for node in parsed(file).body if file.is_file() else ():
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        else:
+            names |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return names
+
+
+def exists(name):
+    """Whether a dotted name is a module, or a public name, or a module's own name (after a dot or a colon)."""
+    module, _, attribute = name.partition(":")
+    if not attribute and module_file(module) is None:
+        module, _, attribute = module.rpartition(".")
+    if module == "harness" and attribute in [*harness.__all__, "__version__"]:
+        return True
+    file = module_file(module)
+    return file is not None and (not attribute or attribute in defined_in(file))
+
+
+def names_in_strings(path, prose):
+    """The dotted names in docstrings, or in all other strings of a module."""
+    docstrings = {id(node.value) for node in ast.walk(parsed(path)) if isinstance(node, ast.Expr)}
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (id(node) in docstrings) == prose:
+            yield from MODULE_NAME.findall(node.value)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_modules_named_in_strings_exist(path):
+    for name in [*names_in_strings(path, prose=True), *names_in_strings(path, prose=False)]:
+        assert exists(name), f"{relative(path)} names {name}, which is not there"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_modules_named_in_strings_go_down(path):
+    """Docstrings may name whoever uses a module; any other string is there to be imported."""
+    parts = path.relative_to(ROOT).parts
+    for name in names_in_strings(path, prose=False):
+        target = re.split("[.:]", name)[1]
+        is_room = parts[0] == "harness" and len(parts) > 2
+        if not is_room or target in harness.__all__ or (relative(path), name) in UPWARD_NAMES:
+            continue
+        goes_down = target == parts[1] or FLOOR_OF.get(target, -1) > FLOOR_OF[parts[1]]
+        assert goes_down, f"{relative(path)} names {name}, which lies above it: give a reason in UPWARD_NAMES"
+
+
+def test_the_listed_upward_names_are_used():
+    for (file, name), reason in UPWARD_NAMES.items():
+        assert name in set(names_in_strings(ROOT / file, prose=False)), (
+            f"{file} does not name {name}: take it off the list"
+        )
+        assert reason
+
+
+@pytest.mark.parametrize("plugin", [builtin, mpdd_plugins], ids=lambda plugin: plugin.__name__)
+def test_registered_classes_exist(plugin):
+    targets = []
+    for name, hook in vars(plugin).items():
+        if name.startswith("register_"):
+            hook(lambda name, target, summary: targets.append(target))
+    assert targets
+    assert not [target for target in targets if not exists(target)]
+
+
+def test_entry_points_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    targets = [*project["scripts"].values(), *project["entry-points"]["ddbench"].values()]
+    assert targets
+    assert not [target for target in targets if target not in ("harness", "mpdd_plugins") and not exists(target)]
+
+
+# --- torch ------------------------------------------------------------------------------------------------------------
+
+
+def run_on_import(body):
+    """The statements that importing a module executes: what stands in functions, or for type checkers, does not."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from run_on_import(node.orelse)
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from run_on_import(getattr(node, field, ()))
+        for handler in getattr(node, "handlers", ()):
+            yield from run_on_import(handler.body)
+
+
+def loaded_with(name):
+    """The modules that an import of ``name`` loads at once, its packages included; those of others by their names."""
+    packages = [name.rsplit(".", count)[0] for count in range(name.count(".") + 1)]
+    for package in packages:
+        file = module_file(package)
+        if file is None or not file.is_file():
+            continue
+        for module, attribute in imported_by(run_on_import(parsed(file).body), file):
+            yield module
+            if attribute and module_file(f"{module}.{attribute}"):
+                yield f"{module}.{attribute}"
+
+
+def way_to(wanted, start):
+    """The chain of imports from a module to one of another project, by module-level imports alone; None if none."""
+    seen, waiting = {start}, [(start,)]
+    while waiting:
+        way = waiting.pop()
+        for module in loaded_with(way[-1]):
+            if module.partition(".")[0] == wanted:
+                return (*way, module)
+            if module.partition(".")[0] in ("harness", "mpdd_plugins") and module not in seen:
+                seen.add(module)
+                waiting.append((*way, module))
+    return None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "store").rglob("*.py")), ids=relative)
+def test_the_store_does_not_import_torch(path):
+    module = relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    assert way_to("torch", module) is None
+
+
+def test_a_way_to_torch_would_be_found():
+    assert way_to("torch", "harness.types.problem") == ("harness.types.problem", "torch")
+    assert way_to("torch", "harness.report.page.page") is not None
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_nothing_is_long(path):
     assert len(path.read_text().splitlines()) <= 400
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < 80, node.name
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=relative)
+def test_no_folder_is_crowded(folder):
+    modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES, modules
 
 
 def test_every_public_name_is_there():

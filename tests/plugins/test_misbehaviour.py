@@ -83,26 +83,26 @@ def test_on_the_command_line_it_is_exit_status_2(distribution, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "source", "told"),
+    ("kind", "source", "fault"),
     [
         ("pool", POOL.replace('{"mlp": 0.75, "mlp[width=128]": 0.25}', '["mlp"]'), r"distribution\(\) returned list"),
         ("pool", POOL.replace("0.75", "'most'"), "probability 'most'"),
         ("pool", POOL.replace("0.75", "0.5"), "sum to 0.75"),
-        ("architecture", ARCHITECTURE, r"build\(\) returned Linear where it promises a Network"),
+        ("architecture", ARCHITECTURE, r"build\(\) returned Linear, but promises a Network"),
         ("architecture", ARCHITECTURE.replace("torch.nn.Linear(2, 2)", "1 / 0"), "cannot be built: ZeroDivisionError"),
         ("evaluator", EVALUATOR.replace('"mine v1"', "1"), r"protocol\(\) returned int"),
-        ("dataset", DATASET, r"load\(\) returned NoneType where it promises a RawData"),
+        ("dataset", DATASET, r"load\(\) returned NoneType, but promises a RawData"),
     ],
 )
-def test_what_can_be_known_before_any_work_is_refused_before_it(distribution, data, tmp_path, kind, source, told):
+def test_what_can_be_known_before_any_work_is_refused_before_it(distribution, data, tmp_path, kind, source, fault):
     installed(distribution, kind, source)
     options = {"dataset": f"arrays[path={data}]", **SMALL, kind: "mine", "store": tmp_path / "store"}
-    with pytest.raises(DDBenchError, match=told):
+    with pytest.raises(DDBenchError, match=fault):
         harness.run(**options)
 
 
 @pytest.mark.parametrize(
-    ("kind", "source", "told"),
+    ("kind", "source", "fault"),
     [
         ("method", METHOD.replace('return {"loss": 0.0}', "return None"), "step() returned NoneType"),
         ("method", METHOD.replace('return {"loss": 0.0}', "raise SystemExit"), "SystemExit"),
@@ -112,14 +112,14 @@ def test_what_can_be_known_before_any_work_is_refused_before_it(distribution, da
         ("evaluator", EVALUATOR.replace("in students:", "in students[:1]:"), "did not give the students [1]"),
     ],
 )
-def test_what_shows_at_work_fails_its_cells_and_no_other(distribution, data, tmp_path, kind, source, told):
+def test_what_shows_at_work_fails_its_cells_and_no_other(distribution, data, tmp_path, kind, source, fault):
     installed(distribution, kind, source)
     result = small_run(data, tmp_path / "store", **{kind: ["mine", SMALL[kind]]})
     mine, other = result.rows
     assert mine["status"] in ("failed", "incomplete")
     assert other["status"] == "done"
     assert result.failed
-    assert all(told in reason for reason in result.failed.values()), result.failed
+    assert all(fault in reason for reason in result.failed.values()), result.failed
 
 
 def test_what_a_component_prints_never_reaches_stdout(distribution, data, tmp_path):
@@ -141,12 +141,12 @@ def test_all_leaves_out_what_cannot_be_used_and_says_so(distribution, data, tmp_
         ("method", "left out: method 'mine' of bad cannot be loaded"),
         ("evaluator", "left out: evaluator sick of worse cannot be made: ValueError: no luck"),
     ):
-        given = small_words(data, tmp_path / "store", **{kind: "all"})
-        result = ddbench("run", *given, *words, "--dry-run")
+        arguments = small_words(data, tmp_path / "store", **{kind: "all"})
+        result = ddbench("run", *arguments, *words, "--dry-run")
         assert result.exit_code == 0, result.stderr
         assert left_out in result.stdout
         assert "through" in result.stdout
-        strict = ddbench("run", *given, *words, "--dry-run", "--strict-plugins")
+        strict = ddbench("run", *arguments, *words, "--dry-run", "--strict-plugins")
         assert strict.exit_code == 2
         assert left_out.removeprefix("left out: ") in strict.stderr
         named = ddbench("run", *small_words(data, tmp_path / "store", **{kind: left_out.split()[3].strip("'")}))
@@ -179,6 +179,8 @@ def test_a_name_claimed_twice_is_listed_with_both_ways_to_write_it(distribution,
     result = ddbench("run", *small_words(data, tmp_path / "store", pool="two:mine"))
     assert result.exit_code == 0, result.stderr
     assert ddbench("run", *small_words(data, tmp_path / "store"), "--strict-plugins").exit_code == 2
-    told = [one for record in records(tmp_path / "store").values() for one in record["provenance"]["components"]]
-    assert {"two"} == {one["distribution"] for one in told if one["name"] == "two:mine"}
-    assert {"1.2"} == {one["distribution_version"] for one in told if one["name"] == "two:mine"}
+    components = [
+        component for record in records(tmp_path / "store").values() for component in record["provenance"]["components"]
+    ]
+    assert {"two"} == {component["distribution"] for component in components if component["name"] == "two:mine"}
+    assert {"1.2"} == {component["distribution_version"] for component in components if component["name"] == "two:mine"}

@@ -150,9 +150,14 @@ def test_seeds_are_units_too(tmp_path):
 
 @pytest.mark.usefixtures("toys")
 def test_a_set_from_a_file_is_not_paired_with_ours(data, tmp_path):
-    small_run(data, tmp_path / "store", evaluator="told", students=4, distillations=2)
+    small_run(data, tmp_path / "store", evaluator="scripted", students=4, distillations=2)
     path = next((tmp_path / "store" / "cells").glob("??/*/set.safetensors"))
-    options = {"dataset": f"arrays[path={data}]", "evaluator": "told", "architecture": "mlp[width=8]", "students": 4}
+    options = {
+        "dataset": f"arrays[path={data}]",
+        "evaluator": "scripted",
+        "architecture": "mlp[width=8]",
+        "students": 4,
+    }
     harness.evaluate(path, **options, store=tmp_path / "store")
     told = compare(tmp_path / "store", "--by", "method", "--baseline", "dc[batch_real=4]")
     (label,) = {one["value"] for one in told["rows"]} - {"dc[batch_real=4]"}
@@ -169,8 +174,8 @@ def test_evaluators_of_one_file_are_paired(data, tmp_path):
     small_run(data, tmp_path / "other", method="still", students=1)
     path = next((tmp_path / "other" / "cells").glob("??/*/set.safetensors"))
     options = {"dataset": f"arrays[path={data}]", "architecture": "mlp[width=8]", "students": 3}
-    harness.evaluate(path, evaluator=["told", "plain[epochs=1]"], **options, store=tmp_path / "store")
-    found = row(compare(tmp_path / "store", "--by", "evaluator", "--baseline", "plain"), value="told")
+    harness.evaluate(path, evaluator=["scripted", "plain[epochs=1]"], **options, store=tmp_path / "store")
+    found = row(compare(tmp_path / "store", "--by", "evaluator", "--baseline", "plain"), value="scripted")
     assert (found["design"], found["units"]) == ("students", "3")
 
 

@@ -175,7 +175,7 @@ def test_what_was_written_is_opened(mine, store, tmp_path, monkeypatch):
     ("name", "told"),
     [
         ("broken", "report broken of mine cannot be made: ValueError: no luck"),
-        ("wrong", "Wrong.render() returned int where it promises a bytes"),
+        ("wrong", "Wrong.render() returned int, but promises a bytes"),
         ("lacking", "report lacking of mine: nothing of the kind is here"),
     ],
 )

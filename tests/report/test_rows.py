@@ -27,7 +27,7 @@ def scores(store):
 @pytest.mark.parametrize(("students", "distillations"), [(1, 1), (4, 1), (1, 3), (5, 3)])
 def test_means_and_spreads(data, tmp_path, students, distillations):
     counts = {"students": students, "distillations": distillations}
-    (row,) = small_run(data, tmp_path, evaluator="told", **counts).rows
+    (row,) = small_run(data, tmp_path, evaluator="scripted", **counts).rows
     table = scores(tmp_path)
     assert table.shape == (distillations, students)
     assert len(np.unique(table)) > 0.8 * table.size
@@ -44,11 +44,11 @@ def test_means_and_spreads(data, tmp_path, students, distillations):
 
 
 def test_unequal_groups_are_pooled_by_their_freedom(data, tmp_path):
-    small_run(data, tmp_path, evaluator="told", students=4, distillations=2)
+    small_run(data, tmp_path, evaluator="scripted", students=4, distillations=2)
     table = scores(tmp_path)
     path = next(path for path in (tmp_path / "cells").glob("??/*") if _is(path, distillation=1, student=3))
     path.rename(tmp_path / "moved")
-    (row,) = _rows(data, tmp_path, evaluator="told", students=4, distillations=2)
+    (row,) = _rows(data, tmp_path, evaluator="scripted", students=4, distillations=2)
     groups = [table[0], table[1, :3]]
     pooled = np.sqrt((3 * groups[0].var(ddof=1) + 2 * groups[1].var(ddof=1)) / 5)
     assert row["std_students"] == pytest.approx(pooled, rel=1e-12)
@@ -104,6 +104,6 @@ def test_a_method_that_prints_does_not_spoil_the_json(data, tmp_path, monkeypatc
 
 def test_rows_follow_the_order_of_the_request(data, tmp_path):
     names = ["mlp[width=8]", "mlp[width=6]", "mlp[width=7]"]
-    result = small_run(data, tmp_path, architecture=names, evaluator=["told[which=b]", "told[which=a]"])
+    result = small_run(data, tmp_path, architecture=names, evaluator=["scripted[which=b]", "scripted[which=a]"])
     assert [row["architecture"] for row in result.rows] == names * 2
     assert [row["mean"] for row in result.rows] == [0.8] * 3 + [0.1] * 3

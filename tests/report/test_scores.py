@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 @pytest.fixture
 def store(data, tmp_path):
-    small_run(data, tmp_path / "store", evaluator="told", students=2, distillations=2, iterations=[0, 2])
+    small_run(data, tmp_path / "store", evaluator="scripted", students=2, distillations=2, iterations=[0, 2])
     return tmp_path / "store"
 
 
@@ -50,7 +50,7 @@ def test_scores_are_the_students_records(store):
 
 def test_a_set_from_a_file_says_so(data, store, tmp_path):
     (path, *_) = folders(store, "distilled")
-    options = {"dataset": f"arrays[path={data}]", "evaluator": "told", "architecture": "mlp", "students": 1}
+    options = {"dataset": f"arrays[path={data}]", "evaluator": "scripted", "architecture": "mlp", "students": 1}
     harness.evaluate(path / "set.safetensors", **options, store=tmp_path / "other")
     (score,) = read_scores([tmp_path / "other"]).scores
     assert score.from_file
@@ -61,15 +61,15 @@ def test_a_set_from_a_file_says_so(data, store, tmp_path):
 
 
 def test_the_status_of_a_set_from_a_file_is_what_it_says(data, tmp_path):
-    small_run(data, tmp_path / "a", method="still[value=500]", evaluator="told", students=1)
+    small_run(data, tmp_path / "a", method="still[value=500]", evaluator="scripted", students=1)
     (path,) = folders(tmp_path / "a", "distilled")
-    options = {"dataset": f"arrays[path={data}]", "evaluator": "told", "architecture": "mlp", "students": 1}
+    options = {"dataset": f"arrays[path={data}]", "evaluator": "scripted", "architecture": "mlp", "students": 1}
     harness.evaluate(path / "set.safetensors", **options, store=tmp_path / "b")
     assert [score.status for score in read_scores([tmp_path / "a", tmp_path / "b"]).scores] == ["blown up"] * 2
 
 
 def test_a_store_is_read_once_and_stores_keep_their_order(store, data, tmp_path):
-    small_run(data, tmp_path / "z", evaluator="told")
+    small_run(data, tmp_path / "z", evaluator="scripted")
     found = read_scores([tmp_path / "z", store, tmp_path / "." / "z"])
     assert found.stores == (str(tmp_path / "z"), str(store))
     assert [score.store for score in found.scores] == [str(tmp_path / "z")] * 2 + [str(store)] * 8

@@ -16,7 +16,7 @@ from harness.store.store import Store
 
 pytestmark = pytest.mark.usefixtures("toys")
 
-QUICK = {"method": "drift", "pool": "single", "evaluator": "told", "students": 1, "iterations": 6}
+QUICK = {"method": "drift", "pool": "single", "evaluator": "scripted", "students": 1, "iterations": 6}
 DC = {"method": METHOD, "pool": POOL, "students": 1, "iterations": 4}
 WARY = {**DC, "pool": "wary[first=convnet[width=4,depth=2],then=mlp[width=8]]"}
 

@@ -144,7 +144,7 @@ class Signals(Heard):
             signal.raise_signal(signal.SIGTERM)
 
 
-class ErrorInstead(toy_plugins.Told):
+class ErrorInstead(toy_plugins.Scripted):
     """Hears of a stop from C++, which tells it as an error of its own."""
 
     def evaluate(self, *_):
@@ -154,16 +154,16 @@ class ErrorInstead(toy_plugins.Told):
             raise RuntimeError("API call failed") from stop
 
 
-class Nothing(toy_plugins.Told):
+class Nothing(toy_plugins.Scripted):
     """Hears nothing of it, and goes on."""
 
     def evaluate(self, *given):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        return toy_plugins.Told.evaluate(self, *given)
+        return toy_plugins.Scripted.evaluate(self, *given)
 
 
-class NothingButWork(toy_plugins.Told):
+class NothingButWork(toy_plugins.Scripted):
     """The same, with work that nobody would wait for."""
 
     def evaluate(self, *_):

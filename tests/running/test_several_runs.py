@@ -97,7 +97,7 @@ def result_of(process):
 
 def study(values, **changes):
     methods = [f"still[value={value}]" for value in values]
-    return {"method": methods, "evaluator": "told", "iterations": 1, "students": 19, **changes}
+    return {"method": methods, "evaluator": "scripted", "iterations": 1, "students": 19, **changes}
 
 
 def test_two_hundred_cells_of_overlapping_grids_are_each_done_once(data, tmp_path, watched):

@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.files.reading import (
-    MOST_DEPTH,
     DamagedFile,
     parse_checked,
-    parse_object,
     read_bytes,
     read_object,
     with_checksum,
     without_checksum,
 )
+from harness.system.bounded_json import JsonLimits, parse_object
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
@@ -68,7 +67,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(value, data):
         (b"[" * 100_000 + b"]" * 100_000, "nested more than"),
         (b'{"a":' * 100_000, "nested more than"),
         (b'{"a": "' + b"[" * 100_000 + b'"}', ""),
-        (b'{"a":' * MOST_DEPTH + b"1" + b"}" * MOST_DEPTH, ""),
+        (b'{"a":' * JsonLimits().depth + b"1" + b"}" * JsonLimits().depth, ""),
         (b'"' + b'\\"' * 1_000_000, "Unterminated string"),
         (b'{"a": NaN}', "the number NaN"),
         (b'{"a": -Infinity}', "the number -Infinity"),

@@ -110,7 +110,7 @@ class GoodMethod(Method):
     def real(self, role, *index):
         problem, streams = self.task.problem, self.task.streams
         draws = (streams.generator(role, *index, label) for label in range(len(problem.classes)))
-        return torch.cat([problem.real_batch(label, self.task.ipc, one) for label, one in enumerate(draws)])
+        return torch.cat([problem.real_batch(label, self.task.ipc, generator) for label, generator in enumerate(draws)])
 
     def step(self, iteration, networks):
         self.drift = 0.5 * self.drift + 0.1 * (self.real("real", iteration) - self.images)
@@ -241,7 +241,7 @@ class MatchingMethod(GoodMethod):
             mine = self.images[self.labels == label].detach().requires_grad_()
             ours = gradient_of(network, mine, labels[: len(mine)], differentiable=True)
             theirs = self.gradient(network, real, labels)
-            loss = sum((one - other).square().sum() for one, other in zip(ours, theirs, strict=True))
+            loss = sum((ours_of - theirs_of).square().sum() for ours_of, theirs_of in zip(ours, theirs, strict=True))
             (change,) = torch.autograd.grad(loss, mine)
             self.images[self.labels == label] -= change / change.norm()
         return {"loss": loss.item()}
@@ -386,14 +386,14 @@ class Maps(Flat):
 
 
 class Sleeping(Flat):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.eval()
 
 
 class Unseeded(Flat):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         nn.init.constant_(self.classifier.bias, float(np.random.rand()))
 
 
@@ -403,8 +403,8 @@ class Deaf(Flat):
 
 
 class Noting(Flat):
-    def __init__(self, *given):
-        super().__init__(*given)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.level = torch.ones(1)
 
     def features(self, images):
@@ -572,9 +572,9 @@ class GoodExecutor(Executor):
         self.end(self.started)
 
     def end(self, started):
-        for one in started:
-            one.process.kill()
-            one.process.wait()
+        for running in started:
+            running.process.kill()
+            running.process.wait()
 
 
 def executor(**changes):

@@ -119,7 +119,7 @@ CAUGHT = {
         "ReseedingMethod": {"test_dropout"},
     },
     "evaluator": {
-        "SilentEvaluator": {"test_protocol_is_told"},
+        "SilentEvaluator": {"test_protocol_is_one_line"},
         "BackwardEvaluator": {"test_students_come_in_order", "test_same_seed_same_numbers"},
         "PercentEvaluator": {
             "test_students_come_in_order",
@@ -151,7 +151,7 @@ CAUGHT = {
     },
     "dataset": {
         "UnderivedDataset": {"test_options_derive", "test_makes_a_problem"},
-        "StumblingDataset": {"test_missing_files_are_told"},
+        "StumblingDataset": {"test_missing_files_are_named"},
         "FloatDataset": {"test_images_and_labels", "test_makes_a_problem"},
         "TwinsDataset": {"test_classes", "test_makes_a_problem"},
         "ChangingDataset": {"test_loads_the_same"},
@@ -191,12 +191,12 @@ BREAKERS = [(kind, name, checks) for kind, names in CAUGHT.items() for name, che
 
 
 @pytest.fixture
-def found(monkeypatch, tmp_path):
+def outcomes_of(monkeypatch, tmp_path):
     """The names of the checks of a kind's contract, by how they end, for a class of `broken`."""
     monkeypatch.setenv("DDBENCH_DATA", str(tmp_path))
     (tmp_path / "something").touch()
 
-    def found(kind, name):
+    def outcomes_of(kind, name):
         if name in NEVER_DONE:
             monkeypatch.setattr(ExecutorContract, "patience", 4.0)
         entry = Entry(kind, "toy", f"broken:{name}", "a toy", "toys", "1")
@@ -210,9 +210,9 @@ def found(monkeypatch, tmp_path):
         }
         return {named[outcome.check]: outcome for outcome in contract.outcomes()}
 
-    yield found
-    for one in broken.GoodExecutor.detached:
-        one.process.wait()
+    yield outcomes_of
+    for outcome in broken.GoodExecutor.detached:
+        outcome.process.wait()
 
 
 def failed(outcomes):
@@ -220,8 +220,8 @@ def failed(outcomes):
 
 
 @pytest.mark.parametrize(("kind", "name", "checks"), BREAKERS, ids=[name for _, name, _ in BREAKERS])
-def test_who_breaks_a_promise_is_caught(found, kind, name, checks):
-    outcomes = found(kind, name)
+def test_who_breaks_a_promise_is_caught(outcomes_of, kind, name, checks):
+    outcomes = outcomes_of(kind, name)
     assert failed(outcomes) == checks
     for check in checks:
         assert outcomes[check].detail
@@ -229,8 +229,8 @@ def test_who_breaks_a_promise_is_caught(found, kind, name, checks):
 
 
 @pytest.mark.parametrize("kind", CONTRACTS)
-def test_who_breaks_none_is_not(found, kind):
-    outcomes = found(kind, f"Good{kind.title()}")
+def test_who_breaks_none_is_not(outcomes_of, kind):
+    outcomes = outcomes_of(kind, f"Good{kind.title()}")
     assert not failed(outcomes)
     assert sum(outcome.status == "ok" for outcome in outcomes.values()) >= 6
 
@@ -249,17 +249,17 @@ def test_every_check_catches_somebody():
         assert checks - caught <= {"test_distillations_are_independent"}, kind
 
 
-def test_where_there_are_no_files_the_images_are_not_checked(found):
-    outcomes = found("dataset", "RefusingDataset")
+def test_where_there_are_no_files_the_images_are_not_checked(outcomes_of):
+    outcomes = outcomes_of("dataset", "RefusingDataset")
     assert not failed(outcomes)
-    assert {check for check, one in outcomes.items() if one.status == "skipped"} == {
+    assert {check for check, outcome in outcomes.items() if outcome.status == "skipped"} == {
         "test_images_and_labels", "test_classes", "test_loads_the_same", "test_makes_a_problem",
     }  # fmt: skip
     assert outcomes["test_classes"].detail == "not here"
 
 
-def test_torch_is_left_as_it_was(found):
+def test_torch_is_left_as_it_was(outcomes_of):
     before = torch.get_rng_state()
-    found("method", "GoodMethod")
-    found("evaluator", "GoodEvaluator")
+    outcomes_of("method", "GoodMethod")
+    outcomes_of("evaluator", "GoodEvaluator")
     assert torch.equal(before, torch.get_rng_state())

@@ -35,20 +35,20 @@ def test_what_was_there_before_stays_where_writing_fails(tmp_path, monkeypatch, 
 
 
 def test_files_are_on_the_disk_before_they_take_their_place_and_the_place_afterwards(tmp_path, monkeypatch):
-    told, sync, replace = [], os.fsync, os.replace
+    calls, sync, replace = [], os.fsync, os.replace
 
     def synced(descriptor):
-        told.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         sync(descriptor)
 
     def replaced(*paths):
-        told.append("rename")
+        calls.append("rename")
         replace(*paths)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
     write_whole(tmp_path / "a.txt", "a")
-    assert told == ["file", "rename", "folder"]
+    assert calls == ["file", "rename", "folder"]
 
 
 def fill(folder, text):

@@ -26,15 +26,15 @@ def path(tmp_path):
     return tmp_path / "set.safetensors"
 
 
-def same(one, other):
-    assert torch.equal(one.images, other.images)
-    assert torch.equal(one.labels, other.labels)
-    assert one.labels.dtype == other.labels.dtype
-    assert one.classes == other.classes
-    assert one.step_size == other.step_size
-    assert one.provenance == other.provenance
-    assert one.preprocessing.name == other.preprocessing.name
-    ours, theirs = one.preprocessing.tensors(), other.preprocessing.tensors()
+def same(first, second):
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.labels, second.labels)
+    assert first.labels.dtype == second.labels.dtype
+    assert first.classes == second.classes
+    assert first.step_size == second.step_size
+    assert first.provenance == second.provenance
+    assert first.preprocessing.name == second.preprocessing.name
+    ours, theirs = first.preprocessing.tensors(), second.preprocessing.tensors()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -45,17 +45,17 @@ def same(one, other):
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_set_is_read_as_it_was_written(path, soft):
     problem = toy_problem(shape=(3, 16, 16))
-    made = toy_set(problem, 2, soft=soft)
-    told = {"method": "dc", "pool": None, "iterations": 3, "seed": 0}
-    made = DistilledSet(made.images, made.labels, CLASSES, problem.preprocessing, 0.0123, told)
-    save_distilled(made, path)
+    distilled = toy_set(problem, 2, soft=soft)
+    provenance = {"method": "dc", "pool": None, "iterations": 3, "seed": 0}
+    distilled = DistilledSet(distilled.images, distilled.labels, CLASSES, problem.preprocessing, 0.0123, provenance)
+    save_distilled(distilled, path)
     read = load_distilled(path)
-    same(read, made)
+    same(read, distilled)
     assert read.label_kind == ("soft" if soft else "hard")
-    assert read.storage_floats == made.storage_floats
+    assert read.storage_floats == distilled.storage_floats
     images, labels = TensorDataset(*read)[1]
-    assert torch.equal(images, made.images[1])
-    assert torch.equal(labels, made.labels[1])
+    assert torch.equal(images, distilled.images[1])
+    assert torch.equal(labels, distilled.labels[1])
 
 
 def test_whitening_travels_with_the_set(path):
@@ -86,12 +86,12 @@ def test_a_stores_set_is_ready_for_a_loader(data, tmp_path):
 def test_the_file_is_plain_safetensors(path, toy):
     save_distilled(toy_set(toy), path)
     with safe_open(path, framework="np") as file:
-        told = json.loads(file.metadata()["ddbench"])
-    assert told["format"] == 1
-    assert told["classes"] == ["a", "b", "c"]
+        metadata = json.loads(file.metadata()["ddbench"])
+    assert metadata["format"] == 1
+    assert metadata["classes"] == ["a", "b", "c"]
 
 
-def written(path, *, told=None, **tensors):
+def written(path, *, metadata=None, **tensors):
     """A file like ours, with changes."""
     content = {
         "images": torch.zeros(3, 1, 4, 4),
@@ -99,9 +99,9 @@ def written(path, *, told=None, **tensors):
         "preprocessing.mean": torch.zeros(1),
         "preprocessing.std": torch.ones(1),
     }
-    metadata = {"format": 1, "classes": CLASSES, "preprocessing": "x", "step_size": None, "provenance": {}}
+    whole = {"format": 1, "classes": CLASSES, "preprocessing": "x", "step_size": None, "provenance": {}}
     content = {name: tensor for name, tensor in {**content, **tensors}.items() if tensor is not None}
-    save_file(content, path, {"ddbench": json.dumps({**metadata, **(told or {})})})
+    save_file(content, path, {"ddbench": json.dumps({**whole, **(metadata or {})})})
     return path
 
 
@@ -112,23 +112,23 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"told": {"format": 3}}, "format 3.*use a newer"),
-        ({"told": {"format": "new"}}, "no distilled set"),
-        ({"told": {"classes": None}}, "no distilled set"),
-        ({"told": {"classes": "abc"}}, "class"),
-        ({"told": {"classes": [1, 2, 3]}}, "class"),
-        ({"told": {"classes": ["a", "b"]}}, r"labels must lie in 0 \.\.\. 1"),
-        ({"told": {"step_size": "fast"}}, "step"),
-        ({"told": {"provenance": ["dc"]}}, "provenance"),
-        ({"told": {"label_kind": "soft"}}, "labels are hard, but it tells that they are 'soft'"),
-        ({"told": {"decoder": {"name": "zip"}}}, "packed by 'zip'"),
-        ({"told": {"decoder": "multi-formation"}}, "decoder"),
-        ({"told": {"step_size": True}}, "step"),
-        ({"told": {"step_size": 1e999}}, "step"),
-        ({"told": {"classes": ["a", "b", ""]}}, "'' is no name for a class"),
-        ({"told": {"classes": ["a", "b", "b"]}}, "same name"),
+        ({"metadata": {"format": 3}}, "format 3.*use a newer"),
+        ({"metadata": {"format": "new"}}, "not a distilled set"),
+        ({"metadata": {"classes": None}}, "not a distilled set"),
+        ({"metadata": {"classes": "abc"}}, "class"),
+        ({"metadata": {"classes": [1, 2, 3]}}, "class"),
+        ({"metadata": {"classes": ["a", "b"]}}, r"labels must lie in 0 \.\.\. 1"),
+        ({"metadata": {"step_size": "fast"}}, "step"),
+        ({"metadata": {"provenance": ["dc"]}}, "provenance"),
+        ({"metadata": {"label_kind": "soft"}}, "labels are hard, but its metadata says 'soft'"),
+        ({"metadata": {"decoder": {"name": "zip"}}}, "packed by 'zip'"),
+        ({"metadata": {"decoder": "multi-formation"}}, "decoder"),
+        ({"metadata": {"step_size": True}}, "step"),
+        ({"metadata": {"step_size": 1e999}}, "step"),
+        ({"metadata": {"classes": ["a", "b", ""]}}, "'' is not a name for a class"),
+        ({"metadata": {"classes": ["a", "b", "b"]}}, "same name"),
         ({"images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)}, "images must be floats"),
-        ({"told": {"preprocessing": None}}, "preprocessing"),
+        ({"metadata": {"preprocessing": None}}, "preprocessing"),
         ({"images": None}, "images"),
         ({"labels": None}, "labels"),
         ({"preprocessing.std": None}, "preprocessing"),
@@ -169,20 +169,20 @@ def test_a_set_that_cannot_be_meant_is_refused(path, changes, says):
 )
 def test_what_is_no_safetensors_is_refused(path, content):
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"set\.safetensors is no distilled set"):
+    with pytest.raises(DataError, match=r"set\.safetensors is not a distilled set"):
         load_distilled(path)
 
 
 def test_a_truncated_file_is_refused(path, toy):
     save_distilled(toy_set(toy), path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match="no distilled set"):
+    with pytest.raises(DataError, match="not a distilled set"):
         load_distilled(path)
 
 
 def test_safetensors_of_others_are_refused(path):
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(DataError, match="no distilled set"):
+    with pytest.raises(DataError, match="not a distilled set"):
         load_distilled(path)
 
 
@@ -268,7 +268,7 @@ def test_an_entry_that_is_not_there_is_refused(tmp_path, entry):
 
 
 def test_preprocessing_is_asked_for(tmp_path):
-    with pytest.raises(DataError, match=r"does not tell how.*give preprocessing="):
+    with pytest.raises(DataError, match=r"does not say how.*give preprocessing="):
         load_distilled(published(tmp_path / "res.pt"))
 
 

@@ -187,14 +187,14 @@ def npz(path, **arrays):
 def with_member(path, name, content, how=zipfile.ZIP_DEFLATED):
     npz(path)
     with zipfile.ZipFile(path) as archive:
-        kept = {member: archive.read(member) for member in archive.namelist() if member != name}
+        rest = {member: archive.read(member) for member in archive.namelist() if member != name}
     with zipfile.ZipFile(path, "w", how) as archive:
-        for member, data in {**kept, name: content}.items():
+        for member, data in {**rest, name: content}.items():
             archive.writestr(member, data)
     return path
 
 
-def told(**changes):
+def metadata(**changes):
     whole = {"format": 1, "classes": ["a"], "preprocessing": "n", "step_size": None, "provenance": {}}
     return json.dumps({**whole, **changes})
 
@@ -216,12 +216,12 @@ OTHERS = {
     "a header of 50 MB": lambda d: safetensors(d / "x.safetensors", "b" * 50_000_000),
     "JSON nested 100,000 deep beside pictures": lambda d: pictures(d / "x.d", nested_json(100_000)),
     "provenance nested 300 deep": lambda d: npz(
-        d / "x.npz", ddbench=np.array(told(provenance={"a": json.loads(nested_json(300))}))
+        d / "x.npz", ddbench=np.array(metadata(provenance={"a": json.loads(nested_json(300))}))
     ),
     "ten million letters of JSON": lambda d: npz(d / "x.npz", ddbench=np.array("[" + "[]," * 3_000_000 + "[]]")),
-    "a step size beyond all floats": lambda d: npz(d / "x.npz", ddbench=np.array(told(step_size=10**400))),
-    "a format beyond all numbers": lambda d: npz(d / "x.npz", ddbench=np.array(told(format=10**4000))),
-    "a format that is no number": lambda d: npz(d / "x.npz", ddbench=np.array(told(format=0.5))),
+    "a step size beyond all floats": lambda d: npz(d / "x.npz", ddbench=np.array(metadata(step_size=10**400))),
+    "a format beyond all numbers": lambda d: npz(d / "x.npz", ddbench=np.array(metadata(format=10**4000))),
+    "a format that is no number": lambda d: npz(d / "x.npz", ddbench=np.array(metadata(format=0.5))),
     "objects in npz": lambda d: npz(d / "x.npz", labels=np.array([[1], [2, 3], None], dtype=object)),
     "a header of four billion zeros": lambda d: with_member(
         d / "x.npz", "more.npy", b"\x93NUMPY\x02\x00" + b"\xff" * 4 + bytes(100_000_000)
@@ -268,9 +268,9 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, name):
         ({"log": "x" * 5_000_000}, "letters"),
         ({"deep": json.loads(nested_json(300))}, "nested more than 100 deep"),
     ):
-        made = DistilledSet(*PAIR, ("a", "b", "c"), PREPROCESSING, provenance=provenance)
+        distilled = DistilledSet(*PAIR, ("a", "b", "c"), PREPROCESSING, provenance=provenance)
         with pytest.raises(DataError, match=says):
-            save_distilled(made, tmp_path / name)
+            save_distilled(distilled, tmp_path / name)
         assert not (tmp_path / name).exists()
 
 
@@ -278,6 +278,11 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path, name):
 def test_provenance_that_is_no_json_is_refused(provenance):
     with pytest.raises(DataError, match="cannot be written as JSON"):
         DistilledSet(*PAIR, ("a", "b", "c"), PREPROCESSING, provenance=provenance)
+
+
+def test_what_a_pickle_asks_for_is_named_in_one_line(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"\x80\x02cos\x0b\x1b[2J\nsystem\n)R.")
+    assert r"it asks for os\x0b\x1b[2J.system" in said_of(tmp_path / "x.pt")
 
 
 def test_pickles_of_a_newer_protocol_are_refused(tmp_path):

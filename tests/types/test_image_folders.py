@@ -33,16 +33,16 @@ def read(path, **how):
 
 
 def test_labels_follow_the_sorted_folders(folder):
-    made = read(folder)
-    assert made.classes == ("ape", "cat")
-    assert made.labels.tolist() == [0, 1, 1]
-    assert torch.allclose(made.images[:, 0, 0, 0], (torch.tensor([0.0, 10, 20]) / 255 - 0.4) / 0.2)
+    distilled = read(folder)
+    assert distilled.classes == ("ape", "cat")
+    assert distilled.labels.tolist() == [0, 1, 1]
+    assert torch.allclose(distilled.images[:, 0, 0, 0], (torch.tensor([0.0, 10, 20]) / 255 - 0.4) / 0.2)
 
 
 def test_a_data_set_gives_labels_to_names(folder):
-    made = read(folder, classes=("cat", "dog", "ape"))
-    assert made.labels.tolist() == [2, 0, 0]
-    assert made.classes == ("cat", "dog", "ape")
+    distilled = read(folder, classes=("cat", "dog", "ape"))
+    assert distilled.labels.tolist() == [2, 0, 0]
+    assert distilled.classes == ("cat", "dog", "ape")
 
 
 def test_numbers_are_labels(tmp_path):
@@ -50,10 +50,10 @@ def test_numbers_are_labels(tmp_path):
         picture(tmp_path / "set" / f"{label}" / "x.png", label)
     assert read(tmp_path / "set").classes == tuple(map(str, range(11)))
     words = tuple("abcdefghijk")
-    made = read(tmp_path / "set", classes=words)
-    assert made.classes == words
-    levels = ((made.images[:, 0, 0, 0] * 0.2 + 0.4) * 255).round().long()
-    assert torch.equal(levels, made.labels)
+    distilled = read(tmp_path / "set", classes=words)
+    assert distilled.classes == words
+    levels = ((distilled.images[:, 0, 0, 0] * 0.2 + 0.4) * 255).round().long()
+    assert torch.equal(levels, distilled.labels)
 
 
 def test_names_of_nothing_known_are_refused(folder):
@@ -102,7 +102,7 @@ def spoil(folder, how):
         return "'cat' holds the folder 'c'"
     if how == "a pipe":
         os.mkfifo(folder / "cat" / "c.png")
-        return "'c.png' in 'cat' is no plain file"
+        return "'c.png' in 'cat' is not a plain file"
     if how == "a folder in a class":
         (folder / "cat" / "more").mkdir()
         return "'cat' holds the folder 'more'"
@@ -111,13 +111,13 @@ def spoil(folder, how):
         return r"'x\.png' is in no class"
     if how == "a name of two lines":
         (folder / "cat").rename(folder / "cat\ncow")
-        return r"'cat\\ncow' is no name for a class"
+        return r"'cat\\ncow' is not a name for a class"
     if how == "a name that steers":
         (folder / "cat").rename(folder / "\x1b[31mcat")
-        return r"'\\x1b\[31mcat' is no name for a class"
+        return r"'\\x1b\[31mcat' is not a name for a class"
     if how == "a name that is no text":
         os.rename(os.fsencode(folder / "cat"), os.fsencode(folder) + b"/\xff")
-        return "is no name for a class"
+        return "is not a name for a class"
     if how == "another size":
         picture(folder / "cat" / "c.png", size=(4, 5))
         return "is 5x4 but .* is 4x4"
@@ -145,10 +145,10 @@ def spoil_about(folder, how):
     changes, says = {
         "a list that climbs": ({"folders": [["../other", "ape"], ["cat", "cat"]]}, "'../other'|'ape'"),
         "a list with an absolute name": ({"folders": [["/etc", "ape"], ["cat", "cat"]]}, "'/etc'"),
-        "a list of others": ({"folders": [["ape", "x"], ["cat", "cat"]]}, "does not tell a folder for each class"),
-        "a list twice": ({"folders": [["ape", "ape"], ["ape", "cat"]]}, "does not tell a folder for each class"),
-        "a list of no names": ({"folders": [[1, "ape"], [2, "cat"]]}, "does not tell a folder for each class"),
-        "no list": ({"folders": "ape"}, "does not tell a folder for each class"),
+        "a list of others": ({"folders": [["ape", "x"], ["cat", "cat"]]}, "does not name a folder for each class"),
+        "a list twice": ({"folders": [["ape", "ape"], ["ape", "cat"]]}, "does not name a folder for each class"),
+        "a list of no names": ({"folders": [[1, "ape"], [2, "cat"]]}, "does not name a folder for each class"),
+        "no list": ({"folders": "ape"}, "does not name a folder for each class"),
         "a list of one": ({"folders": [["ape", "ape"]], "classes": ["ape"]}, "'cat' is not both"),
         "a newer list": ({"format": 7}, "use a newer one"),
         "no step size": ({"step_size": "fast"}, "step_size is 'fast'"),

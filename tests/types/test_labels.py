@@ -1,4 +1,4 @@
-"""Labels that are no class weights are refused wherever they enter, with what to do."""
+"""Labels that are not class weights are refused wherever they enter, with what to do."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CLASSES = ("a", "b", "c", "d")
 PREPROCESSING = Normalize("n", torch.zeros(1), torch.ones(1))
 IMAGES = torch.linspace(0, 1, 4 * 16).reshape(4, 1, 4, 4)
 ONE_HOT = torch.eye(4)
-TOLD = '{"format": 1, "classes": ["a", "b", "c", "d"], "preprocessing": "n", "step_size": null, "provenance": {}}'
+METADATA = '{"format": 1, "classes": ["a", "b", "c", "d"], "preprocessing": "n", "step_size": null, "provenance": {}}'
 
 
 def built(folder, labels):
@@ -29,14 +29,14 @@ def npz(folder, labels):
 def npz_of_ours(folder, labels):
     save_distilled(built(folder, ONE_HOT), folder / "set.npz")
     arrays = dict(np.load(folder / "set.npz"))
-    np.savez(folder / "set.npz", **{**arrays, "labels": labels.numpy(), "ddbench": np.array(TOLD)})
+    np.savez(folder / "set.npz", **{**arrays, "labels": labels.numpy(), "ddbench": np.array(METADATA)})
     return folder / "set.npz"
 
 
 def ours(folder, labels):
     save_distilled(built(folder, ONE_HOT), folder / "set.safetensors")
     tensors = load_file(folder / "set.safetensors")
-    save_file({**tensors, "labels": labels}, folder / "set.safetensors", {"ddbench": TOLD})
+    save_file({**tensors, "labels": labels}, folder / "set.safetensors", {"ddbench": METADATA})
     return folder / "set.safetensors"
 
 
@@ -61,9 +61,11 @@ DOORS = {"DistilledSet": built, "npz": npz, "our npz": npz_of_ours, "ours": ours
 
 def entered(door, folder, labels):
     """The set that these labels become when they enter by a door."""
-    made = DOORS[door](folder, labels)
+    entry = DOORS[door](folder, labels)
     how = {"format": "idc[factor=2]"} if door == "idc" else {}
-    return made if door == "DistilledSet" else load_distilled(made, preprocessing=PREPROCESSING, classes=CLASSES, **how)
+    return (
+        entry if door == "DistilledSet" else load_distilled(entry, preprocessing=PREPROCESSING, classes=CLASSES, **how)
+    )
 
 
 LOGITS = torch.tensor([[9.0, -3, 0, 1]] * 4)
@@ -73,11 +75,11 @@ REFUSED = {
         LOGITS,
         r"values go from -3 to 9 and rows sum to 7 \.\.\. 7,.*if they are logits, .*(softmax|ddranking)",
     ),
-    "logarithms": (torch.log_softmax(LOGITS, 1), r"no class weights: .*logarithms of weights: give labels\.exp\(\)"),
+    "logarithms": (torch.log_softmax(LOGITS, 1), r"not class weights: .*logarithms of weights: give labels\.exp\(\)"),
     "counts": (2 * ONE_HOT, r"rows sum to 2 \.\.\. 2,.*divide each row by its sum"),
     "no weight": (ONE_HOT * torch.tensor([[1.0], [1], [0], [1]]), "row 2 is all zeros"),
     "one row of many": (ONE_HOT * torch.tensor([[1.0], [1], [1], [0.9]]), r"rows sum to 0\.9 \.\.\. 1,"),
-    "just negative": (ONE_HOT + torch.tensor([1e-3, -1e-3, 0, 0]), "no class weights: values go from -0.001 to"),
+    "just negative": (ONE_HOT + torch.tensor([1e-3, -1e-3, 0, 0]), "not class weights: values go from -0.001 to"),
     "halves": ((2 * ONE_HOT).half(), "rows sum to 2"),
     "NaN": (ONE_HOT / torch.tensor([1.0, 0, 1, 1]), "NaN or infinite"),
     "infinite": (ONE_HOT + torch.tensor([torch.inf, 0, 0, 0]), "NaN or infinite"),
@@ -125,9 +127,9 @@ TAKEN = {
 @pytest.mark.parametrize("name", TAKEN)
 def test_labels_that_can_be_learned_are_taken_at_every_door(tmp_path, door, name):
     labels = TAKEN[name]
-    made = entered(door, tmp_path, labels)
-    assert torch.equal(made.labels, labels.to(made.labels.dtype))
-    assert made.label_kind == ("soft" if labels.is_floating_point() else "hard")
+    entry = entered(door, tmp_path, labels)
+    assert torch.equal(entry.labels, labels.to(entry.labels.dtype))
+    assert entry.label_kind == ("soft" if labels.is_floating_point() else "hard")
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([0j, 1, 2, 3]), torch.tensor([True, False, True, True])])
@@ -157,7 +159,7 @@ def test_images_of_eight_bit_floats_are_refused(tmp_path):
     with pytest.raises(DataError, match="images must be floats, not float8_e4m3fn"):
         DistilledSet(narrow, torch.arange(4), CLASSES, PREPROCESSING)
     path = ours(tmp_path, torch.arange(4))
-    save_file({**load_file(path), "images": narrow}, path, {"ddbench": TOLD})
+    save_file({**load_file(path), "images": narrow}, path, {"ddbench": METADATA})
     with pytest.raises(DataError, match="images must be floats"):
         load_distilled(path)
 

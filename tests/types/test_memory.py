@@ -61,7 +61,7 @@ def test_what_is_left_of_a_limit_of_the_process(machine, monkeypatch, kind, fiel
     assert memory.memory_limit().size == 0
 
 
-def test_a_system_that_tells_nothing_refuses_nothing(machine, monkeypatch):
+def test_a_system_that_reports_nothing_refuses_nothing(machine, monkeypatch):
     monkeypatch.setattr(memory.os, "sysconf", {}.__getitem__, raising=True)
     monkeypatch.setattr(memory.os, "sysconf", lambda name: (_ for _ in ()).throw(ValueError(name)))
     assert memory.memory_limit() is None
@@ -78,5 +78,5 @@ def test_one_line_with_both_numbers_and_the_remedy(machine):
     )
 
 
-def test_this_machine_tells():
+def test_this_machine_has_a_limit():
     assert memory.memory_limit().size > 10**8

@@ -22,34 +22,36 @@ def read(path, **how):
 
 
 def test_floats_are_network_inputs(tmp_path):
-    made = read(written(tmp_path))
-    assert np.array_equal(made.images.numpy(), IMAGES)
-    assert made.labels.tolist() == [2, 0, 1]
-    assert made.classes == ("0", "1", "2")
-    with pytest.raises(DataError, match="does not tell how its images were normalised"):
+    distilled = read(written(tmp_path))
+    assert np.array_equal(distilled.images.numpy(), IMAGES)
+    assert distilled.labels.tolist() == [2, 0, 1]
+    assert distilled.classes == ("0", "1", "2")
+    with pytest.raises(DataError, match="does not say how its images were normalised"):
         load_distilled(written(tmp_path))
 
 
 def test_pixels_are_normalised(tmp_path):
     levels = np.arange(48, dtype=np.uint8).reshape(3, 1, 4, 4)
-    for made in (
+    for distilled in (
         read(written(tmp_path, images=levels)),
         read(written(tmp_path, images=(levels / 255).astype(np.float32)), format="npz[pixels=true]"),
     ):
-        assert np.allclose(made.images.numpy(), (levels / 255 - 0.4) / 0.2, atol=1e-6)
+        assert np.allclose(distilled.images.numpy(), (levels / 255 - 0.4) / 0.2, atol=1e-6)
 
 
-def test_all_that_may_be_told(tmp_path):
+def test_optional_arrays_are_read(tmp_path):
     weights = np.full((3, 2), 0.5, dtype=">f8")
-    made = read(written(tmp_path, labels=weights, step_size=np.array(0.03), classes=np.array(["x", "y"]), other=LABELS))
-    assert made.labels.tolist() == [[0.5, 0.5]] * 3
-    assert (made.step_size, made.classes) == (0.03, ("x", "y"))
+    distilled = read(
+        written(tmp_path, labels=weights, step_size=np.array(0.03), classes=np.array(["x", "y"]), other=LABELS)
+    )
+    assert distilled.labels.tolist() == [[0.5, 0.5]] * 3
+    assert (distilled.step_size, distilled.classes) == (0.03, ("x", "y"))
 
 
 def test_channels_may_come_last(tmp_path):
     images = np.random.default_rng(0).random((3, 4, 5, 3), dtype=np.float32)
-    made = read(written(tmp_path, images=images), preprocessing=Normalize("n", torch.zeros(3), torch.ones(3)))
-    assert np.array_equal(made.images.numpy(), images.transpose(0, 3, 1, 2))
+    distilled = read(written(tmp_path, images=images), preprocessing=Normalize("n", torch.zeros(3), torch.ones(3)))
+    assert np.array_equal(distilled.images.numpy(), images.transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(
@@ -71,14 +73,14 @@ def test_channels_may_come_last(tmp_path):
         ({"labels": np.full((3, 2), np.nan)}, "labels"),
         ({"classes": np.array(["a", "b"])}, r"labels must lie in 0 \.\.\. 1"),
         ({"classes": np.array(["a", "b", "a"])}, "same name"),
-        ({"classes": np.array(["a", "b\n", "c"])}, r"'b\\n' is no name for a class"),
+        ({"classes": np.array(["a", "b\n", "c"])}, r"'b\\n' is not a name for a class"),
         ({"classes": np.array([1, 2, 3])}, "classes must be names"),
         ({"step_size": np.array([1.0, 2.0])}, "step_size must be one number"),
         ({"step_size": np.array("fast")}, "step_size must be one number"),
-        ({"step_size": np.array(-1.0)}, "no learning rate"),
-        ({"ddbench": np.array("{")}, "no distilled set of ddbench"),
+        ({"step_size": np.array(-1.0)}, "not a learning rate"),
+        ({"ddbench": np.array("{")}, "not a distilled set of ddbench"),
         ({"ddbench": np.array(1)}, "must be a text"),
-        ({"ddbench": np.array("[" * 100_000)}, "no distilled set of ddbench"),
+        ({"ddbench": np.array("[" * 100_000)}, "not a distilled set of ddbench"),
         ({"ddbench": np.array('{"format": 9}')}, "use a newer one"),
     ],
 )

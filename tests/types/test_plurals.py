@@ -4,10 +4,10 @@ from harness.types.plurals import count_range, counted, plural
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(0, "0 students"), (1, "1 student"), (2, "2 students"), (1234, "1,234 students")]
+    ("number", "words"), [(0, "0 students"), (1, "1 student"), (2, "2 students"), (1234, "1,234 students")]
 )
-def test_a_count_has_its_noun_in_the_right_form(number, told):
-    assert counted(number, "student") == told
+def test_a_count_has_its_noun_in_the_right_form(number, words):
+    assert counted(number, "student") == words
     assert counted(number, "class", "classes").endswith("class" if number == 1 else "classes")
 
 

@@ -40,23 +40,23 @@ def sets(draw, soft=None):
     return DistilledSet(images, labels, classes, preprocessing, step, provenance)
 
 
-def same(one, other):
-    assert torch.equal(one.images, other.images)
-    assert torch.equal(one.labels, other.labels)
-    assert one.labels.dtype == other.labels.dtype
-    assert (one.classes, one.step_size, one.provenance) == (other.classes, other.step_size, other.provenance)
-    ours, theirs = one.preprocessing.tensors(), other.preprocessing.tensors()
+def same(first, second):
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.labels, second.labels)
+    assert first.labels.dtype == second.labels.dtype
+    assert (first.classes, first.step_size, first.provenance) == (second.classes, second.step_size, second.provenance)
+    ours, theirs = first.preprocessing.tensors(), second.preprocessing.tensors()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@given(made=sets())
-def test_nothing_is_lost(name, made):
+@given(distilled=sets())
+def test_nothing_is_lost(name, distilled):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
-        assert save_distilled(made, path) == ()
-        same(load_distilled(path), made)
+        assert save_distilled(distilled, path) == ()
+        same(load_distilled(path), distilled)
         assert load_distilled(path).preprocessing.name == "some"
 
 
@@ -64,73 +64,77 @@ def test_nothing_is_lost(name, made):
 def test_whitening_travels(tmp_path, name):
     problem = toy_problem(shape=(1, 8, 8), train=40)
     whiten = Whiten.fitted(problem.train.images, 0.1)
-    made = DistilledSet(whiten.to_inputs(problem.train.images[:3]), torch.arange(3), ("a", "b", "c"), whiten)
-    save_distilled(made, tmp_path / name)
-    same(load_distilled(tmp_path / name), made)
+    distilled = DistilledSet(whiten.to_inputs(problem.train.images[:3]), torch.arange(3), ("a", "b", "c"), whiten)
+    save_distilled(distilled, tmp_path / name)
+    same(load_distilled(tmp_path / name), distilled)
     assert isinstance(load_distilled(tmp_path / name).preprocessing, Whiten)
 
 
-@given(made=sets(soft=False))
-def test_vico_keeps_images_and_labels(made):
+@given(distilled=sets(soft=False))
+def test_vico_keeps_images_and_labels(distilled):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "res.pt"
-        lost = save_distilled(made, path)
+        lost = save_distilled(distilled, path)
         assert {"class names", "preprocessing some"} <= set(lost)
-        assert any("step size" in word for word in lost) == (made.step_size is not None)
-        read = load_distilled(path, preprocessing=made.preprocessing, classes=made.classes)
-        assert torch.equal(read.images, made.images)
-        assert torch.equal(read.labels, made.labels)
+        assert any("step size" in word for word in lost) == (distilled.step_size is not None)
+        read = load_distilled(path, preprocessing=distilled.preprocessing, classes=distilled.classes)
+        assert torch.equal(read.images, distilled.images)
+        assert torch.equal(read.labels, distilled.labels)
 
 
 def test_vico_is_what_the_reference_reads(tmp_path):
     """As DC-BENCH's loader has it: ``torch.load(path)["data"][-1]``; here with nothing but plain data allowed."""
     scores = {"convnet": [np.float64(0.25), 0.5], "mlp": []}
-    made = DistilledSet(
+    distilled = DistilledSet(
         torch.randn(3, 1, 4, 4).double().float().requires_grad_(),
         torch.arange(3),
         ("a", "b", "c"),
         Normalize("n", torch.zeros(1), torch.ones(1)),
         provenance={"stored_accuracies": scores},
     )
-    save_distilled(made, tmp_path / "res.pt")
+    save_distilled(distilled, tmp_path / "res.pt")
     content = torch.load(tmp_path / "res.pt", weights_only=True)
     assert list(content) == ["data", "accs_all_exps"]
     ((images, labels),) = content["data"]
     assert isinstance(content["data"][-1], list)
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
-    assert torch.equal(images, made.images)
+    assert torch.equal(images, distilled.images)
     assert not images.requires_grad
     assert content["accs_all_exps"] == {"convnet": [0.25, 0.5]}
     assert all(type(score) is float for score in content["accs_all_exps"]["convnet"])
 
 
-@given(made=sets(soft=False))
-def test_pictures_are_within_half_a_level(made):
+@given(distilled=sets(soft=False))
+def test_pictures_are_within_half_a_level(distilled):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pictures"
-        (lost, *_) = save_distilled(made, path)
-        read = load_distilled(path, preprocessing=made.preprocessing)
-        order = torch.sort(made.labels, stable=True).indices
-        assert torch.equal(read.labels, made.labels[order])
-        assert (read.classes, read.step_size, read.provenance) == (made.classes, made.step_size, made.provenance)
-        wanted = made.preprocessing.invert(made.images)[order].clamp(0, 1)
-        assert (made.preprocessing.invert(read.images) - wanted).abs().max() <= 0.5 / 255 + 1e-5
+        (lost, *_) = save_distilled(distilled, path)
+        read = load_distilled(path, preprocessing=distilled.preprocessing)
+        order = torch.sort(distilled.labels, stable=True).indices
+        assert torch.equal(read.labels, distilled.labels[order])
+        assert (read.classes, read.step_size, read.provenance) == (
+            distilled.classes,
+            distilled.step_size,
+            distilled.provenance,
+        )
+        wanted = distilled.preprocessing.invert(distilled.images)[order].clamp(0, 1)
+        assert (distilled.preprocessing.invert(read.images) - wanted).abs().max() <= 0.5 / 255 + 1e-5
         share = ((wanted == 0) | (wanted == 1)).float().mean()
-        told = float(lost.split(", ")[1].split(" %")[0]) / 100
-        assert told <= share + 1e-3
+        clipped = float(lost.split(", ")[1].split(" %")[0]) / 100
+        assert clipped <= share + 1e-3
 
 
 def test_other_loaders_read_the_pictures(tmp_path):
     problem = toy_problem(shape=(3, 8, 8))
     classes = ("zebra", "ant", "10")
     labels = torch.tensor([0, 0, 1, 2])
-    made = DistilledSet(problem.train_inputs[:4], labels, classes, problem.preprocessing)
-    save_distilled(made, tmp_path / "set")
-    found = ImageFolder(tmp_path / "set")
-    assert [name.partition("_")[2] for name in found.classes] == list(classes)
-    assert found.targets == labels.tolist()
-    assert Path(found.samples[1][0]).name == "001.png"
-    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture, _ in found])
+    distilled = DistilledSet(problem.train_inputs[:4], labels, classes, problem.preprocessing)
+    save_distilled(distilled, tmp_path / "set")
+    folder = ImageFolder(tmp_path / "set")
+    assert [name.partition("_")[2] for name in folder.classes] == list(classes)
+    assert folder.targets == labels.tolist()
+    assert Path(folder.samples[1][0]).name == "001.png"
+    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture, _ in folder])
     assert torch.equal(pixels, problem.train.images[:4])
 
 
@@ -145,18 +149,20 @@ def test_grey_pictures_are_grey(tmp_path):
 
 @pytest.mark.parametrize("format", ["vico", "images"])
 def test_soft_labels_are_refused_with_the_reason(tmp_path, format):
-    made = DistilledSet(torch.zeros(2, 1, 2, 2), torch.full((2, 2), 0.5), ("a", "b"), Normalize("n", *torch.ones(2, 1)))
+    distilled = DistilledSet(
+        torch.zeros(2, 1, 2, 2), torch.full((2, 2), 0.5), ("a", "b"), Normalize("n", *torch.ones(2, 1))
+    )
     with pytest.raises(DataError, match="these labels are soft: write safetensors or npz"):
-        save_distilled(made, tmp_path / "out", format)
+        save_distilled(distilled, tmp_path / "out", format)
     assert not list(tmp_path.iterdir())
 
 
 def test_pictures_of_two_channels_are_refused(tmp_path):
-    made = DistilledSet(
+    distilled = DistilledSet(
         torch.zeros(1, 2, 2, 2), torch.zeros(1).long(), ("a",), Normalize("n", torch.zeros(2), torch.ones(2))
     )
     with pytest.raises(DataError, match="1 or 3 channels, and these have 2"):
-        save_distilled(made, tmp_path / "out")
+        save_distilled(distilled, tmp_path / "out")
 
 
 @given(st.lists(st.text(min_size=1, max_size=100), min_size=1, max_size=30, unique=True))
@@ -194,18 +200,18 @@ def test_folder_names(classes, names):
     assert folder_names(classes) == names
 
 
-def test_a_folder_brings_what_pixels_do_not_tell(tmp_path):
+def test_a_folder_brings_what_pixels_do_not_hold(tmp_path):
     problem = toy_problem(shape=(3, 8, 8))
-    told = {"method": "dc", "iterations": 3}
-    made = DistilledSet(
-        problem.train_inputs[:3], torch.tensor([0, 1, 1]), ("<b>", "b", "c"), problem.preprocessing, 0.02, told
+    provenance = {"method": "dc", "iterations": 3}
+    distilled = DistilledSet(
+        problem.train_inputs[:3], torch.tensor([0, 1, 1]), ("<b>", "b", "c"), problem.preprocessing, 0.02, provenance
     )
-    save_distilled(made, tmp_path / "set")
+    save_distilled(distilled, tmp_path / "set")
     about = json.loads((tmp_path / "set" / "ddbench.json").read_text())
     assert about["folders"] == [["0_b", "<b>"], ["1_b", "b"], ["2_c", "c"]]
     assert list((tmp_path / "set" / "2_c").iterdir()) == []
     read = load_distilled(tmp_path / "set", preprocessing=problem.preprocessing)
-    assert (read.classes, read.step_size, read.provenance) == (made.classes, 0.02, told)
+    assert (read.classes, read.step_size, read.provenance) == (distilled.classes, 0.02, provenance)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +224,7 @@ def test_a_folder_brings_what_pixels_do_not_tell(tmp_path):
         ("a", "vico", "vico"),
     ],
 )
-def test_the_suffix_tells_the_format(path, format, name):
+def test_the_suffix_decides_the_format(path, format, name):
     assert writer_for(Path(path), format) is FORMATS[name].write
 
 

@@ -25,7 +25,7 @@ def test_golden_numbers(what, number):
 
 
 def test_golden_draws():
-    """Of torch's Mersenne Twister: they tell a change of the generator or of how it is seeded."""
+    """Of torch's Mersenne Twister: they show a change of the generator or of its seeding."""
     generator = Streams(0).generator("pool", 5, 1)
     assert torch.randint(10**6, (3,), generator=generator).tolist() == [939764, 327152, 623417]
 

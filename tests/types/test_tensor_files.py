@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness import DataError, DistilledSet, Normalize, UsageError, load_distilled, save_distilled
-from harness.types.data.decoders import MultiFormation, decoder_from, told_by
+from harness.types.data.decoders import MultiFormation, decoder_from, decoder_metadata
 
 CLASSES = ("a", "b", "c")
 IMAGES = torch.linspace(-2, 2, 3 * 3 * 4 * 4).reshape(3, 3, 4, 4)
@@ -28,13 +28,13 @@ def written(folder, **tensors):
 # --- MTT --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("given", ["", "images_best.pt"])
-def test_mtt_is_read_by_its_folder_or_its_images(tmp_path, given):
-    made = read(written(tmp_path, images_best=IMAGES, labels_best=torch.tensor([0, 1, 2])) / given)
-    assert torch.equal(made.images, IMAGES)
-    assert made.labels.tolist() == [0, 1, 2]
-    assert (made.classes, made.step_size, made.label_kind) == (CLASSES, None, "hard")
-    assert made.provenance == {"file": "images_best.pt", "format": "mtt"}
+@pytest.mark.parametrize("file", ["", "images_best.pt"])
+def test_mtt_is_read_by_its_folder_or_its_images(tmp_path, file):
+    distilled = read(written(tmp_path, images_best=IMAGES, labels_best=torch.tensor([0, 1, 2])) / file)
+    assert torch.equal(distilled.images, IMAGES)
+    assert distilled.labels.tolist() == [0, 1, 2]
+    assert (distilled.classes, distilled.step_size, distilled.label_kind) == (CLASSES, None, "hard")
+    assert distilled.provenance == {"file": "images_best.pt", "format": "mtt"}
 
 
 def test_a_snapshot_takes_the_labels_of_its_number(tmp_path):
@@ -46,7 +46,7 @@ def test_a_snapshot_takes_the_labels_of_its_number(tmp_path):
 def test_a_step_size_beside_it_is_taken(tmp_path, rate):
     folder = written(tmp_path, images_best=IMAGES, labels_best=torch.arange(3), lr_best=rate)
     assert read(folder).step_size == pytest.approx(0.02)
-    with pytest.raises(DataError, match=r"step size is 0\.02, as the file tells: leave out --step-size"):
+    with pytest.raises(DataError, match=r"step size is 0\.02, as the file says: leave out --step-size"):
         read(folder, step_size=0.1)
 
 
@@ -54,22 +54,22 @@ def test_a_step_size_can_be_given(tmp_path):
     folder = written(tmp_path, images_best=IMAGES, labels_best=torch.arange(3))
     assert read(folder, step_size=0.0123).step_size == 0.0123
     for rate in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(DataError, match="no learning rate"):
+        with pytest.raises(DataError, match="not a learning rate"):
             read(folder, step_size=rate)
 
 
 def test_weights_are_labels(tmp_path):
     weights = torch.softmax(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), 1)
-    made = read(written(tmp_path, images_best=IMAGES, labels_best=weights))
-    assert torch.equal(made.labels, weights)
+    distilled = read(written(tmp_path, images_best=IMAGES, labels_best=weights))
+    assert torch.equal(distilled.labels, weights)
 
 
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [
         ({"labels_best": None}, r"needs its labels beside it, in labels_best\.pt"),
-        ({"labels_best": torch.randn(3, 3)}, "no class weights.*if they are logits, say --from ddranking"),
-        ({"labels_best": torch.ones(3, 3)}, "no class weights"),
+        ({"labels_best": torch.randn(3, 3)}, "not class weights.*if they are logits, say --from ddranking"),
+        ({"labels_best": torch.ones(3, 3)}, "not class weights"),
         ({"labels_best": torch.tensor([0, 1, 3])}, r"labels must lie in 0 \.\.\. 2"),
         ({"labels_best": torch.tensor([0, -1, 2])}, "class indices from 0"),
         ({"labels_best": torch.arange(2)}, "3 images but 2 labels"),
@@ -77,13 +77,13 @@ def test_weights_are_labels(tmp_path):
         ({"labels_best": [0, 1, 2]}, "holds no labels"),
         ({"labels_best": torch.tensor([0j, 1, 2])}, "holds no labels"),
         ({"images_best": IMAGES / 0}, "NaN"),
-        ({"images_best": IMAGES[0]}, "no tensor of images"),
-        ({"images_best": (IMAGES > 0).byte()}, "no tensor of images"),
+        ({"images_best": IMAGES[0]}, "not a tensor of images"),
+        ({"images_best": (IMAGES > 0).byte()}, "not a tensor of images"),
         ({"images_best": IMAGES[:, :1]}, "preprocessing 'n' does not fit"),
         ({"lr_best": torch.zeros(2)}, "holds no step size"),
         ({"lr_best": "fast"}, "holds no step size"),
         ({"lr_best": True}, "holds no step size"),
-        ({"lr_best": float("nan")}, "no learning rate"),
+        ({"lr_best": float("nan")}, "not a learning rate"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, tensors, says):
@@ -124,7 +124,7 @@ def test_a_bare_tensor_of_another_name_is_refused(tmp_path):
 
 def test_normalisation_is_asked_for(tmp_path):
     folder = written(tmp_path, images_best=IMAGES, labels_best=torch.arange(3))
-    with pytest.raises(DataError, match="does not tell how its images were normalised"):
+    with pytest.raises(DataError, match="does not say how its images were normalised"):
         load_distilled(folder)
 
 
@@ -135,11 +135,11 @@ def test_normalisation_is_asked_for(tmp_path):
 def test_logits_become_weights(tmp_path, temperature):
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
     folder = written(tmp_path, images=IMAGES, labels=logits, lr=torch.tensor(0.5))
-    made = read(folder, format=temperature and f"ddranking[temperature={temperature}]")
+    distilled = read(folder, format=temperature and f"ddranking[temperature={temperature}]")
     exponents = np.exp(logits.double().numpy() / (temperature or 1))
-    assert np.allclose(made.labels.numpy(), exponents / exponents.sum(1, keepdims=True), atol=1e-6)
-    assert made.step_size == 0.5
-    assert made.provenance["label_temperature"] == (temperature or 1)
+    assert np.allclose(distilled.labels.numpy(), exponents / exponents.sum(1, keepdims=True), atol=1e-6)
+    assert distilled.step_size == 0.5
+    assert distilled.provenance["label_temperature"] == (temperature or 1)
 
 
 def test_without_labels_classes_are_in_order(tmp_path):
@@ -178,12 +178,12 @@ def decoded_by_hand(images, factor):
     rows, columns = math.ceil(height / factor), math.ceil(width / factor)
     padded = np.full((count, channels, rows * factor, columns * factor), 0.5)
     padded[:, :, :height, :width] = images
-    found = []
+    patches = []
     for i in range(factor):
         for j in range(factor):
             patch = padded[:, :, i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
-            found.append(enlarged(enlarged(patch, height, 2), width, 3))
-    return np.concatenate(found)
+            patches.append(enlarged(enlarged(patch, height, 2), width, 3))
+    return np.concatenate(patches)
 
 
 def enlarged(images, size, axis):
@@ -212,37 +212,37 @@ def packed(path, factor=2):
 
 
 def test_packed_sets_stay_packed(tmp_path):
-    images, made = packed(tmp_path)
-    assert torch.equal(made.images, images)
-    assert made.storage_floats == images.numel()
-    inputs, labels = made.training_data()
-    decoded, wanted = MultiFormation(2).decode(images, made.labels)
+    images, distilled = packed(tmp_path)
+    assert torch.equal(distilled.images, images)
+    assert distilled.storage_floats == images.numel()
+    inputs, labels = distilled.training_data()
+    decoded, wanted = MultiFormation(2).decode(images, distilled.labels)
     assert torch.equal(inputs, PREPROCESSING.apply(decoded))
     assert torch.equal(labels, wanted)
     assert len(inputs) == 24
-    assert made.statistics()["largest"] == float(inputs.abs().max())
+    assert distilled.statistics()["largest"] == float(inputs.abs().max())
 
 
 def test_without_packing_pixels_are_normalised(tmp_path):
-    images, made = packed(tmp_path, factor=1)
-    assert made.decoder is None
-    assert torch.equal(made.images, PREPROCESSING.apply(images))
+    images, distilled = packed(tmp_path, factor=1)
+    assert distilled.decoder is None
+    assert torch.equal(distilled.images, PREPROCESSING.apply(images))
 
 
 @pytest.mark.parametrize("name", ["set.safetensors", "set.npz"])
 def test_packed_sets_are_kept_packed(tmp_path, name):
-    _, made = packed(tmp_path)
-    assert save_distilled(made, tmp_path / name) == ()
+    _, distilled = packed(tmp_path)
+    assert save_distilled(distilled, tmp_path / name) == ()
     again = load_distilled(tmp_path / name)
     assert again.decoder == MultiFormation(2)
-    for ours, theirs in zip(made.training_data(), again.training_data(), strict=True):
+    for ours, theirs in zip(distilled.training_data(), again.training_data(), strict=True):
         assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["res.pt", "pictures"])
 def test_formats_of_images_get_them_decoded(tmp_path, name):
-    _, made = packed(tmp_path)
-    lost = save_distilled(made, tmp_path / name)
+    _, distilled = packed(tmp_path)
+    lost = save_distilled(distilled, tmp_path / name)
     assert "packing by multi-formation: 24 decoded images are written" in lost
     assert len(read(tmp_path / name).images) == 24
 
@@ -250,7 +250,7 @@ def test_formats_of_images_get_them_decoded(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "format", "says"),
     [
-        (None, None, r"does not tell how many images are packed.*idc\[factor=2\]"),
+        (None, None, r"does not say how many images are packed.*idc\[factor=2\]"),
         (None, "idc[factor=0]", "factor"),
         (None, "idc[factor=17]", "factor"),
         ([IMAGES, torch.arange(3)], "idc[factor=2]", r"pixels in \[0, 1\], but go from -2 to 2"),
@@ -266,12 +266,12 @@ def test_packed_files_that_cannot_be_meant(tmp_path, content, format, says):
         read(tmp_path, format=format)
 
 
-def test_a_decoder_is_told_and_built_again():
-    assert decoder_from(told_by(MultiFormation(3))) == MultiFormation(3)
+def test_a_decoder_is_described_and_built_again():
+    assert decoder_from(decoder_metadata(MultiFormation(3))) == MultiFormation(3)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "metadata",
     [
         {},
         {"name": "eval"},
@@ -283,11 +283,13 @@ def test_a_decoder_is_told_and_built_again():
         {"name": "multi-formation", "factor": 2, "more": 1},
     ],
 )
-def test_decoders_of_others_are_refused(told):
+def test_decoders_of_others_are_refused(metadata):
     with pytest.raises(DataError):
-        decoder_from(told)
+        decoder_from(metadata)
 
 
 def test_a_set_of_one_patch_is_whole():
-    made = DistilledSet(torch.rand(1, 3, 1, 1), torch.tensor([0]), ("a",), PREPROCESSING, decoder=MultiFormation(2))
-    assert made.training_data()[0].shape == (4, 3, 1, 1)
+    distilled = DistilledSet(
+        torch.rand(1, 3, 1, 1), torch.tensor([0]), ("a",), PREPROCESSING, decoder=MultiFormation(2)
+    )
+    assert distilled.training_data()[0].shape == (4, 3, 1, 1)

@@ -5,26 +5,26 @@ from collections import Counter, defaultdict
 
 
 def compute(records):
-    """Lines that tell where the numbers were made, with what and how long it took."""
+    """Return lines about the machines, versions and time behind the numbers."""
     machines, versions, seconds = Counter(), Counter(), defaultdict(dict)
     for record in records:
-        made = record["provenance"]
+        provenance = record["provenance"]
         if record["kind"] == "choice":  # made from scores, which takes nothing
             continue
-        place = made["compute"]
+        place = provenance["compute"]
         machines[f"{place['device']} on {place['machine']}, {place['threads']} threads"] += 1
-        versions[", ".join(f"{name} {version}" for name, version in sorted(made["versions"].items()))] += 1
+        versions[", ".join(f"{name} {version}" for name, version in sorted(provenance["versions"].items()))] += 1
         own, spent = seconds[record["kind"]], record["result"].get("seconds", 0)
         what = _trajectory(record)
         own[what] = max(spent, own.get(what, 0))
     lines = [f"{what}: {count} records" for what, count in [*machines.most_common(), *versions.most_common()]]
-    spent = {kind: sum(found.values()) / 3600 for kind, found in sorted(seconds.items())}
-    told = [f"{_WORDS.get(kind, kind)} {hours:.1f} h" for kind, hours in spent.items() if hours]
-    return [*lines, f"time in the records: {', '.join(told)}"]
+    spent = {kind: sum(parts.values()) / 3600 for kind, parts in sorted(seconds.items())}
+    times = [f"{_WORDS.get(kind, kind)} {hours:.1f} h" for kind, hours in spent.items() if hours]
+    return [*lines, f"time in the records: {', '.join(times)}"]
 
 
 def _trajectory(record):
-    """What takes its time once: the points of one trajectory each tell all the time up to them."""
+    """What takes its time once: the points of one trajectory each include all the time up to them."""
     if record["kind"] != "distilled":
         return record["key"]
     return json.dumps(record["identity"]["trajectory"], sort_keys=True)

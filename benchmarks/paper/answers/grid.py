@@ -1,4 +1,4 @@
-"""How much of a table's grid has been run, told by its config file."""
+"""The share of a table's grid that has been run, by its config file."""
 
 import tomllib
 from collections import Counter
@@ -39,7 +39,7 @@ def shares(scores, config):
 
 def _within(scores, asked):
     """Students of the grid, each once."""
-    found = {}
+    rows = {}
     for score in scores:
         if (
             score.score_on == "test"
@@ -50,8 +50,8 @@ def _within(scores, asked):
             and score.student < asked["students"]
         ):
             place = (score.pool, score.evaluator, score.ipc, score.iterations, score.architecture, score.distillation)
-            found.setdefault((*place, score.student), score)
-    return found.values()
+            rows.setdefault((*place, score.student), score)
+    return rows.values()
 
 
 def is_lost(score):

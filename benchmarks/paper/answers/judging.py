@@ -51,7 +51,7 @@ def _judged(effect, family, what, signs):
         return Verdict(HOLDS if any(estimate.difference * sign > 0 for sign in signs) else FAILS)
     if max(estimate.high if sign > 0 else -estimate.low for sign in signs) < MARGIN:
         return Verdict(FAILS, f"a {what} of {100 * MARGIN:g} point is outside the interval")
-    return Verdict(OPEN, repeats_told(estimate, family))
+    return Verdict(OPEN, describe_repeats(estimate, family))
 
 
 def of_additivity(estimate):
@@ -62,7 +62,7 @@ def of_additivity(estimate):
         return Verdict(HOLDS, f"the interaction is within {100 * SUM_MARGIN:g} points of zero")
     if estimate.low > 0 or estimate.high < 0:
         return Verdict(FAILS)
-    return Verdict(OPEN, repeats_told(estimate, 1))
+    return Verdict(OPEN, describe_repeats(estimate, 1))
 
 
 def of_explanation(estimate, gap):
@@ -74,20 +74,20 @@ def of_explanation(estimate, gap):
         return Verdict(OPEN, estimate.reason)
     share = estimate.difference / gap
     edges = sorted((estimate.low / gap, estimate.high / gap))
-    told = f"{100 * share:.0f} % of the gap, [{100 * edges[0]:.0f}, {100 * edges[1]:.0f}]"
+    share_and_interval = f"{100 * share:.0f} % of the gap, [{100 * edges[0]:.0f}, {100 * edges[1]:.0f}]"
     if edges[0] > 0.5:
-        return Verdict(HOLDS, told)
-    return Verdict(FAILS if edges[1] < 0.5 else OPEN, told)
+        return Verdict(HOLDS, share_and_interval)
+    return Verdict(FAILS if edges[1] < 0.5 else OPEN, share_and_interval)
 
 
-def repeats_told(estimate, family):
+def describe_repeats(estimate, family):
     """How many distillations of each would show a gain of `MARGIN`, if they spread as these did."""
     if len(estimate.units) != 1:
         return "not paired"
     count = repeats_needed(estimate.high - estimate.low, estimate.units[0], family)
-    told = f"more than {MOST_REPEATS}" if count is None else f"{count}"
+    repeats = f"more than {MOST_REPEATS}" if count is None else f"{count}"
     these = f"if they spread as these {estimate.units[0]}"
-    return f"{told} distillations of each would show {100 * MARGIN:g} point, {these}"
+    return f"{repeats} distillations of each would show {100 * MARGIN:g} point, {these}"
 
 
 def repeats_needed(width, count, family=1):

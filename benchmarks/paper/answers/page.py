@@ -23,7 +23,7 @@ OWN = (
 """Whose authors' numbers are asked for: method, images per class, evaluator and its protocol."""
 
 
-def page(found, answered, configs, figures, compute, failed=()):
+def page(scores, answered, configs, figures, compute, failed=()):
     """The whole page.
 
     Args:
@@ -31,23 +31,23 @@ def page(found, answered, configs, figures, compute, failed=()):
         answered: the six answers.
         configs: the grids that it is a part of.
         figures: by caption, the picture's path as it is linked.
-        compute: lines that tell machine, versions and time.
-        failed: lines that tell of cells that could not be made.
+        compute: lines about machine, versions and time.
+        failed: lines about cells that could not be made.
     """
     parts = [
-        _HEAD.format(stores=" ".join(found.stores), images=_images(found.scores)),
+        _HEAD.format(stores=" ".join(scores.stores), images=_images(scores.scores)),
         "## The six answers\n",
         *(_in_short(answer) for answer in answered),
         _WORDS.format(level=100 * LEVEL, margin=100 * MARGIN, both=100 * SUM_MARGIN, power=100 * POWER),
         *(f"![{caption}]({path})\n" for caption, path in figures.items()),
         *(_at_length(answer) for answer in answered),
         "## The authors' own numbers\n",
-        _own_numbers(found.scores),
+        _own_numbers(scores.scores),
         "## What was run\n",
-        _run(found.scores),
+        _run(scores.scores),
         "## What remains\n",
-        *(_remaining(found.scores, config) for config in configs),
-        *_left_out(found.notes, failed),
+        *(_remaining(scores.scores, config) for config in configs),
+        *_left_out(scores.notes, failed),
         "## Made with\n",
         "\n".join(f"* {line}" for line in compute) + "\n",
     ]
@@ -57,7 +57,7 @@ def page(found, answered, configs, figures, compute, failed=()):
 _HEAD = """# Tables 4 and 5 of the model-pool paper, measured
 
 Written by `python benchmarks/paper/results.py {stores}` from the records there; no number is typed by hand, and
-`scores.csv` beside this page names the record of each student. [README.md](README.md) tells how to go on.{images}
+`scores.csv` beside this page names the record of each student. [README.md](README.md) says how to go on.{images}
 """
 _WORDS = """\
 Intervals are {level:g} %, over distillations where there are several, with students paired. *undecided* is whatever
@@ -76,19 +76,19 @@ neither holds nor does not hold.
 
 def _images(scores):
     """The data set, and what has to be said where it is not the known one itself."""
-    told = ""
+    lines = ""
     for dataset, like in sorted({(score.dataset, score.like) for score in scores}):
         copy = like and like != dataset
         also = f", a copy of {like}: accuracies may differ a little from those on the original" if copy else ""
-        told += f"\n\nData set: `{dataset}`{also}."
-    return told
+        lines += f"\n\nData set: `{dataset}`{also}."
+    return lines
 
 
 def _in_short(answer):
     lines = [f"**{answer.number}. {answer.question}**", ""]
     if not answer.findings:
         return "\n".join([*lines, f"* {NOT_RUN}", ""])
-    for (where, what), findings in groupby(answer.findings, lambda one: (one.where, one.what)):
+    for (where, what), findings in groupby(answer.findings, lambda finding: (finding.where, finding.what)):
         lines.append(f"* {_code(what)}, {where}: {_counted(list(findings))}")
     lines += [f"* {count}" for count in answer.counts]
     return "\n".join([*lines, ""])
@@ -96,7 +96,7 @@ def _in_short(answer):
 
 def _counted(findings):
     """The verdicts in order, each with the students that it is about."""
-    words = {word: [one for one in findings if one.verdict.word == word] for word in (HOLDS, FAILS, OPEN)}
+    words = {word: [finding for finding in findings if finding.verdict.word == word] for word in (HOLDS, FAILS, OPEN)}
     return "; ".join(f"*{word}* for {', '.join(map(_effect, ones))}" for word, ones in words.items() if ones)
 
 
@@ -118,9 +118,9 @@ def _at_length(answer):
     if not answer.findings:
         return "\n".join([*lines, f"Verdict: {NOT_RUN}.", ""])
     rows = []
-    for one in answer.findings:
-        repeats = " and ".join(dict.fromkeys(f"{sets}×{students}" for sets, students in one.arms))
-        rows.append([one.where, _code(one.what), one.over, _points(one), repeats, str(one.verdict)])
+    for finding in answer.findings:
+        repeats = " and ".join(dict.fromkeys(f"{sets}×{students}" for sets, students in finding.arms))
+        rows.append([finding.where, _code(finding.what), finding.over, _points(finding), repeats, str(finding.verdict)])
     lines += _table(["condition", "effect", "students", "points", "repeats", "verdict"], rows)
     lines += ["", "*repeats*: distillations × students.", ""]
     lines += [markdown(sheet_of(comparison)) for comparison in answer.comparisons]
@@ -175,24 +175,24 @@ def _run(scores):
     rows = []
     for (ipc, iterations, method, pool, evaluator, precision), members in arms(scores).items():
         name = f"{method} {pool}".strip().removeprefix("file:")
-        cells = [_mean([one for one in members if one.architecture == a]) for a in ARCHITECTURES]
-        sets = {one.set_key: is_lost(one) for one in members}
+        cells = [_mean([score for score in members if score.architecture == a]) for a in ARCHITECTURES]
+        sets = {score.set_key: is_lost(score) for score in members}
         low = sum(map(is_at_chance, members))
-        told = [str(ipc), str(iterations or "–"), _code(name), _code(evaluator), precision, _repeats(members)]
-        rows.append([*told, *cells, f"{low} of {len(members)}", f"{sum(sets.values())} of {len(sets)}"])
-    told = ["ipc", "iterations", "set", "evaluator", "precision", "repeats"]
-    headings = [*told, *ARCHITECTURES, "at chance", "sets lost"]
+        columns = [str(ipc), str(iterations or "–"), _code(name), _code(evaluator), precision, _repeats(members)]
+        rows.append([*columns, *cells, f"{low} of {len(members)}", f"{sum(sets.values())} of {len(sets)}"])
+    columns = ["ipc", "iterations", "set", "evaluator", "precision", "repeats"]
+    headings = [*columns, *ARCHITECTURES, "at chance", "sets lost"]
     note = (
         f"Mean ±between students ±between distillations, in %; at chance: students below {100 * CHANCE:g} %; "
-        "sets lost: diverged or blown up. A set from a file does not tell its iterations: its name does.\n"
+        "sets lost: diverged or blown up. A set from a file does not give its iterations: its name does.\n"
     )
     return "\n".join([*_table(headings, rows), "", note])
 
 
 def _repeats(members):
     """Distillations by students, over all architectures."""
-    sets = {one.set_key for one in members}
-    counts = sorted(Counter((one.set_key, one.architecture) for one in members).values())
+    sets = {score.set_key for score in members}
+    counts = sorted(Counter((score.set_key, score.architecture) for score in members).values())
     most = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
     return f"{len(sets)}×{most}"
 
@@ -203,17 +203,17 @@ def _mean(members):
         return "–"
     arm = Arm.of("", members)
     spreads = (arm.std_students, arm.std_distillations)
-    return percent(arm.mean) + "".join(f" ±{'–' if one is None else percent(one)}" for one in spreads)
+    return percent(arm.mean) + "".join(f" ±{'–' if spread is None else percent(spread)}" for spread in spreads)
 
 
 def _remaining(scores, config):
     parts = shares(scores, config)
-    there, wanted = sum(one.there for one in parts), sum(one.wanted for one in parts)
+    there, wanted = sum(part.there for part in parts), sum(part.wanted for part in parts)
     lines = [f"`{config.name}`: {there:,} of {wanted:,} students are there."]
-    for one in parts:
-        if one.there:
-            what = f"ipc {one.ipc}, {one.iterations} iterations, {_code(one.pool)}, {_code(one.evaluator)}"
-            lines.append(f"* {what}: {one.there} of {one.wanted}")
+    for part in parts:
+        if part.there:
+            what = f"ipc {part.ipc}, {part.iterations} iterations, {_code(part.pool)}, {_code(part.evaluator)}"
+            lines.append(f"* {what}: {part.there} of {part.wanted}")
     return "\n".join([*lines, ""])
 
 

@@ -53,88 +53,88 @@ class Answer:
     notes: tuple[str, ...] = ()
 
 
-def answers(found):
+def answers(scores):
     """The six answers, from the scores of stores."""
     asked: list[Callable] = [_pool, _which_pool, _kd, _additive, _half, _variants]
-    return [ask(number, found) for number, ask in enumerate(asked, 1)]
+    return [ask(number, scores) for number, ask in enumerate(asked, 1)]
 
 
-def _pool(number, found):
+def _pool(number, scores):
     text = "Does main-similar beat single on architectures that the set was not learned with?"
     answer = Answer(number, text, notes=(_published_pool(),))
-    _compare(answer, found, Question("pool", SINGLE, {"pool": (SIMILAR,), **_DC}, UNSEEN), of_gain)
-    _compare(answer, found, Question("pool", SINGLE, {"pool": (RELEASED,), **_DC}, UNSEEN), of_gain)
+    _compare(answer, scores, Question("pool", SINGLE, {"pool": (SIMILAR,), **_DC}, UNSEEN), of_gain)
+    _compare(answer, scores, Question("pool", SINGLE, {"pool": (RELEASED,), **_DC}, UNSEEN), of_gain)
     for ipc in (1, 10):
         names = [form.format(ipc=ipc) for form in (ALONE, POOLED)]
         asked = Question("method", names[0], {"method": (names[1],), "evaluator": (PLAIN,)}, UNSEEN)
-        _compare(answer, found, asked, of_gain)
+        _compare(answer, scores, asked, of_gain)
     return answer
 
 
-def _which_pool(number, found):
+def _which_pool(number, scores):
     text = "Is total-random worse than main-model, and that worse than main-similar?"
-    answer = Answer(number, text, counts=tuple(_ends(found.scores)))
+    answer = Answer(number, text, counts=tuple(_ends(scores.scores)))
     for better, worse in (("main-model", "total-random"), (SIMILAR, "main-model"), (SIMILAR, "total-random")):
         asked = Question("pool", better, {"pool": (worse,), **_DC}, UNSEEN)
-        _compare(answer, found, asked, lambda effect, family: of_gain(effect, family, -1))
+        _compare(answer, scores, asked, lambda effect, family: of_gain(effect, family, -1))
     return answer
 
 
-def _kd(number, found):
+def _kd(number, scores):
     text = "Does knowledge distillation as equation (1) writes it help, and which student?"
     answer = Answer(number, text)
-    _compare(answer, found, Question("evaluator", PLAIN, {"evaluator": ("kd",)}, UNSEEN), of_gain)
+    _compare(answer, scores, Question("evaluator", PLAIN, {"evaluator": ("kd",)}, UNSEEN), of_gain)
     return answer
 
 
-def _additive(number, found):
+def _additive(number, scores):
     text = "Do the gains of pool and knowledge distillation add up?"
     answer = Answer(number, text)
     groups = defaultdict(lambda: defaultdict(list))
-    for score in found.scores:
+    for score in scores.scores:
         kind = PLAIN if score.evaluator == PLAIN else "kd" if score.evaluator.startswith("kd") else None
         if score.pool in (SINGLE, SIMILAR) and kind and score.score_on == "test":
             groups[_condition(score)][score.pool, kind].append(score)
     for condition, found_arms in sorted(groups.items()):
-        made = [found_arms.get((pool, kind)) for pool in (SINGLE, SIMILAR) for kind in (PLAIN, "kd")]
-        if all(made):
-            answer.findings.append(_interaction(condition, *(Arm.of("", scores) for scores in made)))
+        cells = [found_arms.get((pool, kind)) for pool in (SINGLE, SIMILAR) for kind in (PLAIN, "kd")]
+        if all(cells):
+            answer.findings.append(_interaction(condition, *(Arm.of("", scores) for scores in cells)))
     return answer
 
 
-def _half(number, found):
+def _half(number, scores):
     text = "Does half the cross-entropy explain where table 4 departs from table 5, for the same published sets?"
     answer = Answer(number, text)
     for ipc in (1, 10):
         asked = Question(
             "evaluator", PLAIN, {"evaluator": (HALF,), "method": (POOLED.format(ipc=ipc),)}, ("architecture",)
         )
-        _compare(answer, found, asked, lambda effect, _, ipc=ipc: _explains(effect, ipc))
+        _compare(answer, scores, asked, lambda effect, _, ipc=ipc: _explains(effect, ipc))
     return answer
 
 
-def _variants(number, found):
+def _variants(number, scores):
     text = "What do the warm-up and the depth of the similar networks change?"
     answer = Answer(number, text)
     for variant in ("main-similar[warmup=150]", "main-similar[depth=1]", RELEASED):
         asked = Question("pool", SIMILAR, {"pool": (variant,), **_DC}, UNSEEN)
-        _compare(answer, found, asked, of_difference)
+        _compare(answer, scores, asked, of_difference)
     return answer
 
 
 _DC = {"method": ("dc",), "evaluator": (PLAIN,)}
 
 
-def _compare(answer, found, question, judge):
+def _compare(answer, scores, question, judge):
     """Add what the scores say; nothing where one of the two arms has none: then it was not run."""
-    chosen = [score for score in found.scores if score.score_on == question.score_on and _is_asked(score, question)]
+    chosen = [score for score in scores.scores if score.score_on == question.score_on and _is_asked(score, question)]
     if {_side(score, question) for score in chosen} < {"baseline", "other"}:
         return
     only = {axis: _occurring(chosen, axis, names) for axis, names in question.only.items()}
-    comparison = compare(Scores(tuple(chosen), found.notes, found.stores), replace(question, only=only))
+    comparison = compare(Scores(tuple(chosen), scores.notes, scores.stores), replace(question, only=only))
     for row in comparison.rows:
         for label, effect in row.effects.items():
-            where = ", ".join(_told(row.condition))
+            where = ", ".join(_describe_condition(row.condition))
             answer.findings.append(
                 Finding(where, f"{label} − {comparison.baseline}", row.over, effect.estimate,
                         (effect.baseline.counts, effect.other.counts), judge(effect, comparison.family))
@@ -146,7 +146,7 @@ def _ends(scores):
     """How often each pool's sets were lost, and students that learn from them plainly ended at chance."""
     for (ipc, iterations, method, pool, evaluator, _), members in arms(scores).items():
         if evaluator == PLAIN and pool in ("total-random", "main-model", SIMILAR) and _named(method, _DC["method"]):
-            sets = {one.set_key: is_lost(one) for one in members}
+            sets = {score.set_key: is_lost(score) for score in members}
             low = sum(map(is_at_chance, members))
             lost = f"{sum(sets.values())} of {len(sets)} sets diverged or blew up"
             where = f"ipc {ipc}, {iterations} iterations, {method}"
@@ -177,7 +177,7 @@ def _named(value, names):
     return value in names or (value is not None and value.split("[")[0] in {"kd", "dc"}.intersection(names))
 
 
-def _told(condition):
+def _describe_condition(condition):
     words = {"ipc": "ipc {}", "iterations": "{} iterations"}
     skipped = ("dataset", "protocol", "evaluator")
     for name, value in condition.items():
@@ -223,7 +223,7 @@ def published_gap(ipc, architecture):
 
 def _published_pool():
     """The comparator: what the authors' own logs say of their released sets, like for like."""
-    told = []
+    gains_by_name = []
     for ipc in (1, 10):
         for architecture in ("mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18"):
             fields = {"like": "cifar10", "ipc": ipc, "iterations": 3000, "method": "dc", "architecture": architecture,
@@ -231,6 +231,6 @@ def _published_pool():
             cells = [nearest_published({**fields, "pool": pool}) for pool in (SIMILAR, SINGLE)]
             if all(cell and not cell.departures for cell in cells):
                 gain = cells[0].published.accuracy - cells[1].published.accuracy
-                told.append(f"{architecture} at ipc {ipc} {gain:+.1f}".replace("-", "−"))
-    gains = ", ".join(told)
+                gains_by_name.append(f"{architecture} at ipc {ipc} {gain:+.1f}".replace("-", "−"))
+    gains = ", ".join(gains_by_name)
     return f"By the authors' logs, one set of each kind after 3000 iterations, the pool gains, in points: {gains}."

@@ -6,7 +6,7 @@ The recipe is that of DC's evaluation without augmentation; torch has its own th
 import time
 
 import torch
-from subjects import STREAMS, answer, real_problem, real_set, resolve, tell
+from subjects import STREAMS, answer, real_problem, real_set, report, resolve
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -35,7 +35,7 @@ def eager(dataset, ipc, architecture, epochs, count):
         trained = time.perf_counter()
         accuracy(network, scored)
         ended = time.perf_counter()
-        tell(seconds=ended - begun, scoring=ended - trained)
+        report(seconds=ended - begun, scoring=ended - trained)
 
 
 def train(network, loader, epochs):

@@ -6,7 +6,7 @@ import gc
 import time
 
 import torch
-from subjects import answer, method_name, random_problem, real_problem, resolve, tell, trajectory_of, with_options
+from subjects import answer, method_name, random_problem, real_problem, report, resolve, trajectory_of, with_options
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.compute.machine import peak_memory, prepare_process, reset_peak_memory
@@ -19,24 +19,24 @@ def iterations(dataset, cases, policy, peak=False):
 
     Args:
         dataset: as it is typed.
-        cases: each with what it gives to `case_of`, and its ``count`` of iterations; 0 only tells its arithmetic.
+        cases: each with what it gives to `case_of`, and its ``count`` of iterations; 0 only reports its arithmetic.
         policy: of compilation.
-        peak: tell the peak of memory beyond what the process had when its data was there.
+        peak: whether to report the peak of memory beyond what the process had when its data was there.
     """
     prepare_process(policy)
     counts = [case.pop("count") for case in cases]
-    found = [case_of(dataset, index, **case) for index, case in enumerate(cases)]
+    loaded = [case_of(dataset, index, **case) for index, case in enumerate(cases)]
     before = resident() if peak else 0
-    for index, (_, warm_up) in enumerate(found):
+    for index, (_, warm_up) in enumerate(loaded):
         if counts[index]:
-            tell(case=index, start=timed(warm_up))
+            report(case=index, start=timed(warm_up))
     for number in range(max(counts)):
-        for index, (trajectory, _) in enumerate(found):
+        for index, (trajectory, _) in enumerate(loaded):
             if number < counts[index]:
                 done = trajectory.history.iterations
-                tell(case=index, seconds=timed(lambda t=trajectory, n=done: t.advance(n + 1)))
+                report(case=index, seconds=timed(lambda t=trajectory, n=done: t.advance(n + 1)))
     if peak:
-        tell(peak=peak_memory(CPU) - before)
+        report(peak=peak_memory(CPU) - before)
 
 
 def case_of(dataset, index, method, pool="single", ipc=1, precision="fp32", of_class=None, noise=None, **options):
@@ -55,15 +55,15 @@ def case_of(dataset, index, method, pool="single", ipc=1, precision="fp32", of_c
     problem = random_problem(**noise) if noise else real_problem(dataset, of_class)
     name = with_options(method_name(dataset, method), **options)
 
-    def made(request, seconds):
-        tell(case=index, made=request.kind, seconds=seconds, passes=request.work)
+    def on_artifact(request, seconds):
+        report(case=index, made=request.kind, seconds=seconds, passes=request.work)
 
     def fresh(name):
-        return trajectory_of(problem, name, pool, ipc, precision, made)
+        return trajectory_of(problem, name, pool, ipc, precision, on_artifact)
 
     trajectory = fresh(name)
     loops = loops_of(trajectory.method, ipc)
-    tell(case=index, **cost(trajectory, problem, pool, loops))
+    report(case=index, **cost(trajectory, problem, pool, loops))
     if not loops or loops[0] == 1:
         return trajectory, lambda: trajectory.advance(1)
     short = with_options(name, outer=2, inner=min(1, loops[1]))

@@ -7,7 +7,7 @@ import time
 from statistics import median
 
 import torch
-from subjects import answer, real_problem, resolve, tell
+from subjects import answer, real_problem, report, resolve
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,16 +29,16 @@ def roofline(dataset, architecture, batches, images, side, repeats):
         batches: images that a convolution takes at once.
         images: that it takes in one measurement.
         side: of the matrices.
-        repeats: the median of so many is told.
+        repeats: number of repetitions, of which the median is reported.
     """
     taken = keep_large_tensors_mapped()
-    tell(machine=description(taken))
+    report(machine=description(taken))
     if not repeats:
         return
     for precision, dtype in TYPES.items():
         for way in WAYS:
             seconds = spent(lambda d=dtype: product(side, d), way, 1, repeats)
-            tell(rate="matrix product", precision=precision, way=way, flop=2 * side**3, seconds=seconds)
+            report(rate="matrix product", precision=precision, way=way, flop=2 * side**3, seconds=seconds)
     problem = real_problem(dataset)
     network = resolve("architecture", architecture).make().build(problem.shape, 10, torch.Generator())
     for number, (layer, shape) in enumerate(convolutions(network, problem.shape)):
@@ -46,10 +46,10 @@ def roofline(dataset, architecture, batches, images, side, repeats):
             for way in WAYS:
                 for batch in batches:
                     for layout in LAYOUTS:
-                        found = convolution(layer, shape, batch, dtype, LAYOUTS[layout], number > 0)
-                        for direction, (make, flop) in found.items():
+                        flop_and_seconds = convolution(layer, shape, batch, dtype, LAYOUTS[layout], number > 0)
+                        for direction, (make, flop) in flop_and_seconds.items():
                             seconds = spent(make, way, max(1, images // batch), repeats) / batch
-                            tell(
+                            report(
                                 rate="convolution", layer=number, direction=direction, precision=precision, way=way,
                                 batch=batch, layout=layout, flop=flop / batch, seconds=seconds,
                             )  # fmt: skip
@@ -100,13 +100,13 @@ def product(side, dtype):
 
 def convolutions(network, shape):
     """Each convolution of a network with the shape of its input."""
-    found = []
+    layers = []
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
-            module.register_forward_hook(lambda layer, given, _: found.append((layer, given[0].shape[1:])))
+            module.register_forward_hook(lambda layer, inputs, _: layers.append((layer, inputs[0].shape[1:])))
     with torch.no_grad():
         network(torch.zeros(1, *shape))
-    return found
+    return layers
 
 
 def convolution(layer, shape, batch, dtype, layout, inner):
@@ -121,13 +121,13 @@ def convolution(layer, shape, batch, dtype, layout, inner):
         return functional.conv2d(images, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def forward():
-        given = tuple(tensor.detach() for tensor in tensors())
-        return lambda: convolve(*given)
+        inputs = tuple(tensor.detach() for tensor in tensors())
+        return lambda: convolve(*inputs)
 
     def backward():
-        given = tensors()
-        output = convolve(*given)
-        wanted, weights = [tensor for tensor in given if tensor.requires_grad], torch.ones_like(output)
+        inputs = tensors()
+        output = convolve(*inputs)
+        wanted, weights = [tensor for tensor in inputs if tensor.requires_grad], torch.ones_like(output)
         return lambda: torch.autograd.grad(output, wanted, weights, retain_graph=True)
 
     with FlopCounterMode(display=False) as counter:

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from subjects import STREAMS, answer, real_problem, real_set, resolve, tell, with_options
+from subjects import STREAMS, answer, real_problem, real_set, report, resolve, with_options
 
 from harness.compute.machine import prepare_process
 from harness.compute.parallel import side_by_side
@@ -25,13 +25,13 @@ def students(dataset, ipc, architecture, evaluators, counts, policy):
     for evaluator in evaluators:
         artifacts, seconds = teachers(evaluator, distilled, problem, range(max(counts)))
         if artifacts:
-            tell(evaluator=evaluator, teacher=seconds)
+            report(evaluator=evaluator, teacher=seconds)
         short = with_options(evaluator, epochs=1)
         _, start = train(short, distilled, few, architecture, max(counts), artifacts)
         for count in counts:
             records, whole = train(evaluator, distilled, problem, architecture, count, artifacts)
             _, scoring = train(short, distilled, problem, architecture, count, artifacts)
-            tell(
+            report(
                 evaluator=evaluator, students=count, seconds=whole / count, scoring=scoring / count, start=start,
                 epochs=records[0].epochs,
             )  # fmt: skip
@@ -39,27 +39,27 @@ def students(dataset, ipc, architecture, evaluators, counts, policy):
 
 def teachers(evaluator, distilled, problem, indices):
     """The artifacts that students need, made side by side, and seconds for each."""
-    made = resolve("evaluator", evaluator).make()
-    requests = [made.artifact(index) for index in indices]
+    component = resolve("evaluator", evaluator).make()
+    requests = [component.artifact(index) for index in indices]
     if requests[0] is None:
         return {}, 0.0
     architecture = resolve("architecture", requests[0].architecture).make()
 
     def make(index):
-        return made.make_artifact(requests[index], distilled, problem, architecture, STREAMS)
+        return component.make_artifact(requests[index], distilled, problem, architecture, STREAMS)
 
     begun = time.perf_counter()
-    given = list(side_by_side(make, indices, problem.device))
-    seconds = (time.perf_counter() - begun) / len(given)
-    whole = (Artifact(one.tensors, one.scalars, architecture) for one in given)
+    parts = list(side_by_side(make, indices, problem.device))
+    seconds = (time.perf_counter() - begun) / len(parts)
+    whole = (Artifact(part.tensors, part.scalars, architecture) for part in parts)
     return dict(zip(indices, whole, strict=True)), seconds
 
 
 def train(evaluator, distilled, problem, architecture, count, artifacts):
     """The records of ``count`` students, and the seconds of all."""
-    made, network = resolve("evaluator", evaluator).make(), resolve("architecture", architecture).make()
+    component, network = resolve("evaluator", evaluator).make(), resolve("architecture", architecture).make()
     begun = time.perf_counter()
-    records = list(made.evaluate(distilled, problem, network, range(count), artifacts, STREAMS))
+    records = list(component.evaluate(distilled, problem, network, range(count), artifacts, STREAMS))
     return records, time.perf_counter() - begun
 
 

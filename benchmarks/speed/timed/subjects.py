@@ -1,4 +1,4 @@
-"""What is timed, made from names as `ddbench run` takes them, and how a timed process tells what it found."""
+"""What is timed, made from names as `ddbench run` takes them, and how a timed process reports its measurements."""
 
 import dataclasses
 import json
@@ -32,8 +32,8 @@ def resolve(kind, name):
 def with_options(name, **options):
     """The name with these options, given before or not."""
     parsed = parse_name(name) if isinstance(name, str) else name
-    kept = tuple((key, value) for key, value in parsed.options if key not in options)
-    return Name(parsed.name, kept + tuple((key, str(value)) for key, value in options.items()))
+    rest = tuple((key, value) for key, value in parsed.options if key not in options)
+    return Name(parsed.name, rest + tuple((key, str(value)) for key, value in options.items()))
 
 
 def real_problem(dataset, of_class=None):
@@ -71,8 +71,8 @@ class NoScratch:
         pass
 
 
-def trajectory_of(problem, method, pool="single", ipc=1, precision="fp32", made=lambda request, seconds: None):
-    """A distillation at its start; ``made`` is told of each artifact that had to be made, and how long it took."""
+def trajectory_of(problem, method, pool="single", ipc=1, precision="fp32", on_artifact=lambda request, seconds: None):
+    """A distillation at its start; ``on_artifact`` is called with each artifact that was made and its seconds."""
     total, artifacts = 1000, {}
     maker = resolve("method", method).make(Task(problem, ipc, STREAMS, total, precision))
 
@@ -83,9 +83,9 @@ def trajectory_of(problem, method, pool="single", ipc=1, precision="fp32", made=
         if request.index not in artifacts:
             begun = time.perf_counter()
             architecture = resolve("architecture", request.architecture).make()
-            given = maker.make_artifact(request, problem, architecture, STREAMS, NoScratch())
-            artifacts[request.index] = Artifact(given.tensors, given.scalars, architecture)
-            made(request, time.perf_counter() - begun)
+            artifact = maker.make_artifact(request, problem, architecture, STREAMS, NoScratch())
+            artifacts[request.index] = Artifact(artifact.tensors, artifact.scalars, architecture)
+            on_artifact(request, time.perf_counter() - begun)
         return artifacts[request.index]
 
     made_pool = resolve("pool", pool).make() if maker.uses_pool else None
@@ -102,9 +102,9 @@ _LINES = os.fdopen(os.dup(1), "w")
 """Where findings go: an artifact is made within a plugin's code, which has stderr for stdout."""
 
 
-def tell(**found):
+def report(**values):
     """One finding as a line of JSON."""
-    print(json.dumps(found), file=_LINES, flush=True)
+    print(json.dumps(values), file=_LINES, flush=True)
 
 
 def answer(request):

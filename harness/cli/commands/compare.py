@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import filters_of, score_filters
 from harness.cli.output import put
 
 if TYPE_CHECKING:
@@ -23,13 +24,7 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
               "evaluator, architecture, dataset, ipc, iterations, precision or store.")  # fmt: skip
 @click.option("--baseline", metavar="NAME", help="What the others are compared with. [single, the smallest number, "
               "the first store; else it must be given]")  # fmt: skip
-@click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Only these data sets; repeatable.")
-@click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Only these methods; repeatable.")
-@click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Only these pools; repeatable.")
-@click.option("--evaluator", "-e", multiple=True, metavar="NAME,...", help="Only these evaluators; repeatable.")
-@click.option("--architecture", "-a", multiple=True, metavar="NAME,...", help="Only these students; repeatable.")
-@click.option("--ipc", multiple=True, metavar="N,...", help="Only these images per class.")
-@click.option("--iterations", multiple=True, metavar="N,...", help="Only these iterations.")
+@score_filters
 @click.option("--over", multiple=True, type=click.Choice(["architecture", "all", "others", "gap"]),
               help="Only these rows: each architecture, the mean of all, of all but the pool's main one, or the gap "
               "between. Fewer rows are a smaller family of tests. Repeatable.")  # fmt: skip
@@ -62,15 +57,12 @@ def compare(
     ddbench compare old-store new-store --by store --format markdown
     """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.report.comparing.comparison import compare as answer
-    from harness.report.comparing.question import NUMBERS, Question
+    from harness.report.comparing.question import Question
     from harness.report.comparing.statistics import Bootstrap
     from harness.report.scores import read_scores
-    from harness.types.names import split_names
 
-    names = {axis: split_names(given) for axis, given in only.items() if axis not in NUMBERS}
-    filters = names | {axis: tuple(part.strip() for text in only[axis] for part in text.split(",")) for axis in NUMBERS}
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters, over, score_on, level, bootstrap)
+    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap)
     found = read_scores(stores or (Path("ddbench-store"),))
     _write(answer(found, question), form, output)
 

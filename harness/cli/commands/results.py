@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from harness.cli.commands.packing import pack, unpack
 from harness.cli.errors import warn
 from harness.cli.group import VERBS
 from harness.cli.options import store_option
@@ -47,6 +48,10 @@ def results() -> None:
     """Only groups its verbs."""
 
 
+results.add_command(pack)
+results.add_command(unpack)
+
+
 def _filters(command: F) -> F:
     for name in reversed(FILTERS):
         command = click.option(
@@ -66,19 +71,19 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
     """
     from harness.store.inventory import costs, listed
 
-    found = _opened(store)
+    found = _readable(store)
     every = list(listed(found))
     wanted = {name: split_names(values) for name, values in filters.items() if values}
     rows = [row for row in every if row.has(wanted)] if wanted else every
     spent = costs(found, every)
     if as_json:
         cells = [dataclasses.asdict(row) for row in rows]
-        print_json({"store": str(found.path), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
+        print_json({"store": _place(store), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
         return
     _print_cells(rows)
     click.echo("")
     _print_costs(spent)
-    click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {found.path}")
+    click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {_place(store)}")
 
 
 @results.command("show")
@@ -87,7 +92,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
     """Show everything that the record of a cell tells, or why it failed; KEY is the beginning of its key."""
-    found = _opened(store)
+    found = _readable(store)
     whole = found.find(key)
     record = found.record(whole)
     failure = None if record else found.failures.get(whole)
@@ -97,7 +102,8 @@ def show(key: str, store: Path, as_json: bool) -> None:
         return
     text = told.pop("text").splitlines() if failure else []
     where = found.failures.log(whole) if failure else found.folder(whole)
-    click.echo(f"{plain(str(told.get('label')))}\n{where}\n")
+    shown = str(where).replace(str(found.path), _place(store), 1)  # a packed file has no folder of its own
+    click.echo(f"{plain(str(told.get('label')))}\n{shown}\n")
     for line in (*_lines(told), *map(printable, text)):
         click.echo(line)
 
@@ -120,22 +126,25 @@ def verify(ctx: click.Context, store: Path) -> None:
     """Read every file of the store again; each that is damaged is a line, and the exit status 1.
 
     Records, and the files that they name by their hashes; store.json, notes of failures, leases, the files of runs and
-    of what is in the making; and whatever has no business in the store.
+    of what is in the making; and whatever has no business in the store. Files that were left out on purpose when the
+    store was packed are counted, and are no damage.
     """
     from harness.store.inventory import NO_RECORD, waste
     from harness.store.verification import verify as wrong
 
-    found = _opened(store, lambda _: None)  # what would be warned of is a line of its own
+    found = _readable(store, lambda _: None)  # what would be warned of is a line of its own
     count = 0
     for line in wrong(found):
         count += 1
-        click.echo(plain(line))
+        click.echo(plain(line).replace(str(found.path), _place(store)))
     left = [one for one in waste(found) if one.reason != NO_RECORD]
     for one in left:
         click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
     attempts = found.attempts()
     read = f"{counted(sum(map(len, attempts.values())), 'record')} of {counted(len(attempts), 'cell')} read"
-    click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over")
+    on_purpose = _left_out(found)
+    more = f", {counted(on_purpose, 'file')} left out when it was packed" if on_purpose else ""
+    click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over{more}")
     ctx.exit(1 if count else 0)
 
 
@@ -177,12 +186,39 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
     click.echo(f"{counted(len(left), 'thing')}, {total}{more}")
 
 
-def _opened(path: Path, notice: Callable[[str], object] = warn) -> "Store":
+def _opened(path: Path) -> "Store":
+    """Return the store in a folder, to be changed."""
     from harness.store.store import Store
 
-    store = Store(path, notice)
+    store = Store(path, warn)
     store.check_schema()
     return store
+
+
+def _readable(path: Path, notice: Callable[[str], object] = warn) -> "Store":
+    """Return the store in a folder or a packed file, to be read."""
+    from harness.store.packing import open_store
+
+    store = open_store(path, notice)
+    store.check_schema()
+    return store
+
+
+def _place(path: Path) -> str:
+    """Return the whole path of a store, packed or not."""
+    from harness.system.home import expand_home
+
+    return str(expand_home(path).absolute())
+
+
+def _left_out(store: "Store") -> int:
+    """Return how many files a store lacks on purpose; 0 if the list of them is damaged, which has a line of its own."""
+    from harness.store.files.left_out import absent
+
+    try:
+        return len(absent(store.path))
+    except StoreError:
+        return 0
 
 
 def _print_cells(rows: "list[Listed]") -> None:

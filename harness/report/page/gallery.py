@@ -52,7 +52,7 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
         if rows:
             parts[dataset, ipc].append(Strips(name, rows))
     if not parts:
-        return None
+        return Section("images", "Images", lost, []) if lost else None
     intro = [
         "The first distillation of each; one column a class, pixels as they were before preprocessing, cut to [0, 1]."
     ]

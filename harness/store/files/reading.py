@@ -6,10 +6,7 @@ place of a file is seen before it is opened.
 
 import errno
 import hashlib
-import json
-import math
 import os
-import re
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,20 +16,15 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.store.cells import canonical_json
+from harness.system.bounded_json import parse_object
 
 MOST_BYTES = 2**28
 """Of a file of JSON: a record of a million iterations takes a quarter of it."""
-MOST_DEPTH = 64
-"""Brackets within brackets: records have eight. Python's own limit depends on what has called the reader."""
-MOST_DIGITS = 100
-"""Of a whole number: any such number still is a float."""
 CHECKSUM = "checksum"
 
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What the operating system says if nothing lies at a path: a folder above it is not there, or a link to itself."""
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _OTHERS = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISDIR, "a folder"),
@@ -157,28 +149,6 @@ def parse_checked(content: bytes, fields: Collection[str], needed: Collection[st
     return value
 
 
-def parse_object(content: bytes) -> dict[str, Any]:
-    """The JSON object in UTF-8.
-
-    Raises:
-        ValueError: it is none, is nested too deep, has a name twice, or a number or text that JSON cannot hold.
-    """
-    if _is_deep(content):
-        raise ValueError(f"it is nested more than {MOST_DEPTH} deep")
-    value = json.loads(
-        content.decode(),
-        object_pairs_hook=_object,
-        parse_int=_whole_number,
-        parse_float=_number,
-        parse_constant=_no_number,
-    )
-    if not isinstance(value, dict):
-        raise ValueError("it holds no object")
-    if b"\\u" in content:  # half of a pair of surrogates can be escaped, but is no text, and cannot be printed
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     """An object and the checksum of it."""
     return {**value, CHECKSUM: checksum_of(value)}
@@ -210,40 +180,3 @@ def digest_of(path: Path) -> str:
     """
     with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_deep(content: bytes) -> bool:
-    """Whether JSON is nested too deep for Python's parser, found without nesting: pairs are removed from within."""
-    brackets = _STRING.sub(b"", content).translate(None, _ALL_BUT_BRACKETS)
-    for _ in range(MOST_DEPTH):
-        fewer = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        if len(fewer) == len(brackets):
-            break
-        brackets = fewer
-    return len(brackets) > MOST_DEPTH
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has the name {twice[:40]!r} twice")
-    return found
-
-
-def _whole_number(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"it has a whole number of {len(text):,} digits")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"it has the number {text[:40]}, which is beyond what a float holds")
-    return value
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"it has the number {text}, which JSON does not know")

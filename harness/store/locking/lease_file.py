@@ -16,9 +16,10 @@ from typing import Any
 
 from harness.errors import DDBenchError
 from harness.store.files.reading import NOWHERE, DamagedFile, kind_at, parse_checked, read_bytes, with_checksum
+from harness.store.store_errors import cannot
 from harness.system.clock import now
 from harness.system.process_identity import ProcessIdentity
-from harness.system.whole_files import cannot, hidden_beside
+from harness.system.whole_files import hidden_beside
 
 SCHEMA = 1
 _SIZE = 4096

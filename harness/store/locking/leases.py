@@ -18,8 +18,9 @@ from harness.store.locking.lease_file import NO_LEASE, files, generations, has_e
 from harness.store.locking.lease_file import Holder as Holder
 from harness.store.locking.lease_file import Lease as Lease
 from harness.store.locking.lease_file import LeaseLost as LeaseLost
+from harness.store.store_errors import cannot
 from harness.system import interrupts
-from harness.system.whole_files import cannot, hidden_beside
+from harness.system.whole_files import hidden_beside
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 Hear = Callable[[Holder], object]

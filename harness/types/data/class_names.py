@@ -1,4 +1,4 @@
-"""Names of classes: which can be used, in which form they are compared, and in which order labels count them."""
+"""Class names: which names are valid, how they are compared, and in which order labels count them."""
 
 import re
 import unicodedata
@@ -11,22 +11,22 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 
 
 def canonical_name(name: str) -> str:
-    """The form of a name in which names are compared and recorded: composed Unicode (NFC).
+    """Return a name in composed Unicode (NFC), the form in which names are compared and recorded.
 
-    File systems of macOS give names in decomposed form, which looks the same and is another text.
+    macOS file systems return names in decomposed form, which looks the same but compares as different text.
     """
     return unicodedata.normalize("NFC", name)
 
 
 def are_whole_numbers(names: Iterable[str]) -> bool:
-    """Whether each name is a whole number in digits, perhaps with a sign and leading zeros."""
+    """Return whether each name is a whole number in digits; a sign and leading zeros are allowed."""
     return all(_WHOLE_NUMBER.fullmatch(name) for name in names)
 
 
 def label_order(names: Iterable[str]) -> list[str]:
-    """Names in the order of their labels: by value if all are whole numbers, and otherwise as text.
+    """Sort class names in the order of their labels: by value if all are whole numbers, otherwise as text.
 
-    As text, ``10`` comes before ``2``; nobody who numbers classes means that.
+    As text, ``10`` would come before ``2``, which is not what numbered folders mean.
     """
     listed = list(names)
     if are_whole_numbers(listed):
@@ -35,7 +35,7 @@ def label_order(names: Iterable[str]) -> list[str]:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Refuse names by which a set could not be stored, shown or read again.
+    """Check that a set with these class names can be stored, shown and read again.
 
     Raises:
         DataError: a name is empty, too long, not printable or not Unicode, or two classes have the same.
@@ -43,9 +43,10 @@ def check_class_names(names: Sequence[str]) -> None:
     labels: dict[str, int] = {}
     for label, name in enumerate(names):
         if fault := _fault(name):
-            raise DataError(f"{_shortened(name)} is no name for a class (label {label}), because {fault}: rename it")
+            raise DataError(f"{_shortened(name)} is not a name for a class (label {label}), because {fault}: rename it")
         first = labels.setdefault(canonical_name(name), label)
         if first != label:
+            # The two look alike on screen, so the message has to say how they differ.
             form = "" if names[first] == name else ", in composed and in decomposed Unicode"
             both = f"{_shortened(name)} (labels {first} and {label}{form})"
             raise DataError(f"two classes have the same name {both}: rename one, or put their images together")
@@ -56,6 +57,7 @@ def _fault(name: str) -> str | None:
         return "it is empty"
     if len(name) > LONGEST_NAME:
         return f"its {len(name)} characters are more than {LONGEST_NAME}"
+    # Python decodes bytes that are not UTF-8 into lone surrogates, which JSON and file formats refuse to encode.
     if any("\ud800" <= char <= "\udfff" for char in name):
         return "it is not UTF-8"
     return None if name.isprintable() else "it has characters that cannot be printed"

@@ -1,4 +1,4 @@
-"""What turns stored numbers into images to train on, by name: packed and factorised parametrisations."""
+"""Decoders turn the numbers that a packed set stores into training images; each is known by its name."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ from harness.errors import DataError
 
 
 class Decoder(Protocol):
-    """Makes training images of what a set stores; the budget counts what is stored."""
+    """A decoder makes training images from what a set stores; the storage budget counts what is stored."""
 
     name: ClassVar[str]
 
     def decode(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (m, channels, height, width) in [0, 1], before preprocessing, and their labels."""
+        """Return training images (m, channels, height, width) in [0, 1], before preprocessing, and their labels."""
         ...
 
 
@@ -38,32 +38,34 @@ class MultiFormation:
             raise DataError(f"the factor of multi-formation is {self.factor!r}, not a whole number from 1 to 16")
 
     def decode(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """``factor``² images for each."""
+        """Cut each image (n, channels, height, width) into ``factor``² training images, with a label for each."""
         height, width = images.shape[2:]
+        # Grey (0.5) is the middle of [0, 1]: padding with black would put an edge into the last patches.
         missing = [-size % self.factor for size in (height, width)]
         padded = functional.pad(images, (0, missing[1], 0, missing[0]), value=0.5)
         rows = padded.chunk(self.factor, dim=2)
         patches = torch.cat([patch for row in rows for patch in row.chunk(self.factor, dim=3)])
         enlarged = functional.interpolate(patches, size=(height, width), mode="bilinear", align_corners=False)
+        # The patches were concatenated position by position, so the labels repeat as whole blocks, not one by one.
         return enlarged, torch.cat([labels] * self.factor**2)
 
 
 DECODERS: Mapping[str, type[Any]] = {MultiFormation.name: MultiFormation}
 
 
-def told_by(decoder: Decoder) -> dict[str, Any]:
-    """As JSON, all that `decoder_from` needs to build it again."""
+def decoder_metadata(decoder: Decoder) -> dict[str, Any]:
+    """Return a decoder as JSON, with all that `decoder_from` needs to build it again."""
     return {"name": decoder.name, **asdict(decoder)}  # type: ignore[call-overload]
 
 
-def decoder_from(told: Mapping[str, Any]) -> Decoder:
-    """The decoder that gave `told_by`.
+def decoder_from(metadata: Mapping[str, Any]) -> Decoder:
+    """Build the decoder that `decoder_metadata` described.
 
     Raises:
-        DataError: there is none of that name, or its options are not the ones that it takes.
+        DataError: no decoder has that name, or the options are not valid for it.
     """
-    options = {key: value for key, value in told.items() if key != "name"}
-    name = told.get("name")
+    options = {key: value for key, value in metadata.items() if key != "name"}
+    name = metadata.get("name")
     if not isinstance(name, str) or name not in DECODERS:
         raise DataError(f"its images are packed by {name!r}, and this ddbench knows {', '.join(DECODERS)}")
     try:

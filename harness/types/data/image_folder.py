@@ -1,4 +1,4 @@
-"""Folders of images with a folder for each class: listing them without reading anything twice, or for ever."""
+"""Image folders with a folder for each class, listed without reading a file twice or following a loop of links."""
 
 import os
 import stat
@@ -10,20 +10,20 @@ from harness.types.data.class_names import canonical_name
 from harness.types.data.images import is_image
 
 MOST_IMAGES = 2**25
-"""More files than any set of images has: a listing that grows beyond this is of the wrong folder."""
+"""Upper limit for the images of a class: a longer listing means that the wrong folder was named."""
 Entry = os.DirEntry[str]
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder that holds class folders, perhaps below others (``train``).
+    """A folder that holds class folders, perhaps below other folders (``train``).
 
-    Each real folder may be met once, by whatever links: a second way to it would count images twice, put them into two
-    classes or into training and test set, or never end. What is hidden is passed over.
+    Each real folder may be reached only once, through whatever links: a second way to it would count images twice, put
+        them into two classes or into training and test set, or never end. Hidden files and folders are ignored.
 
     Attributes:
-        base: the folder, which is there.
-        shown: what it is called in messages.
+        base: the folder, which exists.
+        shown: its name in messages.
         foreign: whether it came from elsewhere, as a distilled set does: no link may lead out of it, and a class folder
             holds no other.
     """
@@ -39,11 +39,11 @@ class ImageFolder:
             self._meet(os.fspath(parent))
 
     def class_folders(self, *parts: str) -> dict[str, str]:
-        """The class folders in the folder ``parts``, by the names of their classes.
+        """Return the class folders in the folder ``parts`` as a dictionary from class name to folder name.
 
         Raises:
-            DataError: there are none, an image lies beside them, a link leads nowhere or back, something cannot be
-                read, or two names differ in their Unicode form alone.
+            DataError: there are no class folders, an image lies beside them, a link leads nowhere or back, something
+                cannot be read, or two names differ in their Unicode form alone.
         """
         where = os.path.join(self.base, *parts)
         shown = os.path.join(self.shown, *parts)
@@ -54,21 +54,21 @@ class ImageFolder:
                 self._meet(entry.path)
                 name = canonical_name(entry.name)
                 if name in folders:
-                    told = f"two folders {name!r}, one in composed and one in decomposed Unicode"
-                    raise DataError(f"{shown} has {told}: put their images together")
+                    fault = f"two folders {name!r}, one in composed and one in decomposed Unicode"
+                    raise DataError(f"{shown} has {fault}: put their images together")
                 folders[name] = entry.name
             elif is_image(entry.name):
-                raise DataError(f"{self._called(entry)} is in no class: images belong into {self._class(*parts)}")
+                raise DataError(f"{self._called(entry)} is in no class: images belong in {self._class(*parts)}")
         if not folders:
-            raise DataError(f"{shown} has no class folders: images belong into {self._class(*parts)}")
+            raise DataError(f"{shown} has no class folders: images belong in {self._class(*parts)}")
         return folders
 
     def images(self, *parts: str) -> list[str]:
-        """The paths of all images in a class folder and the folders below it, sorted; their names make them images.
+        """Return the sorted paths of all images in a class folder and below it; a file is an image by its suffix.
 
         Raises:
-            DataError: an image is no plain file, a link leads nowhere or back, there are too many, or something cannot
-                be read.
+            DataError: an image is not a plain file, a link leads nowhere or back, there are too many, or
+                something cannot be read.
         """
         files: list[str] = []
         waiting = [os.path.join(self.base, *parts)]
@@ -87,32 +87,36 @@ class ImageFolder:
         return sorted(files)
 
     def _meet(self, path: str) -> None:
-        """Count a folder as met, or refuse it if it was met by another path."""
+        """Record a folder by its device and inode; refuse it if it was already reached by another path."""
         try:
             status = os.stat(path)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
-        if not status.st_ino:  # a file system that does not number its folders
+        # Some network file systems report no inode numbers, and then two folders cannot be distinguished.
+        if not status.st_ino:
             return
         first = self._met.setdefault((status.st_dev, status.st_ino), path)
         if first != path:
-            told = f"leads to the folder {first}, which is read already: its images would count twice"
-            raise DataError(f"{path} {told}; delete the link")
+            fault = f"leads to the folder {first}, which is read already: its images would count twice"
+            raise DataError(f"{path} {fault}; delete the link")
 
     def _entries(self, folder: str) -> list[Entry]:
-        """What lies in a folder, but for what is hidden, sorted."""
+        """Return the sorted entries of a folder without the hidden ones."""
         try:
             with os.scandir(folder) as entries:
-                return sorted((one for one in entries if not one.name.startswith(".")), key=lambda entry: entry.name)
+                return sorted(
+                    (entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name
+                )
         except OSError as error:
             shown = self.shown if self.foreign else folder
             raise DataError(f"{shown} cannot be read: {error.strerror}") from None
 
     def _is_folder(self, entry: Entry) -> bool:
-        """Whether an entry is a folder or a link to one; links must lead somewhere, and perhaps stay inside."""
+        """Return whether an entry is a folder or a link to one; a link must lead somewhere, and inside if required."""
         try:
             if entry.is_symlink():
                 entry.stat()
+                # A set from elsewhere could link to the user's own files, which would then be copied into results.
                 if self.foreign and not Path(entry.path).resolve().is_relative_to(self.base.resolve()):
                     raise DataError(
                         f"{self._called(entry)} is a link out of the folder: put the images themselves there"
@@ -125,15 +129,15 @@ class ImageFolder:
     def _check_nesting(self, entry: Entry) -> None:
         if self.foreign:
             holder = os.path.basename(os.path.dirname(entry.path))
-            told = f"{holder!r} holds the folder {entry.name!r}"
-            raise DataError(f"{self.shown}: {told}: images belong into CLASS/ itself")
+            fault = f"{holder!r} holds the folder {entry.name!r}"
+            raise DataError(f"{self.shown}: {fault}: images belong in CLASS/ itself")
 
     def _check_plain(self, entry: Entry) -> None:
-        """An image is read to its end, so it has to be a file that has one."""
+        """Refuse an image that is not a plain file: reading a pipe or a device may never end."""
         if not entry.is_file():
             holder = f" in {os.path.basename(os.path.dirname(entry.path))!r}" if self.foreign else ""
             kind = _kind(entry)
-            raise DataError(f"{self._called(entry)}{holder} is no plain file, but {kind}: delete it or rename it")
+            raise DataError(f"{self._called(entry)}{holder} is not a plain file, but {kind}: delete it or rename it")
 
     def _called(self, entry: Entry) -> str:
         return f"{self.shown}: {entry.name!r}" if self.foreign else entry.path

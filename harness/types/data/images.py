@@ -1,4 +1,4 @@
-"""Image files: hashing and decoding many of them."""
+"""Hashing and decoding of many image files, on a few threads."""
 
 import hashlib
 import io
@@ -21,17 +21,17 @@ from harness.errors import DataError
 from harness.system.memory import require_memory
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""The suffixes that make a file an image, as in torchvision."""
+"""Suffixes by which a file counts as an image, as in torchvision."""
 LARGEST_FILE = 2**30
-"""Bytes of an image file: even an uncompressed one of as many pixels as are decoded takes less."""
+"""Largest image file in bytes: even an uncompressed one of as many pixels as are decoded takes less."""
 
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
-"""What is decoded, whatever the suffix says: other formats of Pillow's start programs."""
+"""Formats that are decoded, whatever the suffix: some of Pillow's other formats start external programs."""
 _GREY_MODES = ("1", "L", "LA", "La")
 _THREADS = 4  # reading small files waits for the disk; decoding large ones runs outside the interpreter's lock
 _CHUNK = 256
 _DECODING = 7
-"""Bytes a pixel while a file is decoded: up to 4 channels as stored, and 3 as colour."""
+"""Peak memory in bytes per pixel while a file is decoded: up to 4 channels as stored, and 3 as colour."""
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,18 +42,18 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF's orientation, how a picture is turned upright (`PIL.ImageOps.exif_transpose`)."""
+"""The turn that brings a picture upright, by EXIF orientation (as `PIL.ImageOps.exif_transpose`)."""
 
 R = TypeVar("R")
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
+    """Return whether a file name has an image suffix and is not hidden."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def file_digests(files: Sequence[str]) -> list[bytes]:
-    """SHA-256 of the content of each file.
+    """Return the SHA-256 digest of the content of each file, in order.
 
     Raises:
         DataError: a file cannot be read, or is larger than any image.
@@ -64,7 +64,7 @@ def file_digests(files: Sequence[str]) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Headers:
-    """What the headers of image files promise, none of them decoded.
+    """The sizes that the headers of image files promise; no pixel has been decoded.
 
     Attributes:
         count: how many files there are.
@@ -81,15 +81,15 @@ class Headers:
 
     @property
     def values(self) -> int:
-        """How many numbers all images are."""
+        """Return the number of values in all images together."""
         return self.count * self.channels * self.height * self.width
 
     def check_memory(self, bytes_per_value: int, remedy: str) -> None:
-        """Refuse what would need more memory than there is.
+        """Refuse to decode images that would need more memory than this process may use.
 
         Args:
-            bytes_per_value: what a decoded number takes, all copies counted.
-            remedy: what the user can do.
+            bytes_per_value: memory in bytes for each decoded value, all copies counted.
+            remedy: what the user can do, for the error message.
 
         Raises:
             DataError: there is not enough.
@@ -100,16 +100,17 @@ class Headers:
 
 
 def read_headers(files: Sequence[str], size: int | None) -> Headers:
-    """Read the headers of ``files``, at least one.
+    """Read the headers of ``files``, of which there is at least one.
 
     Args:
         files: their paths.
         size: all will be resized to ``size`` x ``size``; None: all must have the same size.
 
     Raises:
-        DataError: a file is no image, is enormous, has more than 8 bits a channel or another size than the first.
+        DataError: a file is not an image, is enormous, has more than 8 bits a channel or another size than the first.
     """
     with _pillow_warnings():
+        # The size of the first file is what all others are compared with, so it is read before the threads start.
         first = _header(files[0])
 
         def read(_: int, chunk: Sequence[str]) -> tuple[bool, int]:
@@ -132,18 +133,18 @@ def decode_files(
     headers: Headers | None = None,
     digests: Sequence[bytes] | None = None,
 ) -> Tensor:
-    """Decode ``files`` to uint8 (n, channels, height, width), with one channel if all are grey and three otherwise.
+    """Decode ``files`` to uint8 (n, channels, height, width); one channel if all are grey, otherwise three.
 
-    Each is turned as its EXIF data say, transparency is dropped, and of several frames the first is taken.
+    Each image is turned as its EXIF data say, transparency is dropped, and of several frames the first is taken.
 
     Args:
         files: at least one.
         size: resize all to ``size`` x ``size`` (bilinear); None: all must have the same size.
-        headers: what `read_headers` gave for them, if they are read already.
-        digests: what `file_digests` gave for them, if their content is to be that still.
+        headers: the result of `read_headers` for these files, if they were read already.
+        digests: the result of `file_digests` for these files, if their content must still be the same.
 
     Raises:
-        DataError: a file is damaged or no image that can be used, or was changed since it was read first.
+        DataError: a file is damaged or not a usable image, or has changed since it was first read.
     """
     promised = headers or read_headers(files, size)
     pixels = np.empty((len(files), promised.channels, promised.height, promised.width), dtype=np.uint8)
@@ -154,6 +155,7 @@ def decode_files(
             height, width = image.shape[:2]
             if (height, width) != (promised.height, promised.width):
                 raise DataError(_sizes_differ(files[0], (promised.width, promised.height), file, (width, height)))
+            # Headers were read earlier: a file that was replaced since would silently lose its colours.
             if promised.channels == 1 and not grey:
                 raise DataError(_changed(file))
             pixels[index] = image.transpose(2, 0, 1)[: promised.channels]
@@ -165,7 +167,7 @@ def decode_files(
 
 @contextmanager
 def _pillow_warnings() -> Iterator[None]:
-    """Make enormous images errors, and drop what else Pillow warns of: metadata that does not matter, transparency."""
+    """Turn Pillow's warnings about enormous images into errors and ignore its others (metadata, transparency)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -173,20 +175,22 @@ def _pillow_warnings() -> Iterator[None]:
 
 
 def _in_chunks(files: Sequence[str], function: Callable[[int, Sequence[str]], R]) -> list[R]:
-    """Apply ``function`` to (index of the first, files) of each chunk, on threads; results in order."""
+    """Apply ``function`` to (index of the first file, files) of each chunk on threads; return the results in order."""
     starts = range(0, len(files), _CHUNK)
     pool = ThreadPoolExecutor(_THREADS)
     try:
         return list(pool.map(function, starts, (files[start : start + _CHUNK] for start in starts)))
     finally:
+        # After an error in one chunk the remaining chunks are of no use: without this, thousands of files are still
+        # read.
         pool.shutdown(cancel_futures=True)
 
 
 def _open_plain(file: str) -> io.BufferedReader:
-    """A plain file, opened; opening what took its place meanwhile (a pipe) does not wait.
+    """Open a plain file for reading, without blocking if a pipe has taken its place.
 
     Raises:
-        DataError: it is none, is larger than any image, or cannot be opened.
+        DataError: it is not a plain file, is larger than any image, or cannot be opened.
     """
     try:
         stream = os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
@@ -210,7 +214,7 @@ def _digest(file: str) -> bytes:
 
 @dataclass(frozen=True)
 class _Header:
-    """Width and height as the image will be decoded, and whether it is grey."""
+    """The width and height of an image as it will be decoded, and whether it is grey."""
 
     size: tuple[int, int]
     grey: bool
@@ -223,7 +227,7 @@ def _header(file: str) -> _Header:
 
 
 def _decode(file: str, size: int | None, digest: bytes | None) -> tuple[NDArray[np.uint8], bool]:
-    """Pixels (height, width, 3) of an image file, and whether it is grey."""
+    """Return the pixels (height, width, 3) of an image file, and whether it is grey."""
     with _opened(file, digest) as image:
         grey = image.mode in _GREY_MODES
         colour = image.convert("RGB")
@@ -237,11 +241,13 @@ def _decode(file: str, size: int | None, digest: bytes | None) -> tuple[NDArray[
 
 @contextmanager
 def _opened(file: str, digest: bytes | None) -> Iterator[Image.Image]:
-    """An image whose header is read; what goes wrong with it becomes a `DataError`."""
+    """Open an image and read its header; every failure becomes a `DataError` that names the file."""
     try:
         with _open_plain(file) as stream:
             content: IO[bytes] = stream
             if digest is not None:
+                # Hash and decode the same bytes: the file could be replaced between two reads, and the cache key would
+                # lie.
                 content = io.BytesIO(stream.read(LARGEST_FILE))
                 if hashlib.sha256(content.getbuffer()).digest() != digest:
                     raise DataError(_changed(file))
@@ -258,7 +264,7 @@ def _opened(file: str, digest: bytes | None) -> Iterator[Image.Image]:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether a channel has more than 8 bits, which Pillow would cut off or scale, in colour without a word."""
+    """Return whether a channel has more than 8 bits, which Pillow would silently cut off or rescale."""
     if image.mode.startswith(("I", "F")):
         return True
     if image.format == "TIFF":
@@ -274,7 +280,8 @@ def _listed(value: Any) -> Sequence[Any]:  # noqa: ANN401
 
 
 def _orientation(image: Image.Image, *, loaded: bool) -> int:
-    """EXIF's orientation, 1 if there is none; before a PNG is loaded, only what stands before its pixels is known."""
+    """Return EXIF's orientation, 1 if there is none."""
+    # PNG may store EXIF after the pixels, where Pillow finds it only by loading them; the header pass must stay cheap.
     if image.format == "PNG" and not loaded and "exif" not in image.info:
         return 1
     try:
@@ -288,6 +295,6 @@ def _changed(file: str) -> str:
     return f"{file} was changed while it was read: run again when nobody writes there"
 
 
-def _sizes_differ(one: str, first: tuple[int, int], other: str, second: tuple[int, int]) -> str:
+def _sizes_differ(reference: str, first: tuple[int, int], other: str, second: tuple[int, int]) -> str:
     (w1, h1), (w2, h2) = first, second
-    return f"{other} is {w2}x{h2} but {one} is {w1}x{h1}: give size=N, to which all images are resized"
+    return f"{other} is {w2}x{h2} but {reference} is {w1}x{h1}: give size=N, to which all images are resized"

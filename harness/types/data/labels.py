@@ -1,4 +1,4 @@
-"""What labels of a distilled set may be: class indices, or one row of class weights for each image."""
+"""Validity of a distilled set's labels: class indices, or one row of class weights for each image."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ from harness.errors import DataError
 TOLERANCE = 5e-3
 """How far the weights of an image may sum from 1: bfloat16 rounds each weight by up to one part in 512."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Types of floats that can be computed with: eight bits are for storage."""
+"""Float types that labels and images may have; 8-bit floats are for storage only."""
 SOFTMAX = "give their softmax (torch.softmax(labels, 1))"
 
 
 def check_labels(labels: Tensor, images: int, classes: int, logits: str = SOFTMAX) -> None:
-    """Check that labels are class indices (n,), or finite weights (n, classes) that are not negative and sum to 1.
+    """Check that labels are class indices (n,), or finite non-negative weights (n, classes) that sum to 1.
 
     Args:
         labels: the labels, in any type of number.
@@ -34,7 +34,7 @@ def check_labels(labels: Tensor, images: int, classes: int, logits: str = SOFTMA
 
 
 def check_label_form(labels: Tensor) -> None:
-    """Check the type and the shape of labels, before anything looks at their values.
+    """Check the type and the shape of labels before their values are used.
 
     Raises:
         DataError: they are neither whole numbers (n,) nor floats (n, classes).
@@ -47,13 +47,13 @@ def check_label_form(labels: Tensor) -> None:
 
 
 def are_weights(labels: Tensor, tolerance: float = TOLERANCE) -> bool:
-    """Whether rows of floats are class weights: finite, not negative, and each row sums to 1."""
+    """Return whether rows of floats are class weights: finite, not negative, and each row sums to 1."""
     sums = _sums(labels)
     return bool(torch.isfinite(labels).all() and (labels >= 0).all() and ((sums - 1).abs() <= tolerance).all())
 
 
 def _form_remedy(labels: Tensor) -> str:
-    """What to do about labels of this form, if that is clear."""
+    """Return what to do about labels of this form, if that is clear; otherwise an empty text."""
     if labels.ndim == 1 and labels.is_floating_point():
         return ": give class indices as whole numbers (labels.long())"
     if labels.ndim == 2 and labels.dtype not in FLOATS and not labels.is_complex():
@@ -68,6 +68,7 @@ def _check_indices(labels: Tensor, classes: int) -> None:
     if low < 0:
         known = f", and these labels must lie in 0 ... {classes - 1}" if classes else ""
         raise DataError(f"labels go from {low} to {high}: labels must be class indices from 0{known}")
+    # Labels that count from 1 are the most common mistake, and can be recognised.
     if high >= classes:
         counted = ": they seem to count from 1, so subtract 1" if low == 1 and high == classes else ""
         raise DataError(f"labels must lie in 0 ... {classes - 1}, but go from {low} to {high}{counted}")
@@ -84,11 +85,11 @@ def _check_weights(labels: Tensor, classes: int, logits: str) -> None:
     least, most = (round(float(value), 6) + 0.0 for value in torch.aminmax(_sums(labels)))  # -0.0 becomes 0
     seen = f"values go from {low:g} to {high:g} and rows sum to {least:g} ... {most:g}"
     wanted = f"weights are not negative and each row sums to 1 (within {TOLERANCE:g})"
-    raise DataError(f"labels are no class weights: {seen}, but {wanted}; {_weights_remedy(labels, classes, logits)}")
+    raise DataError(f"labels are not class weights: {seen}, but {wanted}; {_weights_remedy(labels, classes, logits)}")
 
 
 def _weights_remedy(labels: Tensor, classes: int, logits: str) -> str:
-    """What to do about rows of floats that are no weights, as far as their values tell what they are."""
+    """Return what to do about rows of floats that are not weights, as far as their values show what they are."""
     whole = labels.double()
     if are_weights((whole + 1 / classes).clamp_min(0)) and float(whole.min()) >= -1 / classes - TOLERANCE:
         return f"they seem to be centred (weights less 1/{classes}): add 1/{classes} to each"
@@ -103,4 +104,5 @@ def _weights_remedy(labels: Tensor, classes: int, logits: str) -> str:
 
 
 def _sums(labels: Tensor) -> Tensor:
+    # Sums in the labels' own type would add rounding errors that exceed the tolerance for many classes.
     return labels.sum(1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""From stored pixels to what networks see, and back. Travels with every distilled set."""
+"""Preprocessing from stored pixels to network inputs, and its inverse; it travels with every distilled set."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,39 +21,39 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 deviation is the mean over images of each image's own, not that of all pixels."""
 
 _COPIES_OF_IMAGES, _COPIES_OF_COVARIANCE = 2, 16
-"""What `Whiten.fitted` holds at once: images as floats and less their mean; the covariance, its decomposition with what
-LAPACK works on, the transform and its inverse (measured: 15 to 16 times the covariance of 1024 to 3072 pixels)."""
+"""Copies that `Whiten.fitted` holds at once: images as floats and less their mean; the covariance, its decomposition
+with LAPACK's work space, the transform and its inverse (measured: 15 to 16 covariances at 1024 to 3072 pixels)."""
 
 
 class Preprocessing(ABC):
-    """Maps images (n, channels, height, width) in [0, 1] to network inputs, and back."""
+    """A map from images (n, channels, height, width) in [0, 1] to network inputs of the same shape, and back."""
 
     name: str
 
     @abstractmethod
     def apply(self, images: Tensor) -> Tensor:
-        """Network inputs for ``images`` in [0, 1]."""
+        """Return the network inputs for ``images`` in [0, 1], of the same shape."""
 
     @abstractmethod
     def invert(self, inputs: Tensor) -> Tensor:
-        """Images for network inputs; a learned set's may leave [0, 1]."""
+        """Return the images for network inputs; those of a learned set may leave [0, 1]."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All that `preprocessing_from` needs to build it again."""
+        """Return all tensors that `preprocessing_from` needs to build it again."""
 
     @abstractmethod
     def identity(self) -> str:
-        """All that decides it, together with the training images: part of a problem's fingerprint."""
+        """Return the text that, with the training images, decides it: part of a problem's fingerprint."""
 
     def to_inputs(self, pixels: Tensor) -> Tensor:
-        """Network inputs (float32) for stored pixels (uint8)."""
+        """Return network inputs (float32) for stored pixels (uint8, 0 to 255), of the same shape."""
         return self.apply(pixels.to(torch.float32).div_(255.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Normalize(Preprocessing):
-    """Subtract each channel's mean and divide by its standard deviation."""
+    """Normalisation: subtract each channel's mean and divide by its standard deviation."""
 
     name: str
     mean: Tensor
@@ -61,7 +61,7 @@ class Normalize(Preprocessing):
 
     @classmethod
     def named(cls, name: str, channels: int) -> "Normalize":
-        """The mean and standard deviation of a known data set.
+        """Return the normalisation of a known data set (a key of ``NORMALIZATIONS``).
 
         Raises:
             DataError: they are for another number of channels.
@@ -73,28 +73,30 @@ class Normalize(Preprocessing):
 
     @classmethod
     def computed(cls, pixels: Tensor) -> "Normalize":
-        """Mean and standard deviation over all pixels of ``pixels`` (n, channels, height, width), uint8."""
+        """Compute mean and standard deviation of each channel from ``pixels`` (n, channels, height, width), uint8."""
+        # Counting the 256 levels gives the exact moments in one pass, independent of the order of summation.
         counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.transpose(0, 1)])
         levels = torch.arange(256, dtype=torch.float64) / 255
         weights = counts.double() / counts.sum(1, keepdim=True)
         mean = weights @ levels
         std = (weights @ levels.square() - mean.square()).clamp_min(0).sqrt()
+        # A constant channel has standard deviation 0; the lower limit keeps the division finite.
         return cls("auto", mean.float(), std.clamp_min(1e-3).float())
 
     def apply(self, images: Tensor) -> Tensor:
-        """(images - mean) / std for each channel."""
+        """Return (images - mean) / std for each channel."""
         return (images - _per_channel(self.mean, images)) / _per_channel(self.std, images)
 
     def invert(self, inputs: Tensor) -> Tensor:
-        """Inputs * std + mean for each channel."""
+        """Return inputs * std + mean for each channel."""
         return inputs * _per_channel(self.std, inputs) + _per_channel(self.mean, inputs)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``mean`` and ``std``, one value a channel."""
+        """Return ``mean`` and ``std``, each (channels,)."""
         return {"mean": self.mean, "std": self.std}
 
     def identity(self) -> str:
-        """Mean and standard deviation, to the digit that float32 holds."""
+        """Return mean and standard deviation to the digit that float32 holds, as text."""
         return f"normalize {[f'{value:.7g}' for value in torch.cat([self.mean, self.std]).tolist()]}"
 
 
@@ -109,11 +111,12 @@ class Whiten(Preprocessing):
 
     @classmethod
     def fitted(cls, pixels: Tensor, eps: float) -> "Whiten":
-        """Fit on training pixels (n, channels, height, width), uint8, by kornia's ZCA whitening.
+        """Fit on training pixels (n, channels, height, width), uint8, with kornia's ZCA whitening.
 
         Raises:
             DataError: the covariance of so many pixels would not fit into the memory.
         """
+        # kornia takes a second to import, and only whitening needs it.
         from kornia.enhance import ZCAWhitening
 
         count, side = len(pixels), pixels.shape[1:].numel()
@@ -125,26 +128,26 @@ class Whiten(Preprocessing):
         return cls(f"zca eps={eps:g}", zca.mean_vector.flatten(), zca.transform_matrix, zca.transform_inv)
 
     def apply(self, images: Tensor) -> Tensor:
-        """Whitened images, of the same shape."""
+        """Return the whitened images, of the same shape."""
         flat = images.flatten(1) - self.mean.to(images)
         return (flat @ self.transform.to(images)).view_as(images)
 
     def invert(self, inputs: Tensor) -> Tensor:
-        """Images for whitened inputs, of the same shape."""
+        """Return the images for whitened inputs, of the same shape."""
         flat = inputs.flatten(1) @ self.inverse.to(inputs) + self.mean.to(inputs)
         return flat.view_as(inputs)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``mean``, ``transform`` and ``inverse`` over flat pixels."""
+        """Return ``mean`` (d,), ``transform`` (d, d) and ``inverse`` (d, d) over the d values of a flat image."""
         return {"mean": self.mean, "transform": self.transform, "inverse": self.inverse}
 
     def identity(self) -> str:
-        """The regulariser: the matrices follow from the training images, up to rounding that differs by machine."""
+        """Return the regulariser as text; the matrices follow from the training images, up to machine rounding."""
         return self.name
 
 
 def preprocessing_from(name: str, tensors: dict[str, Tensor]) -> Preprocessing:
-    """The preprocessing that gave ``name`` and ``tensors()``.
+    """Build a preprocessing from its name and the tensors that ``tensors()`` returned.
 
     Raises:
         DataError: tensors are missing.

@@ -1,8 +1,8 @@
-"""Files of distilled sets, a module a format; nothing is read in a way that can run code."""
+"""File formats of distilled sets, one module each; nothing is read in a way that can run code."""
 
 from harness.types.formats.content import Content as Content
 from harness.types.formats.content import Reading as Reading
-from harness.types.formats.content import told_of as told_of
+from harness.types.formats.content import display_name as display_name
 from harness.types.formats.folder import ABOUT as ABOUT
 from harness.types.formats.format import LAST as LAST
 from harness.types.formats.format_table import FORMATS as FORMATS

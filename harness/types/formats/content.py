@@ -1,4 +1,4 @@
-"""What a file tells of a distilled set, and completing it by what only the user can tell."""
+"""The content of a file of a distilled set, and how the user's information completes it to a set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +22,17 @@ from harness.types.distilled import (
 )
 
 MOST_CLASSES = 2**17
-"""Classes that labels may stand for where nothing names them."""
+"""Highest number of classes that labels may stand for if nothing names them."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read, as far as that has to be said.
+    """Instructions for reading a file, as far as they are needed.
 
     Attributes:
-        entry: which set of a file that holds several; -1 is the last.
-        format: the name of its format with options, ``idc[factor=2]``; None: as its content tells.
-        step_size: the students' learning rate that was learned with the images, where no file tells it.
+        entry: index of the set in a file that holds several; -1 is the last.
+        format: the name of its format with options, ``idc[factor=2]``; None to recognise it by its content.
+        step_size: the students' learning rate that was learned with the images, if no file holds it.
     """
 
     entry: int = -1
@@ -42,16 +42,16 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a file tells; None where it tells nothing.
+    """The content of a file; a value is None if the file does not hold it.
 
     Attributes:
-        where: what the file is called in messages.
+        where: the file's name in messages.
         images: (n, channels, height, width), floats.
-        labels: class indices (n,), or class weights (n, classes); None: the same number for each class, in order.
-        pixels: images are in [0, 1], not yet preprocessed; with a decoder, what it decodes is.
-        named: label i stands for the name ``classes[i]``, whatever the label is that a data set gives to that name.
-        notes: what should be told when the file is used.
-        fragment: the words of its name that say that it is one of several files; None if it does not say so.
+        labels: class indices (n,), or class weights (n, classes); None: equally many for each class, in order.
+        pixels: whether images are in [0, 1] and not yet preprocessed; with a decoder, whether decoded images are.
+        named: whether label i stands for the name ``classes[i]``, whatever label a data set gives to that name.
+        notes: lines to show when the file is used.
+        fragment: the part of its name that says that it is one of several files; None if there is no such part.
     """
 
     where: str
@@ -69,7 +69,7 @@ class Content:
 
     @property
     def lacks_normalisation(self) -> bool:
-        """Whether images went through a preprocessing that the file does not tell."""
+        """Whether images went through a preprocessing that the file does not describe."""
         return self.preprocessing is None and not self.pixels
 
     def completed(
@@ -78,20 +78,21 @@ class Content:
         classes: Sequence[str] | None = None,
         step_size: float | None = None,
     ) -> DistilledSet:
-        """The set, with what is given for all that the file does not tell; what it tells stands.
+        """Return the distilled set; arguments supply what the file lacks, and its own values take precedence.
 
         Raises:
-            DataError: something is missing or does not fit, or values cannot be used.
+            DataError: a value is missing, does not fit or cannot be used.
         """
         preprocessing = self.preprocessing or preprocessing
         if preprocessing is None:
-            told = "how its images are to be" if self.pixels else "how its images were"
-            raise DataError(f"{self.where} does not tell {told} normalised: give preprocessing= (--dataset)")
+            question = "how its images are to be" if self.pixels else "how its images were"
+            raise DataError(f"{self.where} does not say {question} normalised: give preprocessing= (--dataset)")
         try:
             labels, names = self._labels(classes)
             check_class_names(names)
             rate = self._step_size(step_size)
             check_images(self.images)
+            # Files hold halves, doubles or tensors that still require a gradient; students train on plain float32.
             images = self.images.detach().float()
             if self.pixels and self.decoder is None:
                 check_pixels(images)
@@ -101,37 +102,41 @@ class Content:
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
 
-    def _labels(self, given: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
+    def _labels(self, classes: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
         labels = self.labels
         if labels is None:
-            names = self.classes or tuple(given or ())
+            names = self.classes or tuple(classes or ())
             return _in_order(len(self.images), len(names)), names
         check_label_form(labels)
-        if self.named and self.classes and given and (order := _by_name(self.classes, given)) is not None:
-            return order[labels.long()], tuple(given)
+        # A file that names its classes may count them in another order than the data set, which decides what a label
+        # means.
+        if self.named and self.classes and classes and (order := _by_name(self.classes, classes)) is not None:
+            return order[labels.long()], tuple(classes)
         if labels.is_floating_point():
-            return labels.detach().float(), self.classes or tuple(given or map(str, range(labels.shape[1])))
+            return labels.detach().float(), self.classes or tuple(classes or map(str, range(labels.shape[1])))
         labels = labels.detach().long()
         count = int(labels.max()) + 1 if labels.numel() else 0
-        if count > MOST_CLASSES and not (self.classes or given):
+        # A single wild label would otherwise demand as many class names, and a weight for each.
+        if count > MOST_CLASSES and not (self.classes or classes):
             raise DataError(f"labels go up to {count - 1}: they must be class indices from 0")
-        return labels, self.classes or tuple(given or map(str, range(max(count, 0))))
+        return labels, self.classes or tuple(classes or map(str, range(max(count, 0))))
 
-    def _step_size(self, given: float | None) -> float | None:
-        if self.step_size is not None and given is not None:
-            raise DataError(f"the step size is {self.step_size:g}, as the file tells: leave out --step-size")
-        rate = given if self.step_size is None else self.step_size
+    def _step_size(self, rate: float | None) -> float | None:
+        if self.step_size is not None and rate is not None:
+            raise DataError(f"the step size is {self.step_size:g}, as the file says: leave out --step-size")
+        rate = rate if self.step_size is None else self.step_size
         check_step_size(rate)
         return rate
 
 
-def told_of(path: Path) -> str:
-    """What a file or folder is called in messages and tables."""
+def display_name(path: Path) -> str:
+    """Return the name of a file or folder for messages and tables."""
+    # ``.`` and ``/`` have no name of their own.
     return path.name or path.resolve().name or str(path)
 
 
 def in_one_line(text: str) -> str:
-    """The text, with signs that would break the line or steer a terminal as Python writes them."""
+    """Return the text with characters escaped that would break the line or control a terminal."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
@@ -143,18 +148,19 @@ def _in_order(images: int, classes: int) -> Tensor:
     return torch.arange(classes).repeat_interleave(images // classes)
 
 
-def _by_name(names: tuple[str, ...], given: Sequence[str]) -> Tensor | None:
-    """For each label of the file, that of the data set; None where the names are other words for the same number."""
-    known = {canonical_name(name): label for label, name in enumerate(given)}
+def _by_name(names: tuple[str, ...], classes: Sequence[str]) -> Tensor | None:
+    """Map each label of the file to the data set's; return None if both use the same labels under other names."""
+    known = {canonical_name(name): label for label, name in enumerate(classes)}
     spelled = [canonical_name(name) for name in names]
-    if len(known) == len(given) and set(spelled) <= set(known):
+    if len(known) == len(classes) and set(spelled) <= set(known):
         return torch.tensor([known[name] for name in spelled])
+    # 1 and 01, or +1, are the same class under two spellings.
     if are_whole_numbers([*known, *spelled]):  # 1 and 01, or +1
         by_value = {int(name): label for name, label in known.items()}
-        if len(by_value) == len(given) and {int(name) for name in spelled} <= set(by_value):
+        if len(by_value) == len(classes) and {int(name) for name in spelled} <= set(by_value):
             return torch.tensor([by_value[int(name)] for name in spelled])
-    if all(name.isdecimal() for name in names) and all(int(name) < len(given) for name in names):
+    if all(name.isdecimal() for name in names) and all(int(name) < len(classes) for name in names):
         return torch.tensor([int(name) for name in names])
     unknown = next(name for name in spelled if name not in known)
-    told = f"its class {unknown!r} is none of {', '.join(list(given)[:10])}"
-    raise DataError(f"{told}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")
+    fault = f"its class {unknown!r} is none of {', '.join(list(classes)[:10])}"
+    raise DataError(f"{fault}: call the folders as the data set calls its classes, or by their labels 0, 1, ...")

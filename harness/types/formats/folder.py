@@ -1,4 +1,4 @@
-"""A folder of images, ``CLASS/NAME.png``: pixels, rounded to 8 bits and clipped, for people and for other loaders."""
+"""Distilled sets as image folders, ``CLASS/NAME.png``: pixels rounded to 8 bits, for people and other loaders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from harness.types.data.image_folder import ImageFolder
 from harness.types.data.images import decode_files, read_headers
 from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.distilled import DistilledSet
-from harness.types.formats.content import Content, told_of
+from harness.types.formats.content import Content, display_name
 from harness.types.formats.folder_names import folder_names
 from harness.types.formats.format import Format, packing
 from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
-from harness.types.formats.metadata import as_text, read_told, told_of_set
+from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.safe import read_safetensors
 from harness.types.options import Options
 from harness.types.problem import Shape
 
 ABOUT = "ddbench.json"
-"""A file beside the class folders that tells the classes' names, the step size and the provenance."""
+"""A file beside the class folders that holds the classes' names, the step size and the provenance."""
 PREPROCESSING = "preprocessing.safetensors"
 """A file beside `ABOUT` that holds the tensors of the preprocessing that it names."""
 _BYTES_PER_VALUE = 13
-"""Of a pixel while a folder is read: as it is decoded, as a float, and twice while it is normalised."""
+"""Peak memory in bytes per pixel while a folder is read: decoded, as a float, and twice while it is normalised."""
 _MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """What lies in a folder of a set: its class folders in the order of the labels, and the images of each."""
+    """The listing of a set's folder: its class folders in the order of the labels, and the images of each."""
 
     name: str
     about: dict[str, Any] | None
@@ -48,7 +48,7 @@ class _Listing:
 
 
 def read(path: Path, _options: Options, _entry: int) -> Content:
-    """Read a folder with a folder for each class; labels follow the sorted names unless `ABOUT` tells them."""
+    """Read a folder with a folder for each class; labels follow the sorted names unless `ABOUT` has another order."""
     listing = _listing(path)
     about, files = listing.about, listing.all_files
     headers = read_headers(files, None)
@@ -71,21 +71,21 @@ def read(path: Path, _options: Options, _entry: int) -> Content:
 
 
 def check_size(path: Path, shape: Shape) -> None:
-    """Compare the size of the images, as their headers tell it, with that of a data set, before any is decoded.
+    """Compare the size of the images, as their headers give it, with a data set's before any image is decoded.
 
     Raises:
-        DataError: it is another size, or the folder cannot be read.
+        DataError: the sizes differ, or the folder cannot be read.
     """
     listing = _listing(path)
     headers = read_headers(listing.all_files, None)
     _, height, width = shape
     if (headers.height, headers.width) != (height, width):
-        told = f"images of {headers.width}x{headers.height}, but those of the data set are {width}x{height}"
-        raise DataError(f"{listing.name} has {told}: choose another --dataset")
+        sizes = f"images of {headers.width}x{headers.height}, but those of the data set are {width}x{height}"
+        raise DataError(f"{listing.name} has {sizes}: choose another --dataset")
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write the images as they look before preprocessing.
+    """Write the images as they look before preprocessing; return what is lost, in words.
 
     Raises:
         DataError: labels are soft, or images have neither one channel nor three.
@@ -96,12 +96,14 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     if images.shape[1] not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")
     folders = folder_names(distilled.classes)
-    told = {**told_of_set(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
-    told.pop("decoder", None)
-    text = as_text(told, indent=1)
+    metadata = {**metadata_of(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
+    metadata.pop("decoder", None)
+    text = as_text(metadata, indent=1)
     pixels = distilled.preprocessing.invert(images) * 255.0
+    # Half a level beyond 0 and 255 is still rounding; only values further out are lost by clipping.
     clipped = float(((pixels < -0.5) | (pixels >= 255.5)).double().mean())
     levels = pixels.round().clamp(0, 255).to(torch.uint8)
+    # Leading zeros keep the images in their order when a loader sorts names as text.
     width = len(str(int(torch.bincount(labels).max()) - 1))
     for label, folder in enumerate(folders):
         (path / folder).mkdir(parents=True)
@@ -110,44 +112,48 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
             Image.fromarray(whole.contiguous().numpy()).save(path / folder / f"{number:0{max(width, 3)}}.png")
     (path / ABOUT).write_text(text)
     parts = {name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
+    # Tensors go into a file of their own: JSON would round the values of a whitening matrix or take ten times the
+    # space.
     (path / PREPROCESSING).write_bytes(save(parts))
     lost = f"pixels are rounded to 8 bits, {100 * clipped:.3g} % of them clipped to [0, 1]"
     return (lost, *packing(distilled))
 
 
 def _listing(path: Path) -> _Listing:
-    name = told_of(path)
+    name = display_name(path)
     tree = ImageFolder(path, name, foreign=True)
     on_disk = tree.class_folders()
     about = _about(path, name)
+    # The stored list decides the labels; without it, the sorted names do, as every other loader has it.
     folders = [canonical_name(folder) for folder, _ in about["folders"]] if about else label_order(on_disk)
     if unknown := set(folders) ^ set(on_disk):
         raise DataError(f"{name}: {min(unknown)!r} is not both a folder and in {ABOUT}: give the folder as it was made")
     files = [tree.images(on_disk[folder]) for folder in folders]
     if not any(files):
-        raise DataError(f"{name} holds no images: they belong into CLASS/NAME.png")
+        raise DataError(f"{name} holds no images: they belong in CLASS/NAME.png")
     return _Listing(name, about, folders, files)
 
 
 def _about(base: Path, name: str) -> dict[str, Any] | None:
-    """What `write` told of the folder, checked; None where there is nothing."""
+    """Return the checked metadata that `write` stored beside the images; None if there is none."""
     file = beside(base / ABOUT, ABOUT)
     if file is None:
         return None
     where = f"{name}/{ABOUT}"
+    # The file came with the folder: its size is checked before it is read into memory.
     if plain_file(file) > MOST_TEXT:
         raise DataError(f"{where} is too large to be what ddbench writes: delete it, or give the folder as it was made")
     try:
-        told = read_told(file.read_text(), where)
+        metadata = parse_metadata(file.read_text(), where)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where} cannot be read ({reason_of(error)})") from None
-    if not _names_folders(told.get("folders"), told["classes"]):
-        raise DataError(f"{where} does not tell a folder for each class: delete it, or give the folder as it was made")
-    return told
+    if not _names_folders(metadata.get("folders"), metadata["classes"]):
+        raise DataError(f"{where} does not name a folder for each class: delete it, or give the folder as it was made")
+    return metadata
 
 
 def _preprocessing(base: Path, name: str, about: Mapping[str, Any]) -> Preprocessing | None:
-    """What has to be done to the pixels; None if the folder does not say, as those of earlier versions do not."""
+    """Return the preprocessing of the pixels; None if the folder has none, as folders of earlier versions."""
     file = beside(base / PREPROCESSING, PREPROCESSING)
     if file is None:
         return None
@@ -159,7 +165,7 @@ def _preprocessing(base: Path, name: str, about: Mapping[str, Any]) -> Preproces
 
 
 def _names_folders(pairs: object, classes: Sequence[str]) -> bool:
-    """Whether these are [folder, class] for each class, and the folders differ."""
+    """Return whether the pairs are [folder, class] for each class, with folders that all differ."""
     if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         return False
     folders = [folder for folder, _ in pairs]

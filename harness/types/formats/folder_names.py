@@ -1,4 +1,4 @@
-"""Class names as names of folders that every file system takes, in the order of the labels when they are sorted."""
+"""Names of class folders that are valid on every file system and sort in the order of the labels."""
 
 import re
 import unicodedata
@@ -12,10 +12,10 @@ _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """A folder's name for each class: different even where case does not count, and in sorted order.
+    """Return a folder name for each class: all different even if case is ignored, and in sorted order.
 
-    Letters, digits, ``+``, ``-`` and ``_`` stand, and all else becomes ``_``. Where the names themselves would clash,
-    or sort in another order than the labels (here numbers by value, elsewhere as text), each begins with its label.
+    Letters, digits, ``+``, ``-`` and ``_`` are retained, and every other character becomes ``_``. If the names would
+    clash, or sort in another order than the labels (numbers by value, all else as text), each begins with its label.
     """
     plain = [_safe(name) for name in classes]
     in_order = plain == sorted(plain) == label_order(plain)
@@ -27,4 +27,5 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 
 def _safe(name: str) -> str:
     safe = _UNSAFE.sub("_", unicodedata.normalize("NFC", name)).strip("_")[:_KEPT]
+    # Windows reserves these names for devices, with any suffix.
     return f"{safe}_" if safe.upper() in _RESERVED else safe

@@ -1,4 +1,4 @@
-"""What a file format of distilled sets is."""
+"""The description of a file format of distilled sets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from harness.types.formats.content import Content
 from harness.types.options import Options
 
 LAST = -1
-"""The entry that is taken where none is asked for."""
+"""The entry that is read by default."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format.
+    """A file format, with the functions that read and write it.
 
     Attributes:
-        name: as it is typed.
-        suffixes: of a file that is written in it unless something else is said; empty: a folder.
-        summary: what lies in it.
-        read: given path, options and entry, what a file tells.
-        write: given a set and the path of a file or folder that is not there, writes it and says what is lost; None:
-            it is only read.
-        options: what can be said in brackets of how to read it.
+        name: the name on the command line.
+        suffixes: suffixes of the files that are written in it by default; empty if it is a folder.
+        summary: one line about its content.
+        read: reads a file, from its path, options and entry.
+        write: writes a set to the path of a file or folder that does not exist, and returns what is lost, in words;
+            None if the format is only read.
+        options: options in brackets that say how to read it.
         several: whether a file may hold several sets.
     """
 
@@ -38,7 +38,7 @@ class Format:
 
 
 def all_but_data(distilled: DistilledSet) -> tuple[str, ...]:
-    """What is lost where only images and labels are kept."""
+    """Return what is lost if only images and labels are written, in words."""
     lost = [f"preprocessing {distilled.preprocessing.name}", "class names"]
     if distilled.step_size is not None:
         lost.append(f"step size {distilled.step_size:g}")
@@ -46,7 +46,7 @@ def all_but_data(distilled: DistilledSet) -> tuple[str, ...]:
 
 
 def packing(distilled: DistilledSet) -> tuple[str, ...]:
-    """What is lost where a packed set is decoded before it is written."""
+    """Return the loss of writing decoded images in place of packed ones, in words; empty if the set is not packed."""
     if distilled.decoder is None:
         return ()
     images, _ = distilled.training_data()

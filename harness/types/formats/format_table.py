@@ -1,4 +1,4 @@
-"""The formats, and finding the one that a file is of."""
+"""The table of all formats, and how the format of a file is recognised."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from harness.system.home import expand_home
 from harness.types.data.preprocessing import Preprocessing
 from harness.types.distilled import DistilledSet
 from harness.types.formats import folder, idc, npz, own, tensors, vico
-from harness.types.formats.content import Content, Reading, in_one_line, told_of
+from harness.types.formats.content import Content, Reading, display_name, in_one_line
 from harness.types.formats.format import LAST, Format
 from harness.types.formats.limits import plain_file
 from harness.types.formats.pickled import read_pickled
@@ -23,6 +23,7 @@ from harness.types.problem import Shape
 Writer = Callable[[DistilledSet, Path], tuple[str, ...]]
 
 FORMATS = {
+    # The formats that can be written come first: messages list them in this order.
     format.name: format
     for format in (own.FORMAT, vico.FORMAT, npz.FORMAT, folder.FORMAT, tensors.MTT, tensors.DDRANKING, idc.FORMAT)
 }
@@ -32,16 +33,16 @@ _FRAGMENT = re.compile(
     r"(?i)(?<![a-z])(part|shard|split|chunk|phase)[-_. ]?\d+(?!\w)|(?<!\w)\d+[-_ ]?of[-_ ]?\d+(?!\w)"
     r"|(?<=[-_])\d+[-_ ]?of[-_ ]?\d+(?!\w)"
 )
-"""How the names of files say that a set lies in several: ``part2``, ``phase_0``, ``00001-of-00004``."""
+"""Parts of names which say that a set lies in several files: ``part2``, ``phase_0``, ``00001-of-00004``."""
 
 
 def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None = None) -> Content:
-    """What a file or folder tells.
+    """Read the content of a file or folder in the format that is named or recognised.
 
     Args:
-        path: where it lies.
-        reading: how it is to be read.
-        shape: gives the shape of the data set's images; those of a folder are compared with it before any is decoded.
+        path: the file or folder.
+        reading: instructions for reading it.
+        shape: returns the image shape of the data set, with which a folder's images are compared before any is decoded.
 
     Raises:
         UsageError: there is no such format, or it has no such option.
@@ -51,11 +52,11 @@ def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None
     name = parse_name(reading.format) if reading.format else Name(format_of(path).name)
     format = _known(name.name)
     if not format.several and reading.entry not in (LAST, 0):
-        raise DataError(f"{told_of(path)} holds one set: leave out --entry")
+        raise DataError(f"{display_name(path)} holds one set: leave out --entry")
     if shape is not None and format is folder.FORMAT:
         folder.check_size(path, shape())
     content = format.read(path, format.options.from_name(name), reading.entry)
-    fragment = _FRAGMENT.search(told_of(path))
+    fragment = _FRAGMENT.search(display_name(path))
     return replace(
         content,
         where=in_one_line(content.where),
@@ -65,24 +66,25 @@ def read_content(path: Path, reading: Reading, shape: Callable[[], Shape] | None
 
 
 def format_of(path: Path) -> Format:
-    """The format of what is there, by its content where that tells.
+    """Return the format of the file or folder at a path, recognised by its content and then by its suffix.
 
     Raises:
-        DataError: there is nothing, or nothing that is known.
+        DataError: nothing lies there, or nothing that a format describes.
     """
     if path.is_dir():
         return next((format for file, format in _OF_FOLDER.items() if os.path.lexists(path / file)), folder.FORMAT)
     plain_file(path)
     if path.suffix.lower() in PICKLED:
         return _of_pickled(path)
+    # Every other suffix is tried as our own format, whose reader says what is missing.
     return npz.FORMAT if path.suffix.lower() == ".npz" else own.FORMAT
 
 
 def writer_for(path: Path, name: str | None) -> Writer:
-    """The function that writes a format, by its name or by the suffix of what is to be made.
+    """Return the function that writes a format, chosen by its name or by the suffix of the target.
 
     Raises:
-        UsageError: there is none such, or it is only read.
+        UsageError: there is no such format, or it can only be read.
     """
     by_suffix = [format for format in FORMATS.values() if path.suffix.lower() in format.suffixes]
     format = _known(name) if name else next(iter(by_suffix), folder.FORMAT if not path.suffix else None)
@@ -103,15 +105,15 @@ def load_distilled(
     classes: Sequence[str] | None = None,
     step_size: float | None = None,
 ) -> DistilledSet:
-    """Read a distilled set; ``TensorDataset(*load_distilled(path))`` is ready to train on.
+    """Read a distilled set; ``TensorDataset(*load_distilled(path))`` is ready for training.
 
     Args:
-        path: a file or folder of one of the `FORMATS`.
-        entry: which set of a file that holds several; the last by default.
-        format: its format with options, ``idc[factor=2]``; by default, as its content tells.
-        preprocessing: what the images went through, or pixels have to go through, where the file does not tell.
-        classes: the class names, where the file does not tell.
-        step_size: the learned step size, where the file does not tell.
+        path: a file or folder in one of the `FORMATS`.
+        entry: index of the set in a file that holds several; the last by default.
+        format: its format with options, ``idc[factor=2]``; recognised by its content by default.
+        preprocessing: the preprocessing of images or pixels, if the file does not describe it.
+        classes: the class names, if the file does not hold them.
+        step_size: the learned step size, if the file does not hold it.
 
     Raises:
         UsageError: there is no such format, or it has no such option.
@@ -122,11 +124,11 @@ def load_distilled(
 
 
 def save_distilled(distilled: DistilledSet, path: Path, format: str | None = None) -> tuple[str, ...]:
-    """Write a set in a format, by default the one of the suffix: ``.safetensors`` keeps everything.
+    """Write a set in a format, by default the one of the suffix; ``.safetensors`` stores everything.
 
     Args:
         distilled: the set.
-        path: of a file or, without suffix, a folder that is not there.
+        path: a file or, without a suffix, a folder that does not exist.
         format: ``safetensors``, ``vico``, ``npz`` or ``images``.
 
     Returns:
@@ -147,6 +149,7 @@ def _known(name: str) -> Format:
 
 def _of_pickled(path: Path) -> Format:
     content = read_pickled(path)
+    # Suffixes do not distinguish the formats that torch.save writes, so the content has to.
     if isinstance(content, Tensor):
         return tensors.DDRANKING if path.name == tensors.RANKED_FILE else tensors.MTT
     if isinstance(content, list | tuple) and len(content) == 2 and all(isinstance(part, Tensor) for part in content):

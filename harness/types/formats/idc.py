@@ -14,7 +14,7 @@ FILE = "data.pt"
 
 
 class PackedOptions(Options):
-    """What the file does not tell."""
+    """Options of the format: how images are packed, which the file does not say."""
 
     factor: int | None = option(None, "factor x factor images are packed into one; 1: none are (IDC-I)", ge=1, le=16)
 
@@ -25,7 +25,7 @@ def read(path: Path, options: PackedOptions, _entry: int) -> Content:
     images, labels = pair_of(read_pickled(path), path.name)
     if options.factor is None:
         raise DataError(
-            f"{path.name} does not tell how many images are packed into one: say --from 'idc[factor=2]' (IDC-I: 1)"
+            f"{path.name} does not say how many images are packed into one: say --from 'idc[factor=2]' (IDC-I: 1)"
         )
     return Content(
         where=path.name,

@@ -1,24 +1,25 @@
-"""What a set tells beside its tensors, as JSON: in our own files, in .npz files and beside image folders."""
+"""Metadata of a set beside its tensors, as JSON: in our own files, in .npz files and beside image folders."""
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import DataError
-from harness.types.data.decoders import decoder_from, told_by
+from harness.system.bounded_json import JsonLimits, check_depth, parse_object
+from harness.types.data.decoders import decoder_from, decoder_metadata
 from harness.types.distilled import DistilledSet
 from harness.types.formats.limits import MOST_TEXT, reason_of
 
 PLAIN, PACKED = 1, 2
-"""Version of the format; a reader of version 1 would take packed images for images."""
-DEEPEST = 100
-"""Levels of JSON that anything here has use for."""
+"""Versions of the format: a reader that knows version 1 alone would take packed images for images."""
+_LIMITS = JsonLimits(depth=100, digits=4300, allows_infinity=True)
+"""Wider than those of a store: provenance is whatever its author recorded, NaN included, and has to be read again."""
 
 
-def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
-    """Classes, the kind of labels, the name of the preprocessing, step size, provenance and decoder."""
-    told = {
+def metadata_of(distilled: DistilledSet) -> dict[str, Any]:
+    """Return the metadata of a set: classes, kind of labels, preprocessing, step size, provenance, decoder."""
+    metadata = {
         "format": PACKED if distilled.decoder else PLAIN,
         "classes": distilled.classes,
         "label_kind": distilled.label_kind,
@@ -26,11 +27,11 @@ def told_of_set(distilled: DistilledSet) -> dict[str, Any]:
         "step_size": distilled.step_size,
         "provenance": dict(distilled.provenance),
     }
-    return {**told, "decoder": told_by(distilled.decoder)} if distilled.decoder else told
+    return {**metadata, "decoder": decoder_metadata(distilled.decoder)} if distilled.decoder else metadata
 
 
 def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
-    """What is told of a set, as JSON that `read_told` reads.
+    """Return the metadata of a set as JSON that `parse_metadata` reads.
 
     Raises:
         DataError: it would be too long or too deep.
@@ -39,74 +40,57 @@ def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
     if len(text) > MOST_TEXT:
         raise DataError(f"classes and provenance take {len(text):,} letters, and a file holds at most {MOST_TEXT:,}")
     try:
-        check_depth(content)
+        check_depth(text.encode(), _LIMITS.depth)
     except ValueError as error:
-        raise DataError(f"what is told of the set cannot be written: {error}") from None
+        raise DataError(f"the set's metadata cannot be written: {error}") from None
     return text
 
 
-def read_told(text: str, name: str) -> dict[str, Any]:
-    """What `told_of_set` gave, checked; ``decoder`` is a decoder or None.
+def parse_metadata(text: str, name: str) -> dict[str, Any]:
+    """Parse and check the metadata of a set; ``decoder`` becomes a decoder or None.
 
     Raises:
-        DataError: it is of a newer version, or something in it cannot be meant.
+        DataError: it is of a newer version, or a value in it is not valid.
     """
     if len(text) > MOST_TEXT:
-        raise DataError(f"{name} is no distilled set of ddbench ({len(text):,} letters tell of it)")
+        raise DataError(f"{name} is not a distilled set of ddbench ({len(text):,} letters of metadata)")
     try:
-        told = json.loads(text)
-        check_depth(told)
-        version = told["format"]
+        metadata = parse_object(text.encode(), _LIMITS)
+        version = metadata["format"]
         if not isinstance(version, int):
             raise TypeError(f"format is a {type(version).__name__}")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {reason_of(error)}"
-        raise DataError(f"{name} is no distilled set of ddbench ({reason})") from None
+        raise DataError(f"{name} is not a distilled set of ddbench ({reason})") from None
+    # A newer version may mean something else by the same fields, so it is refused and not guessed.
     if not PLAIN <= version <= PACKED:
         raise DataError(
             f"{name} has format {str(version)[:20]}, and this ddbench knows up to {PACKED}: use a newer one"
         )
-    _check(told, name)
+    _check(metadata, name)
     try:
-        return {**told, "decoder": decoder_from(told["decoder"]) if told.get("decoder") is not None else None}
+        return {
+            **metadata,
+            "decoder": decoder_from(metadata["decoder"]) if metadata.get("decoder") is not None else None,
+        }
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
 
 
-def _check(told: Mapping[str, Any], name: str) -> None:
-    classes, step_size = told.get("classes"), told.get("step_size", "missing")
+def _check(metadata: Mapping[str, Any], name: str) -> None:
+    classes, step_size = metadata.get("classes"), metadata.get("step_size", "missing")
     sound = {
         "classes": isinstance(classes, list) and all(isinstance(word, str) for word in classes),
-        "preprocessing": isinstance(told.get("preprocessing"), str),
+        "preprocessing": isinstance(metadata.get("preprocessing"), str),
         "step_size": step_size is None or _is_number(step_size),
-        "provenance": isinstance(told.get("provenance"), dict),
-        "decoder": isinstance(told.get("decoder"), dict | None),
+        "provenance": isinstance(metadata.get("provenance"), dict),
+        "decoder": isinstance(metadata.get("decoder"), dict | None),
     }
     for key, is_sound in sound.items():
         if not is_sound:
-            raise DataError(f"{name} is no distilled set of ddbench ({key} is {told.get(key)!r:.100})")
+            raise DataError(f"{name} is not a distilled set of ddbench ({key} is {metadata.get(key)!r:.100})")
 
 
 def _is_number(value: object) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and -sys.float_info.max <= value <= sys.float_info.max  # type: ignore[operator]
-
-
-def check_depth(value: Any) -> None:  # noqa: ANN401
-    """Check that lists and dictionaries are not nested so deep that writing them again would fail.
-
-    Raises:
-        ValueError: they are.
-    """
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [part for parent in level for part in _parts(parent)]
-        if not level:
-            return
-    raise ValueError(f"it is nested more than {DEEPEST} deep")
-
-
-def _parts(value: Any) -> Iterable[Any]:  # noqa: ANN401
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list | tuple) else ()

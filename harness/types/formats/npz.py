@@ -1,4 +1,4 @@
-"""Arrays in a ``.npz`` file: ``images`` and ``labels``, and whatever else of a set it tells.
+"""Arrays in a ``.npz`` file: ``images`` and ``labels``, and optionally the rest of a set.
 
 ========================  ============================================================================================
 ``images``                (n, channels, height, width), or channels last; uint8: pixels; floats: network inputs
@@ -24,7 +24,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
-from harness.types.formats.metadata import as_text, read_told, told_of_set
+from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.own import PREFIX, content_of, tensors_of
 from harness.types.options import Options, option
 
@@ -34,7 +34,7 @@ KEYS = ("images", "labels", "step_size", "classes", "ddbench")
 
 
 class ArrayOptions(Options):
-    """What float images are."""
+    """Options of the format: what float images are."""
 
     pixels: bool = option(False, "float images are pixels in [0, 1] and not yet normalised")
 
@@ -43,9 +43,9 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
     """Read a file of these arrays; nothing in it is unpickled."""
     arrays = _arrays(path)
     if "ddbench" in arrays:
-        told = read_told(_text(arrays["ddbench"], "ddbench", path.name), path.name)
+        metadata = parse_metadata(_text(arrays["ddbench"], "ddbench", path.name), path.name)
         tensors = {key: _tensor(value, key, path.name) for key, value in arrays.items() if key not in KEYS[2:]}
-        return content_of(told, tensors, path.name)
+        return content_of(metadata, tensors, path.name)
     images = _images(arrays["images"], path.name)
     pixels = images.dtype == np.uint8
     if pixels:
@@ -62,9 +62,9 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write a set with all that it tells: nothing is lost."""
+    """Write a set with all its metadata: nothing is lost."""
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
-    arrays["ddbench"] = np.array(as_text(told_of_set(distilled)))
+    arrays["ddbench"] = np.array(as_text(metadata_of(distilled)))
     arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
     if distilled.step_size is not None:
         arrays["step_size"] = np.array(distilled.step_size)
@@ -84,8 +84,8 @@ def _arrays(path: Path) -> dict[str, Array]:
     except DataError:
         raise
     except Exception as error:  # a damaged archive fails in many ways
-        told = f"{type(error).__name__}: {reason_of(error)}"
-        raise DataError(f"{path.name} cannot be read as plain arrays ({told}): np.savez writes such files") from None
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(f"{path.name} cannot be read as plain arrays ({reason}): np.savez writes such files") from None
     for name in ("images", "labels"):
         if name not in arrays:
             raise DataError(f"{path.name} has no array {name!r}: it must hold images and labels")
@@ -93,11 +93,12 @@ def _arrays(path: Path) -> dict[str, Array]:
 
 
 def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
-    """Check the header of every array before any is read."""
+    """Check the header of every array before any array is read."""
     shapes = []
     check_directory(file, name)
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
+            # zipfile would also unpack bz2 and lzma, whose ratio no limit of ours was measured for.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{name}: {member.filename} is packed in a way that np.savez does not use")
             with archive.open(member) as packed:
@@ -107,11 +108,13 @@ def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
                     np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = read_header(stream)
+            # An array of objects is a pickle, and loading a pickle runs code.
             if dtype.hasobject:
                 raise DataError(f"{name} is not read, because {member.filename} holds objects, which could run code")
             check_promise([shape], size, name)
             if prod(shape) * dtype.itemsize > member.file_size:
                 raise DataError(f"{name} promises more in {member.filename} than it holds: it is damaged")
+            # A value of 8 bytes or a long text counts as several numbers, so that the limits hold for memory too.
             shapes.append((*shape, max(1, dtype.itemsize // 4)))
     check_promise(shapes, size, name)
     file.seek(0)
@@ -122,17 +125,18 @@ def _tensor(array: Array, key: str, name: str) -> torch.Tensor:
         raise DataError(f"{name}: {key} must be numbers, not {array.dtype}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{name}: {key} go up to {array.max()}: labels must be class indices from 0")
+    # Files from other machines may be big-endian or half precision, which torch does not take.
     wanted = np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.ascontiguousarray(array.astype(wanted)).reshape(array.shape))
 
 
 def _images(images: Array, name: str) -> Array:
-    """As (n, channels, height, width)."""
+    """Return images as (n, channels, height, width)."""
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
-        told = f"{images.dtype} {images.shape}"
-        raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {told}")
+        form = f"{images.dtype} {images.shape}"
+        raise DataError(f"{name}: images must be (n, channels, height, width), uint8 or floats, not {form}")
     return images
 
 

@@ -1,4 +1,4 @@
-"""Our own format: safetensors, with everything inside that is needed to use the set."""
+"""The harness's own format: safetensors, with everything that is needed to use the set."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from harness.types.data.preprocessing import preprocessing_from
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
-from harness.types.formats.metadata import as_text, read_told, told_of_set
+from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.safe import read_safetensors
-from harness.types.formats.scores import scores_told
+from harness.types.formats.scores import format_scores
 from harness.types.options import Options
 
 PREFIX = "preprocessing."
@@ -22,55 +22,56 @@ PREFIX = "preprocessing."
 def read(path: Path, _options: Options, _entry: int) -> Content:
     """Read a file that `write` wrote."""
     text, tensors = _parts(path)
-    told = read_told(text, path.name)
-    return content_of(told, tensors, path.name)
+    metadata = parse_metadata(text, path.name)
+    return content_of(metadata, tensors, path.name)
 
 
-def content_of(told: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Content:
-    """What the tensors hold, with what is told of them."""
+def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Content:
+    """Return the content that tensors and metadata make up together."""
     parts = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
     images, labels = tensors["images"], tensors["labels"]
     kind = "soft" if labels.is_floating_point() else "hard"
-    if told.get("label_kind", kind) != kind:
-        raise DataError(f"{name}: its labels are {kind}, but it tells that they are {told['label_kind']!r:.50}")
+    if metadata.get("label_kind", kind) != kind:
+        raise DataError(f"{name}: its labels are {kind}, but its metadata says {metadata['label_kind']!r:.50}")
     try:
-        preprocessing = preprocessing_from(told["preprocessing"], parts)
+        preprocessing = preprocessing_from(metadata["preprocessing"], parts)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     return Content(
         where=name,
         images=images,
         labels=labels,
-        pixels=told["decoder"] is not None,
-        classes=tuple(told["classes"]),
+        pixels=metadata["decoder"] is not None,
+        classes=tuple(metadata["classes"]),
         preprocessing=preprocessing,
-        step_size=told["step_size"],
-        provenance=told["provenance"],
-        decoder=told["decoder"],
-        notes=scores_told(told["provenance"]),
+        step_size=metadata["step_size"],
+        provenance=metadata["provenance"],
+        decoder=metadata["decoder"],
+        notes=format_scores(metadata["provenance"]),
     )
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write a set with its classes, preprocessing, step size, decoder and provenance: nothing is lost."""
-    path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(told_of_set(distilled))}))
+    path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))}))
     return ()
 
 
 def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
-    """All tensors by the names that they have in a file."""
+    """Return all tensors by the names that they have in a file."""
+    # safetensors refuses views: it stores one contiguous block for each tensor.
     images, labels = distilled.images.contiguous(), distilled.labels.contiguous()
     parts = {PREFIX + name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
     return {"images": images, "labels": labels, **parts}
 
 
 def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """What the file tells, and its tensors."""
-    metadata, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
-    absent = [*({"images", "labels"} - set(tensors)), *({"ddbench"} - set(metadata))]
+    """Return the file's metadata as text, and its tensors."""
+    header, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
+    absent = [*({"images", "labels"} - set(tensors)), *({"ddbench"} - set(header))]
     if absent:
-        raise DataError(f"{path.name} is no distilled set of ddbench (it has no {min(absent)!r})")
-    return metadata["ddbench"], tensors
+        raise DataError(f"{path.name} is not a distilled set of ddbench (it has no {min(absent)!r})")
+    return header["ddbench"], tensors
 
 
 FORMAT = Format("safetensors", (".safetensors",), "our own: everything that is needed to use the set", read, write)

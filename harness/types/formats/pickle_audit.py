@@ -1,6 +1,6 @@
-"""Following a pickle without executing it: what would take memory, time or the stack is refused before it is loaded.
+"""An audit that follows a pickle without executing it, and refuses what would take memory, time or the stack.
 
-``torch.load(weights_only=True)`` runs no code of a file's, but it calls what the file asks for with the sizes that the
+``torch.load(weights_only=True)`` runs no code of the file, but it calls its allowed functions with the sizes that the
 file names (``bytearray``, empty storages), and Python hashes a key of nested tuples without any limit.
 """
 
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from harness.errors import DataError
+from harness.types.formats.content import in_one_line
 
 MOST_STEPS = 2**21
-"""Operations of a pickle that are followed: seconds of work."""
+"""Highest number of operations that are followed: seconds of work."""
 _LARGEST_KEY = 64
-"""Parts of a tuple that is the key of a dictionary."""
+"""Highest number of parts of a tuple that is the key of a dictionary."""
 _HUGE = 2**40
 
 _NUMPY_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -25,33 +26,33 @@ _NOT_PLAIN = "holds a tensor that is not plain (sparse, quantized, or without va
 
 @dataclass(frozen=True)
 class _Global:
-    """A name that the pickle asks for."""
+    """A global name that the pickle asks for."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class _Tuple:
-    """A tuple, with the number of all parts that are met when it is hashed: shared ones count each time."""
+    """A tuple, with the number of all parts that are visited when it is hashed: shared parts count each time."""
 
     items: tuple["_Item", ...]
     parts: int
 
 
 _Item = int | str | _Global | _Tuple | None
-"""What lies on the stack; None is anything of which nothing has to be known."""
+"""An item on the stack; None stands for anything whose value does not matter."""
 
 
 class PickleAudit:
-    """The pickles of one file, followed one after another.
+    """An audit of the pickles of one file, followed one after another.
 
     Args:
-        name: what the file is called in messages.
-        content: the bytes that begin with the pickles.
+        name: the file's name in messages.
+        content: bytes that begin with the pickles.
 
     Attributes:
-        numbers: the whole numbers of the pickle that was followed last.
-        storages: the sizes of its storages, in numbers.
+        numbers: the whole numbers in the pickle that was followed last.
+        storages: the sizes of its storages, in values.
     """
 
     def __init__(self, name: str, content: bytes) -> None:
@@ -61,7 +62,7 @@ class PickleAudit:
         self.storages: list[int] = []
 
     def follow(self) -> None:
-        """Follow the next pickle.
+        """Follow the next pickle of the file.
 
         Raises:
             DataError: it asks for something that no distilled set needs, or takes too many steps.
@@ -75,7 +76,7 @@ class PickleAudit:
             self._steps += 1
             if self._steps > MOST_STEPS:
                 raise DataError(
-                    f"{self._name} has a pickle of more than {MOST_STEPS:,} steps: that is no distilled set"
+                    f"{self._name} has a pickle of more than {MOST_STEPS:,} steps: that is not a distilled set"
                 )
             follow_step = _STEPS.get(operation.name)
             if follow_step is None:
@@ -118,6 +119,8 @@ class PickleAudit:
 
     def _push_tuple(self, items: list[_Item]) -> None:
         parts = 1 + sum(item.parts if isinstance(item, _Tuple) else 1 for item in items)
+        # Ten tuples, each of ten times the one before, make 10**10 parts in a few bytes: Python would hash them for
+        # hours.
         self._stack.append(_Tuple(tuple(items), min(parts, _HUGE)))
 
     def _sets_item(self, _: object) -> None:
@@ -129,7 +132,9 @@ class PickleAudit:
     def _check_keys(self, items: list[_Item]) -> None:
         for key in items[::2]:
             if isinstance(key, _Tuple) and key.parts > _LARGEST_KEY:
-                raise DataError(f"{self._name} has a dictionary whose keys are nested tuples: that is no distilled set")
+                raise DataError(
+                    f"{self._name} has a dictionary whose keys are nested tuples: that is not a distilled set"
+                )
 
     def _stores(self, value: int) -> None:
         self._memo[value] = self._stack[-1]
@@ -139,6 +144,7 @@ class PickleAudit:
 
     def _asks_for_storage(self, _: object) -> None:
         identity = self._stack.pop()
+        # torch names a storage by ("storage", type, key, device, size); the size is what torch.load allocates.
         count = identity.items[4] if isinstance(identity, _Tuple) and len(identity.items) in (5, 6) else None
         if not isinstance(count, int):
             raise ValueError("the size of a storage is hidden")
@@ -149,11 +155,15 @@ class PickleAudit:
         function, arguments = self._last(2)
         name = function.name if isinstance(function, _Global) else "something unknown"
         items = arguments.items if isinstance(arguments, _Tuple) else (None,)
+        # A list of what is allowed, not of what is dangerous: a new function of torch or NumPy is refused until it was
+        # looked at.
         check = _CALLS.get(name)
         if check is None and name.startswith("torch."):
             raise DataError(f"{self._name} {_NOT_PLAIN}")
         if check is None or not check(items):
-            raise DataError(f"{self._name} is not read, because it could run code: it asks for {name[:100]}")
+            raise DataError(
+                f"{self._name} is not read, because it could run code: it asks for {in_one_line(name[:100])}"
+            )
         self._stack.append(None)
 
 
@@ -185,7 +195,7 @@ _CALLS: dict[str, Callable[[tuple[_Item, ...]], bool]] = {
     **dict.fromkeys(_NUMPY_SCALARS, _anything),
     "_codecs.encode": _is_latin,
 }
-"""What a file may call, and with which arguments."""
+"""The functions that a file may call, each with a check of its arguments."""
 
 _STEPS: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("PROTO", "STOP"), lambda *_: None),
@@ -209,4 +219,4 @@ _STEPS: dict[str, Callable[..., None]] = {
     "TUPLE3": lambda audit, _: audit._push_tuple(audit._last(3)),
     "BINPERSID": PickleAudit._asks_for_storage,
 }  # fmt: skip
-"""The operations that torch.save writes, by their names in `pickletools`."""
+"""The operations that torch.save writes, by their names in `pickletools`; any other makes the file invalid."""

@@ -1,4 +1,4 @@
-"""Reading what ``torch.save`` wrote, without running anything and without believing what it promises."""
+"""Reading of files that ``torch.save`` wrote, without running code and without trusting the sizes they promise."""
 
 import pickle
 import warnings
@@ -17,17 +17,17 @@ from harness.types.formats.limits import check_directory, check_promise, plain_f
 from harness.types.formats.pickle_audit import PickleAudit
 
 _BEFORE_CONTENT = 3
-"""Pickles that stand before the content in a file of torch before 1.6: magic number, protocol, system."""
+"""Pickles before the content in a file of torch before 1.6: magic number, protocol, system."""
 _ZIP = b"PK\x03\x04"
 _MOST_PICKLE = 2**26
-"""Bytes of the pickles in a file: everything but the tensors."""
+"""Largest size of a file's pickles in bytes: everything but the tensors."""
 
 
 def read_pickled(path: Path) -> Any:  # noqa: ANN401
-    """Tensors, numbers and text in lists and dictionaries, as the file holds them.
+    """Read the tensors, numbers and texts in lists and dictionaries that a file holds.
 
     Raises:
-        DataError: it is no such file, asks for anything else, or promises more than it holds.
+        DataError: it is not such a file, asks for anything else, or promises more than it holds.
     """
     size = plain_file(path)
     try:
@@ -36,19 +36,22 @@ def read_pickled(path: Path) -> Any:  # noqa: ANN401
     except DataError:
         raise
     except Exception as error:  # a damaged zip or pickle raises almost anything
-        told = f"{type(error).__name__}: {reason_of(error)}"
-        raise DataError(f"{path.name} cannot be read ({told}): it is damaged, or torch.save did not write it") from None
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise DataError(
+            f"{path.name} cannot be read ({reason}): it is damaged, or torch.save did not write it"
+        ) from None
     check_promise([tuple(tensor.shape) for tensor in tensors_in(content)], size, path.name)
     for tensor in tensors_in(content):
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise DataError(f"{path.name} holds a tensor that is not plain (sparse, quantized, or without values)")
+        # A tensor may repeat one stored value by strides of 0, and takes its full size when it is copied.
         if prod(tensor.shape) * tensor.element_size() > size:
             raise DataError(f"{path.name} promises a tensor of {tuple(tensor.shape)} in {size:,} bytes: it is damaged")
     return content
 
 
 def pair_of(value: Any, where: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Images and labels of a list of two tensors.
+    """Return images and labels from a list of two tensors.
 
     Raises:
         DataError: it is something else.
@@ -60,7 +63,7 @@ def pair_of(value: Any, where: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401
 
 
 def tensors_in(content: Any) -> Iterator[Tensor]:  # noqa: ANN401
-    """Every tensor in nested lists and dictionaries, once; they may contain themselves."""
+    """Yield every tensor in nested lists and dictionaries once; they may contain themselves."""
     pending, seen = [content], set()
     while pending:
         part = pending.pop()
@@ -85,22 +88,23 @@ def _load(path: Path) -> Any:  # noqa: ANN401
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[2].partition("GLOBAL")[2].split(" by default")[0].strip()
-        told = f"it asks for {reason.splitlines()[0]}" if reason else "it is no plain data"
-        raise DataError(f"{path.name} is not read, because it could run code: {told}") from None
+        request = f"it asks for {reason.splitlines()[0]}" if reason else "it is not plain data"
+        raise DataError(f"{path.name} is not read, because it could run code: {request}") from None
 
 
 def _check_numbers(path: Path, size: int) -> None:
-    """Check what the pickles ask for and the sizes that stand in them, before memory is taken."""
+    """Check what the pickles ask for and the sizes that they name, before memory is allocated."""
     with path.open("rb") as file:
         zipped = file.read(len(_ZIP)) == _ZIP  # as torch.load decides
         file.seek(0)
+        # torch.load decides by the first bytes and not by the suffix; the audit must look at what will be loaded.
         numbers = _of_zip(file, size, path.name) if zipped else _of_old(file.read(_MOST_PICKLE), path.name)
         if max(numbers, default=0) > size:
             raise DataError(f"{path.name} promises more numbers than its {size:,} bytes can hold: it is damaged")
 
 
 def _of_zip(file: IO[bytes], size: int, name: str) -> list[int]:
-    """The sizes of all storages; tensors cannot go beyond these."""
+    """Return the sizes of all storages in a zip archive; tensors cannot go beyond these."""
     check_directory(file, name)
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
@@ -110,7 +114,7 @@ def _of_zip(file: IO[bytes], size: int, name: str) -> list[int]:
             raise DataError(f"{name} promises more than its {size:,} bytes can hold: it is damaged")
         pickles = [member for member in members if member.filename.endswith("data.pkl")]
         if any(member.file_size > _MOST_PICKLE for member in pickles):
-            raise DataError(f"{name} has a pickle of more than {_MOST_PICKLE:,} bytes: that is no distilled set")
+            raise DataError(f"{name} has a pickle of more than {_MOST_PICKLE:,} bytes: that is not a distilled set")
         return [number for member in pickles for number in _storages(archive.read(member), name)]
 
 
@@ -121,7 +125,7 @@ def _storages(pickled: bytes, name: str) -> list[int]:
 
 
 def _of_old(head: bytes, name: str) -> list[int]:
-    """All numbers of the content: storages grow to what tensors ask for."""
+    """Return all numbers in the content of an old file, in which storages grow to the size that tensors ask for."""
     audit = PickleAudit(name, head)
     for _ in range(_BEFORE_CONTENT + 1):
         audit.follow()

@@ -1,4 +1,4 @@
-"""Formats that keep images, labels and a step size in a file of ``torch.save`` each: MTT's and DD-Ranking's."""
+"""Formats with a ``torch.save`` file each for images, labels and step size: MTT's and DD-Ranking's."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ _IMAGES = re.compile(r"images(?=[_.])")
 
 
 class LabelOptions(Options):
-    """How DD-Ranking's soft labels become class weights."""
+    """Options of the format: how DD-Ranking's soft labels become class weights."""
 
     temperature: float = option(
         1.0, "soft labels are logits: weights are softmax(logits / temperature)", source="DD-Ranking, sce", gt=0
@@ -28,7 +28,7 @@ class LabelOptions(Options):
 
 
 def read_mtt(path: Path, _options: Options, _entry: int) -> Content:
-    """Read what MTT and its successors save: network inputs, and labels that are class indices or class weights.
+    """Read files of MTT and its successors: network inputs, and labels as class indices or class weights.
 
     ``images_best.pt`` with ``labels_best.pt`` beside it. MTT itself keeps its learned step size in no file; others of
     its family (DATM) write it to ``lr_best.pt``.
@@ -46,7 +46,7 @@ def read_mtt(path: Path, _options: Options, _entry: int) -> Content:
 
 
 def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
-    """Read what DD-Ranking takes: network inputs, and logits for labels; without labels, classes are in order.
+    """Read files of DD-Ranking: network inputs, and logits as labels; without labels, classes are in order.
 
     ``images.pt`` with ``labels.pt`` and ``lr.pt`` beside it, both optional.
     """
@@ -60,22 +60,23 @@ def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
             f"; but they are class weights already: to take them as they are, say --from mtt with {path.name} itself"
         )
         notes = (note + (doubt if are_weights(labels) else ""),)
+        # DD-Ranking's soft cross-entropy applies the same softmax to its stored labels while it trains.
         labels = torch.softmax(labels.float() / options.temperature, dim=-1)
         provenance["label_temperature"] = options.temperature
     return Content(path.name, images, labels, step_size=rate, provenance=provenance, notes=notes)
 
 
 def _parts(path: Path) -> tuple[Tensor, Tensor | None, float | None]:
-    """Images, labels and step size."""
+    """Return images, labels and step size; the last two are None if their files do not exist."""
     images = read_pickled(path)
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        raise DataError(f"{path.name} is no tensor of images (n, channels, height, width), floats")
+        raise DataError(f"{path.name} is not a tensor of images (n, channels, height, width), floats")
     labels, rate = (beside(path, name) for name in (_sibling(path, "labels"), _sibling(path, "lr")))
     return images, _labels(labels) if labels else None, _rate(rate) if rate else None
 
 
 def _sibling(path: Path, kind: str) -> str:
-    """The name of the file that belongs to one of images: ``labels_best.pt`` to ``images_best.pt``."""
+    """Return the name of the file that belongs to one of images: ``labels_best.pt`` to ``images_best.pt``."""
     if not _IMAGES.match(path.name):
         raise DataError(
             f"{path.name} is a bare tensor: call it images_NAME.pt, and its labels labels_NAME.pt beside it"
@@ -96,6 +97,7 @@ def _labels(path: Path) -> Tensor:
 
 def _rate(path: Path) -> float:
     rate = read_pickled(path)
+    # DATM saves the rate as a tensor of one value, others as a number.
     if isinstance(rate, Tensor) and rate.numel() == 1 and not rate.is_complex():
         rate = rate.item()
     if isinstance(rate, bool) or not isinstance(rate, int | float):

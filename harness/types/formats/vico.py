@@ -1,4 +1,4 @@
-"""The format of the DC code base (VICO-UoE/DatasetCondensation): a list of sets, and the accuracies of the last."""
+"""The format of the DC code base (VICO-UoE/DatasetCondensation): a list of sets with the last one's accuracies."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format, all_but_data
 from harness.types.formats.pickled import pair_of, read_pickled
-from harness.types.formats.scores import SCORES, scores_of, scores_told
+from harness.types.formats.scores import SCORES, format_scores, scores_of
 from harness.types.options import Options
 
 
@@ -26,14 +26,15 @@ def read(path: Path, _options: Options, entry: int) -> Content:
     where = f"entry {index} of {path.name}"
     images, labels = pair_of(sets[index], where)
     provenance: dict[str, Any] = {"file": path.name, "entry": index, "entries": len(sets)}
+    # The file's accuracies belong to the set that was written last.
     if index == len(sets) - 1:
         provenance[SCORES] = scores_of(content.get("accs_all_exps"))
-    notes = (*_taken(path.name, index, len(sets)), *scores_told(provenance))
+    notes = (*_taken(path.name, index, len(sets)), *format_scores(provenance))
     return Content(where, images, labels, provenance=provenance, notes=notes)
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write one set that the reference's evaluator reads, and the accuracies that its provenance tells.
+    """Write one set that the reference's evaluator reads, with the accuracies in its provenance.
 
     Raises:
         DataError: its labels are soft.

@@ -1,0 +1,51 @@
+"""The cells of a store that filters choose, with all that they rest on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.report.comparing.question import selected, value_of
+from harness.report.scores import read_scores
+
+_RESULTS = ("result", "history", "provenance", "files")
+"""Parts of a record that refer to no other cell, and may be long."""
+
+
+def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[str], tuple[str, ...]]:
+    """Return the keys of the students that filters choose and of the cells that they rest on, and notes.
+
+    Args:
+        store: a folder or a packed file.
+        only: by axis, names or numbers, one of which a score has to have.
+
+    Raises:
+        StoreError: it is no store, or cannot be read.
+        UsageError: no score has one of the names.
+    """
+    records: dict[str, Mapping[str, Any]] = {}
+    read = read_scores([store], lambda _store, record: records.update({record["key"]: record}))
+    scores = list(read.scores)
+    for axis, names in only.items():
+        values = selected(scores, axis, names)
+        scores = [score for score in scores if value_of(score, axis) in values]
+    keys = {score.key for score in scores}
+    keys |= {choice.key for choice in read.choices if any(choice.covers(score) for score in scores)}
+    unvisited = list(keys)
+    while unvisited:
+        record = records[unvisited.pop()]
+        needed = {text for name, part in record.items() if name not in _RESULTS for text in _texts(part)}
+        unvisited += (needed & records.keys()) - keys
+        keys |= needed & records.keys()
+    return keys, read.notes
+
+
+def _texts(part: object) -> Iterator[str]:
+    """Yield every text in a part of a record: whatever refers to a cell holds its key."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from _texts(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _texts(value)
