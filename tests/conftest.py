@@ -46,14 +46,12 @@ def toys():
 
 
 @pytest.fixture
-def other_source(monkeypatch):
-    """From now on, the source of what is called ``name`` is another."""
+def other_code(monkeypatch):
+    """From now on, the code of what is called ``name`` has another digest."""
 
     def change(name):
-        before = Resolved.source_digest
-        monkeypatch.setattr(
-            Resolved, "source_digest", lambda self: "0" * 64 if self.entry.name == name else before(self)
-        )
+        before = Resolved.code_digest
+        monkeypatch.setattr(Resolved, "code_digest", lambda self: "0" * 64 if self.entry.name == name else before(self))
 
     return change
 

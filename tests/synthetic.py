@@ -9,7 +9,7 @@ import numpy as np
 from harness.store.cells import canonical_json, key_of
 
 ARCHITECTURES = ("convnet", "mlp", "lenet", "alexnet", "vgg11")
-DIGEST = hashlib.sha256(b"source").hexdigest()
+DIGEST = hashlib.sha256(b"code").hexdigest()
 
 
 def component(name, version=1, provider="ddbench", **options):
@@ -19,9 +19,9 @@ def component(name, version=1, provider="ddbench", **options):
 def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, distillation=0, **fields):
     """The record of a distilled set; ``fields`` are those of its result, ``versions``, ``precision`` and so on.
 
-    ``options`` are the method's, ``sources`` digests of code by component, ``set_options`` those of ``--set``.
+    ``options`` are the method's, ``code_digests`` those of its code by component, ``set_options`` those of ``--set``.
     """
-    made_by = {key: fields.pop(key) for key in ("sources", "set_options") if key in fields}
+    made_by = {key: fields.pop(key) for key in ("code_digests", "set_options") if key in fields}
     versions, precision = fields.pop("versions", {}), fields.pop("precision", "fp32")
     problem = fields.pop("problem", "p")
     trajectory = {
@@ -72,9 +72,9 @@ def set_record(*, method="dc", pool="single", ipc=1, iterations=1000, seed=0, di
 def student_record(of, *, evaluator="plain", architecture="convnet", student=0, accuracy=0.5, **fields):
     """The record of a student on the set whose record is ``of``; ``fields`` are those of its result, and versions.
 
-    ``options`` are the evaluator's, ``sources`` digests of code by component, ``set_file`` that of the set's file.
+    ``options`` are the evaluator's, ``code_digests`` those of its code, ``set_file`` that of the set's file.
     """
-    made_by = {key: fields.pop(key) for key in ("sources",) if key in fields}
+    made_by = {key: fields.pop(key) for key in ("code_digests",) if key in fields}
     file = {key: fields.pop(key) for key in ("set_file",) if key in fields}
     versions = fields.pop("versions", {})
     columns = {key: of["result"][key] for key in ("dataset", "ipc", "iterations", "method", "pool", "seed")}
@@ -118,7 +118,7 @@ def student_record(of, *, evaluator="plain", architecture="convnet", student=0, 
 
 
 def artifact_record(of, *, versions=(("architecture", 1),), **made_by):
-    """The record of a teacher for a set; ``sources`` are digests of the code by component."""
+    """The record of a teacher for a set; ``code_digests`` are those of its code by component."""
     identity = {
         "kind": "artifact",
         "set": of["key"],
@@ -129,14 +129,19 @@ def artifact_record(of, *, versions=(("architecture", 1),), **made_by):
 
 
 def _whole(kind, label, identity, result, device, made_by, **more):
-    sources = {f"harness.{name}": DIGEST for name in ("learning", "a.A", "b.B", "c.C", "d.D")}
+    digests = {f"harness.{name}": DIGEST for name in ("learning", "a.A", "b.B", "c.C", "d.D")}
     provenance = {
         "components": [
-            {"distribution": "ddbench", "distribution_version": "0.1.0", "name": name, "source": DIGEST}
+            {"distribution": "ddbench", "distribution_version": "0.1.0", "name": name, "code_digest": DIGEST}
             for name in ("one", "two")
         ],
-        "dataset": {"distribution": "ddbench", "distribution_version": "0.1.0", "name": "digits", "source": DIGEST},
-        "sources": sources | made_by.get("sources", {}),
+        "dataset": {
+            "distribution": "ddbench",
+            "distribution_version": "0.1.0",
+            "name": "digits",
+            "code_digest": DIGEST,
+        },
+        "code_digests": digests | made_by.get("code_digests", {}),
         "set": list(made_by.get("set_options", ())),
         "compute": {"device": device, "machine": "x86_64", "threads": 2, "torch_version": "2.14.1"},
         "versions": {"ddbench": "0.1.0", "python": "3.11.7", "torch": "2.14.1", "numpy": "2.4.6"},

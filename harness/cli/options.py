@@ -107,7 +107,9 @@ def study_options(command: F) -> F:
                 help="Order the work and leave; `ddbench status` tells how it stands (slurm).",
             ),
             click.option("--strict-plugins", is_flag=True, default=None, help="A broken plugin is an error."),
-            click.option("--rerun-stale", is_flag=True, default=None, help="Redo what other source code made."),
+            click.option(
+                "--rerun-stale", is_flag=True, default=None, help="Redo what a different version of the code made."
+            ),
         ]
     ):
         command = add(command)

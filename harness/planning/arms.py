@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.learning.pool_networks import Resolve
-from harness.planning.set_sources import Source, learning_source, training_of
+from harness.planning.set_sources import Source, machinery_digests, training_of
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import request as checked_request
 from harness.plugins.returns import returned, text
@@ -82,7 +82,7 @@ class Arm:
             "student": student,
         }
         label = f"{request.kind} {student} for {self.set_cell(distillation).label}"
-        return Cell("artifact", identity, label, self._sources(distillation, architecture))
+        return Cell("artifact", identity, label, self._code_digests(distillation, architecture))
 
     def student_cell(self, distillation: int, student: int) -> Cell:
         """Return the cell of one student's score."""
@@ -101,10 +101,10 @@ class Arm:
             "student": student,
         }
         label = f"{self.evaluator} {self.architecture} student {student} on {self.set_cell(distillation).label}"
-        return Cell("student", identity, label, self._sources(distillation, self.architecture))
+        return Cell("student", identity, label, self._code_digests(distillation, self.architecture))
 
-    def _sources(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
+    def _code_digests(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
         # A student depends on the code that made its set, too: with other code there it would train on other images.
         components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
-        own = dict(component.source for component in components)
-        return {**self.set_cell(distillation).sources, **own, **learning_source()}
+        own = dict(component.code for component in components)
+        return {**self.set_cell(distillation).code_digests, **own, **machinery_digests()}

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from harness.plugins.source import package_digest
+from harness.plugins.code_digest import package_digest
 from harness.store.cells import Cell
 from harness.types.distilled import DistilledSet
 from harness.types.problem import Problem
 
 
-def learning_source() -> dict[str, str]:
+def machinery_digests() -> dict[str, str]:
     """Return the digests of the code that every number depends on beside its components'."""
     # Whole rooms: nobody can list through which of their modules a number passes.
     return {room: package_digest(room) for room in ("harness.learning", "harness.compute")}

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.learning.pool_networks import Lottery, Resolve, mixture
-from harness.planning.set_sources import learning_source
+from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.store.cells import Cell, key_of
@@ -138,8 +138,8 @@ class TrajectorySource:
         length = f", {iterations} {plural(iterations, 'iteration')}" if self.method.cls.iterates else ""
         label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
         components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
-        sources = dict(component.source for component in components)
-        return Cell("distilled", identity, label, {**sources, **learning_source()})
+        digests = dict(component.code for component in components)
+        return Cell("distilled", identity, label, {**digests, **machinery_digests()})
 
     @property
     def _images_label(self) -> str:
@@ -186,7 +186,7 @@ class TrajectorySource:
         named = f" of {architecture}" if architecture else ""
         label = f"{request.kind} {request.index}{named} on {self._images_label}"
         components: list[Resolved[Any]] = [self.method, *([architecture] if architecture else [])]
-        return Cell("artifact", identity, label, {**dict(c.source for c in components), **learning_source()})
+        return Cell("artifact", identity, label, {**dict(c.code for c in components), **machinery_digests()})
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
         """Return every architecture that the pool can draw in the first iterations, in order of appearance."""

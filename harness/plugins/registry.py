@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from harness.errors import PluginError, UsageError, did_you_mean, error_line
+from harness.plugins.code_digest import code_digest
 from harness.plugins.guard import PluginFault, guarded, guarded_class
 from harness.plugins.last_words import last_words
 from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
-from harness.plugins.source import source_digest
 from harness.types.names import Name, parse_name
 from harness.types.options import Options
 
@@ -137,13 +137,13 @@ class Resolved(Generic[C]):
         return {"name": self.entry.name, "provider": self.entry.provider, "version": version, "options": options}
 
     @property
-    def source(self) -> tuple[str, str]:
-        """The class's full name and the digest of the source that computes its numbers."""
-        return f"{self.cls.__module__}.{self.cls.__qualname__}", self.source_digest()
+    def code(self) -> tuple[str, str]:
+        """The class's full name and the digest of the code that computes its numbers."""
+        return f"{self.cls.__module__}.{self.cls.__qualname__}", self.code_digest()
 
-    def source_digest(self) -> str:
-        """SHA-256 of the source that computes its numbers."""
-        return source_digest(self.cls.__module__)
+    def code_digest(self) -> str:
+        """Return the SHA-256 of the code that computes its numbers."""
+        return code_digest(self.cls.__module__)
 
     def provenance(self) -> dict[str, str]:
         """Return where the component comes from: recorded, but not part of a key."""
@@ -151,7 +151,7 @@ class Resolved(Generic[C]):
             "name": str(self),
             "distribution": self.entry.provider,
             "distribution_version": self.entry.provider_version,
-            "source": self.source_digest(),
+            "code_digest": self.code_digest(),
         }
 
 

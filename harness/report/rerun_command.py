@@ -35,7 +35,13 @@ class Commands:
         self._defaults = cache(self._defaults_on)
 
     def line(self, student: Record, distilled: Record | None, counts: tuple[int, int], hold_out: bool = False) -> str:
-        """The command that makes the student again under its key, with all others up to the counts.
+        """Return the command that makes the student again; see `words`."""
+        return shlex.join(["ddbench", "run", *self.words(student, distilled, counts, hold_out)])
+
+    def words(
+        self, student: Record, distilled: Record | None, counts: tuple[int, int], hold_out: bool = False
+    ) -> list[str]:
+        """Return the options of the command that makes the student again under its key, with others up to the counts.
 
         Args:
             student: its record.
@@ -58,7 +64,7 @@ class Commands:
         if precision != "fp32":
             words += ["--precision", precision]
         words += [word for text in self._set(student, distilled) for word in ("--set", text)]
-        return shlex.join(["ddbench", "run", *map(str, words)])
+        return list(map(str, words))
 
     def _names(self, student: Record, distilled: Record) -> Iterator[str]:
         told, trajectory = student["result"], distilled["identity"]["trajectory"]

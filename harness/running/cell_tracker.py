@@ -114,7 +114,7 @@ class Ledger:
         provenance = {
             "components": [component.provenance() for component in components],
             "dataset": dict(problem.provider),
-            "sources": dict(cell.sources),
+            "code_digests": dict(cell.code_digests),
             "set": list(self.plan.set_options),
             "compute": dataclasses.asdict(Compute.of(problem.device)),
             "versions": _versions(),

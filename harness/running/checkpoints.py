@@ -56,7 +56,7 @@ class Checkpoints:
         """
         cell = self._cell_at(history.iterations)
         name = f"{history.iterations:08d}-{cell.key[:SHORT]}"
-        written = self._files.write(name, tensors, cell.sources, {"history": dataclasses.asdict(history)})
+        written = self._files.write(name, tensors, cell.code_digests, {"history": dataclasses.asdict(history)})
         self._last = time.monotonic()
         self._remove(mark for mark in self._own(history.iterations) if mark.path != written)
 
@@ -64,7 +64,7 @@ class Checkpoints:
         """Return the last usable state after iteration ``beyond`` and up to ``upto``; None if there is none."""
         for mark in reversed(self._own(upto)):
             if mark.iteration > beyond:
-                content = self._files.read(mark.path, self._cell_at(mark.iteration).sources)
+                content = self._files.read(mark.path, self._cell_at(mark.iteration).code_digests)
                 history = self._history(mark.path, content[1]) if content else None
                 if content and history:
                     return content[0], history

@@ -34,7 +34,8 @@ class Scorer:
                 self._score(cells)
 
     def _score(self, cells: Mapping[int, Cell]) -> None:
-        with self.ledger.hold(f"{self.set_cell.key}-{cells[0].key}", cells[0].label):
+        first = next(iter(cells.values()))
+        with self.ledger.hold(f"{self.set_cell.key}-{first.key}", first.label):
             missing = [student for student, cell in cells.items() if self.ledger.is_missing(cell)]
             if not missing:
                 return

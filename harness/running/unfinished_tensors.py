@@ -16,7 +16,7 @@ from harness.store.unfinished import read_sealed, sealed_in, write_sealed
 from harness.system import interrupts
 
 Notice = Callable[[str], object]
-Sources = Mapping[str, str]
+CodeDigests = Mapping[str, str]
 
 
 class UnfinishedTensors:
@@ -36,30 +36,33 @@ class UnfinishedTensors:
         """Return the files of the folder, by name."""
         return sealed_in(self.folder)
 
-    def write(self, name: str, tensors: Mapping[str, Tensor], sources: Sources, fields: Mapping[str, Any]) -> Path:
-        """Write tensors, with fields about them as JSON, and read them back.
+    def write(
+        self, name: str, tensors: Mapping[str, Tensor], code_digests: CodeDigests, notes: Mapping[str, Any]
+    ) -> Path:
+        """Write tensors with notes on them as JSON, and read them back.
 
         Raises:
             StoreError: they cannot be written; the file before is still there.
         """
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(whole, {"ddbench": json.dumps({**fields, "sources": dict(sources)})})
+        content = save(whole, {"ddbench": json.dumps({**notes, "code_digests": dict(code_digests)})})
         self._store.make_folder(self.folder)
         try:
             return write_sealed(self.folder, name, content)
         except OSError as error:
             raise self._store.cannot("write to", error) from None
 
-    def read(self, path: Path, sources: Sources) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the tensors and fields of a file; None if it is damaged or comes from other code."""
+    def read(self, path: Path, code_digests: CodeDigests) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what a file holds; None, with a notice, if it is damaged or of a different version of the code."""
         content = read_sealed(path)
         if content is None:
             self._notice(f"{path} was damaged: it is passed over")
             return None
         try:
-            fields = _fields(content)
-            # Compared before the tensors are read: those of other code may not even be of the expected kinds.
-            is_ours = fields["sources"] == dict(sources)
+            notes = _notes_in(content)
+            # The first versions kept digests of the code's bytes instead. Nothing says whether that code computed the
+            # same, and the rest of a trajectory would build on it, so that those are passed over too.
+            is_ours = notes.get("code_digests") == dict(code_digests)
             tensors = load(content) if is_ours else {}
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._notice(f"{path} is not as a run writes it ({type(error).__name__}: {error}): it is passed over")
@@ -67,25 +70,25 @@ class UnfinishedTensors:
         if not is_ours:
             self._notice(f"{path} was made by a different version of the code: it is passed over")
             return None
-        return tensors, fields
+        return tensors, notes
 
 
 class PartialFiles:
     """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
 
     def __init__(self, store: Store, cell: Cell, notice: Notice) -> None:
-        self._files, self._sources = UnfinishedTensors(store, cell.key, notice), cell.sources
+        self._files, self._code_digests = UnfinishedTensors(store, cell.key, notice), cell.code_digests
 
     def get(self, part: str) -> dict[str, Tensor] | None:
         """Return a part that was saved; None if there is none, or none that can be used."""
         for name, path in self._files.files():
-            if name == part and (content := self._files.read(path, self._sources)):
+            if name == part and (content := self._files.read(path, self._code_digests)):
                 return content[0]
         return None
 
     def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
         """Save a part in place of one that could not be used; work that was asked to stop stops here."""
-        written = self._files.write(part, tensors, self._sources, {})
+        written = self._files.write(part, tensors, self._code_digests, {})
         for name, path in self._files.files():
             if name == part and path != written:
                 path.unlink(missing_ok=True)
@@ -96,12 +99,12 @@ class PartialFiles:
         shutil.rmtree(self._files.folder, ignore_errors=True)
 
 
-def _fields(content: bytes) -> dict[str, Any]:
+def _notes_in(content: bytes) -> dict[str, Any]:
     """Return the fields beside the tensors of a safetensors file.
 
     The file begins with the length of its head in eight bytes, and the head as JSON.
     """
     # Read leniently, because losses may be NaN: the digest in the file's name says that a run wrote these bytes.
     end = 8 + int.from_bytes(content[:8], "little")
-    fields: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
-    return fields
+    notes: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
+    return notes

@@ -13,8 +13,8 @@ class Standing:
     """How a cell stands.
 
     Attributes:
-        state: ``done``, or ``stale`` where other source made the record; ``missing``; ``failed``, or ``blocked`` where
-            a cell that it needs is lost; ``damaged`` where its record or a file of it cannot be used.
+        state: ``done``, or ``stale`` if a different version of the code made the record; ``missing``; ``failed``, or
+            ``blocked`` where a cell that it needs is lost; ``damaged`` where its record or a file of it cannot be used.
         reason: one line, if it is lost.
         note_is_damaged: it failed, and why cannot be read.
     """

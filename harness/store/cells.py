@@ -29,13 +29,13 @@ class Cell:
         kind: ``distilled`` (a trajectory up to an iteration), ``artifact`` or ``student``.
         identity: as JSON, all that decides its numbers.
         label: what it is, for people.
-        sources: by component, the digest of the source that computes it now; by it stale records are known.
+        code_digests: by component, the digest of the code that computes it now; by it stale records are known.
     """
 
     kind: str
     identity: Mapping[str, Any]
     label: str
-    sources: Mapping[str, str] = field(default_factory=dict)
+    code_digests: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -43,6 +43,10 @@ class Cell:
         return key_of({"kind": self.kind, **self.identity})
 
     def is_stale(self, record: Mapping[str, Any]) -> bool:
-        """Whether ``record`` was made by other source than this cell's."""
-        made_by = record["provenance"].get("sources", {})
-        return any(made_by.get(name) not in (None, digest) for name, digest in self.sources.items())
+        """Return whether a different version of the code made ``record``.
+
+        A record without the digest of a component is not stale, and the first versions wrote digests of another kind
+        (``sources``): what nobody knows to be old counts as done. ``ddbench results adopt`` finds out.
+        """
+        made_by = record["provenance"].get("code_digests", {})
+        return any(made_by.get(name) not in (None, digest) for name, digest in self.code_digests.items())

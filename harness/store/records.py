@@ -42,6 +42,15 @@ class Compute(_Part):
     device: str
 
 
+class Adoption(_Part):
+    """What showed that another version of the code computes the same (``ddbench results adopt``)."""
+
+    at: str
+    checked: list[Key]
+    previous: dict[str, str]
+    ddbench: str
+
+
 class Provenance(_Part):
     """What made the cell, and when."""
 
@@ -49,6 +58,8 @@ class Provenance(_Part):
     components: list[Provider] | None = None
     dataset: Provider | None = None
     sources: dict[str, str] = {}
+    code_digests: dict[str, str] = {}
+    adopted: Adoption | None = None
     set: list[str] = []
     versions: dict[str, str] | None = None
     finished: str = ""

@@ -9,6 +9,7 @@ from synthetic import artifact_record, set_record, student_record, write_store
 
 MARK = "WARNING: "
 OLD = {"harness.learning": "0" * 64}
+ALL_CODE = [f"harness.{name}" for name in ("learning", "a.A", "b.B", "c.C", "d.D")]
 """As records of an earlier version of the code tell it."""
 
 
@@ -170,7 +171,7 @@ def mixed(tmp_path, *, of_set=None, kept=2, made=3, **student):
 
 
 def test_students_of_different_code_in_one_cell_are_marked_and_told(tmp_path):
-    store = mixed(tmp_path, sources=OLD)
+    store = mixed(tmp_path, code_digests=OLD)
     told = json.loads(ddbench("compare", store, "--format", "json").stdout)
     (line,) = told["warnings"]
     for part in ("2 and 3 students in main-similar, convnet", "harness.learning (students)", "--rerun-stale"):
@@ -193,9 +194,9 @@ def test_students_of_different_code_in_one_cell_are_marked_and_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("first", "second", "part"),
-    [({"sources": OLD}, {}, "harness.learning (sets)"),
-     ({"student": {"sources": {"harness.b.B": "1" * 64}}}, {}, "harness.b.B (students)"),
-     ({"student": {"sources": {f"harness.{name}": "1" * 64 for name in ("learning", "a.A", "b.B", "c.C", "d.D")}}}, {},
+    [({"code_digests": OLD}, {}, "harness.learning (sets)"),
+     ({"student": {"code_digests": {"harness.b.B": "1" * 64}}}, {}, "harness.b.B (students)"),
+     ({"student": {"code_digests": dict.fromkeys(ALL_CODE, "1" * 64)}}, {},
       "harness.a.A (students), harness.b.B (students), harness.c.C (students) and 2 more")],
 )  # fmt: skip
 def test_distillations_of_one_arm_and_arms_of_different_code_are_told(tmp_path, first, second, part):
@@ -215,7 +216,7 @@ def test_distillations_of_one_arm_and_arms_of_different_code_are_told(tmp_path, 
 
 def test_teachers_of_different_code_are_told(tmp_path):
     of = set_record()
-    teachers = [artifact_record(of), artifact_record({**of, "key": "other"}, sources=OLD)]
+    teachers = [artifact_record(of), artifact_record({**of, "key": "other"}, code_digests=OLD)]
     students = [student_record(of, evaluator="kd", student=index, artifact=teacher["key"])
                 for index, teacher in enumerate(teachers)]  # fmt: skip
     (line,) = warnings(write_store(tmp_path, [of, *teachers, *students]))
@@ -235,10 +236,36 @@ def test_code_that_is_not_known_counts_as_the_same(tmp_path):
     for path in (store / "cells").glob("??/*/record.json"):
         record = json.loads(path.read_text())
         if record["result"].get("student") in (0, 1):
-            record["provenance"].pop("sources")
+            record["provenance"].pop("code_digests")
             write_again(path, record)
     assert warnings(store) == []
     assert page_warnings(store, tmp_path) == []
+
+
+def of_the_first_version(store, students, digest):
+    """Give the records of these students, as the first versions did, digests of the bytes of the code alone."""
+    for path in (store / "cells").glob("??/*/record.json"):
+        record = json.loads(path.read_text())
+        if record["result"].get("student") in students:
+            del record["provenance"]["code_digests"]
+            record["provenance"]["sources"] = {"harness.learning": digest}
+            write_again(path, record)
+
+
+def test_records_of_the_first_versions_are_compared_among_themselves(tmp_path):
+    store = mixed(tmp_path)
+    of_the_first_version(store, range(5), "1" * 64)
+    assert warnings(store) == []
+    of_the_first_version(mixed(tmp_path / "two"), (0, 1), "1" * 64)
+    assert warnings(tmp_path / "two" / "store") == []  # the others hold digests of another kind
+    for path in (store / "cells").glob("??/*/record.json"):
+        record = json.loads(path.read_text())
+        if record["result"].get("student") in (0, 1):
+            record["provenance"]["sources"] = {"harness.learning": "2" * 64}
+            write_again(path, record)
+    (line,) = warnings(store)
+    assert "2 and 3 students in main-similar, convnet" in line
+    assert "they differ in harness.learning (students);" in line
 
 
 def write_again(path, record):
@@ -254,7 +281,7 @@ def write_again(path, record):
 def robust(tmp_path, **learned):
     """What the robust scores of a store say whose random images were scored by old code."""
     score = {"student": {"evaluator": "plain[protocol=v1]"}}
-    old = {"student": {**score["student"], "sources": OLD}}
+    old = {"student": {**score["student"], "code_digests": OLD}}
     real = {"pool": None, "iterations": None}
     whole = {"method": "whole", "ipc": None, **real, **score}
     store = side_by_side(tmp_path, {**learned, **score}, {"method": "random", **real, **old}, whole)

@@ -1,15 +1,18 @@
 """What methods need made first: planned, told, shared, resumed, and never made in vain."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import harness
 from harness.errors import UsageError
 from harness.running.unfinished_tensors import PartialFiles
 from harness.store.cells import Cell
 from harness.store.store import Store
+from harness.store.unfinished import write_sealed
 from tests.studies import POOL, Heard, ddbench, leftovers, numbers, records, small_run, small_words, write_arrays
 from tests.toy_plugins import registered
 
@@ -128,12 +131,23 @@ def test_a_part_that_was_damaged_is_made_again(tmp_path, damage):
     assert len(list(tmp_path.glob("partial/*/*"))) == 2, "the damaged one is gone"
 
 
-def test_a_part_that_other_source_made_is_made_again(tmp_path):
+def test_a_part_of_a_different_version_of_the_code_is_made_again(tmp_path):
     told, store = [], Store(tmp_path).open()
     PartialFiles(store, PART, told.append).put("epoch-1", {"weights": torch.ones(1)})
-    changed = dataclasses.replace(PART, sources={"toys.Toy": "2"})
+    changed = dataclasses.replace(PART, code_digests={"toys.Toy": "2"})
     assert PartialFiles(store, changed, told.append).get("epoch-1") is None
     assert "made by a different version of the code" in told[0]
+
+
+def test_a_part_of_the_first_version_is_made_again(tmp_path):
+    """It names the bytes of the code that made it, and whether those computed the same is not known."""
+    notices, store = [], Store(tmp_path).open()
+    folder = tmp_path / "partial" / PART.key
+    folder.mkdir(parents=True)
+    head = {"ddbench": json.dumps({"sources": dict(PART.code_digests)})}
+    path = write_sealed(folder, "epoch-1", save({"weights": torch.ones(1)}, head))
+    assert PartialFiles(store, PART, notices.append).get("epoch-1") is None
+    assert notices == [f"{path} was made by a different version of the code: it is passed over"]
 
 
 def test_room_and_time_are_told_before_anything_is_made(data, tmp_path):

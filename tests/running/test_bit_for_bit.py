@@ -135,8 +135,8 @@ def test_records_tell_where_they_come_from(data, tmp_path):
         assert set(told["versions"]) >= {"python", "torch", "ddbench", "numpy"}
         assert set(told["compute"]) == {"device", "threads", "torch_version", "machine", "compilation"}
         assert told["components"]
-        assert told["sources"]
-        assert all(len(part["source"]) == 64 for part in told["components"])
+        assert told["code_digests"]
+        assert all(len(part["code_digest"]) == 64 for part in told["components"])
     kinds = {record["kind"]: record for record in records(tmp_path).values()}
     result = kinds["student"]["result"]
     assert {"accuracy", "loss", "epochs", "seconds", "peak_memory", "collapsed", "student"} <= set(result)

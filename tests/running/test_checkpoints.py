@@ -129,9 +129,9 @@ def test_where_the_only_one_is_damaged_it_starts_again(data, tmp_path):
     assert any("was damaged" in text for text in heard.notices)
 
 
-def test_one_that_other_source_made_is_passed_over(data, tmp_path, monkeypatch):
+def test_one_of_a_different_version_of_the_code_is_passed_over(data, tmp_path, monkeypatch):
     cut(data, tmp_path, 3, **QUICK)
-    monkeypatch.setattr(trajectories, "learning_source", lambda: {"harness.learning": "another"})
+    monkeypatch.setattr(trajectories, "machinery_digests", lambda: {"harness.learning": "another"})
     heard = go_on(data, tmp_path, **QUICK)
     assert heard.steps == [1, 2, 3, 4, 5, 6]
     assert any("made by a different version of the code" in text for text in heard.notices)

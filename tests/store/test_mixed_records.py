@@ -19,9 +19,9 @@ def table(data, store, **changes):
     return done.stdout
 
 
-def test_old_and_new_students_in_one_cell_are_marked_and_told(data, tmp_path, other_source):
+def test_old_and_new_students_in_one_cell_are_marked_and_told(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted", students=2)
-    other_source("scripted")
+    other_code("scripted")
     result = small_run(data, tmp_path, evaluator="scripted", students=5)
     (line,) = result.warnings
     assert "2 and 3 students in scripted, mlp[width=8]" in line
@@ -39,33 +39,33 @@ def test_old_and_new_students_in_one_cell_are_marked_and_told(data, tmp_path, ot
     assert "≠" not in table(data, tmp_path, evaluator="scripted", students=5)
 
 
-def test_old_and_new_distillations_of_one_arm_are_told(data, tmp_path, other_source):
+def test_old_and_new_distillations_of_one_arm_are_told(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted")
-    other_source("dc")
+    other_code("dc")
     (line,) = small_run(data, tmp_path, evaluator="scripted", distillations=2).warnings
     assert "2 and 2 students in scripted" in line
     assert "DC (students, sets)" in line
 
 
-def test_an_old_arm_beside_a_new_one_is_told(data, tmp_path, other_source):
+def test_an_old_arm_beside_a_new_one_is_told(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted")
-    other_source("scripted")
+    other_code("scripted")
     result = small_run(data, tmp_path, evaluator="scripted", architecture=["mlp[width=8]", "mlp[width=6]"])
     (line,) = result.warnings
     assert "what stands side by side was made by different versions of the code: toy_plugins.Scripted" in line
     assert [row["code_versions"] for row in result.rows] == [1, 1]
 
 
-def test_old_and_new_teachers_are_told(data, tmp_path, other_source):
+def test_old_and_new_teachers_are_told(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator=KD, students=1)
-    other_source("convnet")
+    other_code("convnet")
     (line,) = small_run(data, tmp_path, evaluator=f"{KD[:-1]},temperature=3]", students=2).warnings
     assert "ConvNet (teachers)" in line
 
 
-def test_records_that_are_all_old_are_not_mixed(data, tmp_path, other_source):
+def test_records_that_are_all_old_are_not_mixed(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted")
-    other_source("scripted")
+    other_code("scripted")
     result = small_run(data, tmp_path, evaluator="scripted")
     assert (result.warnings, result.rows[0]["code_versions"]) == ((), 1)
 

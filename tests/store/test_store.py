@@ -228,17 +228,17 @@ def test_a_killed_opening_can_be_repeated(data, tmp_path):
     assert not small_run(data, tmp_path).failed
 
 
-# --- records made by other source -------------------------------------------------------------------------------------
+# --- records of a different version of the code -----------------------------------------------------------------------
 
 
 def states(result):
     return {cell["kind"]: cell["state"] for cell in result.cells}
 
 
-def test_stale_records_are_shown_and_kept(data, tmp_path, other_source):
+def test_stale_records_are_shown_and_kept(data, tmp_path, other_code):
     small_run(data, tmp_path)
     before = numbers(tmp_path)
-    other_source("plain")
+    other_code("plain")
     heard = Heard()
     result = small_run(data, tmp_path, reporter=heard)
     assert states(result) == {"distilled": "done", "student": "stale"}
@@ -251,10 +251,10 @@ def test_stale_records_are_shown_and_kept(data, tmp_path, other_source):
 
 
 @pytest.mark.parametrize(("name", "redone"), [("plain", 2), ("mlp", 2), ("dc", 3), ("single", 3), ("convnet", 3)])
-def test_stale_records_are_redone_beside_the_old_on_demand(data, tmp_path, other_source, name, redone):
+def test_stale_records_are_redone_beside_the_old_on_demand(data, tmp_path, other_code, name, redone):
     small_run(data, tmp_path)
     before = numbers(tmp_path)
-    other_source(name)
+    other_code(name)
     heard = Heard()
     result = small_run(data, tmp_path, rerun_stale=True, reporter=heard)
     assert len(heard.done) == redone
@@ -263,7 +263,7 @@ def test_stale_records_are_redone_beside_the_old_on_demand(data, tmp_path, other
     assert len(after) == len(before) + redone
     assert {key: after[key] for key in before} == before
     for attempt in [key for key in after if key.endswith("-2")]:
-        assert after[attempt] == before[attempt.replace("-2", "-1")]  # the source did not really change
+        assert after[attempt] == before[attempt.replace("-2", "-1")]  # the code did not really change
     again = Heard()
     small_run(data, tmp_path, rerun_stale=True, reporter=again)
     assert again.done == []

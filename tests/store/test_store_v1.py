@@ -88,6 +88,16 @@ def test_its_trajectory_is_extended_and_nothing_of_it_is_done_again(store):
     assert [row["students"] for row in result.rows] == [2, 2, 2, 2]
 
 
+def test_it_is_done_and_not_stale(store):
+    """Its records hold digests of another kind, of the code's bytes: whether that computed the same is not known."""
+    before, heard = numbers(store), Heard()
+    result = harness.run(**STUDY, iterations=2, students=1, store=store, reporter=heard, rerun_stale=True)
+    assert {cell["state"] for cell in result.cells} == {"done"}
+    assert (heard.done, heard.steps) == ([], [])
+    assert not any("different version" in notice for notice in heard.notices)
+    assert numbers(store) == before
+
+
 def points(record):
     return record["result"]["iterations"]
 

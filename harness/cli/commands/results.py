@@ -12,7 +12,7 @@ from harness.cli.errors import warn
 from harness.cli.group import VERBS
 from harness.cli.options import store_option
 from harness.cli.output import plain, print_json, print_table, printable, size_told
-from harness.errors import StoreError, did_you_mean
+from harness.errors import StoreError, did_you_mean, few
 from harness.types.names import split_names
 from harness.types.plurals import counted
 
@@ -161,6 +161,38 @@ def discard(key: str, store: Path) -> None:
     aside = found.discard(whole)
     left = "the attempt before it counts again" if found.folder(whole) else "a run makes it again"
     click.echo(f"moved to {aside}: {left}")
+
+
+@results.command("adopt")
+@store_option
+@click.option("--check", type=click.IntRange(1), required=True, metavar="N", help="Cells of each kind and component.")
+@click.option("--seed", type=int, default=0, metavar="N", help="Decides which cells. [0]")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto. [cpu if it made all records, else auto]")
+@click.pass_context
+def adopt(ctx: click.Context, store: Path, check: int, seed: int, device: str | None) -> None:
+    """Stamp records of older code as made by today's, after some cells gave the same numbers again.
+
+    N random cells of each kind and component are computed again beside the store: students by evaluator and
+    architecture, sets by method, pool and networks, artifacts by what made them. If all are the same bit for bit, each
+    record whose components were checked gets a new attempt with the same result, the digests of today's code, and a
+    note of what was checked. If one differs, nothing is stamped.
+
+    Exit code: 0 records are stamped or none has to be, 1 a cell differs or nothing could be checked.
+    """
+    from harness.api.adoption import adopt as adopt_records
+    from harness.cli.progress import reporter
+    from harness.plugins.registry import stdout_to_stderr
+
+    with reporter() as progress, stdout_to_stderr():
+        adoption = adopt_records(store, check, seed=seed, device=device, reporter=progress)
+    for line in adoption.differences:
+        click.echo(f"differs: {plain(line)}")
+    for reason, labels in adoption.left.items():
+        click.echo(f"not adopted: {plain(few(labels))}: {plain(reason)}")
+    checked = f"{counted(len(adoption.checked), 'cell')} computed again without a difference"
+    stamped = f"{counted(adoption.adopted, 'record')} adopted, {adoption.current} of today's code before"
+    click.echo(f"{checked}, {len(adoption.differences)} with one; {stamped}")
+    ctx.exit(1 if adoption.is_refused else 0)
 
 
 @results.command("clean")

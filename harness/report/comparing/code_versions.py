@@ -1,4 +1,4 @@
-"""Versions of the code that made records, known by the digests of the source that each record keeps."""
+"""Versions of the code that made records, known by the digests of the code that each record keeps."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,32 +11,42 @@ from harness.report.comparing.confounders import MARK
 
 Record = Mapping[str, Any]
 Digests = Mapping[str, str]
-"""By part and component ("sets mpdd_plugins.methods.dc.DC"), the digest of the source that made it."""
+"""By part and component ("sets mpdd_plugins.methods.dc.DC"), the digest of the code that made it."""
 MIXED = "≠"
 """Marks a number that students of different versions of the code share."""
 MIXED_MEANS = "its students, sets or teachers were made by different versions of the code"
 _DIGITS = 12
-"""Of a digest, enough to tell it from all others."""
+"""Of a digest, enough to know it from all others."""
+_OF_BYTES = " (by its bytes)"
+"""Ends the names of components whose records keep only the digests of the first versions, of the code's bytes. Those
+are compared among themselves: beside a digest of the syntax tree they say nothing."""
 
 
 def digests_of(student: Record, distilled: Record | None, teacher: Record | None) -> dict[str, str]:
-    """Which code made a student, its set and its teacher; what a record does not tell is left out.
+    """Return which code made a student, its set and its teacher; what a record does not say is left out.
 
-    A student also tells the file of the set that it was trained on: the set may have been made again since.
+    A student also names the file of the set that it was trained on: the set may have been made again since.
     """
     digests = {
         f"{part} {name}": digest[:_DIGITS]
         for part, record in (("students", student), ("sets", distilled), ("teachers", teacher))
-        for name, digest in _sources(record).items()
+        for name, digest in _recorded(record).items()
     }
     file = student.get("set_file")
     return digests | ({f"files {str(student.get('set'))[:_DIGITS]}": file[:_DIGITS]} if isinstance(file, str) else {})
 
 
-def _sources(record: Record | None) -> dict[str, str]:
+def _recorded(record: Record | None) -> dict[str, str]:
+    """Return the digests of a record by component, those of the first versions under names of their own."""
     provenance = (record or {}).get("provenance")
-    sources = provenance.get("sources") if isinstance(provenance, Mapping) else None
-    pairs = sources.items() if isinstance(sources, Mapping) else ()
+    if not isinstance(provenance, Mapping):
+        return {}
+    by_tree = _texts(provenance.get("code_digests"))
+    return by_tree or {f"{name}{_OF_BYTES}": digest for name, digest in _texts(provenance.get("sources")).items()}
+
+
+def _texts(value: object) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, Mapping) else ()
     return {name: digest for name, digest in pairs if isinstance(name, str) and isinstance(digest, str)}
 
 
@@ -45,7 +55,7 @@ class CodeVersions:
     """The versions of the code that made some students.
 
     Attributes:
-        counts: by part and component, by digest, how many students it made. A student that tells no digest of a
+        counts: by part and component, by digest, how many students it made. A student that has no digest of a
             component is not counted: unknown code counts as the same.
     """
 
@@ -92,10 +102,12 @@ class CodeVersions:
         parts: dict[str, list[str]] = {}
         for name, by_digest in self.counts.items():
             if len(by_digest) > 1:
-                part, _, component = name.partition(" ")
+                part, _, component = name.removesuffix(_OF_BYTES).partition(" ")
                 what = f"set {component}, which was made again" if part == "files" else component
                 parts.setdefault(what, []).append(part)
-        return few([f"{what} ({', '.join(parts[what])})".removesuffix(" (files)") for what in sorted(parts)])
+        return few(
+            [f"{what} ({', '.join(dict.fromkeys(parts[what]))})".removesuffix(" (files)") for what in sorted(parts)]
+        )
 
 
 def mixed_code_warning(side_by_side: Sequence[Mapping[str, CodeVersions]]) -> str | None:

@@ -1,0 +1,346 @@
+"""Cells of a store, computed once more beside it: whether today's code gives the same numbers, bit for bit."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.compute.machine import Compute, prepared
+from harness.compute.precision import float32_products
+from harness.errors import DDBenchError, few
+from harness.planning.arms import Arm
+from harness.planning.plan import Plan
+from harness.planning.planner import Planner
+from harness.planning.request import Request, request_from
+from harness.planning.run import Run
+from harness.planning.trajectory_source import TrajectorySource
+from harness.plugins import hookspecs
+from harness.plugins.discovery import Plugins
+from harness.plugins.registry import Registry
+from harness.report.rerun_command import Commands, NoCommand
+from harness.running.artifacts import Artifacts, MethodArtifacts
+from harness.running.cell_tracker import Ledger
+from harness.running.distilling import Distiller
+from harness.running.reporter import Reporter
+from harness.running.scoring import Scorer
+from harness.store.cells import SHORT, Cell, canonical_json
+from harness.store.files.folders import CELLS, RUNS, entries_of
+from harness.store.record_files import newest
+from harness.store.store import Store
+from harness.types.artifact import ArtifactRequest
+
+Record = Mapping[str, Any]
+_NUMBERS: Mapping[str, tuple[str, ...]] = {
+    "student": ("accuracy", "loss", "losses", "collapsed", "epochs"),
+    "distilled": ("status", "largest", "std", "step_size", "storage_floats", "draws"),
+}
+"""By kind, the fields of a result that have to be equal; an artifact's are all that its plugin wrote."""
+_HISTORY = ("iterations", "diverged_at", "scalars", "architectures", "draws")
+_NOT_OF_NUMBERS = ("seconds", "memory")
+"""End the names of what differs from one computation to the next."""
+_WHOLE_NUMBERS = ("ipc", "iterations", "distillations", "students", "seed")
+_ROW = ("dataset", "ipc", "iterations", "method", "pool", "seed", "evaluator", "architecture", "score_on", "precision")
+"""The fields of a student's result that one command makes all students of."""
+
+
+class NotComputable(Exception):
+    """A cell cannot be computed again here; the message says why, and says nothing of what it would give."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recomputation:
+    """How one cell of a store is computed again.
+
+    Attributes:
+        cell: with the digests of today's code.
+        parents: keys of the cells whose stored results it is computed from.
+        plan: a plan that it belongs to.
+        folder: where its request was given, which relative paths in it start from.
+        compute: makes it in a store that holds the parents. Students that were trained at once are made at once again,
+            since that may decide the last bits.
+    """
+
+    cell: Cell
+    parents: tuple[str, ...]
+    plan: Plan
+    folder: str
+    compute: Callable[[Ledger, Record], None]
+
+    def differences(self, store: Store, record: Record, scratch: Path) -> list[str]:
+        """Compute the cell once more, and return what differs from its record.
+
+        Args:
+            store: holds the cell and its parents.
+            record: of the cell.
+            scratch: an empty folder for a store of its own.
+
+        Raises:
+            NotComputable: a parent or a file is not there, or the device of the record is not the plan's.
+            StoreError: a file cannot be read or written.
+        """
+        made_on = torch.device(record["provenance"]["compute"]["device"])
+        if made_on.type != self.plan.device.type:
+            raise NotComputable(f"made on {made_on.type}, and this check computes on {self.plan.device.type}")
+        _require_files(newest(store.attempts(self.cell.key[:2])[self.cell.key]), record)
+        beside = Store(scratch).open()
+        for key in self.parents:
+            _lend(store, key, record, beside)
+        ledger = Ledger(replace(self.plan), beside, _without_observers(), Reporter())
+        with contextlib.chdir(self.folder), _as_recorded(record["provenance"]["compute"]):
+            self.compute(ledger, record)
+        again = beside.record(self.cell.key)
+        if again is None:
+            reasons = [state.reason for state in ledger.lost.values()]
+            return [f"it cannot be made any more ({reasons[0] if reasons else 'no reason was given'})"]
+        files = [name for name in record["files"] if name.endswith(".safetensors")]
+        tensors = (_differing_tensors(name, store.file(record["key"], name), beside.file(self.cell.key, name))
+                   for name in files)  # fmt: skip
+        lines = [*_differing_numbers(record, again), *itertools.chain.from_iterable(tensors)]
+        return [*lines, *_elsewhere(record["provenance"]["compute"], self.plan.device)] if lines else []
+
+
+def recomputations(plan: Plan, folder: str) -> Iterator[Recomputation]:
+    """Return how each cell of a plan is computed again."""
+    for arm in plan.arms:
+        for distillation in range(plan.distillations):
+            sets: tuple[str, ...] = ()
+            if isinstance(arm.source, TrajectorySource):
+                yield from _of_set(plan, folder, arm, arm.source, distillation)
+                sets = (arm.set_cell(distillation).key,)
+            for student in range(plan.students):
+                teacher = arm.artifact_cell(distillation, student)
+                score = partial(_score, arm, distillation, student, plan.students)
+                if teacher:
+                    yield Recomputation(teacher, sets, plan, folder, score)
+                parents = (*sets, *([teacher.key] if teacher else []))
+                yield Recomputation(arm.student_cell(distillation, student), parents, plan, folder, score)
+
+
+def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distillation: int) -> Iterator[Recomputation]:
+    requests = source.needs(distillation, arm.iterations or 0)
+    for request in requests:
+        prepare = partial(_prepare, source, request)
+        yield Recomputation(source.artifact_cell(request), (), plan, folder, prepare)
+    artifacts = tuple(source.artifact_cell(request).key for request in requests)
+    distil = partial(_distil, source, distillation, arm.iterations or 0)
+    yield Recomputation(arm.set_cell(distillation), artifacts, plan, folder, distil)
+
+
+def _prepare(source: TrajectorySource, request: ArtifactRequest, ledger: Ledger, _record: Record) -> None:
+    with ledger.isolated([source.artifact_cell(request)]):
+        maker = MethodArtifacts(source, source.first)
+        Artifacts(maker, ledger).prepare(maker.with_cells([request]))
+
+
+def _distil(source: TrajectorySource, distillation: int, iterations: int, ledger: Ledger, _record: Record) -> None:
+    Distiller(ledger, source, distillation).distil([iterations])
+
+
+def _score(arm: Arm, distillation: int, student: int, students: int, ledger: Ledger, record: Record) -> None:
+    were_together = record["kind"] == "student" and (record["result"].get("abreast") or 1) > 1
+    Scorer(ledger, arm, distillation).score(range(students) if were_together else [student])
+
+
+def _lend(store: Store, key: str, record: Record, beside: Store) -> None:
+    """Put a link to a stored cell into another store: of a set the attempt that the record was computed from."""
+    attempts = store.attempts(key[:2]).get(key, [])
+    wanted = record.get("set_file") if key == record.get("set") else None
+    for folder in reversed(attempts):
+        parent = _readable(store, folder)
+        if parent and wanted in (None, parent["files"].get("set.safetensors")):
+            place = beside.path / CELLS / key[:2]
+            _require_files(folder, parent)
+            place.mkdir(exist_ok=True)
+            (place / f"{key}-1").symlink_to(folder)
+            return
+    raise NotComputable(f"what it was computed from is not in the store ({key[:SHORT]})")
+
+
+def _require_files(folder: Path, record: Record) -> None:
+    """Raise `NotComputable` if tensors of a record are absent, as in a store that was packed without them."""
+    for name in record["files"]:
+        if name.endswith(".safetensors") and not os.path.lexists(folder / name):
+            raise NotComputable(f"{name} of {record['key'][:SHORT]} is not in the store")
+
+
+def _readable(store: Store, folder: Path) -> Record | None:
+    with contextlib.suppress(DDBenchError):
+        return store.read(folder)
+    return None
+
+
+def _without_observers() -> Plugins:
+    """Return plugins that hear nothing: a check makes no cell that an observer should log."""
+    manager = pluggy.PluginManager("ddbench")
+    manager.add_hookspecs(hookspecs)
+    return Plugins(manager)
+
+
+@contextlib.contextmanager
+def _as_recorded(compute: Mapping[str, Any]) -> Iterator[None]:
+    """Compute as a record says that it was: the number of threads and the compilation decide the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(compute.get("threads") or threads)
+    try:
+        with prepared("never" if compute.get("compilation") == "never" else "auto"), float32_products("fp32"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _differing_numbers(record: Record, again: Record) -> Iterator[str]:
+    """Describe the numbers of a record that are others in the new one; what the old one lacks is passed over."""
+    result = record["result"]
+    own = [name for name in result if not name.endswith(_NOT_OF_NUMBERS)]
+    parts = [("result", _NUMBERS.get(record["kind"], own)), ("history", _HISTORY)]
+    for part, names in parts:
+        before, after = record.get(part) or {}, again.get(part) or {}
+        for name in names:
+            if name in before and before[name] != after.get(name):
+                yield _difference(name, before[name], after.get(name))
+
+
+def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401
+    """Describe two values that differ; of lists and tables the first part that does."""
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        index = next(index for index, value in enumerate(before) if value != after[index])
+        return _difference(f"{name}[{index}]", before[index], after[index])
+    if isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
+        key = next(key for key, value in before.items() if value != after[key])
+        return _difference(f"{name}.{key}", before[key], after[key])
+    return f"{name} is {before!r:.60} in the record, and now {after!r:.60}"
+
+
+def _elsewhere(compute: Mapping[str, Any], device: torch.device) -> list[str]:
+    """Say if a record was made on another machine than this or with another torch, which may explain a difference."""
+    names = ("machine", "torch_version")
+    here = dataclasses.asdict(Compute.of(device))
+    others = [
+        f"{compute[name]} instead of {here[name]}" for name in names if compute.get(name, here[name]) != here[name]
+    ]
+    return [f"it was made by {' and '.join(others)}"] if others else []
+
+
+def _differing_tensors(name: str, before: Path, after: Path) -> Iterator[str]:
+    old, new = load_file(before), load_file(after)
+    differing = [tensor for tensor in sorted(old.keys() | new.keys()) if not _same(old.get(tensor), new.get(tensor))]
+    if differing:
+        yield f"{name} holds other values ({few(differing)})"
+
+
+def _same(old: Tensor | None, new: Tensor | None) -> bool:
+    """Return whether two tensors are equal bit for bit, those of NaN and of zeros with a sign too."""
+    if old is None or new is None or old.dtype != new.dtype or old.shape != new.shape:
+        return False
+    return old.numel() == 0 or _bytes_of(old).equal(_bytes_of(new))
+
+
+def _bytes_of(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+# --- the plans that a store's cells belong to -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWork:
+    """How the cells of a store can be computed again.
+
+    Attributes:
+        ways: by key.
+        reasons: by key of the other cells, why not.
+    """
+
+    ways: Mapping[str, Recomputation]
+    reasons: Mapping[str, str]
+
+
+def stored_work(store: Store, records: Mapping[str, Record], registry: Registry, device: str) -> StoredWork:
+    """Plan the runs of a store again, and for the cells that belong to none, the commands that repeat their records.
+
+    Args:
+        store: keeps its runs.
+        records: by key, those of the cells in question.
+        registry: the plugins' components.
+        device: as in a request.
+    """
+    ways: dict[str, Recomputation] = {}
+    reasons: dict[str, str] = {}
+    for entry in entries_of(store.path / RUNS):
+        with contextlib.chdir("."):  # a run is loaded in the folder of its command: go back afterwards
+            try:
+                run = Run.load(store, entry.name)
+                request = replace(run.request, device=device, rerun_stale=False)
+                plan, folder = replace(run, request=request).plan(registry), os.getcwd()
+                _enter(recomputations(plan, folder), records, ways)
+            except DDBenchError:
+                continue  # its cells are looked for by their records, which gives the same reason for each
+    rows: dict[str, str | None] = {}
+    for key, record in records.items():
+        if key not in ways and record["kind"] == "student":
+            row = _row(record)
+            if row not in rows:
+                rows[row] = _enter_row(record, records, ways, registry, device)
+            if reason := rows[row]:
+                reasons[key] = reason
+    no_way = "no run and no student in the store says how it was asked for, as today's components understand it"
+    return StoredWork(ways, {key: reasons.get(key, no_way) for key in records if key not in ways})
+
+
+def _enter(works: Iterator[Recomputation], records: Mapping[str, Record], ways: dict[str, Recomputation]) -> None:
+    for work in works:
+        if work.cell.key in records:
+            ways.setdefault(work.cell.key, work)
+
+
+def _row(student: Record) -> str:
+    return canonical_json([student["result"].get(name) for name in _ROW])
+
+
+def _enter_row(
+    student: Record,
+    records: Mapping[str, Record],
+    ways: dict[str, Recomputation],
+    registry: Registry,
+    device: str,
+) -> str | None:
+    """Plan the command that makes a student again with all students of its row; if it cannot be planned, say why."""
+    students = (record for record in records.values() if record["kind"] == "student")
+    alike = [record["result"] for record in students if _row(record) == _row(student)]
+    counts = (1 + max(result["distillation"] for result in alike), 1 + max(result["student"] for result in alike))
+    hold_out = student["result"]["score_on"] == "test" and student["result"].get("hold_out") is not None
+    try:
+        words = Commands(registry).words(student, records.get(student["set"]), counts, hold_out)
+        plan = Planner(_request(words, device), registry).plan()
+        _enter(recomputations(plan, os.getcwd()), records, ways)
+    except (NoCommand, DDBenchError) as error:
+        return error.reason if isinstance(error, NoCommand) else str(error)
+    return None
+
+
+def _request(words: Sequence[str], device: str) -> Request:
+    """Return the request that the options of a command stand for."""
+    options: dict[str, Any] = {"device": device}
+    rest = iter(words)
+    for word in rest:
+        name = word.removeprefix("--").replace("-", "_")
+        if name == "keep_hold_out":
+            options[name] = True
+        elif name in _WHOLE_NUMBERS:
+            numbers = [int(number) for number in next(rest).split(",")]
+            options[name] = numbers if name in ("ipc", "iterations") else numbers[0]
+        elif name in ("score_on", "precision"):
+            options[name] = next(rest)
+        else:
+            options.setdefault(name, []).append(next(rest))
+    return request_from(options)
