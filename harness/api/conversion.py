@@ -1,4 +1,4 @@
-"""A distilled set from one format into another, or out of a store."""
+"""What ``ddbench convert`` does: write a distilled set in another format, from a file or out of a store."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from typing import Any
 from harness.datasets.problems import known_facts
 from harness.errors import DataError, StoreError, UsageError
 from harness.planning.file_source import Completed, complete, complete_alone
-from harness.planning.planner import NO_DEFAULTS, Study
+from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
 from harness.store.cells import SHORT, is_prefix
@@ -22,16 +22,16 @@ from harness.types.formats import ABOUT, SCORES, Reading, display_name, load_dis
 from harness.types.plurals import counted
 
 RECIPE = "recipe"
-"""The key in a set's provenance under which the protocols stand that its accuracies were measured by."""
+"""Key in a set's provenance: the protocols by which its accuracies were measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """What was written.
+    """A set that was written in another format.
 
     Attributes:
         lost: what the format cannot hold, in words.
-        notes: what has to be said of the file that was read.
+        notes: what the user should know of the file that was read.
     """
 
     distilled: DistilledSet
@@ -42,9 +42,9 @@ class Conversion:
     def __str__(self) -> str:
         shape = "x".join(map(str, self.distilled.images.shape[1:]))
         classes = counted(len(self.distilled.classes), "class", "classes")
-        made = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
-        kept = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
-        return f"wrote {self.path}: {made}, {self.distilled.label_kind} labels; {kept}"
+        content = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
+        loss = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
+        return f"wrote {self.path}: {content}, {self.distilled.label_kind} labels; {loss}"
 
 
 def convert(
@@ -57,19 +57,19 @@ def convert(
     store: Path | None = None,
     force: bool = False,
 ) -> Conversion:
-    """Write a set that lies in a file, a folder or a store in another format.
+    """Write a set from a file, a folder or a store in another format.
 
     Args:
         source: a file, a folder, or the beginning of a key.
-        target: what is written: whole or not at all.
+        target: the file or folder to write: whole or not at all.
         to: the format, by default the one of the suffix.
-        reading: how the source is read, where that has to be said.
-        dataset: tells what the source does not.
-        store: the source is the beginning of a key in this store; by default it is one where no file has that name.
-        force: replace what is there; a folder only where it is an image folder of ours.
+        reading: how the source is read, if its content does not say.
+        dataset: completes what the source does not say.
+        store: the source is the beginning of a key in this store; by default it is one if no file has that name.
+        force: replace the target; a folder only if ddbench wrote it.
 
     Raises:
-        UsageError: something cannot be meant.
+        UsageError: an argument is wrong.
         DataError: the source cannot be used, or the format cannot hold it.
         StoreError: the store or a record cannot be read.
     """
@@ -89,7 +89,7 @@ def convert(
 
 
 def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
-    """Return a set of a store, with its record and its students' scores in its provenance, and what has to be said.
+    """Return a set of a store, with its record and the scores of its students in its provenance, and notes on it.
 
     Raises:
         UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
@@ -120,6 +120,7 @@ def _students(store: Store, key: str) -> tuple[list[StudentResult], int]:
     """Return the results of all students of a set, and how many records could not be read."""
     results, unread = [], 0
     for cell in store.attempts():
+        # A damaged record may be of this set or of any other: the set can be written without it, with a note.
         try:
             record = store.record(cell)
         except StoreError:
@@ -154,12 +155,13 @@ def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[Disti
 
 
 def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
-    study = Study(Request(dataset=(name,)), plugins().registry)
-    datasets = study.names("dataset", (name,), NO_DEFAULTS)
+    planner = Planner(Request(dataset=(name,)), plugins().registry)
+    datasets = planner.names("dataset", (name,), NO_DEFAULTS)
     if len(datasets) != 1:
         raise UsageError(f"--dataset {name} stands for {len(datasets)} data sets: give one")
     (dataset,) = datasets
-    facts, load = known_facts(dataset), cache(lambda: study.problem(dataset))
+    # Reading the images may take minutes: it is done only if the facts do not say enough, and then once.
+    facts, load = known_facts(dataset), cache(lambda: planner.problem(dataset))
     content = read_content(path, reading, lambda: (facts or load()).shape)
     if facts and (facts.preprocessing or content.preprocessing):
         return complete(content, reading, dataset, facts)
@@ -172,21 +174,23 @@ def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
 
 
 def _refuse_reading(reading: Reading, dataset: str | None) -> None:
-    given: Mapping[str, bool] = {
+    is_set: Mapping[str, bool] = {
         "--entry": reading.entry != Reading.entry,
         "--from": reading.format is not None,
         "--step-size": reading.step_size is not None,
         "--dataset": dataset is not None,
     }
-    for option, is_given in given.items():
-        if is_given:
-            raise UsageError(f"a set of a store tells everything: leave out {option}")
+    for option, was_set in is_set.items():
+        if was_set:
+            raise UsageError(f"a set of a store says everything itself: leave out {option}")
 
 
 def _check_free(target: Path, force: bool) -> None:
+    # A link to nowhere does not "exist", and would be replaced without a word.
     if not target.exists() and not target.is_symlink():
         return
     if not force:
         raise UsageError(f"{target} is there already: give another name, or --force to replace it")
+    # Only what ddbench wrote: a mistyped target may be the user's own folder of pictures.
     if target.is_dir() and any(target.iterdir()) and not (target / ABOUT).is_file():
         raise UsageError(f"{display_name(target)} is a folder that ddbench did not write: --force does not replace it")

@@ -1,4 +1,4 @@
-"""The precision of a distillation, chosen or judged by what is quicker on this machine."""
+"""The choice of a distillation's precision by what is quicker on this machine."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from harness.planning.request import Request
 
 
 def decide_precision(request: Request) -> tuple[Request, tuple[str, ...]]:
-    """Return the request with ``auto`` replaced by the quickest precision of its device, and what to say of it.
+    """Return the request with ``auto`` replaced by the quickest precision of its device, and notes on the choice.
 
     Raises:
         UsageError: there is no such device.

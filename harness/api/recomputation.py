@@ -20,7 +20,7 @@ from harness.compute.precision import float32_products
 from harness.errors import DDBenchError, few
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
-from harness.planning.planner import Study
+from harness.planning.planner import Planner
 from harness.planning.request import Request, request_from
 from harness.planning.run import Run
 from harness.planning.trajectory_source import TrajectorySource
@@ -28,7 +28,7 @@ from harness.plugins import hookspecs
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Registry
 from harness.report.rerun_command import Commands, NoCommand
-from harness.running.artifacts import Supplies
+from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.reporter import Reporter
@@ -144,7 +144,8 @@ def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distill
 
 def _prepare(source: TrajectorySource, request: ArtifactRequest, tracker: CellTracker, _record: Record) -> None:
     with tracker.isolated([source.artifact_cell(request)]):
-        Supplies(source, source.first, tracker).prepare([request])
+        maker = MethodArtifacts(source, source.first)
+        Artifacts(maker, tracker).prepare(maker.with_cells([request]))
 
 
 def _distil(
@@ -331,7 +332,7 @@ def _enter_row(
         distilled = records.get(student.set)
         of_set = distilled if isinstance(distilled, StoredSet) else None
         words = Commands(registry).words(student, of_set, counts, hold_out)
-        plan = Study(_request(words, device), registry).plan()
+        plan = Planner(_request(words, device), registry).plan()
         _enter(recomputations(plan, os.getcwd()), records, ways)
     except (NoCommand, DDBenchError) as error:
         return error.reason if isinstance(error, NoCommand) else str(error)

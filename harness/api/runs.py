@@ -1,7 +1,6 @@
-"""What the command line does, as functions: ``harness.run(method="dc", pool="main-similar")``."""
+"""What ``ddbench run`` and ``ddbench eval`` do, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,44 +8,40 @@ from typing import Any
 from harness.api.precision_choice import decide_precision
 from harness.compute.machine import prepared
 from harness.errors import UsageError
-from harness.planning.artifact_space import check_storage, merged, told
 from harness.planning.choose_option import Choice
 from harness.planning.plan import Plan
 from harness.planning.plan_size import check_size
-from harness.planning.planner import Study
-from harness.planning.remaining_work import Outlook
+from harness.planning.planner import Planner
+from harness.planning.remaining_work import RemainingWork, artifact_notes
 from harness.planning.request import Request, request_from
 from harness.planning.run import Run
 from harness.planning.stages import Stages
-from harness.planning.time_estimate import total_seconds
+from harness.planning.time_estimate import format_estimate, total_seconds
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
-from harness.plugins.returns import number, whole_number
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
-from harness.running.engine import Engine
+from harness.running.engine import Execution, execute
 from harness.running.reporter import Reporter
-from harness.store.cell_states import CellState, CellStatus
 from harness.store.store import Store
 from harness.system import interrupts
-from harness.types.executor import Executor
 from harness.types.formats import LAST, Reading, display_name
 from harness.types.plurals import counted, plural
 
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """What a run left.
+    """The result of a run.
 
     Attributes:
-        store: its folder.
+        store: the folder of its store.
         cells: every cell with key, kind, state and label.
         rows: the table, accuracies as fractions.
         failed: reasons by key of the cells that could not be made or used.
-        notes: what has to be said beneath the table.
+        notes: the lines beneath the table.
         warnings: why numbers that stand side by side may not be comparable, a line each.
-        planned_only: nothing was carried out, and there are no rows.
-        estimate: of such a plan, the seconds that it would take; None where that is not known.
+        planned_only: nothing was executed, and there are no rows.
+        estimate: the seconds that such a plan would take; None if that is not known.
     """
 
     store: Path
@@ -59,9 +54,9 @@ class RunResult:
     estimate: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
-        told = {"store": str(self.store), "cells": self.cells, "rows": self.rows, "warnings": self.warnings}
-        return {**told, "estimate_seconds": self.estimate} if self.planned_only else told
+        """Return the result as ``--json`` prints it."""
+        content = {"store": str(self.store), "cells": self.cells, "rows": self.rows, "warnings": self.warnings}
+        return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
 
 
 def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # noqa: ANN401
@@ -72,7 +67,7 @@ def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # no
         options: those of ``ddbench run``, with underscores; see `harness.planning.request.Request`.
 
     Raises:
-        DDBenchError: something cannot be meant or cannot work; nothing was started.
+        DDBenchError: an option is wrong or cannot work; nothing was started.
     """
     return run_request(request_from(options), reporter or Reporter())
 
@@ -91,209 +86,148 @@ def evaluate(
     Args:
         file: a file or folder of one of the formats that `harness.load_distilled` reads.
         entry: which set of a file that holds several.
-        format: its format with options, where its content does not tell.
-        step_size: the learned step size, where the file does not tell.
+        format: its format with options, if its content does not say.
+        step_size: the learned step size, if the file does not hold it.
         reporter: hears of the progress.
         options: those of ``ddbench eval``; ``dataset`` gives the test images, and the preprocessing of a file
-            that does not tell it.
+            that does not name its own.
 
     Raises:
-        DDBenchError: something cannot be meant or cannot work; nothing was started.
+        DDBenchError: an option is wrong or cannot work; nothing was started.
     """
     reading = Reading(entry, format, step_size)
     return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Reporter(), reading)
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
-    """Carry out a request of ``ddbench run``."""
+    """Do what a request of ``ddbench run`` asks for."""
     request, notes = decide_precision(request)
     for note in notes:
         reporter.notice(note)
-    result = _carry_out(Run(request), reporter)
+    result = prepare_and_run(Run(request), reporter)
     return replace(result, notes=(*result.notes, *notes))
 
 
-def plan_request(request: Request) -> RunResult:
-    """What a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
-    damages: list[str] = []
-    registry, store = _registry(request), Store(request.store, damages.append)
-    check_size(Study(request, registry))
-    if not store.is_new():
-        store.check_schema()
-    request, precision_notes = decide_precision(request)
-    if request.choose:
-        result = _plan_stages(Stages.planned(Run(request), registry), store)
-        return replace(result, notes=(*damages, *precision_notes, *result.notes))
-    outlook = Outlook.of(Run(request).plan(registry), store)
-    notes = (*damages, *outlook.plan.notes, *precision_notes, *_first([outlook], request), _missing(outlook))
-    return RunResult(store.path, outlook.cells, [], notes=notes, warnings=warnings_of(outlook.plan), planned_only=True,
-                     estimate=outlook.seconds)  # fmt: skip
-
-
 def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
-    """Carry out a request of ``ddbench eval``."""
+    """Do what a request of ``ddbench eval`` asks for."""
     if request.keep_hold_out:
         raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
-    result = _carry_out(Run(request, file.absolute(), reading), reporter)
+    result = prepare_and_run(Run(request, file.absolute(), reading), reporter)
     if request.choose or request.score_on == "validation":
         note = f"{display_name(file)} was distilled elsewhere and may have seen the validation split"
         result = replace(result, notes=(*result.notes, note))
     return result
 
 
-def _carry_out(run: Run, reporter: Reporter) -> RunResult:
-    with prepared(run.request.compile), interrupts.handled(reporter.notice):
-        return _carried_out(run, reporter)
+def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
+    """Prepare this process, plan a run, execute it, and tabulate what the store holds then.
 
-
-def _carried_out(run: Run, reporter: Reporter) -> RunResult:
+    A run that chooses an option is executed in two stages: all values on validation, then the chosen ones on test.
+    """
     request = run.request
-    registry = _registry(request)
-    check_size(Study(request, registry), of_file=run.file is not None)
-    if not request.choose:
-        return _execute(run, run.plan(registry), reporter)
-    stages, store = Stages.planned(run, registry), Store(request.store)
-    if not store.is_new():
-        store.check_schema()
-    _first([Outlook.of(stages.first.plan, store), stages.largest(store)], request)
-    reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
-    explored = _execute(stages.first.run, stages.first.plan, reporter)
-    choice = Choice.of(stages.option, stages.first.plan.arms, explored.rows)
-    choice.record([cell["key"] for cell in explored.cells], store)
-    chosen = stages.chosen(choice)
-    if not chosen.plan.arms:
-        return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
-    reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
-    result = _execute(chosen.run, chosen.plan, reporter)
-    fields = [choice.row_fields(arm) for arm in chosen.plan.arms]
-    rows = [_with_choice(row, of_arm) for row, of_arm in zip(result.rows, fields, strict=True)]
+    with prepared(request.compile), interrupts.handled(reporter.notice):
+        registry = _registry(request)
+        # Counted first: to plan a mistyped sweep of a million cells would take the memory of this machine.
+        check_size(Planner(request, registry), of_file=run.file is not None)
+        if not request.choose:
+            plan = run.plan(registry)
+            return _tabulate(execute(run, plan, reporter, warnings_of(plan)))
+        stages, store = Stages.planned(run, registry), Store(request.store)
+        if not store.is_new():
+            store.check_schema()
+        # Both stages are measured before the first begins, so that a second one without room is refused now, not later.
+        artifact_notes([RemainingWork.of(stages.first.plan, store), stages.largest(store)], request.max_storage)
+        reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
+        first = stages.first
+        explored = _tabulate(execute(first.run, first.plan, reporter, warnings_of(first.plan)))
+        choice = Choice.of(stages.option, first.plan.arms, explored.rows)
+        choice.record([cell["key"] for cell in explored.cells], store)
+        chosen = stages.chosen(choice)
+        if not chosen.plan.arms:
+            return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
+        reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
+        scored = _tabulate(execute(chosen.run, chosen.plan, reporter, warnings_of(chosen.plan)))
+        return _joined(explored, scored, choice, stages, chosen.plan)
+
+
+def _tabulate(execution: Execution) -> RunResult:
+    """Return the table of an executed plan; no rows if its jobs were submitted and go on by themselves."""
+    plan, store = execution.plan, execution.store
+    if execution.submitted is not None:
+        count = execution.submitted
+        submitted = f"{counted(count, 'job was', 'jobs were')} ordered from {execution.executor}"
+        note = f"{submitted}: `ddbench status` shows how {plural(count, 'it stands', 'they stand')}"
+        return RunResult(store.path, execution.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
+                         planned_only=True)  # fmt: skip
+    table = table_of(plan, store)
+    notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
+    return RunResult(store.path, execution.cells, table.rows, execution.failed, notes, warnings)
+
+
+def _joined(explored: RunResult, scored: RunResult, choice: Choice, stages: Stages, plan: Plan) -> RunResult:
+    """Return the rows of the second stage, each with the choice that led to it, and the cells of both stages."""
+    fields = [choice.row_fields(arm) for arm in plan.arms]
+    rows = [_with_choice(row, of_arm) for row, of_arm in zip(scored.rows, fields, strict=True)]
     how = f"{stages.option} was chosen for each row on a validation split, {stages.validation}"
-    return replace(result, rows=rows, cells=explored.cells + result.cells, failed={**explored.failed, **result.failed},
-                   notes=(f"{how}; {stages.outcome}", *choice.notes(), *result.notes))  # fmt: skip
+    return replace(
+        scored,
+        rows=rows,
+        cells=explored.cells + scored.cells,
+        failed={**explored.failed, **scored.failed},
+        notes=(f"{how}; {stages.outcome}", *choice.notes(), *scored.notes),
+    )
 
 
 def _with_choice(row: RunRow, fields: Mapping[str, Any]) -> RunRow:
     return {**row, "chosen": fields["chosen"], "validation": fields["validation"]}
 
 
-def _registry(request: Request) -> Registry:
-    found = plugins()
-    if request.strict_plugins:
-        found.refuse_broken()
-    return found.registry
+def plan_request(request: Request) -> RunResult:
+    """Return what a request of ``ddbench run`` would do: cells with their states, and an estimate of time."""
+    damages: list[str] = []
+    # The store is not opened, for that would write its folder: a plan changes nothing on disk.
+    registry, store = _registry(request), Store(request.store, damages.append)
+    check_size(Planner(request, registry))
+    if not store.is_new():
+        store.check_schema()
+    # Decided before planning, because the precision is part of every set's key.
+    request, precision_notes = decide_precision(request)
+    if request.choose:
+        result = _plan_stages(Stages.planned(Run(request), registry), store)
+        return replace(result, notes=(*damages, *precision_notes, *result.notes))
+    work = RemainingWork.of(Run(request).plan(registry), store)
+    room = artifact_notes([work], request.max_storage)
+    notes = (*damages, *work.plan.notes, *precision_notes, *room, work.summary)
+    return _planned(store, work.cells, notes, work.plan, work.seconds)
 
 
 def _plan_stages(stages: Stages, store: Store) -> RunResult:
-    """What a run that chooses would do; the second stage's cells are known once the first is in the store."""
-    first, request = Outlook.of(stages.first.plan, store), stages.second.run.request
-    notes = [*stages.second.plan.notes, *_first([first, stages.largest(store)], request), _missing(first)]
+    """Return what a run that chooses would do; the second stage's cells are known once the first is in the store."""
+    first, limit = RemainingWork.of(stages.first.plan, store), stages.second.run.request.max_storage
+    notes = [*stages.second.plan.notes, *artifact_notes([first, stages.largest(store)], limit), first.summary]
     notes += [f"these are scored on validation; then only {stages.outcome}", f"validation is {stages.validation}"]
     if first.missing:
         second, cells = stages.slowest(store), first.cells
-        more = f"{counted(len(second.missing), 'more cell')}, {_duration(second.seconds)}"
+        more = f"{counted(len(second.missing), 'more cell')}, {format_estimate(second.seconds)}"
         notes.append(f"then {more}, if the values that take longest are chosen")
     else:
         choice = Choice.of(stages.option, first.plan.arms, table_of(first.plan, store).rows)
-        second = Outlook.of(stages.chosen(choice).plan, store)
+        second = RemainingWork.of(stages.chosen(choice).plan, store)
         cells = first.cells + second.cells
         notes += [f"the scores in the store choose {choice.names or 'nothing'}", *choice.notes()]
-        notes += [f"then {_missing(second)}"] if second.cells else []
-    seconds, warnings = total_seconds([first.seconds, second.seconds]), warnings_of(first.plan)
-    return RunResult(store.path, cells, [], notes=tuple(notes), warnings=warnings, planned_only=True, estimate=seconds)
+        notes += [f"then {second.summary}"] if second.cells else []
+    return _planned(store, cells, tuple(notes), first.plan, total_seconds([first.seconds, second.seconds]))
 
 
-def _missing(outlook: Outlook) -> str:
-    plan = outlook.plan
-    missing, cells = len(outlook.missing), len(plan.cells)
-    count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
-    return f"{count}, {_duration(outlook.seconds)} on {plan.device}"
+def _planned(
+    store: Store, cells: list[dict[str, str]], notes: tuple[str, ...], plan: Plan, seconds: float | None
+) -> RunResult:
+    warnings = warnings_of(plan)  # known before a single number is: plans differ, not only results
+    return RunResult(store.path, cells, [], notes=notes, warnings=warnings, planned_only=True, estimate=seconds)
 
 
-def _first(outlooks: Sequence[Outlook], request: Request) -> list[str]:
-    """What methods need made before anything else, with its room on disk and its time.
-
-    Raises:
-        UsageError: it would take more room than it may.
-    """
-    wanted = merged(demand for outlook in outlooks for demand in outlook.demands)
-    if not wanted:
-        return []
-    check_storage(wanted, request.max_storage)
-    return [f"{told(wanted)}, {_duration(total_seconds(outlook.artifact_seconds for outlook in outlooks))}"]
-
-
-def _execute(run: Run, plan: Plan, reporter: Reporter) -> RunResult:
-    request = run.request
-    executor = executor_of(request)
-    store = Store(request.store, reporter.notice).open()
-    if request.retry_failed:
-        for cell in plan.cells:
-            store.failures.forget(cell.key)
-    outlook = Outlook.of(plan, store)
-    first = _first([outlook], request)
-    _tell_of(plan, list(outlook.statuses.values()), reporter)
-    for line in (*first, *(warnings_of(plan) if outlook.missing else ())):  # before days of work, not only after them
-        reporter.notice(line)
-    engine = Engine(plan, run, store, plugins(), reporter, outlook.missing)
-    if request.detach:
-        count = engine.detach(executor)
-        ordered = f"{counted(count, 'job was', 'jobs were')} ordered from {request.starter}"
-        note = f"{ordered}: `ddbench status` tells how {plural(count, 'it stands', 'they stand')}"
-        return RunResult(store.path, outlook.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
-                         planned_only=True)  # fmt: skip
-    engine.carry_out(executor)
-    statuses = engine.statuses
-    unmade = f"it was not made, and did not say why: see {run.folder(store)}"
-    lost = {key: status for key, status in statuses.items() if status.is_lost or status.state is CellState.MISSING}
-    failed = {key: status.reason or unmade for key, status in lost.items()}
-    table = table_of(plan, store)
-    notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
-    return RunResult(store.path, Outlook(plan, statuses).cells, table.rows, failed, notes, warnings)
-
-
-def executor_of(request: Request) -> Executor[Any]:
-    """What starts the work.
-
-    Raises:
-        UsageError: there is none of this name, or it cannot do what is asked.
-    """
-    name = request.starter
-    resolved = plugins().registry.resolve("executor", name)
-    executor: Executor[Any] = resolved.make()
-    whole_number(executor.slots, f"{resolved.described}: slots", 1)
-    number(executor.poll_seconds, f"{resolved.described}: poll_seconds", least=0)
-    if executor.in_process and request.timeout:
-        raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
-    if request.detach and not executor.detaches:
-        raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
-    if ":" in request.device and executor.slots > 1:
-        told = f"--device {request.device} is one GPU, but {name} does {executor.slots} jobs at once"
-        raise UsageError(f"{told}, each on a GPU of its own: say --device cuda")
-    return executor
-
-
-def _tell_of(plan: Plan, statuses: Sequence[CellStatus], reporter: Reporter) -> None:
-    """Say what there is to do, and what is not done unless somebody asks for it."""
-    count = Counter(status.state for status in statuses)
-    stale = count[CellState.STALE]
-    missing, done = count[CellState.MISSING], count[CellState.DONE]
-    to_redo = stale if plan.rerun_stale else 0
-    reporter.planned(missing + to_redo, done + stale - to_redo)
-    if stale and not plan.rerun_stale:
-        made = f"{counted(stale, 'record was', 'records were')} made by a different version of the code"
-        reporter.notice(f"{made}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
-    if failed := count[CellState.FAILED]:
-        again = f"--retry-failed tries {plural(failed, 'it', 'them')} again"
-        reporter.notice(f"{counted(failed, 'cell')} failed before: {again}")
-    for status in statuses:
-        if status.state is CellState.DAMAGED or status.note_is_damaged:
-            reporter.notice(status.reason)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "a time that cannot be told"
-    hours, rest = divmod(round(seconds), 3600)
-    minutes, rest = divmod(rest, 60)
-    told = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"about {told}"
+def _registry(request: Request) -> Registry:
+    loaded = plugins()
+    if request.strict_plugins:
+        loaded.refuse_broken()
+    return loaded.registry

@@ -58,6 +58,8 @@ _code: dict[tuple[object, ...], Forward] = {}
 class _Mode:
     """The compute mode of this process, like its number of threads: set at the start of a run, and recorded."""
 
+    # Of the process and not of a run: a plugin's step reaches `logits_of` from any thread, without a run to ask, and
+    # what could not be compiled here cannot be compiled for the next run either. `prepared` sets one run's policy.
     policy: Policy = "never"
     refused: ClassVar[set[str]] = set()
     """Printed forms of networks that could not be compiled."""

@@ -1,4 +1,4 @@
-"""An order's command as a process with its log, on this machine or, sent there, on another."""
+"""Processes of orders' commands, each with its log, on this machine or on another that the command was sent to."""
 
 import os
 import signal
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.running.processes.child_process import sigint_heard
+from harness.running.processes.child_process import sigint_not_ignored
 from harness.running.processes.starter import handed_over
 from harness.types.executor import Order
 
 GRACE = 5.0
-"""Seconds that a process has to end its own processes once it must end at once."""
+"""Seconds that a process has to end its own processes when it must end at once."""
 _LOOK = 0.1
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SAFE_PATH = "PYTHONSAFEPATH"
 """Variable that does what ``python -P`` does, for every Python that inherits it; empty is as good as not set."""
 _FOR_THE_STARTER = {signal.SIGUSR1, signal.SIGUSR2}
-"""What a cluster may send to every process of a task, but means for the first one only."""
+"""Signals that a cluster may send to every process of a task, but means for the first one only."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What an order has done, with all that it needs to do the same on another machine; it can be pickled."""
+    """The command of an order, with all that it needs to run on another machine; it can be pickled."""
 
     arguments: tuple[str, ...]
     log: Path
@@ -37,65 +37,67 @@ class Command:
 
     @classmethod
     def of(cls, order: Order, threads: int) -> "Command":
-        """The order's, in this folder, with the variables that matter, to compute with so many threads."""
+        """Return the order's command, to run in this folder with so many threads and the same variables."""
         ours = {key: value for key, value in os.environ.items() if key.startswith("DDBENCH_")}
-        if paths := os.environ.get("PYTHONPATH"):  # an empty entry is this folder
+        if paths := os.environ.get("PYTHONPATH"):  # an empty entry means this folder, which is another one elsewhere
             ours["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
-        ours[SAFE_PATH] = os.environ.get(SAFE_PATH, "")  # set for what starts it, not for what it starts in its turn
+        # Submitting sets it for the process that starts the task: what the task starts in its turn must not inherit it.
+        ours[SAFE_PATH] = os.environ.get(SAFE_PATH, "")
         limits = dict.fromkeys(THREADS, str(threads))
         return cls(tuple(order.command), order.log, {**ours, **limits}, Path.cwd())
 
-    def start(self) -> "Process":
-        """Start it; what it prints is added to the log.
+    def start(self) -> "CommandProcess":
+        """Start the command; what it prints is appended to the log.
 
         Raises:
             OSError: there is no such program here, or the log cannot be written.
         """
-        return Process(self)
+        return CommandProcess(self)
 
 
-class Process:
+class CommandProcess:
     """A command that runs in a session of its own: signals reach it only from here, and each once."""
 
     def __init__(self, command: Command) -> None:
         command.log.parent.mkdir(parents=True, exist_ok=True)
-        before = signal.pthread_sigmask(signal.SIG_SETMASK, _FOR_THE_STARTER)  # inherited, whatever was blocked here
+        # A blocked signal stays blocked in the new process: it inherits exactly the mask that is set here meanwhile.
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, _FOR_THE_STARTER)
         try:
-            with command.log.open("ab", buffering=0) as log, sigint_heard():
+            with command.log.open("ab", buffering=0) as log, sigint_not_ignored():
                 self._popen = _started(command, log)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its session."""
+        """The number of the process, and of its session."""
         return self._popen.pid
 
     def poll(self) -> int | None:
-        """None until it has ended; then its exit status, as a shell tells it: 128 and more where a signal ended it."""
+        """Return None until it has ended; then its exit status as in a shell: 128 and more if a signal ended it."""
         status = self._popen.poll()
         return status if status is None or status >= 0 else 128 - status
 
     def wait(self) -> int:
-        """Wait until it has ended, and give its exit status.
+        """Wait until the command has ended, and return its exit status.
 
-        It looks again and again, because signals have to be handled in between, and may wait in their turn.
+        It polls, because signals have to be handled in between, and their handlers may wait in their turn.
         """
         while (status := self.wait_for(_LOOK)) is None:
             pass
         return status
 
     def wait_for(self, seconds: float) -> int | None:
-        """Wait until it has ended, but not longer than that, and give what `poll` gives."""
+        """Wait until the command has ended, but not longer than that, and return what `poll` returns."""
         until = time.monotonic() + seconds
         while (status := self.poll()) is None and time.monotonic() < until:
             time.sleep(_LOOK)
         return status
 
     def stop(self, at_once: bool = False) -> None:
-        """Ask it to keep what it has and end.
+        """Ask the command to save what it has and end.
 
-        At once: ask twice, by two signals, which leaves it no time for that; end its session a little later.
+        At once: ask twice, by two signals, which leaves it no time to save; end its session a little later.
         """
         if self.poll() is not None:
             return
@@ -107,7 +109,7 @@ class Process:
             killer.start()
 
     def kill(self) -> None:
-        """End its session now, unless it has ended."""
+        """Kill its session now, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -124,6 +126,6 @@ def _started(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
             env={**os.environ, **command.environment, **handed_over()},
             start_new_session=True,
         )
-    except OSError as error:  # told where whoever asks for the job's output looks
+    except OSError as error:  # written where the user looks for the job's output: the node's own log is far away
         log.write(f"cannot be started on {socket.gethostname()}: {error}\n".encode())
         raise

@@ -1,4 +1,4 @@
-"""Processes on this machine: so many jobs at once, each with its share of the cores and a GPU."""
+"""The executor that starts processes on this machine, several at once, each with its cores and a GPU."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from harness.executors.command_process import GRACE, THREADS
-from harness.running.processes.child_process import sigint_heard
+from harness.running.processes.child_process import sigint_not_ignored
 from harness.running.processes.starter import handed_over
 from harness.system.process_identity import python_module
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
@@ -22,12 +22,12 @@ _LOOK = 0.02
 class LocalOptions(Options):
     """How many jobs at once, and what each gets."""
 
-    slots: int = option(1, "jobs at once; where there are GPUs, each slot has one of them", ge=1)
+    slots: int = option(1, "jobs at once; if there are GPUs, each slot has one of them", ge=1)
     threads: int | None = option(None, "threads of each job; auto: the cores divided among the slots", ge=1)
 
 
 class Slot(Running):
-    """A place for one job at a time, with a launcher that is kept from job to job, so that torch is imported once.
+    """A place for one job at a time, with a launcher that serves job after job, so that torch is imported once.
 
     The launcher is started with the slot's GPU and threads in its environment, before it imports anything. Each job is
     a process of its own, which it forks. Launcher and slot talk on a connection of their own: what a module prints, or
@@ -46,28 +46,29 @@ class Slot(Running):
 
     @property
     def where(self) -> str:
-        """The launcher's number."""
+        """The launcher's process number."""
         return f"pid {self._launcher.pid}" if self._launcher else "nowhere"
 
     @property
     def is_free(self) -> bool:
-        """Whether it has no job."""
+        """Whether the slot has no job."""
         return self.poll() is not None
 
     def take(self, order: Order) -> None:
-        """Begin a job."""
+        """Start a job."""
         if self._launcher is None or self._launcher.poll() is not None:
             self.close()
             self._start(order)
         assert self._channel, "it has a launcher"
         self._status, self._asked = None, False
-        with suppress(OSError):  # the launcher has just died, and its job is lost
+        with suppress(OSError):  # the launcher may have just died: poll() sees that, and the job is lost
             self._channel.send((list(order.command), str(order.log)))
 
     def poll(self) -> int | None:
-        """The exit status of its job, once it has ended."""
+        """Return the exit status of its job when that has ended, and None before."""
         if self._status is None and self._launcher and self._channel:
-            has_ended = self._launcher.poll() is not None  # before the look for what it has sent last of all
+            # In this order: a launcher that ends right after the look has sent the status before, and it is read below.
+            has_ended = self._launcher.poll() is not None
             with suppress(EOFError, OSError):
                 if self._channel.poll():
                     self._status = int(self._channel.recv())
@@ -76,7 +77,7 @@ class Slot(Running):
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
-        """Interrupt the job; the launcher passes it on, and ends if it has not begun."""
+        """Interrupt the job: the launcher passes the signal on, or ends if it has not finished its imports."""
         if self._launcher and self.poll() is None:
             self._asked = True
             self._launcher.send_signal(signal.SIGINT)
@@ -84,11 +85,11 @@ class Slot(Running):
                 self._launcher.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
-        """End the launcher, and with it a job that still runs."""
+        """End the launcher, and with it a job that is still running."""
         if self._launcher is None or self._channel is None:
             return
         self.stop(at_once=True)
-        until = time.monotonic() + 2 * GRACE  # the launcher kills its job sooner
+        until = time.monotonic() + 2 * GRACE  # longer than the launcher gives its own job before it kills it
         while self.poll() is None and time.monotonic() < until:
             time.sleep(_LOOK)
         self._launcher.kill()
@@ -99,7 +100,7 @@ class Slot(Running):
     def _start(self, order: Order) -> None:
         order.log.parent.mkdir(parents=True, exist_ok=True)
         self._channel, theirs = Pipe()
-        with theirs, order.log.open("a") as log, sigint_heard():
+        with theirs, order.log.open("a") as log, sigint_not_ignored():
             self._launcher = subprocess.Popen(
                 python_module(self.MODULE, str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
@@ -112,7 +113,7 @@ class Slot(Running):
 
 
 class Local(Executor[LocalOptions]):
-    """A process for each job, on this machine."""
+    """Starts a process for each job on this machine."""
 
     Options = LocalOptions
     poll_seconds = 0.05
@@ -124,21 +125,22 @@ class Local(Executor[LocalOptions]):
 
     @property
     def slots(self) -> int:
-        """As the option says."""
+        """The number of slots, as the option says."""
         return self.options.slots
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> list[Slot]:
-        """Give each to a free slot."""
+        """Give each order to a free slot."""
         free = [slot for slot in self._slots if slot.is_free]
         for slot, order in zip(free, orders, strict=False):
             slot.take(order)
         return free[: len(orders)]
 
     def environment(self, slot: int, gpus: Sequence[str]) -> dict[str, str]:
-        """What a slot's processes find changed."""
+        """Return the variables that are changed for a slot's processes."""
         changed: dict[str, str] = {}
         if self.slots > 1 or self.options.threads:
             threads = self.options.threads or max(1, cores() // self.slots)
+            # Both variables: which library multiplies matrices depends on how torch was built.
             changed |= dict.fromkeys(THREADS, str(threads))
         if gpus and self.slots > 1:
             changed["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
@@ -151,18 +153,18 @@ class Local(Executor[LocalOptions]):
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; found without torch."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [name.strip() for name in told.split(",") if name.strip()]
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        found = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return found.stdout.split() if found.returncode == 0 else []
+    return listing.stdout.split() if listing.returncode == 0 else []

@@ -1,4 +1,4 @@
-"""Starts Python programs without their imports: a process that has imported torch forks itself for each.
+"""Starts Python programs quickly: a process that has imported torch forks itself for each of them.
 
 ``python -P -m harness.executors.local_launcher CHANNEL`` receives the command and the log of one program after the
 other on a connection, whose file descriptor is CHANNEL, runs it in a session of its own, and sends its exit status when
@@ -18,43 +18,44 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.executors.command_process import GRACE
-from harness.running.processes.child_process import Child, adopt_orphans, exit_now, hear_signals
+from harness.running.processes.child_process import Child, adopt_orphans, exit_now, reset_signals
 from harness.running.processes.starter import Starter, die_with, handed_over
 from harness.system.process_identity import PYTHON_MODULE
 
 NEEDED = ("harness.running.processes.worker", "torch._dynamo", "torchvision", "kornia")
-"""What jobs import, at once or on the way: imported once, before the first fork. None of it starts to compute."""
+"""Modules that jobs import, imported once before the first fork. None of them starts to compute, for a fork takes
+neither threads nor a GPU's context along."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL, _IDLE = 0.02, 0.5
 
 
 class Launcher:
-    """Starts one program after the other.
+    """Runs one program after the other, as it is asked to.
 
     Args:
-        channel: by which it is asked, and answers.
-        starter: who asks.
+        channel: brings commands and takes exit statuses.
+        starter: the process that asks.
     """
 
     def __init__(self, channel: Connection, starter: Starter) -> None:
         self._channel, self._starter, self._pid = channel, starter, os.getpid()
         self._asked: list[int] = []
-        """Signals for the program that was asked for last, even if it has not begun."""
+        """Signals for the last program, even if it has not begun: none is lost between its command and its fork."""
         for number in _SIGNALS:
             signal.signal(number, lambda received, _frame: self._asked.append(received))
 
     def serve(self) -> None:
-        """Until nobody asks any more."""
+        """Run programs until nobody asks for any more."""
         with contextlib.suppress(EOFError, OSError):
             while not self._starter.has_ended():
                 if self._channel.poll(_IDLE):
                     command, log = self._channel.recv()
-                    self._channel.send(self._run(command, log))
+                    self._channel.send(self._run_program(command, log))
 
-    def _run(self, command: Sequence[str], log: str) -> int:
-        """Run a program until it has ended, and end what it leaves behind."""
+    def _run_program(self, command: Sequence[str], log: str) -> int:
+        """Run a program until it has ended, end what it leaves behind, and return its exit status."""
         os.environ.update(handed_over())
-        child = Child(lambda: self._become(command), Path(log))
+        child = Child(lambda: self._become_program(command), Path(log))
         passed_on, patience = 0, float("inf")
         while not child.has_ended():
             self._asked += [signal.SIGTERM] * (self._starter.stops_wanted() - len(self._asked))
@@ -69,7 +70,7 @@ class Launcher:
         self._asked.clear()
         return child.status
 
-    def _become(self, command: Sequence[str]) -> int:
+    def _become_program(self, command: Sequence[str]) -> int:
         """Run the module of a command ``python -P -m MODULE ...``; any other takes this process's place."""
         self._channel.close()
         start = len(PYTHON_MODULE)
@@ -82,8 +83,8 @@ class Launcher:
 
 
 def launcher() -> Launcher:
-    """The launcher that this process is, when it has imported what programs need."""
-    hear_signals()  # until there is a program, a signal ends this process
+    """Return the launcher of this process, after importing what programs need."""
+    reset_signals()  # until there is a program, a signal ends this process
     starter = Starter.of_this_process()
     channel = Connection(int(sys.argv[1]))
     os.set_inheritable(channel.fileno(), False)

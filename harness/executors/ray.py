@@ -1,4 +1,4 @@
-"""Tasks of a Ray cluster, through Ray Core: one for each order."""
+"""The executor that starts a task of a Ray cluster, through Ray Core, for each order."""
 
 import importlib
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.executors.command_process import Command
-from harness.running.processes.child_process import sigint_heard
+from harness.running.processes.child_process import sigint_not_ignored
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
 
@@ -25,7 +25,7 @@ class RayOptions(Options):
 
     address: str = option("local", "a cluster's HOST:PORT, auto: the one of this machine, or local: start one here")
     cpus: int = option(1, "cores of an order, and threads that it computes with", ge=1)
-    gpus: float | None = option(None, "GPUs of an order, or a share of one; auto: one where it computes on a GPU", ge=0)
+    gpus: float | None = option(None, "GPUs of an order, or a share of one; auto: one if it computes on a GPU", ge=0)
     slots: int | None = option(None, "orders at once; auto: as many as the cluster has room for", ge=1)
 
 
@@ -46,7 +46,7 @@ class Ray(Executor[RayOptions]):
 
     @property
     def slots(self) -> int:
-        """As many as were asked for, or as have room in the cluster as it is now."""
+        """The number of slots that was asked for, or for which the cluster has room as it is now."""
         if self.options.slots is not None:
             return self.options.slots
         room = self._connected().cluster_resources()
@@ -54,32 +54,34 @@ class Ray(Executor[RayOptions]):
         return max(1, int(min(room.get("CPU", 0) / self.options.cpus, by_gpus)))
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> Sequence[Running]:
-        """Hand them to Ray, which queues what has no room."""
+        """Submit the orders to Ray, which queues those without room."""
         ray = self._connected()
         do = ray.remote(max_retries=0)(run)
-        asked = [self._asked(order) for order in orders]
-        self._check_gpus(max((one["num_gpus"] for one in asked), default=0.0))
-        pairs = zip(orders, asked, strict=True)
-        return [RayTask(ray, do.options(**one).remote(Command.of(order, self.options.cpus))) for order, one in pairs]
+        resources = [self._resources(order) for order in orders]
+        self._check_gpus(max((asked["num_gpus"] for asked in resources), default=0.0))
+        return [
+            RayTask(ray, do.options(**asked).remote(Command.of(order, self.options.cpus)))
+            for order, asked in zip(orders, resources, strict=True)
+        ]
 
     def close(self) -> None:
-        """Leave the cluster; one that was started here ends."""
+        """Leave the cluster; a cluster that was started here ends."""
         if self._is_ours:
             self._ray.shutdown()
         self._ray, self._is_ours = None, False
 
-    def _asked(self, order: Order) -> dict[str, Any]:
+    def _resources(self, order: Order) -> dict[str, Any]:
         gpus = self.options.gpus if self.options.gpus is not None else float(order.gpu)
         return {"name": order.label, "num_cpus": self.options.cpus, "num_gpus": gpus}
 
     def _check_gpus(self, asked: float) -> None:
-        """Raise where Ray would wait for ever; a cluster may grow."""
+        """Raise if Ray would wait for ever: one that runs here does not grow, as a cluster may."""
         here = self._connected().cluster_resources().get("GPU", 0)
         if self.options.address == "local" and asked > here:
             raise UsageError(f"an order asks for {asked:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
 
     def _connected(self) -> Any:  # noqa: ANN401
-        """Ray, connected to the cluster; a connection that this process has already is used, and left."""
+        """Return Ray connected to the cluster; a connection that this process already has is used, and left open."""
         if self._ray is None:
             with _quietly():
                 self._ray = _ray()
@@ -90,7 +92,7 @@ class Ray(Executor[RayOptions]):
 
 
 class RayTask(Running):
-    """A task of an order, in Ray's queue or on a node."""
+    """The task of an order, in Ray's queue or on a node."""
 
     def __init__(self, ray: Any, reference: Any) -> None:  # noqa: ANN401
         self._ray, self._reference = ray, reference
@@ -98,11 +100,11 @@ class RayTask(Running):
 
     @property
     def where(self) -> str:
-        """Its number."""
+        """The task's number."""
         return f"Ray task {self._reference.task_id().hex()}"
 
     def poll(self) -> int | None:
-        """Its exit status; `LOST` where its worker or node died, `STOPPED` where it was taken out of the queue."""
+        """Return its exit status; `LOST` if its worker or node died, `STOPPED` if it was taken out of the queue."""
         if self._status is None and self._ray.wait([self._reference], timeout=0)[0]:
             self._status = self._outcome()
         return self._status
@@ -118,12 +120,12 @@ class RayTask(Running):
             return int(self._ray.get(self._reference))
         except self._ray.exceptions.TaskCancelledError:
             return STOPPED
-        except Exception:  # Ray wraps whatever happens on a node
+        except Exception:  # Ray has a class of errors for each way to lose a task: any of them means the same here
             return LOST
 
 
 def run(command: Command) -> int:
-    """On a node: do it, and give its exit status. An interrupt is how Ray cancels a task."""
+    """Run a command on a node, and return its exit status; Ray cancels a task by an interrupt."""
     with _interrupts() as interrupts:
         process, passed_on = command.start(), 0
         while (status := process.wait_for(_LOOK)) is None:
@@ -135,7 +137,7 @@ def run(command: Command) -> int:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """The interrupts that came: none is ignored, as in a script's background, or lost while a process starts."""
+    """Collect interrupts: none is ignored, as in a script's background, or lost while a process starts."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -160,7 +162,7 @@ def _connect(ray: Any, options: RayOptions) -> None:  # noqa: ANN401
         here["num_cpus"] = options.slots * options.cpus
     own = here if options.address == "local" else {}
     try:
-        with sigint_heard():
+        with sigint_not_ignored():
             ray.init(
                 address=options.address,
                 job_config=_job_config(ray),
@@ -170,12 +172,12 @@ def _connect(ray: Any, options: RayOptions) -> None:  # noqa: ANN401
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        told = f"no Ray cluster answers at {options.address!r} ({said})"
-        raise UsageError(f"{told}: start one by `ray start --head`, or write ray[address=local]") from error
+        problem = f"no Ray cluster answers at {options.address!r} ({said})"
+        raise UsageError(f"{problem}: start one by `ray start --head`, or write ray[address=local]") from error
 
 
 def _job_config(ray: Any) -> Any:  # noqa: ANN401
-    """Of this process.
+    """Return the configuration of this process's job.
 
     Ray has its workers import first from the working folder, where a file of the user's may stand for a module, unless
     it takes that folder for one that it has sent to the nodes itself.
@@ -190,10 +192,10 @@ def _job_config(ray: Any) -> Any:  # noqa: ANN401
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Ray reports nothing to its makers, and leaves SIGTERM to whoever handles it in this process."""
+    """Keep Ray from reporting to its makers, and from replacing this process's handler of SIGTERM."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)  # ray.init() sets its own, and the run would no longer be asked to stop
     try:
         yield
     finally:

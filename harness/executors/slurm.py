@@ -1,4 +1,4 @@
-"""Jobs of a SLURM cluster, through submitit: an array for all orders that are started together."""
+"""The executor that submits jobs of a SLURM cluster, through submitit: an array for orders that start together."""
 
 import math
 import os
@@ -17,8 +17,8 @@ import pydantic
 from harness.errors import UsageError
 from harness.executors.command_process import SAFE_PATH, Command
 from harness.executors.slurm_queue import Queue, listed
-from harness.executors.slurm_task import NOTICE, Task, stop_signal
-from harness.running.processes.child_process import children_of, sigint_heard
+from harness.executors.slurm_task import NOTICE, SlurmTask, stop_signal
+from harness.running.processes.child_process import children_of, sigint_not_ignored
 from harness.system.home import expand_home
 from harness.system.process_identity import PYTHON_MODULE
 from harness.types.executor import LOST, Executor, Order, Running
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     import submitit
 
 ARRAY = 1000
-"""Most tasks of an array: SLURM's own limit, where nobody has changed it, is 1001."""
+"""Most tasks of an array: SLURM's limit is 1001 unless its administrator has changed it."""
 SHORTEST = 5
-"""Minutes of a job that has time to work before it is told to keep what it has: `NOTICE`, and SLURM's own minute."""
+"""Minutes of the shortest job that has time to work: `NOTICE` and SLURM's own minute go off its end."""
 
 
 def minutes_of(time: str) -> int:
-    """Minutes, rounded up, of a time as SLURM writes it: ``90``, ``90:00``, ``1:30:00``, ``0-1``, ``0-1:30``.
+    """Return the minutes, rounded up, of one of SLURM's times: ``90``, ``90:00``, ``1:30:00``, ``0-1``, ``0-1:30``.
 
     Raises:
         ValueError: it is none, or no time at all.
@@ -60,7 +60,7 @@ class SlurmOptions(Options):
     )
     memory: float | None = option(None, "memory of a job in GB; auto: the cluster's default", gt=0)
     cpus: int = option(1, "cores of a job, and threads that it computes with", ge=1)
-    gpus: int | None = option(None, "GPUs of a job; auto: one where it computes on a GPU", ge=0)
+    gpus: int | None = option(None, "GPUs of a job; auto: one if it computes on a GPU", ge=0)
     slots: int = option(100, "jobs that may run at once", ge=1)
     restarts: int = option(20, "how often SLURM starts a job again that ran out of time", ge=0)
     account: str | None = option(None, "account that is charged")
@@ -73,7 +73,7 @@ class SlurmOptions(Options):
     @classmethod
     def _check_time(cls, value: str) -> str:
         if minutes_of(value) < SHORTEST:
-            raise ValueError(f"should be {SHORTEST} minutes or more: SLURM tells a job of its end minutes before")
+            raise ValueError(f"should be {SHORTEST} minutes or more: SLURM warns a job of its end minutes before")
         return value
 
 
@@ -95,11 +95,11 @@ class Slurm(Executor[SlurmOptions]):
 
     @property
     def slots(self) -> int:
-        """As many jobs as may run at once."""
+        """The number of jobs that may run at once."""
         return self.options.slots
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> Sequence[Running]:
-        """Submit them: an array for those that compute on a GPU, and one for the others."""
+        """Submit the orders: an array for those that compute on a GPU, and one for the others."""
         submitted: dict[str, Running] = {}
         for gpu in (True, False):
             alike = [order for order in orders if order.gpu is gpu]
@@ -110,17 +110,17 @@ class Slurm(Executor[SlurmOptions]):
 
     @classmethod
     def ordered(cls, logs: Path) -> int | None:
-        """Jobs of that name."""
-        found = listed(f"--name={_name(logs)}")
-        return None if found is None else len(found)
+        """Return the number of queued or running jobs whose name is that of the folder."""
+        jobs = listed(f"--name={_name(logs)}")
+        return None if jobs is None else len(jobs)
 
     def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
         executor = self._executor(orders[0].log.parent, gpu)
-        tasks = [Task(Command.of(order, self.options.cpus)) for order in orders]
+        tasks = [SlurmTask(Command.of(order, self.options.cpus)) for order in orders]
         try:
             with _submitting():
                 jobs = executor.submit_array(tasks)
-        except Exception as error:  # submitit raises what sbatch says, in several ways
+        except Exception as error:  # submitit has an exception of its own for each way in which sbatch fails
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UsageError(f"SLURM takes no job: {said[-1]}; see `ddbench executors show slurm`") from error
         if self.options.cluster == "local":
@@ -168,16 +168,17 @@ class Slurm(Executor[SlurmOptions]):
 
 
 class _Submitted(Running):
-    """What submitit, or SLURM, says of a job is a hint; what the job has written is what happened."""
+    """A submitted job: what submitit or SLURM says of it is a hint, what it has written is what happened."""
 
     def __init__(self, job: "submitit.Job[int]") -> None:
         self._job = job
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit status; `LOST` where it is no more and has left none."""
+        """Return its exit status; `LOST` if the job is gone and has left none."""
         if self._status is None:
-            lost = self._is_lost()  # before the look for what it has written last of all
+            # In this order: a job that ends between the two looks has written its result, and is not lost.
+            lost = self._is_lost()
             if self._job.paths.result_pickle.exists():
                 self._status = _result(self._job)
             elif lost:
@@ -197,11 +198,11 @@ class SlurmJob(_Submitted):
 
     @property
     def where(self) -> str:
-        """Its number."""
+        """The job's number."""
         return f"SLURM job {self._job.job_id}"
 
     def stop(self, at_once: bool = False) -> None:
-        """Cancel it if it waits, else have it asked to stop; at once: ask, and cancel it anyhow."""
+        """Cancel the job if it waits, otherwise have it asked to stop; at once: ask, and cancel it anyhow."""
         if self.poll() is not None:
             return
         if self._waits():
@@ -209,46 +210,46 @@ class SlurmJob(_Submitted):
             return
         self._scancel(f"--signal={stop_signal().name.removeprefix('SIG')}")
         if at_once:
-            self._scancel()  # which asks for the second time, and later kills
+            self._scancel()  # SLURM sends SIGTERM, the second request, and kills the job some time later
 
     def _is_lost(self) -> bool:
         return self._queue.has_lost(self._job.job_id)
 
     def _waits(self) -> bool:
-        """Whether it has not begun; `scancel --state=PENDING` would cancel all tasks of its array that have not."""
+        """Return whether it has not begun; `scancel --state=PENDING` would cancel all waiting tasks of its array."""
         return self._job.job_id in (listed(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
 
     def _scancel(self, *words: str) -> None:
         command = ["scancel", "--quiet", *words, self._job.job_id]
-        with suppress(OSError, subprocess.SubprocessError):  # it may have ended
+        with suppress(OSError, subprocess.SubprocessError):  # a job that ended meanwhile is an error to scancel
             subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
 class LocalJob(_Submitted):
-    """A process of submitit's on this machine, which starts the task and watches over it.
+    """A process of submitit on this machine, which starts the task and watches it.
 
     Args:
-        job: of submitit's.
-        has_shell: whether a shell, which has read a script, has started that process.
+        job: submitit's job.
+        has_shell: whether a shell, which has read a setup script, has started that process.
     """
 
     def __init__(self, job: "submitit.Job[int]", has_shell: bool) -> None:
         super().__init__(job)
         self._has_shell = has_shell
-        # Somebody has to wait for it, or it stays a zombie; nobody asks for the end of what was detached.
+        # A process that nobody waits for stays a zombie, and no one polls a job that was detached.
         threading.Thread(target=self._process.wait, daemon=True).start()
 
     @property
     def where(self) -> str:
-        """Its process."""
+        """The number of its process."""
         return f"pid {self._job.job_id}"
 
     def poll(self) -> int | None:
-        """Its exit status, once submitit's process has ended too."""
+        """Return its exit status when submitit's process has ended too."""
         return super().poll() if self._is_lost() else None
 
     def stop(self, at_once: bool = False) -> None:
-        """Send what submitit passes on to its task; at once: what makes it end its task."""
+        """Send the signal that submitit passes on to its task; at once: the one at which it ends its task."""
         if self.poll() is not None:
             return
         of_shell = children_of(self._process.pid) if self._has_shell else ()
@@ -267,14 +268,14 @@ class LocalJob(_Submitted):
 
 @contextmanager
 def _submitting() -> Iterator[None]:
-    """What submitit starts here hears SIGINT, and imports nothing from this folder.
+    """Make what submitit starts here handle SIGINT, and import nothing from this folder.
 
-    Its own process on this machine is started without ``-P``, so that the environment has to say it.
+    Submitit starts its process on this machine without ``-P``, so that the environment has to say it.
     """
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"
     try:
-        with sigint_heard():
+        with sigint_not_ignored():
             yield
     finally:
         if before is None:
@@ -284,12 +285,12 @@ def _submitting() -> Iterator[None]:
 
 
 def _name(logs: Path) -> str:
-    """What a job is called in SLURM's lists: by it those of a run are found."""
+    """Return the name of a job in SLURM's lists, by which the jobs of a run are recognised."""
     return f"ddbench-{logs.name}"
 
 
 def _result(job: "submitit.Job[int]") -> int:
     try:
         return int(job.result())
-    except Exception:  # the task raised; its log tells what
+    except Exception:  # the task raised: its log says what, and the status is all that is wanted here
         return LOST

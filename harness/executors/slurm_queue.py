@@ -1,4 +1,4 @@
-"""Which jobs SLURM still has: asked for all at once, and now and then."""
+"""The queue of SLURM: which jobs it still has, asked for all at once, and only now and then."""
 
 import os
 import subprocess
@@ -6,24 +6,24 @@ import time
 from collections.abc import Iterable
 
 SECONDS = 10.0
-"""Between two looks into the queue, whatever the number of jobs."""
+"""Seconds between two looks into the queue, whatever the number of jobs: each look is work for the controller."""
 _LOOKS = 2
-"""How often in a row a job must be missing: it may have ended well, and its result may be slow to be seen."""
+"""Looks in a row that miss a lost job: one that ended well may leave the queue before NFS shows its result."""
 
 
 class Queue:
-    """The jobs of this user, as ``squeue`` lists them: it needs no accounting, as ``sacct`` does."""
+    """The jobs of this user, as ``squeue`` lists them, which needs no accounting as ``sacct`` does."""
 
     def __init__(self) -> None:
         self._looked = time.monotonic()
         self._missing: dict[str, int] = {}
 
     def follow(self, jobs: Iterable[str]) -> None:
-        """Look out for jobs that have been submitted, by their ids: ``17``, or ``17_3`` of an array."""
+        """Follow jobs that have been submitted, by their ids: ``17``, or ``17_3`` of an array."""
         self._missing |= dict.fromkeys(jobs, 0)
 
     def has_lost(self, job: str) -> bool:
-        """Whether a job that is followed is no more."""
+        """Return whether a followed job is gone."""
         if time.monotonic() - self._looked >= SECONDS:
             self._look()
         return self._missing[job] >= _LOOKS
@@ -37,9 +37,9 @@ class Queue:
 
 
 def listed(*words: str) -> list[str] | None:
-    """The ids of this user's jobs, of those that ``squeue`` finds with these options; None where it does not answer.
+    """Return the ids of this user's jobs that ``squeue`` lists with these options; None if it does not answer.
 
-    It does not while the controller is busy, or restarts.
+    It does not answer while the controller is busy or restarts.
     """
     command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i", *words]
     try:

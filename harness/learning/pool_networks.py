@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -127,10 +128,13 @@ class PoolNetworks:
         self._lottery = Lottery(pool, resolve, streams) if pool else None
         self._problem, self._streams, self._supply = problem, streams, supply
         self._iteration = 0
+        # Weak: a network that the method is done with must not take memory until the iteration ends.
+        self._architecture_of: weakref.WeakKeyDictionary[Network, str] = weakref.WeakKeyDictionary()
 
     def begin(self, iteration: int) -> None:
         """Start an iteration, counted from 0: its draws are numbered from 0 again."""
         self._iteration, self.drawn = iteration, []
+        self._architecture_of.clear()
 
     def pool_state(self) -> dict[str, Any]:
         """Return the state of an adaptive pool as JSON; empty if there is no pool."""
@@ -165,14 +169,26 @@ class PoolNetworks:
         network = chosen.make().build(self._problem.shape, len(self._problem.classes), generator)
         if probability < SELDOM:
             comes_seldom(network)
-        return network.to(self._problem.device)
+        network = network.to(self._problem.device)
+        self._architecture_of[network] = str(chosen)
+        return network
 
-    def needed(self) -> Sequence[Artifact]:
-        """What the method's `needs` asks for at this iteration and for the architecture drawn last.
+    def needed(self, network: Network | None) -> Sequence[Artifact]:
+        """Return the artifacts that the method's `needs` asks for at this iteration.
+
+        Args:
+            network: one that was drawn at this iteration, for whose architecture `needs` is asked; None asks without
+                an architecture.
 
         Raises:
-            PluginError: nobody makes artifacts here.
+            PluginError: the network was not drawn at this iteration, or nobody makes artifacts here.
         """
         if self._supply is None:
             raise PluginError("the method asks for artifacts, but there is nobody to make them")
-        return self._supply(self._iteration, self.drawn[-1] if self.drawn else None)
+        architecture = None if network is None else self._architecture_of.get(network)
+        if network is not None and architecture is None:
+            raise PluginError(
+                "networks.needed() is asked about a network that was not drawn at this iteration: "
+                "hand it what networks.draw() gave, or None"
+            )
+        return self._supply(self._iteration, architecture)

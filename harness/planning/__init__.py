@@ -1,1 +1,1 @@
-"""From names to cells: requests, sources of sets, arms and plans. Nothing is computed here."""
+"""Turns names into cells: requests, sources of sets, arms and plans. Nothing is computed here."""

@@ -1,4 +1,4 @@
-"""Arms: what one row of a table stands for, and the cells that it needs."""
+"""Arms: the lines of a plan, each with the cells that its row of a table needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Arm:
     resolve: Resolve
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the row."""
+        """Return the fields that identify the arm's row in a table."""
         return {
             **self.source.describe(self.iterations),
             "evaluator": str(self.evaluator),
@@ -41,14 +41,14 @@ class Arm:
 
     @property
     def protocol(self) -> str:
-        """The recipe that the row's numbers were made by."""
+        """The recipe by which the arm's students are trained."""
         architecture = self.architecture.make()
         recipe = self.evaluator.make().protocol(self.source.problem, architecture)
         what = f"{self.evaluator.described}: protocol()"
         return text(returned(recipe, str, what), what, longest=2000)
 
-    def told(self) -> dict[str, Any]:
-        """What every student's record says of its row: enough to make the table from records alone."""
+    def record_fields(self) -> dict[str, Any]:
+        """Return what every student's record says of its arm: enough to make the table from records alone."""
         problem = self.source.problem
         return {
             **self.describe(),
@@ -62,16 +62,16 @@ class Arm:
         }
 
     def set_cell(self, distillation: int) -> Cell:
-        """The distilled set."""
+        """Return the cell of the distilled set."""
         return self.source.set_cell(distillation, self.iterations)
 
     def artifact_request(self, student: int) -> ArtifactRequest | None:
-        """What the student's evaluation needs made first, as the evaluator asks for it."""
+        """Return the artifact that the evaluator asks for before this student; None if it asks for none."""
         asked = self.evaluator.make().artifact(student)
         return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
-        """What the student's evaluation needs made first, if anything."""
+        """Return the cell of the artifact that this student needs; None if it needs none."""
         request = self.artifact_request(student)
         if request is None:
             return None
@@ -82,6 +82,7 @@ class Arm:
             "augmentations": dict(self.source.problem.augmentations),
             "request": {"kind": request.kind, **request.identity},
             "architecture": architecture.identity() if architecture else None,
+            # Not its options: those that decide the artifact are in the request, so that others can share it.
             "evaluator": [entry.name, entry.provider, self.evaluator.cls.version],
             "seed": self.source.seed,
             "distillation": distillation,
@@ -91,7 +92,7 @@ class Arm:
         return Cell("artifact", identity, label, self._code_digests(distillation, architecture))
 
     def student_cell(self, distillation: int, student: int) -> Cell:
-        """One student's score."""
+        """Return the cell of one student's score."""
         artifact = self.artifact_cell(distillation, student)
         problem = self.source.problem
         identity = {
@@ -110,6 +111,7 @@ class Arm:
         return Cell("student", identity, label, self._code_digests(distillation, self.architecture))
 
     def _code_digests(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
+        # A student depends on the code that made its set, too: with other code there it would train on other images.
         components: list[Resolved[Any]] = [self.evaluator, *([architecture] if architecture else [])]
         own = dict(component.code for component in components)
         return {**self.set_cell(distillation).code_digests, **own, **machinery_digests()}

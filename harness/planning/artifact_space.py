@@ -1,4 +1,4 @@
-"""What new artifacts of methods will take: told before it is used, and refused above a limit."""
+"""Room on disk for new artifacts of methods: estimated before they are made, and refused above a limit."""
 
 import itertools
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -36,10 +36,11 @@ class Demand:
 
 
 def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[TrajectorySource, ArtifactRequest]]:
-    """Every artifact that methods of the plan ask for and that is among the missing cells, once."""
+    """Yield every artifact that methods of the plan ask for and that is among the missing cells, once."""
     seen: set[str] = set()
     for arm, distillation in itertools.product(plan.arms, range(plan.distillations)):
         source = arm.source
+        # A set that is there needs its artifacts no more, even if they were removed to save room.
         if not isinstance(source, TrajectorySource) or arm.set_cell(distillation).key not in missing:
             continue
         for request in source.needs(distillation, arm.iterations or 0):
@@ -51,7 +52,7 @@ def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[Tra
 
 
 def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
-    """The missing artifacts that hold networks, by kind and architecture."""
+    """Return the missing artifacts that hold networks, by kind and architecture."""
     counts: dict[tuple[str, str, int], int] = {}
     for source, request in missing_artifacts(plan, missing):
         if request.architecture:
@@ -63,7 +64,7 @@ def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
 
 
 def merged(wanted: Iterable[Demand]) -> list[Demand]:
-    """The demands of plans that share no artifact, those of one kind, architecture and size counted together."""
+    """Return the demands of plans that share no artifact, equal kinds, architectures and sizes counted together."""
     counts: dict[tuple[str, str, int], int] = {}
     for demand in wanted:
         at = (demand.kind, demand.architecture, demand.each)
@@ -72,26 +73,27 @@ def merged(wanted: Iterable[Demand]) -> list[Demand]:
 
 
 def total_bytes(wanted: Sequence[Demand]) -> int:
-    """Of all of them."""
+    """Return the number of bytes that all of them take."""
     return sum(demand.count * demand.each for demand in wanted)
 
 
-def told(wanted: Sequence[Demand]) -> str:
-    """In one line, what is to be made and how much room it takes."""
+def describe_demands(wanted: Sequence[Demand]) -> str:
+    """Return a line that says what has to be made first and how much room it takes."""
     listed = ", ".join(str(demand) for demand in wanted)
     return f"to make first: {listed}; {total_bytes(wanted) / GB:.2f} GB in all"
 
 
 def check_storage(wanted: Sequence[Demand], limit: float) -> None:
-    """Raise `UsageError` where they take more than ``limit`` GB."""
+    """Raise `UsageError` if they take more than ``limit`` GB."""
     if total_bytes(wanted) > limit * GB:
         remedy = "ask for fewer or shorter ones (mtt: experts, train_epochs), or raise --max-storage"
-        raise UsageError(f"{told(wanted)}, more than --max-storage {limit:g}: {remedy}")
+        raise UsageError(f"{describe_demands(wanted)}, more than --max-storage {limit:g}: {remedy}")
 
 
 @cache
 def weights_of(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> int:
-    """How many numbers a network's weights and buffers are, counted without making them."""
+    """Return how many numbers a network's weights and buffers have, counted without memory for them."""
+    # On the meta device tensors have shapes and no memory: a large network would take gigabytes only to be counted.
     with torch.device("meta"):
         network = architecture.make().build(shape, classes, torch.Generator("cpu"))
     return sum(tensor.numel() for tensor in network.state_dict().values())

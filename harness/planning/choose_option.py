@@ -1,4 +1,4 @@
-"""Choosing the value of an option on a validation split, never on test data."""
+"""Chooses the value of an option on a validation split, never on test data."""
 
 import contextlib
 from collections import Counter
@@ -22,7 +22,7 @@ CHOOSABLE = ("method", "pool", "evaluator")
 _NAMED = 3
 """Groups without a choice are named up to this number; the others are counted."""
 Group = tuple[Any, ...]
-"""What rows that differ only in the swept option have in common."""
+"""The fields that rows which differ only in the swept option have in common."""
 ScoredRow = Mapping[str, Any]
 """A row of the run table: by field, its value."""
 
@@ -58,7 +58,7 @@ class SweptOption:
 
 
 def swept_option(request: Request, registry: Registry) -> SweptOption:
-    """The option that ``--choose`` names.
+    """Return the option that ``--choose`` names.
 
     Raises:
         UsageError: it names nothing that the request sweeps.
@@ -75,7 +75,7 @@ def swept_option(request: Request, registry: Registry) -> SweptOption:
 
 
 def _entry(registry: Registry, kind: str, name: str) -> Entry | None:
-    """The component of this name; None if there is no such one, which planning says better."""
+    """Return the component of this name; None if there is none, for which planning has the better message."""
     try:
         return registry.find(kind, name)
     except UsageError:
@@ -83,7 +83,7 @@ def _entry(registry: Registry, kind: str, name: str) -> Entry | None:
 
 
 def nothing_swept(choose: object) -> UsageError:
-    """The error for an option of which there are not two values to choose from."""
+    """Return the error for an option of which there are not two values to choose from."""
     return UsageError(
         f"--choose {choose}: nothing sweeps it; write for instance "
         "--evaluator 'kd[temperature=[1,2,4]]' --choose kd.temperature"
@@ -111,6 +111,7 @@ class Candidates:
     @property
     def chosen(self) -> str | None:
         """The name with the highest mean, the first of equals; None if all failed."""
+        # Of equals max() returns the first, so that the order in which the user typed the values decides.
         return max(self.curve, key=lambda name: self.curve[name]) if self.curve else None
 
 
@@ -143,7 +144,7 @@ class Choice:
         return {"chosen": self._result(candidates), "validation": _as_json(candidates.hold_out)}
 
     def notes(self) -> list[str]:
-        """What went wrong on validation: names that could not be candidates, and groups in which nothing was chosen."""
+        """Return lines on what failed on validation: names that were no candidates, and groups without a choice."""
         every = list(self.groups.values())
         choosable = [candidates for candidates in every if candidates.curve]
         lines = _counted(choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate")
@@ -163,9 +164,9 @@ class Choice:
         return ", ".join(dict.fromkeys(c.chosen for c in self.groups.values() if c.chosen is not None))
 
     def record(self, cells: Sequence[str], store: Store) -> None:
-        """Keep in the store what was chosen, from which curve, by which cells; once for each group of rows.
+        """Record in the store what was chosen, from which curve, by which cells; once for each group of rows.
 
-        A choice that comes out otherwise, since a cell that had failed was made, is a newer attempt.
+        A choice that changes, because a cell that had failed was made meanwhile, is a newer attempt.
         """
         for group, candidates in self.groups.items():
             if candidates.chosen is None:
@@ -182,6 +183,7 @@ class Choice:
                 provenance={},
             )
             before = store.sound(record.key)
+            # An equal choice is not recorded again, or every repetition of the command would add an attempt.
             if not isinstance(before, StoredChoice) or before.result != record.result:
                 with contextlib.suppress(LeaseLost):  # another process has recorded the same choice
                     store.commit(record)
@@ -207,7 +209,7 @@ def _candidates(option: SweptOption, members: Sequence[tuple[Arm, ScoredRow]]) -
 
 
 def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
-    """A line for each name, with the number of groups if there are several."""
+    """Return a line for each name, with the number of groups if there are several."""
     counts = Counter(name for several in names for name in several)
     where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
     return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]

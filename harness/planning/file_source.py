@@ -1,4 +1,4 @@
-"""A distilled set from a file and from the data set that tells what the file does not."""
+"""Distilled sets from files, completed by the data set that knows what the file does not say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _NAMED = 5
 
 
 class Described(Protocol):
-    """What a data set says of a distilled set: a `Problem`, or what is known before its images are read."""
+    """What a data set knows of a distilled set: a `Problem`, or the facts that are known before its images are read."""
 
     @property
     def name(self) -> str:
@@ -47,11 +47,11 @@ class Described(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Completed:
-    """A set that a file and a data set make together.
+    """A set that was completed from a file and a data set.
 
     Attributes:
         distilled: the set.
-        notes: what has to be said when it is used.
+        notes: what the user should know when the set is used.
         part: what the set lacks, as one of the notes says it; None if it has the same number of images of each class.
     """
 
@@ -61,14 +61,14 @@ class Completed:
 
 
 def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]], described: Described) -> Completed:
-    """Complete what a file tells by what a data set says.
+    """Complete the content of a file by what a data set knows.
 
     Raises:
-        DataError: neither tells how the images were normalised, or the set is of other images than the data set's.
+        DataError: neither says how the images were normalised, or the set is of other images than the data set's.
     """
     if content.lacks_normalisation and not preprocessing_known(dataset):
-        told = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
-        raise DataError(f"{content.where} does not say how its images were normalised: {told}")
+        remedy = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
+        raise DataError(f"{content.where} does not say how its images were normalised: {remedy}")
     distilled = content.completed(described.preprocessing, described.classes, reading.step_size)
     _check_fits(distilled, described, content.where)
     lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"
@@ -92,7 +92,7 @@ def _completed(content: Content, distilled: DistilledSet, order: str | None) -> 
 
 
 def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) -> str | None:
-    """Which classes a set lacks, or of which it has fewer images, in a line; None if it has as many of each.
+    """Describe which classes a set lacks, or of which it has fewer images; None if it has as many of each.
 
     Args:
         distilled: the set.
@@ -117,7 +117,7 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
 
 
 def _part_remedy(counts: Sequence[int]) -> str:
-    """What the labels may stand for if only the last classes are absent: a part often counts its own from 0."""
+    """Say what the labels may stand for if only the last classes are absent: a part often counts its own from 0."""
     first = counts.index(0)
     if any(counts[first:]) or not first:
         return ""
@@ -125,7 +125,7 @@ def _part_remedy(counts: Sequence[int]) -> str:
 
 
 def order_note(classes: Sequence[str], what: str, dataset: str) -> str | None:
-    """How labels without names are taken if the classes are numbers, which text and value order differently."""
+    """Say how labels without names are taken if the classes are numbers, which text and value order differently."""
     if not are_whole_numbers(classes):
         return None
     by_value, as_text = label_order(classes), sorted(classes)
@@ -153,9 +153,9 @@ def _check_fits(distilled: DistilledSet, described: Described, name: str) -> Non
             f"{name} has images of {shape}, but {described.name} has {described.shape}: choose another --dataset"
         )
     if len(ours) != len(theirs):
-        told = f"{counted(len(ours), 'class', 'classes')}, but {described.name} has {len(theirs)}"
-        raise DataError(f"{name} has {told}: choose another --dataset")
+        counts = f"{counted(len(ours), 'class', 'classes')}, but {described.name} has {len(theirs)}"
+        raise DataError(f"{name} has {counts}: choose another --dataset")
     if ours != theirs and set(ours) == set(theirs):
-        first = next(label for label, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other)
-        told = f"label {first} is {ours[first]!r}, but in {described.name} {theirs[first]!r}"
-        raise DataError(f"{name} has the same classes in another order ({told}): choose another --dataset")
+        first = next(label for label, (our, their) in enumerate(zip(ours, theirs, strict=True)) if our != their)
+        example = f"label {first} is {ours[first]!r}, but in {described.name} {theirs[first]!r}"
+        raise DataError(f"{name} has the same classes in another order ({example}): choose another --dataset")

@@ -1,4 +1,4 @@
-"""The plan of a study: its arms, the cells that they need, and what the store already holds."""
+"""Plans: arms, the cells that they need, and what the store already holds of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Plan:
     """Arms, each with students 0 ... students-1 on distillations 0 ... distillations-1.
 
     Attributes:
-        rerun_stale: treat records that a different version of the code made as missing.
-        notes: what has to be said beneath the table, such as crossings that mean nothing.
-        given: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever wants to
-            make a cell again.
+        rerun_stale: treat records made by a different version of the code as missing.
+        notes: the lines beneath the table, for instance of crossings that mean nothing.
+        set_options: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever
+            wants to make a cell again.
         checkpoint_every: seconds between the checkpoints of a trajectory.
     """
 
@@ -29,17 +29,17 @@ class Plan:
     distillations: int
     rerun_stale: bool = False
     notes: tuple[str, ...] = ()
-    given: tuple[str, ...] = ()
+    set_options: tuple[str, ...] = ()
     checkpoint_every: float = 60.0
 
     @property
     def device(self) -> torch.device:
-        """Where the work is done."""
+        """The device that computes."""
         return self.arms[0].source.problem.device
 
     @cached_property
     def sources(self) -> list[Source]:
-        """Where the sets come from, each once."""
+        """The sources of the sets, each once."""
         return list(dict.fromkeys(arm.source for arm in self.arms))
 
     @cached_property
@@ -49,11 +49,11 @@ class Plan:
 
     @cached_property
     def needs(self) -> Mapping[str, Sequence[Cell]]:
-        """By key of a cell, those that it cannot be made without; a set needs what trajectories pass before it."""
+        """By key of a cell, the cells that it needs; a set needs those that its trajectory passes before it."""
         return {cell.key: needed for cell, needed in self._all()}
 
     def _all(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
-        """Cells with those that they need."""
+        """Yield cells with those that they need."""
         for arm in self.arms:
             for distillation in range(self.distillations):
                 sets: list[Cell] = []
@@ -70,6 +70,6 @@ class Plan:
                     yield arm.student_cell(distillation, student), [*sets, *([artifact] if artifact else [])]
 
     def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:
-        """The sets of a trajectory that it passes on its way to an arm's."""
+        """Return the sets that a trajectory passes on its way to an arm's."""
         points = {other.iterations or 0: other for other in self.arms if other.source is arm.source}
         return [points[point].set_cell(distillation) for point in sorted(points) if point < (arm.iterations or 0)]

@@ -1,4 +1,4 @@
-"""From a request to a plan: names resolved, options checked, and everything refused that can be refused before work."""
+"""Turns a request into a plan: resolves names, checks options, and refuses before any work what cannot work."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from harness.errors import DataError, PluginError, UsageError
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.request import Request
-from harness.planning.set_options import GivenOptions
+from harness.planning.set_options import SetOptions
 from harness.planning.set_sources import Source
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Entry, Registry, Resolved
@@ -30,34 +30,35 @@ NO_DEFAULTS = RunDefaults(options={})
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Planner:
     """Resolves the names of a request.
 
     Args:
         request: what was asked for.
-        registry: what there is.
+        registry: the components that are installed.
     """
 
     request: Request
     registry: Registry
-    _left_out: dict[str, None] = field(default_factory=dict)
+    _left_out: dict[str, None] = field(default_factory=dict)  # as a set, in the order of insertion
     _architectures: dict[str, Resolved[Any]] = field(default_factory=dict)
     _buildable: set[tuple[Any, ...]] = field(default_factory=set)
 
     @cached_property
-    def given(self) -> GivenOptions:
+    def set_options(self) -> SetOptions:
         """The options that were set by component."""
-        return GivenOptions.read(self.request.set, self.registry)
+        return SetOptions.read(self.request.set, self.registry)
 
     def plan(self) -> Plan:
-        """All arms that were asked for, and the counts.
+        """Return all arms that were asked for, and the counts.
 
         Raises:
-            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+            UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
         """
         if not self.request.method:
             raise UsageError("no method was given: say --method dc; `ddbench methods` lists them")
         plans = [self._plan_on(dataset) for dataset in self.names("dataset", self.request.dataset, NO_DEFAULTS)]
+        # A plan has one number of each for all its arms, so that rows of a table rest on equally many scores.
         counts = {(plan.students, plan.distillations) for plan in plans}
         if len(counts) > 1:
             raise UsageError("these data sets have different defaults: give --students and --distillations")
@@ -67,19 +68,19 @@ class Study:
             plans[0],
             arms=arms,
             notes=(*notes, *self.notes()),
-            given=self.request.set,
+            set_options=self.request.set,
             checkpoint_every=self.request.checkpoint_every,
         )
 
     def notes(self) -> list[str]:
-        """What was left out of the names, and options that nothing uses."""
-        unused = [f"--set {name}: nothing here uses {name}" for name in self.given.unused]
+        """Return lines on names that were left out, and on options that nothing uses."""
+        unused = [f"--set {name}: nothing here uses {name}" for name in self.set_options.unused]
         return [*self._left_out, *unused]
 
-    def names(self, kind: str, given: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
+    def names(self, kind: str, texts: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
-        resolved = [one for text in given for one in self._resolved(kind, text.strip(), defaults)]
-        return list({(one.entry.provider, str(one)): one for one in resolved}.values())
+        resolved = [part for text in texts for part in self._resolved(kind, text.strip(), defaults)]
+        return list({(part.entry.provider, str(part)): part for part in resolved}.values())
 
     def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
         if text != "all":
@@ -89,11 +90,12 @@ class Study:
         for entry in self.registry.of_kind(kind):
             try:
                 if not self._lacks_options(entry, defaults):
-                    one = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
+                    component = self.complete(kind, Name(self.registry.display_name(entry)), defaults)
+                    # These need no problem, so that one which cannot be made is left out here and now.
                     if kind in ("pool", "evaluator", "architecture"):
-                        one.make()
-                    yield one
-            except PluginError as error:  # of one plugin: the others are still all
+                        component.make()
+                    yield component
+            except PluginError as error:  # one broken plugin must not make `all` useless: the others still count
                 if self.request.strict_plugins:
                     raise
                 self._left_out[f"left out: {error}"] = None
@@ -101,12 +103,12 @@ class Study:
     def complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
         """Resolve a name with the options that were set for its component, and beneath them the data set's."""
         entry = self.registry.find(kind, name.name)
-        return self.registry.resolve(kind, self.given.complete(name, entry, defaults.options.get(entry.name, {})))
+        return self.registry.resolve(kind, self.set_options.complete(name, entry, defaults.options.get(entry.name, {})))
 
     def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
         fields = entry.load().Options.model_fields
-        told = {**defaults.options.get(entry.name, {}), **self.given.of(entry)}
-        return any(one.is_required() and name not in told for name, one in fields.items())
+        values = {**defaults.options.get(entry.name, {}), **self.set_options.of(entry)}
+        return any(option.is_required() and name not in values for name, option in fields.items())
 
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:
         """Resolve the name of an architecture, as pools and evaluators give it."""
@@ -116,10 +118,10 @@ class Study:
 
     def _check_buildable(self, architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
         """Raise what `check_buildable` raises, once for each architecture and shape of images."""
-        of = (architecture.entry.provider, str(architecture), problem.shape, len(problem.classes))
-        if of not in self._buildable:
+        key = (architecture.entry.provider, str(architecture), problem.shape, len(problem.classes))
+        if key not in self._buildable:
             check_buildable(architecture, problem)
-            self._buildable.add(of)
+            self._buildable.add(key)
 
     def arms(
         self, sources: Sequence[tuple[Source, int | None]], problem: Problem, defaults: RunDefaults
@@ -129,9 +131,10 @@ class Study:
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
         for architecture in architectures:
             self._check_buildable(architecture, problem)
+        # One source is enough to check: what evaluators ask for depends on the problem, which all of them share.
         for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
             arm = Arm(source, iterations, evaluator, architecture, self.architecture)
-            _ = arm.protocol  # asked now: what it says wrongly is refused before any work
+            _ = arm.protocol  # read now, so that a wrong answer is refused before any work
             request = arm.artifact_request(0)
             if request and request.architecture:
                 self._check_buildable(self.architecture(request.architecture), problem)
@@ -167,6 +170,7 @@ class Study:
                 without_pool[source.method.entry.name] = None
             notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
             for point in points:
+                # By key: a method that uses no pool or no ipc is crossed with all of them, and gives one set.
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
         return Plan(
             list(self.arms(list(sources.values()), problem, defaults)),
@@ -177,15 +181,15 @@ class Study:
         )
 
     def _sources(self, problem: Problem, defaults: RunDefaults) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
-        """Methods crossed with pools and images per class, each with its points; what is not applicable just once."""
+        """Yield methods crossed with pools and images per class, each with its points; inapplicable ones once."""
         request = self.request
-        given = tuple(dict.fromkeys(request.iterations or defaults.iterations))
+        asked_points = tuple(dict.fromkeys(request.iterations or defaults.iterations))
         methods = self.names("method", request.method, defaults)
         pools = self.names("pool", request.pool, defaults)
         for ipc, method, pool in product(request.ipc or defaults.ipc, methods, pools):
             if method.cls.uses_ipc:
                 check_ipc(ipc, problem)
-            points = given if method.cls.iterates else (1,)
+            points = asked_points if method.cls.iterates else (1,)
             source = TrajectorySource(
                 problem,
                 method,
@@ -196,7 +200,7 @@ class Study:
                 max(points),
                 self.architecture,
             )
-            _ = source.main, source.settings  # asked now: what they say wrongly is refused before any work
+            _ = source.main, source.settings  # read now, so that a wrong answer is refused before any work
             for drawable in source.drawable():
                 self._check_buildable(drawable, problem)
             for asked in source.needs(0, source.total):
@@ -206,7 +210,7 @@ class Study:
 
 
 def _not_applicable(without_pool: Sequence[str]) -> list[str]:
-    """One line for all methods that draw no network, in place of a row for each pool."""
+    """Return one line for all methods that draw no network, in place of a row for each pool."""
     if not without_pool:
         return []
     *others, last = without_pool
@@ -215,14 +219,14 @@ def _not_applicable(without_pool: Sequence[str]) -> list[str]:
 
 
 def check_ipc(ipc: int, problem: Problem) -> None:
-    """Raise `DataError` where a class has fewer training images than the distilled set would have."""
+    """Raise `DataError` if a class has fewer training images than the distilled set would have."""
     sizes = [len(members) for members in problem.of_class]
     smallest = sizes.index(min(sizes))
     if ipc > sizes[smallest]:
         count = f"{sizes[smallest]} training image{'' if sizes[smallest] == 1 else 's'}"
-        told = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
-        told += " without the validation split" if problem.hold_out else ""
-        raise DataError(f"ipc {ipc} is larger than a class: {told}; use a smaller --ipc")
+        shortage = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
+        shortage += " without the validation split" if problem.hold_out else ""
+        raise DataError(f"ipc {ipc} is larger than a class: {shortage}; use a smaller --ipc")
 
 
 def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
@@ -230,9 +234,10 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
 
     Raises:
         DataError: the architecture cannot take images of this shape.
-        PluginError: it builds something else than a network.
+        PluginError: it builds something other than a network.
     """
     who = f"architecture {architecture} of {architecture.entry.provider}"
+    # On the meta device nothing is allocated, so that absurd sizes are refused by a number and not by the system.
     with torch.device("meta"), bounded_size(who):
         network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
     check_parameters(returned(network, Network, f"{who}: build()"), who)

@@ -1,26 +1,27 @@
-"""What a plan still needs, as its store stands."""
+"""The work that a plan still needs, as its store stands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.planning.artifact_space import Demand, demands
+from harness.planning.artifact_space import Demand, check_storage, demands, describe_demands, merged
 from harness.planning.plan import Plan
-from harness.planning.time_estimate import artifact_seconds, estimate_seconds
+from harness.planning.time_estimate import artifact_seconds, estimate_seconds, format_estimate, total_seconds
 from harness.store.cell_states import CellStates, CellStatus, states_to_make
 from harness.store.store import Store
+from harness.types.plurals import counted, plural
 
 
 @dataclass(frozen=True, eq=False)
-class Outlook:
-    """A plan with the statuses of its cells, by key."""
+class RemainingWork:
+    """A plan with the states of its cells."""
 
     plan: Plan
     statuses: Mapping[str, CellStatus]
 
     @classmethod
-    def of(cls, plan: Plan, store: Store) -> "Outlook":
-        """As the store stands now."""
+    def of(cls, plan: Plan, store: Store) -> "RemainingWork":
+        """Return the work that is left as the store stands now."""
         return cls(plan, CellStates(plan, store).statuses())
 
     @cached_property
@@ -39,9 +40,16 @@ class Outlook:
             for status in [self.statuses[cell.key]]
         ]
 
+    @property
+    def summary(self) -> str:
+        """How many cells are missing, and how long they take, in a line."""
+        missing, cells = len(self.missing), len(self.plan.cells)
+        count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
+        return f"{count}, {format_estimate(self.seconds)} on {self.plan.device}"
+
     @cached_property
     def seconds(self) -> float | None:
-        """What the missing cells will take; None if a component does not tell its work."""
+        """Seconds that the missing cells will take; None if a component does not estimate its work."""
         return estimate_seconds(self.plan, self.missing)
 
     @cached_property
@@ -51,5 +59,26 @@ class Outlook:
 
     @property
     def artifact_seconds(self) -> float | None:
-        """What the missing artifacts of methods will take; None if one does not tell its work."""
+        """Seconds that the missing artifacts of methods will take; None if one of them has no estimate."""
         return artifact_seconds(self.plan, self.missing)
+
+
+def artifact_notes(parts: Sequence[RemainingWork], max_storage: float) -> list[str]:
+    """Describe what methods need made before anything else, with its room on disk and its time.
+
+    Args:
+        parts: the work of plans that share no artifact.
+        max_storage: GB that new artifacts may take.
+
+    Returns:
+        One line; none if nothing of the kind is missing.
+
+    Raises:
+        UsageError: the artifacts would take more room than they may.
+    """
+    wanted = merged(demand for work in parts for demand in work.demands)
+    if not wanted:
+        return []
+    check_storage(wanted, max_storage)
+    seconds = total_seconds(work.artifact_seconds for work in parts)
+    return [f"{describe_demands(wanted)}, {format_estimate(seconds)}"]

@@ -1,4 +1,4 @@
-"""What a user asks for, in the words of the command line."""
+"""Requests: what a user asks for, in the words of the command line."""
 
 import codecs
 import os
@@ -22,15 +22,16 @@ LARGEST_CONFIG = 2**20
 """Bytes of a config file."""
 _DEEPEST_KEY = 50
 """Parts of a dotted key: the parser takes time by the square of them."""
+# Possessive (``++``): a pattern that can backtrack would itself take time by the square of a hostile file.
 _KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _DEEP_KEY = re.compile(rf"""(?<![\w."'-])(?:{_KEY_PART}\.[ \t]*+){{{_DEEPEST_KEY}}}""")
 _NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set")
-"""Options of which one text may hold several, with commas between them."""
+"""Options of which a text may hold several, with commas between them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of a run; what is empty or None is the data set's default.
+    """The options of a run; an empty one or None stands for the data set's default.
 
     Attributes:
         method, pool, evaluator, architecture, dataset: names with options; ``all`` is every one of the kind.
@@ -84,7 +85,7 @@ class Request:
 
     @property
     def starter(self) -> str:
-        """The executor: as asked for, or as the environment says."""
+        """The executor's name: as asked for, or as the environment says."""
         return self.executor or os.environ.get("DDBENCH_EXECUTOR") or "local"
 
     def __post_init__(self) -> None:
@@ -118,7 +119,7 @@ class Request:
 
 
 def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:
-    """A request from keyword arguments or from a config file's table; single values stand for lists of one.
+    """Return a request made of keyword arguments or a config file's table; a single value stands for a list of one.
 
     Raises:
         UsageError: an unknown key, or a value of the wrong type.
@@ -135,7 +136,7 @@ def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The table of a TOML file; its keys are the long options.
+    """Read the table of a TOML file; its keys are the long options.
 
     Raises:
         UsageError: it cannot be read.
@@ -147,7 +148,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _config_text(path: Path) -> str:
-    """The text of a config file.
+    """Return the text of a config file.
 
     Raises:
         ValueError: it is no plain file, too large or no text, or its keys have too many parts.
@@ -156,7 +157,7 @@ def _config_text(path: Path) -> str:
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe might never end, and a folder has no text
         raise ValueError("it is not a plain file")
     with path.open("rb") as file:
-        content = file.read(LARGEST_CONFIG + 1)
+        content = file.read(LARGEST_CONFIG + 1)  # not by its size, which a file in /proc gives as 0
     if len(content) > LARGEST_CONFIG:
         raise ValueError(f"it is larger than {LARGEST_CONFIG // 2**20} MB")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -185,9 +186,11 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
     if not several and isinstance(value, list | tuple):
         raise UsageError(f"{where}: {key} takes one value, not {reprlib.repr(value)}")
     for single in values:
-        wanted, told = _type_of(kind)
+        wanted, type_name = _type_of(kind)
+        # To Python, True is an int: `seed = true` in a config file would be seed 1.
         if not isinstance(single, wanted) or (isinstance(single, bool) and bool not in wanted):
-            raise UsageError(f"{where}: {key} = {reprlib.repr(single)} is not {told}")
+            raise UsageError(f"{where}: {key} = {reprlib.repr(single)} is not {type_name}")
+        # The system ends a path at this character: without this check, opening it raises a bare ValueError much later.
         if isinstance(single, str | Path) and "\0" in str(single):
             raise UsageError(f"{where}: {key} = {single!r} has a null character, which no name or path has")
     choices = {
@@ -204,7 +207,7 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
 
 
 def _type_of(kind: str) -> tuple[tuple[type, ...], str]:
-    """What an annotation admits, and how it is told."""
+    """Return the types that an annotation admits, and their name for people."""
     if "int" in kind:
         return (int,), "a whole number"
     if "float" in kind:

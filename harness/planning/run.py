@@ -1,4 +1,4 @@
-"""Runs: what was asked for, kept in the store, so that other processes can do parts of it.
+"""Runs: requests that a store holds, so that other processes can do parts of them.
 
 ``runs/RUN/run.json`` is the request, ``plan.json`` its jobs with their cells, ``JOB.events`` and ``JOB.log`` what
 became of them. The run of a command is the same folder whenever the command is given again.
@@ -16,7 +16,7 @@ from harness.datasets.problems import traits_of
 from harness.errors import StoreError, UsageError
 from harness.planning.file_source import complete
 from harness.planning.plan import Plan
-from harness.planning.planner import NO_DEFAULTS, Study
+from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request, request_from
 from harness.planning.set_sources import FileSource
 from harness.plugins.registry import Registry
@@ -29,7 +29,7 @@ from harness.types.distilled import DistilledSet
 from harness.types.formats import Reading, display_name, read_content
 
 _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells")
-"""Options that say how the work is done, and not what it is."""
+"""Options that say how the work is done, and not what it is: the key of a run does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,28 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Of what is to be done."""
-        told = self.as_json()
-        what = {name: value for name, value in told["request"].items() if name not in _OF_THE_START}
-        return key_of({**told, "request": what})[:SHORT]
+        """The run's key, which depends on what is to be done and not on how."""
+        content = self.as_json()
+        what = {name: value for name, value in content["request"].items() if name not in _OF_THE_START}
+        return key_of({**content, "request": what})[:SHORT]
 
     def plan(self, registry: Registry) -> Plan:
-        """The arms that were asked for.
+        """Return the plan of the arms that were asked for.
 
         Raises:
-            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+            UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
         """
-        study = Study(self.request, registry)
-        plan = self._of_file(study, self.file) if self.file else study.plan()
+        planner = Planner(self.request, registry)
+        plan = self._of_file(planner, self.file) if self.file else planner.plan()
         return plan if self.arms is None else replace(plan, arms=[plan.arms[index] for index in self.arms])
 
-    def _of_file(self, study: Study, file: Path) -> Plan:
-        """A plan to evaluate one distilled set."""
-        request, reading = study.request, self.reading or Reading()
+    def _of_file(self, planner: Planner, file: Path) -> Plan:
+        """Return a plan to evaluate one distilled set."""
+        request, reading = planner.request, self.reading or Reading()
         if len(request.dataset) != 1:
             raise UsageError("a distilled set is evaluated on one data set: give one --dataset")
-        (dataset,) = study.names("dataset", request.dataset, NO_DEFAULTS)
-        load = cache(lambda: study.problem(dataset))
+        (dataset,) = planner.names("dataset", request.dataset, NO_DEFAULTS)
+        load = cache(lambda: planner.problem(dataset))
         content = read_content(file, reading, lambda: load().shape)
         completed = complete(content, reading, dataset, load())
         distilled = completed.distilled
@@ -79,23 +79,24 @@ class Run:
         source = FileSource(problem, distilled, _digest(distilled), display_name(file), request.seed, completed.part)
         defaults = traits_of(dataset).defaults
         stated = distilled.provenance.get("iterations")
+        # A file may state anything: what is no plausible count is left out, rather than shown in a table.
         iterations = stated if isinstance(stated, int) and 0 <= stated < 2**31 else None
-        arms = list(study.arms([(source, iterations)], problem, defaults))
+        arms = list(planner.arms([(source, iterations)], problem, defaults))
         return Plan(
             arms,
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*completed.notes, *study.notes()),
+            (*completed.notes, *planner.notes()),
             request.set,
         )
 
     def folder(self, store: Store) -> Path:
-        """Where it lies in a store."""
+        """Return the run's folder in a store."""
         return store.path / RUNS / self.key
 
     def save(self, store: Store, jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -> Path:
-        """Write it, with its jobs and what their cells need, into a store; the folder that holds it.
+        """Write the run, with its jobs and what their cells need, into a store, and return its folder.
 
         Raises:
             StoreError: it cannot be written.
@@ -114,14 +115,15 @@ class Run:
             make_way_for_folder(store.path, folder, store.notice)
             write_run(folder, request, plan)
             for path in [*folder.glob(f"*{EVENTS}"), *folder.glob(f"*{LOG}")]:
-                make_way(store.path, path, store.notice)  # jobs write there
+                # Jobs append to these: what is no plain file would be written into, or block them.
+                make_way(store.path, path, store.notice)
         except OSError as error:
             raise store.cannot("write to", error) from None
         return folder
 
     @classmethod
     def load(cls, store: Store, key: str) -> "Run":
-        """The run with this key; this process goes to the folder where it was asked for, if that is there.
+        """Read the run with this key, and change to the folder where it was asked for, if there is one.
 
         Raises:
             StoreError: there is none that can be read.
@@ -130,7 +132,7 @@ class Run:
         try:
             asked = read_request(folder)
             if os.path.isdir(asked.folder):
-                os.chdir(asked.folder)
+                os.chdir(asked.folder)  # relative paths of data sets mean files there
             request = request_from(
                 {**asked.request, "keep_hold_out": asked.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
             )
@@ -142,7 +144,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The methods and pools, or the file."""
+        """The methods and pools, or the file, for people."""
         request = self.request
         scored = ", scored on validation" if request.score_on == "validation" else ""
         scored += ", without validation" if request.keep_hold_out else ""
@@ -152,7 +154,7 @@ class Run:
         return f"{', '.join(request.method)}{through} on {', '.join(request.dataset)}{scored}"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Return the run as JSON, from which `load` reads it."""
         request: dict[str, Any] = {**asdict(self.request), "store": str(self.request.store)}
         hold_out = request.pop("keep_hold_out")
         return {
@@ -169,6 +171,7 @@ def _digest(distilled: DistilledSet) -> str:
     if distilled.step_size is not None:
         digest.update(f"step size {distilled.step_size!r}".encode())
     for tensor in distilled.training_data():
+        # Shape and type too: the same bytes in another shape are other images.
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

@@ -9,44 +9,45 @@ from harness.types.names import Name, count_variants, parse_name
 
 
 @dataclass(frozen=True)
-class GivenOptions:
-    """By component, options with their values as text; they stand below those in brackets and above all defaults."""
+class SetOptions:
+    """By component, options with their values as text; those in brackets override them, and they override defaults."""
 
     by_name: Mapping[str, Mapping[str, str]]
     used: set[str] = field(default_factory=set)
-    """Names of the components that were looked up and found."""
+    """Names of the components that were looked up and are there."""
 
     @classmethod
-    def read(cls, texts: Sequence[str], registry: Registry) -> "GivenOptions":
-        """Read ``COMPONENT.OPTION=VALUE`` and check that there is such an option.
+    def read(cls, texts: Sequence[str], registry: Registry) -> "SetOptions":
+        """Parse ``COMPONENT.OPTION=VALUE`` and check that there is such an option.
 
         Raises:
-            UsageError: a text cannot be read, or names nothing that there is.
+            UsageError: a text cannot be parsed, or names no component or no option of it.
         """
-        given: dict[str, dict[str, str]] = {}
+        by_name: dict[str, dict[str, str]] = {}
         for text in texts:
             component, option, value = _parts(text)
             _check(component, option, registry)
-            given.setdefault(component, {})[option] = value
-        return cls(given)
+            by_name.setdefault(component, {})[option] = value
+        return cls(by_name)
 
     def of(self, entry: Entry) -> dict[str, str]:
-        """What is given for a component: under its name, or under that with its distribution."""
+        """Return the options set for a component: under its name, or under that with its distribution."""
         names = [name for name in (entry.name, f"{entry.provider}:{entry.name}") if name in self.by_name]
         if not names:
             return {}
         known = entry.load().Options.model_fields
         self.used.update(names)
         merged = {option: value for name in names for option, value in self.by_name[name].items()}
+        # Components of two kinds may share a name: each takes the options that it knows.
         return {option: value for option, value in merged.items() if option in known}
 
     def complete(self, name: Name, entry: Entry, defaults: Mapping[str, str]) -> Name:
-        """The name with what is given for the component, and beneath it ``defaults``."""
+        """Return the name with the options set for the component, and beneath them ``defaults``."""
         return name.with_defaults(self.of(entry)).with_defaults(dict(defaults))
 
     @property
     def unused(self) -> Iterator[str]:
-        """The components that nothing here uses."""
+        """Names of components for which options were set, and which nothing here uses."""
         return (name for name in self.by_name if name not in self.used)
 
 
@@ -55,6 +56,7 @@ def _parts(text: str) -> tuple[str, str, str]:
     component, dot, option = left.strip().rpartition(".")
     if not (equals and dot and component and option and value.strip()):
         raise UsageError(f"--set {text}: write --set COMPONENT.OPTION=VALUE, say --set mtt.experts=5")
+    # Parsed as it would be in brackets, so that one grammar decides what a value is.
     typed = f"{component}[{option}={value}]"
     if count_variants(typed)[1] > 1:
         raise UsageError(f"--set {text}: a sweep belongs to a name: {typed}")

@@ -1,4 +1,4 @@
-"""Where distilled sets come from, and one way to get them: a file."""
+"""Sources of distilled sets: what all have in common, and the set in a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ from harness.types.problem import Problem
 
 
 def machinery_digests() -> dict[str, str]:
-    """Return the digests of the code that every number rests on, beside that of its components."""
+    """Return the digests of the code that every number depends on beside its components'."""
+    # Whole rooms: nobody can list through which of their modules a number passes.
     return {room: package_digest(room) for room in ("harness.learning", "harness.compute")}
 
 
 def status_of(distilled: DistilledSet) -> str:
-    """What became of a set's distillation, as far as the set itself tells."""
+    """Return what became of a set's distillation, as the set itself says; ``done`` if it does not say."""
     status = distilled.provenance.get("status")
     return status if isinstance(status, str) else "done"
 
 
 class Source(Protocol):
-    """One way to get distilled sets of a problem."""
+    """A source of distilled sets of a problem: a trajectory or a file."""
 
     @property
     def problem(self) -> Problem:
@@ -37,7 +38,7 @@ class Source(Protocol):
 
     @property
     def precision(self) -> str | None:
-        """Of the distillation; None where that is not known."""
+        """Precision of the distillation; None if that is not known."""
         ...
 
     @property
@@ -47,7 +48,7 @@ class Source(Protocol):
 
     @property
     def images(self) -> int:
-        """How many images a set has."""
+        """Number of images of a set."""
         ...
 
     @property
@@ -62,7 +63,7 @@ class Source(Protocol):
 
     @property
     def storage_floats(self) -> int | None:
-        """How many numbers a set takes; None if only the record of a set can tell."""
+        """Number of floats that a set takes; None if only the record of a set holds it."""
         ...
 
     @property
@@ -71,28 +72,28 @@ class Source(Protocol):
         ...
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
-        """``dataset``, ``ipc``, ``iterations``, ``method`` and ``pool`` as they stand in tables."""
+        """Return ``dataset``, ``ipc``, ``iterations``, ``method`` and ``pool`` as tables show them."""
         ...
 
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
-        """The cell of a distilled set."""
+        """Return the cell of a distilled set."""
         ...
 
 
 def training_of(source: Source) -> dict[str, Any]:
-    """For records: how many real images sets are distilled from, and which split is not among them."""
+    """Return, for records, how many real images sets are distilled from, and which split is not among them."""
     return {"training_images": source.training_images, "hold_out": hold_out_of(source)}
 
 
 def hold_out_of(source: Source) -> dict[str, int | None] | None:
-    """For rows and records: the validation split that was cut from the training set; None if nothing was."""
+    """Return the validation split that was cut from the training set, for rows and records; None if none was."""
     hold_out = source.problem.hold_out
     return hold_out.as_json() if hold_out else None
 
 
 @dataclass(frozen=True, eq=False)
 class FileSource:
-    """One distilled set that lies in a file.
+    """The source of one distilled set, which a file holds.
 
     Attributes:
         part: what the set lacks, in a line, as records of its students hold it; None if it is a whole set.
@@ -107,30 +108,30 @@ class FileSource:
 
     @property
     def precision(self) -> None:
-        """Not known: what a file says of it is not checked."""
+        """Always None: what a file says of its precision is not checked."""
 
     @property
     def status(self) -> str:
-        """What the file says became of the distillation."""
+        """What became of the distillation, as the file says."""
         return status_of(self.distilled)
 
     @property
     def main(self) -> None:
-        """Not known."""
+        """Always None: a file names no pool's main architecture."""
 
     @property
     def storage_floats(self) -> int:
-        """Of the set in the file."""
+        """Number of floats of the set in the file."""
         return self.distilled.storage_floats
 
     @property
     def images(self) -> int:
-        """How many a student trains on."""
+        """Number of images that a student trains on."""
         return len(self.distilled.training_data()[0])
 
     @property
     def training_images(self) -> None:
-        """Not known: the file does not tell."""
+        """Always None: a file does not say how many real images it was distilled from."""
 
     @property
     def names(self) -> Mapping[str, Name]:
@@ -139,24 +140,25 @@ class FileSource:
         return {kind: name_or_text(text) for kind in ("dataset", "method", "pool") if (text := described[kind])}
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
-        """The file's name in place of a method, unless the set says which method learned it."""
+        """Return the fields of a row, with the file's name as the method unless the set says which one learned it."""
         return {
             "dataset": self.problem.name,
             "ipc": len(self.distilled.images) // len(self.distilled.classes),
             "iterations": iterations,
-            "method": self._told("method") or f"file:{self.name}{self._entry()}",
-            "pool": self._told("pool"),
+            "method": self._printable("method") or f"file:{self.name}{self._entry()}",
+            "pool": self._printable("pool"),
         }
 
     def _entry(self) -> str:
-        """Which set of a file that holds several."""
+        """Return the number of the set in a file that holds several; empty if it holds one."""
         entry, entries = (self.distilled.provenance.get(key) for key in ("entry", "entries"))
         return f"#{entry}" if isinstance(entry, int) and isinstance(entries, int) and entries > 1 else ""
 
-    def _told(self, key: str) -> str | None:
+    def _printable(self, key: str) -> str | None:
+        # A file may hold anything: no line break and no terminal's escape sequence may reach a table.
         value = self.distilled.provenance.get(key)
         return value if isinstance(value, str) and value.isprintable() else None
 
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
-        """The cell of this very set: known by its content."""
+        """Return the cell of this set, whose key is a digest of its content."""
         return Cell("distilled", {"file": self.digest}, f"{self.name}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from harness.planning.artifact_space import total_bytes
 from harness.planning.choose_option import Choice, Group, SweptOption, nothing_swept, swept_option
 from harness.planning.plan import Plan
-from harness.planning.remaining_work import Outlook
+from harness.planning.remaining_work import RemainingWork
 from harness.planning.run import Run
 from harness.plugins.registry import Registry
 from harness.store.store import Store
@@ -14,13 +14,13 @@ from harness.store.store import Store
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A run and the part of its plan that is carried out."""
+    """A run and the part of its plan that is executed."""
 
     run: Run
     plan: Plan
 
     def only(self, indices: list[int]) -> "Stage":
-        """The arms with these indices, which are those of the request's whole plan."""
+        """Return the stage with only these arms, by their indices in the request's whole plan."""
         return Stage(
             replace(self.run, arms=tuple(indices)), replace(self.plan, arms=[self.plan.arms[i] for i in indices])
         )
@@ -45,7 +45,7 @@ class Stages:
         """Plan a run that chooses.
 
         Raises:
-            UsageError, DataError, PluginError: something cannot be meant or cannot work.
+            UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
         """
         option = swept_option(run.request, registry)
         request = replace(run.request, score_on="validation", choose=None, keep_hold_out=False)
@@ -75,29 +75,30 @@ class Stages:
         return "the chosen ones are distilled on the whole training set and scored on test"
 
     def chosen(self, choice: Choice) -> Stage:
-        """The second stage of a choice."""
+        """Return the second stage of a choice."""
         arms = self.second.plan.arms
         return self.second.only([index for index, arm in enumerate(arms) if choice.takes(arm)])
 
-    def slowest(self, store: Store) -> Outlook:
-        """The second stage if in each group the value is chosen that takes the most time."""
-        return self._costliest(lambda outlook: outlook.seconds, store)
+    def slowest(self, store: Store) -> RemainingWork:
+        """Return the work of the second stage if in each group the slowest value is chosen."""
+        return self._costliest(lambda work: work.seconds, store)
 
-    def largest(self, store: Store) -> Outlook:
-        """The second stage if in each group the value is chosen that takes the most room on disk."""
-        return self._costliest(lambda outlook: total_bytes(outlook.demands), store)
+    def largest(self, store: Store) -> RemainingWork:
+        """Return the work of the second stage if in each group the value is chosen that takes most room on disk."""
+        return self._costliest(lambda work: total_bytes(work.demands), store)
 
-    def _costliest(self, cost: Callable[[Outlook], float | None], store: Store) -> Outlook:
-        """The second stage of the choice that costs most; a cost of None, which is not known, counts as the most."""
+    def _costliest(self, cost: Callable[[RemainingWork], float | None], store: Store) -> RemainingWork:
+        """Return the work of the choice that costs most; an unknown cost (None) counts as the most."""
 
         def most(indices: list[int]) -> float:
-            spent = cost(Outlook.of(self.second.only(indices).plan, store))
+            # Each candidate alone, and not every combination of them, whose number grows with the power of the groups.
+            spent = cost(RemainingWork.of(self.second.only(indices).plan, store))
             return float("inf") if spent is None else spent
 
         arms = self.second.plan.arms
         taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm)]
         taken += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
-        return Outlook.of(self.second.only(sorted(taken)).plan, store)
+        return RemainingWork.of(self.second.only(sorted(taken)).plan, store)
 
     @property
     def _candidates(self) -> Mapping[Group, Mapping[str, list[int]]]:

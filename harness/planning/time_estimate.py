@@ -25,7 +25,7 @@ EFFICIENCY = 0.5
 
 
 def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
-    """Seconds that the missing cells will take on this device, or None where a component does not tell its work."""
+    """Estimate the seconds that the missing cells take on this device; None if a component does not say its work."""
     parts: list[float | None] = [artifact_seconds(plan, missing)]
     for arm in plan.arms:
         for distillation in range(plan.distillations):
@@ -41,7 +41,7 @@ def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
 
 
 def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
-    """Seconds that the missing artifacts of methods will take, or None where one does not tell its work."""
+    """Estimate the seconds that the missing artifacts of methods take; None if one of them does not say its work."""
     parts = []
     for source, request in missing_artifacts(plan, missing):
         if request.work is None or request.architecture is None:
@@ -51,9 +51,19 @@ def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
 
 
 def total_seconds(parts: Iterable[float | None]) -> float | None:
-    """The sum; None if a part is not known."""
+    """Return the sum; None if a part is not known."""
     listed = list(parts)
     return None if None in listed else sum(part for part in listed if part is not None)
+
+
+def format_estimate(seconds: float | None) -> str:
+    """Format a duration in hours, minutes and seconds; None is a time that is not known."""
+    if seconds is None:
+        return "an unknown time"
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    duration = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"about {duration}"
 
 
 def _trajectory(
@@ -68,13 +78,14 @@ def _trajectory(
         return 0.0
     if work is None or source.pool is None:
         return None
+    # A pool may change its distribution with the iteration: the one halfway stands for all.
     choices = mixture(source.pool.make(), max(points) // 2, source.resolve)
     each = (share * _seconds(work, architecture, source.problem) for architecture, share in choices)
     return (max(ahead) - done) * sum(each)
 
 
 def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
-    """Seconds of each missing artifact of evaluators by key; one is taken to cost what a student costs."""
+    """Estimate the seconds of each missing artifact of evaluators by key: each is taken to cost what a student does."""
     seconds: dict[str, float | None] = {}
     for arm in plan.arms:
         for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
@@ -94,14 +105,14 @@ def _student(arm: Arm, architecture: Resolved[Architecture[Any]]) -> float | Non
 
 
 def _seconds(work: float, architecture: Resolved[Architecture[Any]], problem: Problem) -> float:
-    """Of so many images passing forward through a network."""
+    """Estimate the seconds in which so many images pass forward through a network."""
     operations = _operations(architecture, problem.shape, len(problem.classes))
     return work * operations / (_rate(problem.device) * EFFICIENCY)
 
 
 @cache
 def _operations(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> float:
-    """Operations of one image's forward pass, counted without doing them."""
+    """Return the operations of one image's forward pass, counted without doing them."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = architecture.make().build(shape, classes, torch.Generator("cpu"))
         network.eval()(torch.zeros(1, *shape))
@@ -110,12 +121,13 @@ def _operations(architecture: Resolved[Architecture[Any]], shape: Shape, classes
 
 @cache
 def _rate(device: torch.device) -> float:
-    """Operations a second of a convolution like the ConvNet's second, measured for a fifth of a second."""
+    """Measure for a fifth of a second how many operations a second a convolution like the ConvNet's second does."""
     weight, images = torch.randn(128, 128, 3, 3, device=device), torch.randn(32, 128, 16, 16, device=device)
     operations, repeats, started = 2.0 * 32 * 128 * 128 * 9 * 256, 0, time.perf_counter()
-    torch.nn.functional.conv2d(images, weight, padding=1)
+    torch.nn.functional.conv2d(images, weight, padding=1)  # the first call prepares libraries, and is not measured
     started = time.perf_counter()
     while time.perf_counter() - started < 0.2:
+        # Reading a value waits for the GPU, which otherwise has only been handed the work.
         float(torch.nn.functional.conv2d(images, weight, padding=1)[0, 0, 0, 0])
         repeats += 1
     return repeats * operations / (time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""Distilled sets that a method learns: trajectories, known by all that decides their numbers."""
+"""Trajectories as sources of distilled sets: a method learns them, and all that decides their numbers is their key."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,17 +38,18 @@ class TrajectorySource:
     precision: str
     total: int
     resolve: Resolve
+    # Every student's cell asks for its set's, whose identity takes thousands of draws: each is found once.
     _needs: dict[int, list[tuple[int, ArtifactRequest]]] = field(default_factory=dict)
     _sets: dict[tuple[int, int], Cell] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
-        """A trajectory's set that is not there is missing."""
+        """The state of a set that the store does not hold: it is missing, for it can be made."""
         return "missing"
 
     @property
     def storage_floats(self) -> None:
-        """A method may pack its sets: their records tell."""
+        """Always None: a method may pack its sets, so that only their records hold this."""
 
     @property
     def names(self) -> Mapping[str, Name]:
@@ -57,7 +58,7 @@ class TrajectorySource:
         return {"dataset": name_or_text(self.problem.name), "method": self.method.name, **pool}
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
-        """What a row says of the set; no iterations where the method chooses it in one step."""
+        """Return the fields of a row; no iterations if the method chooses its set in one step."""
         return {
             "dataset": self.problem.name,
             "ipc": self.ipc,
@@ -68,27 +69,27 @@ class TrajectorySource:
 
     @property
     def images(self) -> int:
-        """How many images a set has."""
+        """Number of images of a set."""
         return self.ipc * len(self.problem.classes) if self.ipc else len(self.problem.train)
 
     @property
     def training_images(self) -> int:
-        """Those of the problem."""
+        """Number of the problem's training images."""
         return len(self.problem.train)
 
     def new_method(self, distillation: int) -> Method[Any]:
-        """The method at the start of a distillation."""
+        """Return a method at the start of a distillation."""
         streams = Streams(self.seed, distillation)
         return self.method.make(Task(self.problem, self.ipc or 0, streams, self.total, self.precision))
 
     @cached_property
     def first(self) -> Method[Any]:
-        """The method at the start of the first distillation: to ask it what holds for all."""
+        """The method at the start of the first distillation, for questions whose answers hold for all."""
         return self.new_method(0)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the method's options left to ``auto`` became."""
+        """The values that the method's options left to ``auto`` take."""
         what = call_of(self.first, "settings")
         settings: dict[str, Any] = returned(plain_json(self.first.settings(), what), dict, what)
         return settings
@@ -101,7 +102,7 @@ class TrajectorySource:
         return None if main is None else self.resolve(text(main, f"{type(pool).__name__}: main")).name
 
     def trajectory(self, distillation: int) -> dict[str, Any]:
-        """All that decides the numbers of a trajectory."""
+        """Return all that decides the numbers of a trajectory."""
         settings = self.settings
         return {
             "problem": self.problem.fingerprint,
@@ -113,15 +114,16 @@ class TrajectorySource:
             "distillation": distillation,
             "precision": self.precision,
             "total": self.total if self.method.cls.uses_total else None,
+            # Absent if empty: methods without settings keep the keys that they had before there were any.
             **({"settings": settings} if settings else {}),
         }
 
     def trajectory_key(self, distillation: int) -> str:
-        """The key of a trajectory, whatever its length."""
+        """Return the key of a trajectory, whatever its length."""
         return key_of(self.trajectory(distillation))
 
     def set_cell(self, distillation: int, iterations: int | None) -> Cell:
-        """The cell of the set after exactly ``iterations`` updates."""
+        """Return the cell of the set after exactly ``iterations`` updates."""
         assert iterations is not None, "a trajectory's sets have a place on it"
         at = (distillation, iterations)
         if at not in self._sets:
@@ -135,6 +137,7 @@ class TrajectorySource:
             "trajectory": self.trajectory(distillation),
             "architectures": [architecture.identity() for architecture in drawable],
             "iterations": iterations,
+            # One digest in place of their keys: a set may need hundreds of experts.
             **({"artifacts": key_of({"cells": [cell.key for cell in artifacts]})} if artifacts else {}),
         }
         through = f" through {self.pool}" if self.pool else ""
@@ -151,18 +154,19 @@ class TrajectorySource:
         return f"{self.problem.name}{' without validation' if self.problem.hold_out else ''}"
 
     def needs(self, distillation: int, iterations: int) -> list[ArtifactRequest]:
-        """The artifacts of the first ``iterations`` iterations, in order of their first use, each once.
+        """Return the artifacts of the first ``iterations`` iterations, in order of their first use, each once.
 
-        Empty where the pool adapts: then no draw is known ahead, and they are made when they are asked for.
+        Empty if the pool adapts: then no draw is known ahead, and they are made when they are asked for.
         """
         if distillation not in self._needs:
             self._needs[distillation] = list(self._first_uses(distillation))
         return [request for iteration, request in self._needs[distillation] if iteration < iterations]
 
     def _first_uses(self, distillation: int) -> Iterator[tuple[int, ArtifactRequest]]:
-        """Each artifact of the whole trajectory with the iteration that asks for it first."""
+        """Yield each artifact of the whole trajectory with the iteration that asks for it first."""
         method = self.new_method(distillation)
         pool = self.pool.make() if self.pool else None
+        # Most methods need nothing: to ask them a million times would take longer than all the rest of planning.
         if type(method).needs is Method.needs or (pool and pool.adapts):
             return
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
@@ -170,13 +174,13 @@ class TrajectorySource:
         for iteration in range(self.total):
             drawn = str(lottery.draw(iteration)) if lottery else None
             for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
-                one = (request.kind, request.index, request.architecture)
-                if one not in seen:
-                    seen.add(one)
+                name = (request.kind, request.index, request.architecture)
+                if name not in seen:
+                    seen.add(name)
                     yield iteration, request
 
     def artifact_cell(self, request: ArtifactRequest) -> Cell:
-        """The cell of an artifact: shared by every distillation and pool, and by methods of one provider."""
+        """Return the cell of an artifact: shared by every distillation and pool, and by methods of one provider."""
         architecture = self.resolve(request.architecture) if request.architecture else None
         entry = self.method.entry
         identity = {
@@ -192,19 +196,19 @@ class TrajectorySource:
         return Cell("artifact", identity, label, {**dict(c.code for c in components), **machinery_digests()})
 
     def architectures_until(self, iterations: int) -> list[Resolved[Architecture[Any]]]:
-        """Every architecture that the pool can draw in the first ``iterations`` iterations, in order of appearance."""
+        """Return every architecture that the pool can draw in the first iterations, in order of appearance."""
         appeared = (a for start, drawable in self._drawable if start < iterations for a in drawable)
         return list({str(a): a for a in appeared}.values())
 
     def drawable(self) -> list[Resolved[Architecture[Any]]]:
-        """Every architecture that may be drawn, those of the first iteration even where there is none."""
+        """Return every architecture that may be drawn; those of the first iteration even if there is no iteration."""
         if self.pool is None or self.total:
             return self.architectures_until(self.total)
         return [architecture for architecture, _ in mixture(self.pool.make(), 0, self.resolve)]
 
     @cached_property
     def _drawable(self) -> list[tuple[int, list[Resolved[Architecture[Any]]]]]:
-        """The architectures that can be drawn, with the iteration from which on they can; only where they change."""
+        """The architectures that can be drawn, each list with the first iteration for which it holds."""
         if self.pool is None:
             return []
         lottery = Lottery(self.pool.make(), self.resolve, Streams(self.seed))
@@ -212,7 +216,8 @@ class TrajectorySource:
         before = None
         for iteration in range(self.total):
             mixture_here = lottery.mixture(iteration)
-            if mixture_here is not before:  # a lottery hands out the same list until the distribution changes
+            # By identity: a lottery hands out the same list until the distribution changes, of a million iterations.
+            if mixture_here is not before:
                 changes.append((iteration, [architecture for architecture, _ in mixture_here]))
                 before = mixture_here
         return changes

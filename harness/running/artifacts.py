@@ -1,78 +1,219 @@
-"""The artifacts that methods ask for: made ahead where the draws are known, else when they are asked for."""
+"""Artifacts of methods and evaluators: one code asks for them, makes them side by side, commits and reads them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from safetensors import safe_open
 from torch import Tensor
 
 from harness.compute.parallel import side_by_side
 from harness.compute.precision import float32_products
+from harness.learning.pool_networks import Resolve
+from harness.planning.arms import Arm
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import artifact, call_of, requests
 from harness.running.cell_tracker import CellTracker, saver
-from harness.running.partial import PartialFiles
+from harness.running.unfinished_tensors import PartialFiles
+from harness.store.cells import Cell
 from harness.store.records import StoredArtifact
 from harness.store.store import Store
-from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.artifact import Artifact, ArtifactRequest, Scratch
+from harness.types.distilled import DistilledSet
+from harness.types.evaluator import Evaluator
 from harness.types.method import Method
+from harness.types.network import Architecture
+from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
+ARTIFACT_FILE = "artifact.safetensors"
 
-class Supplies:
-    """The artifacts of one trajectory."""
 
-    def __init__(self, source: TrajectorySource, method: Method[Any], tracker: CellTracker) -> None:
-        self.source, self.method, self.tracker = source, method, tracker
-        self._at_hand: dict[str, Artifact] = {}
+class Need(NamedTuple):
+    """An artifact that a component asks for, and the cell that holds it."""
 
-    def prepare(self, requests: Sequence[ArtifactRequest]) -> None:
+    request: ArtifactRequest
+    cell: Cell
+
+
+class ArtifactMaker(Protocol):
+    """A component that asks for artifacts and makes them: a method or an evaluator."""
+
+    @property
+    def component(self) -> Resolved[Any]:
+        """The component, for the provenance of what it makes."""
+        ...
+
+    @property
+    def problem(self) -> Problem:
+        """The real data."""
+        ...
+
+    @property
+    def resolve(self) -> Resolve:
+        """Finds architectures by name."""
+        ...
+
+    @property
+    def record_fields(self) -> Mapping[str, Any]:
+        """What the record of an artifact holds beside its scalars."""
+        ...
+
+    @property
+    def described(self) -> str:
+        """Whose ``make_artifact`` is called, for messages."""
+        ...
+
+    def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
+        """Call the component's ``make_artifact``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MethodArtifacts:
+    """The artifacts that a method asks for: shared by all distillations of its source."""
+
+    source: TrajectorySource
+    method: Method[Any]
+
+    @property
+    def component(self) -> Resolved[Any]:
+        """The method."""
+        return self.source.method
+
+    @property
+    def problem(self) -> Problem:
+        """The real data that the method distils."""
+        return self.source.problem
+
+    @property
+    def resolve(self) -> Resolve:
+        """Finds architectures by name."""
+        return self.source.resolve
+
+    @property
+    def record_fields(self) -> Mapping[str, Any]:
+        """Nothing: such an artifact belongs to no distilled set."""
+        return {}
+
+    @property
+    def described(self) -> str:
+        """The method's call."""
+        return call_of(self.method, "make_artifact")
+
+    def needs(self, iteration: int, architecture: str | None) -> list[Need]:
+        """Return what a step asks for if the pool draws ``architecture`` for it."""
+        asked = requests(self.method.needs(iteration, architecture), call_of(self.method, "needs"))
+        return self.with_cells(asked)
+
+    def with_cells(self, asked: Sequence[ArtifactRequest]) -> list[Need]:
+        """Return requests of this method together with their cells."""
+        return [Need(request, self.source.artifact_cell(request)) for request in asked]
+
+    def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
+        """Make an artifact from the streams that all distillations share."""
+        return self.method.make_artifact(request, self.problem, architecture, Streams(self.source.seed), scratch)
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatorArtifacts:
+    """The artifacts that an evaluator asks for: each belongs to one student of one distilled set."""
+
+    arm: Arm
+    distillation: int
+    evaluator: Evaluator[Any]
+    distilled: DistilledSet
+
+    @property
+    def component(self) -> Resolved[Any]:
+        """The evaluator."""
+        return self.arm.evaluator
+
+    @property
+    def problem(self) -> Problem:
+        """The real data that students are scored on."""
+        return self.arm.source.problem
+
+    @property
+    def resolve(self) -> Resolve:
+        """Finds architectures by name."""
+        return self.arm.resolve
+
+    @property
+    def record_fields(self) -> Mapping[str, Any]:
+        """The distilled set that the artifact belongs to."""
+        return {"set": self.arm.set_cell(self.distillation).key}
+
+    @property
+    def described(self) -> str:
+        """The evaluator's call."""
+        return call_of(self.evaluator, "make_artifact")
+
+    def needs(self, students: Sequence[int]) -> dict[int, Need]:
+        """Return what the evaluation of each of these students asks for; students that need nothing are left out."""
+        needs: dict[int, Need] = {}
+        for student in students:
+            request, cell = self.arm.artifact_request(student), self.arm.artifact_cell(self.distillation, student)
+            if request and cell:
+                needs[student] = Need(request, cell)
+        return needs
+
+    def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
+        """Make an artifact from the streams of its distillation; an evaluator's is short, and saves no parts."""
+        streams = Streams(self.arm.source.seed, self.distillation)
+        return self.evaluator.make_artifact(request, self.distilled, self.problem, architecture, streams)
+
+
+class Artifacts:
+    """Makes the artifacts of one component that the store lacks, and reads them from the store."""
+
+    def __init__(self, maker: ArtifactMaker, tracker: CellTracker) -> None:
+        self.maker, self.tracker = maker, tracker
+        self._loaded: dict[str, Artifact] = {}
+
+    def prepare(self, needs: Sequence[Need]) -> None:
         """Make those that are missing, side by side."""
-        missing = [one for one in requests if self.tracker.is_missing(self.source.artifact_cell(one))]
+        missing = [need for need in needs if self.tracker.is_missing(need.cell)]
 
         def make(number: int) -> None:
             self._make(missing[number])
 
-        for _ in side_by_side(make, range(len(missing)), self.source.problem.device):
+        for _ in side_by_side(make, range(len(missing)), self.maker.problem.device):
             pass
 
-    def of(self, iteration: int, architecture: str | None) -> list[Artifact]:
-        """What the method needs at an iteration for the architecture drawn; made now if it is not there."""
-        asked = self.method.needs(iteration, architecture)
-        return [self._artifact(request) for request in requests(asked, call_of(self.method, "needs"))]
-
-    def _artifact(self, request: ArtifactRequest) -> Artifact:
-        cell = self.source.artifact_cell(request)
-        if cell.key not in self._at_hand:
+    def get(self, need: Need) -> Artifact:
+        """Return an artifact; it is made now if no run has made it, as those of adaptive pools are known no sooner."""
+        cell = need.cell
+        if cell.key not in self._loaded:
             if self.tracker.is_missing(cell):
-                self._make(request)
-            resolved = self.source.resolve(request.architecture) if request.architecture else None
+                self._make(need)
+            architecture = self._architecture(need.request)
             tensors = StoredTensors(self.tracker.store, cell.key)
-            self._at_hand[cell.key] = Artifact(tensors, architecture=resolved.make() if resolved else None)
-        return self._at_hand[cell.key]
+            self._loaded[cell.key] = Artifact(tensors, architecture=architecture.make() if architecture else None)
+        return self._loaded[cell.key]
 
-    def _make(self, request: ArtifactRequest) -> None:
-        source, store = self.source, self.tracker.store
-        cell = source.artifact_cell(request)
+    def _make(self, need: Need) -> None:
+        maker, cell = self.maker, need.cell
+        # Several runs and arms may ask for the same artifact, whatever lease they hold for their own work.
         with self.tracker.hold(cell.key, cell.label):
             if not self.tracker.is_missing(cell):
                 return
             self.tracker.start(cell)
-            resolved = source.resolve(request.architecture) if request.architecture else None
+            resolved = self._architecture(need.request)
             architecture = resolved.make() if resolved else None
-            scratch = PartialFiles(store, cell, self.tracker.reporter.notice)
-            with float32_products("fp32"):  # whatever the trajectory that asks for it computes in
-                answer = self.method.make_artifact(request, source.problem, architecture, Streams(source.seed), scratch)
-            product = artifact(answer, call_of(self.method, "make_artifact"))
-            components: list[Resolved[Any]] = [source.method, *([resolved] if resolved else [])]
-            result = dict(product.scalars)
-            record = self.tracker.record(StoredArtifact, cell, source.problem, components, result=result)
+            scratch = PartialFiles(self.tracker.store, cell, self.tracker.reporter.notice)
+            with float32_products("fp32"):  # the trajectory that asks may be in the midst of a step in TF32
+                answer = maker.make(need.request, architecture, scratch)
+            product = artifact(answer, maker.described)
+            components: list[Resolved[Any]] = [maker.component, *([resolved] if resolved else [])]
+            fields = {"result": dict(product.scalars), **maker.record_fields}
+            record = self.tracker.record(StoredArtifact, cell, maker.problem, components, **fields)
             self.tracker.commit(cell, record, {ARTIFACT_FILE: saver(product.tensors)})
             scratch.clear()
 
-
-ARTIFACT_FILE = "artifact.safetensors"
+    def _architecture(self, request: ArtifactRequest) -> Resolved[Architecture[Any]] | None:
+        return self.maker.resolve(request.architecture) if request.architecture else None
 
 
 class StoredTensors(Mapping[str, Tensor]):

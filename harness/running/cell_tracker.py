@@ -125,7 +125,7 @@ class CellTracker:
             "components": [component.provenance() for component in components],
             "dataset": dict(problem.provider),
             "code_digests": dict(cell.code_digests),
-            "set": list(self.plan.given),
+            "set": list(self.plan.set_options),
             "compute": dataclasses.asdict(Compute.of(problem.device)),
             "versions": _versions(),
             "finished": now(),

@@ -1,8 +1,8 @@
-"""Checkpoints of a trajectory: all that decides the rest of it, kept now and then while it goes on.
+"""Checkpoints of a trajectory: all that decides the rest of it, saved now and then while it goes on.
 
 ``partial/TRAJECTORY/ITERATION-CELL-SHA256.safetensors`` holds tensors and history after so many iterations. CELL begins
-the key of the set that would be committed there: it says of which networks the pool drew, as options that were set for
-them may be others in another run.
+the key of the set that would be committed there: it stands for the networks that the pool drew, since another run may
+set other options for them.
 """
 
 import contextlib
@@ -31,66 +31,67 @@ class Checkpoints:
         trajectory: its key.
         cell_at: the cell of its set after so many iterations.
         every: seconds from one to the next; 0 is after every step.
-        notice: told which ones are passed over, and why.
+        notice: called with a line on each one that is passed over.
     """
 
     def __init__(
         self, store: Store, trajectory: str, cell_at: Callable[[int], Cell], every: float, notice: "Notice"
     ) -> None:
         from harness.running.unfinished_tensors import (
-            KeptTensors,  # imports torch, without which a store's content is listed
+            UnfinishedTensors,  # imports torch, without which a store's content is listed
         )
 
-        self._kept, self._cell_at, self._every = KeptTensors(store, trajectory, notice), cell_at, every
+        self._files, self._cell_at, self._every = UnfinishedTensors(store, trajectory, notice), cell_at, every
         self._notice, self._last = notice, time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Return whether it is time for the next one."""
         return time.monotonic() - self._last >= self._every
 
     def save(self, tensors: "Mapping[str, Tensor]", history: "History") -> None:
-        """Keep a trajectory's state; when it has been read back, those of earlier iterations are removed.
+        """Save a trajectory's state; when it has been read back, those of earlier iterations are removed.
 
         Raises:
-            StoreError: it cannot be written; the one before is there still.
+            StoreError: it cannot be written; the one before is still there.
         """
         cell = self._cell_at(history.iterations)
         name = f"{history.iterations:08d}-{cell.key[:SHORT]}"
-        written = self._kept.write(name, tensors, cell.code_digests, {"history": dataclasses.asdict(history)})
+        written = self._files.write(name, tensors, cell.code_digests, {"history": dataclasses.asdict(history)})
         self._last = time.monotonic()
         self._remove(mark for mark in self._own(history.iterations) if mark.path != written)
 
     def newest(self, beyond: int, upto: int) -> "tuple[dict[str, Tensor], History] | None":
-        """The state at the last iteration after ``beyond`` and up to ``upto`` that was kept and can be used."""
+        """Return the last usable state after iteration ``beyond`` and up to ``upto``; None if there is none."""
         for mark in reversed(self._own(upto)):
             if mark.iteration > beyond:
-                content = self._kept.read(mark.path, self._cell_at(mark.iteration).code_digests)
+                content = self._files.read(mark.path, self._cell_at(mark.iteration).code_digests)
                 history = self._history(mark.path, content[1]) if content else None
                 if content and history:
                     return content[0], history
         return None
 
-    def _history(self, path: Path, told: Mapping[str, Any]) -> "History | None":
+    def _history(self, path: Path, fields: Mapping[str, Any]) -> "History | None":
         from harness.learning.trajectory import History
 
         try:
-            return History(**told["history"])
+            return History(**fields["history"])
         except (KeyError, TypeError) as error:
             self._notice(f"{path} is not as a run writes it ({type(error).__name__}: {error}): it is passed over")
             return None
 
     def forget(self, upto: int) -> None:
-        """Remove those up to an iteration: its set is in the store."""
+        """Remove the checkpoints up to an iteration whose set is in the store."""
         self._remove(self._own(upto))
-        with contextlib.suppress(OSError):  # others lie there, of later iterations, or there is none
-            self._kept.folder.rmdir()
+        with contextlib.suppress(OSError):  # a folder with later checkpoints is not empty, and stays
+            self._files.folder.rmdir()
 
     def _own(self, upto: int) -> list[Mark]:
-        marks = [mark for mark in marks_in(self._kept.folder) if mark.iteration <= upto]
+        marks = [mark for mark in marks_in(self._files.folder) if mark.iteration <= upto]
         return [mark for mark in marks if self._cell_at(mark.iteration).key.startswith(mark.cell)]
 
     @staticmethod
     def _remove(marks: Iterator[Mark] | list[Mark]) -> None:
         for mark in marks:
-            with contextlib.suppress(OSError):  # one that stays is of no harm
+            # On NFS a file may be gone already, or stay for a while: an old checkpoint does no harm.
+            with contextlib.suppress(OSError):
                 mark.path.unlink()

@@ -1,10 +1,9 @@
-"""Making distilled sets: one trajectory with the artifacts that it needs, each set committed where it is reached."""
+"""Makes distilled sets: one trajectory with the artifacts that it needs, each set committed when it is reached."""
 
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,7 +13,7 @@ from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.returns import call_of, check_count
-from harness.running.artifacts import Supplies
+from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
 from harness.running.set_picture import draw_grid
@@ -22,6 +21,7 @@ from harness.store.cells import Cell
 from harness.store.records import StoredSet
 from harness.store.store import RecordError, Writer
 from harness.system import interrupts
+from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
 from harness.types.formats import load_distilled, save_distilled
 from harness.types.formats.limits import reason_of
@@ -45,53 +45,60 @@ class Distiller:
     def distil(self, points: Sequence[int]) -> None:
         """Make the sets at ``points`` that are missing, and before them the artifacts that they need."""
         cells = {point: self.source.set_cell(self.distillation, point) for point in points}
+        # Each failure takes a cell out of those that are missing, so that this ends; the sets before may still be made.
         while missing := [point for point, cell in cells.items() if self.tracker.is_missing(cell)]:
             at_stake = list(cells.values())
             with self.tracker.isolated(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
+                # In place, into the list that `isolated` holds: an artifact that cannot be made fails before the sets.
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
-                self._distil(cells, requests)
+                self._extend_trajectory(cells, requests)
         interrupts.heed()
 
-    def _distil(self, cells: Mapping[int, Cell], requests: Sequence[Any]) -> None:
+    def _extend_trajectory(self, cells: Mapping[int, Cell], requests: Sequence[ArtifactRequest]) -> None:
         label = list(cells.values())[-1].label
+        # The trajectory's key, not the set's: another run may want a later point of the same trajectory.
         with self.tracker.hold(self.source.trajectory_key(self.distillation), label):
             method = self.source.new_method(self.distillation)
-            supplies = Supplies(self.source, method, self.tracker)
-            supplies.prepare(requests)
-            trajectory = self._begin(method, supplies)
+            maker = MethodArtifacts(self.source, method)
+            artifacts = Artifacts(maker, self.tracker)
+            artifacts.prepare(maker.with_cells(requests))
+            trajectory = self._begin(maker, artifacts)
             for point, cell in cells.items():
                 if self.tracker.is_missing(cell):
                     self.tracker.start(cell)
                     self._resume(trajectory, point)
                     with interrupts.steps():
-                        self._advance(trajectory, point, cell)
+                        self._make_set(trajectory, point, cell)
                     interrupts.heed()
 
-    def _begin(self, method: Any, supplies: Supplies) -> Trajectory:  # noqa: ANN401
+    def _begin(self, maker: MethodArtifacts, artifacts: Artifacts) -> Trajectory:
+        def supply(iteration: int, architecture: str | None) -> list[Artifact]:
+            return [artifacts.get(need) for need in maker.needs(iteration, architecture)]
+
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
-        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supplies.of)
-        return Trajectory(method, networks, source.problem, streams)
+        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply)
+        return Trajectory(maker.method, networks, source.problem, streams)
 
     def _resume(self, trajectory: Trajectory, point: int) -> None:
-        """Take up the trajectory at the furthest iteration up to ``point`` whose set is stored or that was kept."""
+        """Restore the trajectory at the last iteration up to ``point`` that has a stored set or a checkpoint."""
         reached = trajectory.history.iterations
         at, stored = self._stored(reached, point)
-        kept = self.checkpoints.newest(at, point)
-        if kept:
-            trajectory.restore(*kept)
+        checkpoint = self.checkpoints.newest(at, point)
+        if checkpoint:
+            trajectory.restore(*checkpoint)
             self.tracker.reporter.notice(f"going on after iteration {trajectory.history.iterations} of {point}")
         elif stored:
             trajectory.restore(*stored)
         if changes := trajectory.mode_changes():
-            told = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
-            self.tracker.reporter.notice(f"{told}: the last bits may be others than of a run in one go")
+            change = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
+            self.tracker.reporter.notice(f"{change}: the last bits may differ from those of a run in one go")
 
     def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
-        """The last iteration up to ``upto`` whose set is in the store and sound, and the state there.
+        """Return the last iteration up to ``upto`` whose set is in the store and sound, and the state there.
 
-        ``beyond`` and None if there is none after it.
+        Returns ``beyond`` and None if there is none after it.
         """
         for iteration in range(upto, beyond, -1):
             cell = self.source.set_cell(self.distillation, iteration)
@@ -102,34 +109,35 @@ class Distiller:
                 assert isinstance(record, StoredSet), "the key of a set's cell is of no other kind"
                 tensors = load_file(self.store.file(cell.key, "state.safetensors"))
                 return iteration, (tensors, History(**record.history.as_json()))
-            except RecordError as error:  # what can be made without it is made
+            except RecordError as error:  # an earlier state leads to the same numbers, only later
                 self.tracker.reporter.notice(f"{error}; it is passed over")
         return beyond, None
 
-    def _keep(self, trajectory: Trajectory, point: int) -> None:
-        """Keep what the trajectory has reached where it is time, or where it was asked to stop; then it stops."""
+    def _save_checkpoint(self, trajectory: Trajectory, point: int) -> None:
+        """Save a checkpoint if one is due; if the run was asked to stop, save one and stop."""
         asked, iteration = interrupts.asked(), trajectory.history.iterations
         if asked or self.checkpoints.is_due():
+            # Whoever has lost the lease must not write: another process works on this trajectory now.
             self.tracker.check()
             self.checkpoints.save(*trajectory.state())
         if asked:
-            told = f"stopped after iteration {iteration} of {point}"
-            raise interrupts.Stopped(f"{told}; the same command goes on from there")
+            progress = f"stopped after iteration {iteration} of {point}"
+            raise interrupts.Stopped(f"{progress}; the same command goes on from there")
 
-    def _advance(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
+    def _make_set(self, trajectory: Trajectory, point: int, cell: Cell) -> None:
         source = self.source
 
         def on_step(iteration: int, scalars: Mapping[str, float]) -> None:
             self.tracker.step(cell, iteration, point, scalars)
             if iteration < point:
-                self._keep(trajectory, point)
+                self._save_checkpoint(trajectory, point)
 
         distilled = trajectory.advance(point, on_step)
         check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()
-        told = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
-        distilled = dataclasses.replace(distilled, provenance={**told, "status": status, "cell": cell.key})
+        fields = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
+        distilled = dataclasses.replace(distilled, provenance={**fields, "status": status, "cell": cell.key})
         drawn = [source.resolve(name) for name in history.architectures]
         files: dict[str, Writer] = {
             "set.safetensors": lambda path: save_readable(distilled, path),
@@ -151,7 +159,7 @@ class Distiller:
                 "draws": history.realised_mix(),
                 "main": None if source.main is None else str(source.main),
                 **training_of(source),
-                **told,
+                **fields,
             },
             history=dataclasses.asdict(history),
             trajectory=source.trajectory_key(self.distillation),
@@ -160,13 +168,13 @@ class Distiller:
         self.checkpoints.forget(point)
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
-        """What writes the picture of a set; nothing if it cannot be drawn: a picture never costs the set."""
+        """Return what writes the picture of a set; nothing if it cannot be drawn, for a picture never costs the set."""
         drawn = io.BytesIO()
         try:
             draw_grid(distilled, drawn)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # of a font, a name, the memory
+        except BaseException as error:  # whatever a font, a class name or a lack of memory raises
             reason = f"{type(error).__name__}: {reason_of(error)}"
             self.tracker.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
             return {}

@@ -1,21 +1,24 @@
-"""Carrying out a plan: jobs are ordered from an executor as what they need is done, and the store says what is left."""
+"""The engine: it has an executor do the jobs of a plan, each when what it needs is done, until nothing is missing."""
 
 import time
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.compute.precision import float32_products
-from harness.errors import DDBenchError
+from harness.errors import DDBenchError, UsageError
 from harness.planning.plan import Plan
+from harness.planning.remaining_work import RemainingWork, artifact_notes
+from harness.planning.request import Request
 from harness.planning.run import Run
-from harness.plugins.discovery import Plugins
+from harness.plugins.discovery import Plugins, plugins
 from harness.plugins.guard import guarded
-from harness.plugins.returns import all_of, whole_number
+from harness.plugins.returns import all_of, number, whole_number
 from harness.running.cell_tracker import CellTracker
-from harness.running.event_log import retell
-from harness.running.jobs import Job, carry_out, jobs_of
+from harness.running.event_log import pass_on
+from harness.running.jobs import Job, finish_job, jobs_of
 from harness.running.reporter import Reporter
 from harness.running.restarts import Progress, parts_of
 from harness.store.cell_states import CellState, CellStatus
@@ -26,17 +29,17 @@ from harness.system.interrupts import AT_ONCE, KEPT, Stopped
 from harness.system.process_identity import python_module
 from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
-from harness.types.plurals import counted
+from harness.types.plurals import counted, plural
 
 LISTEN_SECONDS = 0.25
 _MOST = 2**31
 _TAIL = 20_000
-"""Bytes of a job's log that are kept with a failure."""
+"""Bytes of a job's log that are stored with a failure."""
 
 
 @dataclass
 class Ordered:
-    """A job that was ordered and has not ended."""
+    """A job that was started and has not ended."""
 
     job: Job
     running: Running
@@ -45,13 +48,13 @@ class Ordered:
     """For messages."""
 
     def poll(self) -> int | None:
-        """None until it has ended; then its exit status."""
+        """Return None until it has ended; then its exit status."""
         with guarded(f"{self.executor}: poll() raised"):
             status = self.running.poll()
         return None if status is None else whole_number(status, f"{self.executor}: poll()", -_MOST)
 
     def stop(self, at_once: bool) -> None:
-        """Ask it to end."""
+        """Ask the job to stop."""
         with guarded(f"{self.executor}: stop() raised"):
             self.running.stop(at_once)
 
@@ -60,10 +63,10 @@ class Engine:
     """Drives one executor through the jobs of one plan.
 
     Args:
-        plan: what is to be made.
-        run: the same as it was asked for: what other processes plan from.
-        store: where it is kept.
-        plugins: hear of cells that are made in this process.
+        plan: the cells to make.
+        run: the request that other processes plan from.
+        store: holds what is made.
+        plugins: their observers hear of cells that are made in this process.
         reporter: hears of the progress.
         missing: keys of the cells that have to be made.
     """
@@ -85,23 +88,23 @@ class Engine:
         """The status of every cell now, by key."""
         return self._tracker.states.statuses() | self._tracker.lost
 
-    def carry_out(self, executor: Executor[Any]) -> None:
-        """Until every cell is made or failed.
+    def run_jobs(self, executor: Executor[Any]) -> None:
+        """Start jobs and wait for them until every cell is made or failed.
 
         Raises:
-            Stopped: it was asked to; every job has ended, and has kept what it had.
+            Stopped: the run was asked to stop; every job has ended, and has saved what it had.
             DDBenchError: the store cannot be written, or nothing can be started.
         """
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         try:
             while self._waiting or self._ordered:
-                self._order(executor)
+                self._start_ready_jobs(executor)
                 self._listen(max(LISTEN_SECONDS, executor.poll_seconds))
                 self._close()
                 if self._ordered:
                     time.sleep(executor.poll_seconds)
         except KeyboardInterrupt:
-            if not self._ordered:  # it was in this process, and says itself what was kept
+            if not self._ordered:  # the job ran in this process, and its exception already says what was saved
                 raise
             raise Stopped(AT_ONCE if self._stop(executor) else KEPT) from None
         except BaseException:
@@ -110,14 +113,17 @@ class Engine:
         finally:
             executor.close()
 
-    def detach(self, executor: Executor[Any]) -> int:
-        """Order every job and leave; how many there were. A job makes the artifacts that it lacks by itself."""
+    def submit_jobs(self, executor: Executor[Any]) -> int:
+        """Start every job without waiting for any, and return their number.
+
+        No job waits for another here: one whose artifacts are missing makes them by itself.
+        """
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         executor.start([self._order_for(job) for job in self._waiting], detach=True)
         executor.close()
         return len(self._waiting)
 
-    def _order(self, executor: Executor[Any]) -> None:
+    def _start_ready_jobs(self, executor: Executor[Any]) -> None:
         """Fill the free slots with jobs that wait for nothing; first those that no other run works on."""
         free = executor.slots - len(self._ordered)
         pending = {job.key for job in self._waiting} | {ordered.job.key for ordered in self._ordered}
@@ -125,12 +131,14 @@ class Engine:
         if free < 1 or not ready:
             return
         busy = {holder.key for holder in self.store.leases.all() if holder.is_live}
-        ready.sort(key=lambda job: job.key in busy)
+        ready.sort(key=lambda job: job.key in busy)  # others last: a slot would only wait for their lease
+        # In this process start() returns when the job is done: one at a time, to hear of an interrupt in between.
         chosen = ready[: 1 if executor.in_process else free]
         self._waiting = [job for job in self._waiting if job not in chosen]
         for job in chosen:
             self._progress.setdefault(job.key, Progress(len(self._missing(job)), parts_of(job, self.store)))
         orders = [self._order_for(job) for job in chosen]
+        # From the end: an earlier process of the same job has appended to the same file.
         readers = [EventReader(self._path(job, "events"), from_end=True) for job in chosen]
         who = getattr(executor, "ddbench_name", type(executor).__name__)
         started = all_of(executor.start(orders), Running, len(orders), f"{who}: start()")  # type: ignore[type-abstract]
@@ -142,15 +150,10 @@ class Engine:
         timeout = [f"{request.timeout:g}"] if request.timeout else []
         command = python_module("harness.running.processes.supervisor", *arguments, *timeout)
         gpu = self.plan.device.type == "cuda"
-        return Order(job.key, job.label, command, self._path(job, "log"), gpu, lambda: self._do_here(job))
-
-    def _do_here(self, job: Job) -> int:
-        with float32_products("fp32"):
-            carry_out(job, self._tracker)
-        return 0
+        return Order(job.key, job.label, command, self._path(job, "log"), gpu, partial(finish_job, job, self._tracker))
 
     def _listen(self, every: float) -> None:
-        """Tell what the jobs' processes have told; not at every poll, because it asks the store's disk.
+        """Pass on what the jobs' processes have reported; not at every poll, because it reads the store's disk.
 
         Raises:
             DDBenchError: one of them cannot go on, for a reason that holds for all.
@@ -165,33 +168,34 @@ class Engine:
         for event in ordered.events.new():
             if event["event"] == REFUSED:
                 raise DDBenchError(event["text"])
+            # The store may know less: a blocked cell leaves no trace there.
             if event["event"] == LOST:
                 self._tracker.lost[event["key"]] = CellStatus(CellState(event["state"]), event["reason"])
-            retell(event, self.reporter, self.store)
+            pass_on(event, self.reporter, self.store)
 
     def _close(self) -> None:
-        """Take out the jobs that have ended; what is still missing of them is ordered again."""
+        """Take out the jobs that have ended; those with cells missing are started again."""
         for ordered in list(self._ordered):
             status = ordered.poll()
             if status is None:
                 continue
-            self._hear(ordered)
+            self._hear(ordered)  # what it wrote between the last look and its end
             self._ordered.remove(ordered)
             if self._missing(ordered.job) and self._may_try_again(ordered.job, status):
                 self._waiting.append(ordered.job)
 
     def _may_try_again(self, job: Job, status: int) -> bool:
-        """Whether a job that ended with cells missing can make more of them.
+        """Return whether a job that ended with cells missing can make more of them.
 
-        One that ends again and again without anything new, be it lost or stopped, by itself or from outside, loses the
-        cell that is its next: then it can go on with the rest.
+        If it ends again and again without making anything new, lost or stopped, by itself or from outside, its next
+        cell fails: then it can go on with the rest.
 
         Raises:
             DDBenchError: its process could not go on, for a reason that holds for all.
         """
         if status == 0:
-            return False  # they need what failed
-        self.store.open()  # tells of a disk that is full or gone
+            return False  # it did all that it could: what is missing needs a cell that failed
+        self.store.open()  # raises if the disk is full or gone, which is then the reason, and no cell's fault
         if status == REFUSED_STATUS:
             raise DDBenchError(f"{job.label} could not go on: see {self._path(job, 'log')}")
         progress = self._progress[job.key]
@@ -201,7 +205,7 @@ class Engine:
         return bool(self._missing(job))
 
     def _give_up(self, job: Job, status: int, times: int) -> None:
-        """Fail the cell that a job cannot get beyond."""
+        """Fail the cell that a job cannot get past."""
         how = "was stopped" if status == STOPPED else f"ended with status {status}"
         log = self._path(job, "log")
         reason = f"its process {how} {times} times in a row before it had made anything new: see {log}"
@@ -215,9 +219,9 @@ class Engine:
         return self.run.folder(self.store) / f"{job.key}.{kind}"
 
     def _stop(self, executor: Executor[Any]) -> bool:
-        """Ask all jobs to stop and wait for them; interrupted once more, end them at once; whether it came to that.
+        """Ask all jobs to stop, wait for them, and return whether they had to be ended at once.
 
-        Interrupted a third time, leave them: a cluster may have lost them, or not answer.
+        A second interrupt ends them at once. A third leaves them: a cluster may have lost them, or not answer.
         """
         at_once = False
         if self._ordered:
@@ -235,15 +239,107 @@ class Engine:
             break
         for ordered in self._ordered:
             for event in ordered.events.new():
-                retell(event, self.reporter, self.store)
+                pass_on(event, self.reporter, self.store)
         return at_once
 
 
 def _end_of(log: Path) -> str:
-    """The last lines of a job's log; nothing if it has none."""
+    """Return the last lines of a job's log; nothing if it has none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))
             return file.read().decode(errors="replace")
     except OSError:
         return ""
+
+
+@dataclass(frozen=True, eq=False)
+class Execution:
+    """A plan that was executed, and what became of its cells.
+
+    Attributes:
+        executor: the executor's name with options.
+        cells: every cell with key, kind, state and label.
+        failed: reasons by key of the cells that could not be made or used.
+        submitted: number of jobs that were submitted and go on by themselves; None if the run waited for all of them.
+    """
+
+    plan: Plan
+    store: Store
+    executor: str
+    cells: list[dict[str, str]]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    submitted: int | None = None
+
+
+def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = ()) -> Execution:
+    """Make the cells of a plan that its store lacks.
+
+    Args:
+        run: what was asked for.
+        plan: its plan.
+        reporter: hears of the progress.
+        warnings: what the user should know before the work begins, which may last days, and not only after it.
+
+    Raises:
+        DDBenchError: the plan needs too much room, the store cannot be written, or nothing can be started.
+    """
+    request = run.request
+    executor = make_executor(request)
+    store = Store(request.store, reporter.notice).open()
+    if request.retry_failed:
+        for cell in plan.cells:
+            store.failures.forget(cell.key)
+    work = RemainingWork.of(plan, store)
+    room = artifact_notes([work], request.max_storage)
+    _announce(plan, work.statuses.values(), reporter)
+    for line in (*room, *(warnings if work.missing else ())):
+        reporter.notice(line)
+    engine = Engine(plan, run, store, plugins(), reporter, work.missing)
+    if request.detach:
+        return Execution(plan, store, request.starter, work.cells, submitted=engine.submit_jobs(executor))
+    engine.run_jobs(executor)
+    statuses = engine.statuses
+    unexplained = f"it was not made, and did not say why: see {run.folder(store)}"
+    lost = {key: status for key, status in statuses.items() if status.is_lost or status.state is CellState.MISSING}
+    failed = {key: status.reason or unexplained for key, status in lost.items()}
+    return Execution(plan, store, request.starter, RemainingWork(plan, statuses).cells, failed)
+
+
+def make_executor(request: Request) -> Executor[Any]:
+    """Return the executor that a request asks for.
+
+    Raises:
+        UsageError: there is none of this name, or it cannot do what is asked.
+    """
+    name = request.starter
+    resolved = plugins().registry.resolve("executor", name)
+    executor: Executor[Any] = resolved.make()
+    whole_number(executor.slots, f"{resolved.described}: slots", 1)
+    number(executor.poll_seconds, f"{resolved.described}: poll_seconds", least=0)
+    if executor.in_process and request.timeout:
+        raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
+    if request.detach and not executor.detaches:
+        raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
+    if ":" in request.device and executor.slots > 1:
+        conflict = f"--device {request.device} is one GPU, but {name} does {executor.slots} jobs at once"
+        raise UsageError(f"{conflict}, each on a GPU of its own: say --device cuda")
+    return executor
+
+
+def _announce(plan: Plan, statuses: Collection[CellStatus], reporter: Reporter) -> None:
+    """Report how much there is to do, and what is left alone unless the user asks for it."""
+    count = Counter(status.state for status in statuses)
+    stale = count[CellState.STALE]
+    missing, done = count[CellState.MISSING], count[CellState.DONE]
+    to_redo = stale if plan.rerun_stale else 0
+    reporter.planned(missing + to_redo, done + stale - to_redo)
+    if stale and not plan.rerun_stale:
+        origin = f"{counted(stale, 'record was', 'records were')} made by a different version of the code"
+        reporter.notice(f"{origin}: --rerun-stale redoes {plural(stale, 'it', 'them')}")
+    if failed := count[CellState.FAILED]:
+        again = f"--retry-failed tries {plural(failed, 'it', 'them')} again"
+        reporter.notice(f"{counted(failed, 'cell')} failed before: {again}")
+    for status in statuses:
+        if status.state is CellState.DAMAGED or status.note_is_damaged:
+            reporter.notice(status.reason)

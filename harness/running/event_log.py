@@ -1,4 +1,4 @@
-"""Events in a file: how the processes that do the work report to the one that waits for them."""
+"""Events in a file, by which the processes that do the work report to the process that waits for them."""
 
 import json
 import time
@@ -14,48 +14,49 @@ from harness.store.records import Record
 from harness.store.store import Store
 
 _STEPS_APART = 0.2
-"""Seconds between steps that are told: a toy method does thousands a second."""
+"""Seconds between steps that are written: a toy method does thousands a second."""
 
 
 class EventLog(Reporter):
-    """Appends what it hears to a file.
+    """A reporter that appends everything to a file.
 
     Raises:
-        StoreError: from every method, where the file cannot be written.
+        StoreError: from every method, if the file cannot be written.
     """
 
     def __init__(self, store: Store, path: Path) -> None:
-        self._store, self._told = store, 0.0
+        self._store, self._last_step = store, 0.0
         store.make_way(path)
         try:
+            # By lines: the reader takes only whole ones, and a process that is killed leaves at most half of the last.
             self._file = path.open("a", buffering=1, encoding="utf-8", errors="replace")
         except OSError as error:
             raise store.cannot("write to", error) from None
 
     def cells(self, missing: list[Named]) -> None:
-        """A process has begun a job, and these are to be made."""
+        """Write which cells are to be made, when a process begins a job."""
         self._write("cells", cells=[_name(cell) for cell in missing])
 
     def started(self, cell: Named) -> None:
-        """Name the cell."""
+        """Write the cell's name."""
         self._write("started", cell=_name(cell))
 
     def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Now and then, and at the end."""
-        if iteration == total or time.monotonic() - self._told > _STEPS_APART:
-            self._told = time.monotonic()
+        """Write a step now and then, and the last one always."""
+        if iteration == total or time.monotonic() - self._last_step > _STEPS_APART:
+            self._last_step = time.monotonic()
             self._write("step", cell=_name(cell), iteration=iteration, total=total, scalars=_finite(scalars))
 
     def finished(self, cell: Named, record: Record | None) -> None:
-        """Name the cell: the record is in the store."""
+        """Write the cell's name; its record is in the store."""
         self._write("finished", cell=_name(cell))
 
     def failed(self, cell: Named, reason: str, log: Path) -> None:
-        """With the reason."""
+        """Write the cell's name and the reason."""
         self._write("failed", cell=_name(cell), reason=reason, log=str(log))
 
     def notice(self, text: str) -> None:
-        """As it is."""
+        """Write the line as it is."""
         self._write("notice", text=text)
 
     def lost(self, statuses: Mapping[str, CellStatus]) -> None:
@@ -64,19 +65,19 @@ class EventLog(Reporter):
             self._write(LOST, key=key, state=status.state, reason=status.reason)
 
     def end(self, how: str, text: str = "") -> None:
-        """The process ends by its own will: `ENDED`, `STOPPED` or `REFUSED`."""
+        """Write that the process ends in order: `ENDED`, `STOPPED` or `REFUSED`."""
         self._write(how, text=text)
         self._file.close()
 
-    def _write(self, event: str, **told: Any) -> None:  # noqa: ANN401
+    def _write(self, event: str, **fields: Any) -> None:  # noqa: ANN401
         try:
-            self._file.write(json.dumps({"event": event, **told}, allow_nan=False, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps({"event": event, **fields}, allow_nan=False, ensure_ascii=False) + "\n")
         except OSError as error:
             raise self._store.cannot("write to", error) from None
 
 
-def retell(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
-    """Tell a reporter what an event says."""
+def pass_on(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
+    """Pass an event on to a reporter."""
     # An event of another kind may hold anything under this name: the reader has checked its own fields only.
     cell = CellName(*event["cell"]) if event["event"] in ("started", "step", "failed", "finished") else None
     match event["event"]:
@@ -95,7 +96,7 @@ def retell(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:
 def _record(store: Store, cell: CellName) -> Record | None:
     try:
         return store.record(cell.key)
-    except StoreError:  # somebody altered it meanwhile: the table will say so
+    except StoreError:  # damaged meanwhile: the table says so, and progress goes on without it
         return None
 
 
@@ -104,5 +105,5 @@ def _name(cell: Named) -> list[str]:
 
 
 def _finite(scalars: Mapping[str, float]) -> dict[str, float]:
-    """JSON has no NaN; what diverges is told by its record."""
+    """Return the finite scalars: JSON has no NaN, and the record says what diverged."""
     return {name: float(value) for name, value in scalars.items() if abs(float(value)) < float("inf")}

@@ -1,15 +1,16 @@
-"""Jobs: what one process does, one cell after the other. A plan's jobs are a function of the plan alone."""
+"""Jobs: the work of one process, cell after cell. A plan's jobs are a function of the plan alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from harness.compute.precision import float32_products
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import FileSource, Source
 from harness.planning.trajectory_source import TrajectorySource
-from harness.running.artifacts import Supplies
+from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.scoring import Scorer
@@ -19,7 +20,7 @@ from harness.store.run_files import PlannedJob
 from harness.types.artifact import ArtifactRequest
 
 ARTIFACTS_A_JOB = 8
-"""Enough for the cores of a slot, which make them side by side, and few enough to spread over a cluster."""
+"""Artifacts of a job: enough for a slot's cores, which make them side by side, few enough to spread over a cluster."""
 
 
 class Job(PlannedJob, Protocol):
@@ -27,11 +28,11 @@ class Job(PlannedJob, Protocol):
 
     @property
     def arms(self) -> Sequence[Arm]:
-        """The part of the plan that it belongs to: all that its process has to know of it."""
+        """The part of the plan that the job belongs to: all that its process has to know of it."""
         ...
 
-    def do(self, tracker: CellTracker) -> None:
-        """Make the cells that are missing; what fails is told to the tracker, and does not stop the rest."""
+    def make_cells(self, tracker: CellTracker) -> None:
+        """Make the cells that are missing; a failure is noted in the tracker, and does not stop the rest."""
         ...
 
 
@@ -46,25 +47,26 @@ class ArtifactJob:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """One for each request."""
+        """The cells, one for each request."""
         return [self.source.artifact_cell(request) for request in self.requests]
 
     @cached_property
     def key(self) -> str:
-        """Of its cells."""
+        """The key, of the keys of its cells."""
         return key_of({"artifacts": [cell.key for cell in self.cells]})
 
     @property
     def label(self) -> str:
-        """Its first artifact, and how many more."""
+        """The label: its first artifact, and how many more."""
         more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
         return f"{self.cells[0].label}{more}"
 
-    def do(self, tracker: CellTracker) -> None:
-        """Make them side by side; where one fails, the others are tried without it."""
+    def make_cells(self, tracker: CellTracker) -> None:
+        """Make the artifacts side by side; if one fails, the others are tried without it."""
         while any(tracker.is_missing(cell) for cell in self.cells):
             with tracker.isolated(self.cells):
-                Supplies(self.source, self.source.first, tracker).prepare(self.requests)
+                maker = MethodArtifacts(self.source, self.source.first)
+                Artifacts(maker, tracker).prepare(maker.with_cells(self.requests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +81,19 @@ class SetJob:
 
     @cached_property
     def key(self) -> str:
-        """Of the trajectory, or of the set in the file."""
+        """The key of the trajectory, or of the set in the file."""
         if isinstance(self.source, TrajectorySource):
             return self.source.trajectory_key(self.distillation)
         return self.arms[0].set_cell(self.distillation).key
 
     @property
     def label(self) -> str:
-        """Of its last set."""
+        """The label of its last set."""
         return self.arms[-1].set_cell(self.distillation).label
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Sets first, then by arm its teachers and students."""
+        """The cells: sets first, then by arm its teachers and students."""
         sets = [arm.set_cell(self.distillation) for arm in self.arms if isinstance(self.source, TrajectorySource)]
         scored = [cell for arm in self.arms for cell in self._of_arm(arm)]
         return list({cell.key: cell for cell in [*sets, *scored]}.values())
@@ -103,8 +105,8 @@ class SetJob:
                 yield artifact
             yield arm.student_cell(self.distillation, student)
 
-    def do(self, tracker: CellTracker) -> None:
-        """Distil, then score every arm whose set is there."""
+    def make_cells(self, tracker: CellTracker) -> None:
+        """Distil, then score every arm whose set is in the store."""
         if isinstance(self.source, TrajectorySource):
             points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
             Distiller(tracker, self.source, self.distillation).distil(points)
@@ -113,38 +115,46 @@ class SetJob:
                 Scorer(tracker, arm, self.distillation).score(range(self.students))
 
 
-def carry_out(job: Job, tracker: CellTracker) -> None:
-    """Do a job. Where somebody else has taken it over, wait for them, and do what they have left."""
-    while True:
-        try:
-            job.do(tracker)
-            break
-        except LeaseLost as loss:
-            tracker.reporter.notice(str(loss))
+def finish_job(job: Job, tracker: CellTracker) -> int:
+    """Do a job in this process, and return the exit status: 0, since failed cells are noted in the tracker.
+
+    If another process has taken the job over, wait for it, and do what it has left.
+    """
+    # Left to itself, torch computes convolutions in TF32 on a GPU. A trajectory in another precision sets it for its
+    # steps alone; students and artifacts are float32.
+    with float32_products("fp32"):
+        while True:
+            try:
+                job.make_cells(tracker)
+                break
+            except LeaseLost as loss:
+                tracker.reporter.notice(str(loss))
     tracker.finish()
+    return 0
 
 
 def jobs_of(plan: Plan) -> list[Job]:
-    """All jobs of a plan, each behind those that it needs."""
+    """Return all jobs of a plan, each behind those that it needs."""
+    # By key of an artifact's cell, the job that makes it: the first that needs it; jobs of later trajectories wait.
     maker: dict[str, str] = {}
-    found: list[Job] = []
+    jobs: list[Job] = []
     for source in plan.sources:
         for distillation in range(plan.distillations):
             if isinstance(source, TrajectorySource):
                 for job in _artifact_jobs(source, distillation, maker):
-                    found.append(job)
+                    jobs.append(job)
                     maker |= dict.fromkeys((cell.key for cell in job.cells), job.key)
     for source in plan.sources:
         arms = [arm for arm in plan.arms if arm.source is source]
         for distillation in range(plan.distillations):
-            found.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
-    return found
+            jobs.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
+    return jobs
 
 
-def _artifact_jobs(source: TrajectorySource, distillation: int, made: dict[str, str]) -> Iterator[ArtifactJob]:
-    """Those of a trajectory that no job before makes."""
+def _artifact_jobs(source: TrajectorySource, distillation: int, maker: dict[str, str]) -> Iterator[ArtifactJob]:
+    """Yield jobs for the artifacts of a trajectory that no job before makes."""
     requests = source.needs(distillation, source.total)
-    new = [request for request in requests if source.artifact_cell(request).key not in made]
+    new = [request for request in requests if source.artifact_cell(request).key not in maker]
     for start in range(0, len(new), ARTIFACTS_A_JOB):
         yield ArtifactJob(source, new[start : start + ARTIFACTS_A_JOB])
 

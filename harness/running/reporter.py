@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""Reports of progress: what a run says while it goes on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +8,11 @@ from harness.store.records import Record
 
 
 class Named(Protocol):
-    """What is told of a cell."""
+    """A cell as reports name it."""
 
     @property
     def key(self) -> str:
-        """Its key."""
+        """The cell's key."""
         ...
 
     @property
@@ -22,27 +22,27 @@ class Named(Protocol):
 
     @property
     def label(self) -> str:
-        """What it is, for people."""
+        """The cell's description for people."""
         ...
 
 
 class Reporter:
-    """Hears of the work, and does nothing; subclasses show it on the command line, or collect it."""
+    """Receives reports of the work and does nothing; subclasses show or collect them."""
 
     def planned(self, missing: int, done: int) -> None:
-        """So many cells are to be made, so many are there."""
+        """Receive the number of cells to make, and of those that are in the store."""
 
     def started(self, cell: Named) -> None:
-        """Work on a cell begins."""
+        """Receive that work on a cell begins."""
 
     def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """A trajectory has done ``iteration`` of ``total`` updates."""
+        """Receive that a trajectory has done ``iteration`` of ``total`` updates."""
 
     def finished(self, cell: Named, record: Record | None) -> None:
-        """A cell is in the store; the record is None if it cannot be read any more."""
+        """Receive that a cell is in the store; the record is None if it cannot be read any more."""
 
     def failed(self, cell: Named, reason: str, log: Path) -> None:
-        """A cell could not be made; the others go on."""
+        """Receive that a cell could not be made; the others go on."""
 
     def notice(self, text: str) -> None:
-        """Something that the user should know."""
+        """Receive a line that the user should know."""

@@ -1,4 +1,4 @@
-"""Restarts: a job whose process ended before all was made is started again while that brings something new."""
+"""Restarts: a job whose process ended too early is started again while each process makes something new."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ TRIES = 3
 
 @dataclass
 class Progress:
-    """What the processes of one job have brought.
+    """The progress of one job, over all processes that worked on it.
 
     Attributes:
         missing: how many cells were missing when the last of them had ended, or before the first began.
@@ -26,18 +26,19 @@ class Progress:
     in_vain: int = 0
 
     def note(self, missing: int, parts: set[tuple[str, str]]) -> None:
-        """Take in what there is after a process has ended."""
+        """Note what is missing and what parts there are after a process has ended."""
+        # By name and not by number: a checkpoint replaces the one before it.
         is_new = missing < self.missing or not parts <= self.parts
         self.in_vain = 0 if is_new else self.in_vain + 1
         self.missing, self.parts = missing, self.parts | parts
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been started again often enough."""
+        """Whether the job has been started again often enough."""
         return self.in_vain > TRIES
 
 
 def parts_of(job: Job, store: Store) -> set[tuple[str, str]]:
-    """What is in the making for a job's cells: the iterations and parts that a later process goes on from."""
+    """Return the checkpoints and parts of a job's cells, from which a later process goes on."""
     folders: Sequence[str] = [job.key, *(cell.key for cell in job.cells)]
     return {(key, name) for key in folders for name, _ in sealed_in(store.path / "partial" / key)}

@@ -1,21 +1,17 @@
-"""Making students: those of one arm on one distilled set, and before them what their evaluation needs."""
+"""Makes students: those of one arm on one distilled set, and before them the artifacts that they need."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from safetensors.torch import load_file
-
-from harness.compute.parallel import side_by_side
 from harness.errors import PluginError
 from harness.planning.arms import Arm
 from harness.planning.set_sources import FileSource, Source, status_of
-from harness.plugins.returns import artifact, call_of, student_record
-from harness.running.artifacts import ARTIFACT_FILE
-from harness.running.cell_tracker import CellTracker, saver
+from harness.plugins.returns import call_of, student_record
+from harness.running.artifacts import Artifacts, EvaluatorArtifacts
+from harness.running.cell_tracker import CellTracker
 from harness.store.cells import Cell
-from harness.store.records import StoredArtifact, StoredStudent
-from harness.types.artifact import Artifact, ArtifactRequest
+from harness.store.records import StoredStudent
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.formats import load_distilled
@@ -31,7 +27,7 @@ class Scorer:
         self.set_cell = arm.set_cell(distillation)
 
     def score(self, students: Sequence[int]) -> None:
-        """Make the students that are missing; where one fails, the others are tried without it."""
+        """Make the students that are missing; if one fails, the others are tried without it."""
         cells = {student: self.arm.student_cell(self.distillation, student) for student in students}
         artifacts = [self.arm.artifact_cell(self.distillation, student) for student in students]
         while any(self.tracker.is_missing(cell) for cell in cells.values()):
@@ -46,8 +42,11 @@ class Scorer:
                 return
             distilled = distilled_set(self.tracker, self.arm.source, self.set_cell.key)
             problem, streams = self.arm.source.problem, Streams(self.arm.source.seed, self.distillation)
-            artifacts = self._teachers(missing, distilled)
             evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
+            maker = EvaluatorArtifacts(self.arm, self.distillation, evaluator, distilled)
+            needs, supply = maker.needs(missing), Artifacts(maker, self.tracker)
+            supply.prepare(list(needs.values()))
+            artifacts = {student: supply.get(need) for student, need in needs.items()}
             of_set = self._of_set(distilled)
             file = set_file(self.tracker, self.arm.source, self.set_cell.key)
             for student in missing:
@@ -65,59 +64,16 @@ class Scorer:
         """Return the fields of a result that are the same for all students of the set."""
         part = self.arm.source.part if isinstance(self.arm.source, FileSource) else None
         return {
-            **self.arm.told(),
+            **self.arm.record_fields(),
             "distillation": self.distillation,
             "set_status": status_of(distilled),
             "set_storage": distilled.storage_floats,
             **({"set_part": part} if part else {}),
         }
 
-    def _teachers(self, students: Sequence[int], distilled: DistilledSet) -> dict[int, Artifact]:
-        """The artifacts that these students' evaluation needs, by student."""
-        asked = {student: self.arm.artifact_request(student) for student in students}
-        requests = {student: request for student, request in asked.items() if request}
-        cells = {student: self.arm.artifact_cell(self.distillation, student) for student in requests}
-        wanted = {student: cell for student, cell in cells.items() if cell}
-        if not wanted:
-            return {}
-        name = next(iter(requests.values())).architecture
-        resolved = self.arm.resolve(name) if name else None
-        architecture = resolved.make() if resolved else None
-        self._make_teachers(wanted, requests, distilled, resolved, architecture)
-        return {student: self._artifact(cell, architecture) for student, cell in wanted.items()}
-
-    def _make_teachers(
-        self,
-        wanted: Mapping[int, Cell],
-        requests: Mapping[int, ArtifactRequest],
-        distilled: DistilledSet,
-        resolved: Any,  # noqa: ANN401
-        architecture: Any,  # noqa: ANN401
-    ) -> None:
-        evaluator, problem = self.arm.evaluator.make(), self.arm.source.problem
-        streams = Streams(self.arm.source.seed, self.distillation)
-
-        def make(student: int) -> Artifact:
-            teacher = evaluator.make_artifact(requests[student], distilled, problem, architecture, streams)
-            return artifact(teacher, call_of(evaluator, "make_artifact"))
-
-        missing = [student for student, cell in wanted.items() if self.tracker.is_missing(cell)]
-        for student in missing:
-            self.tracker.start(wanted[student])
-        for student, teacher in zip(missing, side_by_side(make, missing, problem.device), strict=True):
-            components: list[Any] = [self.arm.evaluator, *([resolved] if resolved else [])]
-            result, of_set = dict(teacher.scalars), self.set_cell.key
-            record = self.tracker.record(
-                StoredArtifact, wanted[student], problem, components, result=result, set=of_set
-            )
-            self.tracker.commit(wanted[student], record, {ARTIFACT_FILE: saver(teacher.tensors)})
-
-    def _artifact(self, cell: Cell, architecture: Any) -> Artifact:  # noqa: ANN401
-        return Artifact(load_file(self.store.file(cell.key, ARTIFACT_FILE)), architecture=architecture)
-
 
 def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Iterator[StudentRecord]:
-    """The records of the students that were asked for, each once, in order, as soon as it is there.
+    """Yield the records of the students that were asked for, each once, in order, as soon as it is there.
 
     Raises:
         PluginError: a record is missing, out of turn or too many, or a value in it cannot be used.
@@ -129,22 +85,23 @@ def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Itera
             left = list(students[students.index(student) :])
             raise PluginError(f"{what} did not give the students {left}") from None
         record = student_record(answer, student, what)
-        if student == students[-1] and next(answers, None) is not None:  # before the last one counts as made
+        # Before the last record is committed: afterwards nothing would be missing that the error could fail.
+        if student == students[-1] and next(answers, None) is not None:
             raise PluginError(f"{what} gave more than the students {list(students)} that it was asked for")
         yield record
 
 
 def distilled_set(tracker: CellTracker, source: Source, key: str) -> DistilledSet:
-    """The set of a finished cell, or the one that lies in the source's file."""
+    """Return the set of a finished cell, or the one that the source's file holds."""
     if isinstance(source, FileSource):
         return source.distilled
     return load_distilled(tracker.store.file(key, "set.safetensors"))
 
 
 def set_file(tracker: CellTracker, source: Source, key: str) -> dict[str, str]:
-    """For a student's record, the digest of the file that it was trained on: the set may be made again later.
+    """Return, for a student's record, the digest of the file that it was trained on: the set may be made again later.
 
-    Empty for a set that lies in a file of its own: its key is the digest.
+    Empty for a set from a file: its key is the digest.
     """
     record = None if isinstance(source, FileSource) else tracker.store.record(key)
     return {"set_file": record.files["set.safetensors"]} if record else {}

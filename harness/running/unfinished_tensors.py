@@ -1,6 +1,7 @@
-"""Tensors of work in the making, kept so that a later try goes on from them: safe to read, and never half of them."""
+"""Tensors of unfinished work, from which a later try goes on: safe to read, and never written by halves."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from harness.store.cells import Cell
 from harness.store.store import Store
 from harness.store.unfinished import read_sealed, sealed_in, write_sealed
+from harness.system import interrupts
 
 Notice = Callable[[str], object]
 CodeDigests = Mapping[str, str]
 
 
-class KeptTensors:
+class UnfinishedTensors:
     """A folder under ``partial/`` in a store; nobody else works on what it belongs to.
 
     Args:
         store: holds the folder.
         key: its name.
-        notice: told which files are passed over, and why.
+        notice: called with a line on each file that is passed over.
     """
 
     def __init__(self, store: Store, key: str, notice: Notice) -> None:
@@ -30,16 +33,16 @@ class KeptTensors:
         self._store, self._notice = store, notice
 
     def files(self) -> list[tuple[str, Path]]:
-        """What is kept, by name."""
+        """Return the files of the folder, by name."""
         return sealed_in(self.folder)
 
     def write(
         self, name: str, tensors: Mapping[str, Tensor], code_digests: CodeDigests, notes: Mapping[str, Any]
     ) -> Path:
-        """Keep tensors with notes on them as JSON, and read them back.
+        """Write tensors with notes on them as JSON, and read them back.
 
         Raises:
-            StoreError: they cannot be written; what was kept before is there still.
+            StoreError: they cannot be written; the file before is still there.
         """
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         content = save(whole, {"ddbench": json.dumps({**notes, "code_digests": dict(code_digests)})})
@@ -70,11 +73,38 @@ class KeptTensors:
         return tensors, notes
 
 
-def _notes_in(content: bytes) -> dict[str, Any]:
-    """Return the notes beside the tensors of a safetensors file: its head has a length in eight bytes, and JSON.
+class PartialFiles:
+    """The parts of one cell, a file each (see `harness.Scratch`); held under the cell's lease."""
 
-    Losses in it may be NaN, so it is read as Python writes it; the digest in the file's name says that it was.
+    def __init__(self, store: Store, cell: Cell, notice: Notice) -> None:
+        self._files, self._code_digests = UnfinishedTensors(store, cell.key, notice), cell.code_digests
+
+    def get(self, part: str) -> dict[str, Tensor] | None:
+        """Return a part that was saved; None if there is none, or none that can be used."""
+        for name, path in self._files.files():
+            if name == part and (content := self._files.read(path, self._code_digests)):
+                return content[0]
+        return None
+
+    def put(self, part: str, tensors: Mapping[str, Tensor]) -> None:
+        """Save a part in place of one that could not be used; work that was asked to stop stops here."""
+        written = self._files.write(part, tensors, self._code_digests, {})
+        for name, path in self._files.files():
+            if name == part and path != written:
+                path.unlink(missing_ok=True)
+        interrupts.heed()
+
+    def clear(self) -> None:
+        """Remove all parts, because the cell is finished."""
+        shutil.rmtree(self._files.folder, ignore_errors=True)
+
+
+def _notes_in(content: bytes) -> dict[str, Any]:
+    """Return the fields beside the tensors of a safetensors file.
+
+    The file begins with the length of its head in eight bytes, and the head as JSON.
     """
+    # Read leniently, because losses may be NaN: the digest in the file's name says that a run wrote these bytes.
     end = 8 + int.from_bytes(content[:8], "little")
     notes: dict[str, Any] = json.loads(json.loads(content[8:end])["__metadata__"]["ddbench"])
     return notes

@@ -1,7 +1,7 @@
-"""Being asked to stop: Ctrl-C, or SIGTERM from whoever manages the machine.
+"""Requests to stop: Ctrl-C, or SIGTERM from whoever manages the machine.
 
-The first time, a trajectory finishes its step and keeps what it has; any other work stops at once, for all that is
-finished is in the store. The second time everything stops at once.
+After the first one a trajectory finishes its step and saves what it has; any other work stops at once, for everything
+that is finished is in the store. After the second one all work stops at once.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 
 from harness.system import signals
@@ -21,118 +22,140 @@ KEPT = "stopped; the same command goes on from what was kept"
 
 
 class Stopped(KeyboardInterrupt):
-    """Work that was asked to stop, and has kept what it had; the message says how to go on."""
+    """Work was asked to stop, and has saved what it had; the message says how to go on."""
 
 
-class _State:
-    """Of this process: signals come to its main thread only."""
+@dataclass
+class _StopRequests:
+    """The requests to stop that one run has had, and what it was doing then.
 
-    handled = False
-    steps = False
-    asked = False
-    at_once = False
-    insists = False
+    Attributes:
+        in_steps: the work goes in steps that are worth finishing.
+        asked: the first request has come.
+        at_once: the work has to stop at once.
+        insists: a request that takes no effect is raised again.
+    """
+
+    in_steps: bool = False
+    asked: bool = False
+    at_once: bool = False
+    insists: bool = False
+
+
+# One object for each run, but reached through the module: the system calls a signal handler whatever is at work then,
+# and code deep in a method's step has no run to ask. A process has one handler for a signal, so one object is enough.
+_current: _StopRequests | None = None
 
 
 @contextmanager
-def handled(tell: Callable[[str], object]) -> Iterator[None]:
-    """Hear SIGINT and SIGTERM for a while, then leave them to whoever had them before.
+def handled(notice: Callable[[str], object]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM for a while, then leave them to whoever had them before.
 
     Within another such context, and in a thread that is not the main one, it does nothing.
 
     Args:
-        tell: told what happens now, where the work does not stop at once.
+        notice: called with a line for the user if the work does not stop at once.
     """
-    if _State.handled or not _is_main_thread():
+    global _current
+    # Python runs signal handlers in the main thread only, and refuses to set them from another.
+    if _current is not None or not _is_main_thread():
         yield
         return
+    requests = _StopRequests()
 
     def on_signal(_number: int, _frame: object) -> None:
         signals.note_signal()
-        if not _State.steps or _State.asked:
+        if not requests.in_steps or requests.asked:
             before.setdefault(signal.SIGALRM, signal.getsignal(signal.SIGALRM))
-            _stop_at_once()
-        _State.asked = True
-        with contextlib.suppress(RuntimeError):  # it came while a line was being written to the same place
-            tell(FINISHING)
+            _stop_at_once(requests)
+        requests.asked = True
+        # The signal may come in the midst of a print, and a buffered stream cannot be entered again by its own thread.
+        with contextlib.suppress(RuntimeError):
+            notice(FINISHING)
 
     before = {number: signal.signal(number, on_signal) for number in SIGNALS}
-    _State.handled = True
+    _current = requests
     try:
         with signals.noted_by(on_signal):
             yield
     finally:
-        if _State.at_once:
+        if requests.at_once:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
+            # None: a handler that C code had set, which Python cannot set again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        _State.handled = _State.asked = _State.at_once = _State.insists = False
+        _current = None
 
 
 @contextmanager
 def insisted() -> Iterator[None]:
-    """Work that stops at once where it was asked to, even where the first word of it is lost.
+    """Re-raise a request to stop until it takes effect.
 
-    What a signal raises in Python code that C++ has called, as a compiled network calls an operation, comes out as
-    another error, or not at all. So it is raised again after a while, and no error counts that came meanwhile.
+    C++ may swallow an exception that is raised in Python code that it has called, as a compiled network calls an
+    operation, or turn it into another one. So the exception is raised again after a while, and an error that came
+    meanwhile does not count.
     """
-    if not _State.handled or not _is_main_thread():
+    requests = _current
+    if requests is None or not _is_main_thread():
         yield
         return
-    before, _State.insists = _State.insists, True
+    before, requests.insists = requests.insists, True
     try:
         yield
     except Exception as error:
-        if _State.at_once:
+        if requests.at_once:
             raise Stopped(AT_ONCE) from error
         raise
     finally:
-        _State.insists = before
-        if _State.at_once:
+        requests.insists = before
+        if requests.at_once:
             signal.setitimer(signal.ITIMER_REAL, 0)
     heed_at_once()
 
 
-def _stop_at_once() -> NoReturn:
-    _State.at_once = True
-    if _State.insists:
+def _stop_at_once(requests: _StopRequests) -> NoReturn:
+    requests.at_once = True
+    if requests.insists:
+        # A timer of the system, and not a thread: only a signal interrupts the main thread within a call into C++.
         signal.signal(signal.SIGALRM, _on_alarm)
         signal.setitimer(signal.ITIMER_REAL, INSIST_SECONDS)
     raise Stopped(AT_ONCE)
 
 
 def _on_alarm(_number: int, _frame: object) -> None:
-    if _State.insists and _State.at_once:
-        _stop_at_once()
+    # The alarm may have been on its way when the work ended: then there is nobody left to stop.
+    if _current is not None and _current.insists and _current.at_once:
+        _stop_at_once(_current)
 
 
 @contextmanager
 def steps() -> Iterator[None]:
-    """Work in steps that are worth finishing: it looks after each whether it was `asked` to stop."""
-    if not _is_main_thread():
+    """Mark work in steps that are worth finishing: it asks after each whether a stop was `asked` for."""
+    requests = _current
+    if requests is None or not _is_main_thread():
         yield
         return
-    before, _State.steps = _State.steps, True
+    before, requests.in_steps = requests.in_steps, True
     try:
         yield
     finally:
-        _State.steps = before
+        requests.in_steps = before
 
 
 def asked() -> bool:
-    """Whether the work in hand was asked to stop."""
-    return _State.asked
+    """Return whether the work at hand was asked to stop."""
+    return _current is not None and _current.asked
 
 
 def heed() -> None:
-    """Raise `Stopped` where the work was asked to stop, and has just kept what it had."""
-    if _State.asked:
+    """Raise `Stopped` if the work was asked to stop; for work that has just saved what it had."""
+    if asked():
         raise Stopped(KEPT)
 
 
 def heed_at_once() -> None:
-    """Raise `Stopped` where the work was to stop at once, but goes on: nothing that it gives may be kept."""
-    if _State.at_once:
+    """Raise `Stopped` if the work had to stop at once but goes on: nothing that it gives may be stored."""
+    if _current is not None and _current.at_once:
         raise Stopped(AT_ONCE)
 
 

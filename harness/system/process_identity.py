@@ -1,4 +1,4 @@
-"""Processes, known beyond doubt: a pid is given again to another process, but not with the same start on one boot."""
+"""Identities of processes: a pid is used again for another process, but not with the same start on one boot."""
 
 import json
 import os
@@ -9,23 +9,23 @@ from functools import cache
 from pathlib import Path
 
 PYTHON_MODULE = (sys.executable, "-P", "-m")
-"""How a process of the harness is started. ``-P``: without it ``-m`` puts the working folder first among those that
+"""The words that start a process of the harness. Without ``-P``, ``-m`` puts the working folder first among those that
 modules are imported from, and a file of the user's that is called ``random.py`` would stand for Python's own."""
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
-    """Command that runs a module, and imports what ``ddbench`` imports."""
+    """Return the command that runs a module with the imports of ``ddbench``."""
     return [*PYTHON_MODULE, module, *arguments]
 
 
 @dataclass(frozen=True)
-class Process:
-    """A process somewhere.
+class ProcessIdentity:
+    """A process on this or another machine.
 
     Attributes:
         host: its machine's name, for people: two containers may share one.
-        machine: one boot of one kernel, and whose pids these are; empty where the system does not tell.
-        start: when it began, in ticks since that boot; None where the system does not tell.
+        machine: one boot of one kernel, and the namespace of its pids; empty if the system does not say.
+        start: when it began, in ticks since that boot; None if the system does not say.
     """
 
     host: str
@@ -34,15 +34,15 @@ class Process:
     start: int | None
 
     @classmethod
-    def own(cls) -> "Process":
-        """The one that asks."""
+    def own(cls) -> "ProcessIdentity":
+        """Return the identity of this process."""
         pid = os.getpid()
         _, start = _stat(pid)
         return cls(socket.gethostname(), _machine(), pid, start)
 
     @classmethod
-    def parse(cls, text: str) -> "Process | None":
-        """The process that `as_text` describes; None if the text describes none."""
+    def parse(cls, text: str) -> "ProcessIdentity | None":
+        """Parse what `as_text` returns; None if the text describes no process."""
         try:
             process = cls(**json.loads(text))
         except (ValueError, TypeError, RecursionError):
@@ -52,16 +52,16 @@ class Process:
         return process if all(map(isinstance, fields, kinds)) and process.pid > 0 else None
 
     def as_text(self) -> str:
-        """All of it as one line, for a process that is told of this one."""
+        """Return the identity as one line, for another process to parse."""
         return json.dumps(asdict(self))
 
     @property
     def is_parent(self) -> bool:
-        """Whether it is the parent of the process that asks."""
+        """Whether it is the parent of this process."""
         return self.machine == _machine() and self.pid == os.getppid()
 
     def has_ended(self) -> bool:
-        """Whether it is known to be gone, which can only be told of this machine."""
+        """Return whether it is known to be gone, which can only be known on its own machine."""
         if not self.machine or self.machine != _machine():
             return False
         try:
@@ -69,7 +69,7 @@ class Process:
         except ProcessLookupError:
             return True
         except OSError:
-            return False  # of another user
+            return False  # it belongs to another user, so it is there
         state, start = _stat(self.pid)
         return state in ("Z", "X") or (None not in (start, self.start) and start != self.start)
 
@@ -84,9 +84,10 @@ def _machine() -> str:
 
 
 def _stat(pid: int) -> tuple[str, int | None]:
-    """State and start of a process; empty and None where they are not told."""
+    """Return the state and the start of a process; empty and None if the system does not say."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # a name may hold blanks
+        # The program's name, in brackets, may hold blanks and brackets itself: what counts begins after the last one.
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return words[0], int(words[19])
     except (OSError, IndexError, ValueError):
         return "", None

@@ -1,4 +1,4 @@
-"""Whether a signal really came: by it Ctrl-C is told apart from a KeyboardInterrupt that a plugin raises itself."""
+"""Whether a signal really came: this distinguishes Ctrl-C from a KeyboardInterrupt that a plugin raises itself."""
 
 import signal
 import threading
@@ -10,21 +10,23 @@ Handler = Callable[[int, Any], object]
 
 
 class _State:
-    """Of this process: signals come to its main thread only."""
+    """The signals that this process has had."""
 
+    # Of the process and not of a run: the system has one handler for each signal of a process, and Python calls it in
+    # the main thread, whatever that is doing.
     came = False
     handlers: set[object] = set()
-    """The handlers in place that note what comes, by which an absence means something."""
+    """The handlers that note every signal: only while one of them is in place does silence mean that none came."""
 
 
 def note_signal() -> None:
-    """Note that SIGINT or SIGTERM came; every handler of the harness does."""
+    """Note that SIGINT or SIGTERM came; every handler of the harness calls this."""
     _State.came = True
 
 
 @contextmanager
 def noted_by(handler: Handler) -> Iterator[None]:
-    """Forget what came before: from now on ``handler``, which is in place for SIGINT, notes what comes."""
+    """Forget earlier signals: from now on ``handler``, which is in place for SIGINT, notes each one."""
     _State.came = False
     _State.handlers.add(handler)
     try:
@@ -38,7 +40,7 @@ def noted_by(handler: Handler) -> Iterator[None]:
 def interrupts_noted() -> Iterator[None]:
     """Note Ctrl-C for a while: Python's own handler raises KeyboardInterrupt and leaves no other trace.
 
-    Where another handler is in place, and in a thread that is not the main one, it does nothing.
+    It does nothing if another handler is in place, or in a thread that is not the main one.
     """
     if not _is_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -53,12 +55,12 @@ def interrupts_noted() -> Iterator[None]:
         with noted_by(on_signal):
             yield
     finally:
-        if signal.getsignal(signal.SIGINT) is on_signal:  # else what was called has set its own
+        if signal.getsignal(signal.SIGINT) is on_signal:  # otherwise the code that was called has set its own
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_from_outside() -> bool:
-    """Whether a KeyboardInterrupt that was just caught may come from a signal.
+    """Return whether a KeyboardInterrupt that was just caught may come from a signal.
 
     It does not if no signal was noted by a handler that would have noted it; other threads get no signal at all.
     """

@@ -26,8 +26,13 @@ class Networks(Protocol):
         """Return a freshly initialised network, in training mode, of an architecture drawn for this iteration."""
         ...
 
-    def needed(self) -> Sequence[Artifact]:
-        """Return what the method's `needs` requests at this iteration for the architecture drawn last."""
+    def needed(self, network: Network | None) -> Sequence[Artifact]:
+        """Return the artifacts that the method's `needs` asks for at this iteration.
+
+        Args:
+            network: one that was drawn at this iteration, for whose architecture `needs` is asked; None asks without
+                an architecture, as a method without a pool does.
+        """
         ...
 
 
@@ -104,7 +109,7 @@ class Method(ABC, Generic[O]):
         """Return the artifacts that a step requests when the pool draws ``architecture`` (None: without a pool).
 
         It is a function of its arguments, the task and the options alone: what a whole run needs is computed, estimated
-        and made before it. The step gets the artifacts from ``networks.needed()``.
+        and made before it. The step gets the artifacts from ``networks.needed(network)``.
         """
         return ()
 

@@ -120,7 +120,7 @@ class FeatureCoreset(Coreset[FeatureOptions]):
 
     def choices(self, networks: Networks) -> Iterator[Tensor]:
         """Yield each class's images in `order`."""
-        (artifact,) = networks.needed()
+        (artifact,) = networks.needed(None)
         features, problem = feature_map(artifact, self.task.problem), self.task.problem
         for members in problem.of_class:
             yield members[self.order(features(problem.train.images[members]), self.task.ipc)]

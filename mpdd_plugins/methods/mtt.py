@@ -63,7 +63,7 @@ class MTT(PixelMethod[MTTOptions]):
         """Match one stretch of one expert's trajectory (MTT, algorithm 1)."""
         # Only the structure of the drawn network is used: its weights come from the expert.
         network = networks.draw()
-        (expert,) = networks.needed()
+        (expert,) = networks.needed(network)
         epoch = self._start_epoch(iteration)
         start, target = (
             snapshot(expert.tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)

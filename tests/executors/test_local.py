@@ -9,10 +9,10 @@ import pytest
 from executors.orders import end_of, wait_until
 
 from harness import UsageError
-from harness.api.runs import executor_of
 from harness.executors import local
 from harness.executors.local import Local, LocalOptions, Slot
 from harness.planning.request import Request
+from harness.running.engine import make_executor
 from harness.running.processes.child_process import children_of
 from harness.types.executor import LOST, STOPPED, Order
 
@@ -60,9 +60,9 @@ def test_one_slot_leaves_the_environment_as_it_is(monkeypatch):
 
 def test_a_gpu_by_number_is_for_one_job_at_a_time():
     with pytest.raises(UsageError, match=r"^--device cuda:1 is one GPU, but local\[slots=2\] does 2 jobs at once"):
-        executor_of(Request(device="cuda:1", executor="local[slots=2]"))
-    assert executor_of(Request(device="cuda:1", executor="local")).slots == 1
-    assert executor_of(Request(device="cuda", executor="local[slots=2]")).slots == 2
+        make_executor(Request(device="cuda:1", executor="local[slots=2]"))
+    assert make_executor(Request(device="cuda:1", executor="local")).slots == 1
+    assert make_executor(Request(device="cuda", executor="local[slots=2]")).slots == 2
 
 
 def test_there_are_as_many_gpus_as_the_environment_or_the_driver_says(monkeypatch, tmp_path):

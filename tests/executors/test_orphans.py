@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from harness.executors.command_process import Command
 from harness.running.processes.child_process import children_of
 from harness.running.processes.starter import VARIABLE, Starter, handed_over
-from harness.system.process_identity import Process, python_module
+from harness.system.process_identity import ProcessIdentity, python_module
 
 ROUNDS = 40
 GENERATIONS = {"main": 0, "group": 0, "launcher": 1, "supervisor": 2, "worker": 3}
@@ -90,19 +90,21 @@ def test_kills_at_random_moments_leave_no_process(start, tmp_path):
 def ended():
     """A process that is no more."""
     process = subprocess.Popen([sys.executable, "-S", "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    known = Process(Process.own().host, Process.own().machine, process.pid, Process.own().start)
+    known = ProcessIdentity(
+        ProcessIdentity.own().host, ProcessIdentity.own().machine, process.pid, ProcessIdentity.own().start
+    )
     process.communicate()
     return known
 
 
 def test_a_process_is_handed_over_whole():
-    assert Process.parse(Process.own().as_text()) == Process.own()
+    assert ProcessIdentity.parse(ProcessIdentity.own().as_text()) == ProcessIdentity.own()
 
 
 @settings(max_examples=30)
 @given(st.one_of(st.text(), st.recursive(st.none() | st.integers() | st.text(), lambda part: st.lists(part)).map(str)))
 def test_what_is_no_process_is_none(text):
-    assert Process.parse(text) is None
+    assert ProcessIdentity.parse(text) is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_what_is_no_process_is_none(text):
     ],
 )
 def test_damaged_descriptions_of_a_process_are_none(text):
-    assert Process.parse(text) is None
+    assert ProcessIdentity.parse(text) is None
 
 
 @pytest.mark.parametrize("module", ["harness.running.processes.supervisor", "harness.executors.local_launcher"])
@@ -160,7 +162,7 @@ def test_a_starter_need_not_be_the_parent(tmp_path):
 
 
 def test_a_starter_elsewhere_is_not_taken_for_dead():
-    elsewhere = Starter(Process("there", "another boot", os.getpid(), 1))
+    elsewhere = Starter(ProcessIdentity("there", "another boot", os.getpid(), 1))
     assert not elsewhere.has_ended()
     assert elsewhere.stops_wanted() == 0
 
@@ -185,7 +187,7 @@ def test_the_description_is_taken_out_of_the_environment(monkeypatch):
 def test_a_command_knows_who_started_it(tmp_path):
     command = Command.of(order(tmp_path, f"import os; print(os.environ['{VARIABLE}'])"), threads=1)
     assert command.start().wait() == 0
-    assert Process.parse((tmp_path / "job.log").read_text()) == Process.own()
+    assert ProcessIdentity.parse((tmp_path / "job.log").read_text()) == ProcessIdentity.own()
 
 
 def test_a_thread_that_ends_takes_no_launcher_with_it(tmp_path, site, environment, monkeypatch):

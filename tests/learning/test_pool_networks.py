@@ -210,3 +210,36 @@ def test_only_networks_that_are_drawn_often_are_compiled():
     finally:
         set_compilation("never")
     assert compiled == {("convnet", True), ("convnet[act=swish]", False)}
+
+
+def test_artifacts_are_asked_for_by_the_network_and_not_by_the_last_draw():
+    asked = []
+
+    def supply(iteration, architecture):
+        asked.append((iteration, architecture))
+        return []
+
+    pool = Given(**{TINY_CONVNET: 0.5, "mlp": 0.5})
+    networks = PoolNetworks(pool, resolve, toy_problem(), Streams(0), supply)
+    networks.begin(3)
+    drawn = [networks.draw() for _ in range(12)]
+    assert len(set(networks.drawn)) == 2, "both architectures are among the draws"
+    for network in drawn:
+        networks.needed(network)
+    networks.needed(None)
+    assert asked == [(3, name) for name in [*networks.drawn, None]]
+
+
+def test_a_network_of_another_iteration_has_no_artifacts_here():
+    networks = PoolNetworks(Given(mlp=1.0), resolve, toy_problem(), Streams(0), lambda iteration, architecture: [])
+    networks.begin(0)
+    network = networks.draw()
+    networks.begin(1)
+    with pytest.raises(PluginError, match="was not drawn at this iteration: hand it what"):
+        networks.needed(network)
+
+
+def test_nobody_makes_artifacts_for_a_bare_pool():
+    networks = PoolNetworks(Given(mlp=1.0), resolve, toy_problem(), Streams(0))
+    with pytest.raises(PluginError, match="nobody to make them"):
+        networks.needed(None)

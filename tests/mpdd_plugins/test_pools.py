@@ -5,7 +5,7 @@ from toys import component, registry, resolve
 
 from harness import UsageError
 from harness.learning.pool_networks import mixture
-from harness.planning.planner import Study
+from harness.planning.planner import Planner
 from harness.planning.request import Request
 
 
@@ -108,7 +108,7 @@ def test_similar_convnets_have_the_size_of_the_main_one_unless_an_option_gives_t
 
 
 def test_an_option_set_for_the_convnet_reaches_the_main_one_and_the_similar_ones():
-    planner = Study(Request(set=("convnet.width=16", "convnet.depth=2")), registry())
+    planner = Planner(Request(set=("convnet.width=16", "convnet.depth=2")), registry())
     drawn = [chosen.options for chosen, _ in mixture(pool("main-similar"), 0, planner.architecture)]
     assert len(drawn) == 32  # one of them equals the main one
     assert {(o.depth, o.width) for o in drawn} == {(2, 16)}

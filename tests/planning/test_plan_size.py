@@ -11,7 +11,7 @@ import harness
 from harness.api.runs import plan_request
 from harness.errors import LONGEST_MESSAGE, UsageError, shortened
 from harness.planning.plan_size import check_size
-from harness.planning.planner import Study
+from harness.planning.planner import Planner
 from harness.planning.request import LARGEST_CONFIG, MOST_ITERATIONS, MOST_POINTS, request_from
 from harness.plugins.discovery import plugins
 from harness.types.names import count_variants, expand
@@ -91,9 +91,9 @@ def test_the_count_is_that_of_the_plan(data, tmp_path, changes):
     values = {**SMALL, "dataset": f"arrays[path={data}]", "store": str(tmp_path / "s"), "evaluator": "plain", **changes}
     cells = plan_request(request_from(values)).cells
     count = sum(cell["kind"] != "artifact" for cell in cells)
-    check_size(Study(request_from({**values, "max_cells": count}), plugins().registry))
+    check_size(Planner(request_from({**values, "max_cells": count}), plugins().registry))
     with pytest.raises(UsageError, match=f"has {count:,} sets and students"):
-        check_size(Study(request_from({**values, "max_cells": count - 1}), plugins().registry))
+        check_size(Planner(request_from({**values, "max_cells": count - 1}), plugins().registry))
 
 
 @settings(deadline=None)

@@ -18,7 +18,7 @@ from synthetic import set_record, student_record, write_store
 
 from harness.cli.commands.run import run
 from harness.cli.options import values_of
-from harness.planning.planner import Study
+from harness.planning.planner import Planner
 from harness.plugins.discovery import plugins
 from harness.report.page.effects import distillations_needed
 from harness.report.results import read_results
@@ -235,7 +235,7 @@ def keys_of(command):
     assert (name, verb) == ("ddbench", "run")
     with run.make_context("run", arguments, help_option_names=["-h", "--help"]) as context:
         given = {key: value for key, value in context.params.items() if key not in ("config", "dry_run", "as_json")}
-    plan = Study(values_of(given, None), plugins().registry).plan()
+    plan = Planner(values_of(given, None), plugins().registry).plan()
     return {cell.key for cell in plan.cells if cell.kind == "student"}
 
 

@@ -65,14 +65,14 @@ def _rows(data, store, **changes):
     """The rows of a study that is not carried out."""
     from studies import SMALL
 
-    from harness.planning.planner import Study
+    from harness.planning.planner import Planner
     from harness.planning.request import request_from
     from harness.plugins.discovery import plugins
     from harness.report.tables.run_rows import table_of
     from harness.store.store import Store
 
     options = {**SMALL, "dataset": f"arrays[path={data}]", "store": store, **changes}
-    return table_of(Study(request_from(options), plugins().registry).plan(), Store(store)).rows
+    return table_of(Planner(request_from(options), plugins().registry).plan(), Store(store)).rows
 
 
 def test_json_is_all_that_stdout_holds(data, tmp_path):

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 import harness
 from harness.errors import UsageError
-from harness.running.partial import PartialFiles
+from harness.running.unfinished_tensors import PartialFiles
 from harness.store.cells import Cell
 from harness.store.store import Store
 from harness.store.unfinished import write_sealed

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from studies import Heard
 
-from harness.running.event_log import EventLog, retell
-from harness.running.processes.worker_state import WorkerState
+from harness.running.event_log import EventLog, pass_on
+from harness.running.processes.supervisor import WorkerState
 from harness.store.cell_states import CellState, CellStatus
 from harness.store.event_files import CellName, EventReader
 from harness.store.store import Store
@@ -28,9 +28,9 @@ def read(path, tmp_path):
     """Every event of a file, and what is heard when all are told on."""
     heard, state, store = Heard(), WorkerState(), Store(tmp_path / "store")
     events = list(EventReader(path).new())
-    state.hear(events)
+    state.update(events)
     for event in events:
-        retell(event, heard, store)
+        pass_on(event, heard, store)
     return events, heard
 
 

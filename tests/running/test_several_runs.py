@@ -18,7 +18,7 @@ from studies import Heard, a_record, leftovers, numbers, records, small_run
 from harness.store.locking import leases as leases_module
 from harness.store.locking.leases import LeaseLost, Leases
 from harness.store.store import Store
-from harness.system.process_identity import Process
+from harness.system.process_identity import ProcessIdentity
 
 pytestmark = pytest.mark.usefixtures("toys")
 TESTS = Path(__file__).parent.parent
@@ -223,7 +223,7 @@ def test_a_key_has_one_holder_at_a_time(hasty, tmp_path_factory, orders, left):
     inside, taken = Counter(), Counter()
     (store / "leases").mkdir()
     for key in left:
-        dead = {"host": "here", "machine": Process.own().machine, "pid": os.getpid(), "start": 1}
+        dead = {"host": "here", "machine": ProcessIdentity.own().machine, "pid": os.getpid(), "start": 1}
         (store / "leases" / f"{key}.1").write_text(json.dumps(dead))
 
     def contender(order):

@@ -17,7 +17,7 @@ from harness.errors import StoreError
 from harness.store.files.reading import with_checksum, without_checksum
 from harness.store.locking import lease_file
 from harness.store.locking.leases import LeaseLost, Leases
-from harness.system.process_identity import Process
+from harness.system.process_identity import ProcessIdentity
 
 KEY = "ab" * 32
 
@@ -112,7 +112,7 @@ def test_who_waits_gets_it_when_it_is_free_and_is_told_whom_for(tmp_path, quick)
         assert waits.wait(60)
         order.append("mine")
     thread.join()
-    assert order == [f"{Process.own().host} pid {os.getpid()}", "mine", "theirs"]
+    assert order == [f"{ProcessIdentity.own().host} pid {os.getpid()}", "mine", "theirs"]
 
 
 def test_several_are_held_at_once(tmp_path):
@@ -219,11 +219,11 @@ def test_a_process_of_another_user_is_not_taken_for_gone(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refused)
-    assert not Process("here", Process.own().machine, 1, 5).has_ended()
+    assert not ProcessIdentity("here", ProcessIdentity.own().machine, 1, 5).has_ended()
 
 
 def test_where_the_system_tells_nothing_of_processes_only_heartbeats_count():
-    assert not Process("here", "", 2**22 + 1, None).has_ended()
+    assert not ProcessIdentity("here", "", 2**22 + 1, None).has_ended()
 
 
 # --- the former holder comes back ------------------------------------------------------------------------------------

@@ -191,9 +191,10 @@ def test_what_became_of_a_cell_is_said_in_one_word(study):
 
 def test_a_record_by_a_different_version_of_the_code_is_stale():
     cell = Cell("artifact", {}, "a cell", {"dc": "new"})
-    assert [cell.is_stale(a_record(KEY, provenance={"compute": {"device": "cpu"}, "code_digests": digests})) for digests in (
-        {}, {"dc": "new"}, {"dc": "old"}, {"other": "old"},
-    )] == [False, False, True, False]  # fmt: skip
+    written = ({}, {"dc": "new"}, {"dc": "old"}, {"other": "old"})
+    provenances = [{"compute": {"device": "cpu"}, "code_digests": digests} for digests in written]
+    stale = [cell.is_stale(a_record(KEY, provenance=provenance)) for provenance in provenances]
+    assert stale == [False, False, True, False]
 
 
 def test_the_models_and_the_states_of_cells_need_no_torch():

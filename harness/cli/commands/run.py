@@ -1,5 +1,6 @@
 """``ddbench run``: distil data sets, evaluate the results and print the table."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,6 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **typed: Any) -> None
 
     request = values_of(typed, config)
     if dry_run:
-        show(lambda reporter: plan_request(request), as_json)
+        show(lambda _: plan_request(request), as_json)
     else:
-        show(lambda reporter: run_request(request, reporter), as_json)
+        show(partial(run_request, request), as_json)

@@ -41,7 +41,7 @@ def notes_of(table: Table) -> list[str]:
 def _contenders(plan: Plan, rows: Sequence[RunRow]) -> list[Contender]:
     # Before a run there are no rows: only what the plan knows can be compared.
     measured: Sequence[RunRow | None] = rows if rows else [None] * len(plan.arms)
-    return [_contender(arm, row, plan.given) for arm, row in zip(plan.arms, measured, strict=True)]
+    return [_contender(arm, row, plan.set_options) for arm, row in zip(plan.arms, measured, strict=True)]
 
 
 def _contender(arm: Arm, row: RunRow | None, set_options: tuple[str, ...]) -> Contender:

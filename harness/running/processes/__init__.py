@@ -1,1 +1,1 @@
-"""Worker processes and those that watch them."""
+"""Worker processes and the processes that watch them."""

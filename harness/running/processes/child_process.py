@@ -1,4 +1,4 @@
-"""Child processes: forked to do one thing, watched, and ended with all that they have left behind."""
+"""Child processes: forked for one task, watched, and ended with all that they have left behind."""
 
 import contextlib
 import ctypes
@@ -19,24 +19,25 @@ from harness.types.executor import STOPPED
 _SUBREAPER = 36
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KILL_SECONDS = 5.0
-"""Longest wait for a process that was killed: what is stuck in a driver or a file system ends later, or never."""
+"""Longest wait in seconds for a process that was killed: one stuck in a driver or a file system may never end."""
 _LOOK = 0.01
 
 
 class Child:
-    """A copy of this process that does one thing, in a session of its own.
+    """A forked copy of this process that does one task, in a session of its own.
 
     Args:
-        do: what it does; its exit status is returned, or raised as `SystemExit`.
-        log: the file that what it prints is added to.
-        dies_too: kill it when this process ends; this is called in the main thread.
+        do: the task; it returns its exit status, or raises it as `SystemExit`.
+        log: the file that its output is appended to.
+        dies_too: kill it when this process ends; only the main thread may ask for this.
     """
 
     def __init__(self, do: Callable[[], int], log: Path, dies_too: bool = False) -> None:
         parent = os.getpid() if dies_too else None
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # none is lost between the fork and its handlers
+        # Between the fork and the child's own handlers a signal would run the parent's handlers in the child: block it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            self.pid = os.fork() or _be_child(do, log, before, parent)
+            self.pid = os.fork() or _run_child(do, log, before, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.status = 0
@@ -44,19 +45,19 @@ class Child:
         self._ended = False
 
     def has_ended(self) -> bool:
-        """Whether it has."""
+        """Return whether the child has ended."""
         if not self._ended:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self._note(pid, status)
         return self._ended
 
     def signal(self, number: int) -> None:
-        """Send a signal to it alone."""
+        """Send a signal to the child alone."""
         if not self._ended:
             os.kill(self.pid, number)
 
     def end(self) -> int:
-        """Kill it, its process group and whatever it has left behind; how many processes it had left."""
+        """Kill the child, its process group and what it has left behind; return how many processes it had left."""
         if not self.has_ended():
             self.signal(signal.SIGKILL)
             until = time.monotonic() + _KILL_SECONDS
@@ -72,8 +73,8 @@ class Child:
             self._ended, self.status = True, os.waitstatus_to_exitcode(status)
 
 
-def _be_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals], parent: int | None) -> int:
-    """In the new process: it never returns, whatever is raised, and waits for nothing that was left behind."""
+def _run_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals], parent: int | None) -> int:
+    """Do the task in the new process: never return, whatever is raised, and wait for nothing that is left behind."""
     status = 1
     try:
         if parent is not None:
@@ -98,15 +99,15 @@ def _be_child(do: Callable[[], int], log: Path, mask: set[int | signal.Signals],
 
 
 def exit_now(status: int) -> NoReturn:
-    """End this process without taking down what it has imported, which lasts seconds with torch."""
-    with contextlib.suppress(OSError, ValueError):  # nobody reads on, or it is closed
+    """End this process without unloading what it has imported, which takes seconds with torch."""
+    with contextlib.suppress(OSError, ValueError):  # the reader of a pipe may be gone, or the stream closed
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
 
 
-def told_status(status: int) -> str:
-    """Why a process ended, as far as its exit status tells."""
+def describe_status(status: int) -> str:
+    """Describe why a process ended, as far as its exit status says."""
     if status >= 0:
         return f"ended its process with exit status {status}"
     name = signal.Signals(-status).name
@@ -114,18 +115,18 @@ def told_status(status: int) -> str:
     return f"its process was ended by {name}{more}"
 
 
-def hear_signals() -> None:
-    """Undo what a process may have inherited: a program in the background of a script ignores SIGINT, say."""
+def reset_signals() -> None:
+    """Undo what a process may have inherited: a program in the background of a script ignores SIGINT, for instance."""
     for number in (*_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 @contextmanager
-def sigint_heard() -> Iterator[None]:
-    """Start processes that hear SIGINT even if this one ignores it.
+def sigint_not_ignored() -> Iterator[None]:
+    """Start processes that do not ignore SIGINT even if this one does.
 
-    What is ignored is inherited, but not a handler; only the main thread can change it.
+    A new process inherits that a signal is ignored, but not a handler; only the main thread can change either.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -139,18 +140,19 @@ def sigint_heard() -> Iterator[None]:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever a child leaves behind (Linux only)."""
+    """Become the parent of all processes that a child leaves behind (Linux only)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_orphans() -> int:
-    """Kill all children of this process, and theirs; how many there were.
+    """Kill all children of this process, and theirs, and return how many there were.
 
-    One that cannot be killed, because it belongs to another user or is stuck, is left after a while.
+    A child that cannot be killed, because it belongs to another user or is stuck, is left after a while.
     """
     ended: set[int] = set()
     until = time.monotonic() + _KILL_SECONDS
+    # Again and again: the children of a child that is killed become this process's own, and only then are they seen.
     while (children := set(children_of())) and time.monotonic() < until:
         ended |= children
         for pid in children:
@@ -163,7 +165,7 @@ def end_orphans() -> int:
 
 
 def children_of(process: int | str = "self") -> Iterator[int]:
-    """The children of a process that have not been waited for (Linux only)."""
+    """Yield the children of a process that have not been waited for (Linux only)."""
     for path in Path(f"/proc/{process}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, path.read_text().split())

@@ -1,4 +1,4 @@
-"""The process that started this one: nothing works on once its starter is gone.
+"""The process that started this one: no process works on once its starter is gone.
 
 Whoever starts a process hands over its own identity, in a variable of the environment, because the starter may be gone
 before the new process can ask who its parent is. A starter need not be the parent: a shell may come between.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.system.process_identity import Process
+from harness.system.process_identity import ProcessIdentity
 
 VARIABLE = "DDBENCH_STARTER"
 _BY_THREAD = "DDBENCH_STARTER_THREAD"
@@ -20,25 +20,25 @@ _BY_THREAD = "DDBENCH_STARTER_THREAD"
 _PARENT_DEATH_SIGNAL = 1
 _LOOK = 0.2
 ALONE_SECONDS = 3.0
-"""Time that work has to keep what it has, once its starter is gone."""
+"""Seconds that work has to save what it has when its starter is gone."""
 
 
 def handed_over() -> dict[str, str]:
-    """Variables for the environment of a process that this one starts."""
+    """Return variables for the environment of a process that this one starts."""
     by_thread = threading.current_thread() is not threading.main_thread()
-    return {VARIABLE: Process.own().as_text(), _BY_THREAD: "1" if by_thread else ""}
+    return {VARIABLE: ProcessIdentity.own().as_text(), _BY_THREAD: "1" if by_thread else ""}
 
 
 class Starter:
     """Watches the process that started this one.
 
     Args:
-        process: as it was handed over; None if nothing was, as by an executor that knows nothing of it. Then only the
-            parent is watched.
-        by_thread: whether a thread other than its main one did.
+        process: the starter as it was handed over; None if an executor handed nothing over. Then only the parent is
+            watched.
+        by_thread: whether a thread other than the starter's main one started this process.
     """
 
-    def __init__(self, process: Process | None, by_thread: bool = False) -> None:
+    def __init__(self, process: ProcessIdentity | None, by_thread: bool = False) -> None:
         self._parent = os.getppid()
         # The system has no pid twice, so that for a parent the number is enough.
         self._process = None if process is None or process.is_parent else process
@@ -48,16 +48,16 @@ class Starter:
 
     @classmethod
     def of_this_process(cls) -> "Starter":
-        """The one in the environment, which is taken out of it: it is nobody's starter but this process's."""
+        """Return the starter in the environment, and take it out: processes started from here have another one."""
         text, by_thread = os.environ.pop(VARIABLE, ""), os.environ.pop(_BY_THREAD, "")
-        return cls(Process.parse(text), bool(by_thread))
+        return cls(ProcessIdentity.parse(text), bool(by_thread))
 
     def has_ended(self) -> bool:
-        """Whether it is gone, or what came between it and this process."""
+        """Return whether the starter is gone, or a process between it and this one."""
         return os.getppid() != self._parent or (self._process is not None and self._process.has_ended())
 
     def stops_wanted(self) -> int:
-        """How often its work is to be asked to stop by now: 0 while it lives, 1 when it is gone, 2 soon after."""
+        """Return how often the work has to be asked to stop by now: 0 while the starter lives, then 1, soon after 2."""
         if not self.has_ended():
             return 0
         self._ended_at = self._ended_at or time.monotonic()
@@ -65,9 +65,9 @@ class Starter:
 
     @contextmanager
     def required(self) -> Iterator[None]:
-        """While nothing has begun that would have to be ended in order: be killed at once if the starter ends.
+        """Have this process killed at once if the starter ends; for the time before any work that must end in order.
 
-        The system sees to it even while an import runs code that lets no other thread of Python run.
+        The system does it even while an import runs code that lets no other thread of Python run.
         """
         if self._death_is_signalled:
             signal_parent_death(signal.SIGKILL)
@@ -93,11 +93,11 @@ def die_with(parent: int) -> None:
     """Have this process, which the main thread of its parent has forked, killed when the parent ends.
 
     Args:
-        parent: its pid, as it was before the fork.
+        parent: the parent's pid, read before the fork.
     """
     if not signal_parent_death(signal.SIGKILL):
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it ended before the system was asked for the signal
+    if os.getppid() != parent:  # the parent ended before the system was asked: the signal will not come
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -108,7 +108,7 @@ def _watch_parent(parent: int) -> None:
 
 
 def signal_parent_death(number: int) -> bool:
-    """Have the system send a signal when the parent ends, or 0 for none; False if it does not know how."""
+    """Have the system send a signal when the parent ends, or 0 for none; return False if it cannot (not Linux)."""
     try:
         return bool(ctypes.CDLL("libc.so.6").prctl(_PARENT_DEATH_SIGNAL, number, 0, 0, 0) == 0)
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The process that does one job; a supervisor forks and watches it."""
+"""The worker: the process that does one job; a supervisor forks and watches it."""
 
 import contextlib
 import faulthandler
@@ -7,55 +7,54 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.compute.machine import prepared
-from harness.compute.precision import float32_products
 from harness.errors import DDBenchError, StoreError
 from harness.planning.run import Run
 from harness.plugins.discovery import plugins
 from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import EventLog
-from harness.running.jobs import Job, carry_out, jobs_of
+from harness.running.jobs import Job, finish_job, jobs_of
 from harness.store.event_files import ENDED, REFUSED, STOPPED
 from harness.store.store import Store
 from harness.system import interrupts
 from harness.types import executor
 
 
-def work(path: Path, run: str, job: str) -> int:
-    """Do a job of a run that a store keeps; what happens is told in the job's file of events.
+def run_worker(path: Path, run: str, job: str) -> int:
+    """Do a job of a run that a store holds, and report what happens in the job's file of events.
 
     Returns:
-        The exit status: 0 where all was done that could be.
+        The exit status: 0 if everything was done that could be.
     """
-    faulthandler.enable(sys.stderr)
+    faulthandler.enable(sys.stderr)  # a crash in C++ leaves its stack in the log, and so in the cell's failure
     store = Store(path)
     log = EventLog(store, path / "runs" / run / f"{job}.events")
     store.notice = log.notice
     try:
         with interrupts.handled(log.notice):
-            _do(Run.load(store, run), job, store, log)
+            _plan_and_finish(Run.load(store, run), job, store, log)
     except KeyboardInterrupt as stop:
         log.end(STOPPED, str(stop))
         return executor.STOPPED
     except DDBenchError as error:
         print(error, file=sys.stderr)
-        with contextlib.suppress(StoreError):  # it may be what was refused
+        with contextlib.suppress(StoreError):  # a store that cannot be written may be the very reason
             log.end(REFUSED, str(error))
         return executor.REFUSED
     log.end(ENDED)
     return 0
 
 
-def _do(run: Run, key: str, store: Store, log: EventLog) -> None:
-    with prepared(run.request.compile), float32_products("fp32"):
+def _plan_and_finish(run: Run, key: str, store: Store, log: EventLog) -> None:
+    with prepared(run.request.compile):
         plan = run.plan(plugins().registry)
-        job = _found(jobs_of(plan), key)
+        job = _job_with_key(jobs_of(plan), key)
         tracker = CellTracker(replace(plan, arms=list(job.arms)), store, plugins(), log)
         log.cells([cell for cell in job.cells if tracker.is_missing(cell)])
-        carry_out(job, tracker)
+        finish_job(job, tracker)
         log.lost(tracker.lost)
 
 
-def _found(jobs: list[Job], key: str) -> Job:
+def _job_with_key(jobs: list[Job], key: str) -> Job:
     for job in jobs:
         if job.key == key:
             return job

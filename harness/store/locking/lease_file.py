@@ -18,7 +18,7 @@ from harness.errors import DDBenchError
 from harness.store.files.reading import NOWHERE, DamagedFile, kind_at, parse_checked, read_bytes, with_checksum
 from harness.store.store_errors import cannot
 from harness.system.clock import now
-from harness.system.process_identity import Process
+from harness.system.process_identity import ProcessIdentity
 from harness.system.whole_files import hidden_beside
 
 SCHEMA = 1
@@ -112,7 +112,7 @@ class Lease:
             "schema": SCHEMA,
             "key": parts(path)[0],
             "label": _shortened(label),
-            **dataclasses.asdict(Process.own()),
+            **dataclasses.asdict(ProcessIdentity.own()),
             "token": secrets.token_hex(8),
             "started": now(),
             "beat": 0,
@@ -281,11 +281,11 @@ def told_in(content: bytes) -> dict[str, Any]:
         return {}
 
 
-def process_in(told: dict[str, Any]) -> Process:
+def process_in(told: dict[str, Any]) -> ProcessIdentity:
     """The holder's process; if nothing is known of it, one that nobody can say has ended."""
     if not told:
-        return Process("?", "", 0, None)
-    return Process(told["host"], told["machine"], told["pid"], told.get("start"))
+        return ProcessIdentity("?", "", 0, None)
+    return ProcessIdentity(told["host"], told["machine"], told["pid"], told.get("start"))
 
 
 def damages(path: Path) -> Iterator[str]:
