@@ -29,7 +29,7 @@ class Mine(Report):
     suffix = ".txt"
 
     def render(self, results):
-        shapes = {tuple(one.load().images.shape) for one in results.sets}
+        shapes = {tuple(distilled.load().images.shape) for distilled in results.sets}
         best = max(results.scores, key=lambda score: score.accuracy)
         command = results.origin(best).command
         return f"{self.options.word}: {len(results.scores)} {len(results.sets)} {shapes} {command}"
