@@ -116,7 +116,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @store_option
 def path(key: str, store: Path) -> None:
     """Print the folder of a cell's newest record, or the log of a failed cell; KEY is the beginning of its key."""
-    found = _readable(store)
+    found = _opened(store)
     whole = found.find(key)
     attempts = found.attempts(whole[:2]).get(whole)
     click.echo(str(found.folder(whole) or (attempts[-1] if attempts else found.failures.log(whole))))
@@ -160,7 +160,7 @@ def discard(key: str, store: Path) -> None:
     The record is moved to the folder discarded/ of the store, and nothing is deleted. An earlier record of the cell
     counts again.
     """
-    found = _readable(store)
+    found = _opened(store)
     whole = found.find(key)
     aside = found.discard(whole)
     left = "the attempt before it counts again" if found.folder(whole) else "a run makes it again"
