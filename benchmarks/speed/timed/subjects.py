@@ -98,13 +98,13 @@ def real_set(problem, ipc):
     return trajectory_of(problem, "random", ipc=ipc).advance(1)
 
 
-_LINES = os.fdopen(os.dup(1), "w")
+LINES = os.fdopen(os.dup(1), "w")
 """Where findings go: an artifact is made within a plugin's code, which has stderr for stdout."""
 
 
 def report(**values):
     """One finding as a line of JSON."""
-    print(json.dumps(values), file=_LINES, flush=True)
+    print(json.dumps(values), file=LINES, flush=True)
 
 
 def answer(request):
