@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from studies import ddbench
 
 from harness.plugins.discovery import plugins
 
@@ -80,8 +81,8 @@ def test_the_realised_mix_is_shown(crossed):
 
 
 def test_a_second_time_nothing_is_left_to_do(crossed):
-    done = crossing(crossed[2])
-    assert done.returncode == 0
+    done = ddbench("run", "--config", CONFIG, "--store", crossed[2], "--json")
+    assert done.exit_code == 0
     assert " 0 cells to make" in f" {done.stderr}"
     assert json.loads(done.stdout)["rows"] == crossed[0]["rows"]
 
@@ -89,14 +90,8 @@ def test_a_second_time_nothing_is_left_to_do(crossed):
 def test_all_of_everything_from_the_command_line(tmp_path):
     """As a plan: the same names, without the file."""
     words = ["run", "--method", "all", "--pool", "all", "--evaluator", "all", "--set", "mtt.expert_epochs=2", "--store"]
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *words, str(tmp_path / "store"), "--dry-run", "--iterations", "1"],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = ddbench(*words, tmp_path / "store", "--dry-run", "--iterations", "1")
+    assert done.exit_code == 0, done.output
     assert re.search(r"mtt\[[^]]*expert_epochs=2", done.stdout)
     for name in ("main-similar", "main-model", "total-random", "single"):
         assert f"through {name} on" in done.stdout

@@ -101,7 +101,7 @@ def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
     words = ["run", "--dataset", "shapes", "--method", "dm[batch_real=8]", "--pool", BANDIT, "--iterations", "8"]
     words += ["--evaluator", "plain[epochs=3]", "--architecture", "mlp[width=8]", "--students", "2"]
     for into in (copy, tmp_path / "fresh"):
-        done = ddbench(*words, "--store", into, env=environment(site))
+        done = ddbench(*words, "--store", into, env=environment(site, DDBENCH_EXECUTOR="inline"))
         assert done.returncode == 0, done.stderr
     fresh, extended = numbers(tmp_path / "fresh"), numbers(copy)
     assert fresh == {key: extended[key] for key in fresh}

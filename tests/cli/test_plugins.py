@@ -214,7 +214,7 @@ def test_a_new_plugin_is_used_by_name(everything, tmp_path):
     folder, _ = everything
     words = [word for kind in ("dataset", "method", "pool", "architecture") for word in (f"--{kind}", "my-things")]
     small = ["--evaluator", "my-things[epochs=2]", "--iterations", "1", "--students", "1", "--set", "convnet.width=4"]
-    env = environment(folder / "site", DDBENCH_DATA=str(folder))
+    env = environment(folder / "site", DDBENCH_DATA=str(folder), DDBENCH_EXECUTOR="inline")
     done = in_process("run", *words, *small, "--store", tmp_path / "store", "--json", env=env)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]

@@ -31,6 +31,7 @@ def test_a_grid_where_files_of_the_user_stand_in_the_way(start, tmp_path, folder
     assert_whole(start(*GRID, store=store, executor=executor, folder=folder_in_the_way), store)
 
 
+@pytest.mark.slow  # starts a real cluster
 def test_a_cluster_of_two_nodes_of_which_one_is_killed_runs_a_grid(start, tmp_path, folder_in_the_way):
     from ray.cluster_utils import Cluster
 
