@@ -82,7 +82,7 @@ class CellTracker:
         if not self.is_missing(cell):  # looked at again, now that the number is known that nobody else may take
             raise LeaseLost(f"another process has made {cell.label}")
         if self._lease:
-            self._lease.tell(cell=cell.key, label=cell.label)
+            self._lease.report(cell=cell.key, label=cell.label)
         self.reporter.started(cell)
         self.notify("cell_started", cell)
 
@@ -93,7 +93,7 @@ class CellTracker:
             LeaseLost: somebody else makes it now.
         """
         if self._lease:
-            self._lease.tell(cell=cell.key, iteration=iteration, total=total)
+            self._lease.report(cell=cell.key, iteration=iteration, total=total)
         self.reporter.step(cell, iteration, total, scalars)
 
     def check(self) -> None:

@@ -431,7 +431,7 @@ def test_a_line_that_is_no_event_is_passed_over_and_named(store, line):
 def test_a_store_at_work_is_sound(data, store):
     path = next((store / "runs").iterdir()) / "ab.events"
     with Store(store).leases.hold(KEY, "a trajectory " + "é" * 400) as lease:
-        lease.tell(cell=KEY, iteration=1, total=9)
+        lease.report(cell=KEY, iteration=1, total=9)
         lease.beat()
         log = EventLog(Store(store), path)
         log.step(CellName(KEY, "student", "a cell"), 1, 2, {"loss": float("nan")})
