@@ -14,6 +14,7 @@ from harness.store.locking.leases import Holder
 from harness.store.record_files import has_record, newest
 from harness.store.run_files import PlanFile, read_plan
 from harness.store.store import RecordError, Store
+from harness.store.store_errors import cannot
 
 STATES = (
     CellState.DONE, CellState.RUNNING, CellState.FAILED, CellState.DAMAGED, CellState.BLOCKED, CellState.MISSING,
@@ -113,7 +114,7 @@ class Overview:
         try:
             folders = [Path(entry.path) for entry in entries_of(self._store.path / RUNS)]
         except OSError as error:
-            raise self._store.cannot("read", error) from None
+            raise cannot("read", self._store.path, error) from None
         for folder in folders:
             try:
                 plan = read_plan(folder)
