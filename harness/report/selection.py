@@ -19,7 +19,7 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
         only: by axis, the names or numbers of which a score has to have one.
 
     Raises:
-        StoreError: it is no store, or cannot be read.
+        StoreError: it is not a store, or cannot be read.
         UsageError: no score has one of the names.
     """
     records: dict[str, Record] = {}

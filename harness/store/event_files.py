@@ -51,7 +51,7 @@ def damages(path: Path) -> Iterator[str]:
         with open_plain(path) as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n") and not _is_event(line):
-                    yield f"{path} cannot be read (line {number} is no event): {remedy}"
+                    yield f"{path} cannot be read (line {number} is not an event): {remedy}"
                     return
     except FileNotFoundError:
         return

@@ -126,7 +126,7 @@ class Failures:
         """Yield what is wrong with an entry of the folder, each with the remedy."""
         path, parts = self.folder / name, _NAME.fullmatch(name)
         if parts is None:
-            yield f"{path} is no part of a store: move it away"
+            yield f"{path} does not belong in a store: move it away"
             return
         try:
             if parts[2] == "log":
@@ -162,7 +162,7 @@ class Failures:
         except FileNotFoundError:
             return None
         if wrong := [name for name in (*_FIELDS, _LOG_DIGEST) if not isinstance(note.get(name, ""), str)]:
-            raise DamagedFile(path, f"its {wrong[0]} is no text")
+            raise DamagedFile(path, f"its {wrong[0]} is not text")
         if note["key"] != key:
             raise DamagedFile(path, f"it is of another cell, {note['key']!r:.80}")
         return note

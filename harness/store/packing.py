@@ -211,4 +211,4 @@ def _extract(file: Path, folder: Path, records_only: bool = False) -> int:
     try:
         return len(extract(file.resolve(), folder, records_only=records_only))
     except DamagedFile as damage:
-        raise StoreError(f"{file} is no packed store that can be read ({damage.reason}): {_REMEDY}") from None
+        raise StoreError(f"{file} cannot be read as a packed store ({damage.reason}): {_REMEDY}") from None

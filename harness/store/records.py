@@ -211,7 +211,7 @@ class ChoiceResult(_Part):
     @model_validator(mode="after")
     def _chosen_from_its_curve(self) -> Self:
         if self.value not in self.curve:
-            raise ValueError("value is none of its curve")
+            raise ValueError("value is not in its curve")
         return self
 
 
@@ -375,7 +375,7 @@ def check_files(files: object) -> None:
         raise ValueError("names no files")
     for name, digest in files.items():
         if not _FILE_NAME.fullmatch(name) or name in (".", ".."):
-            raise ValueError(f"names {name[:80]!r}, which is no file beside it")
+            raise ValueError(f"names {name[:80]!r}, which is not a file beside it")
         if not isinstance(digest, str):
             raise ValueError(f"names {name[:80]!r} without a digest")
 

@@ -58,7 +58,7 @@ class Store:
         self.path, self.notice = expand_home(path).absolute(), notice
         if os.path.isfile(self.path):
             unpacked = "if it is a packed store, `ddbench results unpack` makes a folder of it"
-            raise StoreError(f"{self.path} is a file, and no folder: choose another with --store; {unpacked}")
+            raise StoreError(f"{self.path} is a file and not a folder: choose another with --store; {unpacked}")
         self.leases = Leases(self.path)
         self.failures = Failures(self.path)
 
@@ -102,7 +102,7 @@ class Store:
         # A run that is killed while it opens a new store leaves a temporary marker behind, and nothing else.
         others = [name for name in names if not name.startswith(f".{MARKER}-")]
         if others and MARKER not in names and not self._has_sound_records():
-            raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
+            raise StoreError(f"{self.path} is not empty and not a store; choose another folder with --store")
         return not others
 
     def check_schema(self) -> None:
@@ -139,7 +139,7 @@ class Store:
                 newer = f"has schema {schema}, and this ddbench knows up to {SCHEMA}"
                 raise StoreError(f"{self.path} {newer}: use a newer one")
         elif not self._has_sound_records():
-            refusal = f"{self.path} is no store: {problem}, and there is no sound record beside it"
+            refusal = f"{self.path} is not a store: {problem}, and there is no sound record beside it"
             raise StoreError(f"{refusal}; choose another --store, or if it is one, {MARKER_REMEDY}")
         return problem
 
@@ -204,7 +204,7 @@ class Store:
             StoreError: there is no store.
         """
         if not is_prefix(prefix):
-            raise UsageError(f"{prefix!r} is no beginning of a key: `ddbench results list` shows the keys")
+            raise UsageError(f"{prefix!r} is not the beginning of a key: `ddbench results list` shows the keys")
         self.check_schema()
         known = {*self.attempts(prefix[:2]), *self.failures.keys(prefix)}
         matching = sorted(key for key in known if key.startswith(prefix))

@@ -51,7 +51,7 @@ def damages(path: Path) -> Iterator[str]:
     named, remedy = _NAME.fullmatch(path.name), "delete it: a run passes over it, and makes again what it held"
     try:
         if named is None:
-            yield f"{path} is no part of a store: move it away"
+            yield f"{path} does not belong in a store: move it away"
         elif digest_of(path) != named[2]:
             yield f"{path} was altered: {remedy}"
     except FileNotFoundError:

@@ -39,7 +39,7 @@ from harness.store.store import MARKER_REMEDY, Store
 
 SECOND_LOOK = 0.5
 """Seconds after which faults are looked at once more."""
-_STRANGE = "is no part of a store: move it away"
+_STRANGE = "does not belong in a store: move it away"
 _EXPECTED = {"distilled": ("set.safetensors", "state.safetensors"), "artifact": ("artifact.safetensors",)}
 """By kind of a cell, the files that its record has to list."""
 Check = Callable[[], Iterable[str]]
@@ -106,7 +106,7 @@ def _marker(store: Store) -> Iterator[str]:
 def _top(path: Path) -> Iterator[str]:
     """Yield what is wrong with the folders of a store."""
     if not (path / CELLS).is_dir():
-        yield f"{path / CELLS} is no folder: a run makes one; what was in it can come from a copy only"
+        yield f"{path / CELLS} is not a folder: a run makes one; what was in it can come from a copy only"
     for entry in entries_of(path):
         if entry.name not in (*FOLDERS, LOCKS, MARKER, LEFT_OUT, MANIFEST):  # any tar program unpacks the last one too
             yield f"{entry.path} {_STRANGE}"
@@ -127,7 +127,7 @@ def _left_out(path: Path) -> Iterator[str]:
 def _is_folder(path: Path) -> Iterator[str]:
     """Yield what is wrong if it is not a folder; raise an error if it cannot be read."""
     if not path.is_dir():
-        yield f"{path} is no folder: move it away"
+        yield f"{path} is not a folder: move it away"
     entries_of(path)  # for its error, which becomes a line of its own
 
 
@@ -153,10 +153,10 @@ def _attempt(folder: Path, left_out: Collection[str]) -> Iterator[str]:
     if attempt_in(folder.name) is None or not folder.name.startswith(folder.parent.name):
         yield f"{folder} {_STRANGE}"
     elif folder.is_symlink() or not folder.is_dir():
-        yield f"{folder} is no folder, and counts for nothing: move it away"
+        yield f"{folder} is not a folder, and is ignored: move it away"
     elif not has_record(folder):
         entries_of(folder)
-        yield f"{folder / RECORD} is missing, so that its folder counts for nothing: `ddbench results clean` removes it"
+        yield f"{folder / RECORD} is missing, so that its folder is ignored: `ddbench results clean` removes it"
     else:
         yield from _record(folder, key, left_out)
 

@@ -243,7 +243,7 @@ def test_a_run_that_cannot_be_read_is_told_and_hides_no_other(store, ddbench, te
 def test_what_cannot_be_told_is_one_line(tmp_path, ddbench):
     result = ddbench("status", "--store", str(tmp_path / "nowhere"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "is no store" in result.stderr
+    assert "is not a store" in result.stderr
     result = ddbench("status", "--watch", "--json", "--store", str(Store(tmp_path / "store").open().path))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 

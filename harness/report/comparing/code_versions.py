@@ -109,7 +109,7 @@ class CodeVersions:
 
 
 def mixed_code_warning(side_by_side: Sequence[Mapping[str, CodeVersions]]) -> str | None:
-    """One line that says which numbers different versions of the code share; None if there are none.
+    """Return a warning about numbers that different versions of the code share; None if there are none.
 
     Args:
         side_by_side: for each comparison, the versions behind its numbers by their names.

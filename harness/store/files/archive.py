@@ -148,7 +148,8 @@ def _order(member: Member) -> tuple[bool, str]:
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
-    """Return a header that holds nothing about who packed the file, where and when."""
+    """Return a header that names neither the owner nor the time of a file."""
+    # Otherwise two people who pack the same store would get different bytes, and the file would name its author.
     header = tarfile.TarInfo(name)
     header.size, header.mode, header.mtime = size, 0o644, 0
     return header
@@ -268,10 +269,10 @@ def _check_sizes(members: Sequence[Member], packed: int, folder: Path | None) ->
         raise _WrongArchive(f"it lists {len(members):,} files, and a packed store has at most {MOST_FILES:,}")
     size = sum(member.size for member in members)
     if size > max(SMALL, MOST_PER_BYTE * packed):
-        raise _WrongArchive(f"it promises {size:,} bytes in {packed:,}: that is no store")
+        raise _WrongArchive(f"it promises {size:,} bytes in {packed:,}: that is not a store")
     for member in members:
         if member.is_record and not member.name.endswith(".log") and member.size > MOST_BYTES:
-            raise _WrongArchive(f"it promises {member.size:,} bytes for {member.name}: that is no record")
+            raise _WrongArchive(f"it promises {member.size:,} bytes for {member.name}: that is not a record")
     if folder and size > (free := shutil.disk_usage(folder).free):
         raise _WrongArchive(f"it unpacks to {size:,} bytes, and {folder} has room for {free:,}")
 
@@ -317,7 +318,7 @@ def _checked_size(file: IO[bytes]) -> int:
     """Return the size of a file that begins and ends as xz files do."""
     # So that a file that was cut off is noticed also by a reader that stops in front of the tensors.
     if file.read(len(_MAGIC)) != _MAGIC:
-        raise _WrongArchive("it is no xz file")
+        raise _WrongArchive("it is not an xz file")
     size = file.seek(0, io.SEEK_END)
     file.seek(size - len(_FOOTER))
     if file.read() != _FOOTER:

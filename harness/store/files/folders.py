@@ -68,7 +68,7 @@ def make_way_for_folder(store: Path, folder: Path, notice: Notice) -> None:
     # A link to a folder counts as one: a store may have its cells on another disk.
     for path in (folder.parent, folder):
         if path != store and os.path.lexists(path) and not path.is_dir():
-            notice(f"{path} is no folder, and was moved to {set_aside(store, path)}")
+            notice(f"{path} is not a folder, and was moved to {set_aside(store, path)}")
 
 
 def make_way(store: Path, path: Path, notice: Notice) -> None:

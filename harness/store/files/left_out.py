@@ -23,7 +23,7 @@ def read_left_out(store: Path) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DamagedFile(path, "its files are no list of names")
+        raise DamagedFile(path, "its files are not a list of names")
     return frozenset(names)
 
 

@@ -308,7 +308,7 @@ def damages(path: Path) -> Iterator[str]:
     """Yield what is wrong with a file among the leases, with the remedy."""
     key, generation = parts(path)
     if not generation:
-        yield f"{path} is no part of a store: move it away"
+        yield f"{path} does not belong in a store: move it away"
         return
     remedy = "if no run works here, `ddbench results clean` removes it"
     try:
