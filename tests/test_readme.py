@@ -1,4 +1,4 @@
-"""What the README shows is true."""
+"""What the README and the page on usage show is true."""
 
 import re
 import shlex
@@ -12,7 +12,9 @@ from harness.cli.group import cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = [line.partition("  #")[0].strip() for line in README.splitlines() if line.startswith("ddbench ")]
+USAGE = (ROOT / "USAGE.md").read_text()
+SHOWN = [*README.splitlines(), *USAGE.splitlines()]
+COMMANDS = sorted({line.partition("  #")[0].strip() for line in SHOWN if line.startswith("ddbench ")})
 
 
 @pytest.mark.parametrize("line", COMMANDS)

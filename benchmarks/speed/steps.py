@@ -111,9 +111,9 @@ def cheap(settings, method):
     yield from limits(what, None, "fp32", facts_of(lines, 0), median(seconds))
     images = facts_of(lines, 1)["images"]
     for line in lines:
-        if "made" in line:
+        if "artifact" in line:
             epoch = 3 * images * line["seconds"] / line["passes"]
-            yield Figure(PART, what, f"an epoch of an {line['made']}, computed from fewer images", epoch, "s")
+            yield Figure(PART, what, f"an epoch of an {line['artifact']}, computed from fewer images", epoch, "s")
 
 
 def arithmetic(settings, method, ipc):
@@ -129,4 +129,4 @@ def facts_of(lines, index):
 
 def seconds_of(lines, index, name="seconds"):
     """Return what a case reported of each iteration."""
-    return [line[name] for line in lines if line["case"] == index and name in line and "made" not in line]
+    return [line[name] for line in lines if line["case"] == index and name in line and "artifact" not in line]

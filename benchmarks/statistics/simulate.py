@@ -160,7 +160,7 @@ def main():
     arguments = parser.parse_args()
     for rate in simulate(arguments.repetitions, arguments.seed):
         wanted = "" if rate.wanted is None else f"  wanted {100 * rate.wanted:.0f} %"
-        print(f"{rate.design:30} {rate.what:22} {100 * rate.found:5.1f} % of {rate.repetitions}{wanted}")
+        print(f"{rate.design:30} {rate.what:22} {100 * rate.discoveries:5.1f} % of {rate.repetitions}{wanted}")
 
 
 if __name__ == "__main__":

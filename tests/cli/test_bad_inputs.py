@@ -13,7 +13,7 @@ NEW = "--dataset arrays[path=toy.npz] -e plain[epochs=2] -a mlp[width=8] --store
 RUN = f"run {NEW}"
 EVAL = "eval res.pt -e plain[epochs=2] -a mlp[width=8] --store new"
 ON_TOY = f"{EVAL} -d arrays[path=toy.npz,normalize=mnist]"
-TELLS = "does not say how its images were normalised"
+NO_NORMALISATION = "does not say how its images were normalised"
 
 BAD = [
     # run: names and their options
@@ -67,7 +67,7 @@ BAD = [
     # eval
     ("eval", 2, "'FILE'", "ddbench eval --help"),
     ("eval none.pt -d digits --store new", 2, "none.pt", "no such file"),
-    (f"{EVAL} -d arrays[path=toy.npz]", 2, TELLS, "normalize=", "like="),
+    (f"{EVAL} -d arrays[path=toy.npz]", 2, NO_NORMALISATION, "normalize=", "like="),
     (f"{EVAL} -d arrays[path=toy.npz,normalize=cifar10]", 2, "3 channels"),
     (f"{EVAL} -d arrays[path=toy.npz,normalize=mnits]", 2, "'mnist'"),
     (f"{EVAL} -d arrays[path=toy.npz,like=mnits]", 2, "'mnist'"),
@@ -83,7 +83,7 @@ BAD = [
     (f"{ON_TOY} --config none.toml", 2, "none.toml"),
     # convert
     ("convert res.pt", 2, "'OUT'"),
-    ("convert res.pt out.safetensors", 2, TELLS, "--dataset"),
+    ("convert res.pt out.safetensors", 2, NO_NORMALISATION, "--dataset"),
     ("convert none.pt out.safetensors", 2, "none.pt", "no such file"),
     ("convert res.pt out.xyz", 2, ".xyz", "--to"),
     ("convert res.pt out --to pt", 2, "there is no format 'pt'"),
@@ -214,8 +214,8 @@ def here(data, tmp_path_factory):
     keys = {record["kind"]: record["key"] for record in records(folder / "store").values()}
     (Store(folder / "damaged").folder(keys["student"]) / "record.json").write_text("{")
     absent = next(f"{n:04x}" for n in range(99) if not any(key.startswith(f"{n:04x}") for key in keys.values()))
-    told = {"set": keys["distilled"], "student": keys["student"], "damaged": keys["student"], "absent": absent}
-    return folder, {name: key[:12] for name, key in told.items()}
+    cell_keys = {"set": keys["distilled"], "student": keys["student"], "damaged": keys["student"], "absent": absent}
+    return folder, {name: key[:12] for name, key in cell_keys.items()}
 
 
 def contents(folder):

@@ -46,7 +46,7 @@ def rows(*words):
     return json.loads(result.stdout)["rows"]
 
 
-def found(axis, *words):
+def values_of(axis, *words):
     return {row[axis] for row in rows(*words)}
 
 
@@ -54,7 +54,7 @@ def found(axis, *words):
 
 
 @pytest.mark.parametrize(
-    ("axis", "words", "kept"),
+    ("axis", "words", "values"),
     [
         ("method", ["--method", "dm"], {"dm"}),
         ("method", ["-m", "dc", "-m", "dm"], {"dc", "dm"}),
@@ -68,26 +68,28 @@ def found(axis, *words):
         ("pool", ["--pool", "main-model"], {"single", "main-model"}),
     ],
 )
-def test_filters(store, axis, words, kept):
-    assert found(axis, store, *words) == kept
+def test_filters(store, axis, words, values):
+    assert values_of(axis, store, *words) == values
 
 
 def test_architectures_are_filtered(store):
-    assert found("architecture", store, "-a", "mlp") == {"mlp"}
+    assert values_of("architecture", store, "-a", "mlp") == {"mlp"}
 
 
 def test_names_with_options(tmp_path):
     of = set_record(method="dc[lr_img=0.1,init=real]")
     other = set_record(method="dc[lr_img=1]", distillation=1)
-    write_store(tmp_path, [of, other, *(student_record(one, student=index) for one in (of, other) for index in (0, 1))])
+    write_store(
+        tmp_path, [of, other, *(student_record(record, student=index) for record in (of, other) for index in (0, 1))]
+    )
     every = {"dc[lr_img=0.1,init=real]", "dc[lr_img=1]"}
-    assert found("method", tmp_path) == found("method", tmp_path, "-m", "dc") == every
-    assert found("method", tmp_path, "-m", "dc[lr_img=1]") == {"dc[lr_img=1]"}
-    assert found("method", tmp_path, "-m", "dc[init=real]") == {"dc[lr_img=0.1,init=real]"}
-    assert found("method", tmp_path, "-m", "dc[lr_img=[1,0.1]]") == every
-    told = ddbench("compare", tmp_path, "--by", "method", "--baseline", "dc")
-    assert told.exit_code == 2
-    assert "is ambiguous: write one of dc[lr_img=0.1,init=real], dc[lr_img=1]" in told.stderr
+    assert values_of("method", tmp_path) == values_of("method", tmp_path, "-m", "dc") == every
+    assert values_of("method", tmp_path, "-m", "dc[lr_img=1]") == {"dc[lr_img=1]"}
+    assert values_of("method", tmp_path, "-m", "dc[init=real]") == {"dc[lr_img=0.1,init=real]"}
+    assert values_of("method", tmp_path, "-m", "dc[lr_img=[1,0.1]]") == every
+    result = ddbench("compare", tmp_path, "--by", "method", "--baseline", "dc")
+    assert result.exit_code == 2
+    assert "is ambiguous: write one of dc[lr_img=0.1,init=real], dc[lr_img=1]" in result.stderr
 
 
 def test_the_default_store(tmp_path, monkeypatch):
@@ -130,9 +132,9 @@ def test_a_file_is_what_stdout_gets(store, tmp_path, form):
 def test_csv_and_json_hold_the_same_unrounded_numbers(store):
     text = ddbench("compare", store, "--format", "csv").stdout
     lines = list(csv.DictReader(io.StringIO(text)))
-    told = rows(store)
-    assert len(lines) == len(told) > 50
-    for line, row in zip(lines, told, strict=True):
+    json_rows = rows(store)
+    assert len(lines) == len(json_rows) > 50
+    for line, row in zip(lines, json_rows, strict=True):
         assert set(line) == set(row)
         for key, value in row.items():
             if isinstance(value, float):
@@ -143,7 +145,7 @@ def test_csv_and_json_hold_the_same_unrounded_numbers(store):
 
 def test_csv_has_no_formulas(tmp_path):
     records = [set_record(pool=pool, method="=1+1", distillation=d) for pool in ("single", "@SUM(A1)") for d in (0, 1)]
-    write_store(tmp_path, [*records, *(student_record(one, accuracy=0.4) for one in records)])
+    write_store(tmp_path, [*records, *(student_record(record, accuracy=0.4) for record in records)])
     lines = list(csv.DictReader(io.StringIO(ddbench("compare", tmp_path, "--format", "csv").stdout)))
     assert {(line["method"], line["pool"]) for line in lines} == {("'=1+1", "single"), ("'=1+1", "'@SUM(A1)")}
     assert {row["pool"] for row in rows(tmp_path)} == {"single", "@SUM(A1)"}
@@ -153,9 +155,9 @@ def test_json_has_no_nan(store):
     def refuse(constant):
         raise AssertionError(constant)
 
-    told = json.loads(ddbench("compare", store, "--format", "json").stdout, parse_constant=refuse)
-    assert told["question"]["by"] == "pool"
-    assert told["stores"] == [str(store)]
+    comparison = json.loads(ddbench("compare", store, "--format", "json").stdout, parse_constant=refuse)
+    assert comparison["question"]["by"] == "pool"
+    assert comparison["stores"] == [str(store)]
 
 
 def test_a_pipe_gets_every_word_on_its_row(store):
@@ -190,12 +192,12 @@ def test_markdown_is_a_table(store):
     assert table[0] == ["evaluator", "architecture", "single", "main-model", "main-model − single", "main-similar",
                         "main-similar − single"]  # fmt: skip
     assert set(table[1]) == {"---", "---:"}
-    told = {
+    rows_by_value = {
         (row["evaluator"], row["architecture"], row["value"]): row
         for row in rows(store, "--iterations", "100", "-m", "dc")
     }
     for evaluator, architecture, single, *_ in table[2:]:
-        row = told[evaluator, architecture, "single"]
+        row = rows_by_value[evaluator, architecture, "single"]
         wanted = f"{100 * row['mean']:.1f} ({100 * row['median']:.1f})".replace("-", "−").replace("−0.0 ", "0.0 ")
         assert single.startswith(wanted)
 
@@ -240,17 +242,17 @@ try:
 except SystemExit as end:
     print("END", end.code, sorted({{"torch", "torchvision", "kornia", "sklearn", "matplotlib"}} & set(sys.modules)))
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert told.stdout.splitlines()[-1] == "END 0 []"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "END 0 []"
 
 
 def test_a_real_store(data, tmp_path):
     small_run(data, tmp_path, pool=["single[main=mlp[width=8]]", "mix[of=mlp[width=8]:1+mlp[width=6]:1]"],
               architecture=["mlp[width=8]", "mlp[width=6]"], distillations=2)  # fmt: skip
-    told = rows(tmp_path)
-    assert {row["over"] for row in told} == {"architecture", "all", "gap"}
-    assert {row["baseline"] for row in told} == {"single[main=mlp[width=8]]"}
-    assert len(told) == 2 * 4
+    compared_rows = rows(tmp_path)
+    assert {row["over"] for row in compared_rows} == {"architecture", "all", "gap"}
+    assert {row["baseline"] for row in compared_rows} == {"single[main=mlp[width=8]]"}
+    assert len(compared_rows) == 2 * 4
     text = ddbench("compare", tmp_path).stdout
     assert "2 students on each of 2 distillations, seed 0" in text
     assert "protocol: plain quick v1 + epochs=2; device: cpu" in text

@@ -39,8 +39,8 @@ def store(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def key(store):
     """Of the set."""
-    (found,) = [record["key"] for record in records(store).values() if record["kind"] == "distilled"]
-    return found
+    (set_key,) = [record["key"] for record in records(store).values() if record["kind"] == "distilled"]
+    return set_key
 
 
 def dataset(data, options="normalize=mnist"):
@@ -56,13 +56,13 @@ def test_a_published_set_becomes_ours(published, data, tmp_path):
     assert wrote == (
         f"wrote {tmp_path}/ours.safetensors: 3 images of 1x16x16 in 3 classes, hard labels; nothing is lost"
     )
-    made = harness.load_distilled(tmp_path / "ours.safetensors")
-    assert torch.equal(made.images, torch.load(published)["data"][1][0])
-    assert made.preprocessing.name == "mnist"
-    assert made.provenance["stored_accuracies"] == {"ConvNet": [0.5, 0.25]}
+    converted = harness.load_distilled(tmp_path / "ours.safetensors")
+    assert torch.equal(converted.images, torch.load(published)["data"][1][0])
+    assert converted.preprocessing.name == "mnist"
+    assert converted.provenance["stored_accuracies"] == {"ConvNet": [0.5, 0.25]}
     first = ddbench("convert", published, tmp_path / "first.npz", "--entry", "0", *dataset(data))
     assert first.exit_code == 0
-    assert np.load(tmp_path / "first.npz")["images"].max() < made.images.max()
+    assert np.load(tmp_path / "first.npz")["images"].max() < converted.images.max()
 
 
 @pytest.mark.parametrize("name", ["out.safetensors", "out.npz", "out.pt", "out"])
@@ -80,24 +80,26 @@ def test_a_cell_becomes_any_format(store, key, data, tmp_path, name):
     assert row["mean"] is not None
 
 
-def test_an_exported_set_tells_all_of_its_making(store, key, tmp_path):
+def test_an_exported_set_describes_how_it_was_distilled(store, key, tmp_path):
     ddbench("convert", key, tmp_path / "out.safetensors", "--store", store)
-    made = harness.load_distilled(tmp_path / "out.safetensors")
-    record = next(one for one in records(store).values() if one["key"] == key)
-    told = made.provenance
-    assert told["record"] == record["checksum"]
-    assert all(told[name] == record["result"][name] for name in ("method", "pool", "seed", "iterations", "status"))
-    assert told["versions"] == record["provenance"]["versions"]
-    students = [one["result"] for one in records(store).values() if one["kind"] == "student"]
-    assert told["recipe"] == {one["evaluator"]: one["protocol"] for one in students}
-    for one in students:
-        scores = told["stored_accuracies"][f"{one['evaluator']} {one['architecture']}"]
-        assert scores[one["student"]] == one["accuracy"]
+    exported = harness.load_distilled(tmp_path / "out.safetensors")
+    record = next(record for record in records(store).values() if record["key"] == key)
+    provenance = exported.provenance
+    assert provenance["record"] == record["checksum"]
+    assert all(
+        provenance[name] == record["result"][name] for name in ("method", "pool", "seed", "iterations", "status")
+    )
+    assert provenance["versions"] == record["provenance"]["versions"]
+    students = [record["result"] for record in records(store).values() if record["kind"] == "student"]
+    assert provenance["recipe"] == {student["evaluator"]: student["protocol"] for student in students}
+    for student in students:
+        scores = provenance["stored_accuracies"][f"{student['evaluator']} {student['architecture']}"]
+        assert scores[student["student"]] == student["accuracy"]
 
 
 def test_a_damaged_record_of_another_cell_does_not_matter(store, key, tmp_path):
     spoilt = shutil.copytree(store, tmp_path / "spoilt")
-    student = next(one["key"] for one in records(store).values() if one["kind"] == "student")
+    student = next(record["key"] for record in records(store).values() if record["kind"] == "student")
     (spoilt / "cells" / student[:2] / f"{student}-1" / "record.json").write_text("{")
     result = ddbench("convert", key, tmp_path / "out.safetensors", "--store", spoilt)
     assert result.exit_code == 0
@@ -111,9 +113,9 @@ def test_vico_takes_the_accuracies_along(data, tmp_path):
     key = next(cell["key"] for cell in result.cells if cell["kind"] == "distilled")
     assert ddbench("convert", key[:6], tmp_path / "out.pt", "--store", tmp_path / "store").exit_code == 0
     content = torch.load(tmp_path / "out.pt", weights_only=True)
-    students = [one["result"] for one in records(tmp_path / "store").values() if one["kind"] == "student"]
-    ordered = sorted(students, key=lambda one: one["student"])
-    assert content["accs_all_exps"] == {ARCHITECTURE: [one["accuracy"] for one in ordered]}
+    students = [record["result"] for record in records(tmp_path / "store").values() if record["kind"] == "student"]
+    ordered = sorted(students, key=lambda student: student["student"])
+    assert content["accs_all_exps"] == {ARCHITECTURE: [student["accuracy"] for student in ordered]}
 
 
 def test_a_key_is_looked_for_in_the_usual_store(store, key, tmp_path, monkeypatch):
@@ -171,7 +173,7 @@ def test_a_full_disk_leaves_nothing(store, key, tmp_path, monkeypatch, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_data_set_that_does_not_tell_is_no_help(published, data, tmp_path):
+def test_a_data_set_without_normalisation_is_no_help(published, data, tmp_path):
     words = ("convert", published, tmp_path / "out", *dataset(data, ""))
     assert_refused(ddbench(*words), "does not say how its images were normalised", "normalize=", "like=")
 
@@ -189,16 +191,16 @@ def test_pictures_bring_the_preprocessing_that_was_written(data, tmp_path, optio
     torch.save([torch.rand(3, 1, 16, 16), torch.arange(3)], tmp_path / "data.pt")
     words = ("--from", "idc[factor=1]", *dataset(data, options))
     assert ddbench("convert", tmp_path / "data.pt", tmp_path / "a.safetensors", *words).exit_code == 0
-    for given, made in (("a.safetensors", "pics"), ("pics", "b.safetensors"), ("b.safetensors", "again")):
-        result = ddbench("convert", tmp_path / given, f"{tmp_path / made}")
+    for source, target in (("a.safetensors", "pics"), ("pics", "b.safetensors"), ("b.safetensors", "again")):
+        result = ddbench("convert", tmp_path / source, f"{tmp_path / target}")
         assert result.exit_code == 0, result.output
         assert "lost: preprocessing" not in result.stdout
-    one, other = (harness.load_distilled(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
-    assert one.preprocessing.name == other.preprocessing.name
-    for name, value in one.preprocessing.tensors().items():
+    original, other = (harness.load_distilled(tmp_path / name) for name in ("a.safetensors", "b.safetensors"))
+    assert original.preprocessing.name == other.preprocessing.name
+    for name, value in original.preprocessing.tensors().items():
         assert torch.equal(value, other.preprocessing.tensors()[name])
-    assert torch.equal(one.labels, other.labels)
-    pixels = [made.preprocessing.invert(made.images) for made in (one, other)]
+    assert torch.equal(original.labels, other.labels)
+    pixels = [distilled.preprocessing.invert(distilled.images) for distilled in (original, other)]
     assert (pixels[0] - pixels[1]).abs().max() <= 0.5 / 255 + 1e-3
     for number in range(3):
         name = f"{number}/000.png"
@@ -233,10 +235,10 @@ def test_names_and_constants_of_known_sets_need_no_images(tmp_path, monkeypatch,
     torch.save({"data": [[torch.randn(classes, channels, size, size), torch.arange(classes)]]}, tmp_path / "res.pt")
     result = ddbench("convert", tmp_path / "res.pt", tmp_path / "out.npz", "--dataset", name)
     assert result.exit_code == 0, result.output
-    made = harness.load_distilled(tmp_path / "out.npz")
-    assert made.preprocessing.name == ("auto" if name == "digits" else name)
-    assert len(made.classes) == classes
-    assert ("cat" in made.classes, "wolf" in made.classes) == (name == "cifar10", name == "cifar100")
+    converted = harness.load_distilled(tmp_path / "out.npz")
+    assert converted.preprocessing.name == ("auto" if name == "digits" else name)
+    assert len(converted.classes) == classes
+    assert ("cat" in converted.classes, "wolf" in converted.classes) == (name == "cifar10", name == "cifar100")
     assert not (tmp_path / "nothing").exists()
     torch.save({"data": [[torch.randn(classes, channels, 8, 8), torch.arange(classes)]]}, tmp_path / "small.pt")
     words = ("convert", tmp_path / "small.pt", tmp_path / "small.npz", "--dataset", name)
@@ -253,7 +255,7 @@ def test_whitening_needs_the_images_and_says_so(tmp_path, monkeypatch):
     assert ddbench(*words, "cifar10[normalize=svhn]").exit_code == 0
     assert harness.load_distilled(tmp_path / "out.npz").preprocessing.name == "svhn"
     words = ("convert", tmp_path / "out.npz", tmp_path / "again.npz", "--dataset", "cifar10[zca=true]")
-    assert ddbench(*words).exit_code == 0, "the file tells its own preprocessing"
+    assert ddbench(*words).exit_code == 0, "the file names its own preprocessing"
 
 
 def test_the_names_that_are_known_are_those_of_the_files():
@@ -269,10 +271,10 @@ def test_the_names_that_are_known_are_those_of_the_files():
 
 def test_classes_in_another_order_are_refused(data, tmp_path):
     for name, classes in (("same", ("0", "1", "2")), ("other", ("2", "1", "0"))):
-        made = harness.DistilledSet(
+        distilled = harness.DistilledSet(
             torch.zeros(3, 1, 16, 16), torch.arange(3), classes, harness.Normalize("n", torch.zeros(1), torch.ones(1))
         )
-        harness.save_distilled(made, tmp_path / f"{name}.safetensors")
+        harness.save_distilled(distilled, tmp_path / f"{name}.safetensors")
     assert ddbench("convert", tmp_path / "same.safetensors", tmp_path / "a.npz", *dataset(data)).exit_code == 0
     words = ("convert", tmp_path / "other.safetensors", tmp_path / "b.npz", *dataset(data))
     assert_refused(ddbench(*words), "other.safetensors", "another order", "label 0 is '2'")
@@ -283,12 +285,12 @@ def test_sets_that_were_published_go_through(file, tmp_path):
     if file is None:
         pytest.skip("the published sets are not beside this checkout")
     preprocessing = harness.Normalize.named("cifar10", 3)
-    made = harness.load_distilled(file, preprocessing=preprocessing)
+    published_set = harness.load_distilled(file, preprocessing=preprocessing)
     for name in ("out.safetensors", "out.npz", "out.pt"):
-        harness.save_distilled(made, tmp_path / name)
+        harness.save_distilled(published_set, tmp_path / name)
         again = harness.load_distilled(tmp_path / name, preprocessing=preprocessing)
-        assert torch.equal(again.images, made.images)
-        assert torch.equal(again.labels, made.labels)
+        assert torch.equal(again.images, published_set.images)
+        assert torch.equal(again.labels, published_set.labels)
     theirs = torch.load(tmp_path / "out.pt", weights_only=True)
-    assert theirs["accs_all_exps"] == made.provenance["stored_accuracies"]
-    assert made.images.shape[1:] == (3, 32, 32)
+    assert theirs["accs_all_exps"] == published_set.provenance["stored_accuracies"]
+    assert published_set.images.shape[1:] == (3, 32, 32)

@@ -163,10 +163,10 @@ def test_labels_without_names_are_of_classes_ordered_by_value_and_a_line_says_so
     picture_folder(tmp_path / "set", NUMBERS)
     vico(tmp_path / "set.pt", 12)
     dataset = ("--dataset", "folder[path=set,normalize=auto]")
-    made = ddbench("convert", "set.pt", "set.npz", *dataset)
-    assert made.exit_code == 0, made.stderr
-    assert SAYS in made.stdout
-    assert "give each class folder a letter before its number" in made.stdout
+    converted = ddbench("convert", "set.pt", "set.npz", *dataset)
+    assert converted.exit_code == 0, converted.stderr
+    assert SAYS in converted.stdout
+    assert "give each class folder a letter before its number" in converted.stdout
     with np.load(tmp_path / "set.npz") as file:
         assert file["classes"].tolist() == NUMBERS
     scored = ddbench("eval", "set.pt", *dataset, "-e", "plain[epochs=60]", "-a", "mlp", "--students", "1")
@@ -182,13 +182,13 @@ def test_labels_without_names_are_of_classes_ordered_by_value_and_a_line_says_so
 def test_nothing_is_said_where_both_orders_are_one(tmp_path, names):
     picture_folder(tmp_path / "set", names)
     vico(tmp_path / "set.pt", len(names))
-    made = ddbench("convert", "set.pt", "set.npz", "--dataset", "folder[path=set,normalize=auto]")
-    assert made.exit_code == 0, made.stderr
-    assert "label" not in made.stdout.partition("wrote")[0]
+    converted = ddbench("convert", "set.pt", "set.npz", "--dataset", "folder[path=set,normalize=auto]")
+    assert converted.exit_code == 0, converted.stderr
+    assert "label" not in converted.stdout.partition("wrote")[0]
 
 
 @pytest.mark.parametrize(
-    ("given", "theirs"),
+    ("classes", "theirs"),
     [
         (["01", "02", "03"], ["1", "2", "3"]),
         (["1", "2", "3"], ["+1", "02", "3"]),
@@ -196,14 +196,14 @@ def test_nothing_is_said_where_both_orders_are_one(tmp_path, names):
         (["1", "2", "3"], ["0", "1", "2"]),  # their labels
     ],
 )
-def test_folders_of_a_set_are_matched_by_value_and_in_any_unicode_form(tmp_path, given, theirs):
-    write_arrays(tmp_path / "toy.npz", classes=np.array(given))
+def test_folders_of_a_set_are_matched_by_value_and_in_any_unicode_form(tmp_path, classes, theirs):
+    write_arrays(tmp_path / "toy.npz", classes=np.array(classes))
     pictures, _ = stripes(1, seed=5)
     for name, picture in zip(theirs, pictures, strict=True):
         (tmp_path / "set" / name).mkdir(parents=True)
         Image.fromarray(picture).save(tmp_path / "set" / name / "0.png")
-    made = ddbench("convert", "set", "out.npz", "--dataset", "arrays[path=toy.npz]")
-    assert made.exit_code == 0, made.stderr
+    converted = ddbench("convert", "set", "out.npz", "--dataset", "arrays[path=toy.npz]")
+    assert converted.exit_code == 0, converted.stderr
     with np.load(tmp_path / "out.npz") as file:
         order = {label: index for index, label in enumerate(file["labels"])}
         brightest = [file["images"][order[label], 0].mean(1).argmax() for label in range(3)]

@@ -14,9 +14,9 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def test_a_healthy_machine(ddbench, ddbench_json, tmp_path):
-    told = ddbench_json("doctor")
-    assert told["healthy"]
-    checks = {check["name"]: check for check in told["checks"]}
+    report = ddbench_json("doctor")
+    assert report["healthy"]
+    checks = {check["name"]: check for check in report["checks"]}
     names = ["python", "ddbench", "torch", "torchvision", "click", "torch with torchvision", "devices", "cpu threads"]
     assert checks.keys() >= {*names, "large tensors stay mapped", "data root", "store", "components"}
     assert str(tmp_path / "ddbench-store") in checks["store"]["detail"]
@@ -27,19 +27,19 @@ def test_a_healthy_machine(ddbench, ddbench_json, tmp_path):
 
 
 def broken(ddbench_json, *arguments):
-    told = ddbench_json("doctor", *arguments, exit_code=1)
-    assert not told["healthy"]
-    assert any(check["name"] == "python" and check["status"] == "ok" for check in told["checks"])
-    return {check["name"]: check["detail"] for check in told["checks"] if check["status"] == "broken"}
+    report = ddbench_json("doctor", *arguments, exit_code=1)
+    assert not report["healthy"]
+    assert any(check["name"] == "python" and check["status"] == "ok" for check in report["checks"])
+    return {check["name"]: check["detail"] for check in report["checks"] if check["status"] == "broken"}
 
 
-def test_broken_plugins_and_components_are_told(ddbench, ddbench_json, distribution):
+def test_broken_plugins_and_components_are_reported(ddbench, ddbench_json, distribution):
     distribution("bad", "import no_such_package")
     distribution("half", registering("pool", "gone", "half:Gone") + registering("method", "dc", "half:Gone"))
-    found = broken(ddbench_json)
-    assert found.keys() == {"plugin 'bad' of bad 1.2", "pool gone", "method dc"}
-    assert "no_such_package" in found["plugin 'bad' of bad 1.2"]
-    assert "AttributeError" in found["pool gone"]
+    details = broken(ddbench_json)
+    assert details.keys() == {"plugin 'bad' of bad 1.2", "pool gone", "method dc"}
+    assert "no_such_package" in details["plugin 'bad' of bad 1.2"]
+    assert "AttributeError" in details["pool gone"]
     result = ddbench("doctor")
     assert result.exit_code == 1
     assert "names claimed twice" in result.stdout

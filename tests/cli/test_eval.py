@@ -45,7 +45,7 @@ def test_a_stores_set_scores_as_it_did(own, data, tmp_path):
     assert result.exit_code == 0
     rows = json.loads(result.stdout)["rows"]
     for row, old in zip(rows, before.rows, strict=True):
-        assert row == {**old, "draws": {}}, "a file does not tell what was drawn"
+        assert row == {**old, "draws": {}}, "a file does not record what was drawn"
     losses = [
         sorted(number["result"]["loss"] for number in numbers(store).values() if number["kind"] == "student")
         for store in (tmp_path, before.store)
@@ -59,22 +59,22 @@ def test_a_published_file_is_evaluated(published, data, tmp_path):
     assert result.exit_code == 0, result.output
     assert "file:res.pt#2" in result.stdout
     assert evaluate(published, data, store).stderr.count("0 cells to make, 2 in the store") == 1
-    told = json.loads(evaluate(published, data, store, "--json").stdout)
-    assert told["rows"][0]["method"] == "file:res.pt#2"
-    assert told["rows"][0]["ipc"] == 1
+    printed = json.loads(evaluate(published, data, store, "--json").stdout)
+    assert printed["rows"][0]["method"] == "file:res.pt#2"
+    assert printed["rows"][0]["ipc"] == 1
     assert all(record["kind"] == "student" for record in records(store).values())
 
 
 def test_each_entry_is_a_set_of_its_own(published, data, tmp_path):
     keys = []
     for entry in ("0", "1", "2", "-1"):
-        told = json.loads(evaluate(published, data, tmp_path / "store", "--entry", entry, "--json").stdout)
-        keys.append([cell["key"] for cell in told["cells"]])
+        printed = json.loads(evaluate(published, data, tmp_path / "store", "--entry", entry, "--json").stdout)
+        keys.append([cell["key"] for cell in printed["cells"]])
     assert keys[2] == keys[3]
     assert len({tuple(part) for part in keys}) == 3
 
 
-def test_which_entry_was_taken_is_told(published, data, tmp_path):
+def test_which_entry_was_taken_is_shown(published, data, tmp_path):
     assert "entry 2 of 3" in evaluate(published, data, tmp_path / "store").output
     assert "entry 0 of 3" in evaluate(published, data, tmp_path / "store", "--entry", "0").output
 
@@ -82,8 +82,8 @@ def test_which_entry_was_taken_is_told(published, data, tmp_path):
 def test_preprocessing_is_part_of_the_set(published, data, tmp_path):
     keys = set()
     for name in ("mnist", "auto", "fashion-mnist"):
-        told = json.loads(evaluate(published, data, tmp_path / "s", "--json", options=f"normalize={name}").stdout)
-        keys |= {cell["key"] for cell in told["cells"]}
+        printed = json.loads(evaluate(published, data, tmp_path / "s", "--json", options=f"normalize={name}").stdout)
+        keys |= {cell["key"] for cell in printed["cells"]}
     assert len(keys) == 6
 
 
@@ -109,7 +109,7 @@ def test_through_python(published, data, tmp_path):
     assert not result.failed
 
 
-def test_a_choice_on_a_set_from_elsewhere_tells_what_it_may_have_seen(published, data, tmp_path):
+def test_a_choice_on_a_set_from_elsewhere_says_what_it_may_have_seen(published, data, tmp_path):
     swept = "kd[epochs=2,teacher=mlp[width=8],temperature=[1,4]]"
     words = ("--evaluator", swept, "--architecture", ARCHITECTURE, "--students", "1", "--choose", "kd.temperature")
     result = evaluate(published, data, tmp_path / "store", words=words)
@@ -211,8 +211,8 @@ def test_soft_labels_and_whitening_are_evaluated(data, tmp_path):
     whiten = harness.Whiten.fitted(images, 0.1)
     soft = torch.eye(3) * 0.7 + 0.1
     provenance = {"method": "mine", "status": "blown up", "iterations": 7}
-    made = harness.DistilledSet(whiten.to_inputs(images[::12]), soft, ("a", "b", "c"), whiten, 0.01, provenance)
-    harness.save_distilled(made, tmp_path / "mine.safetensors")
+    distilled = harness.DistilledSet(whiten.to_inputs(images[::12]), soft, ("a", "b", "c"), whiten, 0.01, provenance)
+    harness.save_distilled(distilled, tmp_path / "mine.safetensors")
     assert load_file(tmp_path / "mine.safetensors")["labels"].shape == (3, 3)
     result = evaluate(tmp_path / "mine.safetensors", data, tmp_path / "store", "--json", options="")
     (row,) = json.loads(result.stdout)["rows"]

@@ -80,7 +80,9 @@ def safetensors(path, header, data=b""):
     return path
 
 
-TOLD = {"ddbench": json.dumps({"format": 1, "classes": [], "preprocessing": "n", "step_size": None, "provenance": {}})}
+METADATA = {
+    "ddbench": json.dumps({"format": 1, "classes": [], "preprocessing": "n", "step_size": None, "provenance": {}})
+}
 
 
 def sparse_safetensors(path, count=HUGE):
@@ -89,7 +91,7 @@ def sparse_safetensors(path, count=HUGE):
         "images": {"dtype": "F32", "shape": [count // 256, 1, 16, 16], "data_offsets": [0, 4 * count]},
         "labels": {"dtype": "I64", "shape": [3], "data_offsets": [4 * count, 4 * count + 24]},
     }
-    safetensors(path, {"__metadata__": TOLD, **tensors})
+    safetensors(path, {"__metadata__": METADATA, **tensors})
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size + 4 * count + 24)
     return path
@@ -196,7 +198,7 @@ FILES = {
     "a tensor of ten billion": lambda d: (
         safetensors(
             d / "x.safetensors",
-            {"__metadata__": TOLD, "images": {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}},
+            {"__metadata__": METADATA, "images": {"dtype": "F32", "shape": [HUGE], "data_offsets": [0, 4 * HUGE]}},
         ),
         "not a distilled set",
     ),
@@ -232,13 +234,13 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_hostile_files_are_one_line(tmp_path, data, name):
-    made, said = tmp_path / "made", tmp_path / "out"
-    made.mkdir()
-    path, says = FILES[name](made)
+    folder, said = tmp_path / "made", tmp_path / "out"
+    folder.mkdir()
+    path, says = FILES[name](folder)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     dataset = f"arrays[path={data},normalize=mnist]"
     assert_refused(ddbench("convert", path, said / "x.safetensors", "--dataset", dataset), says)
     assert_refused(ddbench("eval", path, "--dataset", dataset, "--store", said), says)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "kilobytes"
     assert not said.exists()
-    assert not (made / "trace").exists()
+    assert not (folder / "trace").exists()

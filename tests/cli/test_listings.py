@@ -106,7 +106,7 @@ def test_colour_unless_it_is_unwanted(monkeypatch):
     assert "\x1b[3" not in drawn(monkeypatch, NO_COLOR="1")
 
 
-def test_show_tells_every_option_with_its_source(ddbench, ddbench_json):
+def test_show_names_every_option_with_its_source(ddbench, ddbench_json):
     shown = ddbench_json("methods", "show", "dc")
     assert (shown["kind"], shown["provider"], shown["version"]) == ("method", "ddbench", 1)
     assert shown["description"]

@@ -47,10 +47,10 @@ def test_as_json(ddbench, distribution):
     distribution("bad", registering("pool", "mine", "bad:Mine") + POOL.replace("0.75", "0.5"))
     result = ddbench("plugins", "check", "bad", "--json")
     assert result.exit_code == 1
-    found = json.loads(result.stdout)
-    assert {one["status"] for one in found} == {"ok", "FAILED", "skipped"}
-    assert {(one["kind"], one["name"]) for one in found} == {("pool", "mine")}
-    assert json.loads(ddbench("plugins", "--json", "check", "bad").stdout) == found
+    checks = json.loads(result.stdout)
+    assert {check["status"] for check in checks} == {"ok", "FAILED", "skipped"}
+    assert {(check["kind"], check["name"]) for check in checks} == {("pool", "mine")}
+    assert json.loads(ddbench("plugins", "--json", "check", "bad").stdout) == checks
 
 
 def test_a_component_that_needs_options_is_skipped_until_they_are_given(ddbench, distribution):
@@ -58,9 +58,9 @@ def test_a_component_that_needs_options_is_skipped_until_they_are_given(ddbench,
     without = ddbench("plugins", "check", "good")
     assert without.exit_code == 0
     assert "skipped The class loads, and the options given are taken: 'mine' needs its option 'share'" in without.stdout
-    given = ddbench("plugins", "check", "good", "mine[share=0.5]")
-    assert given.exit_code == 0
-    assert "pool mine[share=0.5] (good:Mine)" in given.stdout
+    with_option = ddbench("plugins", "check", "good", "mine[share=0.5]")
+    assert with_option.exit_code == 0
+    assert "pool mine[share=0.5] (good:Mine)" in with_option.stdout
     wrong = ddbench("plugins", "check", "good", "mine[share=2]")
     assert wrong.exit_code == 1
     assert "FAILED  The class loads, and the options given are taken: mine[share=2]: " in wrong.stdout
@@ -81,19 +81,19 @@ def test_of_two_that_claim_a_name_each_checks_its_own(ddbench, distribution):
 
 
 @pytest.mark.parametrize(
-    ("source", "words", "told"),
+    ("source", "words", "message"),
     [
         ("", ["check", "good"], r"plugin 'good' of good: it implements no hooks: .*good\.py"),
         ("import no_such_package", ["check", "good"], "plugin 'good' of good is broken: ModuleNotFoundError"),
         (registering("pool", "mine", "good:Mine") + POOL, ["check", "good", "mien"], "has no component 'mien': did"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_one_line_and_exit_status_2(ddbench, distribution, source, words, told):
+def test_what_cannot_be_meant_is_one_line_and_exit_status_2(ddbench, distribution, source, words, message):
     distribution("good", source)
     result = ddbench("plugins", *words)
     assert result.exit_code == 2
     (line,) = result.stderr.strip().splitlines()
-    assert re.search(told, line)
+    assert re.search(message, line)
 
 
 BAD_IMPORTS = {
@@ -105,7 +105,7 @@ BAD_IMPORTS = {
 
 
 @pytest.mark.parametrize("source", BAD_IMPORTS)
-def test_an_import_that_ends_the_process_is_told_by_a_child(ddbench, distribution, source):
+def test_an_import_that_ends_the_process_is_reported_by_a_child(ddbench, distribution, source):
     distribution("bad", f"print('hello')\n{source}\n")
     result = ddbench("plugins", "check", "bad", "--timeout", "3" if "while" in source else "100")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -121,8 +121,8 @@ def test_a_class_whose_import_ends_the_process_is_named(ddbench, distribution):
     (site / "bad_pools.py").write_text("import os; os.write(2, b'no\\x1b[31m luck\\n'); os._exit(3)")
     result = ddbench("plugins", "check", "bad")
     assert result.exit_code == 2
-    told = "importing 'bad_pools:Mine' for its pool 'mine' ended its process with exit status 3"
-    assert result.stderr.splitlines()[-1] == f"ddbench: error: plugin 'bad' of bad is broken: {told}"
+    reason = "importing 'bad_pools:Mine' for its pool 'mine' ended its process with exit status 3"
+    assert result.stderr.splitlines()[-1] == f"ddbench: error: plugin 'bad' of bad is broken: {reason}"
     assert "    no?[31m luck" in result.stderr.splitlines()
 
 
@@ -135,7 +135,7 @@ def test_what_is_printed_at_import_is_shown_and_not_in_the_json(ddbench, distrib
     assert {"    raw", "    hello"} <= set(result.stderr.splitlines())
 
 
-def test_a_package_without_a_plugin_is_told_from_one_that_is_not_there(ddbench):
+def test_a_package_without_a_plugin_is_distinguished_from_one_that_is_not_there(ddbench):
     result = ddbench("plugins", "check", "numpy")
     assert result.exit_code == 2
     assert re.search(
@@ -178,7 +178,7 @@ def test_observers_alone_have_nothing_to_check(ddbench, distribution):
     assert result.stdout == "plugin 'ears' registers no components (cell_started): there is nothing to check\n"
 
 
-def test_a_plugin_without_hooks_is_told_apart(distribution):
+def test_a_plugin_without_hooks_is_listed_with_a_reason(distribution):
     distribution("empty")
     (row,) = [row for row in plugins().rows if row.name == "empty"]
     assert row.status == "active"
@@ -200,8 +200,8 @@ def everything(tmp_path_factory):
 
 
 def test_a_new_plugin_keeps_the_contract_as_it_is(everything):
-    folder, told = everything
-    assert told.splitlines()[-1].startswith("next: pip install -e ")
+    folder, printed = everything
+    assert printed.splitlines()[-1].startswith("next: pip install -e ")
     assert tomllib.loads((folder / "my-things" / "pyproject.toml").read_text())["project"]["name"] == "my-things"
     env = environment(folder / "site", DDBENCH_DATA=str(folder))
     done = in_process("plugins", "check", "my-things", env=env)

@@ -1,4 +1,4 @@
-"""Data sets are fetched, decoded and told, each on its own."""
+"""Data sets are fetched, decoded and reported, each on its own."""
 
 import pytest
 import torchvision
@@ -38,7 +38,7 @@ def test_without_a_network_one_line_says_what_to_put_where(ddbench, root):
     assert result.stdout.startswith("digits: ")  # the others are prepared all the same
 
 
-def test_wrong_names_are_told_before_any_work(ddbench, root):
+def test_wrong_names_are_reported_before_any_work(ddbench, root):
     result = ddbench("prepare", "digits", "cifra10")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "did you mean 'cifar10'" in result.stderr

@@ -18,7 +18,7 @@ from harness.store.store import Store
 
 
 @pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
+def pristine_store(data, tmp_path_factory):
     """A store with one set, two students and an older attempt at one of them."""
     path = tmp_path_factory.mktemp("made") / "store"
     small_run(data, path)
@@ -28,9 +28,9 @@ def made(data, tmp_path_factory):
 
 
 @pytest.fixture
-def store(made, tmp_path):
+def store(pristine_store, tmp_path):
     """A copy to spoil."""
-    return shutil.copytree(made, tmp_path / "store")
+    return shutil.copytree(pristine_store, tmp_path / "store")
 
 
 def run(*words):
@@ -60,18 +60,18 @@ def test_the_cells_and_what_they_cost(store):
     lines = run("list", "--store", store).stdout.splitlines()
     assert lines[0].split() == ["key", "kind", "status", "label", "size"]
     assert [line.split()[1] for line in lines[1:4]].count("student") == 2
-    told = read("list", "--store", store)
-    assert [cell["key"] for cell in told["cells"]] == sorted(keys(store, "distilled") + keys(store, "student"))
-    for cell in told["cells"]:
+    listing = read("list", "--store", store)
+    assert [cell["key"] for cell in listing["cells"]] == sorted(keys(store, "distilled") + keys(store, "student"))
+    for cell in listing["cells"]:
         folder = Store(store).folder(cell["key"])
         assert cell["size"] == sum(path.stat().st_size for path in folder.iterdir())
-    spent = {cost["kind"]: cost for cost in told["costs"]}
+    spent = {cost["kind"]: cost for cost in listing["costs"]}
     assert spent["distilled"]["count"] == 1
     assert spent["student"]["count"] == 2
     assert spent["superseded"]["count"] == 1
     assert "leases" not in spent  # each is removed where it was released
     whole = sum(path.stat().st_size for path in store.rglob("*") if path.is_file() and path.name != "store.json")
-    assert sum(cost["size"] for cost in told["costs"]) == whole
+    assert sum(cost["size"] for cost in listing["costs"]) == whole
     assert "3 of 3 cells" in lines[-1]
 
 
@@ -93,8 +93,8 @@ def test_the_cells_and_what_they_cost(store):
     ],
 )
 def test_cells_are_chosen_by_what_they_are(store, words, count):
-    told = read("list", "--store", store, *words)["cells"]
-    assert len(told) == count or (count is None and all(cell["status"] == "done" for cell in told))
+    cells = read("list", "--store", store, *words)["cells"]
+    assert len(cells) == count or (count is None and all(cell["status"] == "done" for cell in cells))
     assert len(run("list", "--store", store, *words).stdout.splitlines()) > 3
 
 
@@ -190,14 +190,14 @@ DAMAGE = {
     "half a record": (lambda folder: os.truncate(folder / "record.json", 99), "record.json cannot be read"),
     "no record": (lambda folder: (folder / "record.json").unlink(), "record.json is missing"),
     "a record of another": (
-        lambda folder: rewrite(folder, lambda one: one | {"key": "ab"}),
+        lambda folder: rewrite(folder, lambda record: record | {"key": "ab"}),
         "is of another cell ('ab')",
     ),
     "a file elsewhere": (
-        lambda folder: rewrite(folder, lambda one: one | {"files": {"../../../../etc/passwd": "x"}}),
+        lambda folder: rewrite(folder, lambda record: record | {"files": {"../../../../etc/passwd": "x"}}),
         "which is not a file beside it",
     ),
-    "no files": (lambda folder: rewrite(folder, lambda one: one | {"files": 3}), "names no files"),
+    "no files": (lambda folder: rewrite(folder, lambda record: record | {"files": 3}), "names no files"),
 }
 
 
@@ -242,9 +242,9 @@ def test_a_failed_cell_is_listed_and_shown_with_reason_and_log(failed):
     shown = run("show", key[:9], "--store", store).stdout
     assert "reason: RuntimeError: out of luck" in shown
     assert "Traceback (most recent call last):" in shown.splitlines()
-    told = read("show", key[:9], "--store", store)
-    assert told["reason"] == "RuntimeError: out of luck"
-    assert "Traceback" in told["text"]
+    failure = read("show", key[:9], "--store", store)
+    assert failure["reason"] == "RuntimeError: out of luck"
+    assert "Traceback" in failure["text"]
     assert run("path", key[:9], "--store", store).stdout == f"{store / 'failures' / key}.log\n"
     assert run("verify", "--store", store).stdout == "0 records of 0 cells read, 0 things wrong, 0 left over\n"
     assert_refused(run("discard", key, "--store", store), "no record to discard", "--retry-failed")
@@ -255,9 +255,9 @@ def test_a_damaged_cell_is_set_aside_and_made_again(data, store):
     for number in ("", ".1"):
         flip(folder / "set.safetensors")
         damaged = (folder / "set.safetensors").read_bytes()
-        told = run("discard", folder.name[:12], "--store", store)
+        result = run("discard", folder.name[:12], "--store", store)
         aside = store / "discarded" / f"{folder.name}{number}"
-        assert told.stdout == f"moved to {aside}: a run makes it again\n"
+        assert result.stdout == f"moved to {aside}: a run makes it again\n"
         assert (aside / "set.safetensors").read_bytes() == damaged
         assert not folder.exists()
         assert not small_run(data, store).failed
@@ -269,8 +269,8 @@ def test_a_damaged_cell_is_set_aside_and_made_again(data, store):
 
 def test_where_the_newest_attempt_is_set_aside_the_one_before_counts(store):
     older, newest = next(folders for folders in Store(store).attempts().values() if len(folders) == 2)
-    told = run("discard", newest.name[:12], "--store", store)
-    assert told.stdout.endswith("the attempt before it counts again\n")
+    result = run("discard", newest.name[:12], "--store", store)
+    assert result.stdout.endswith("the attempt before it counts again\n")
     assert Store(store).folder(older.name.partition("-")[0]) == older
 
 
@@ -290,31 +290,31 @@ def litter(store):
         store / "failures" / f"{done}.json",
         store / "cells" / absent[:2] / f"{absent}-1" / "set.safetensors",
     ]
-    kept = [store / "partial" / absent / "epoch-1.safetensors", store / "failures" / f"{absent}.log"]
-    for path in gone + kept:
+    remaining = [store / "partial" / absent / "epoch-1.safetensors", store / "failures" / f"{absent}.log"]
+    for path in gone + remaining:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("left")
-    return gone, kept
+    return gone, remaining
 
 
 def test_nothing_is_removed_unless_it_is_said(store):
-    gone, kept = litter(store)
+    gone, remaining = litter(store)
     result = run("clean", "--store", store)
     assert result.exit_code == 0
     assert len([line for line in result.stdout.splitlines() if line.startswith("would remove ")]) == len(gone)
     assert result.stdout.splitlines()[-1] == "8 things, 32 B; --yes removes them"
-    assert all(path.exists() for path in gone + kept)
+    assert all(path.exists() for path in gone + remaining)
     assert "7 left over" in run("verify", "--store", store).stdout
 
 
 def test_what_nothing_needs_is_removed(store):
     before = numbers(store)
-    gone, kept = litter(store)
+    gone, remaining = litter(store)
     result = run("clean", "--store", store, "--yes")
     assert result.exit_code == 0
     assert "removed" in result.stdout
     assert not any(path.exists() for path in gone)
-    assert all(path.exists() for path in kept)
+    assert all(path.exists() for path in remaining)
     assert numbers(store) == before
     assert run("clean", "--store", store).stdout == "0 things, 0 B\n"
 
@@ -385,8 +385,8 @@ def many(store, path, count):
     return path
 
 
-def test_many_cells_are_listed_fast_and_without_torch(made, tmp_path):
-    store = many(made, tmp_path / "many", 2_000)
+def test_many_cells_are_listed_fast_and_without_torch(pristine_store, tmp_path):
+    store = many(pristine_store, tmp_path / "many", 2_000)
     code = (
         "import sys; from harness.cli.group import cli\n"
         f"try: cli(['results', 'list', '--store', {str(store)!r}])\n"

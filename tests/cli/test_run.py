@@ -71,11 +71,11 @@ def test_a_config_file_means_what_the_options_mean(data, tmp_path):
     text = "\n".join(f"{key} = {json.dumps([value] if key == 'iterations' else value)}" for key, value in SMALL.items())
     text += f'\ndataset = "arrays[path={data}]"\nstore = "{tmp_path / "store"}"\nscore-on = "test"\n'
     file = config(tmp_path / "a.toml", text)
-    told = json.loads(ddbench("run", "--config", file, "--json").stdout)
-    assert told == json.loads(ddbench("run", *small_words(data, tmp_path / "store"), "--json").stdout)
+    from_file = json.loads(ddbench("run", "--config", file, "--json").stdout)
+    assert from_file == json.loads(ddbench("run", *small_words(data, tmp_path / "store"), "--json").stdout)
     more = json.loads(ddbench("run", "--config", file, "--students", 3, "--json").stdout)
     assert more["rows"][0]["students"] == 3  # the option wins
-    assert set(told["cells"][0]) == {"key", "kind", "state", "label"}
+    assert set(from_file["cells"][0]) == {"key", "kind", "state", "label"}
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_a_dry_run_shows_states_and_changes_nothing(data, tmp_path, monkeypatch)
 
 def test_a_dry_run_as_json(data, tmp_path):
     result = ddbench("run", *small_words(data, tmp_path / "store"), "--dry-run", "--json")
-    told = json.loads(result.stdout)
-    assert told["rows"] == []
-    assert {cell["state"] for cell in told["cells"]} == {"missing"}
-    assert told["estimate_seconds"] > 0
+    planned = json.loads(result.stdout)
+    assert planned["rows"] == []
+    assert {cell["state"] for cell in planned["cells"]} == {"missing"}
+    assert planned["estimate_seconds"] > 0
 
 
 def test_the_estimate_grows_with_the_work(data, tmp_path):
@@ -150,13 +150,13 @@ def test_the_estimate_grows_with_the_work(data, tmp_path):
         result = ddbench("run", *small_words(data, tmp_path / "none", **changes), "--dry-run", "--json")
         return json.loads(result.stdout)["estimate_seconds"]
 
-    one = seconds(iterations=1000)
-    assert seconds(iterations=2000) > 1.5 * one
-    assert seconds(iterations=1000, distillations=2) == pytest.approx(2 * one, rel=0.01)
-    assert seconds(method="still") is None  # it does not tell its work
+    base = seconds(iterations=1000)
+    assert seconds(iterations=2000) > 1.5 * base
+    assert seconds(iterations=1000, distillations=2) == pytest.approx(2 * base, rel=0.01)
+    assert seconds(method="still") is None  # it does not report its work
 
 
-def test_a_dry_run_of_a_choice_tells_that_there_is_one(data, tmp_path):
+def test_a_dry_run_of_a_choice_says_that_there_is_one(data, tmp_path):
     words = small_words(data, tmp_path / "none", evaluator="kd[temperature=[1,2]]", choose="kd.temperature")
     result = ddbench("run", *words, "--dry-run")
     assert result.exit_code == 0
@@ -185,21 +185,21 @@ def test_the_estimate_of_a_choice_is_that_of_both_stages(data, tmp_path, changes
     head, _, values = names.partition("=[")
     alone = [f"{head}={value}]" for value in values[:-2].split(",")]
     second = [planned(**{kind: name}, **{key: "" for key in changes if key == "keep_hold_out"}) for name in alone]
-    assert both == pytest.approx(first + max(one["estimate_seconds"] for one in second))
+    assert both == pytest.approx(first + max(plan["estimate_seconds"] for plan in second))
     assert both > 1.2 * first
 
 
-def test_a_dry_run_after_the_first_stage_tells_the_choice_and_the_cells_that_are_left(data, tmp_path):
+def test_a_dry_run_after_the_first_stage_shows_the_choice_and_the_cells_that_are_left(data, tmp_path):
     swept = {"evaluator": "scripted[which=[b,a]]", "students": 1}
     first = small_words(data, tmp_path, **swept, score_on="validation")
     words = small_words(data, tmp_path, **swept, choose="scripted.which")
     assert ddbench("run", *first).exit_code == 0
-    told = ddbench("run", *words, "--dry-run")
-    assert "the scores in the store choose scripted[which=a]" in told.stdout
+    shown = ddbench("run", *words, "--dry-run")
+    assert "the scores in the store choose scripted[which=a]" in shown.stdout
     cells = json.loads(ddbench("run", *words, "--dry-run", "--json").stdout)["cells"]
     assert [cell["state"] for cell in cells] == ["done"] * 3 + ["missing"] * 2
-    made = json.loads(ddbench("run", *words, "--json").stdout)["cells"]
-    assert {cell["key"] for cell in made} == {cell["key"] for cell in cells}
+    run_cells = json.loads(ddbench("run", *words, "--json").stdout)["cells"]
+    assert {cell["key"] for cell in run_cells} == {cell["key"] for cell in cells}
 
 
 def test_a_choice_is_not_ordered_and_left(data, tmp_path):

@@ -1,4 +1,4 @@
-"""``ddbench status``: what a store tells of its runs."""
+"""``ddbench status``: what a store shows of its runs."""
 
 import contextlib
 import json
@@ -35,8 +35,8 @@ def plan(store, run, created, cells, executor="local"):
     names = list(cells)
     listed = [[key(name), name.split()[0], name, list(map(names.index, needs))] for name, needs in cells.items()]
     jobs = [{"key": "job", "label": "a job", "after": [], "cells": listed}]
-    told = {"schema": 1, "run": run, "label": f"run {run}", "created": created, "executor": executor, "jobs": jobs}
-    (folder / "plan.json").write_text(json.dumps(told))
+    content = {"schema": 1, "run": run, "label": f"run {run}", "created": created, "executor": executor, "jobs": jobs}
+    (folder / "plan.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -56,24 +56,24 @@ def fail(store, name, reason="it broke"):
 
 
 @pytest.fixture
-def told(store, ddbench_json):
+def read_status(store, ddbench_json):
     """Status as JSON, and the states of a run's cells by their names."""
 
-    def told(run=0):
-        found = ddbench_json("status", "--store", str(store.path))
-        return found, {cell["label"]: cell["state"] for cell in found["runs"][run]["cells"]}
+    def read_status(run=0):
+        report = ddbench_json("status", "--store", str(store.path))
+        return report, {cell["label"]: cell["state"] for cell in report["runs"][run]["cells"]}
 
-    return told
+    return read_status
 
 
-def test_cells_by_state(store, told):
+def test_cells_by_state(store, read_status):
     commit(store, "artifact 0")
     fail(store, "artifact 1")
     fail(store, "set at 20", "RuntimeError: no")
     with store.leases.hold("trajectory", "a trajectory") as lease:
         lease.report(cell=key("set at 10"), label="set at 10", iteration=3, total=10)
         lease.beat()
-        found, states = told()
+        report, states = read_status()
     assert states == {
         "artifact 0": "done",
         "artifact 1": "failed",
@@ -82,7 +82,7 @@ def test_cells_by_state(store, told):
         "student at 10": "waiting",
         "student at 20": "blocked",
     }
-    (run,) = found["runs"]
+    (run,) = report["runs"]
     assert run["counts"] == {"done": 1, "running": 1, "failed": 2, "damaged": 0, "blocked": 1, "waiting": 1}
     by_label = {cell["label"]: cell for cell in run["cells"]}
     assert by_label["set at 20"]["reason"] == "RuntimeError: no"
@@ -90,31 +90,31 @@ def test_cells_by_state(store, told):
     assert (holder["iteration"], holder["total"], holder["is_live"]) == (3, 10, True)
 
 
-def test_what_needs_a_blocked_cell_is_blocked(store, told):
+def test_what_needs_a_blocked_cell_is_blocked(store, read_status):
     fail(store, "artifact 0")
-    assert list(told()[1].values()) == ["failed", "waiting", "blocked", "blocked", "blocked", "blocked"]
+    assert list(read_status()[1].values()) == ["failed", "waiting", "blocked", "blocked", "blocked", "blocked"]
 
 
-def test_a_cell_that_was_made_after_it_failed_is_done(store, told):
+def test_a_cell_that_was_made_after_it_failed_is_done(store, read_status):
     fail(store, "artifact 0")
     commit(store, "artifact 0")
-    assert told()[1]["artifact 0"] == "done"
+    assert read_status()[1]["artifact 0"] == "done"
 
 
-def test_a_holder_that_is_lost_runs_nothing(store, told, monkeypatch):
+def test_a_holder_that_is_lost_runs_nothing(store, read_status, monkeypatch):
     with store.leases.hold("trajectory", "a trajectory") as lease:
         lease.report(cell=key("set at 10"))
         lease.beat()
         monkeypatch.setattr(Leases, "stale_after", -1.0)
-        assert told()[1]["set at 10"] == "waiting"
+        assert read_status()[1]["set at 10"] == "waiting"
 
 
-def test_runs_in_the_order_of_their_making_and_shared_cells_once(store, told):
+def test_runs_in_the_order_of_their_making_and_shared_cells_once(store, read_status):
     plan(store, "two", "2026-01-01", {"artifact 0": (), "artifact 2": ()})
     commit(store, "artifact 0")
-    found, _ = told()
-    assert [run["run"] for run in found["runs"]] == ["two", "one"]
-    assert found["counts"] == {"done": 1, "running": 0, "failed": 0, "damaged": 0, "blocked": 0, "waiting": 6}
+    report, _ = read_status()
+    assert [run["run"] for run in report["runs"]] == ["two", "one"]
+    assert report["counts"] == {"done": 1, "running": 0, "failed": 0, "damaged": 0, "blocked": 0, "waiting": 6}
 
 
 def test_for_people(store, ddbench):
@@ -169,8 +169,8 @@ def test_jobs_that_are_ordered_are_counted(tmp_path, ddbench, ddbench_json, queu
     plan(store, "one", "2026-01-01", {"artifact 0": ()}, "queueing")
     plan(store, "two", "2026-01-02", {"artifact 0": ()}, "queueing")
     plan(store, "three", "2026-01-03", {"artifact 0": ()}, "not-installed-here[slots=2]")
-    found = ddbench_json("status", "--store", str(store.path))
-    assert [run["ordered"] for run in found["runs"]] == [3, None, None]
+    report = ddbench_json("status", "--store", str(store.path))
+    assert [run["ordered"] for run in report["runs"]] == [3, None, None]
     assert ddbench("status", "--store", str(store.path)).stdout.splitlines()[1].split()[:3] == ["one", "1", "3"]
 
 
@@ -229,7 +229,7 @@ def test_a_store_without_runs_says_so(tmp_path, ddbench, ddbench_json):
         '{"schema": 1, "label": "a", "created": "b", "executor": "c", "jobs": [{"cells": [["k", "set", "l", [7]]]}]}',
     ],
 )
-def test_a_run_that_cannot_be_read_is_told_and_hides_no_other(store, ddbench, text):
+def test_a_run_that_cannot_be_read_is_reported_and_hides_no_other(store, ddbench, text):
     path = store.path / "runs" / "broken" / "plan.json"
     path.parent.mkdir()
     path.write_text(text)
@@ -240,7 +240,7 @@ def test_a_run_that_cannot_be_read_is_told_and_hides_no_other(store, ddbench, te
     assert any(line.startswith("one ") for line in others)
 
 
-def test_what_cannot_be_told_is_one_line(tmp_path, ddbench):
+def test_what_cannot_be_shown_is_one_line(tmp_path, ddbench):
     result = ddbench("status", "--store", str(tmp_path / "nowhere"))
     assert (result.exit_code, result.stdout) == (2, "")
     assert "is not a store" in result.stderr
@@ -260,16 +260,16 @@ except SystemExit as end:
     assert python(code).stdout.splitlines()[-1] == "END 0 []"
 
 
-def test_a_blocked_cell_says_which_one_it_needs(store, told):
+def test_a_blocked_cell_says_which_one_it_needs(store, read_status):
     fail(store, "artifact 0", "RuntimeError: no")
-    found, _ = told()
-    reasons = {cell["label"]: cell["reason"] for cell in found["runs"][0]["cells"]}
+    report, _ = read_status()
+    reasons = {cell["label"]: cell["reason"] for cell in report["runs"][0]["cells"]}
     assert reasons["student at 20"] == "needs artifact 0, which failed: RuntimeError: no"
     assert reasons["artifact 1"] == ""
 
 
-def test_a_plan_with_a_circle_is_read(store, told):
+def test_a_plan_with_a_circle_is_read(store, read_status):
     plan(store, "two", "2026-01-03", {"set a": ("set b",), "set b": ("set a",), "student": ("set a",)})
-    assert list(told(1)[1].values()) == ["waiting"] * 3
+    assert list(read_status(1)[1].values()) == ["waiting"] * 3
     fail(store, "set b")
-    assert list(told(1)[1].values()) == ["blocked", "failed", "blocked"]
+    assert list(read_status(1)[1].values()) == ["blocked", "failed", "blocked"]

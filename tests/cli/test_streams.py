@@ -59,7 +59,7 @@ def test_an_unwritable_stderr_changes_no_status(store):
 
 
 @pytest.mark.parametrize("words", [["methods"], ["compare", "STORE"], ["results", "list", "--store", "STORE"]])
-def test_a_reader_that_goes_away_is_told_by_the_status(store, words):
+def test_a_reader_that_goes_away_is_reported_by_the_exit_status(store, words):
     reader, writer = os.pipe()
     os.close(reader)
     words = [str(store) if word == "STORE" else word for word in words]

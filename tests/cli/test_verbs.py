@@ -40,7 +40,7 @@ def python(code, *, stdout=subprocess.PIPE, **environment):
         ["compare", "-h"],
     ],
 )
-def test_telling_what_there_is_imports_nothing_heavy(arguments):
+def test_listing_what_there_is_imports_nothing_heavy(arguments):
     code = f"""
 import sys
 from harness.cli.group import cli

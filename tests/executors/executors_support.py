@@ -46,10 +46,10 @@ class CommandLine:
 
     def children(self, generation=0):
         """The command itself; in the next generations what it has started, and so on."""
-        found = list(children_of(int(self.slot.where.removeprefix("pid "))))
+        pids = list(children_of(int(self.slot.where.removeprefix("pid "))))
         for _ in range(generation):
-            found = [child for parent in found for child in children_of(parent)]
-        return found
+            pids = [child for parent in pids for child in children_of(parent)]
+        return pids
 
     def at_work(self):
         """All processes that it has started, and what these have, whoever is their parent now."""

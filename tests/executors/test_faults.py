@@ -42,8 +42,8 @@ def faults(launchers, tmp_path_factory):
 def first(faults):
     """The exit status, what was printed, and the failures by label."""
     status, printed = faults.run()
-    found = [json.loads(path.read_text()) for path in (faults.store / "failures").glob("*.json")]
-    return status, printed, {failure["label"]: failure for failure in found}
+    failures = [json.loads(path.read_text()) for path in (faults.store / "failures").glob("*.json")]
+    return status, printed, {failure["label"]: failure for failure in failures}
 
 
 @pytest.fixture(scope="module")

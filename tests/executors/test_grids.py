@@ -51,5 +51,5 @@ def test_a_cluster_of_two_nodes_of_which_one_is_killed_runs_a_grid(start, tmp_pa
 
 def at_work(store):
     """Trajectories that have made a step and are still made."""
-    found = Store(store).leases.all() if (store / "leases").exists() else []
-    return [holder for holder in found if holder.is_live and list((store / "partial").glob(f"{holder.key}/*"))]
+    holders = Store(store).leases.all() if (store / "leases").exists() else []
+    return [holder for holder in holders if holder.is_live and list((store / "partial").glob(f"{holder.key}/*"))]

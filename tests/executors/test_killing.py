@@ -18,12 +18,12 @@ VARY = ("seconds", "peak_memory", "finished", "checksum")
 
 def comparable(store):
     """Every record without times, and the bytes of every file."""
-    found = {}
+    contents = {}
     for name, record in records(store).items():
         folder = store / "cells" / name[:2] / name
         files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "record.json"}
-        found[name] = (without_times(record), files)
-    return found
+        contents[name] = (without_times(record), files)
+    return contents
 
 
 def without_times(value):

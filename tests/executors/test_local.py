@@ -16,7 +16,7 @@ from harness.running.engine import make_executor
 from harness.running.processes.child_process import children_of
 from harness.types.executor import LOST, STOPPED, Order
 
-TELL = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS'))"
+PRINTS_VARIABLES = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS'))"
 
 
 def order(tmp_path, name, code, gpu=False):
@@ -28,17 +28,17 @@ def order(tmp_path, name, code, gpu=False):
 @pytest.fixture
 def started(site, environment, monkeypatch):
     """Executors that are closed in the end; their launchers import next to nothing."""
-    made = []
+    executors = []
     monkeypatch.setattr(Slot, "MODULE", "forking")
     monkeypatch.setenv("PYTHONPATH", environment["PYTHONPATH"])
     monkeypatch.setenv("LAUNCHER_IMPORTS", "")
 
     def start(**options):
-        made.append(Local(LocalOptions(**options)))
-        return made[-1]
+        executors.append(Local(LocalOptions(**options)))
+        return executors[-1]
 
     yield start
-    for executor in made:
+    for executor in executors:
         executor.close()
 
 
@@ -46,7 +46,7 @@ def test_each_slot_has_a_gpu_and_a_share_of_the_cores(tmp_path, monkeypatch, sta
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(local, "cores", lambda: 6)
     executor = started(slots=2)
-    orders = [order(tmp_path, name, TELL, gpu=True) for name in ("a", "b")]
+    orders = [order(tmp_path, name, PRINTS_VARIABLES, gpu=True) for name in ("a", "b")]
     assert [end_of(running) for running in executor.start(orders)] == [0, 0]
     assert sorted((tmp_path / f"{name}.log").read_text().split() for name in ("a", "b")) == [["3", "3"], ["5", "3"]]
 

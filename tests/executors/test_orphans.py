@@ -37,10 +37,10 @@ def kill(run, victim):
 
 
 def below(pid, generations):
-    found = [pid]
+    pids = [pid]
     for _ in range(generations):
-        found = [child for parent in found for child in children_of(parent)]
-    return found
+        pids = [child for parent in pids for child in children_of(parent)]
+    return pids
 
 
 def seconds_until_gone(run, left):
@@ -191,7 +191,7 @@ def test_a_command_knows_who_started_it(tmp_path):
 
 
 def test_a_thread_that_ends_takes_no_launcher_with_it(tmp_path, site, environment, monkeypatch):
-    """The system tells of the death of threads; the launcher still imports then."""
+    """The system reports the death of threads; the launcher still imports then."""
     (site / "slow_import.py").write_text("import time\ntime.sleep(1)\n")
     slot = ForkingSlot({**environment, "LAUNCHER_IMPORTS": "slow_import"})
     thread = threading.Thread(target=slot.take, args=[order(tmp_path, "print('well')")])

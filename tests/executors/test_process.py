@@ -32,7 +32,7 @@ def log(tmp_path):
 
 
 @pytest.mark.parametrize(("program", "status"), [("raise SystemExit(3)", 3), ("import os; os.abort()", 134)])
-def test_exit_status_is_as_a_shell_tells_it(started, program, status):
+def test_exit_status_is_as_a_shell_reports_it(started, program, status):
     assert started(program).wait() == status
 
 
@@ -103,7 +103,7 @@ def test_who_does_not_listen_is_ended(started, tmp_path, monkeypatch):
     assert process.wait() == 128 + signal.SIGKILL
 
 
-def test_what_cannot_be_started_is_told_in_the_log(tmp_path):
+def test_what_cannot_be_started_is_reported_in_the_log(tmp_path):
     command = Command(("/no/such/program",), tmp_path / "logs" / "job.log", {}, tmp_path / "gone")
     with pytest.raises(FileNotFoundError):
         command.start()

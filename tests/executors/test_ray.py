@@ -14,7 +14,7 @@ from harness.plugins.discovery import plugins
 from harness.testing import ExecutorContract
 from harness.types.executor import STOPPED
 
-TELLS = "import json, os, sys, time; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+DUMPS_VARIABLES = "import json, os, sys, time; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
 WAITS = """
 import os, sys, time
 with open(sys.argv[1], "w") as file:
@@ -63,7 +63,7 @@ class TestOnACluster(ExecutorContract):
 def test_a_process_has_the_variables_that_matter_and_its_threads(executor, tmp_path, monkeypatch):
     monkeypatch.setenv("DDBENCH_DATA", "there")
     for gpu in (False, True):
-        (running,) = executor.start([order(tmp_path, TELLS, gpu=gpu)])
+        (running,) = executor.start([order(tmp_path, DUMPS_VARIABLES, gpu=gpu)])
         assert end_of(running) == 0
         there = json.loads((tmp_path / "job.mark").read_text())
         assert (there["DDBENCH_DATA"], there["OMP_NUM_THREADS"]) == ("there", "1")
@@ -79,12 +79,12 @@ def test_gpus_are_shared_out(cluster, tmp_path):
 def test_what_waits_in_the_queue_is_taken_out_of_it(executor, tmp_path):
     started = executor.start([order(tmp_path, WAITS, name) for name in "abc"])
     wait_until(lambda: len(list(tmp_path.glob("*.mark"))) == 2)
-    (waiting,) = [one for one, name in zip(started, "abc", strict=True) if not (tmp_path / f"{name}.mark").exists()]
+    (waiting,) = [job for job, name in zip(started, "abc", strict=True) if not (tmp_path / f"{name}.mark").exists()]
     waiting.stop()
     assert end_of(waiting) == STOPPED
-    for one in started:
-        one.stop(at_once=True)
-        assert end_of(one) != 0
+    for job in started:
+        job.stop(at_once=True)
+        assert end_of(job) != 0
 
 
 def test_sigterm_is_left_to_whoever_handles_it(cluster, tmp_path):
@@ -126,17 +126,17 @@ def test_without_the_extra_it_is_one_line(monkeypatch):
 
 def test_a_worker_that_dies_is_an_end(executor, tmp_path):
     (running,) = executor.start([order(tmp_path, WAITS.replace('os.environ["RAY_RAYLET_PID"]', "str(os.getppid())"))])
-    wait_until(lambda: told(tmp_path, "job"))
-    os.kill(int(told(tmp_path, "job")), signal.SIGKILL)
+    wait_until(lambda: node_line(tmp_path, "job"))
+    os.kill(int(node_line(tmp_path, "job")), signal.SIGKILL)
     assert end_of(running) == LOST
 
 
 def test_a_node_that_dies_takes_its_own_orders_along_and_no_others(cluster, executor, tmp_path):
     started = dict(zip("ab", executor.start([order(tmp_path, WAITS, name) for name in "ab"]), strict=True))
-    wait_until(lambda: all(told(tmp_path, name) for name in "ab"))
+    wait_until(lambda: all(node_line(tmp_path, name) for name in "ab"))
     (node,) = cluster.worker_nodes
     (raylet,) = node.all_processes["raylet"]
-    (lost,) = [name for name in "ab" if told(tmp_path, name) == f"{raylet.process.pid}\n"]
+    (lost,) = [name for name in "ab" if node_line(tmp_path, name) == f"{raylet.process.pid}\n"]
     (left,) = {*"ab"} - {lost}
     raylet.process.kill()
     raylet.process.wait()
@@ -149,7 +149,7 @@ def test_a_node_that_dies_takes_its_own_orders_along_and_no_others(cluster, exec
     assert end_of(started[left]) != 0
 
 
-def told(folder, name):
+def node_line(folder, name):
     """The whole line in which an order says which node it is on."""
     mark = folder / f"{name}.mark"
     line = mark.read_text() if mark.exists() else ""

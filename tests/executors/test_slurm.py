@@ -49,7 +49,7 @@ def test_what_is_no_time_is_said_to_be_none(text):
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """Programs that do what SLURM's do, as far as it is looked at here: files tell what they were asked, and what
+    """Programs that do what SLURM's do, as far as it is looked at here: files record what they were asked, and what
     ``squeue`` lists."""
     programs, asked = tmp_path / "bin", tmp_path / "asked"
     programs.mkdir()
@@ -81,7 +81,7 @@ def test_orders_are_one_array_with_a_limit(cluster):
     executor = slurm(f"slurm[{options},setup={cluster / 'modules.sh'}]")
     assert executor.slots == 3
     started = executor.start([order(cluster, SLEEP, name, gpu=True) for name in "abcde"])
-    assert [one.where for one in started] == [f"SLURM job 17_{task}" for task in range(5)]
+    assert [job.where for job in started] == [f"SLURM job 17_{task}" for task in range(5)]
     assert (cluster / "asked").read_text().count("sbatch") == 1
     asked = flags(cluster)
     wanted = {
@@ -110,7 +110,7 @@ def test_orders_with_and_without_a_gpu_are_two_arrays_in_the_order_given(cluster
     orders = [order(cluster, SLEEP, name, gpu=name in "bd") for name in "abcd"]
     started = slurm().start(orders)
     assert (cluster / "asked").read_text().count("sbatch") == 2
-    assert [one.where.partition("_")[2] for one in started] == ["0", "0", "1", "1"]
+    assert [job.where.partition("_")[2] for job in started] == ["0", "0", "1", "1"]
     slurm("slurm[gpus=2]").start(orders[:1])
     assert flags(cluster)["gpus-per-node"] == "2"
 
@@ -150,7 +150,7 @@ def test_jobs_of_a_run_are_counted_by_their_name(cluster):
 
 def test_a_job_is_asked_to_stop_or_cancelled(cluster):
     def stopped(squeue, at_once=False):
-        """What ``scancel`` is told, where ``squeue`` lists that for jobs that wait."""
+        """The calls of ``scancel`` if ``squeue`` lists that for jobs that wait."""
         (cluster / "bin" / "squeue").write_text(f"#!/bin/sh\ncase $* in *PENDING*) {squeue} ;; *) echo 17 ;; esac\n")
         before = (cluster / "asked").read_text()
         job.stop(at_once)

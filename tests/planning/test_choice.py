@@ -61,8 +61,8 @@ def test_kept_hold_out_is_scored_without_the_split(data, tmp_path):
     assert whole.rows[0]["hold_out"] is None
     record = records(tmp_path)[f"{held_out}-1"]
     assert "toy.npz] without validation, ipc 1" in record["label"]
-    made = record["result"]
-    assert (made["training_images"], made["hold_out"]) == (33, result.rows[0]["hold_out"])
+    details = record["result"]
+    assert (details["training_images"], details["hold_out"]) == (33, result.rows[0]["hold_out"])
 
 
 def test_an_untuned_arm_can_be_kept_from_the_split_too(data, tmp_path):
@@ -113,7 +113,7 @@ def test_the_second_time_nothing_is_done(data, tmp_path):
     assert second.stderr.count("0 cells to make") == 2
 
 
-def test_the_table_tells_choice_and_curve(data, tmp_path):
+def test_the_table_shows_choice_and_curve(data, tmp_path):
     shown = ddbench("run", *small_words(data, tmp_path, evaluator="scripted[which=[b,a]]", choose="scripted.which"))
     assert "scripted[which=a] chosen from scripted[which=b] 50.0, scripted[which=a] 90.0" in shown.stdout
     assert "10.0" in shown.stdout
@@ -145,7 +145,7 @@ def test_choosing_and_scoring_on_validation_exclude_each_other(data, tmp_path):
 def test_validation_scores_another_problem(data, tmp_path):
     validation = small_run(data, tmp_path, score_on="validation", evaluator="scripted[which=a]")
     test = small_run(data, tmp_path, evaluator="scripted[which=a]")
-    assert [one.rows[0]["mean"] for one in (validation, test)] == [0.9, 0.1]
+    assert [run.rows[0]["mean"] for run in (validation, test)] == [0.9, 0.1]
     assert not {cell["key"] for cell in validation.cells} & {cell["key"] for cell in test.cells}
     assert "accuracy on validation" in ddbench("run", *small_words(data, tmp_path, score_on="validation")).stdout
 
@@ -153,9 +153,9 @@ def test_validation_scores_another_problem(data, tmp_path):
 def test_choice_and_curve_are_kept_in_the_store(data, tmp_path):
     store = tmp_path / "store"
     run = small_run(data, store, evaluator="plain[epochs=2,lr=[0.01,0.1]]", choose="plain.lr")
-    (kept,) = [record["result"] for record in records(store).values() if record["kind"] == "choice"]
-    assert kept == run.rows[0]["chosen"]
-    assert set(kept["curve"]) == {"plain[protocol=quick,epochs=2,lr=0.01]", "plain[protocol=quick,epochs=2,lr=0.1]"}
+    (choice,) = [record["result"] for record in records(store).values() if record["kind"] == "choice"]
+    assert choice == run.rows[0]["chosen"]
+    assert set(choice["curve"]) == {"plain[protocol=quick,epochs=2,lr=0.01]", "plain[protocol=quick,epochs=2,lr=0.1]"}
 
 
 # --- what is explored -------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_values_that_no_two_rows_have_are_no_sweep(data, tmp_path, changes, choo
     assert not (tmp_path / "none").exists()
 
 
-def test_the_split_follows_the_seed_and_is_told(data, tmp_path):
+def test_the_split_follows_the_seed_and_is_shown(data, tmp_path):
     swept = {"evaluator": "scripted[which=[b,a]]", "choose": "scripted.which", "keep_hold_out": True}
     rows = [small_run(data, tmp_path, seed=seed, **swept).rows[0] for seed in (0, 7)]
     assert [row["hold_out"]["seed"] for row in rows] == [0, 7]
@@ -265,8 +265,8 @@ def test_where_all_values_fail_nothing_is_scored_and_one_line_says_so(data, tmp_
         assert shown.exit_code == 1
         assert "--choose boom.at: all 2 values failed on validation, so nothing is scored on test" in shown.stdout
         assert shown.stdout.count("\n") == 3  # a pool is not applicable, this line, the store
-        told = json.loads(ddbench("run", *words, "--json").stdout)
-        assert told["rows"] == []
+        printed = json.loads(ddbench("run", *words, "--json").stdout)
+        assert printed["rows"] == []
     assert "the scores in the store choose nothing" in ddbench("run", *words, "--dry-run").stdout
 
 
@@ -368,8 +368,8 @@ def test_the_artifacts_of_both_stages_count_as_storage_before_work(data, tmp_pat
         "architecture": "mlp[width=8]",
     }
     words = small_words(data, tmp_path / "none", choose="mtt.lr_img", **swept)
-    told = ddbench("run", *words, "--dry-run")
-    assert "to make first: 2 experts of" in told.stdout
+    shown = ddbench("run", *words, "--dry-run")
+    assert "to make first: 2 experts of" in shown.stdout
     refused = ddbench("run", *words, "--max-storage", "0.0000001")
     assert refused.exit_code == 2
     assert "2 experts of" in refused.stderr

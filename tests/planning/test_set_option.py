@@ -25,7 +25,7 @@ def labels(data, tmp_path, **changes):
 
 
 def test_it_reaches_components_in_every_place(data, tmp_path):
-    told = labels(
+    cell_labels = labels(
         data,
         tmp_path,
         method="dc",
@@ -34,56 +34,56 @@ def test_it_reaches_components_in_every_place(data, tmp_path):
         set=["dc.batch_real=3", "kd.epochs=2", "convnet.width=4", "convnet.depth=2", "mlp.width=5"],
         architecture=["convnet", "mlp"],
     )
-    assert any(label.startswith("dc[batch_real=3] through single on") for label in told)
-    assert any("epochs=2] convnet[width=4,depth=2] student 0" in label for label in told)
-    assert any("epochs=2] mlp[width=5] student 0" in label for label in told)
+    assert any(label.startswith("dc[batch_real=3] through single on") for label in cell_labels)
+    assert any("epochs=2] convnet[width=4,depth=2] student 0" in label for label in cell_labels)
+    assert any("epochs=2] mlp[width=5] student 0" in label for label in cell_labels)
 
 
 def test_it_decides_what_pools_and_teachers_build(data, tmp_path):
     words = {"method": "dc[batch_real=3]", "pool": "single", "evaluator": "kd[epochs=2]", "store": tmp_path / "store"}
     small_run(data, **words, set=["convnet.width=4", "convnet.depth=1"])
-    found = list(records(tmp_path / "store").values())
-    (distilled,) = [one for one in found if one["kind"] == "distilled"]
+    stored = list(records(tmp_path / "store").values())
+    (distilled,) = [record for record in stored if record["kind"] == "distilled"]
     assert distilled["history"]["architectures"] == ["convnet[width=4,depth=1]"]
-    teachers = [one for one in found if one["kind"] == "artifact"]
-    assert {one["identity"]["architecture"]["options"]["width"] for one in teachers} == {4}
+    teachers = [record for record in stored if record["kind"] == "artifact"]
+    assert {record["identity"]["architecture"]["options"]["width"] for record in teachers} == {4}
 
 
 def test_brackets_win_and_defaults_lose(data, tmp_path):
-    told = labels(data, tmp_path, method=["dc[batch_real=5]", "dc"], set="dc.batch_real=3")
-    assert any("dc[batch_real=5]" in label for label in told)
-    assert any("dc[batch_real=3]" in label for label in told)
+    cell_labels = labels(data, tmp_path, method=["dc[batch_real=5]", "dc"], set="dc.batch_real=3")
+    assert any("dc[batch_real=5]" in label for label in cell_labels)
+    assert any("dc[batch_real=3]" in label for label in cell_labels)
     result = plan(data, tmp_path, method="dc", evaluator="plain", set="plain.protocol=v1")
     assert any("plain mlp" in cell["label"] for cell in result.cells), "the data set's own default is quick"
 
 
 def test_the_same_cells_as_with_brackets(data, tmp_path):
-    given = plan(data, tmp_path, method="dc", set="dc.batch_real=3").cells
+    from_set = plan(data, tmp_path, method="dc", set="dc.batch_real=3").cells
     typed = plan(data, tmp_path, method="dc[batch_real=3]").cells
-    assert [cell["key"] for cell in given] == [cell["key"] for cell in typed]
+    assert [cell["key"] for cell in from_set] == [cell["key"] for cell in typed]
 
 
 def test_nested_names_are_values_too(data, tmp_path):
-    told = labels(data, tmp_path, pool="single", set="single.main=mlp[width=6]")
-    assert any("single[main=mlp[width=6]]" in label for label in told)
+    cell_labels = labels(data, tmp_path, pool="single", set="single.main=mlp[width=6]")
+    assert any("single[main=mlp[width=6]]" in label for label in cell_labels)
 
 
 def test_all_takes_in_what_has_its_required_options_now(data, tmp_path):
     small = ["convnet.width=4", "convnet.depth=1", "main-similar.width=4", "main-similar.depth=1"]
     without = labels(data, tmp_path, pool="all", set=small)
     assert not any("mix" in label for label in without)
-    given = labels(data, tmp_path, pool="all", set=[*small, "mix.of=convnet:0.5+mlp:0.5"])
-    assert any("through mix[of=convnet:0.5+mlp:0.5]" in label for label in given)
+    with_mix = labels(data, tmp_path, pool="all", set=[*small, "mix.of=convnet:0.5+mlp:0.5"])
+    assert any("through mix[of=convnet:0.5+mlp:0.5]" in label for label in with_mix)
 
 
-def test_what_nothing_uses_is_told(data, tmp_path):
+def test_what_nothing_uses_is_noted(data, tmp_path):
     result = plan(data, tmp_path, set=["mtt.experts=2", "dc.lr_img=1"], method="dc")
     assert "--set mtt: nothing here uses mtt" in result.notes
     assert not any("nothing here uses dc" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("dc", "write --set COMPONENT.OPTION=VALUE"),
         ("dc.lr_img", "write --set COMPONENT.OPTION=VALUE"),
@@ -95,8 +95,8 @@ def test_what_nothing_uses_is_told(data, tmp_path):
         ("dc.lr_img=fast", "valid number"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(data, tmp_path, text, told):
-    with pytest.raises(UsageError, match=told):
+def test_what_cannot_be_meant_is_refused(data, tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
         harness.run(method="dc", set=text, dataset=f"arrays[path={data}]", store=tmp_path / "store")
 
 

@@ -45,7 +45,7 @@ class Mine(Dataset):
     def load(self, root):
         return None
 """
-INIT = "\n    def __init__(self, *given):\n        raise ValueError('no luck')\n"
+INIT = "\n    def __init__(self, *arguments):\n        raise ValueError('no luck')\n"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         assert len({name for name, _ in attrs}) == len(attrs), f"{tag} has an attribute twice"
-        element = {"tag": tag, "attrs": dict(attrs), "text": "", "in": [one["tag"] for one in self.open]}
+        element = {"tag": tag, "attrs": dict(attrs), "text": "", "in": [parent["tag"] for parent in self.open]}
         self.elements.append(element)
         if tag not in VOID:
             self.open.append(element)
@@ -48,14 +48,17 @@ class Page(html.parser.HTMLParser):
 
 def tables(text):
     """By caption, the rows of each table as lists of the cells' texts."""
-    found = {}
+    by_caption = {}
     for part in re.findall(r"<table>.*?</table>", text, re.DOTALL):
         page = Page(f"<html><body>{part}</body></html>")
         rows = re.findall(r"<tr.*?</tr>", part, re.DOTALL)
         cells = [Page(f"<html><body>{row}</body></html>") for row in rows]
-        lines = [[" ".join(one["text"].split()) for one in row.elements if one["tag"] in ("th", "td")] for row in cells]
-        found[" ".join(page.all("caption")[0]["text"].split())] = lines
-    return found
+        lines = [
+            [" ".join(element["text"].split()) for element in row.elements if element["tag"] in ("th", "td")]
+            for row in cells
+        ]
+        by_caption[" ".join(page.all("caption")[0]["text"].split())] = lines
+    return by_caption
 
 
 def browse(page, folder, width):
@@ -66,14 +69,14 @@ def browse(page, folder, width):
     const frame = document.querySelector("iframe");
     frame.addEventListener("load", async () => {
       const page = frame.contentDocument;
-      page.querySelectorAll("details").forEach((one) => { one.open = true; });
+      page.querySelectorAll("details").forEach((details) => { details.open = true; });
       const images = [...page.images];
-      await Promise.all(images.map((one) => one.decode().catch(() => null)));
+      await Promise.all(images.map((image) => image.decode().catch(() => null)));
       const root = page.documentElement;
-      const told = { width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
-        decoded: images.filter((one) => one.naturalWidth > 0).length, title: page.title,
+      const measures = { width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
+        decoded: images.filter((image) => image.naturalWidth > 0).length, title: page.title,
         color: getComputedStyle(page.body).color, scripts: page.scripts.length };
-      document.querySelector("pre").textContent = JSON.stringify(told);
+      document.querySelector("pre").textContent = JSON.stringify(measures);
     });"""
     frame = f'<iframe src="{page.as_uri()}" style="width:{width}px;height:900px;border:0"></iframe>'
     wrapper.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{frame}<pre></pre><script>{script}</script>")
@@ -90,9 +93,9 @@ def browse(page, folder, width):
     words += ["--no-first-run", "--disable-sync", "--disable-extensions", "--enable-logging=stderr"]
     words += ["--virtual-time-budget=20000", f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"]
     done = subprocess.run([CHROMIUM, *words, wrapper.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    told = json.loads(re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL).group(1).replace("&quot;", '"'))
+    measures = json.loads(re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL).group(1).replace("&quot;", '"'))
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    asked = {told["url"] for told in events if told.get("initiator", "").startswith("file:") and "url" in told}
+    asked = {event["url"] for event in events if event.get("initiator", "").startswith("file:") and "url" in event}
     shutil.rmtree(folder / "profile", ignore_errors=True)
-    return told, said, asked
+    return measures, said, asked

@@ -1,4 +1,4 @@
-"""Arms of one run that differ in more than what is compared: which pairs are told in one line, and which are not."""
+"""Arms of one run that differ in more than what is compared: which pairs are named in one line, and which are not."""
 
 import json
 
@@ -22,7 +22,7 @@ def words(data, store, changes):
     return base + [word for key, values in changes.items() for value in values for word in (f"--{key}", value)]
 
 
-def told(data, store, changes):
+def warning_lines(data, store, changes):
     """The lines of a dry run that warn."""
     done = ddbench("run", *words(data, store, changes), "--dry-run")
     assert done.exit_code == 0, done.output
@@ -70,8 +70,8 @@ MUST_NOT = [
 
 
 @pytest.mark.parametrize(("changes", "parts"), MUST_WARN, ids=str)
-def test_pairs_that_differ_in_more_are_told_in_one_line(data, tmp_path, changes, parts):
-    (line,) = told(data, tmp_path / "s", changes)
+def test_pairs_that_differ_in_more_are_named_in_one_line(data, tmp_path, changes, parts):
+    (line,) = warning_lines(data, tmp_path / "s", changes)
     for part in parts:
         assert part in line
     assert line.count("main model") <= 1
@@ -79,7 +79,7 @@ def test_pairs_that_differ_in_more_are_told_in_one_line(data, tmp_path, changes,
 
 @pytest.mark.parametrize("changes", MUST_NOT, ids=str)
 def test_pairs_that_differ_in_what_is_compared_are_not(data, tmp_path, changes):
-    assert told(data, tmp_path / "s", changes) == []
+    assert warning_lines(data, tmp_path / "s", changes) == []
 
 
 def test_a_run_warns_before_the_work_and_beneath_its_table_and_in_json(data, tmp_path):
@@ -135,7 +135,7 @@ def test_the_order_of_the_arms_does_not_matter(arms):
 
 @UNHURRIED
 @given(st.lists(ARM, min_size=1, max_size=6))
-def test_arms_with_one_main_model_are_never_told_and_two_pools_with_different_ones_always_are(arms):
+def test_arms_with_one_main_model_are_never_named_and_two_pools_with_different_ones_always_are(arms):
     known = {arm.main_model for arm in arms} - {None}
     families = {arm.components["pool"].name: arm.main_model for arm in arms if arm.main_model}
     if len(known) < 2:

@@ -126,7 +126,7 @@ def test_the_width_of_a_terminal(monkeypatch, columns, width):
     assert terminal_width(closed) == width
 
 
-def test_a_real_terminal_tells_its_width(monkeypatch):
+def test_a_real_terminal_reports_its_width(monkeypatch):
     import fcntl
     import struct
     import termios

@@ -20,36 +20,40 @@ def close(value):
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])
 def test_paired_is_scipys_one_sample_test(count, level):
     values = RANDOM.normal(0.02, 0.03, count)
-    made, theirs = paired(list(values), level), stats.ttest_1samp(values, 0)
+    estimate, theirs = paired(list(values), level), stats.ttest_1samp(values, 0)
     interval = theirs.confidence_interval(level)
-    assert (made.low, made.high) == (close(interval.low), close(interval.high))
-    assert made.p == close(theirs.pvalue)
-    assert (made.difference, made.median) == (close(values.mean()), close(np.median(values)))
-    assert (made.units, made.reason, made.resampled) == ((count,), None, False)
+    assert (estimate.low, estimate.high) == (close(interval.low), close(interval.high))
+    assert estimate.p == close(theirs.pvalue)
+    assert (estimate.difference, estimate.median) == (close(values.mean()), close(np.median(values)))
+    assert (estimate.units, estimate.reason, estimate.resampled) == ((count,), None, False)
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (3, 20), (12, 5)])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_welch_is_scipys(counts, level):
     baseline, other = RANDOM.normal(0.4, 0.1, counts[0]), RANDOM.normal(0.5, 0.01, counts[1])
-    made, theirs = welch(baseline, other, level), stats.ttest_ind(other, baseline, equal_var=False)
+    estimate, theirs = welch(baseline, other, level), stats.ttest_ind(other, baseline, equal_var=False)
     interval = theirs.confidence_interval(level)
-    assert (made.low, made.high, made.p) == (close(interval.low), close(interval.high), close(theirs.pvalue))
-    assert made.difference == close(other.mean() - baseline.mean())
-    assert (made.units, made.median) == (counts, None)
+    assert (estimate.low, estimate.high, estimate.p) == (
+        close(interval.low),
+        close(interval.high),
+        close(theirs.pvalue),
+    )
+    assert estimate.difference == close(other.mean() - baseline.mean())
+    assert (estimate.units, estimate.median) == (counts, None)
 
 
 @given(st.lists(fractions, min_size=2, max_size=9), st.floats(0.01, 0.99))
 def test_an_interval_holds_its_difference_and_agrees_with_its_test(values, level):
-    made = paired(values, level)
-    if made.p is None:
-        assert made.reason
-        assert made.low is made.high is None
+    estimate = paired(values, level)
+    if estimate.p is None:
+        assert estimate.reason
+        assert estimate.low is estimate.high is None
     else:
-        assert made.low <= made.difference <= made.high
-        assert 0 <= made.p <= 1
-        outside = made.low > 0 or made.high < 0
-        assert outside == (made.p < 1 - level) or made.p == pytest.approx(1 - level, rel=1e-6)
+        assert estimate.low <= estimate.difference <= estimate.high
+        assert 0 <= estimate.p <= 1
+        outside = estimate.low > 0 or estimate.high < 0
+        assert outside == (estimate.p < 1 - level) or estimate.p == pytest.approx(1 - level, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +65,11 @@ def test_an_interval_holds_its_difference_and_agrees_with_its_test(values, level
     ],
 )
 def test_what_cannot_be_tested_says_why(values, reason):
-    made = paired(values, 0.95)
-    assert made.reason.startswith(reason)
-    assert made.reason.endswith("not testable")
-    assert made.p is made.low is made.high is None
-    assert made.difference == close(np.mean(values))
+    estimate = paired(values, 0.95)
+    assert estimate.reason.startswith(reason)
+    assert estimate.reason.endswith("not testable")
+    assert estimate.p is estimate.low is estimate.high is None
+    assert estimate.difference == close(np.mean(values))
 
 
 @pytest.mark.parametrize(
@@ -73,36 +77,36 @@ def test_what_cannot_be_tested_says_why(values, reason):
     [([0.1], [0.2, 0.3], "one value"), ([0.1, 0.1], [0.2] * 3, "no spread")],
 )
 def test_what_cannot_be_tested_unpaired_says_why(baseline, other, reason):
-    made = welch(baseline, other, 0.95)
-    assert reason in made.reason
-    assert made.p is made.low is None
-    assert made.difference == close(np.mean(other) - np.mean(baseline))
+    estimate = welch(baseline, other, 0.95)
+    assert reason in estimate.reason
+    assert estimate.p is estimate.low is None
+    assert estimate.difference == close(np.mean(other) - np.mean(baseline))
 
 
 def test_one_arm_without_spread_is_still_tested():
     values = [0.2, 0.25, 0.3]
-    made = welch([0.1, 0.1, 0.1], values, 0.95)
-    assert made.p == close(stats.ttest_1samp(values, 0.1).pvalue), "with the other's degrees of freedom"
+    estimate = welch([0.1, 0.1, 0.1], values, 0.95)
+    assert estimate.p == close(stats.ttest_1samp(values, 0.1).pvalue), "with the other's degrees of freedom"
 
 
 def test_a_bootstrap_is_scipys_of_the_seed():
     values = RANDOM.gamma(1, 0.03, 25)
-    made = paired(values, 0.9, Bootstrap(seed=3, resamples=999))
+    estimate = paired(values, 0.9, Bootstrap(seed=3, resamples=999))
     theirs = stats.bootstrap((values,), np.mean, n_resamples=999, confidence_level=0.9, method="BCa",
                              random_state=np.random.default_rng(3)).confidence_interval  # fmt: skip
-    assert (made.low, made.high) == (close(theirs.low), close(theirs.high))
-    assert made.resampled
-    assert made.p == close(stats.ttest_1samp(values, 0).pvalue), "the test stays the t test"
-    assert paired(values, 0.9, Bootstrap(seed=3, resamples=999)) == made
-    assert paired(values, 0.9, Bootstrap(seed=4, resamples=999)) != made
+    assert (estimate.low, estimate.high) == (close(theirs.low), close(theirs.high))
+    assert estimate.resampled
+    assert estimate.p == close(stats.ttest_1samp(values, 0).pvalue), "the test stays the t test"
+    assert paired(values, 0.9, Bootstrap(seed=3, resamples=999)) == estimate
+    assert paired(values, 0.9, Bootstrap(seed=4, resamples=999)) != estimate
 
 
 def test_a_bootstrap_of_two_arms():
     baseline, other = RANDOM.normal(0.3, 0.1, 15), RANDOM.normal(0.5, 0.1, 12)
-    made = welch(baseline, other, 0.95, Bootstrap(resamples=999))
-    assert made.resampled
-    assert made.low < 0.2 < made.high
-    assert made.low == pytest.approx(welch(baseline, other, 0.95).low, abs=0.03)
+    estimate = welch(baseline, other, 0.95, Bootstrap(resamples=999))
+    assert estimate.resampled
+    assert estimate.low < 0.2 < estimate.high
+    assert estimate.low == pytest.approx(welch(baseline, other, 0.95).low, abs=0.03)
 
 
 def test_too_few_units_keep_the_t_interval():

@@ -45,19 +45,21 @@ def compare(*words, form="json"):
 
 def test_a_tuned_arm_is_paired_with_an_untuned_one(folder):
     chosen = (folder / "chosen").read_text()
-    told = compare(folder / "store", "--by", "method", "--baseline", UNTUNED)
-    (tuned,) = [row for row in told["rows"] if row["value"] == chosen and row["hold_out"] is None]
+    answer = compare(folder / "store", "--by", "method", "--baseline", UNTUNED)
+    (tuned,) = [row for row in answer["rows"] if row["value"] == chosen and row["hold_out"] is None]
     assert (tuned["design"], tuned["units"], tuned["training_images"]) == ("distillations", "2", 36)
-    assert f"{chosen} was chosen on validation for dc.lr_img (3 of 36 training images, seed 0)" in told["notes"]
+    assert f"{chosen} was chosen on validation for dc.lr_img (3 of 36 training images, seed 0)" in answer["notes"]
 
 
 def test_an_arm_without_the_split_stands_apart_under_a_name_that_says_so(folder):
-    told = compare(folder / "store", "--by", "method", "--baseline", UNTUNED)
-    (kept,) = [row for row in told["rows"] if row["hold_out"]]
-    assert (kept["training_images"], kept["hold_out"]) == (33, "3 of 36 training images, seed 0")
-    assert kept["dataset"].endswith(f"({WITHOUT})")
-    assert kept["difference"] is None
-    assert any(f"2 scores of sets distilled from fewer images: {kept['dataset'][:9]}" in note for note in told["notes"])
+    answer = compare(folder / "store", "--by", "method", "--baseline", UNTUNED)
+    (held_out,) = [row for row in answer["rows"] if row["hold_out"]]
+    assert (held_out["training_images"], held_out["hold_out"]) == (33, "3 of 36 training images, seed 0")
+    assert held_out["dataset"].endswith(f"({WITHOUT})")
+    assert held_out["difference"] is None
+    assert any(
+        f"2 scores of sets distilled from fewer images: {held_out['dataset'][:9]}" in note for note in answer["notes"]
+    )
     (line,) = [
         line
         for line in csv.DictReader(
@@ -70,14 +72,14 @@ def test_an_arm_without_the_split_stands_apart_under_a_name_that_says_so(folder)
 
 
 def test_what_only_others_lack_is_not_said(folder):
-    told = compare(folder / "store", "--by", "method", "--baseline", UNTUNED, "--method", UNTUNED)
-    assert not [note for note in told["notes"] if "fewer images" in note or "chosen" in note]
+    answer = compare(folder / "store", "--by", "method", "--baseline", UNTUNED, "--method", UNTUNED)
+    assert not [note for note in answer["notes"] if "fewer images" in note or "chosen" in note]
 
 
-def test_a_comparison_on_validation_tells_the_split(folder):
-    told = compare(folder / "store", "--by", "iterations", "--score-on", "validation")
-    assert any(note.endswith(": validation is 3 of 36 training images, seed 0") for note in told["notes"])
-    assert not [row for row in told["rows"] if "without" in row["dataset"]]
+def test_a_comparison_on_validation_names_the_split(folder):
+    answer = compare(folder / "store", "--by", "iterations", "--score-on", "validation")
+    assert any(note.endswith(": validation is 3 of 36 training images, seed 0") for note in answer["notes"])
+    assert not [row for row in answer["rows"] if "without" in row["dataset"]]
 
 
 def test_the_page_names_choice_split_and_what_was_held_out(folder, tmp_path):
@@ -104,9 +106,9 @@ def test_each_command_makes_what_was_scored_without_the_split(folder):
 
 def test_the_table_names_what_was_held_out(folder):
     words = small_words(folder / "toy.npz", folder / "store", **SMALLER, **SWEPT)
-    kept, whole = (ddbench("run", *words, *more).stdout for more in (["--keep-hold-out"], []))
+    held_out, whole = (ddbench("run", *words, *more).stdout for more in (["--keep-hold-out"], []))
     line = "distilled from fewer images, without the validation split: 3 of 36 training images, seed 0"
-    assert line in kept
+    assert line in held_out
     assert line not in whole
     on_validation = [word for word in words if word not in ("--choose", "dc.lr_img")]
     assert "validation is 3 of 36" in ddbench("run", *on_validation, "--score-on", "validation").stdout
@@ -127,8 +129,8 @@ def test_a_name_says_once_what_was_held_out(tmp_path):
     text = Page((tmp_path / "page.html").read_text()).text
     assert f"dc, 1,000 iterations on digits ({WITHOUT}), 1 image per class, plain" in " ".join(text.split())
     assert f"{WITHOUT}) (" not in text
-    told = compare(store, "--by", "pool", "--dataset", "digits")
-    assert {row["dataset"] for row in told["rows"]} == {f"digits ({WITHOUT})"}
+    answer = compare(store, "--by", "pool", "--dataset", "digits")
+    assert {row["dataset"] for row in answer["rows"]} == {f"digits ({WITHOUT})"}
 
 
 def test_a_command_for_what_is_missing_holds_the_split_out_too(folder, tmp_path):
@@ -158,8 +160,8 @@ def choice_record(**changes):
 
 def test_earlier_records_are_known_by_the_images_that_were_scored_on_validation(tmp_path):
     store = write_store(tmp_path / "store", earlier_records())
-    told = compare(store, "--by", "method")
-    names = {row["dataset"]: row["mean"] for row in told["rows"]}
+    answer = compare(store, "--by", "method")
+    names = {row["dataset"]: row["mean"] for row in answer["rows"]}
     assert names == {"digits": 0.5, "digits (without part of the training images, seed 0)": 0.4}
     results = read_results([store], plugins().registry)
     held_out = [score for score in results.scores if score.score_on == "test" and score.hold_out]
@@ -167,7 +169,7 @@ def test_earlier_records_are_known_by_the_images_that_were_scored_on_validation(
     assert results.origin(held_out[0]).command.count("--keep-hold-out") == 1
 
 
-def test_an_earlier_choice_is_told_without_its_split(tmp_path):
+def test_an_earlier_choice_is_reported_without_its_split(tmp_path):
     store = write_store(tmp_path / "store", [*earlier_records(), choice_record()])
     assert ddbench("report", store, "--output", tmp_path / "page.html").exit_code == 0
     *_, line = tables((tmp_path / "page.html").read_text())["What was chosen on validation"]
@@ -190,22 +192,22 @@ def test_an_earlier_choice_is_told_without_its_split(tmp_path):
 )
 def test_a_choice_that_cannot_be_used_is_named_and_stops_nothing(tmp_path, changes):
     store = write_store(tmp_path / "store", [*earlier_records(), choice_record(**changes)])
-    told = compare(store, "--by", "method")
-    assert any("cannot be " in note for note in told["notes"])  # used, or read
-    assert told["rows"]
+    answer = compare(store, "--by", "method")
+    assert any("cannot be " in note for note in answer["notes"])  # used, or read
+    assert answer["rows"]
 
 
 @pytest.mark.parametrize("field", [{"training_images": "many"}, {"hold_out": {"images": 3}}, {"hold_out": [3, 36, 0]}])
-def test_a_score_that_tells_no_split_is_left_out_aloud(tmp_path, field):
+def test_a_score_that_holds_no_valid_split_is_left_out_aloud(tmp_path, field):
     of = set_record()
-    found = read_scores([write_store(tmp_path / "store", [of, student_record(of, **field)])])
-    assert found.scores == ()
-    assert next(iter(field)) in found.notes[0]
+    scores = read_scores([write_store(tmp_path / "store", [of, student_record(of, **field)])])
+    assert scores.scores == ()
+    assert next(iter(field)) in scores.notes[0]
 
 
 @given(some.recursive(some.none() | some.booleans() | some.integers() | some.text(), lambda children: (
     some.lists(children) | some.dictionaries(some.sampled_from(["images", "of", "seed", "x"]), children))))  # fmt: skip
-def test_only_whole_numbers_tell_a_split(value):
+def test_only_whole_numbers_describe_a_split(value):
     if value is None:
         assert HoldOut.from_json(value) is None
     elif isinstance(value, dict) and all(type(value.get(name)) is int for name in ("images", "of", "seed")):

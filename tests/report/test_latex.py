@@ -25,7 +25,9 @@ def text_of(source):
         "-{}": "-",
     }  # fmt: skip
     while rest:
-        command = next((one for one in sorted(commands, key=len, reverse=True) if rest.startswith(one)), None)
+        command = next(
+            (candidate for candidate in sorted(commands, key=len, reverse=True) if rest.startswith(candidate)), None
+        )
         if command:
             printed, rest = printed + commands[command], rest[len(command) :]
         else:

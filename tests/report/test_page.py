@@ -78,7 +78,7 @@ def test_nothing_is_loaded_from_elsewhere(text):
 
 def test_the_policy_lets_nothing_in_but_the_pictures_and_our_style(text):
     page = Page(text)
-    (policy,) = [one["attrs"]["content"] for one in page.all("meta") if "http-equiv" in one["attrs"]]
+    (policy,) = [element["attrs"]["content"] for element in page.all("meta") if "http-equiv" in element["attrs"]]
     digest = hashlib.sha256(page.all("style")[0]["text"].encode()).digest()
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
@@ -89,12 +89,12 @@ def test_the_policy_lets_nothing_in_but_the_pictures_and_our_style(text):
 
 def test_pictures_are_whole_and_load_nothing_themselves(text):
     pictures = Page(text).all("img")
-    kinds = {decoded(one["attrs"]["src"]) for one in pictures}
+    kinds = {decoded(picture["attrs"]["src"]) for picture in pictures}
     assert kinds == {"png", "svg"}
-    for one in pictures:
-        assert len(one["attrs"]["alt"]) > 10
-        assert int(one["attrs"]["width"]) > 0
-        assert int(one["attrs"]["height"]) > 0
+    for picture in pictures:
+        assert len(picture["attrs"]["alt"]) > 10
+        assert int(picture["attrs"]["width"]) > 0
+        assert int(picture["attrs"]["height"]) > 0
 
 
 def decoded(source):
@@ -118,14 +118,14 @@ def decoded(source):
 
 def test_ids_are_unique_and_what_refers_to_one_finds_it(text):
     page = Page(text)
-    ids = [one["attrs"]["id"] for one in page.elements if "id" in one["attrs"]]
+    ids = [element["attrs"]["id"] for element in page.elements if "id" in element["attrs"]]
     assert len(ids) == len(set(ids))
-    for one in page.elements:
+    for element in page.elements:
         for name in ("aria-labelledby", "aria-describedby", "for"):
-            assert set(one["attrs"].get(name, "").split()) <= set(ids)
-        if one["tag"] == "a":
-            assert one["attrs"]["href"][1:] in ids
-    assert [one["tag"] for one in page.elements].count("h1") == 1
+            assert set(element["attrs"].get(name, "").split()) <= set(ids)
+        if element["tag"] == "a":
+            assert element["attrs"]["href"][1:] in ids
+    assert [element["tag"] for element in page.elements].count("h1") == 1
     assert page.all("html")[0]["attrs"]["lang"] == "en"
 
 
@@ -165,11 +165,11 @@ def test_a_plugin_that_is_called_like_a_script_shows_as_text(data, tmp_path):
     page = Page(written(tmp_path / "store", tmp_path / "page.html"))
     assert not page.all("script")
     assert page.text.count(HOSTILE) > 3
-    titles = [one["text"] for one in page.all("figcaption")]
+    titles = [element["text"] for element in page.all("figcaption")]
     assert any(HOSTILE in title for title in titles)
-    assert any(HOSTILE in one["attrs"]["alt"] for one in page.all("img"))
-    for one in page.all("img"):
-        decoded(one["attrs"]["src"])
+    assert any(HOSTILE in picture["attrs"]["alt"] for picture in page.all("img"))
+    for picture in page.all("img"):
+        decoded(picture["attrs"]["src"])
 
 
 def test_a_class_folder_that_is_called_like_a_script_shows_as_text(tmp_path):
@@ -190,9 +190,9 @@ def test_a_class_folder_that_is_called_like_a_script_shows_as_text(tmp_path):
 
 def test_the_numbers_are_those_of_the_records(store, text):
     results = [record["result"] for record in records(store).values() if record["kind"] == "student"]
-    found = tables(text)
-    (caption,) = [caption for caption in found if "accuracy on test" in caption]
-    columns, *rows = found[caption]
+    by_caption = tables(text)
+    (caption,) = [caption for caption in by_caption if "accuracy on test" in caption]
+    columns, *rows = by_caption[caption]
     pool, checked = None, 0
     for row in rows:
         if len(row) == 1:
@@ -234,23 +234,23 @@ def keys_of(command):
     name, verb, *arguments = shlex.split(command)
     assert (name, verb) == ("ddbench", "run")
     with run.make_context("run", arguments, help_option_names=["-h", "--help"]) as context:
-        given = {key: value for key, value in context.params.items() if key not in ("config", "dry_run", "as_json")}
-    plan = Planner(values_of(given, None), plugins().registry).plan()
+        options = {key: value for key, value in context.params.items() if key not in ("config", "dry_run", "as_json")}
+    plan = Planner(values_of(options, None), plugins().registry).plan()
     return {cell.key for cell in plan.cells if cell.kind == "student"}
 
 
 def cells_by_command(store):
     results = read_results([store], plugins().registry)
-    found = {}
+    by_command = {}
     for score in results.scores:
-        found.setdefault(results.origin(score).command, set()).add(score.key)
-    return found
+        by_command.setdefault(results.origin(score).command, set()).add(score.key)
+    return by_command
 
 
 def test_each_command_makes_its_cells_and_no_others(store, text):
     page = Page(text)
     by_command = cells_by_command(store)
-    assert {one["text"] for one in page.all("pre")} == set(by_command)
+    assert {element["text"] for element in page.all("pre")} == set(by_command)
     for command, keys in by_command.items():
         assert keys_of(command) == keys
 
@@ -305,15 +305,15 @@ def test_the_draws_are_those_of_the_histories(store, text):
 
 def test_published_numbers_stand_beneath_ours_in_grey_with_their_source(tmp_path):
     like = {"like": "cifar10", "preprocessing": "cifar10"}
-    made = []
+    new_records = []
     for iterations in (1000, 1500):
         of = set_record(method="dc", pool="total-random", iterations=iterations)
-        made += [
+        new_records += [
             of,
             student_record(of, architecture="mlp", **like),
             student_record(of, architecture="resnet34", **like),
         ]
-        text = written(write_store(tmp_path / f"store{iterations}", made), tmp_path / "page.html")
+        text = written(write_store(tmp_path / f"store{iterations}", new_records), tmp_path / "page.html")
         ((columns, _, ours, published),) = [rows for caption, rows in tables(text).items() if "accuracy on" in caption]
         otherwise = "" if iterations == 1000 else " made otherwise"
         assert columns == ["method", "iterations", "mlp", "resnet34"]
@@ -322,14 +322,14 @@ def test_published_numbers_stand_beneath_ours_in_grey_with_their_source(tmp_path
         assert '<tr class="grey"><th scope="row" class="name">published' in text
         assert "Published: Zhou, Zhong, Chen (model pool), table 5" in text
         assert ("with 1000 iterations" in text) == bool(otherwise)
-        made = []
+        new_records = []
 
 
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
 def test_the_summary_says_what_was_compared_and_what_is_known(text):
-    (summary,) = [one["text"] for one in Page(text).all("p") if one["attrs"].get("class") == "summary"]
+    (summary,) = [element["text"] for element in Page(text).all("p") if element["attrs"].get("class") == "summary"]
     assert summary.startswith("2 methods through 2 pools on arrays[path=")
     assert "scored by 2 architectures: mix" in summary
     assert re.search(r"changes accuracy by [+−]\d+\.\d points against single", summary)
@@ -386,12 +386,12 @@ def test_distillations_needed_are_those_of_the_tables(size, pairs):
 def test_a_browser_shows_it_and_asks_for_nothing(store, text, tmp_path, width):
     page = tmp_path / "page.html"
     page.write_text(text)
-    told, said, asked = browse(page, tmp_path / "browser", width)
+    measures, said, asked = browse(page, tmp_path / "browser", width)
     assert said == []
-    assert told["images"] == told["decoded"] == len(Page(text).all("img")) > 10
-    assert told["scripts"] == 0
-    assert told["scroll"] <= told["width"] == width
-    assert told["color"] == "rgb(29, 36, 48)"
+    assert measures["images"] == measures["decoded"] == len(Page(text).all("img")) > 10
+    assert measures["scripts"] == 0
+    assert measures["scroll"] <= measures["width"] == width
+    assert measures["color"] == "rgb(29, 36, 48)"
     assert asked == set()
 
 
@@ -403,13 +403,13 @@ def test_a_browser_would_say_what_is_wrong(text, tmp_path):
     )
     page = tmp_path / "page.html"
     page.write_text(text.replace("</h1>", f"</h1>{wrong}</p>").replace("Content-Security-Policy", "X"))
-    told, said, asked = browse(page, tmp_path / "browser", 390)
+    measures, said, asked = browse(page, tmp_path / "browser", 390)
     assert any("no" in line for line in said)
-    assert told["decoded"] < told["images"]
-    assert (told["scripts"], told["width"]) == (1, 390)
-    assert told["scroll"] > 900
+    assert measures["decoded"] < measures["images"]
+    assert (measures["scripts"], measures["width"]) == (1, 390)
+    assert measures["scroll"] > 900
     assert asked == {"http://127.0.0.1:9/a.png"}
     page.write_text(text.replace("</h1>", f"</h1>{wrong}</p>"))
-    told, said, asked = browse(page, tmp_path / "again", 390)
+    measures, said, asked = browse(page, tmp_path / "again", 390)
     assert asked == set()
     assert len([line for line in said if "Content Security Policy" in line]) > 1

@@ -27,11 +27,11 @@ def test_every_line_is_whole_and_is_found_by_its_own_condition():
     for line in LINES:
         assert line["source"]
         row = {**ROW, **{key: line[key] or None for key in keys}, "preprocessing": line["like"]}
-        found = published_for(row)
-        assert found.accuracy == float(line["accuracy"]), line
-        assert found.std == (float(line["std"]) if line["std"] else None)
-        assert found.source == line["source"]
-        assert 9 < found.accuracy < 100
+        published = published_for(row)
+        assert published.accuracy == float(line["accuracy"]), line
+        assert published.std == (float(line["std"]) if line["std"] else None)
+        assert published.source == line["source"]
+        assert 9 < published.accuracy < 100
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_what_is_only_remembered_is_left_out():
     ],
 )
 def test_departures_are_named_and_then_it_is_not_the_number_for_the_row(changes, departures):
-    found = nearest_published({**ROW, **changes})
-    assert (found.published.accuracy, found.departures) == (28.3, departures)
+    nearest = nearest_published({**ROW, **changes})
+    assert (nearest.published.accuracy, nearest.departures) == (28.3, departures)
     assert (published_for({**ROW, **changes}) is None) == bool(departures)
 
 
@@ -89,5 +89,5 @@ def test_other_things_have_no_published_number(changes):
 
 def test_all_training_images_have_theirs():
     row = {**ROW, "method": "whole", "pool": None, "ipc": None, "iterations": None}
-    found = nearest_published(row)
-    assert (found.published.accuracy, found.departures) == (84.8, ("protocol plain, trained on all images",))
+    nearest = nearest_published(row)
+    assert (nearest.published.accuracy, nearest.departures) == (84.8, ("protocol plain, trained on all images",))

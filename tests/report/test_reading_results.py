@@ -29,7 +29,7 @@ class Mine(Report):
     suffix = ".txt"
 
     def render(self, results):
-        shapes = {tuple(one.load().images.shape) for one in results.sets}
+        shapes = {tuple(distilled.load().images.shape) for distilled in results.sets}
         best = max(results.scores, key=lambda score: score.accuracy)
         command = results.origin(best).command
         return f"{self.options.word}: {len(results.scores)} {len(results.sets)} {shapes} {command}"
@@ -64,19 +64,21 @@ def mine(distribution, tmp_path, monkeypatch):
 
 def test_results_are_those_of_the_records(store):
     results = read_results([store], plugins().registry)
-    found = {record["key"]: record for record in records(store).values()}
-    assert {score.key for score in results.scores} == {key for key, r in found.items() if r["kind"] == "student"}
-    assert {one.key for one in results.sets} == {key for key, r in found.items() if r["kind"] == "distilled"}
-    for one in results.sets:
-        record = found[one.key]
-        assert one.scalars == record["history"]["scalars"]
-        assert one.draws == record["history"]["draws"]
-        assert one.checksum == record["checksum"]
-        assert one.load().images.shape == (3, 1, 16, 16)
+    by_key = {record["key"]: record for record in records(store).values()}
+    assert {score.key for score in results.scores} == {key for key, r in by_key.items() if r["kind"] == "student"}
+    assert {distilled.key for distilled in results.sets} == {
+        key for key, r in by_key.items() if r["kind"] == "distilled"
+    }
+    for distilled in results.sets:
+        record = by_key[distilled.key]
+        assert distilled.scalars == record["history"]["scalars"]
+        assert distilled.draws == record["history"]["draws"]
+        assert distilled.checksum == record["checksum"]
+        assert distilled.load().images.shape == (3, 1, 16, 16)
     for score in results.scores:
         origin = results.origin(score)
-        provenance = found[score.key]["provenance"]
-        assert origin.checksum == found[score.key]["checksum"]
+        provenance = by_key[score.key]["provenance"]
+        assert origin.checksum == by_key[score.key]["checksum"]
         assert origin.versions == provenance["versions"]
         assert origin.compute["device"] == "cpu"
         assert "ddbench 0.1.0" in origin.components.values()
@@ -84,8 +86,8 @@ def test_results_are_those_of_the_records(store):
 
 def test_options_set_by_name_are_kept_in_the_records(data, tmp_path):
     small_run(data, tmp_path / "store", set=["convnet.width=6"], pool="single")
-    told = [record["provenance"]["set"] for record in records(tmp_path / "store").values()]
-    assert told == [["convnet.width=6"]] * len(told)
+    set_options = [record["provenance"]["set"] for record in records(tmp_path / "store").values()]
+    assert set_options == [["convnet.width=6"]] * len(set_options)
 
 
 def test_a_cell_of_several_stores_counts_once(store, data, tmp_path):
@@ -93,12 +95,14 @@ def test_a_cell_of_several_stores_counts_once(store, data, tmp_path):
     both = read_results([store, tmp_path / "other"], plugins().registry)
     assert len({score.key for score in both.scores}) == len(both.scores)
     assert any("in several stores" in note for note in both.notes)
-    assert all(one.load() for one in both.sets)
+    assert all(distilled.load() for distilled in both.sets)
 
 
 def test_scores_can_be_restricted(store):
     only = read_results([store], plugins().registry, {"method": ["dc"], "pool": []})
-    assert {score.method for score in only.scores} == {one.method for one in only.sets} == {"dc[batch_real=4]"}
+    assert (
+        {score.method for score in only.scores} == {distilled.method for distilled in only.sets} == {"dc[batch_real=4]"}
+    )
     beside = read_results([store], plugins().registry, {"pool": ["single"]})
     assert {score.method for score in beside.scores} == {"dc[batch_real=4]", "random"}
     with pytest.raises(UsageError, match="--method dcc: no score has this value"):
@@ -172,17 +176,17 @@ def test_what_was_written_is_opened(mine, store, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("broken", "report broken of mine cannot be made: ValueError: no luck"),
         ("wrong", "Wrong.render() returned int, but promises a bytes"),
         ("lacking", "report lacking of mine: nothing of the kind is here"),
     ],
 )
-def test_a_report_that_raises_is_one_line_and_the_others_go_on(mine, store, tmp_path, name, told):
+def test_a_report_that_raises_is_one_line_and_the_others_go_on(mine, store, tmp_path, name, message):
     result = ddbench("report", store, "--report", name, "--report", "mine")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
-    assert told in line
+    assert message in line
     assert (tmp_path / "ddbench-mine.txt").exists()
     assert sorted(os.listdir(tmp_path)) == ["ddbench-mine.txt", "site"]

@@ -1,4 +1,4 @@
-"""DD-Ranking's scores: against their formulas, on scores that toys tell."""
+"""DD-Ranking's scores: against their formulas, on scores that toys return."""
 
 import math
 import re
@@ -39,9 +39,10 @@ def store(data, tmp_path_factory):
 def accuracies(store, **wanted):
     """By distillation, the mean accuracy of the students that are so."""
     results = [record["result"] for record in records(store).values() if record["kind"] == "student"]
-    found = [result for result in results if all(result[key] == value for key, value in wanted.items())]
+    matching = [result for result in results if all(result[key] == value for key, value in wanted.items())]
     values = [
-        [r["accuracy"] for r in found if r["distillation"] == d] for d in sorted({r["distillation"] for r in found})
+        [r["accuracy"] for r in matching if r["distillation"] == d]
+        for d in sorted({r["distillation"] for r in matching})
     ]
     return [sum(group) / len(group) for group in values]
 

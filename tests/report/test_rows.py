@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 def scores(store):
     """Accuracies by distillation and student, from the records' files."""
-    found = [record["result"] for record in records(store).values() if record["kind"] == "student"]
-    shape = [1 + max(score[key] for score in found) for key in ("distillation", "student")]
+    results = [record["result"] for record in records(store).values() if record["kind"] == "student"]
+    shape = [1 + max(score[key] for score in results) for key in ("distillation", "student")]
     table = np.full(shape, np.nan)
-    for score in found:
+    for score in results:
         table[score["distillation"], score["student"]] = score["accuracy"]
     return table
 
@@ -78,15 +78,15 @@ def _rows(data, store, **changes):
 def test_json_is_all_that_stdout_holds(data, tmp_path):
     result = ddbench("run", *small_words(data, tmp_path, distillations=2), "--json")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert set(told) == {"store", "cells", "rows", "warnings"}
-    assert told["warnings"] == []
-    assert told["store"] == str(tmp_path)
-    (row,) = told["rows"]
+    printed = json.loads(result.stdout)
+    assert set(printed) == {"store", "cells", "rows", "warnings"}
+    assert printed["warnings"] == []
+    assert printed["store"] == str(tmp_path)
+    (row,) = printed["rows"]
     assert set(row) >= ROW_KEYS
     assert row["mean"] == pytest.approx(scores(tmp_path).mean())
-    assert {cell["kind"] for cell in told["cells"]} == {"distilled", "student"}
-    assert all({"key", "kind", "state", "label"} <= set(cell) for cell in told["cells"])
+    assert {cell["kind"] for cell in printed["cells"]} == {"distilled", "student"}
+    assert all({"key", "kind", "state", "label"} <= set(cell) for cell in printed["cells"])
     assert result.stderr  # the progress
 
 

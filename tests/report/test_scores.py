@@ -27,11 +27,11 @@ def folders(store, kind):
 
 
 def test_scores_are_the_students_records(store):
-    found = read_scores([store])
+    scores = read_scores([store])
     students = [record for record in records(store).values() if record["kind"] == "student"]
-    assert (found.stores, found.notes) == ((str(store),), ())
-    assert len(found.scores) == len(students) == 8
-    by_key = {score.key: score for score in found.scores}
+    assert (scores.stores, scores.notes) == ((str(store),), ())
+    assert len(scores.scores) == len(students) == 8
+    by_key = {score.key: score for score in scores.scores}
     for record in students:
         score, result = by_key[record["key"]], record["result"]
         for name in (
@@ -42,7 +42,7 @@ def test_scores_are_the_students_records(store):
             assert getattr(score, name) == result[name], name
         assert (score.set_key, score.scored) == (record["set"], record["identity"]["score"])
         assert (score.device, score.checksum) == (record["provenance"]["compute"]["device"], record["checksum"])
-        of_set = next(one for one in records(store).values() if one["key"] == record["set"])
+        of_set = next(other for other in records(store).values() if other["key"] == record["set"])
         assert (score.status, score.set_seconds) == (of_set["result"]["status"], of_set["result"]["seconds"])
         assert score.precision == of_set["identity"]["trajectory"]["precision"] == "fp32"
         assert score.main == "convnet[width=4,depth=2]"
@@ -72,9 +72,9 @@ def test_the_status_of_a_set_from_a_file_is_what_it_says(data, tmp_path):
 
 def test_a_store_is_read_once_and_stores_keep_their_order(store, data, tmp_path):
     small_run(data, tmp_path / "z", evaluator="scripted")
-    found = read_scores([tmp_path / "z", store, tmp_path / "." / "z"])
-    assert found.stores == (str(tmp_path / "z"), str(store))
-    assert [score.store for score in found.scores] == [str(tmp_path / "z")] * 2 + [str(store)] * 8
+    scores = read_scores([tmp_path / "z", store, tmp_path / "." / "z"])
+    assert scores.stores == (str(tmp_path / "z"), str(store))
+    assert [score.store for score in scores.scores] == [str(tmp_path / "z")] * 2 + [str(store)] * 8
 
 
 def test_only_the_newest_attempt_counts(store):
@@ -90,29 +90,29 @@ def test_records_that_cannot_be_read_are_named_and_counted(store):
     broken, altered, *others = folders(store, "student")
     (broken / "record.json").write_text("{")
     (altered / "record.json").write_text((altered / "record.json").read_text().replace('"student": ', '"student": 1'))
-    found = read_scores([store])
-    assert len(found.scores) == len(others)
-    assert found.notes[-1] == f"in all 2 records of {store} left out"
-    assert any(str(broken) in note and "cannot be read" in note for note in found.notes)
-    assert any(str(altered) in note and "altered" in note for note in found.notes)
+    scores = read_scores([store])
+    assert len(scores.scores) == len(others)
+    assert scores.notes[-1] == f"in all 2 records of {store} left out"
+    assert any(str(broken) in note and "cannot be read" in note for note in scores.notes)
+    assert any(str(altered) in note and "altered" in note for note in scores.notes)
 
 
 def test_many_broken_records_are_counted(store):
     for path in folders(store, "student"):
         (path / "record.json").write_text("")
-    found = read_scores([store])
-    assert found.scores == ()
-    assert len(found.notes) == 4
-    assert found.notes[-1] == f"5 more and in all 8 records of {store} left out"
+    scores = read_scores([store])
+    assert scores.scores == ()
+    assert len(scores.notes) == 4
+    assert scores.notes[-1] == f"5 more and in all 8 records of {store} left out"
 
 
 def test_students_whose_sets_record_is_gone_are_left_out_aloud(store):
     (path, *_) = folders(store, "distilled")
     (path / "record.json").write_text("")
-    found = read_scores([store])
-    assert len(found.scores) == 6
-    assert sum("the record of its set is not there" in note for note in found.notes) == 2
-    assert found.notes[-1].startswith("in all 3 records")
+    scores = read_scores([store])
+    assert len(scores.scores) == 6
+    assert sum("the record of its set is not there" in note for note in scores.notes) == 2
+    assert scores.notes[-1].startswith("in all 3 records")
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "others"])
@@ -128,16 +128,16 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path, name):
 def test_a_choice_and_an_artifact_are_no_scores(data, tmp_path):
     sweep = {"evaluator": "kd[epochs=1,teacher=mlp[width=8],temperature=[1,2]]", "choose": "kd.temperature"}
     small_run(data, tmp_path / "store", **sweep)
-    found = read_scores([tmp_path / "store"])
+    scores = read_scores([tmp_path / "store"])
     assert {record["kind"] for record in records(tmp_path / "store").values()} >= {"choice", "artifact"}
-    assert {score.score_on for score in found.scores} == {"test", "validation"}
-    assert found.notes == ()
+    assert {score.score_on for score in scores.scores} == {"test", "validation"}
+    assert scores.notes == ()
 
 
 def test_reading_imports_nothing_heavy():
     code = "import sys, harness.report.scores; print({'torch', 'numpy', 'scipy'} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert told.stdout == "set()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
 
 
 def test_the_command_line_stores_what_is_read(data, tmp_path):

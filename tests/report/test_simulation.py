@@ -28,16 +28,16 @@ def test_every_rate_that_has_a_level_is_at_it(rates):
 
 
 def test_a_planted_effect_is_found(rates):
-    assert rates["20 x 2, bootstrap", "3 points found"].found > 0.8
-    assert rates["5 distillations x 4 students", "3 points found"].found > 0.2
+    assert rates["20 x 2, bootstrap", "3 points found"].discoveries > 0.8
+    assert rates["5 distillations x 4 students", "3 points found"].discoveries > 0.2
 
 
 def test_one_set_that_stands_for_all_would_mislead_and_gets_no_star(rates):
     design = "one set, sets that vary"
-    assert rates[design, "false positives"].found > 0.2
-    assert rates[design, "interval covers"].found < 0.8
+    assert rates[design, "false positives"].discoveries > 0.2
+    assert rates[design, "interval covers"].discoveries < 0.8
     assert rates[design, "stars without effect"].count == 0
 
 
 def test_holm_is_what_keeps_the_family_at_its_level(rates):
-    assert rates["14 effects", "any below, raw"].found > 0.3
+    assert rates["14 effects", "any below, raw"].discoveries > 0.3

@@ -1,4 +1,4 @@
-"""What ``compare`` and ``report`` put side by side though it differs in more, or different code made it, is told."""
+"""``compare`` and ``report`` warn of what they put side by side if it differs in more or if different code made it."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from synthetic import artifact_record, set_record, student_record, write_store
 MARK = "WARNING: "
 OLD = {"harness.learning": "0" * 64}
 ALL_CODE = [f"harness.{name}" for name in ("learning", "a.A", "b.B", "c.C", "d.D")]
-"""As records of an earlier version of the code tell it."""
+"""As records of an earlier version of the code name it."""
 
 
 def warnings(store, *words):
@@ -28,7 +28,9 @@ def arm(*, students=2, student=None, **of_set):
 
 def side_by_side(tmp_path, *arms):
     """A store with one arm for each mapping of what it is made of."""
-    return write_store(tmp_path / "store", {one["key"]: one for made in arms for one in arm(**made)}.values())
+    return write_store(
+        tmp_path / "store", {record["key"]: record for fields in arms for record in arm(**fields)}.values()
+    )
 
 
 # --- arms that differ in more than the axis ---------------------------------------------------------------------------
@@ -108,7 +110,7 @@ MUST_NOT = [
 
 
 @pytest.mark.parametrize(("words", "arms", "parts"), MUST_WARN, ids=str)
-def test_pairs_that_differ_in_more_are_told_in_one_line(tmp_path, words, arms, parts):
+def test_pairs_that_differ_in_more_are_named_in_one_line(tmp_path, words, arms, parts):
     (line,) = warnings(side_by_side(tmp_path, *arms), *words)
     assert line.startswith(MARK)
     for part in parts:
@@ -123,7 +125,7 @@ def test_pairs_that_differ_in_what_is_compared_are_not(tmp_path, words, arms):
 @pytest.mark.parametrize(("change", "part"), [(WIDE, "main model"), ({"problem": "q"}, "training images: #p in"),
                                               ({"storage_floats": 5120}, "storage: 2,560 numbers")])  # fmt: skip
 def test_stores_that_differ_in_more(tmp_path, change, part):
-    stores = [write_store(tmp_path / name, arm(**made)) for name, made in (("a", {}), ("b", change))]
+    stores = [write_store(tmp_path / name, arm(**fields)) for name, fields in (("a", {}), ("b", change))]
     (line,) = warnings(stores, "--by", "store")
     assert part in line
     assert f"in {tmp_path / 'a'}" in line
@@ -146,7 +148,7 @@ def page_warnings(store, tmp_path):
     return [line for line in file.read_text().splitlines() if line.startswith('<p class="warning"')]
 
 
-def test_a_page_tells_what_its_rows_differ_in(tmp_path):
+def test_a_page_names_what_its_rows_differ_in(tmp_path):
     lost = {"method": "dm", "iterations": 3000}
     (line,) = page_warnings(side_by_side(tmp_path, {}, {"pool": "main-similar", **WIDE}, lost), tmp_path)
     assert "main model: convnet in single, but convnet[width=16] in main-similar" in line
@@ -162,31 +164,31 @@ def test_a_page_of_like_things_does_not_warn(tmp_path):
 # --- numbers that different versions of the code made -----------------------------------------------------------------
 
 
-def mixed(tmp_path, *, of_set=None, kept=2, made=3, **student):
-    """A cell of ``kept`` students of the code of today and ``made`` of another, beside the baseline's."""
+def mixed(tmp_path, *, of_set=None, current=2, other=3, **student):
+    """A cell of ``current`` students of the code of today and ``other`` of another, beside the baseline's."""
     of = set_record(pool="main-similar", **(of_set or {}))
-    students = [student_record(of, student=index, accuracy=0.4, **(student if index >= kept else {}))
-                for index in range(kept + made)]  # fmt: skip
+    students = [student_record(of, student=index, accuracy=0.4, **(student if index >= current else {}))
+                for index in range(current + other)]  # fmt: skip
     return write_store(tmp_path / "store", [*arm(), of, *students])
 
 
-def test_students_of_different_code_in_one_cell_are_marked_and_told(tmp_path):
+def test_students_of_different_code_in_one_cell_are_marked_and_named(tmp_path):
     store = mixed(tmp_path, code_digests=OLD)
-    told = json.loads(ddbench("compare", store, "--format", "json").stdout)
-    (line,) = told["warnings"]
+    answer = json.loads(ddbench("compare", store, "--format", "json").stdout)
+    (line,) = answer["warnings"]
     for part in ("2 and 3 students in main-similar, convnet", "harness.learning (students)", "--rerun-stale"):
         assert part in line
-    versions = {row["value"]: row["code_versions"] for row in told["rows"]}
+    versions = {row["value"]: row["code_versions"] for row in answer["rows"]}
     assert versions == {"single": 1, "main-similar": 2}
-    doubts = {row["value"]: row["arm_doubts"] for row in told["rows"]}
+    doubts = {row["value"]: row["arm_doubts"] for row in answer["rows"]}
     assert "its students, sets or teachers were made by different versions of the code" in doubts["main-similar"]
     assert doubts["single"] == ""
     text = ddbench("compare", store).stdout
     assert re.search(r"40\.0 \(40\.0\) ±0\.0 ±– n=1×5 \(≠\)", text)
     assert "(≠) its students, sets or teachers were made by different versions of the code" in text
     assert line in text
-    (told_on_page,) = page_warnings(store, tmp_path)
-    assert "2 and 3 students in dc · main-similar, convnet" in told_on_page
+    (warning,) = page_warnings(store, tmp_path)
+    assert "2 and 3 students in dc · main-similar, convnet" in warning
     page = (tmp_path / "page.html").read_text()
     assert "±0.0 ≠" in page
     assert "≠ its students, sets or teachers were made by different versions of the code" in page
@@ -199,22 +201,22 @@ def test_students_of_different_code_in_one_cell_are_marked_and_told(tmp_path):
      ({"student": {"code_digests": dict.fromkeys(ALL_CODE, "1" * 64)}}, {},
       "harness.a.A (students), harness.b.B (students), harness.c.C (students) and 2 more")],
 )  # fmt: skip
-def test_distillations_of_one_arm_and_arms_of_different_code_are_told(tmp_path, first, second, part):
+def test_distillations_of_one_arm_and_arms_of_different_code_are_named(tmp_path, first, second, part):
     between = side_by_side(tmp_path / "arms", first, {"pool": "main-similar", **second})
     (line,) = warnings(between)
     assert "what stands side by side was made by different versions of the code" in line
     assert part in line
-    told = json.loads(ddbench("compare", between, "--format", "json").stdout)["rows"]
-    doubts = [row["effect_doubts"] or "" for row in told]
+    rows = json.loads(ddbench("compare", between, "--format", "json").stdout)["rows"]
+    doubts = [row["effect_doubts"] or "" for row in rows]
     assert ["the arms were made by different versions of the code" in doubt for doubt in doubts] == [False, True]
-    assert {row["code_versions"] for row in told} == {1}
+    assert {row["code_versions"] for row in rows} == {1}
     within = side_by_side(tmp_path / "sets", first, {"distillation": 1, **second})
     (line,) = warnings(within)
     assert "2 and 2 students in single, convnet" in line
     assert part in line
 
 
-def test_teachers_of_different_code_are_told(tmp_path):
+def test_teachers_of_different_code_are_named(tmp_path):
     of = set_record()
     teachers = [artifact_record(of), artifact_record({**of, "key": "other"}, code_digests=OLD)]
     students = [student_record(of, evaluator="kd", student=index, artifact=teacher["key"])
@@ -223,7 +225,7 @@ def test_teachers_of_different_code_are_told(tmp_path):
     assert "harness.learning (teachers)" in line
 
 
-def test_students_of_a_set_that_was_made_again_are_told(tmp_path):
+def test_students_of_a_set_that_was_made_again_are_named(tmp_path):
     of = set_record()
     students = [student_record(of, student=index, set_file=str(index // 2) * 64) for index in range(4)]
     (line,) = warnings(write_store(tmp_path, [of, *students]))
@@ -288,7 +290,7 @@ def robust(tmp_path, **learned):
     return ddbench("report", store, "--report", "robust-scores", "--output", "-")
 
 
-def test_robust_scores_of_different_code_are_told(tmp_path):
+def test_robust_scores_of_different_code_are_named(tmp_path):
     done = robust(tmp_path, pool=None)
     assert done.exit_code == 0, done.output
     assert "what stands side by side was made by different versions of the code" in done.stdout
@@ -318,9 +320,9 @@ def test_a_student_with_an_impossible_value_is_left_out_and_named(tmp_path, name
     bad = student_record(of, student=9)
     bad["result"][name] = value
     store = write_store(tmp_path, [of, bad, *arm()[1:]])
-    told = json.loads(ddbench("compare", store, "--format", "json").stdout)
-    assert [row["scores"] for row in told["rows"]] == [2]
-    named, counted = told["notes"]
+    answer = json.loads(ddbench("compare", store, "--format", "json").stdout)
+    assert [row["scores"] for row in answer["rows"]] == [2]
+    named, counted = answer["notes"]
     for part in (bad["key"][:12], "results discard"):
         assert part in named
     # No reader of JSON takes a number of 401 digits, wherever it stands.
@@ -349,8 +351,8 @@ def test_students_of_a_set_with_an_impossible_value_are_left_out(tmp_path, name,
     of["result"][name] = value
     students = arm()[1:]
     store = write_store(tmp_path, [of, *students, *arm(pool="main-similar")])
-    told = json.loads(ddbench("compare", store, "--baseline", "main-similar", "--format", "json").stdout)
-    assert [(row["value"], row["scores"]) for row in told["rows"]] == [("main-similar", 2)]
-    assert of["key"][:12] in told["notes"][0]
-    assert name in told["notes"][0]
-    assert told["notes"][-1] == f"in all 3 records of {store} left out"
+    answer = json.loads(ddbench("compare", store, "--baseline", "main-similar", "--format", "json").stdout)
+    assert [(row["value"], row["scores"]) for row in answer["rows"]] == [("main-similar", 2)]
+    assert of["key"][:12] in answer["notes"][0]
+    assert name in answer["notes"][0]
+    assert answer["notes"][-1] == f"in all 3 records of {store} left out"

@@ -1,4 +1,4 @@
-"""What methods need made first: planned, told, shared, resumed, and never made in vain."""
+"""What methods need made first: planned, announced, shared, resumed, and never made in vain."""
 
 import dataclasses
 import json
@@ -32,9 +32,11 @@ def run(data, store, **changes):
 
 def experts(store):
     """Index and architecture of every expert in a store."""
-    found = (record["identity"] for record in records(store).values() if record["kind"] == "artifact")
+    identities = (record["identity"] for record in records(store).values() if record["kind"] == "artifact")
     return sorted(
-        (one["request"]["index"], one["architecture"]["name"]) for one in found if one["request"]["kind"] == "expert"
+        (identity["request"]["index"], identity["architecture"]["name"])
+        for identity in identities
+        if identity["request"]["kind"] == "expert"
     )
 
 
@@ -90,24 +92,24 @@ class Cut(harness.StoreError):
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatch, after):
     run(data, tmp_path / "whole")
-    put, kept = PartialFiles.put, []
+    put, stored = PartialFiles.put, []
 
     def dies(self, part, tensors):
-        if len(kept) >= after:
+        if len(stored) >= after:
             raise Cut("killed")
         put(self, part, tensors)
-        kept.append(part)
+        stored.append(part)
 
     monkeypatch.setattr(PartialFiles, "put", dies)
     with pytest.raises(Cut):
         run(data, tmp_path / "cut")
     left = len(list((tmp_path / "cut" / "partial").glob("*/*.safetensors")))
-    assert left == len(kept) - 3 * len(experts(tmp_path / "cut"))
+    assert left == len(stored) - 3 * len(experts(tmp_path / "cut"))
     monkeypatch.undo()
     again = []
     monkeypatch.setattr(PartialFiles, "put", lambda self, part, tensors: again.append(part) or put(self, part, tensors))
     run(data, tmp_path / "cut")
-    assert len(again) == 2 * 3 - len(kept), "no epoch is trained twice"
+    assert len(again) == 2 * 3 - len(stored), "no epoch is trained twice"
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
     assert not list((tmp_path / "cut" / "partial").iterdir())
     assert not leftovers(tmp_path / "cut")
@@ -115,8 +117,8 @@ def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("damage", ["altered", "truncated", "empty"])
 def test_a_part_that_was_damaged_is_made_again(tmp_path, damage):
-    told = []
-    parts = PartialFiles(Store(tmp_path).open(), PART, told.append)
+    notices = []
+    parts = PartialFiles(Store(tmp_path).open(), PART, notices.append)
     assert parts.get("epoch-1") is None
     parts.put("epoch-1", {"weights": torch.arange(3.0)})
     parts.put("epoch-10", {"weights": torch.zeros(1)})
@@ -125,18 +127,18 @@ def test_a_part_that_was_damaged_is_made_again(tmp_path, damage):
     whole = path.read_bytes()
     path.write_bytes({"altered": whole[:-1] + b"x", "truncated": whole[:-1], "empty": b""}[damage])
     assert parts.get("epoch-1") is None
-    assert told == [f"{path} was damaged: it is passed over"]
+    assert notices == [f"{path} was damaged: it is passed over"]
     parts.put("epoch-1", {"weights": torch.arange(4.0)})
     assert torch.equal(parts.get("epoch-1")["weights"], torch.arange(4.0))
     assert len(list(tmp_path.glob("partial/*/*"))) == 2, "the damaged one is gone"
 
 
 def test_a_part_of_a_different_version_of_the_code_is_made_again(tmp_path):
-    told, store = [], Store(tmp_path).open()
-    PartialFiles(store, PART, told.append).put("epoch-1", {"weights": torch.ones(1)})
+    notices, store = [], Store(tmp_path).open()
+    PartialFiles(store, PART, notices.append).put("epoch-1", {"weights": torch.ones(1)})
     changed = dataclasses.replace(PART, code_digests={"toys.Toy": "2"})
-    assert PartialFiles(store, changed, told.append).get("epoch-1") is None
-    assert "made by a different version of the code" in told[0]
+    assert PartialFiles(store, changed, notices.append).get("epoch-1") is None
+    assert "made by a different version of the code" in notices[0]
 
 
 def test_a_part_of_the_first_version_is_made_again(tmp_path):
@@ -150,7 +152,7 @@ def test_a_part_of_the_first_version_is_made_again(tmp_path):
     assert notices == [f"{path} was made by a different version of the code: it is passed over"]
 
 
-def test_room_and_time_are_told_before_anything_is_made(data, tmp_path):
+def test_room_and_time_are_announced_before_anything_is_made(data, tmp_path):
     heard = Heard()
     run(data, tmp_path / "store", reporter=heard)
     (line,) = [text for text in heard.notices if "expert" in text]
@@ -166,7 +168,7 @@ def _network():
     return component("architecture", CONVNET).network((1, 16, 16), 3)
 
 
-def test_the_plan_tells_it_too(data, tmp_path):
+def test_the_plan_names_them_too(data, tmp_path):
     words = small_words(data, tmp_path / "store", method=MTT, pool=POOL)
     result = ddbench("run", *words, "--dry-run")
     assert result.exit_code == 0
@@ -211,9 +213,11 @@ def test_records_say_who_provided_what(data, tmp_path):
     run(data, tmp_path / "store", evaluator="kd[epochs=2,teacher=mlp[width=8]]")
     for record in records(tmp_path / "store").values():
         assert record["provenance"]["dataset"]["distribution"] == "ddbench"
-        told = record["provenance"]["components"]
-        assert all(one["distribution"] == "ddbench" and one["distribution_version"] for one in told)
-        named = {one["name"].partition("[")[0] for one in told}
+        components = record["provenance"]["components"]
+        assert all(
+            component["distribution"] == "ddbench" and component["distribution_version"] for component in components
+        )
+        named = {component["name"].partition("[")[0] for component in components}
         if record["kind"] == "distilled":
             assert named == {"mtt", "single", "convnet"}
         elif record["kind"] == "student":
@@ -222,7 +226,7 @@ def test_records_say_who_provided_what(data, tmp_path):
 
 def test_settings_and_step_size_are_recorded(data, tmp_path):
     run(data, tmp_path / "store")
-    (record,) = [one for one in records(tmp_path / "store").values() if one["kind"] == "distilled"]
+    (record,) = [record for record in records(tmp_path / "store").values() if record["kind"] == "distilled"]
     settings = record["result"]["settings"]
     assert settings["steps"] == 2
     assert settings["lr_lr"] == 1e-5

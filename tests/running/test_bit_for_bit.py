@@ -30,14 +30,14 @@ def set_keys(result):
 
 def test_the_same_study_makes_nothing_the_second_time(data, tmp_path):
     first, second = Heard(), Heard()
-    one = small_run(data, tmp_path, reporter=first, **BOTH)
-    two = small_run(data, tmp_path, reporter=second, **BOTH)
+    result = small_run(data, tmp_path, reporter=first, **BOTH)
+    again = small_run(data, tmp_path, reporter=second, **BOTH)
     cells = 1 + 2 + 4 * 2  # a set, a teacher a student, students of four arms
     assert first.plans == [(cells, 0)]
     assert len(first.done) == len(first.begun) == cells
     assert second.plans == [(0, cells)]
     assert second.begun == second.done == second.steps == []
-    assert one.as_json() == two.as_json()
+    assert result.as_json() == again.as_json()
 
 
 def test_two_students_and_then_three_more_are_five_at_once(data, tmp_path, five):
@@ -61,8 +61,8 @@ def test_order_and_neighbours_change_no_number(data, tmp_path, five):
 
 def test_the_order_of_options_within_a_pools_networks_changes_no_number(data, tmp_path):
     result = small_run(data, tmp_path, students=1, pool=[POOL, "single[main=convnet[depth=2,width=4]]"])
-    one, other = (images(tmp_path, key) for key in (set_keys(result)[0], set_keys(result)[-1]))
-    assert torch.equal(one, other)
+    first, other = (images(tmp_path, key) for key in (set_keys(result)[0], set_keys(result)[-1]))
+    assert torch.equal(first, other)
 
 
 def test_another_temperature_keeps_the_teachers(data, tmp_path):
@@ -111,10 +111,10 @@ def test_initial_images_do_not_depend_on_the_pool(data, tmp_path):
 
 def test_more_distillations_add_to_those_there(data, tmp_path):
     small_run(data, tmp_path)
-    one, heard = numbers(tmp_path), Heard()
+    before, heard = numbers(tmp_path), Heard()
     result = small_run(data, tmp_path, distillations=3, reporter=heard)
     three = numbers(tmp_path)
-    assert {key: three[key] for key in one} == one
+    assert {key: three[key] for key in before} == before
     assert len(heard.done) == 2 * 3
     sets = [images(tmp_path, key) for key in set_keys(result)]
     assert not any(torch.equal(sets[0], other) for other in sets[1:])
@@ -128,15 +128,15 @@ def test_other_seeds_are_other_cells(data, tmp_path):
     assert len(numbers(tmp_path)) == 2 * len(first)
 
 
-def test_records_tell_where_they_come_from(data, tmp_path):
+def test_records_say_where_they_come_from(data, tmp_path):
     small_run(data, tmp_path, evaluator=KD)
     for record in records(tmp_path).values():
-        told = record["provenance"]
-        assert set(told["versions"]) >= {"python", "torch", "ddbench", "numpy"}
-        assert set(told["compute"]) == {"device", "threads", "torch_version", "machine", "compilation"}
-        assert told["components"]
-        assert told["code_digests"]
-        assert all(len(part["code_digest"]) == 64 for part in told["components"])
+        provenance = record["provenance"]
+        assert set(provenance["versions"]) >= {"python", "torch", "ddbench", "numpy"}
+        assert set(provenance["compute"]) == {"device", "threads", "torch_version", "machine", "compilation"}
+        assert provenance["components"]
+        assert provenance["code_digests"]
+        assert all(len(part["code_digest"]) == 64 for part in provenance["components"])
     kinds = {record["kind"]: record for record in records(tmp_path).values()}
     result = kinds["student"]["result"]
     assert {"accuracy", "loss", "epochs", "seconds", "peak_memory", "collapsed", "student"} <= set(result)
@@ -157,8 +157,8 @@ def test_whether_networks_are_compiled_is_recorded_and_no_part_of_a_key(data, tm
     small_run(data, tmp_path / "never", compile="never")
     auto, never = (records(tmp_path / name) for name in ("auto", "never"))
     assert set(auto) == set(never)
-    for found, told in ((auto, "auto"), (never, "never")):
-        assert {record["provenance"]["compute"]["compilation"] for record in found.values()} == {told}
+    for run_records, mode in ((auto, "auto"), (never, "never")):
+        assert {record["provenance"]["compute"]["compilation"] for record in run_records.values()} == {mode}
     with pytest.raises(harness.UsageError, match="compile = 'maybe'"):
         small_run(data, tmp_path, compile="maybe")
 

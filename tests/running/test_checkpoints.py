@@ -27,7 +27,7 @@ class Killed(KeyboardInterrupt):
 
 
 class Cut(Heard):
-    """Kills the run when a step is told of, before it could be kept."""
+    """Kills the run when a step is reported, before its checkpoint could be written."""
 
     def __init__(self, at):
         super().__init__()
@@ -52,13 +52,13 @@ def go_on(data, store, **study):
     return heard
 
 
-def kept(store):
+def checkpoints(store):
     """The checkpoints of a store by their iterations."""
     return {int(path.name.partition("-")[0]): path for path in sorted((store / "partial").glob("*/*"))}
 
 
 def history(store):
-    (record,) = (one for one in records(store).values() if one["kind"] == "distilled")
+    (record,) = (record for record in records(store).values() if record["kind"] == "distilled")
     return record["history"]
 
 
@@ -66,7 +66,7 @@ def history(store):
 def test_it_goes_on_and_ends_with_the_same_bits(data, tmp_path, study):
     go_on(data, tmp_path / "whole", **study)
     cut(data, tmp_path / "cut", 3, **study)
-    assert list(kept(tmp_path / "cut")) == [2], "the one before is removed"
+    assert list(checkpoints(tmp_path / "cut")) == [2], "the one before is removed"
     heard = go_on(data, tmp_path / "cut", **study)
     assert heard.steps[0] == 3
     assert f"going on after iteration 2 of {study['iterations']}" in heard.notices
@@ -101,10 +101,10 @@ def test_a_damaged_one_is_passed_over(data, tmp_path, damage):
     go_on(data, tmp_path / "whole", **QUICK)
     store = tmp_path / "cut"
     cut(data, store, 3, **QUICK)
-    before = kept(store)[2]
+    before = checkpoints(store)[2]
     shutil.copy(before, tmp_path)
     cut(data, store, 5, **QUICK)
-    newest = kept(store)[4]
+    newest = checkpoints(store)[4]
     shutil.copy(tmp_path / before.name, before)
     whole = newest.read_bytes()
     middle = len(whole) // 2
@@ -119,12 +119,12 @@ def test_a_damaged_one_is_passed_over(data, tmp_path, damage):
     assert f"{newest} was damaged: it is passed over" in heard.notices
     assert heard.steps == [3, 4, 5, 6]
     assert numbers(store) == numbers(tmp_path / "whole")
-    assert not kept(store)
+    assert not checkpoints(store)
 
 
 def test_where_the_only_one_is_damaged_it_starts_again(data, tmp_path):
     cut(data, tmp_path, 3, **QUICK)
-    kept(tmp_path)[2].write_bytes(b"half of it")
+    checkpoints(tmp_path)[2].write_bytes(b"half of it")
     heard = go_on(data, tmp_path, **QUICK)
     assert heard.steps == [1, 2, 3, 4, 5, 6]
     assert any("was damaged" in text for text in heard.notices)
@@ -148,9 +148,11 @@ def test_one_of_other_networks_is_another_runs(data, tmp_path):
     assert go_on(data, tmp_path / "both", **wide).steps == [1, 2, 3]
     assert go_on(data, tmp_path / "both", **narrow).steps == [3]
     assert numbers(tmp_path / "both") == {**numbers(tmp_path / "narrow"), **numbers(tmp_path / "wide")}
-    told = [one["trajectory"] for one in records(tmp_path / "both").values() if one["kind"] == "distilled"]
-    assert len(told) == 2
-    assert len(set(told)) == 1
+    trajectory_keys = [
+        record["trajectory"] for record in records(tmp_path / "both").values() if record["kind"] == "distilled"
+    ]
+    assert len(trajectory_keys) == 2
+    assert len(set(trajectory_keys)) == 1
 
 
 def test_fewer_iterations_leave_a_later_one_alone(data, tmp_path):
@@ -158,7 +160,7 @@ def test_fewer_iterations_leave_a_later_one_alone(data, tmp_path):
     store = tmp_path / "cut"
     cut(data, store, 5, **QUICK)
     assert go_on(data, store, **{**QUICK, "iterations": 2}).steps == [1, 2]
-    assert list(kept(store)) == [4]
+    assert list(checkpoints(store)) == [4]
     assert go_on(data, store, **{**QUICK, "iterations": [2, 6]}).steps == [5, 6]
     assert numbers(store) == numbers(tmp_path / "whole")
 
@@ -172,7 +174,7 @@ def test_points_before_it_are_made_on_the_way(data, tmp_path):
 def test_a_set_further_on_wins(data, tmp_path):
     store = tmp_path / "store"
     cut(data, store, 3, **QUICK)
-    (path,) = kept(store).values()
+    (path,) = checkpoints(store).values()
     content = path.read_bytes()
     go_on(data, store, **{**QUICK, "iterations": 4})
     path.parent.mkdir()
@@ -183,9 +185,9 @@ def test_a_set_further_on_wins(data, tmp_path):
 
 def test_they_are_made_by_time(data, tmp_path):
     cut(data, tmp_path / "minute", 6, checkpoint_every=60, **QUICK)
-    assert not kept(tmp_path / "minute")
+    assert not checkpoints(tmp_path / "minute")
     cut(data, tmp_path / "always", 6, checkpoint_every=0, **QUICK)
-    assert list(kept(tmp_path / "always")) == [5]
+    assert list(checkpoints(tmp_path / "always")) == [5]
 
 
 @pytest.mark.parametrize("every", [-1, float("nan")])
@@ -209,7 +211,7 @@ def full_disk(monkeypatch):
     return full
 
 
-def test_a_full_disk_is_told_in_one_line_and_the_one_before_stays(data, tmp_path, full_disk):
+def test_a_full_disk_is_reported_in_one_line_and_the_one_before_stays(data, tmp_path, full_disk):
     go_on(data, tmp_path / "whole", **QUICK)
     full_disk.append(".00000003-")
     store = tmp_path / "store"
@@ -218,8 +220,8 @@ def test_a_full_disk_is_told_in_one_line_and_the_one_before_stays(data, tmp_path
     error = result.stderr.splitlines()[-1]
     assert error.startswith(f"ddbench: error: cannot write to the store {store}: No space left on device")
     assert "Traceback" not in result.stderr
-    assert list(kept(store)) == [2]
-    assert len(list(kept(store)[2].parent.iterdir())) == 1, "nothing half-written is left"
+    assert list(checkpoints(store)) == [2]
+    assert len(list(checkpoints(store)[2].parent.iterdir())) == 1, "nothing half-written is left"
     full_disk.clear()
     assert go_on(data, store, **QUICK).steps == [3, 4, 5, 6]
     assert numbers(store) == numbers(tmp_path / "whole")
@@ -230,7 +232,7 @@ def test_what_is_read_back_as_something_else_is_not_taken_for_kept(data, tmp_pat
     monkeypatch.setattr("harness.store.unfinished.read_sealed", lambda path: None)
     with pytest.raises(harness.StoreError, match="read back as something else"):
         small_run(data, tmp_path, checkpoint_every=0, **QUICK)
-    assert 2 in kept(tmp_path)
+    assert 2 in checkpoints(tmp_path)
 
 
 def test_the_compute_mode_is_recorded(data, tmp_path, threads):
@@ -247,10 +249,10 @@ def test_the_compute_mode_is_recorded(data, tmp_path, threads):
     assert after == {**mode, "since": 2, "threads": 1}
 
 
-def test_sets_whose_history_tells_no_compute_mode_are_gone_on_from(data, tmp_path):
+def test_sets_whose_history_holds_no_compute_mode_are_gone_on_from(data, tmp_path):
     go_on(data, tmp_path, **{**QUICK, "iterations": 2})
     store = Store(tmp_path)
-    (record,) = (one for one in store.records() if one.kind == "distilled")
+    (record,) = (record for record in store.records() if record.kind == "distilled")
     content = record.as_json()
     del content["history"]["compute"]
     assert History(**content["history"]).compute == []
@@ -259,14 +261,14 @@ def test_sets_whose_history_tells_no_compute_mode_are_gone_on_from(data, tmp_pat
     store.commit(parse_record(content), files)
     heard = go_on(data, tmp_path, **QUICK)
     assert heard.steps == [3, 4, 5, 6]
-    (last,) = (one for one in store.records() if one.kind == "distilled" and one.history.iterations == 6)
+    (last,) = (record for record in store.records() if record.kind == "distilled" and record.history.iterations == 6)
     assert [mode["since"] for mode in last.history.compute] == [2]
 
 
 def test_clean_removes_those_on_the_way_to_a_finished_set_and_no_others(data, tmp_path):
     store = tmp_path / "store"
     cut(data, store, 3, **QUICK)
-    (path,) = kept(store).values()
+    (path,) = checkpoints(store).values()
     content = path.read_bytes()
     assert "0 things" in ddbench("results", "clean", "--store", store).stdout
     go_on(data, store, **{**QUICK, "iterations": 1})

@@ -25,7 +25,7 @@ EVENTS = st.fixed_dictionaries({"event": st.sampled_from(NAMES) | JSON}, optiona
 
 
 def read(path, tmp_path):
-    """Every event of a file, and what is heard when all are told on."""
+    """Every event of a file, and what is heard when all are passed on."""
     heard, state, store = Heard(), WorkerState(), Store(tmp_path / "store")
     events = list(EventReader(path).new())
     state.update(events)

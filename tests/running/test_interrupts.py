@@ -145,7 +145,7 @@ class Signals(Heard):
 
 
 class ErrorInstead(toy_plugins.Scripted):
-    """Hears of a stop from C++, which tells it as an error of its own."""
+    """Hears of a stop from C++, which raises it as an error of its own."""
 
     def evaluate(self, *_):
         try:
@@ -157,10 +157,10 @@ class ErrorInstead(toy_plugins.Scripted):
 class Nothing(toy_plugins.Scripted):
     """Hears nothing of it, and goes on."""
 
-    def evaluate(self, *given):
+    def evaluate(self, *arguments):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        return toy_plugins.Scripted.evaluate(self, *given)
+        return toy_plugins.Scripted.evaluate(self, *arguments)
 
 
 class NothingButWork(toy_plugins.Scripted):
@@ -274,21 +274,21 @@ class TestWithinAProcess:
 
 
 def test_they_nest():
-    told = []
-    with interrupts.handled(told.append):
+    notices = []
+    with interrupts.handled(notices.append):
         with interrupts.handled(pytest.fail), interrupts.steps():
             signal.raise_signal(signal.SIGINT)
         assert interrupts.asked()
         with pytest.raises(interrupts.Stopped):
             interrupts.heed()
-    assert told == [interrupts.FINISHING]
+    assert notices == [interrupts.FINISHING]
     interrupts.heed()
 
 
 def test_a_line_that_is_being_written_does_not_matter():
-    def tell(text):
+    def write(text):
         raise RuntimeError("reentrant call")
 
-    with interrupts.handled(tell), interrupts.steps():
+    with interrupts.handled(write), interrupts.steps():
         signal.raise_signal(signal.SIGTERM)
         assert interrupts.asked()

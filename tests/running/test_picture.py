@@ -162,8 +162,8 @@ def test_a_picture_that_cannot_be_drawn_does_not_cost_the_set(tmp_path, monkeypa
     result = small_run(write_arrays(tmp_path / "a.npz"), tmp_path / "store", reporter=heard)
     assert not result.failed
     assert result.rows[0]["mean"] is not None
-    (made,) = [record for record in records(tmp_path / "store").values() if record["kind"] == "distilled"]
-    assert set(made["files"]) == {"set.safetensors", "state.safetensors"}
+    (distilled,) = [record for record in records(tmp_path / "store").values() if record["kind"] == "distilled"]
+    assert set(distilled["files"]) == {"set.safetensors", "state.safetensors"}
     (notice,) = [text for text in heard.notices if "picture" in text]
     assert type(error).__name__ in notice
     assert "\n" not in notice

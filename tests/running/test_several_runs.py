@@ -25,8 +25,8 @@ TESTS = Path(__file__).parent.parent
 RUN = """
 import json, os, signal, sys
 import studies, toy_plugins
-told = json.loads(sys.argv[1])
-if told.pop("stops"):
+arguments = json.loads(sys.argv[1])
+if arguments.pop("stops"):
     step = toy_plugins.Still.step
     def stopping(self, iteration, networks):
         if iteration == 0:
@@ -36,7 +36,7 @@ if told.pop("stops"):
 with toy_plugins.registered():
     print("ready", flush=True)
     sys.stdin.readline()
-    result = studies.small_run(**told)
+    result = studies.small_run(**arguments)
 print(json.dumps({"rows": result.rows, "failed": dict(result.failed), "states": [c["state"] for c in result.cells]}))
 """
 WATCHER = """
@@ -73,8 +73,8 @@ def watched(tmp_path):
 @contextlib.contextmanager
 def another_run(env, data, store, *, stops=False, **study):
     """A run in a process of its own, ready to begin."""
-    told = {"data": str(data), "store": str(store), "stops": stops, **study}
-    command = [sys.executable, "-c", RUN, json.dumps(told)]
+    arguments = {"data": str(data), "store": str(store), "stops": stops, **study}
+    command = [sys.executable, "-c", RUN, json.dumps(arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=env, **pipes) as process:
         try:
@@ -90,9 +90,9 @@ def begin(process):
 
 
 def result_of(process):
-    told = json.loads(process.stdout.read())
+    result = json.loads(process.stdout.read())
     assert process.wait() == 0
-    return told
+    return result
 
 
 def study(values, **changes):
@@ -103,8 +103,8 @@ def study(values, **changes):
 def test_two_hundred_cells_of_overlapping_grids_are_each_done_once(data, tmp_path, watched):
     env, noted = watched
     store = tmp_path / "store"
-    one, other = study(range(8)), study(range(9, 1, -1))
-    with another_run(env, data, store, **one) as first, another_run(env, data, store, **other) as second:
+    first_study, second_study = study(range(8)), study(range(9, 1, -1))
+    with another_run(env, data, store, **first_study) as first, another_run(env, data, store, **second_study) as second:
         begin(first)
         begin(second)
         results = [result_of(first), result_of(second)]

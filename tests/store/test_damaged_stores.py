@@ -25,7 +25,7 @@ DEEP = "[" * 100_000
 
 
 @pytest.fixture(scope="module")
-def made(data, tmp_path_factory):
+def sound_store(data, tmp_path_factory):
     """A store with one set and two students."""
     path = tmp_path_factory.mktemp("made") / "store"
     small_run(data, path)
@@ -33,10 +33,10 @@ def made(data, tmp_path_factory):
 
 
 @pytest.fixture
-def store(made, tmp_path, monkeypatch):
+def store(sound_store, tmp_path, monkeypatch):
     """A copy to spoil, at which nobody looks twice."""
     monkeypatch.setattr(verification, "SECOND_LOOK", 0.0)
-    return shutil.copytree(made, tmp_path / "store")
+    return shutil.copytree(sound_store, tmp_path / "store")
 
 
 def paths(store, kind):
@@ -96,8 +96,8 @@ def test_a_record_that_is_none_is_named_and_the_rest_is_made(data, store, text):
     (line,) = verified(store)
     assert line.startswith(f"{path} cannot be read (")
     assert "`ddbench results discard" in line
-    told = goes_on("run", *small_words(data, store, students=3), exit_code=1)
-    assert line in told.stderr
+    done = goes_on("run", *small_words(data, store, students=3), exit_code=1)
+    assert line in done.stderr
     assert count(store) == 4
     for words in (
         ["results", "list", "--store", store],
@@ -126,23 +126,27 @@ def test_a_result_of_another_type_or_out_of_range_is_a_damaged_record(store, fie
     rewrite(path, lambda record: record["result"].update({field: value}))
     (line,) = verified(store)
     assert line.startswith(f"{path} cannot be used (result.{field}")
-    told = json.loads(goes_on("compare", store, "--by", "ipc", "--format", "json").stdout)
-    assert any(line in note for note in told["notes"])
-    (row, *_) = told["rows"]
+    answer = json.loads(goes_on("compare", store, "--by", "ipc", "--format", "json").stdout)
+    assert any(line in note for note in answer["notes"])
+    (row, *_) = answer["rows"]
     assert (row["scores"], row["mean"]) == (1, json.loads(other.read_text())["result"]["accuracy"])
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "says"),
     [
-        ("distilled", lambda one: one["result"].update(status="gone"), "result.status is 'gone'"),
-        ("distilled", lambda one: one["history"].update(draws=[[7]]), "an index in draws is beyond"),
-        ("distilled", lambda one: one["history"]["scalars"].update(loss=["x"]), "history.scalars.loss.0"),
-        ("distilled", lambda one: one["identity"]["trajectory"].pop("precision"), "identity.trajectory.precision"),
-        ("student", lambda one: one.update(kind="teacher"), "its kind is 'teacher'"),
-        ("student", lambda one: one.pop("provenance"), "provenance: Field required"),
-        ("student", lambda one: one.update(schema=0), "its schema is 0"),
-        ("student", lambda one: one["identity"].update(seed=3), "is of another cell (by its identity)"),
+        ("distilled", lambda record: record["result"].update(status="gone"), "result.status is 'gone'"),
+        ("distilled", lambda record: record["history"].update(draws=[[7]]), "an index in draws is beyond"),
+        ("distilled", lambda record: record["history"]["scalars"].update(loss=["x"]), "history.scalars.loss.0"),
+        (
+            "distilled",
+            lambda record: record["identity"]["trajectory"].pop("precision"),
+            "identity.trajectory.precision",
+        ),
+        ("student", lambda record: record.update(kind="teacher"), "its kind is 'teacher'"),
+        ("student", lambda record: record.pop("provenance"), "provenance: Field required"),
+        ("student", lambda record: record.update(schema=0), "its schema is 0"),
+        ("student", lambda record: record["identity"].update(seed=3), "is of another cell (by its identity)"),
     ],
 )
 def test_what_a_record_says_of_its_cell_is_checked(store, kind, change, says):
@@ -172,7 +176,7 @@ def test_a_score_that_no_record_can_hold_is_a_failed_cell(data, tmp_path, monkey
     assert paths(tmp_path, "student") == []
 
 
-def test_status_tells_damaged_cells_and_what_they_block(store):
+def test_status_names_damaged_cells_and_what_they_block(store):
     (path,) = paths(store, "distilled")
     student = paths(store, "student")[0]
     shutil.rmtree(student.parent)
@@ -290,8 +294,8 @@ def test_a_note_that_cannot_be_read_is_a_failure_that_stops_nothing(data, failed
     assert str(path) in goes_on("results", "show", path.stem, "--store", store).stdout
     goes_on("results", "list", "--store", store)
     before = count(store)
-    told = goes_on("run", *small_words(data, store, students=3), exit_code=1)
-    assert str(path) in told.stderr + told.stdout
+    done = goes_on("run", *small_words(data, store, students=3), exit_code=1)
+    assert str(path) in done.stderr + done.stdout
     assert count(store) == before + 1
     goes_on("run", *small_words(data, store, students=3), "--retry-failed")
     assert verified(store) == []
@@ -489,8 +493,8 @@ def test_a_shelf_that_cannot_be_read_hides_no_other(data, store, monkeypatch):
     shelf = path.parent.parent
     assert any(line.startswith(f"{shelf} cannot be read (Permission denied)") for line in verified(store))
     assert str(shelf) in goes_on("results", "list", "--store", store).stderr
-    told = goes_on("run", *small_words(data, store), "--architecture", "lenet", exit_code=1)
-    assert str(shelf) in told.stderr
+    done = goes_on("run", *small_words(data, store), "--architecture", "lenet", exit_code=1)
+    assert str(shelf) in done.stderr
     assert count(store) > 2
 
 

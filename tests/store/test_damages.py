@@ -24,23 +24,23 @@ def sample(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chosen(sample):
     """Some of each kind of file, and each thing that can be done at least once; for some, run and report are tried."""
-    draw, found, by_name = random.Random(SEED), [], {}
+    draw, drawn, by_name = random.Random(SEED), [], {}
     every = list(damages.damages(sample, flips=4))
-    for kind in dict.fromkeys(one.kind for one in every):
-        found += draw.sample([one for one in every if one.kind == kind], OF_A_KIND)
-    for one in draw.sample(every, len(every)):
-        by_name.setdefault(one.name, one)
+    for kind in dict.fromkeys(damage.kind for damage in every):
+        drawn += draw.sample([damage for damage in every if damage.kind == kind], OF_A_KIND)
+    for damage in draw.sample(every, len(every)):
+        by_name.setdefault(damage.name, damage)
     wanted = {*damages.PLACES, *damages.CONTENTS, *damages.TEXTS}
     wanted |= {f"{what} called {STRANGE_NAMES[0]!r} in it" for what in STRANGERS}
-    found += [one for name, one in by_name.items() if name in wanted and one not in found]
-    return found, set(draw.sample(range(len(found)), THOROUGH))
+    drawn += [damage for name, damage in by_name.items() if name in wanted and damage not in drawn]
+    return drawn, set(draw.sample(range(len(drawn)), THOROUGH))
 
 
 def test_each_is_named_and_stops_nothing(sample, chosen, tmp_path):
-    found, thorough = chosen
-    assert {one.kind for one in found} >= {*sample.files(), *sample.folders()}
+    drawn, thorough = chosen
+    assert {damage.kind for damage in drawn} >= {*sample.files(), *sample.folders()}
     wrong = {}
-    for number, damage in enumerate(found):
+    for number, damage in enumerate(drawn):
         _, said = complaints(sample, damage, tmp_path / "copy" / "store", number in thorough)
         if said:
             wrong[str(damage)] = said

@@ -79,7 +79,7 @@ def test_what_is_noted_of_a_failure_is_history_once_the_cell_is_made(data, tmp_p
     again = small_run(data, tmp_path, method="boom")
     assert not again.failed
     assert states(again, "distilled") == ["done"]
-    assert [one.reason for one in Store(tmp_path).failures.all()] == ["RuntimeError: out of luck"]
+    assert [failure.reason for failure in Store(tmp_path).failures.all()] == ["RuntimeError: out of luck"]
 
 
 def test_a_failed_artifact_is_not_tried_again_by_those_that_need_it(data, tmp_path):

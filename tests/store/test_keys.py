@@ -76,9 +76,9 @@ def test_a_key_depends_on_every_pixel_and_label(data, tmp_path, part, changed):
 
 def test_a_key_depends_on_the_normalisation(data, tmp_path):
     spelt = [f"arrays[path={data},normalize={name}]" for name in ("auto", "mnist", "fashion-mnist")]
-    made = [keys(data, tmp_path, dataset=name) for name in spelt]
+    variants = [keys(data, tmp_path, dataset=name) for name in spelt]
     for kind in ALL:
-        assert len(set.union(*(one[kind] for one in made))) == 3
+        assert len(set.union(*(variant[kind] for variant in variants))) == 3
 
 
 def test_a_key_does_not_depend_on_where_the_images_lie_or_how_they_are_stored(data, tmp_path):
@@ -91,13 +91,13 @@ def test_a_key_does_not_depend_on_where_the_images_lie_or_how_they_are_stored(da
     "counts", [{"students": 5}, {"distillations": 2}, {"iterations": [1, 2, 4]}, {"students": 3, "distillations": 3}]
 )
 def test_a_key_does_not_depend_on_counts(data, tmp_path, counts):
-    one, more = keys(data, tmp_path), keys(data, tmp_path, **counts)
-    assert all(one[kind] < more[kind] for kind in ("student", "artifact"))
+    base, more = keys(data, tmp_path), keys(data, tmp_path, **counts)
+    assert all(base[kind] < more[kind] for kind in ("student", "artifact"))
 
 
 def test_students_and_distillations_have_keys_of_their_own(data, tmp_path):
-    made = keys(data, tmp_path, students=3, distillations=2, iterations=[1, 2])
-    assert {kind: len(made[kind]) for kind in ALL} == {"distilled": 4, "artifact": 12, "student": 12}
+    by_kind = keys(data, tmp_path, students=3, distillations=2, iterations=[1, 2])
+    assert {kind: len(by_kind[kind]) for kind in ALL} == {"distilled": 4, "artifact": 12, "student": 12}
 
 
 def test_options_in_another_order_or_at_their_default_are_the_same_cell(data, tmp_path):
@@ -188,8 +188,8 @@ def test_the_augmentation_that_goes_with_a_data_set_is_in_the_key(data, tmp_path
     """``plain`` augments a copy of MNIST, so that its students are others though pixels and options are the same."""
     v1 = "plain[protocol=v1,epochs=2]"
     runs = [
-        small_run(data, tmp_path / "store", dataset=f"arrays[path={data},{told}=mnist]", evaluator=v1)
-        for told in ("like", "normalize")
+        small_run(data, tmp_path / "store", dataset=f"arrays[path={data},{option}=mnist]", evaluator=v1)
+        for option in ("like", "normalize")
     ]
     augmented, plain = ({cell["key"] for cell in run.cells if cell["kind"] == "student"} for run in runs)
     assert augmented.isdisjoint(plain)

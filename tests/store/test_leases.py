@@ -35,7 +35,7 @@ def clock(monkeypatch):
     """Time goes on only where this thread sleeps, and what is to happen meanwhile happens then."""
 
     class Clock:
-        now, told, meanwhile, time = 0.0, [], staticmethod(lambda: None), time.time
+        now, notice_times, meanwhile, time = 0.0, [], staticmethod(lambda: None), time.time
 
         def monotonic(self):
             return self.now
@@ -50,7 +50,7 @@ def clock(monkeypatch):
     return clock
 
 
-def told(path):
+def lease_content(path):
     return without_checksum(json.loads(path.read_text()))
 
 
@@ -61,7 +61,7 @@ def files(store):
 def write(store, generation=1, **changes):
     """A lease as another process would have it, and its file."""
     with Leases(store).hold(KEY, "theirs"):
-        content = told(store / "leases" / f"{KEY}.1")
+        content = lease_content(store / "leases" / f"{KEY}.1")
     path = store / "leases" / f"{KEY}.{generation}"
     path.write_text(json.dumps(with_checksum(content | changes)))
     return path
@@ -70,7 +70,7 @@ def write(store, generation=1, **changes):
 # --- one holder ------------------------------------------------------------------------------------------------------
 
 
-def test_a_lease_tells_who_works_on_what(tmp_path):
+def test_a_lease_says_who_works_on_what(tmp_path):
     leases = Leases(tmp_path)
     with leases.hold(KEY, "my cell") as lease:
         lease.check()
@@ -98,7 +98,7 @@ def test_what_is_done_is_in_the_next_heartbeat(tmp_path, quick):
     assert (holder.cell, holder.label, holder.iteration, holder.total) == ("cd", "my cell", 3, 9)
 
 
-def test_who_waits_gets_it_when_it_is_free_and_is_told_whom_for(tmp_path, quick):
+def test_who_waits_gets_it_when_it_is_free_and_hears_whom_for(tmp_path, quick):
     mine, theirs = Leases(tmp_path), Leases(tmp_path)
     waits, order = threading.Event(), []
 
@@ -176,8 +176,8 @@ def test_a_sleeping_process_is_followed_and_finds_out(tmp_path, quick):
 
 def test_a_process_of_another_machine_is_followed_when_nothing_is_heard_of_it(tmp_path, clock):
     path = write(tmp_path, machine="another", pid=1)
-    with Leases(tmp_path).hold(KEY, "mine", on_wait=lambda holder: clock.told.append(clock.now)):
-        assert clock.told[0] == pytest.approx(5, abs=1)
+    with Leases(tmp_path).hold(KEY, "mine", on_wait=lambda holder: clock.notice_times.append(clock.now)):
+        assert clock.notice_times[0] == pytest.approx(5, abs=1)
         assert clock.now == pytest.approx(60, abs=1)
         assert not path.exists()
     assert files(tmp_path) == []
@@ -185,9 +185,9 @@ def test_a_process_of_another_machine_is_followed_when_nothing_is_heard_of_it(tm
 
 @pytest.mark.parametrize("year", [1999, 2999])
 def test_wrong_clocks_change_nothing(tmp_path, clock, year):
-    """Whoever beats is live, whatever date it tells; who does not is lost, whatever date it tells."""
+    """Whoever beats is live, whatever date it writes; who does not is lost, whatever date it writes."""
     path = write(tmp_path, machine="another", beat_at=f"{year}-01-01T00:00:00+00:00")
-    content = told(path)
+    content = lease_content(path)
 
     def beat():
         if clock.now < 200:
@@ -222,7 +222,7 @@ def test_a_process_of_another_user_is_not_taken_for_gone(monkeypatch):
     assert not ProcessIdentity("here", ProcessIdentity.own().machine, 1, 5).has_ended()
 
 
-def test_where_the_system_tells_nothing_of_processes_only_heartbeats_count():
+def test_if_the_system_knows_nothing_of_processes_only_heartbeats_count():
     assert not ProcessIdentity("here", "", 2**22 + 1, None).has_ended()
 
 
@@ -259,18 +259,18 @@ def test_a_heartbeat_finds_out_too(tmp_path, how):
             lease.report(iteration=2)
 
 
-@pytest.mark.parametrize("found", ["another beat", "nothing", "a newer one"])
-def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, found):
+@pytest.mark.parametrize("seen", ["another beat", "nothing", "a newer one"])
+def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, seen):
     """Between the look at a lost holder and the next generation, all may have begun anew."""
     path = write(tmp_path, start=1)
     taken = lease_file.Lease.taken
 
     def late(*arguments):
         monkeypatch.undo()
-        if found == "nothing":
+        if seen == "nothing":
             path.unlink()
-        elif found == "another beat":
-            path.write_text(json.dumps(with_checksum(told(path) | {"start": 2})))
+        elif seen == "another beat":
+            path.write_text(json.dumps(with_checksum(lease_content(path) | {"start": 2})))
         else:
             (tmp_path / "leases" / f"{KEY}.3").write_text(path.read_text())
         return taken(*arguments)
@@ -278,7 +278,7 @@ def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, found):
     monkeypatch.setattr(lease_file.Lease, "taken", late)
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         lease.check()
-        assert files(tmp_path) == [f"{KEY}.{ {'nothing': 1, 'another beat': 2, 'a newer one': 4}[found] }"]
+        assert files(tmp_path) == [f"{KEY}.{ {'nothing': 1, 'another beat': 2, 'a newer one': 4}[seen] }"]
     assert files(tmp_path) == []
 
 

@@ -19,7 +19,7 @@ def table(data, store, **changes):
     return done.stdout
 
 
-def test_old_and_new_students_in_one_cell_are_marked_and_told(data, tmp_path, other_code):
+def test_old_and_new_students_in_one_cell_are_marked_and_named(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted", students=2)
     other_code("scripted")
     result = small_run(data, tmp_path, evaluator="scripted", students=5)
@@ -32,14 +32,16 @@ def test_old_and_new_students_in_one_cell_are_marked_and_told(data, tmp_path, ot
     assert re.search(r"±\d+\.\d≠ ", text)
     assert "≠ its students, sets or teachers were made by different versions of the code" in text
     assert text.count(line) == 1
-    told = json.loads(ddbench("run", *small_words(data, tmp_path, evaluator="scripted", students=5), "--json").stdout)
-    assert told["warnings"] == [line]
+    printed = json.loads(
+        ddbench("run", *small_words(data, tmp_path, evaluator="scripted", students=5), "--json").stdout
+    )
+    assert printed["warnings"] == [line]
     redone = small_run(data, tmp_path, evaluator="scripted", students=5, rerun_stale=True)
     assert (redone.warnings, redone.rows[0]["code_versions"]) == ((), 1)
     assert "≠" not in table(data, tmp_path, evaluator="scripted", students=5)
 
 
-def test_old_and_new_distillations_of_one_arm_are_told(data, tmp_path, other_code):
+def test_old_and_new_distillations_of_one_arm_are_named(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted")
     other_code("dc")
     (line,) = small_run(data, tmp_path, evaluator="scripted", distillations=2).warnings
@@ -47,7 +49,7 @@ def test_old_and_new_distillations_of_one_arm_are_told(data, tmp_path, other_cod
     assert "DC (students, sets)" in line
 
 
-def test_an_old_arm_beside_a_new_one_is_told(data, tmp_path, other_code):
+def test_an_old_arm_beside_a_new_one_is_named(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator="scripted")
     other_code("scripted")
     result = small_run(data, tmp_path, evaluator="scripted", architecture=["mlp[width=8]", "mlp[width=6]"])
@@ -56,7 +58,7 @@ def test_an_old_arm_beside_a_new_one_is_told(data, tmp_path, other_code):
     assert [row["code_versions"] for row in result.rows] == [1, 1]
 
 
-def test_old_and_new_teachers_are_told(data, tmp_path, other_code):
+def test_old_and_new_teachers_are_named(data, tmp_path, other_code):
     small_run(data, tmp_path, evaluator=KD, students=1)
     other_code("convnet")
     (line,) = small_run(data, tmp_path, evaluator=f"{KD[:-1]},temperature=3]", students=2).warnings
@@ -70,7 +72,7 @@ def test_records_that_are_all_old_are_not_mixed(data, tmp_path, other_code):
     assert (result.warnings, result.rows[0]["code_versions"]) == ((), 1)
 
 
-def test_a_student_tells_the_file_that_it_was_trained_on(data, tmp_path):
+def test_a_student_names_the_file_that_it_was_trained_on(data, tmp_path):
     small_run(data, tmp_path, evaluator="scripted", students=1)
     records = [json.loads(path.read_text()) for path in (tmp_path / "cells").glob("??/*/record.json")]
     by_kind = {record["kind"]: record for record in records}
@@ -105,8 +107,10 @@ def test_students_with_impossible_accuracies_are_left_out_and_named(data, tmp_pa
     assert "and 1 more" in note
     assert "results discard" in note
     assert "…" in done.stdout
-    told = json.loads(ddbench("run", *small_words(data, tmp_path, evaluator="scripted", students=7), "--json").stdout)
-    (row,) = told["rows"]
+    printed = json.loads(
+        ddbench("run", *small_words(data, tmp_path, evaluator="scripted", students=7), "--json").stdout
+    )
+    (row,) = printed["rows"]
     assert (row["students"], row["status"]) == (3, "incomplete")
     assert 0 <= row["mean"] <= 1
     scores = json.loads(ddbench("compare", tmp_path, "--baseline", "single", "--format", "json").stdout)

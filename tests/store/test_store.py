@@ -97,9 +97,9 @@ def test_a_damaged_record_is_named(data, tmp_path, damage):
     assert f"`ddbench results discard {key[:12]}`" in notice
     assert result.failed[key] == notice
     assert heard.begun == []
-    told = ddbench("run", *small_words(data, tmp_path))
-    assert told.exit_code == 1
-    assert notice in told.stderr.splitlines()
+    done = ddbench("run", *small_words(data, tmp_path))
+    assert done.exit_code == 1
+    assert notice in done.stderr.splitlines()
 
 
 def test_a_store_of_a_newer_schema_is_refused(data, tmp_path):
@@ -281,7 +281,7 @@ def test_a_file_is_checked_against_its_digest_before_it_is_used(store):
         store.file(KEY, "a.txt")
 
 
-def test_a_damaged_set_is_told_with_its_place(data, tmp_path):
+def test_a_damaged_set_is_reported_with_its_place(data, tmp_path):
     store = tmp_path / "store"
     small_run(data, store)
     (path,) = store.glob("cells/*/*/set.safetensors")

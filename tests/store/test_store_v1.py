@@ -39,12 +39,12 @@ def done(*words):
 
 
 def test_it_is_listed_shown_and_sound(store):
-    told = json.loads(done("results", "list", "--store", store, "--json"))
-    kinds = [cell["kind"] for cell in told["cells"]]
+    listed = json.loads(done("results", "list", "--store", store, "--json"))
+    kinds = [cell["kind"] for cell in listed["cells"]]
     assert sorted(kinds) == ["artifact", "distilled", "student", "student", "student"]
-    assert {cell["status"] for cell in told["cells"]} <= {"done", "collapsed"}
-    assert {cost["kind"]: cost["count"] for cost in told["costs"]}["superseded"] == 2
-    for cell in told["cells"]:
+    assert {cell["status"] for cell in listed["cells"]} <= {"done", "collapsed"}
+    assert {cost["kind"]: cost["count"] for cost in listed["costs"]}["superseded"] == 2
+    for cell in listed["cells"]:
         assert cell["label"] in done("results", "show", cell["key"][:12], "--store", store)
     assert "7 records of 5 cells read, 0 things wrong" in done("results", "verify", "--store", store)
 
@@ -57,9 +57,9 @@ def test_it_is_cleaned_of_locks(store):
 
 
 def test_its_scores_are_compared_and_reported(store, tmp_path):
-    told = json.loads(done("compare", store, "--by", "evaluator", "--baseline", "plain", "--format", "json"))
-    assert {row["evaluator"].partition("[")[0] for row in told["rows"]} == {"plain", "kd"}
-    assert told["notes"] == []
+    answer = json.loads(done("compare", store, "--by", "evaluator", "--baseline", "plain", "--format", "json"))
+    assert {row["evaluator"].partition("[")[0] for row in answer["rows"]} == {"plain", "kd"}
+    assert answer["notes"] == []
     done("report", store, "--output", tmp_path / "page.html")
     assert "kd[protocol=quick,epochs=2" in (tmp_path / "page.html").read_text()
 
@@ -81,9 +81,9 @@ def test_its_trajectory_is_extended_and_nothing_of_it_is_done_again(store):
     after = numbers(store)
     assert {key: after[key] for key in before} == before
     assert not [name for name in after.keys() - before.keys() if not name.endswith("-1")]
-    made = sorted(cell.kind for cell in heard.done)
-    assert made == ["artifact"] * 3 + ["distilled"] + ["student"] * 5
-    old, new = sorted((one for one in records(store).values() if one["kind"] == "distilled"), key=points)
+    kinds = sorted(cell.kind for cell in heard.done)
+    assert kinds == ["artifact"] * 3 + ["distilled"] + ["student"] * 5
+    old, new = sorted((record for record in records(store).values() if record["kind"] == "distilled"), key=points)
     assert new["history"]["architectures"] == old["history"]["architectures"]
     assert [row["students"] for row in result.rows] == [2, 2, 2, 2]
 

@@ -79,9 +79,9 @@ def test_a_bad_student_is_named_and_the_others_go_on(data, store, name):
     assert [row["students"] for row in result.rows] == [3, 4]
     assert len(heard.done) == 6
     assert (folder / "record.json").read_bytes() == bad
-    told = ddbench("results", "verify", "--store", store)
-    assert told.exit_code == 1
-    assert [line for line in told.stdout.splitlines() if says in line] == [notice]
+    done = ddbench("results", "verify", "--store", store)
+    assert done.exit_code == 1
+    assert [line for line in done.stdout.splitlines() if says in line] == [notice]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -102,8 +102,8 @@ def test_a_bad_set_blocks_what_needs_it_and_nothing_else(data, store, name):
 def test_a_newer_record_is_neither_shown_nor_lost_nor_compared(store, tmp_path):
     folder = folder_of(store, "student")
     newer(folder)
-    told = json.loads(ddbench("results", "list", "--store", store, "--json").stdout)
-    assert [cell["label"] for cell in told["cells"] if "schema 2" in cell["label"]]
+    listed = json.loads(ddbench("results", "list", "--store", store, "--json").stdout)
+    assert [cell["label"] for cell in listed["cells"] if "schema 2" in cell["label"]]
     shown = ddbench("results", "show", key_of(folder)[:12], "--store", store)
     assert shown.exit_code == 2
     assert "schema 2" in shown.stderr
@@ -125,10 +125,10 @@ def test_data_without_a_marker_are_no_cell_and_stay_until_they_are_cleaned(data,
     assert (folder / "more.bin").exists()
     after = numbers(store)
     assert after[f"{key_of(folder)}-2"] == before[f"{key_of(folder)}-1"]
-    told = ddbench("results", "verify", "--store", store)
+    done = ddbench("results", "verify", "--store", store)
     assert (
         f"{folder}/record.json is missing, so that its folder is ignored: `ddbench results clean` removes"
-        in told.stdout
+        in done.stdout
     )
     ddbench("results", "clean", "--yes", "--store", store)
     assert not folder.exists()

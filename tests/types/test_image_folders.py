@@ -187,7 +187,7 @@ def test_the_list_beside_must_be_a_plain_file(folder, how):
     else:
         with about.open("wb") as file:
             file.truncate(2**25)
-    with pytest.raises(DataError, match=r"another folder|no such file|cannot be read|too large"):
+    with pytest.raises(DataError, match=r"another folder|no such file|cannot be read|too large|is not a file"):
         read(folder)
 
 

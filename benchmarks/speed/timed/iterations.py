@@ -56,7 +56,7 @@ def case_of(dataset, index, method, pool="single", ipc=1, precision="fp32", of_c
     name = with_options(method_name(dataset, method), **options)
 
     def on_artifact(request, seconds):
-        report(case=index, made=request.kind, seconds=seconds, passes=request.work)
+        report(case=index, artifact=request.kind, seconds=seconds, passes=request.work)
 
     def fresh(name):
         return trajectory_of(problem, name, pool, ipc, precision, on_artifact)

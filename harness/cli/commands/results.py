@@ -116,7 +116,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @store_option
 def path(key: str, store: Path) -> None:
     """Print the folder of a cell's newest record, or the log of a failed cell; KEY is the beginning of its key."""
-    opened_store = _readable(store)
+    opened_store = _opened(store)
     whole = opened_store.find(key)
     attempts = opened_store.attempts(whole[:2]).get(whole)
     click.echo(str(opened_store.folder(whole) or (attempts[-1] if attempts else opened_store.failures.log(whole))))
@@ -160,7 +160,7 @@ def discard(key: str, store: Path) -> None:
     The record is moved to the folder discarded/ of the store, and nothing is deleted. An earlier record of the cell
     counts again.
     """
-    opened_store = _readable(store)
+    opened_store = _opened(store)
     whole = opened_store.find(key)
     aside = opened_store.discard(whole)
     left = "the attempt before it counts again" if opened_store.folder(whole) else "a run makes it again"

@@ -1,0 +1,1 @@
+"""What plugin authors subclass or receive, and the file formats of distilled sets."""
