@@ -1,4 +1,4 @@
-"""Status of the runs of a store, from its files alone: nothing is locked or written, and torch is not imported."""
+"""Status of the runs of a store, from its files alone: no lease is taken, and torch is not imported."""
 
 import os
 from collections import Counter, defaultdict
