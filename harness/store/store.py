@@ -41,7 +41,7 @@ from harness.system.whole_files import sync, write_whole
 
 _SHOWN = 5
 _MOST_MARKER = 2**16
-MARKER_REMEDY = f'write {{"schema":{SCHEMA}}} into its {MARKER}; a run does so where there are sound records'
+MARKER_REMEDY = f'write {{"schema":{SCHEMA}}} into its {MARKER}; a run does so if there are sound records'
 Writer = Callable[[Path], object]
 
 

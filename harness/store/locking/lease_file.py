@@ -282,7 +282,7 @@ def parse_lease(content: bytes) -> dict[str, Any]:
         is_huge = isinstance(value, int) and abs(value) > _LARGEST_NUMBER
         if not isinstance(value, kind) or isinstance(value, bool) or is_huge:
             raise ValueError(f"its {name} is {value!r:.40}")
-    # kill() takes 0 and negative numbers for whole groups of processes, which nobody may ask about.
+    # kill() takes 0 and negative numbers for groups of processes, and would answer for all of them.
     if not 0 < fields["pid"] < 2**31:
         raise ValueError(f"its pid is {fields['pid']}")
     return fields
