@@ -14,9 +14,7 @@ from harness.cli.group import cli
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
-PATH = re.compile(
-    r"`((?:harness|mpdd_plugins|tests|benchmarks|\.ci|\.github)/[\w./-]*|[A-Z]+\.(?:md|cff)|pyproject\.toml)`"
-)
+PATH = re.compile(r"`((?:harness|mpdd_plugins|tests|benchmarks|\.ci|\.github)/[\w./-]*|[A-Z]+\.(?:md|cff)|pyproject\.toml)`")
 COMMAND = re.compile(r"`(ddbench(?: [a-z][\w-]*)+(?: --?[^`]*)?)`")
 LINE = re.compile(r"^\| `([\w/.]+)` \| (.+) \|$", re.MULTILINE)
 
