@@ -162,7 +162,7 @@ def make_sample(folder: Path) -> Sample:
     partial.mkdir(parents=True)
     write_sealed(partial, f"00000001-{'e' * 12}", b"tensors" * 9)
     with store.leases.hold("ef" * 32, "a trajectory") as lease:
-        lease.tell(cell="ab" * 32, iteration=1, total=2)
+        lease.report(cell="ab" * 32, iteration=1, total=2)
         lease.beat()
         content = lease.path.read_bytes()
     lease.path.write_bytes(content)

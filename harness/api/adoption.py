@@ -1,8 +1,8 @@
-"""Records of older code, stamped as made by today's after a sample of their cells gave the same numbers again.
+"""Adoption: records of older code are stamped as made by today's, after a sample of cells gave the same numbers again.
 
 A refactoring changes syntax trees, and so the digests of code by which stale records are recognised, but no number.
-What shows that is computing some cells once more: if each is the same bit for bit, the records of their kind and
-components get the digests of today's code, with a note of what was checked.
+Computing some cells once more shows that: if each is the same bit for bit, the records of their kind and components
+get the digests of today's code, with a note of what was checked.
 """
 
 import os
@@ -32,13 +32,13 @@ _KINDS = ("artifact", "distilled", "student")
 
 @dataclass(frozen=True)
 class Adoption:
-    """What a check found, and what it stamped.
+    """The outcome of a check, and the number of records that were stamped.
 
     Attributes:
         checked: labels of the cells that were computed again and gave the same, bit for bit.
         differences: a line for each cell that did not; then nothing was stamped.
-        adopted: how many records were stamped.
-        current: how many were made by today's code, or stamped before.
+        adopted: number of records that were stamped.
+        current: number of records that were made by today's code, or stamped before.
         left: by reason, the labels of the records that were not stamped.
     """
 
@@ -56,7 +56,7 @@ class Adoption:
 
 @dataclass
 class _Check:
-    """The cells that are to be stamped, and what is known of them so far."""
+    """The cells that are to be stamped, and the results of the check so far."""
 
     store: Store
     reporter: Reporter
@@ -65,7 +65,7 @@ class _Check:
     identical: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
-    """By key, why a cell was not checked or is not stamped."""
+    """By key, the reason why a cell was not checked or is not stamped."""
 
 
 def adopt(
@@ -75,13 +75,13 @@ def adopt(
 
     Args:
         path: the store.
-        check: how many cells of each kind and component are computed again.
-        seed: decides which.
+        check: number of cells of each kind and component that are computed again.
+        seed: seed of the draw of these cells.
         device: as in a request; None is the CPU if it made all records, else ``auto``.
-        reporter: hears of the progress.
+        reporter: receives the progress.
 
     Raises:
-        StoreError: there is no such store, somebody works on it, or it cannot be written.
+        StoreError: there is no such store, a run works on it, or it cannot be written.
     """
     reporter = reporter or Reporter()
     store = Store(path, reporter.notice)
@@ -110,6 +110,7 @@ def adopt(
 
 
 def _refuse_live(store: Store) -> None:
+    # A run may commit newer attempts at the cells that are checked, and the stamped older ones would then hide them.
     for holder in store.leases.all():
         if holder.is_live:
             raise StoreError(f"{holder} works on {store.path} ({holder.label}): wait until it is finished")
@@ -146,10 +147,8 @@ def _digests(record: Record) -> dict[str, str]:
 
 
 def _components(record: Record) -> list[str]:
-    """Return what made a record, without options: an evaluator and an architecture, a method, a pool and so on.
-
-    These are the ones that took part. A set's digests name every architecture that its pool could have drawn.
-    """
+    """Return the components that made a record, without options: evaluator and architecture, or method and pool."""
+    # Not from the digests: those of a set name every architecture that its pool could have drawn.
     parts = record.provenance.components or []
     return [f"{part.distribution}:{parse_name(part.name).name.rpartition(':')[2]}" for part in parts]
 
@@ -165,7 +164,8 @@ def _of_kind(candidates: Mapping[str, Record], kind: str) -> dict[str, list[str]
 
 
 def _compute_sample(checking: _Check, check: int, seed: int) -> None:
-    """Compute cells again until of each kind and component so many were checked, or all that can be."""
+    """Compute cells again until ``check`` of each kind and component were compared, or all that can be."""
+    # Sorted throughout, so that the same seed draws the same cells on every machine.
     generator = random.Random(seed)
     tried: set[str] = set()
     for kind in _KINDS:
@@ -181,7 +181,7 @@ def _compute_sample(checking: _Check, check: int, seed: int) -> None:
 
 
 def _compute(checking: _Check, key: str) -> bool:
-    """Compute a cell again, and return whether that could be done."""
+    """Compute a cell again, and return whether that was possible."""
     record = checking.candidates[key]
     checking.reporter.notice(f"computing again: {record.label}")
     with tempfile.TemporaryDirectory(prefix="ddbench-adopt-", ignore_cleanup_errors=True) as scratch:
@@ -204,10 +204,11 @@ def _compute(checking: _Check, key: str) -> bool:
 
 
 def _stamp_all(checking: _Check, current: set[str]) -> list[str]:
-    """Stamp every candidate whose components were checked; return the keys of those that were."""
+    """Stamp every candidate whose components were checked, and return the keys of those that were stamped."""
     covered = {kind: {name for key in checking.identical if checking.candidates[key].kind == kind
                       for name in _components(checking.candidates[key])} for kind in _KINDS}  # fmt: skip
     stamped: list[str] = []
+    # Parents first, since no record is stamped before those that it was computed from.
     for key in sorted(checking.candidates, key=lambda key: (_depth(checking, key), key)):
         reason = _obstacle(checking, key, covered, current.union(stamped))
         if reason is None:
@@ -222,7 +223,7 @@ def _stamp_all(checking: _Check, current: set[str]) -> list[str]:
 
 
 def _depth(checking: _Check, key: str) -> int:
-    """Return a number that is smaller for a parent than for its children: experts, sets, their teachers, students."""
+    """Return a number that is smaller for parents than for children: experts, sets, their teachers, students."""
     kind = checking.candidates[key].kind
     return {"artifact": 2 if checking.ways[key].parents else 0, "distilled": 1, "student": 3}[kind]
 

@@ -1,4 +1,4 @@
-"""Cells of a store, computed once more beside it: whether today's code gives the same numbers, bit for bit."""
+"""Recomputation: cells of a store are computed once more beside it, and compared with their records bit for bit."""
 
 import contextlib
 import dataclasses
@@ -49,27 +49,26 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
 """By kind, the fields of a result that have to be equal; an artifact's are all that its plugin wrote."""
 _HISTORY = ("iterations", "diverged_at", "scalars", "architectures", "draws")
 _NOT_OF_NUMBERS = ("seconds", "memory")
-"""End the names of what differs from one computation to the next."""
+"""Ends of the names of fields that differ from one computation to the next."""
 _WHOLE_NUMBERS = ("ipc", "iterations", "distillations", "students", "seed")
 _ROW = ("dataset", "ipc", "iterations", "method", "pool", "seed", "evaluator", "architecture", "score_on", "precision")
-"""The fields of a student's result that one command makes all students of."""
+"""The fields of a student's result that all students of one command share."""
 
 
 class NotComputable(Exception):
-    """A cell cannot be computed again here; the message says why, and says nothing of what it would give."""
+    """A cell cannot be computed again here; the message says why. It may be the same or not."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recomputation:
-    """How one cell of a store is computed again.
+    """A way to compute one cell of a store again.
 
     Attributes:
-        cell: with the digests of today's code.
+        cell: the cell, with the digests of today's code.
         parents: keys of the cells whose stored results it is computed from.
         plan: a plan that it belongs to.
-        folder: where its request was given, which relative paths in it start from.
-        compute: makes it in a store that holds the parents. Students that were trained at once are made at once again,
-            since that may decide the last bits.
+        folder: the working directory of its request, which relative paths start from.
+        compute: computes it in a store that holds the parents.
     """
 
     cell: Cell
@@ -82,12 +81,12 @@ class Recomputation:
         """Compute the cell once more, and return what differs from its record.
 
         Args:
-            store: holds the cell and its parents.
-            record: of the cell.
-            scratch: an empty folder for a store of its own.
+            store: the store with the cell and its parents.
+            record: the record of the cell.
+            scratch: an empty folder for the new record.
 
         Raises:
-            NotComputable: a parent or a file is not there, or the device of the record is not the plan's.
+            NotComputable: a parent or a file is missing, or the plan is for another kind of device than the record.
             StoreError: a file cannot be read or written.
         """
         compute = record.provenance.compute.as_json()
@@ -95,6 +94,7 @@ class Recomputation:
         if made_on.type != self.plan.device.type:
             raise NotComputable(f"made on {made_on.type}, and this check computes on {self.plan.device.type}")
         _require_files(newest(store.attempts(self.cell.key[:2])[self.cell.key]), record)
+        # In a store of its own, into which the parents are linked, so that a check adds no attempt to the other.
         beside = Store(scratch).open()
         for key in self.parents:
             _lend(store, key, record, beside)
@@ -116,7 +116,7 @@ class Recomputation:
 
 
 def recomputations(plan: Plan, folder: str) -> Iterator[Recomputation]:
-    """Return how each cell of a plan is computed again."""
+    """Yield a way to compute each cell of a plan again."""
     for arm in plan.arms:
         for distillation in range(plan.distillations):
             sets: tuple[str, ...] = ()
@@ -155,13 +155,15 @@ def _distil(
 
 
 def _score(arm: Arm, distillation: int, student: int, students: int, tracker: CellTracker, record: Record) -> None:
+    # Students that were trained at once are trained at once again, since that may decide the last bits.
     were_together = isinstance(record, StoredStudent) and (record.result.abreast or 1) > 1
     Scorer(tracker, arm, distillation).score(range(students) if were_together else [student])
 
 
 def _lend(store: Store, key: str, record: Record, beside: Store) -> None:
-    """Put a link to a stored cell into another store: of a set the attempt that the record was computed from."""
+    """Put a link to a stored cell into another store."""
     attempts = store.attempts(key[:2]).get(key, [])
+    # A set may have been distilled again since: then an older attempt is the one that the student was trained on.
     wanted = record.set_file if isinstance(record, StoredStudent) and key == record.set else None
     for folder in reversed(attempts):
         parent = _readable(store, folder)
@@ -189,7 +191,8 @@ def _readable(store: Store, folder: Path) -> Record | None:
 
 
 def _without_observers() -> Plugins:
-    """Return plugins that hear nothing: a check makes no cell that an observer should log."""
+    """Return a plugin manager without plugins."""
+    # A check adds no cell to the store, and so no observer may log one.
     manager = pluggy.PluginManager("ddbench")
     manager.add_hookspecs(hookspecs)
     return Plugins(manager)
@@ -208,7 +211,8 @@ def _as_recorded(compute: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _differing_numbers(kind: str, record: Mapping[str, Any], again: Mapping[str, Any]) -> Iterator[str]:
-    """Describe the numbers of a record that are others in the new one; what the old one lacks is passed over."""
+    """Describe the numbers of a record that differ in the new one."""
+    # Only fields that the old record has: newer versions write more, and that is no difference.
     result = record["result"]
     own = [name for name in result if not name.endswith(_NOT_OF_NUMBERS)]
     parts = [("result", _NUMBERS.get(kind, own)), ("history", _HISTORY)]
@@ -220,7 +224,7 @@ def _differing_numbers(kind: str, record: Mapping[str, Any], again: Mapping[str,
 
 
 def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401
-    """Describe two values that differ; of lists and tables the first part that does."""
+    """Describe two values that differ; of lists and dictionaries the first part that does."""
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         index = next(index for index, value in enumerate(before) if value != after[index])
         return _difference(f"{name}[{index}]", before[index], after[index])
@@ -231,7 +235,7 @@ def _difference(name: str, before: Any, after: Any) -> str:  # noqa: ANN401
 
 
 def _elsewhere(compute: Mapping[str, Any], device: torch.device) -> list[str]:
-    """Say if a record was made on another machine than this or with another torch, which may explain a difference."""
+    """Describe another machine or version of torch that made a record, which may explain a difference."""
     names = ("machine", "torch_version")
     here = dataclasses.asdict(Compute.of(device))
     others = [
@@ -248,7 +252,8 @@ def _differing_tensors(name: str, before: Path, after: Path) -> Iterator[str]:
 
 
 def _same(old: Tensor | None, new: Tensor | None) -> bool:
-    """Return whether two tensors are equal bit for bit, those of NaN and of zeros with a sign too."""
+    """Return whether two tensors are equal bit for bit."""
+    # By their bytes: as numbers NaN differs from itself, and zero equals minus zero.
     if old is None or new is None or old.dtype != new.dtype or old.shape != new.shape:
         return False
     return old.numel() == 0 or _bytes_of(old).equal(_bytes_of(new))
@@ -263,11 +268,11 @@ def _bytes_of(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class StoredWork:
-    """How the cells of a store can be computed again.
+    """The ways to compute the cells of a store again.
 
     Attributes:
-        ways: by key.
-        reasons: by key of the other cells, why not.
+        ways: by key, the way to compute a cell again.
+        reasons: by key of the other cells, the reason why there is none.
     """
 
     ways: Mapping[str, Recomputation]
@@ -275,11 +280,11 @@ class StoredWork:
 
 
 def stored_work(store: Store, records: Mapping[str, Record], registry: Registry, device: str) -> StoredWork:
-    """Plan the runs of a store again, and for the cells that belong to none, the commands that repeat their records.
+    """Plan the runs of a store again, and for cells that belong to no run, the commands that repeat their records.
 
     Args:
-        store: keeps its runs.
-        records: by key, those of the cells in question.
+        store: the store, with the files of its runs.
+        records: by key, the records of the cells in question.
         registry: the plugins' components.
         device: as in a request.
     """
@@ -323,7 +328,7 @@ def _enter_row(
     registry: Registry,
     device: str,
 ) -> str | None:
-    """Plan the command that makes a student again with all students of its row; if it cannot be planned, say why."""
+    """Plan the command that computes a student again with all of its row; return why it cannot be planned, or None."""
     students = (record for record in records.values() if isinstance(record, StoredStudent))
     alike = [record.result for record in students if _row(record) == _row(student)]
     counts = (1 + max(result.distillation for result in alike), 1 + max(result.student for result in alike))
@@ -340,7 +345,7 @@ def _enter_row(
 
 
 def _request(words: Sequence[str], device: str) -> Request:
-    """Return the request that the options of a command stand for."""
+    """Parse the options of a command as a request."""
     options: dict[str, Any] = {"device": device}
     rest = iter(words)
     for word in rest:

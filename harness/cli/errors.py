@@ -144,7 +144,7 @@ def _is_mismatch(error: BaseException) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, NumPy or torch could not get memory."""
+    """Return whether Python, NumPy or torch could not get memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     # torch reports failed allocations on a CPU as plain runtime errors.

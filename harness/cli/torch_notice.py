@@ -39,7 +39,7 @@ class _Notice(MetaPathFinder):
 
 
 def is_slow(origin: Path) -> bool:
-    """Whether the import must compile torch's modules, or read most of its library from disk."""
+    """Return whether the import must compile torch's modules, or read most of its library from disk."""
     if not Path(importlib.util.cache_from_source(str(origin))).exists():
         return True
     # The library with the CPU kernels is by far the largest file that the import reads.

@@ -49,7 +49,7 @@ class SweptOption:
         return {kind: str(rest) if kind == self.kind else described[kind] for kind in CONDITION}
 
     def concerns(self, arm: Arm) -> bool:
-        """Whether the arm uses the component."""
+        """Return whether the arm uses the component."""
         return self.kind in arm.names and arm.names[self.kind].name == self.component
 
     def _without_option(self, arm: Arm) -> Name:
@@ -132,7 +132,7 @@ class Choice:
         return cls(option, {group: _candidates(option, members) for group, members in grouped.items()})
 
     def takes(self, arm: Arm) -> bool:
-        """Whether an arm is scored on test: the chosen ones, and all that the option does not concern."""
+        """Return whether an arm is scored on test: the chosen ones, and all that the option does not concern."""
         candidates = self._candidates_of(arm)
         return candidates is None or candidates.chosen == str(arm.names[self.option.kind])
 

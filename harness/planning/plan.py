@@ -1,4 +1,4 @@
-"""Plans: arms, the cells that they need, and what the store already holds of them."""
+"""Plans: arms, and the cells that they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -24,6 +24,7 @@ from harness.store.cells import SHORT, Cell, key_of
 from harness.store.files.folders import RUNS, make_way, make_way_for_folder
 from harness.store.run_files import EVENTS, LOG, REQUEST_FILE, PlannedJob, list_jobs, read_request, write_run
 from harness.store.store import Store
+from harness.store.store_errors import cannot
 from harness.system.clock import now
 from harness.types.distilled import DistilledSet
 from harness.types.formats import Reading, display_name, read_content
@@ -118,7 +119,7 @@ class Run:
                 # Jobs append to these: what is no plain file would be written into, or block them.
                 make_way(store.path, path, store.notice)
         except OSError as error:
-            raise store.cannot("write to", error) from None
+            raise cannot("write to", store.path, error) from None
         return folder
 
     @classmethod

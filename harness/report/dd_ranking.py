@@ -11,7 +11,7 @@ from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.arm_scores import ArmScores, Unit
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.question import matching
-from harness.report.comparing.spread import std
+from harness.report.comparing.statistics import std
 from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
 from harness.types.options import Options, option

@@ -1,4 +1,4 @@
-"""The line of ``ddbench`` that makes a student's cell again, from the records alone."""
+"""The ``ddbench`` command that computes a student's cell again, from the records alone."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,17 +15,16 @@ from harness.types.options import as_text
 
 @dataclass(frozen=True)
 class NoCommand(Exception):
-    """There is no such line; ``reason`` says why."""
+    """No command computes a cell again; ``reason`` says why."""
 
     reason: str
 
 
 class Commands:
-    """Makes commands for records of one registry's plugins.
+    """Builds commands for records, with the components of one registry.
 
     Args:
-        registry: tells what a data set makes the default of components: what a name leaves out may mean something else
-            on it than the record's option says.
+        registry: finds the data sets, whose defaults for components may differ from the option in a record.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -35,18 +34,18 @@ class Commands:
     def line(
         self, student: StoredStudent, distilled: StoredSet | None, counts: tuple[int, int], hold_out: bool = False
     ) -> str:
-        """Return the command that makes the student again; see `words`."""
+        """Return the command that computes the student again; see `words`."""
         return shlex.join(["ddbench", "run", *self.words(student, distilled, counts, hold_out)])
 
     def words(
         self, student: StoredStudent, distilled: StoredSet | None, counts: tuple[int, int], hold_out: bool = False
     ) -> list[str]:
-        """Return the options of the command that makes the student again under its key, with others up to the counts.
+        """Return the options of the command that computes the student again, under the same key.
 
         Args:
             student: its record.
-            distilled: the record of its set; None where the store has none.
-            counts: distillations and students to ask for.
+            distilled: the record of its set; None if the store has none.
+            counts: numbers of distillations and students of the command, at least up to this student.
             hold_out: whether the set that was scored on test was distilled without the validation split.
 
         Raises:
@@ -80,7 +79,8 @@ class Commands:
                 yield from (f"--{kind}", str(self._complete(parse_name(text), identity or {}, result.dataset)))
 
     def _complete(self, name: Name, identity: Identity, dataset: str) -> Name:
-        """The name with the options that it would get another value for on the data set."""
+        """Return the name with every option written out for which the data set has a default of its own."""
+        # A name that leaves such an option out gets the data set's default, which may differ from the record's value.
         defaults = self._defaults(dataset).get(identity["name"], {})
         options = identity["options"]
         return name.with_defaults({key: _as_text(options[key]) for key in defaults if key in options})
@@ -92,23 +92,25 @@ class Commands:
             raise NoCommand(f"its data set cannot be had here: {error}") from error
 
     def _set(self, student: StoredStudent, distilled: StoredSet) -> list[str]:
-        """Options that were set for architectures that other components name; all others stand in the names."""
+        """Return the options that were set for architectures inside other components."""
+        # Those of all other components are part of the names already.
         texts = [*student.provenance.set, *distilled.provenance.set]
         known = {entry.name for entry in self._registry.of_kind("architecture")}
         return [text for text in dict.fromkeys(texts) if text.partition(".")[0].rpartition(":")[2] in known]
 
 
 def _points(distilled: StoredSet) -> Iterator[object]:
-    """Images per class and iterations, where the method asks; the total too, where it decides the numbers."""
+    """Yield the options for images per class and iterations, if the method has them."""
     result = distilled.result
     if result.ipc is not None:
         yield from ("--ipc", result.ipc)
     if result.iterations is not None:
+        # If the numbers depend on the last point of the trajectory, its identity holds that, and both are asked for.
         total = distilled.identity.trajectory.total
         points: Sequence[int] = sorted({result.iterations, total or result.iterations})
         yield from ("--iterations", ",".join(map(str, points)))
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401
-    """An option's value in JSON, as it is typed."""
+    """Format an option's value from JSON as it is typed."""
     return as_text(tuple(value) if isinstance(value, list) else value)

@@ -1,4 +1,4 @@
-"""Reading stores for reports: scores, distilled sets, and where each record comes from."""
+"""Results for reports: the scores and distilled sets of stores, and the origin of each record."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,26 +23,26 @@ from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
 
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
-"""What is raised by the identity of a component that is not as this ddbench writes them."""
+"""Errors raised by the identity of a component that this version of ddbench would write differently."""
 
 
-class _Silent(Exception):
-    """A record that does not say where it comes from, or lacks its history; the reason is its text."""
+class _Incomplete(Exception):
+    """A record lacks its origin or its history; the message says which."""
 
 
 def read_results(
     stores: Sequence[Path], registry: Registry, only: Mapping[str, Sequence[str]] | None = None
 ) -> Results:
-    """What the stores hold; a cell that stands in several of them is taken from the first.
+    """Return the results in stores; a cell that is in several of them is taken from the first.
 
     Args:
         stores: their folders.
-        registry: tells what commands have to say.
-        only: by axis, the names that scores are restricted to, as ``ddbench compare`` takes them; methods that have no
-            pool stand beside every pool.
+        registry: finds the components that commands name.
+        only: by axis, the names that scores are restricted to, as ``ddbench compare`` takes them; methods without a
+            pool are listed beside every pool.
 
     Raises:
-        StoreError: a folder is no store, or cannot be read.
+        StoreError: a folder is not a store, or cannot be read.
         UsageError: no score has one of the names.
     """
     records: dict[tuple[str, str], Record] = {}
@@ -52,9 +52,9 @@ def read_results(
 
     read = read_scores(stores, keep)
     scores, notes = once(read.scores)
-    for axis, given in (only or {}).items():
-        if given:
-            values = {*selected(scores, axis, given), None}
+    for axis, names in (only or {}).items():
+        if names:
+            values = {*selected(scores, axis, names), None}
             scores = [score for score in scores if value_of(score, axis) in values]
     origins, lost = _origins(scores, records, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]
@@ -65,9 +65,9 @@ def read_results(
         if isinstance(record, StoredSet):
             try:
                 sets.append(_set(opened, place[0], record))
-            except _Silent as error:
+            except _Incomplete as error:
                 unusable.append(f"{place[1][:SHORT]} ({error})")
-    notes += [_left_out(lost, "score", "where it comes from", "where they come from")] if lost else []
+    notes += [_left_out(lost, "score", "its origin", "their origins")] if lost else []
     if unusable:
         notes.append(f"{_left_out(len(unusable), 'set', 'its history', 'their histories')}: {few(unusable)}")
     choices = tuple(choice for choice in read.choices if any(choice.covers(score) for score in scores))
@@ -75,14 +75,14 @@ def read_results(
 
 
 def _left_out(count: int, noun: str, single: str, several: str) -> str:
-    silent = plural(count, f"its record does not tell {single}", f"their records do not tell {several}")
-    return f"{counted(count, noun)} left out: {silent}"
+    reason = plural(count, f"its record does not contain {single}", f"their records do not contain {several}")
+    return f"{counted(count, noun)} left out: {reason}"
 
 
 def _origins(
     scores: Sequence[Score], records: Mapping[tuple[str, str], Record], commands: Commands
 ) -> tuple[dict[tuple[str, str], Origin], int]:
-    """By store and key, where the scores come from, and how many records do not tell."""
+    """Return the origins of scores by store and key, and the number of records that do not contain theirs."""
     counts, origins = _counts(scores), {}
     for score in scores:
         student, distilled = records[score.store, score.key], records.get((score.store, score.set_key))
@@ -92,19 +92,20 @@ def _origins(
             of_set = distilled if isinstance(distilled, StoredSet) else None
             line, reason = _command(commands, student, of_set, counts[_arm(score)], hold_out)
             origins[score.store, score.key] = _origin(student, line, reason)
-        except (_Silent, *_MALFORMED):
+        except (_Incomplete, *_MALFORMED):
             continue
     return origins, len(scores) - len(origins)
 
 
 def _arm(score: Score) -> tuple[Any, ...]:
-    """What the cells have in common that one command makes."""
+    """Return the fields that all cells of one command have in common."""
     what = score.set_key if score.from_file else tuple(score.identities.items())
     return what, score.iterations, score.ipc, score.score_on, score.scored, score.precision, score.seed
 
 
 def _counts(scores: Sequence[Score]) -> dict[tuple[Any, ...], tuple[int, int]]:
-    """By arm, how many distillations and students to ask for."""
+    """Return by arm the numbers of distillations and students that its command asks for."""
+    # One command for all cells of an arm, and not one for each: so the report repeats what a person would type.
     counts: dict[tuple[Any, ...], tuple[int, int]] = defaultdict(lambda: (0, 0))
     for score in scores:
         distillations, students = counts[_arm(score)]
@@ -130,9 +131,9 @@ def _command(
 def _origin(record: StoredStudent, command: str | None, reason: str) -> Origin:
     provenance = record.provenance
     if provenance.components is None or provenance.dataset is None or provenance.versions is None:
-        raise _Silent("its components or versions are unknown")
+        raise _Incomplete("its components or versions are unknown")
     if not provenance.finished:
-        raise _Silent("when it was made is unknown")
+        raise _Incomplete("when it was made is unknown")
     made_by = [*provenance.components, provenance.dataset]
     return Origin(
         command=command,
@@ -148,7 +149,7 @@ def _origin(record: StoredStudent, command: str | None, reason: str) -> Origin:
 def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRecord:
     result, history = record.result, record.history
     if not history.is_whole:
-        raise _Silent("its scalars, architectures or draws are unknown")
+        raise _Incomplete("its scalars, architectures or draws are unknown")
     fields = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
     return SetRecord(
         store=store,

@@ -1,4 +1,4 @@
-"""Scores as they stand in stores: one a student, with all that decides with which others it may be compared."""
+"""Scores in stores: one for each student, with all that decides with which others it may be compared."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,24 +31,24 @@ UNKNOWN = "unknown"
 """The precision of a set that was distilled elsewhere."""
 _NAMED = 3
 """Records that cannot be used are named up to this number; the others of a store are counted."""
-Hear = Callable[[str, Record], None]
+OnRecord = Callable[[str, Record], None]
 _OF_A_STUDENT = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "score_on", "seed",
     "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss", "like", "preprocessing",
     "training_images", "epochs",
 )  # fmt: skip
-"""What a score takes from a student's result as it is."""
+"""The fields that a score copies from a student's result."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What stores hold.
+    """The scores and choices in stores.
 
     Attributes:
-        scores: by store in the order given, then by key.
-        notes: what was left out or is doubtful, a line each.
-        stores: the folders that were read, as they were given, each once.
-        choices: what was chosen on validation.
+        scores: by store in the order of the arguments, then by key.
+        notes: a line for each thing that was left out or is doubtful.
+        stores: the folders that were read, as the user wrote them, each once.
+        choices: the choices that were made on validation.
     """
 
     scores: tuple[Score, ...]
@@ -57,17 +57,17 @@ class Scores:
     choices: tuple[ChoiceRecord, ...] = ()
 
 
-def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
-    """The newest score of every student in the stores; a store that is given twice is read once.
+def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Scores:
+    """Return the newest score of every student in the stores; a store that is listed twice is read once.
 
     Records that cannot be read or used are named in the notes and counted.
 
     Args:
         stores: their folders.
-        hear: is told of each record that could be read, with its store.
+        on_record: called with each record that could be read, and its store.
 
     Raises:
-        StoreError: a folder is no store, or cannot be read.
+        StoreError: a folder is not a store, or cannot be read.
     """
     folders: dict[Path, Path] = {}
     for path in stores:
@@ -76,8 +76,8 @@ def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
     choices: list[ChoiceRecord] = []
     notes: list[str] = []
     for folder in folders.values():
-        found, chosen, lost = _read_store(folder, hear, notes.append)
-        scores += found
+        stored, chosen, lost = _read_store(folder, on_record, notes.append)
+        scores += stored
         choices += chosen
         notes += _lost_notes(folder, lost)
     names = tuple(map(str, folders.values()))
@@ -85,9 +85,10 @@ def read_scores(stores: Sequence[Path], hear: Hear | None = None) -> Scores:
 
 
 def _read_store(
-    folder: Path, hear: Hear | None, notice: Callable[[str], object]
+    folder: Path, on_record: OnRecord | None, notice: Callable[[str], object]
 ) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
-    """The scores and choices of one store, and what is wrong with the records that give none."""
+    """Return the scores and choices of one store, and a line for each record that cannot be used."""
+    # Of a packed store only the records are unpacked: tensors may take minutes, and no score needs them.
     store = open_store(folder, notice, records_only=True)
     if store.is_new():
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
@@ -102,19 +103,21 @@ def _read_store(
         except StoreError as error:
             lost.append(str(error))
             continue
-        if hear:
-            hear(str(folder), record)
+        if on_record:
+            on_record(str(folder), record)
         if isinstance(record, StoredStudent):
             students.append(record)
         elif isinstance(record, StoredChoice):
             choices.append(_choice(str(folder), record))
         else:
             beneath.add(record)
+    # After all records were read, since a student's key may come before that of its set or teacher.
     scores: list[Score] = []
     codes: dict[tuple[Any, ...], Digests] = {}
     for student in students:
         try:
             score = _score(str(folder), student, beneath)
+            # Thousands of students share a few digests: one dictionary for all of them saves most of the memory.
             scores.append(replace(score, code=codes.setdefault(tuple(score.code.items()), score.code)))
         except LookupError as error:
             key = student.key
@@ -142,13 +145,13 @@ def _lost_notes(folder: Path, lost: Sequence[str]) -> Iterator[str]:
 
 
 def _text(part: Any) -> str:  # noqa: ANN401
-    """As JSON, kept once: stores repeat the same parts thousands of times."""
+    """Return JSON of which equal texts share one object, because stores repeat the same parts thousands of times."""
     return sys.intern(canonical_json(part))
 
 
 @dataclass(frozen=True)
 class _Set:
-    """What a set's record tells of its students."""
+    """The fields of a set's record that the scores of its students need."""
 
     status: str
     precision: str
@@ -187,7 +190,7 @@ class _Set:
 
 @dataclass(frozen=True)
 class _Teacher:
-    """What an artifact's record tells of the students that it teaches."""
+    """The fields of an artifact's record that the scores of its students need."""
 
     architecture: str
     provenance: Provenance
@@ -195,7 +198,7 @@ class _Teacher:
 
 @dataclass(frozen=True)
 class _Beneath:
-    """What the students of a store rest on, by key."""
+    """The sets and teachers that the students of a store depend on, by key."""
 
     sets: dict[str, _Set]
     teachers: dict[str, _Teacher]
@@ -218,6 +221,7 @@ def _score(store: str, record: StoredStudent, beneath: _Beneath) -> Score:
     of_set = beneath.sets.get(record.set)
     teacher = beneath.teachers.get(identity.artifact) if identity.artifact else None
     precision = of_set.precision if of_set else result.precision
+    # Sets from files have no precision: this set was distilled here, and its record is lost.
     if of_set is None and precision is not None:
         raise LookupError("the record of its set is not there")
     parts: Mapping[str, str] = of_set.identities if of_set else {"method": _text(record.set)}

@@ -1,4 +1,4 @@
-"""The cells of a store that filters choose, with all that they rest on."""
+"""Selection of the cells of a store by filters, with all cells that they depend on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ _RESULTS = ("result", "history", "provenance", "files")
 
 
 def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[str], tuple[str, ...]]:
-    """Return the keys of the students that filters choose and of the cells that they rest on, and notes.
+    """Return the keys of the students that filters select and of the cells that they depend on, and notes.
 
     Args:
         store: a folder or a packed file.
-        only: by axis, names or numbers, one of which a score has to have.
+        only: by axis, the names or numbers of which a score has to have one.
 
     Raises:
-        StoreError: it is no store, or cannot be read.
+        StoreError: it is not a store, or cannot be read.
         UsageError: no score has one of the names.
     """
     records: dict[str, Record] = {}
@@ -30,6 +30,7 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
         scores = [score for score in scores if value_of(score, axis) in values]
     keys = {score.key for score in scores}
     keys |= {choice.key for choice in read.choices if any(choice.covers(score) for score in scores)}
+    # Any text that is a key counts as a reference, in whatever field: so no list of fields can fall behind the records.
     unvisited = list(keys)
     while unvisited:
         record = records[unvisited.pop()]

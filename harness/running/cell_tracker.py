@@ -1,4 +1,4 @@
-"""The cells of a plan as they are made: what is missing, their records, their commit, and word to listeners."""
+"""The cells of a plan during a run: which are missing, their records and commits, and the calls of observers."""
 
 import dataclasses
 import importlib.metadata
@@ -37,25 +37,26 @@ R = TypeVar("R", StoredArtifact, StoredSet, StoredStudent)
 
 
 class CellTracker:
-    """The cells of a plan as they are made."""
+    """The cells of a plan during a run."""
 
     def __init__(self, plan: Plan, store: Store, plugins: Plugins, reporter: Reporter) -> None:
         self.plan, self.store, self.plugins, self.reporter = plan, store, plugins, reporter
         self.states = CellStates(plan, store)
         self._redone: set[str] = set()
         self._attempts: dict[str, int] = {}
+        # By thread, because artifacts are made side by side, each under a lease of its own.
         self._here = threading.local()
         self.lost: dict[str, CellStatus] = {}
-        """By key, the cells that could not be made or used: the store may know less of them."""
+        """By key, the status of cells that could not be made or used: the store may know less of them."""
 
     def is_missing(self, cell: Cell) -> bool:
-        """Whether the cell has still to be made."""
+        """Return whether the cell has still to be made."""
         known = cell.key in self._redone or cell.key in self.lost
         return not known and self.states.is_missing(cell)
 
     @contextmanager
     def hold(self, key: str, label: str) -> Iterator[None]:
-        """Hold a lease while this thread makes what it stands for; what others did meanwhile is in the store then."""
+        """Hold a lease while this thread works; what other processes did meanwhile is in the store then."""
         before = self._lease
         with self.store.leases.hold(key, label, self._waits) as lease:
             self._here.lease = lease
@@ -73,31 +74,33 @@ class CellTracker:
         self.reporter.notice(f"waiting for {holder}, which works on {holder.label}")
 
     def start(self, cell: Cell) -> None:
-        """Say that work on a cell begins.
+        """Announce that work on a cell begins.
 
         Raises:
-            LeaseLost: somebody else has taken it over, and made it.
+            LeaseLost: another process has taken it over, and made it.
         """
         self._attempts[cell.key] = self.store.next_attempt(cell.key)
-        if not self.is_missing(cell):  # looked at again, now that the number is known that nobody else may take
+        # Looked at again now that the number of the attempt is fixed: another process that commits from here on takes
+        # the same number, and so only one of the two commits succeeds.
+        if not self.is_missing(cell):
             raise LeaseLost(f"another process has made {cell.label}")
         if self._lease:
-            self._lease.tell(cell=cell.key, label=cell.label)
+            self._lease.report(cell=cell.key, label=cell.label)
         self.reporter.started(cell)
         self.notify("cell_started", cell)
 
     def step(self, cell: Cell, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Say how far a trajectory is.
+        """Report the iteration of a trajectory.
 
         Raises:
-            LeaseLost: somebody else makes it now.
+            LeaseLost: another process has taken it over.
         """
         if self._lease:
-            self._lease.tell(cell=cell.key, iteration=iteration, total=total)
+            self._lease.report(cell=cell.key, iteration=iteration, total=total)
         self.reporter.step(cell, iteration, total, scalars)
 
     def check(self) -> None:
-        """Raise `LeaseLost` where somebody else has taken over what this thread works on."""
+        """Raise `LeaseLost` if another process has taken over what this thread works on."""
         if self._lease:
             self._lease.check()
 
@@ -109,17 +112,18 @@ class CellTracker:
         components: Iterable[Resolved[Any]],
         **fields: Any,  # noqa: ANN401
     ) -> R:
-        """Return the record of a finished cell, with what made it.
+        """Return the record of a finished cell, with its provenance.
 
         Args:
             kind: the model of its kind.
             cell: the cell.
-            problem: what it was made on.
-            components: what made it.
-            fields: those of the kind, as Python values: in a record, NaN and infinity are None, and tuples are lists.
+            problem: the problem that it was made on.
+            components: the components that made it.
+            fields: the fields of the kind as Python values; the record has None for NaN and infinity, and lists for
+                tuples.
 
         Raises:
-            PluginError: a component gave what no record can hold.
+            PluginError: a component returned what no record can hold.
         """
         provenance = {
             "components": [component.provenance() for component in components],
@@ -133,7 +137,8 @@ class CellTracker:
         identity = json.loads(json.dumps({"kind": cell.kind, **cell.identity}))
         whole = {"kind": cell.kind, "label": cell.label, "key": cell.key, "identity": identity}
         try:
-            # What is committed stays, so that it is checked as a reader would: by the parser of files, then the model.
+            # A committed record is never changed, so that it is checked as its readers will: by the parser of files,
+            # then by the model.
             text = json.dumps(_finite({**whole, "provenance": provenance, **fields}), allow_nan=False)
             return kind.model_validate(parse_object(text.encode()))
         except ValueError as error:
@@ -149,8 +154,9 @@ class CellTracker:
         """Put a finished cell into the store.
 
         Raises:
-            LeaseLost: somebody else has taken it over, or has made it.
+            LeaseLost: another process has taken it over, or has made it.
         """
+        # As late as possible: a process that slept through its lease must not commit beside the one that took over.
         self.check()
         interrupts.heed_at_once()
         written = self.store.commit(record, files, self._attempts.pop(cell.key, None))
@@ -160,9 +166,9 @@ class CellTracker:
 
     @contextmanager
     def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
-        """Whatever is raised while ``cells`` are made fails the first that is missing; others can be made still.
+        """Turn any error while ``cells`` are made into a failure of the first that is missing; the run goes on.
 
-        A cell in the store that cannot be used is damaged, and blocks them all.
+        A damaged cell in the store blocks them all.
         """
         try:
             with interrupts.insisted():
@@ -184,12 +190,12 @@ class CellTracker:
                 self.fail(cell, reason, text)
 
     def fail(self, cell: Cell, reason: str, text: str) -> None:
-        """Note that a cell cannot be made.
+        """Note that a cell failed.
 
         Args:
             cell: the cell.
             reason: one line.
-            text: what goes into the failure's log.
+            text: the content of the failure's log.
         """
         log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, text))
         self.lost[cell.key] = CellStatus(CellState.FAILED, reason)
@@ -203,19 +209,20 @@ class CellTracker:
             self.reporter.notice(complaint)
 
     def finish(self) -> None:
-        """Let observers that are behind hear what there was to hear, within limits."""
+        """Give observers that are behind a limited time to catch up."""
         for complaint in self.plugins.finish():
             self.reporter.notice(complaint)
 
 
 def saver(tensors: Mapping[str, Tensor]) -> Writer:
-    """A function that writes tensors to the path it is given."""
+    """Return a function that writes tensors to a path."""
+    # safetensors accepts contiguous tensors only.
     whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     return lambda path: path.write_bytes(save(whole))
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401
-    """The same as JSON can hold it: None in place of NaN and infinity, as the losses of lost students are."""
+    """Return a value as JSON can hold it: None in place of NaN and infinity, such as losses of collapsed students."""
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

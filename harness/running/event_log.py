@@ -12,6 +12,7 @@ from harness.store.cell_states import CellStatus
 from harness.store.event_files import LOST, CellName
 from harness.store.records import Record
 from harness.store.store import Store
+from harness.store.store_errors import cannot
 
 _STEPS_APART = 0.2
 """Seconds between steps that are written: a toy method does thousands a second."""
@@ -31,7 +32,7 @@ class EventLog(Reporter):
             # By lines: the reader takes only whole ones, and a process that is killed leaves at most half of the last.
             self._file = path.open("a", buffering=1, encoding="utf-8", errors="replace")
         except OSError as error:
-            raise store.cannot("write to", error) from None
+            raise cannot("write to", store.path, error) from None
 
     def cells(self, missing: list[Named]) -> None:
         """Write which cells are to be made, when a process begins a job."""
@@ -73,7 +74,7 @@ class EventLog(Reporter):
         try:
             self._file.write(json.dumps({"event": event, **fields}, allow_nan=False, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise self._store.cannot("write to", error) from None
+            raise cannot("write to", self._store.path, error) from None
 
 
 def pass_on(event: Mapping[str, Any], reporter: Reporter, store: Store) -> None:

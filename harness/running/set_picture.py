@@ -71,7 +71,7 @@ class Layout:
 
 
 def layout(classes: int, most_of_class: int) -> Layout:
-    """A layout of about as many images across as down, once there are more classes than one column takes."""
+    """Return a layout of about as many images across as down, if one column cannot take all classes."""
     shown = min(classes, MOST_CLASSES)
     columns = max(1, min(most_of_class, MOST_OF_CLASS, MOST_IMAGES // shown))
     label = _LABEL_WIDTH / _PITCH
@@ -157,6 +157,6 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 
 def _label(name: str) -> str:
-    """A class name as it can be drawn: signs without a picture become question marks."""
+    """Return a class name as it can be drawn: characters without a glyph become question marks."""
     drawable = "".join(sign if sign.isprintable() else "?" for sign in name)
     return drawable if len(drawable) <= _LONGEST_LABEL else f"{drawable[: _LONGEST_LABEL - 1]}…"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.store.cells import Cell
 from harness.store.store import Store
+from harness.store.store_errors import cannot
 from harness.store.unfinished import read_sealed, sealed_in, write_sealed
 from harness.system import interrupts
 
@@ -50,7 +51,7 @@ class UnfinishedTensors:
         try:
             return write_sealed(self.folder, name, content)
         except OSError as error:
-            raise self._store.cannot("write to", error) from None
+            raise cannot("write to", self._store.path, error) from None
 
     def read(self, path: Path, code_digests: CodeDigests) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return what a file holds; None, with a notice, if it is damaged or of a different version of the code."""

@@ -1,4 +1,4 @@
-"""The states of cells: what is in the store, what is still to be made, and what cannot be made, with the reason."""
+"""The states of cells: which are in the store, which a run has to make, and which cannot be made, with the reason."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class CellState(StrEnum):
     """The state of a cell.
 
     Attributes:
-        MISSING: it is not made yet.
+        MISSING: no record of it exists yet.
         RUNNING: a process works on it.
         DONE: its record is in the store.
         STALE: its record is in the store, but was made by a different version of the code.
-        FAILED: it could not be made; a run tries again only on request.
+        FAILED: making it failed; a run tries again only on request.
         BLOCKED: a cell that it needs is lost.
         DAMAGED: its record, or a file of it, cannot be used.
     """
@@ -41,7 +41,7 @@ class CellStatus:
 
     Attributes:
         reason: one line, if the cell is lost.
-        note_is_damaged: the cell failed, and the note of why cannot be read.
+        note_is_damaged: whether the cell failed and the note with the reason cannot be read.
     """
 
     state: CellState
@@ -50,7 +50,7 @@ class CellStatus:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the cell is neither there nor made by a run, until somebody asks for it."""
+        """Whether no run makes the cell unless the user asks for it."""
         return self.state in LOST
 
 
@@ -78,7 +78,7 @@ class CellStates:
 
     Args:
         plan: the cells, and what they need.
-        store: what it holds now decides: others may write to it meanwhile.
+        store: read anew for every question, since other processes may write to it.
     """
 
     def __init__(self, plan: PlannedCells, store: Store) -> None:
@@ -98,7 +98,7 @@ class CellStates:
         return {cell.key: self.status(cell) for cell in self._plan.cells}
 
     def is_missing(self, cell: Cell) -> bool:
-        """Return whether a cell has to be made and can be, as the store stands now."""
+        """Return whether a cell has to be made and can be, by what the store holds now."""
         return self.status(cell).state in self._to_make
 
     def _needed(self, cell: Cell) -> Iterator[tuple[str, CellStatus]]:
@@ -120,6 +120,7 @@ def states_to_make(rerun_stale: bool) -> tuple[CellState, ...]:
 
 def state_in_store(cell: Cell, store: Store) -> CellStatus:
     """Return the status of a cell by its record and its failure alone, whatever the cells that it needs are."""
+    # The record first: a failure stays as history after the cell was made after all.
     try:
         record = store.record(cell.key)
     except RecordError as error:

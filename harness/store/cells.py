@@ -11,16 +11,17 @@ from typing import Any
 from harness.store.records import Record, StoredChoice
 
 SHORT = 12
-"""Digits of a key that are shown: among a million cells, two share them once in five hundred stores."""
+"""Number of digits of a key that are shown: with a million cells, two share them in one of five hundred stores."""
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401
-    """JSON with sorted keys and no spaces: equal values give equal text."""
+    """Return JSON with sorted keys and no spaces, so that equal values give equal text."""
+    # Never to be changed, nor its arguments: every key of every store that exists is a hash of this text.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of an identity's canonical JSON, in hexadecimal."""
+    """Return the SHA-256 of an identity's canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 
@@ -37,7 +38,7 @@ class Cell:
         kind: ``distilled`` (a trajectory up to an iteration), ``artifact`` or ``student``.
         identity: as JSON, all that decides its numbers.
         label: what it is, for people.
-        code_digests: by component, the digest of the code that computes it now; by it stale records are known.
+        code_digests: by component, the digest of the code that computes it now, which shows whether a record is stale.
     """
 
     kind: str
@@ -47,14 +48,12 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """The cell's key."""
+        """The key of the cell."""
         return key_of({"kind": self.kind, **self.identity})
 
     def is_stale(self, record: Record) -> bool:
-        """Return whether a different version of the code made ``record``.
-
-        A record without the digest of a component is not stale, and the first versions wrote digests of another kind
-        (``sources``): what nobody knows to be old counts as done. ``ddbench results adopt`` finds out.
-        """
+        """Return whether a different version of the code made ``record``."""
+        # A record without the digest of a component is not stale, and the first versions wrote digests of another kind
+        # (``sources``): a record counts as done unless it is known to be old. `ddbench results adopt` finds out.
         made_by = {} if isinstance(record, StoredChoice) else record.provenance.code_digests or {}
         return any(made_by.get(name) not in (None, digest) for name, digest in self.code_digests.items())

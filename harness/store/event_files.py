@@ -1,4 +1,4 @@
-"""Files of events: a line of JSON for each event, written by a process that works and read by the one that waits."""
+"""Files of events: one line of JSON for each event, written by a worker and read by the process that waits for it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from harness.store.files.reading import DamagedFile, open_plain
 from harness.system.bounded_json import parse_object
 
 ENDED, STOPPED, REFUSED = "ended", "stopped", "refused"
-"""How a job's process ends by its own will: nothing is left that it can do; it was asked to stop; it cannot go on."""
+"""Why a job's process ended by itself: it has done all it can; it was asked to stop; it cannot go on."""
 LOST = "lost"
 
 
@@ -24,33 +24,34 @@ class CellName:
 
 
 class EventReader:
-    """Reads what was appended to a file of events since it last looked."""
+    """Reader of the events that were appended to a file since the last call."""
 
     def __init__(self, path: Path, from_end: bool = False) -> None:
         self._path, self._rest = path, b""
         self._offset = path.stat().st_size if from_end and path.exists() else 0
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """The events since the last call; a line that is still being written waits for the next."""
+        """Yield the events since the last call; a line that is still being written is left for the next."""
         try:
             with open_plain(self._path) as file:
                 file.seek(self._offset)
-                found = file.read()
+                appended = file.read()
         except (FileNotFoundError, DamagedFile):
-            return
-        self._offset += len(found)
-        *lines, self._rest = (self._rest + found).split(b"\n")
+            return  # the worker has not begun to write, or its file was replaced: records show what it has made
+        self._offset += len(appended)
+        # The writer appends without a lock, so that the last line may be cut anywhere, within a character too.
+        *lines, self._rest = (self._rest + appended).split(b"\n")
         yield from (event for line in lines if (event := _event(line)) is not None)
 
 
 def damages(path: Path) -> Iterator[str]:
-    """What is wrong with a file of events, with the remedy; the last line may still be written."""
+    """Yield what is wrong with a file of events, with the remedy; the last line may be incomplete."""
     remedy = "if no run works here, delete it: nothing rests on it"
     try:
         with open_plain(path) as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n") and not _is_event(line):
-                    yield f"{path} cannot be read (line {number} is no event): {remedy}"
+                    yield f"{path} cannot be read (line {number} is not an event): {remedy}"
                     return
     except FileNotFoundError:
         return
@@ -59,17 +60,17 @@ def damages(path: Path) -> Iterator[str]:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """The event in a line; None if there is none that is known here."""
+    """Return the event in a line; None if the line holds no event that this version knows."""
     try:
-        found = parse_object(line)
+        event = parse_object(line)
     except ValueError:
         return None
-    fields = _FIELDS.get(str(found.get("event")))
-    return found if fields and all(_KINDS[name](found.get(name)) for name in fields) else None
+    fields = _FIELDS.get(str(event.get("event")))
+    return event if fields and all(_KINDS[name](event.get(name)) for name in fields) else None
 
 
 def _is_event(line: bytes) -> bool:
-    """Whether a line holds an event, which a newer version may have written."""
+    """Return whether a line holds an event, perhaps of a newer version."""
     if _event(line):
         return True
     try:
@@ -87,6 +88,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
+    # In Python True is an int, and JSON has both.
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -100,7 +102,7 @@ _FIELDS = {
     LOST: ("key", "state", "reason"),
     **dict.fromkeys((ENDED, STOPPED, REFUSED), ("text",)),
 }
-"""By event, what it tells beside its name."""
+"""By event, the fields that it has beside its name."""
 _KINDS: Mapping[str, Callable[[object], bool]] = {
     "cell": _is_cell,
     "cells": lambda value: isinstance(value, list) and all(map(_is_cell, value)),
@@ -110,4 +112,4 @@ _KINDS: Mapping[str, Callable[[object], bool]] = {
     "state": lambda value: value in LOST_STATES,
     **dict.fromkeys(("key", "reason", "log", "text"), _is_text),
 }
-"""By name, whether a value is as it should be."""
+"""By field, a function that checks its value."""

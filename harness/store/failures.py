@@ -1,4 +1,4 @@
-"""Failures: cells that could not be made, kept with their reasons so that they are tried again only on request."""
+"""Failures: cells that could not be made, noted with their reasons so that they are tried again only on request."""
 
 import dataclasses
 import hashlib
@@ -32,12 +32,12 @@ class Failure:
     """A cell that could not be made.
 
     Attributes:
-        kind: of the cell.
-        label: the cell, for people.
+        kind: the kind of the cell.
+        label: name of the cell, for people.
         reason: one line.
         text: a traceback, or the end of a log.
-        at: when, by the clock of the host.
-        host: where.
+        at: the time, by the clock of the host.
+        host: name of the machine.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Failure:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether its note is damaged, which the reason says then."""
+        """Whether its note is damaged, which the reason then says."""
         return self.kind == UNREADABLE
 
 
@@ -64,7 +64,7 @@ class Failures:
         self._store, self.folder = store, store / FAILURES
 
     def note(self, failure: Failure) -> Path:
-        """Keep what is known of a failed cell, in place of what was; returns the file with the text.
+        """Note a failure in place of an earlier one of the same cell, and return the file with its text.
 
         Raises:
             StoreError: the store cannot be written.
@@ -74,7 +74,8 @@ class Failures:
         note = with_checksum({**fields, _LOG_DIGEST: hashlib.sha256(text.encode()).hexdigest()})
         try:
             self.folder.mkdir(exist_ok=True)
-            self._remove(failure.key)  # no note stands beside the text of another, whenever this is killed
+            # First the old note goes, last the new one comes: whenever this is killed, no note has the text of another.
+            self._remove(failure.key)
             write_whole(log, text)
             write_whole(self._note(failure.key), json.dumps(note, indent=1))
         except OSError as error:
@@ -82,7 +83,8 @@ class Failures:
         return log
 
     def get(self, key: str) -> Failure | None:
-        """What is noted of a cell; None if it has not failed. A damaged note is a failure whose reason says so."""
+        """Return the failure of a cell; None if it has not failed."""
+        # A damaged note counts as a failure too: to try again unasked could repeat days of work that are known to fail.
         try:
             note = self._read(key)
         except DamagedFile as damage:
@@ -90,21 +92,22 @@ class Failures:
         return None if note is None else Failure(**{name: note[name] for name in _FIELDS}, text=self._text(key))
 
     def forget(self, key: str) -> None:
-        """Have a cell tried again. The text stays until it is overwritten."""
+        """Forget a failure, so that the cell is tried again."""
+        # The text stays until another overwrites it: it may be all that is left of what went wrong.
         try:
             self._remove(key)
         except OSError as error:
             raise cannot("write to", self._store, error) from None
 
     def all(self) -> Iterator[Failure]:
-        """Every failure by key, of cells that were made afterwards too."""
+        """Yield every failure by key, also those of cells that were made afterwards."""
         for key in self.keys():
             failure = self.get(key)
             if failure:
                 yield failure
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Their keys, sorted.
+        """Return the sorted keys of failed cells that begin with a prefix.
 
         Raises:
             StoreError: the folder cannot be read.
@@ -116,14 +119,14 @@ class Failures:
         return [name[1] for name in names if name and name[2] == "json" and name[1].startswith(prefix)]
 
     def log(self, key: str) -> Path:
-        """The file with the text of a failure."""
+        """Return the file with the text of a failure."""
         return self.folder / f"{key}.log"
 
     def damages(self, name: str) -> Iterator[str]:
-        """What is wrong with what lies in the folder under a name, each with the remedy."""
+        """Yield what is wrong with an entry of the folder, each with the remedy."""
         path, parts = self.folder / name, _NAME.fullmatch(name)
         if parts is None:
-            yield f"{path} is no part of a store: move it away"
+            yield f"{path} does not belong in a store: move it away"
             return
         try:
             if parts[2] == "log":
@@ -145,10 +148,10 @@ class Failures:
         except FileNotFoundError:
             yield f"{log} is missing: {_AGAIN}"
         except DamagedFile:
-            return  # its own name is looked at too
+            return  # reported when the log itself is checked
 
     def _read(self, key: str) -> dict[str, Any] | None:
-        """A note; None if there is none.
+        """Return the note of a failure; None if there is none.
 
         Raises:
             DamagedFile: it cannot be read, or is of another cell.
@@ -159,13 +162,14 @@ class Failures:
         except FileNotFoundError:
             return None
         if wrong := [name for name in (*_FIELDS, _LOG_DIGEST) if not isinstance(note.get(name, ""), str)]:
-            raise DamagedFile(path, f"its {wrong[0]} is no text")
+            raise DamagedFile(path, f"its {wrong[0]} is not text")
         if note["key"] != key:
             raise DamagedFile(path, f"it is of another cell, {note['key']!r:.80}")
         return note
 
     def _remove(self, key: str) -> None:
         note = self._note(key)
+        # unlink() cannot remove a folder, and what somebody put there is not ours to delete.
         if kind_at(note) == "a folder":
             set_aside(self._store, note)
         else:
@@ -175,7 +179,7 @@ class Failures:
         return self.folder / f"{key}.json"
 
     def _text(self, key: str) -> str:
-        """The text of a failure; of a long one, the end."""
+        """Return the text of a failure, or its end if it is long."""
         try:
             with open_plain(self.log(key)) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_TEXT))
@@ -185,12 +189,13 @@ class Failures:
 
 
 def _writable(text: str) -> str:
-    """A text with escapes for what is in no encoding, as the names of files may be."""
+    """Return a text with escapes for what UTF-8 cannot write."""
+    # Names of files in a message may hold bytes of no encoding, which Python keeps as surrogates.
     return text.encode(errors="backslashreplace").decode()
 
 
 def reason_of(error: BaseException) -> str:
-    """One line for what a cell failed by; where memory ran out, with what takes less."""
+    """Return the reason of a failure in one line, with advice if memory ran out."""
     reason = error_line(error)
     if isinstance(error, PluginError):  # the message names the plugin and what is wrong; the class adds nothing
         reason = reason.partition(": ")[2]

@@ -1,6 +1,6 @@
-"""What lies in a store: its cells with their sizes, and what nothing needs any more.
+"""Inventory of a store: its cells with their sizes, and the files that nothing needs any more.
 
-Needs no torch, and one look at each file's size.
+It does not import torch, and reads the size of each file once.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ class Listed:
     """A cell in the store, by its newest attempt.
 
     Attributes:
-        result: what its record tells; empty where it cannot be read.
+        result: the result in its record; empty if that cannot be read.
         size: bytes of the newest attempt's files.
-        attempts: how many there are, with those that are superseded; 0 where it failed.
+        attempts: number of attempts, superseded ones included; 0 if the cell failed.
     """
 
     key: str
@@ -46,14 +46,16 @@ class Listed:
     result: Mapping[str, Any]
 
     def has(self, wanted: Mapping[str, Sequence[str]]) -> bool:
-        """Whether it has one of the values wanted for each name; a component may have more options than are wanted."""
+        """Return whether it has one of the wanted values for each name; a component may have further options."""
         own: dict[str, Any] = {**self.result, "kind": self.kind, "status": self.status}
-        return all(any(_is(str(own.get(name) or ""), one) for one in values) for name, values in wanted.items())
+        return all(
+            any(_matches(str(own.get(name) or ""), value) for value in values) for name, values in wanted.items()
+        )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one kind of thing takes on disk."""
+    """The disk space that one kind of file takes."""
 
     kind: str
     count: int
@@ -62,7 +64,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Waste:
-    """Something that nothing needs, and why."""
+    """A file or folder that nothing needs, with the reason."""
 
     path: Path
     reason: str
@@ -70,7 +72,7 @@ class Waste:
 
 
 def listed(store: Store) -> Iterator[Listed]:
-    """The cells of a store by key.
+    """Yield the cells of a store by key.
 
     A record that cannot be read is a row of status ``unreadable``, with the reason as its label; a cell that failed,
     and was not made since, has no attempt.
@@ -82,30 +84,30 @@ def listed(store: Store) -> Iterator[Listed]:
 
 
 def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
-    """What each kind of thing takes: cells by kind, older attempts, what is in the making, failures, leases."""
+    """Return the disk space by kind: cells, superseded attempts, unfinished cells, failures, leases and so on."""
     by_kind: dict[str, tuple[int, int]] = {}
     for row in (row for row in rows if row.attempts):
         count, size = by_kind.get(row.kind, (0, 0))
         by_kind[row.kind] = (count + 1, size + row.size)
-    told = [Cost(kind, count, size) for kind, (count, size) in sorted(by_kind.items())]
+    spent = [Cost(kind, count, size) for kind, (count, size) in sorted(by_kind.items())]
     several = (folders for folders in store.attempts().values() if len(folders) > 1)
     older = [folder for folders in several for folder in folders if folder != newest(folders)]
     if older:
-        told.append(Cost("superseded", len(older), sum(map(size_of, older))))
+        spent.append(Cost("superseded", len(older), sum(map(size_of, older))))
     for part in PARTS:
         entries = _entries(store.path / part)
         if entries:
-            told.append(Cost(part, len(entries), sum(map(size_of, entries))))
+            spent.append(Cost(part, len(entries), sum(map(size_of, entries))))
     scratch = list(_scratch(store))
-    return [*told, *([Cost("leftovers", len(scratch), sum(map(size_of, scratch)))] if scratch else [])]
+    return [*spent, *([Cost("leftovers", len(scratch), sum(map(size_of, scratch)))] if scratch else [])]
 
 
 def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
-    """What can be removed: never a cell's newest attempt, unless it has no record at all.
+    """Yield what can be removed: never a cell's newest attempt, unless it has no record at all.
 
     Args:
         store: no run may work on it.
-        superseded: older attempts too, where the newest one is sound.
+        superseded: whether older attempts count too, if the newest one is sound.
     """
     for path in _scratch(store):
         yield _waste(path, "left by a run that was killed")
@@ -120,6 +122,7 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
             if not has_record(folder):
                 yield _waste(folder, NO_RECORD)
         older = [folder for folder in folders if has_record(folder)][:-1] if superseded else []
+        # The files are hashed first: an older attempt is the only way back from a newer one that is damaged.
         if older and _is_sound(store, newest(folders)):
             yield from (_waste(folder, "superseded by a newer attempt") for folder in older)
     for path in _entries(store.path / PARTIAL):
@@ -132,25 +135,28 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
             yield _waste(path, "of a failure that was redone")
 
 
-def remove(found: Iterable[Waste]) -> None:
-    """Delete what `waste` found.
+def remove(leftovers: Iterable[Waste]) -> None:
+    """Delete what `waste` yields.
 
     Raises:
         StoreError: something cannot be deleted.
     """
-    for one in found:
+    for leftover in leftovers:
+        path = leftover.path
         try:
-            if one.path.is_dir() and not one.path.is_symlink():
-                shutil.rmtree(one.path)
+            # Of a link only the link goes: it may lead out of the store.
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
             else:
-                one.path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
         except (OSError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or "it is nested too deep"
-            raise StoreError(f"{one.path} cannot be removed: {reason}; remove it by hand") from None
+            raise StoreError(f"{path} cannot be removed: {reason}; remove it by hand") from None
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; links are not followed."""
+    """Return the bytes of a file, or of all files in a folder; links are not followed."""
+    # With a list and not by recursion: folders may be nested deeper than Python can call.
     size, places = 0, [path]
     while places:
         place = places.pop()
@@ -174,13 +180,13 @@ def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
 
 
 def _failed_row(store: Store, failure: Failure) -> Listed:
-    size, told = size_of(store.failures.log(failure.key)), {"reason": failure.reason}
-    return Listed(failure.key, failure.kind, "failed", failure.label, size, 0, failure.at, told)
+    size, result = size_of(store.failures.log(failure.key)), {"reason": failure.reason}
+    return Listed(failure.key, failure.kind, "failed", failure.label, size, 0, failure.at, result)
 
 
-def _is(value: str, wanted: str) -> bool:
-    one, other = _parsed(value), _parsed(wanted)
-    return one.name == other.name and set(other.options) <= set(one.options)
+def _matches(value: str, wanted: str) -> bool:
+    own, other = _parsed(value), _parsed(wanted)
+    return own.name == other.name and set(other.options) <= set(own.options)
 
 
 @cache
@@ -188,7 +194,7 @@ def _parsed(text: str) -> Name:
     try:
         return parse_name(text)
     except UsageError:
-        return Name(text)
+        return Name(text)  # a kind or a status, or a name of another version: compared as it is written
 
 
 def _is_sound(store: Store, folder: Path) -> bool:
@@ -200,7 +206,8 @@ def _is_sound(store: Store, folder: Path) -> bool:
 
 
 def _scratch(store: Store) -> Iterator[Path]:
-    """What a killed run leaves: folders and files that were to be renamed into their places."""
+    """Yield what killed runs leave: folders and files that were to be renamed into their places."""
+    # A name that begins with a dot is never part of the store, so that no reader has to know which of them are current.
     for folder, prefixes in ((store.path / CELLS, (".writing-", ".probe-")), (store.path, (f".{MARKER}-",))):
         yield from (path for path in _entries(folder) if path.name.startswith(prefixes))
     for folder in _entries(store.path / PARTIAL):
@@ -209,21 +216,23 @@ def _scratch(store: Store) -> Iterator[Path]:
 
 
 def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
-    """Folders of checkpoints whose trajectories have finished sets further on."""
-    kept = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := marks_in(folder))}
-    sets: dict[str, list[SetIdentity]] = {folder.name: [] for folder in kept}
-    for folders in attempts.values() if kept else ():
+    """Yield the folders of checkpoints whose trajectories have finished sets further on."""
+    checkpoints = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := marks_in(folder))}
+    sets: dict[str, list[SetIdentity]] = {folder.name: [] for folder in checkpoints}
+    # Records are read only if there are checkpoints at all: in a store of many cells that takes minutes.
+    for folders in attempts.values() if checkpoints else ():
         with contextlib.suppress(RecordError):
             record = store.read(newest(folders))
             if isinstance(record, StoredSet):
                 sets.get(str(record.trajectory), []).append(record.identity)
-    for folder, marks in kept.items():
+    for folder, marks in checkpoints.items():
         if all(any(_is_behind(mark, identity) for identity in sets[folder.name]) for mark in marks):
             yield folder
 
 
 def _is_behind(mark: Mark, identity: SetIdentity) -> bool:
-    """Whether a checkpoint lies on the way to the set of this identity, which says so but for the iteration."""
+    """Return whether a checkpoint lies on the way to the set of this identity."""
+    # The names of checkpoints begin with the key of the set at their own iteration, all else being equal.
     there = key_of({**identity.as_json(), "iterations": mark.iteration})
     return mark.iteration <= identity.iterations and there.startswith(mark.cell)
 

@@ -1,8 +1,8 @@
 """Packed stores: a whole store, or a part of it, in one file that is read like the folder, and never written to.
 
-What goes in: ``store.json``, every attempt at a cell that has a record, with the files that the record names, and the
-notes of failures. What runs and their processes leave (leases, checkpoints, plans, logs of jobs) stays out: nothing
-that reads scores needs it. `harness.store.files.archive` is the container.
+A packed store holds ``store.json``, every attempt at a cell that has a record, with the files that the record names,
+and the notes of failures. What runs and their processes leave (leases, checkpoints, plans, logs of jobs) stays out:
+nothing that reads scores needs it. `harness.store.files.archive` is the container.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from harness.errors import StoreError, UsageError
 from harness.store.cells import canonical_json
-from harness.store.files.archive import Source, extract, is_name, write_archive
+from harness.store.files.archive import Content, extract, is_name, write_archive
 from harness.store.files.folders import CELLS, MARKER, RECORD, Notice, entries_of
 from harness.store.files.left_out import LEFT_OUT, absent, left_out_text
 from harness.store.files.reading import DamagedFile
@@ -33,12 +33,12 @@ _ARTIFACT = "artifact"
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed.
+    """The outcome of packing.
 
     Attributes:
-        cells: how many cells it holds.
+        cells: number of cells in the packed file.
         size: bytes of the packed file.
-        left_out: how many files of these cells it does not hold.
+        left_out: number of files of these cells that it does not hold.
     """
 
     cells: int
@@ -48,10 +48,10 @@ class Packed:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a store is packed.
+    """The part of a store that is packed.
 
     Attributes:
-        keys: of the cells; None is all, and failures too, which do not say what they are of.
+        keys: keys of the cells; None for all cells, with the failures, which no filter can select.
         sets: whether the files beside the records go in: the tensors of sets and artifacts, and the pictures of sets.
         artifacts: whether teachers and experts go in, which take much room and can be made again.
     """
@@ -62,11 +62,11 @@ class Selection:
 
 
 class PackedStore(Store):
-    """A packed store to be read: its files lie in a temporary folder for as long as this object lives."""
+    """A packed store for reading: its files lie in a temporary folder for as long as this object lives."""
 
     def __init__(self, file: Path, records_only: bool) -> None:
         folder = Path(tempfile.mkdtemp(prefix="ddbench-"))
-        # Not `TemporaryDirectory`: it warns if it is not closed, and a store has no end but that nobody refers to it.
+        # Not `TemporaryDirectory`: it warns if it is not closed, and a store ends only when nothing refers to it.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         _extract(file, folder, records_only)
         super().__init__(folder)
@@ -77,12 +77,12 @@ class PackedStore(Store):
 
 
 def open_store(path: Path, notice: Notice | None = None, *, records_only: bool = False) -> Store:
-    """Return the store at a path to be read, whether it is a folder or a packed file.
+    """Return the store at a path for reading, whether it is a folder or a packed file.
 
     Args:
         path: the folder or file.
-        notice: called with what has to be said of it.
-        records_only: of a packed file, the records and notes of failures are enough, which lie in front.
+        notice: called with each notice about the store.
+        records_only: whether only records and notes of failures are unpacked, which lie in front of the tensors.
 
     Raises:
         StoreError: it is a file, but no packed store, or a damaged one.
@@ -100,7 +100,7 @@ def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed
     The same content gives the same bytes, as long as the same version of liblzma compresses it.
 
     Args:
-        store: where runs may work: a finished cell is never changed.
+        store: runs may work on it meanwhile, since a finished cell is never changed.
         file: the packed file.
         selection: what of the store goes in.
 
@@ -109,6 +109,7 @@ def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed
         UsageError: the file cannot be written.
     """
     target = expand_home(file).absolute()
+    # In the store it would be a strange file, and the next packing would have to know it from the rest.
     if target.resolve().is_relative_to(store.path.resolve()):
         raise UsageError(f"{file} lies in the store that is packed: give a place outside it")
     store.check_schema()
@@ -125,7 +126,7 @@ def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed
 
 
 def unpack(file: Path, folder: Path) -> int:
-    """Write a packed store into a folder that is empty or not there: whole or not at all; how many files it holds.
+    """Write a packed store into a new or empty folder, whole or not at all, and return the number of its files.
 
     Raises:
         StoreError: the file is no packed store, or a damaged one.
@@ -144,13 +145,13 @@ def unpack(file: Path, folder: Path) -> int:
 
 
 class _Contents:
-    """What goes into a packed file, by name, and what is left out."""
+    """The files that go into a packed file, by name, and the names of those that are left out."""
 
     def __init__(self, store: Store, selection: Selection) -> None:
         self._store, self._selection = store, selection
-        self.sources: dict[str, Source] = {MARKER: canonical_json({"schema": SCHEMA}).encode()}
+        self.sources: dict[str, Content] = {MARKER: canonical_json({"schema": SCHEMA}).encode()}
         self.digests: dict[str, str] = {}
-        """Of the files that records name, as these say."""
+        """By name, the digest of each file that a record names."""
         self.left_out = set[str]()
         self.cells = 0
         before = absent(store.path)
@@ -191,6 +192,8 @@ class _Contents:
 
 def _write(file: Path, contents: _Contents) -> None:
     """Write the packed file; then check it against itself, and against the records whose files it holds."""
+    # Two passes: while files are copied a live run may replace a note of a failure, and what is read from the disk may
+    # differ from what the manifest hashed a moment before. Only the finished file shows whether all fits together.
     try:
         write_archive(file, contents.sources)
     except DamagedFile as damage:
@@ -208,4 +211,4 @@ def _extract(file: Path, folder: Path, records_only: bool = False) -> int:
     try:
         return len(extract(file.resolve(), folder, records_only=records_only))
     except DamagedFile as damage:
-        raise StoreError(f"{file} is no packed store that can be read ({damage.reason}): {_REMEDY}") from None
+        raise StoreError(f"{file} cannot be read as a packed store ({damage.reason}): {_REMEDY}") from None

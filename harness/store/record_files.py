@@ -34,11 +34,11 @@ class RecordError(StoreError):
 
 
 class NewerRecordError(RecordError):
-    """A record of a newer schema, which is no damage."""
+    """A record of a newer schema, which is not damaged."""
 
 
 def remedy(key: str) -> str:
-    """What to do about a damaged attempt at a cell."""
+    """Return what to do about a damaged attempt at a cell."""
     return f"`ddbench results discard {key[:SHORT]}` sets it aside, and then a run makes it again"
 
 
@@ -66,9 +66,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], Record]:
     try:
         content = read_object(path)
     except FileNotFoundError:
+        # It was listed a moment ago: a person or `results clean` has removed it since.
         raise RecordError(key, f"{path} cannot be read (there is none): {remedy(key)}") from None
     except DamagedFile as damage:
         raise RecordError(key, f"{damage}: {remedy(key)}") from None
+    # Before the checksum and the fields: a newer version may compute the one and name the others differently.
     schema = content.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         newer = f"{path} has schema {schema}, and this ddbench knows up to {SCHEMA}: use a newer one"
@@ -80,21 +82,22 @@ def _read(folder: Path) -> tuple[dict[str, Any], Record]:
 
 
 def has_record(folder: Path) -> bool:
-    """Whether something lies in the place of an attempt's record."""
+    """Return whether something lies in the place of an attempt's record."""
+    # A broken link counts too: an attempt whose record is damaged must not look like one that was never finished.
     return os.path.lexists(folder / RECORD)
 
 
 def newest(folders: Sequence[Path]) -> Path:
-    """Of the attempts at a cell, the newest that has a record; the newest if none has."""
+    """Return the newest attempt at a cell that has a record; the newest of all if none has."""
     return next((folder for folder in reversed(folders) if has_record(folder)), folders[-1])
 
 
 def damaged_files(folder: Path, record: Record, what_to_do: str, left_out: Collection[str] = ()) -> Iterator[str]:
-    """Hash the files of an attempt: a line for each that is not as the record says, with the remedy.
+    """Hash the files of an attempt, and yield a line for each that differs from the record, with the remedy.
 
     Args:
-        folder: of the attempt.
-        record: what its record holds.
+        folder: the folder of the attempt.
+        record: its record.
         what_to_do: the remedy.
         left_out: paths in the store of files that are missing on purpose.
 
@@ -123,10 +126,11 @@ def sealed_record(record: Record, digests: Mapping[str, str]) -> tuple[Record, s
     """
     content = {name: part for name, part in record.as_json().items() if name != CHECKSUM}
     whole = with_checksum({**content, "schema": SCHEMA, "files": dict(digests)})
+    # Sorted and indented, so that a person can read it and two records can be compared line by line.
     text = json.dumps(whole, indent=1, sort_keys=True, allow_nan=False)
     if len(text) > MOST_BYTES:
         raise ValueError(f"its record takes {len(text):,} bytes, and one may take {MOST_BYTES:,}")
-    return parse_record(whole), text
+    return parse_record(whole), text  # parsed again, so that nothing is written that no reader accepts
 
 
 def _parse(content: Mapping[str, Any], schema: object, key: str) -> Record:
@@ -135,12 +139,14 @@ def _parse(content: Mapping[str, Any], schema: object, key: str) -> Record:
     Raises:
         ValueError: with the reason, as it follows on the name of the file.
     """
+    # The checksum first: of a flipped bit in a number it alone knows, and it names the cause of all that follows.
     try:
         without_checksum(content)
     except ValueError:
         raise ValueError("was altered (checksum)") from None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"cannot be used (its schema is {schema!r:.40})")
+    # A folder that was copied or renamed by hand would give one cell the numbers of another.
     if content.get("key") != key:
         raise ValueError(f"is of another cell ({str(content.get('key'))[:80]!r})")
     check_files(content.get("files"))

@@ -1,7 +1,7 @@
 """Records: what the store holds of a finished cell, as one frozen model for each kind of cell.
 
 Reading returns these models, and writing takes them. A field with a default was not written by every version of
-ddbench. Fields that no model names are kept: a record is written again as it was read.
+ddbench. Fields that no model names are preserved: a record is written again as it was read.
 """
 
 import re
@@ -20,13 +20,13 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Identity = dict[str, Any]
-"""Of a component: name, options, provider and version."""
+"""Identity of a component: name, options, provider and version."""
 
 
 class _Part(BaseModel):
     """A part of a record: no value is converted, and no number is NaN or infinite."""
 
-    # Extra fields are allowed and kept because a key is the hash of a whole identity, named fields or not, and because
+    # Extra fields are allowed because a key is the hash of a whole identity, named fields or not, and because
     # another version may have written more than this one knows.
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -45,13 +45,13 @@ class Provider(_Part):
 
 
 class ComputeMode(_Part):
-    """The machine, and what else decides the last bits of a number (see `harness.compute.machine.Compute`)."""
+    """The machine, with all else that decides the last bits of a number (see `harness.compute.machine.Compute`)."""
 
     device: str
 
 
 class Adoption(_Part):
-    """What showed that another version of the code computes the same (``ddbench results adopt``)."""
+    """The check that showed that another version of the code computes the same (``ddbench results adopt``)."""
 
     at: str
     checked: list[Key]
@@ -60,7 +60,7 @@ class Adoption(_Part):
 
 
 class Provenance(_Part):
-    """What made the cell, and when.
+    """The components, code and machine that made a cell, and the time.
 
     Attributes:
         set: the options that were set by component (``NAME.OPTION=VALUE``).
@@ -69,6 +69,7 @@ class Provenance(_Part):
     compute: ComputeMode
     components: list[Provider] | None = None
     dataset: Provider | None = None
+    # By component the hash of its source text, as the first versions wrote it: any comment changed it.
     sources: dict[str, str] = {}
     code_digests: dict[str, str] = {}
     adopted: Adoption | None = None
@@ -78,7 +79,7 @@ class Provenance(_Part):
 
 
 class TableFields(_Part):
-    """The fields of a result by which a set and its students stand in tables."""
+    """The fields of a result by which tables list a set and its students."""
 
     dataset: str
     ipc: Count | None
@@ -98,7 +99,7 @@ class HoldOutResult(_Part):
 
 
 class StudentResult(TableFields):
-    """The score of a student (see `harness.StudentRecord`), and what it was scored by."""
+    """The score of a student (see `harness.StudentRecord`), with the names of what scored it."""
 
     evaluator: str
     architecture: str
@@ -106,7 +107,7 @@ class StudentResult(TableFields):
     score_on: Literal["test", "validation"]
     student: Count
     accuracy: Fraction
-    loss: float | None
+    loss: float | None  # None for NaN and infinity, which JSON cannot hold
     collapsed: bool
     seconds: Seconds
     peak_memory: Count
@@ -124,7 +125,7 @@ class StudentResult(TableFields):
 
 
 class StudentIdentity(_Part):
-    """What decides a score."""
+    """All that decides a score, except the set."""
 
     artifact: Key | None
     augmentations: dict[str, Any]
@@ -150,7 +151,7 @@ class SetResult(TableFields):
 
 
 class TrajectoryIdentity(_Part):
-    """What decides a trajectory."""
+    """All that decides a trajectory."""
 
     problem: str
     augmentations: dict[str, Any]
@@ -162,7 +163,7 @@ class TrajectoryIdentity(_Part):
 
 
 class SetIdentity(_Part):
-    """What decides a set."""
+    """All that decides a set."""
 
     trajectory: TrajectoryIdentity
     architectures: list[Identity]
@@ -170,7 +171,7 @@ class SetIdentity(_Part):
 
 
 class SetHistory(_Part):
-    """What happened on the way to a set (see `harness.learning.trajectory.History`)."""
+    """The course of a trajectory up to a set (see `harness.learning.trajectory.History`)."""
 
     iterations: Count = 0
     diverged_at: Count | None = None
@@ -190,17 +191,18 @@ class SetHistory(_Part):
     @property
     def is_whole(self) -> bool:
         """Whether all that reports show of a history was written."""
+        # By the fields that were written: those that were not have defaults, and would look like an empty history.
         return {"scalars", "architectures", "draws"} <= self.model_fields_set
 
 
 class ArtifactIdentity(_Part):
-    """What decides an artifact."""
+    """The part of an artifact's identity that the harness reads; the rest is its plugin's."""
 
     architecture: Identity | None
 
 
 class ChoiceResult(_Part):
-    """The chosen value of an option, and the mean of each on validation."""
+    """The chosen value of an option, and the mean of every value on validation."""
 
     option: str
     value: str
@@ -209,17 +211,17 @@ class ChoiceResult(_Part):
     @model_validator(mode="after")
     def _chosen_from_its_curve(self) -> Self:
         if self.value not in self.curve:
-            raise ValueError("value is none of its curve")
+            raise ValueError("value is not in its curve")
         return self
 
 
 class _Record(_Part):
-    """What the records of all kinds have in common.
+    """The fields that records of all kinds have in common.
 
     Attributes:
-        label: the cell, for people.
+        label: name of the cell, for people.
         files: by the name of a file beside the record, its SHA-256.
-        checksum: of the record; empty until it is written.
+        checksum: checksum of the record; empty until it is written.
     """
 
     kind: str
@@ -230,12 +232,12 @@ class _Record(_Part):
 
     @property
     def finished(self) -> str:
-        """When the cell was made, in UTC; empty if the record does not say."""
+        """The time at which the cell was finished, in UTC; empty if unknown."""
         return ""
 
     @property
     def outcome(self) -> str:
-        """What became of the work in one word, as listings show it."""
+        """The outcome in one word, as listings show it."""
         return "done"
 
 
@@ -244,7 +246,7 @@ class StoredStudent(_Record):
 
     Attributes:
         set: the key of its set's cell.
-        set_file: the digest of the file that it was trained on, because the set may have been made again since.
+        set_file: the digest of the file that it was trained on, because the set may have been distilled again since.
     """
 
     kind: Literal["student"]
@@ -256,12 +258,12 @@ class StoredStudent(_Record):
 
     @property
     def finished(self) -> str:
-        """When the student was scored."""
+        """The time at which the student was scored."""
         return self.provenance.finished
 
     @property
     def outcome(self) -> str:
-        """Whether the student collapsed."""
+        """Either ``collapsed`` or ``done``."""
         return "collapsed" if self.result.collapsed else "done"
 
 
@@ -277,7 +279,7 @@ class StoredSet(_Record):
 
     @property
     def finished(self) -> str:
-        """When the set was reached."""
+        """The time at which the trajectory reached the set."""
         return self.provenance.finished
 
     @property
@@ -287,10 +289,10 @@ class StoredSet(_Record):
 
 
 class StoredArtifact(_Record):
-    """The record of an artifact; its result is what the plugin says of it.
+    """The record of an artifact, whose result has the fields that its plugin wrote.
 
     Attributes:
-        set: the key of the set that it was made for; None if it was made for a method.
+        set: the key of the set that it belongs to; None if it belongs to a method.
     """
 
     kind: Literal["artifact"]
@@ -301,17 +303,18 @@ class StoredArtifact(_Record):
 
     @property
     def finished(self) -> str:
-        """When the artifact was made."""
+        """The time at which the artifact was finished."""
         return self.provenance.finished
 
     @property
     def outcome(self) -> str:
-        """What its plugin says became of it."""
+        """The outcome that its plugin reported."""
+        # Students and teachers report collapse, sets their status; a plugin may do either or neither.
         return "collapsed" if self.result.get("collapsed") else str(self.result.get("status") or "done")
 
 
 class ChoiceCondition(_Part):
-    """What the candidates of a choice have in common; the swept component stands without the option."""
+    """The fields that the candidates of a choice share; the swept component is named without the option."""
 
     dataset: str
     ipc: Count | None
@@ -323,16 +326,16 @@ class ChoiceCondition(_Part):
 
 
 class StoredChoice(_Record):
-    """The record of a choice, which no component made.
+    """The record of a choice between values of an option.
 
     Attributes:
-        validation: the split that it was made on.
+        validation: the split that decided.
     """
 
     kind: Literal["choice"]
     identity: dict[str, Any]
     result: ChoiceResult
-    provenance: dict[str, Any]
+    provenance: dict[str, Any]  # empty: a choice follows from the records of students, and no component computes it
     condition: ChoiceCondition | None = None
     validation: HoldOutResult | None = None
 
@@ -362,16 +365,17 @@ def parse_record(content: Mapping[str, Any]) -> Record:
 
 
 def check_files(files: object) -> None:
-    """Check the names of files with their digests that stand in a record.
+    """Check the names and digests of the files in a record.
 
     Raises:
         ValueError: with the reason.
     """
+    # A record is read from a folder that may come from anywhere: a name with a slash would lead out of the attempt.
     if not isinstance(files, dict):
         raise ValueError("names no files")
     for name, digest in files.items():
         if not _FILE_NAME.fullmatch(name) or name in (".", ".."):
-            raise ValueError(f"names {name[:80]!r}, which is no file beside it")
+            raise ValueError(f"names {name[:80]!r}, which is not a file beside it")
         if not isinstance(digest, str):
             raise ValueError(f"names {name[:80]!r} without a digest")
 

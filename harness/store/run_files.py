@@ -1,4 +1,4 @@
-"""The files of a run: what was asked for in ``run.json``, and its jobs with their cells in ``plan.json``."""
+"""The files of a run: its request in ``run.json``, and its jobs with their cells in ``plan.json``."""
 
 import errno
 import json
@@ -18,10 +18,10 @@ from harness.system.whole_files import hidden_beside, sync, write_whole
 
 REQUEST_FILE, PLAN_FILE = "run.json", "plan.json"
 EVENTS, LOG = ".events", ".log"
-"""How a job's files end."""
+"""Suffixes of a job's files."""
 _AGAIN = "give the command of that run again"
 _MOST_PLAN = 2**30
-"""Bytes: three million cells."""
+"""Bytes, enough for three million cells."""
 F = TypeVar("F", bound="_File")
 _ListedCell = tuple[str, str, str, list[Annotated[int, Field(ge=0, strict=True)]]]
 """Key, kind, label, and the numbers of the cells of the plan that it needs."""
@@ -32,12 +32,12 @@ class PlannedJob(Protocol):
 
     @property
     def key(self) -> str:
-        """Its key, which depends on what it makes and not on what is there already."""
+        """Its key, which depends on what it makes and not on what the store already holds."""
         ...
 
     @property
     def label(self) -> str:
-        """What it makes, for people."""
+        """Name of what it makes, for people."""
         ...
 
     @property
@@ -47,23 +47,24 @@ class PlannedJob(Protocol):
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """What it makes, in order."""
+        """The cells that it makes, in order."""
         ...
 
 
 class _File(BaseModel):
-    """What both have: no value is converted."""
+    """Base of both files: no value is converted."""
 
+    # Unlike in records, fields of other versions are dropped: these files are written anew by each command.
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
     schema_: Count = Field(alias="schema")
 
 
 class RequestFile(_File):
-    """A run as it was asked for.
+    """A run as the user asked for it.
 
     Attributes:
-        folder: the working directory.
-        request: the options by name.
+        folder: the working directory of the command.
+        request: its options by name.
     """
 
     model_config = ConfigDict(strict=True)
@@ -78,6 +79,7 @@ class RequestFile(_File):
 class ListedJob(BaseModel):
     """A job of a plan."""
 
+    # With defaults, because status needs the cells alone: a plan that lacks the others is still of use.
     key: str = ""
     label: str = ""
     after: list[str] = []
@@ -95,12 +97,12 @@ class PlanFile(_File):
 
     @property
     def cells(self) -> list[_ListedCell]:
-        """Those of all jobs, as the numbers of those needed count them."""
+        """The cells of all jobs, in the order that the numbers of needed cells refer to."""
         return [cell for job in self.jobs for cell in job.cells]
 
 
 def read_request(folder: Path) -> RequestFile:
-    """What was asked for.
+    """Return the request of a run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -110,7 +112,7 @@ def read_request(folder: Path) -> RequestFile:
 
 
 def read_plan(folder: Path) -> PlanFile:
-    """The jobs of a run.
+    """Return the jobs of a run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -146,11 +148,12 @@ def list_jobs(jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -
 
 
 def write_run(folder: Path, request: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-    """Write both files: into a folder that is new both at once, so that neither is ever without the other.
+    """Write both files; into a new folder both at once.
 
     Raises:
         OSError: they cannot be written.
     """
+    # A worker that starts on another machine reads both: it must never find one without the other.
     if not folder.is_dir():
         hidden = hidden_beside(folder)
         try:
@@ -160,7 +163,8 @@ def write_run(folder: Path, request: Mapping[str, Any], plan: Mapping[str, Any])
             sync(folder.parent)
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else the same command is given twice at once
+            # The folder has appeared meanwhile: the same command was given twice at once, and both ask for the same.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -168,7 +172,8 @@ def write_run(folder: Path, request: Mapping[str, Any], plan: Mapping[str, Any])
 
 
 def damages(folder: Path) -> Iterator[str]:
-    """What is wrong with the files of a run, each with the remedy; those of other names are an executor's."""
+    """Yield what is wrong with the files of a run, each with the remedy."""
+    # Files of other names belong to executors, which alone know what is in them.
     for read, name in ((read_request, REQUEST_FILE), (read_plan, PLAN_FILE)):
         try:
             read(folder)

@@ -1,4 +1,4 @@
-"""What becomes of the runs of a store, as far as the store tells: it needs no torch, and disturbs nobody."""
+"""Status of the runs of a store, from its files alone: no lease is taken, and torch is not imported."""
 
 import os
 from collections import Counter, defaultdict
@@ -14,23 +14,24 @@ from harness.store.locking.leases import Holder
 from harness.store.record_files import has_record, newest
 from harness.store.run_files import PlanFile, read_plan
 from harness.store.store import RecordError, Store
+from harness.store.store_errors import cannot
 
 STATES = (
     CellState.DONE, CellState.RUNNING, CellState.FAILED, CellState.DAMAGED, CellState.BLOCKED, CellState.MISSING,
 )  # fmt: skip
-"""The states that are counted. Whether a record is stale only a plan knows, which knows the code."""
+"""The states that are counted. Stale is none of them: it depends on the code, which only a plan looks at."""
 SeenRecords = dict[Path, tuple[tuple[int, int, int], str]]
-"""By a record's folder, what its file was when it was read, and what is wrong with it."""
+"""By a record's folder, the inode, size and time of the file when it was read, and the damage; empty if sound."""
 
 
 @dataclass(frozen=True)
 class RunCell:
-    """A cell of a run, with what has become of it.
+    """A cell of a run, with its state.
 
     Attributes:
         state: one of `STATES`.
         reason: one line, if the cell is lost.
-        holder: who works on it, if it is running.
+        holder: the process that works on it, if it is running.
     """
 
     key: str
@@ -43,14 +44,14 @@ class RunCell:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What has become of the cells of a run.
+    """The state of a run.
 
     Attributes:
         run: its key, the name of its folder.
         folder: that folder.
-        label: what was asked for, for people.
-        created: when.
-        executor: what starts its work.
+        label: its request, for people.
+        created: the time of the request.
+        executor: name of the executor that starts its jobs.
     """
 
     run: str
@@ -62,7 +63,7 @@ class RunStatus:
 
     @cached_property
     def counts(self) -> Mapping[CellState, int]:
-        """Its cells by state."""
+        """The number of its cells in each state."""
         return counts(self.cells)
 
 
@@ -76,27 +77,28 @@ class Overview:
     """All runs of a store at one moment, the oldest first.
 
     Raises:
-        StoreError: it is no store, or cannot be read.
+        StoreError: it is not a store, or cannot be read.
 
     Args:
-        store: whose runs.
-        seen: the records that an earlier look has read: they are read again only if they have changed.
+        store: the store.
+        seen: the records that an earlier overview has read: they are read again only if they have changed.
     """
 
     def __init__(self, store: Store, seen: SeenRecords | None = None) -> None:
         self.notes: list[str] = []
-        """A line for each thing that cannot be read."""
+        """A line for each file that cannot be read."""
         store.notice = self.notes.append
         store.check_schema()
         self._store, self._seen = store, {} if seen is None else seen
         self._holders = {holder.cell: holder for holder in store.leases.all() if holder.is_live and holder.cell}
+        # After the holders: a cell that is finished between the two looks is then running or done, never missing.
         self._attempts = store.attempts()
         self._failed = set(store.failures.keys())
         self.runs = sorted(self._read_runs(), key=lambda run: run.created)
 
     @property
     def path(self) -> Path:
-        """The store's."""
+        """The folder of the store."""
         return self._store.path
 
     @property
@@ -106,19 +108,19 @@ class Overview:
 
     @cached_property
     def cells(self) -> list[RunCell]:
-        """Those of all runs, each once."""
+        """The cells of all runs, each once."""
         return list({cell.key: cell for run in self.runs for cell in run.cells}.values())
 
     def _read_runs(self) -> Iterator[RunStatus]:
         try:
             folders = [Path(entry.path) for entry in entries_of(self._store.path / RUNS)]
         except OSError as error:
-            raise self._store.cannot("read", error) from None
+            raise cannot("read", self._store.path, error) from None
         for folder in folders:
             try:
                 plan = read_plan(folder)
             except FileNotFoundError:
-                continue
+                continue  # a folder of something else, or a run that is being removed: `results verify` reports it
             except DamagedFile as damage:
                 self.notes.append(f"{damage}: give the command of that run again")
                 continue
@@ -156,10 +158,11 @@ class Overview:
         return CellStatus(CellState.FAILED, failure.reason) if failure else CellStatus(CellState.MISSING)
 
     def _damage(self, folder: Path) -> str:
-        """What is wrong with a record; nothing if it is sound."""
+        """Return what is wrong with a record; an empty text if it is sound."""
         try:
-            found = os.lstat(folder / RECORD)
-            mark = (found.st_ino, found.st_size, found.st_mtime_ns)
+            file = os.lstat(folder / RECORD)
+            # `status --watch` looks every few seconds, and parsing all records of a large store takes longer.
+            mark = (file.st_ino, file.st_size, file.st_mtime_ns)
             if folder not in self._seen or self._seen[folder][0] != mark:
                 self._seen[folder] = (mark, self._read_damage(folder))
             return self._seen[folder][1]

@@ -2,7 +2,7 @@
 
 ``cells/KK/KEY-N/`` holds attempt N of a cell: ``record.json`` and the files that it names with their SHA-256. An
 attempt is written beside its place and renamed into it, so that it is there whole or not at all; it is never changed
-afterwards. Reading and committing records needs no torch.
+afterwards. Reading and committing records does not import torch.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from harness.errors import StoreError, UsageError
+from harness.errors import StoreError, UsageError, few
 from harness.store.cells import SHORT, canonical_json, is_prefix
 from harness.store.failures import Failures
 from harness.store.files.folders import (
@@ -41,16 +41,16 @@ from harness.system.whole_files import sync, write_whole
 
 _SHOWN = 5
 _MOST_MARKER = 2**16
-MARKER_REMEDY = f'write {{"schema":{SCHEMA}}} into its {MARKER}; a run does so where there are sound records'
+MARKER_REMEDY = f'write {{"schema":{SCHEMA}}} into its {MARKER}; a run does so if there are sound records'
 Writer = Callable[[Path], object]
 
 
 def _ignore(_text: str) -> None:
-    """Nobody is there to hear it."""
+    """Ignore a notice."""
 
 
 class Store:
-    """A store at ``path``, made when it is first written to."""
+    """A store at ``path``, created when it is first written to."""
 
     read = staticmethod(read_record)
 
@@ -58,15 +58,15 @@ class Store:
         self.path, self.notice = expand_home(path).absolute(), notice
         if os.path.isfile(self.path):
             unpacked = "if it is a packed store, `ddbench results unpack` makes a folder of it"
-            raise StoreError(f"{self.path} is a file, and no folder: choose another with --store; {unpacked}")
+            raise StoreError(f"{self.path} is a file and not a folder: choose another with --store; {unpacked}")
         self.leases = Leases(self.path)
         self.failures = Failures(self.path)
 
     def open(self) -> "Store":
         """Make the folder if needed, and check that it is a store that can be written.
 
-        A ``store.json`` that is lost is made again if there are sound records, and what lies in the place of a folder
-        is set aside; both with a notice.
+        A lost ``store.json`` is written again if there are sound records, and a file in the place of a folder is set
+        aside; both with a notice.
 
         Raises:
             StoreError: it is something else, of a newer schema, or not writable.
@@ -80,16 +80,17 @@ class Store:
                     set_aside(self.path, self.path / MARKER)
                 self._write_marker()
                 self.notice(f"{problem}: it was made again, for there are sound records beside it")
+            # The others are made when they are needed, so that a store shows what was ever done in it.
             for name in FOLDERS:
                 if name == CELLS or os.path.lexists(self.path / name):
                     make_folder(self.path, self.path / name, self.notice)
             self._try_to_write()
         except OSError as error:
-            raise self.cannot("write to", error) from None
+            raise cannot("write to", self.path, error) from None
         return self
 
     def is_new(self) -> bool:
-        """Whether there is no store yet, but could be: the folder is empty or not there.
+        """Return whether a store can be created here: the folder is empty or does not exist.
 
         Raises:
             StoreError: it is a folder of other things, or cannot be looked into.
@@ -97,23 +98,24 @@ class Store:
         try:
             names = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
         except OSError as error:
-            raise self.cannot("read", error) from None
-        others = [name for name in names if not name.startswith(f".{MARKER}-")]  # left where an opening was killed
+            raise cannot("read", self.path, error) from None
+        # A run that is killed while it opens a new store leaves a temporary marker behind, and nothing else.
+        others = [name for name in names if not name.startswith(f".{MARKER}-")]
         if others and MARKER not in names and not self._has_sound_records():
-            raise StoreError(f"{self.path} is not empty and no store; choose another folder with --store")
+            raise StoreError(f"{self.path} is not empty and not a store; choose another folder with --store")
         return not others
 
     def check_schema(self) -> None:
-        """Check that it is a store of a schema that is known here; if only ``store.json`` is lost, say so.
+        """Check that it is a store of a known schema; if only ``store.json`` is lost, give notice.
 
         Raises:
-            StoreError: it is none, or was made by a newer ddbench.
+            StoreError: it is not a store, or was made by a newer ddbench.
         """
         if problem := self._marker_problem():
             self.notice(f"{problem}; {MARKER_REMEDY}")
 
     def marker_damage(self) -> str | None:
-        """What is wrong with ``store.json``; None if nothing is, or if it is of a newer schema."""
+        """Return what is wrong with ``store.json``; None if it is sound or of a newer schema."""
         marker = self.path / MARKER
         try:
             schema = read_object(marker, _MOST_MARKER).get("schema")
@@ -123,12 +125,13 @@ class Store:
             return str(damage)
         if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
             return f"{marker} cannot be read (its schema is {schema!r:.40})"
+        # One flipped bit turns schema 1 into 3 or 5: the records show whether a newer version has really written here.
         if schema > SCHEMA and self._has_sound_records(all_of_them=True):
             return f"{marker} cannot be read (it says schema {schema}, but no record is of a newer one than {SCHEMA})"
         return None
 
     def _marker_problem(self) -> str | None:
-        """What is wrong with ``store.json`` of a store that can be used nevertheless."""
+        """Return what is wrong with ``store.json`` of a store that can be used nevertheless; None if it is sound."""
         problem = self.marker_damage()
         if problem is None:
             schema = read_object(self.path / MARKER, _MOST_MARKER)["schema"]
@@ -136,14 +139,14 @@ class Store:
                 newer = f"has schema {schema}, and this ddbench knows up to {SCHEMA}"
                 raise StoreError(f"{self.path} {newer}: use a newer one")
         elif not self._has_sound_records():
-            refusal = f"{self.path} is no store: {problem}, and there is no sound record beside it"
+            refusal = f"{self.path} is not a store: {problem}, and there is no sound record beside it"
             raise StoreError(f"{refusal}; choose another --store, or if it is one, {MARKER_REMEDY}")
         return problem
 
     def _has_sound_records(self, all_of_them: bool = False) -> bool:
-        """Whether a record can be read; or also none is of a newer schema."""
+        """Return whether a record can be read; with ``all_of_them`` also that none is of a newer schema."""
         is_sound = False
-        for folder in (one for folders in self.attempts().values() for one in folders):
+        for folder in (attempt for attempts in self.attempts().values() for attempt in attempts):
             try:
                 self.read(folder)
                 is_sound = True
@@ -159,6 +162,8 @@ class Store:
         write_whole(self.path / MARKER, canonical_json({"schema": SCHEMA}))
 
     def _try_to_write(self) -> None:
+        # Permissions alone do not show it: a disk may be full or mounted read-only, which is better known before hours
+        # of work than after. NFS reports a full disk only when the data is sent, so the probe is synced.
         probe = self.path / CELLS / f".probe-{secrets.token_hex(4)}"
         try:
             probe.write_text("whether there is room")
@@ -167,23 +172,23 @@ class Store:
             probe.unlink(missing_ok=True)
 
     def folder(self, key: str) -> Path | None:
-        """The folder of the newest attempt at a cell that has a record, if there is one.
+        """Return the folder of the newest attempt at a cell that has a record; None if there is none.
 
         Raises:
-            RecordError: where it would lie cannot be read.
+            RecordError: the folder above it cannot be read.
         """
         attempts = [path for path in self._attempts_at(key) if path.is_dir() and has_record(path)]
         return max(attempts, key=_number, default=None)
 
     def holds(self, key: str) -> bool:
-        """Whether there is an attempt at a cell, which may be damaged."""
+        """Return whether there is an attempt at a cell, which may be damaged."""
         try:
             return self.folder(key) is not None
         except RecordError:
             return True
 
     def _attempts_at(self, key: str) -> list[Path]:
-        """Whatever lies at the place of a cell's attempts under a name that one would have."""
+        """Return all that lies at the place of a cell's attempts under the name of an attempt."""
         shelf = self.path / CELLS / key[:2]
         try:
             names = [Path(entry.path) for entry in entries_of(shelf) if entry.name.startswith(f"{key}-")]
@@ -192,24 +197,23 @@ class Store:
         return [path for path in names if attempt_in(path.name)]
 
     def find(self, prefix: str) -> str:
-        """The key of the one cell whose key begins with ``prefix``.
+        """Return the only key that begins with ``prefix``.
 
         Raises:
-            UsageError: it is no beginning of a key, of none here, or of several.
+            UsageError: it cannot begin a key, or none or several of this store's keys begin with it.
             StoreError: there is no store.
         """
         if not is_prefix(prefix):
-            raise UsageError(f"{prefix!r} is no beginning of a key: `ddbench results list` shows the keys")
+            raise UsageError(f"{prefix!r} is not the beginning of a key: `ddbench results list` shows the keys")
         self.check_schema()
         known = {*self.attempts(prefix[:2]), *self.failures.keys(prefix)}
-        found = sorted(key for key in known if key.startswith(prefix))
-        if not found:
+        matching = sorted(key for key in known if key.startswith(prefix))
+        if not matching:
             raise UsageError(f"no cell of {self.path} begins with {prefix}: `ddbench results list` shows the keys")
-        if len(found) > 1:
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            told = ", ".join(key[:SHORT] for key in found[:_SHOWN])
-            raise UsageError(f"{len(found)} cells begin with {prefix}: {told}{more}; write more of the key")
-        return found[0]
+        if len(matching) > 1:
+            keys = few([key[:SHORT] for key in matching], most=_SHOWN)
+            raise UsageError(f"{len(matching)} cells begin with {prefix}: {keys}; write more of the key")
+        return matching[0]
 
     def record(self, key: str) -> Record | None:
         """Return the newest record of a cell; None if it is not done.
@@ -221,43 +225,44 @@ class Store:
         return None if folder is None else self.read(folder)
 
     def attempts(self, shelf: str = "") -> dict[str, list[Path]]:
-        """By key, the folders of all attempts at a cell, the newest last; keys are sorted.
+        """Return the folders of all attempts by key, the newest last; keys are sorted.
 
         Args:
-            shelf: only of keys whose first two digits begin so.
+            shelf: only keys whose first two digits begin with it.
 
         Raises:
             StoreError: the cells cannot be read.
         """
-        found: dict[str, list[Path]] = {}
+        by_key: dict[str, list[Path]] = {}
         try:
             shelves = [Path(entry.path) for entry in entries_of(self.path / CELLS) if entry.name.startswith(shelf)]
         except OSError as error:
-            raise self.cannot("read", error) from None
+            raise cannot("read", self.path, error) from None
         for place in shelves:
             for folder in self._attempts_on(place):
-                found.setdefault(key_of_attempt(folder), []).append(folder)
-        return {key: sorted(found[key], key=_number) for key in sorted(found)}
+                by_key.setdefault(key_of_attempt(folder), []).append(folder)
+        return {key: sorted(by_key[key], key=_number) for key in sorted(by_key)}
 
     def _attempts_on(self, shelf: Path) -> list[Path]:
-        """The folders of the attempts whose keys begin as their shelf is called; none of what cannot be read."""
+        """Return the attempts in the folder of all keys with the same two first digits; none if it cannot be read."""
         try:
             entries = [entry for entry in entries_of(shelf) if entry.is_dir(follow_symlinks=False)]
         except OSError as error:
             self.notice(_unreadable(shelf, error))
             return []
-        return [Path(one.path) for one in entries if attempt_in(one.name) and one.name.startswith(shelf.name)]
+        return [Path(entry.path) for entry in entries if attempt_in(entry.name) and entry.name.startswith(shelf.name)]
 
     def folders(self) -> list[Path]:
-        """The folder of the newest attempt at every cell, by key; one that has a record if there is one."""
+        """Return the folder of every cell's newest attempt, by key; one that has a record if there is one."""
         return [newest(folders) for folders in self.attempts().values()]
 
     def records(self) -> Iterator[Record]:
-        """The newest record of every finished cell."""
-        return (self.read(folder) for folder in self.folders())  # `self` keeps an unpacked store's folder
+        """Yield the newest record of every finished cell."""
+        # The generator refers to `self`, without which the temporary folder of a packed store would be gone.
+        return (self.read(folder) for folder in self.folders())
 
     def next_attempt(self, key: str) -> int:
-        """The number of an attempt that would be made now."""
+        """Return the number of the next attempt at a cell."""
         return max(map(_number, self._attempts_at(key)), default=0) + 1
 
     def commit(
@@ -266,18 +271,18 @@ class Store:
         files: Mapping[str, Writer] | None = None,
         attempt: int | None = None,
     ) -> Record:
-        """Add an attempt at a cell: its files, then its record, then its place in the store.
+        """Add an attempt at a cell: write its files and its record, and rename its folder into the store.
 
         Args:
-            record: of the cell; schema, the files' digests and a checksum are set anew.
+            record: of the cell; schema, the files' digests and the checksum are set here.
             files: by name, a function that writes the file at the path it is given.
-            attempt: its number, of when the work began; by default the next.
+            attempt: its number when the work began; by default the next.
 
         Returns:
             The record as it was written.
 
         Raises:
-            LeaseLost: somebody else has committed that attempt meanwhile.
+            LeaseLost: another process has committed that attempt meanwhile.
             StoreError: the disk is full, or the folder not writable; nothing is left behind.
         """
         key = record.key
@@ -289,12 +294,13 @@ class Store:
             for name, write in (files or {}).items():
                 write(scratch / name)
                 sync(scratch / name)
+            # Of what is read back and not of what was meant: a writer of a plugin may have left half a file.
             digests = {name: digest_of(scratch / name) for name in files or {}}
             written, text = sealed_record(record, digests)
             write_whole(scratch / RECORD, text)
             self._put(scratch, parent / f"{key}-{attempt or self.next_attempt(key)}", record.label)
         except OSError as error:
-            raise self.cannot("write to", error) from None
+            raise cannot("write to", self.path, error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return written
@@ -302,19 +308,21 @@ class Store:
     @staticmethod
     def _put(scratch: Path, folder: Path, label: str) -> None:
         """Rename an attempt into its place."""
+        # rename() is atomic, and fails if a folder with files is there already: so two processes that believe to hold
+        # the same cell, one of them after a long sleep, can never mix their files or overwrite each other's.
         try:
             scratch.rename(folder)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise LeaseLost(f"another process has made {label}") from None
             raise
-        sync(folder.parent)
+        sync(folder.parent)  # the name too: else a power cut may lose a cell that was reported as finished
 
     def discard(self, key: str) -> Path:
         """Set the newest attempt at a cell aside, so that the one before counts, or a run makes it again.
 
         Returns:
-            Where its folder lies now.
+            The new place of its folder.
 
         Raises:
             UsageError: there is none.
@@ -326,10 +334,10 @@ class Store:
         try:
             return set_aside(self.path, folders[-1])
         except OSError as error:
-            raise self.cannot("write to", error) from None
+            raise cannot("write to", self.path, error) from None
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder in the store; what lies in its place is set aside, with a notice.
+        """Create a folder in the store; a file in its place is set aside, with a notice.
 
         Raises:
             StoreError: it cannot be made.
@@ -337,10 +345,10 @@ class Store:
         try:
             make_folder(self.path, folder, self.notice)
         except OSError as error:
-            raise self.cannot("write to", error) from None
+            raise cannot("write to", self.path, error) from None
 
     def make_way(self, path: Path) -> None:
-        """Set aside what lies in the place of a file and is none, with a notice.
+        """Set aside what lies in the place of a file and is not a file, with a notice.
 
         Raises:
             StoreError: it cannot be moved.
@@ -348,10 +356,10 @@ class Store:
         try:
             make_way(self.path, path, self.notice)
         except OSError as error:
-            raise self.cannot("write to", error) from None
+            raise cannot("write to", self.path, error) from None
 
     def file(self, key: str, name: str) -> Path:
-        """A file of a finished cell, checked against the digest in its record.
+        """Return the path of a file of a finished cell, checked against the digest in its record.
 
         Raises:
             RecordError: it is missing or was altered.
@@ -359,8 +367,8 @@ class Store:
         folder = self.folder(key)
         if folder is None:
             failure = self.failures.get(key)
-            told = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
-            raise RecordError(key, told)
+            reason = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
+            raise RecordError(key, reason)
         path = folder / name
         wanted = self.read(folder).files.get(name)
         try:
@@ -377,10 +385,6 @@ class Store:
         with contextlib.suppress(RecordError):
             return self.record(key)
         return None
-
-    def cannot(self, what: str, error: OSError) -> StoreError:
-        """The error for what the operating system refuses, with the remedy."""
-        return cannot(what, self.path, error)
 
 
 def _number(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Files that verify themselves: the name of each ends in the SHA-256 of its content. Needs no torch."""
+"""Files of unfinished cells: the name of each ends in the SHA-256 of its content, so that it verifies itself."""
 
 import errno
 import hashlib
@@ -18,17 +18,20 @@ def write_sealed(folder: Path, stem: str, content: bytes) -> Path:
     """Write a file into a folder, and read it back.
 
     Raises:
-        OSError: it cannot be written, or what is read is something else.
+        OSError: it cannot be written, or different content is read back.
     """
+    # The digest is part of the name, because one rename then replaces both: a digest in a second file could be of an
+    # older checkpoint after a crash between the two writes.
     path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()}.safetensors"
     write_whole(path, content)
+    # Older checkpoints are removed after this one: full quotas and failing disks must show up before.
     if read_sealed(path) is None:
         raise OSError(errno.EIO, "what was written is read back as something else", str(path))
     return path
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """The content of such a file; None if it was damaged, or cannot be read."""
+    """Return the content of such a file; None if it is damaged or cannot be read."""
     named = _NAME.fullmatch(path.name)
     try:
         content = read_bytes(path, most=None)
@@ -38,17 +41,17 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def sealed_in(folder: Path) -> list[tuple[str, Path]]:
-    """Such files in a folder, each with its name's own part, in the order of names; damaged ones too."""
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [(named[1], path) for path in found if (named := _NAME.fullmatch(path.name))]
+    """Return such files in a folder, each with the stem of its name, sorted by name; damaged ones too."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [(named[1], path) for path in paths if (named := _NAME.fullmatch(path.name))]
 
 
 def damages(path: Path) -> Iterator[str]:
-    """What is wrong with what lies in the place of such a file, with the remedy."""
+    """Yield what is wrong with an entry of such a folder, with the remedy."""
     named, remedy = _NAME.fullmatch(path.name), "delete it: a run passes over it, and makes again what it held"
     try:
         if named is None:
-            yield f"{path} is no part of a store: move it away"
+            yield f"{path} does not belong in a store: move it away"
         elif digest_of(path) != named[2]:
             yield f"{path} was altered: {remedy}"
     except FileNotFoundError:
@@ -61,7 +64,7 @@ _CHECKPOINT = re.compile(rf"(\d+)-([0-9a-f]{{{SHORT}}})", re.ASCII)
 
 
 class Mark(NamedTuple):
-    """A checkpoint by its name: the iteration, the beginning of the set's key, and the file."""
+    """A checkpoint, by its name: the iteration, the beginning of the set's key, and the file."""
 
     iteration: int
     cell: str
@@ -69,6 +72,7 @@ class Mark(NamedTuple):
 
 
 def marks_in(folder: Path) -> list[Mark]:
-    """The checkpoints in a folder, in the order of their iterations; damaged ones too."""
+    """Return the checkpoints in a folder, sorted by iteration; damaged ones too."""
+    # Of a damaged one only the name is known, which is enough: a run reads the newest sound one and passes over others.
     named = [(_CHECKPOINT.fullmatch(name), path) for name, path in sealed_in(folder)]
     return sorted(Mark(int(name[1]), name[2], path) for name, path in named if name)

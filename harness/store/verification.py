@@ -1,7 +1,7 @@
-"""Whether a store is sound: every file of every kind is read, and what is wrong is named, with the remedy.
+"""Verification of a store: every file of every kind is read, and each fault is named, with the remedy.
 
-What a live run changes is looked at twice: between the listing of a folder and the reading of a file in it, the file
-may be replaced or removed.
+Faults are looked at twice, because runs may be at work: between the listing of a folder and the reading of a file in
+it, a run may replace or remove the file.
 """
 
 import contextlib
@@ -38,19 +38,20 @@ from harness.store.records import KEY
 from harness.store.store import MARKER_REMEDY, Store
 
 SECOND_LOOK = 0.5
-"""Seconds after which what seems wrong is looked at once more."""
-_STRANGE = "is no part of a store: move it away"
+"""Seconds after which faults are looked at once more."""
+_STRANGE = "does not belong in a store: move it away"
 _EXPECTED = {"distilled": ("set.safetensors", "state.safetensors"), "artifact": ("artifact.safetensors",)}
-"""By kind of a cell, the files that its record has to name."""
+"""By kind of a cell, the files that its record has to list."""
 Check = Callable[[], Iterable[str]]
 
 
 def verify(store: Store) -> Iterator[str]:
-    """Read every record of every attempt, hash every file, and read all else: a line for each thing that is wrong."""
+    """Read every record and every other file, hash those that records list, and yield a line for each fault."""
     suspect = [(check, lines) for check in _checks(store) if (lines := list(_lines(check)))]
     if suspect:
         time.sleep(SECOND_LOOK)
     for check, lines in suspect:
+        # Only faults that are the same both times: real damage stays, while a file in the making is whole by now.
         again = set(_lines(check))
         yield from (line for line in lines if line in again)
 
@@ -65,15 +66,17 @@ def _lines(check: Check) -> Iterator[str]:
 
 
 def _checks(store: Store) -> Iterator[Check]:
-    """One for each thing that can be wrong by itself."""
+    """Yield a check for each part of the store that can be wrong by itself."""
     yield partial(_marker, store)
     yield partial(_top, store.path)
     yield partial(_left_out, store.path)
     left_out = frozenset[str]()
+    # A damaged list has a line of its own, and then every file that it would excuse is reported as missing.
     with contextlib.suppress(DamagedFile):
         left_out = read_left_out(store.path)
     for shelf in _paths(store.path / CELLS):
         yield partial(_shelf, shelf)
+        # What is no shelf is reported once as a whole, and not by each file in it.
         if len(shelf.name) == 2 and shelf.is_dir():
             yield from (partial(_attempt, folder, left_out) for folder in _paths(shelf))
     for folder in _paths(store.path / PARTIAL):
@@ -88,7 +91,7 @@ def _checks(store: Store) -> Iterator[Check]:
 
 
 def _paths(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing if it cannot be read, which the check of the folder says."""
+    """Return the entries of a folder; none if it cannot be read, which the check of the folder reports."""
     try:
         return [Path(entry.path) for entry in entries_of(folder)]
     except OSError:
@@ -101,9 +104,9 @@ def _marker(store: Store) -> Iterator[str]:
 
 
 def _top(path: Path) -> Iterator[str]:
-    """What is wrong with the folders of a store."""
+    """Yield what is wrong with the folders of a store."""
     if not (path / CELLS).is_dir():
-        yield f"{path / CELLS} is no folder: a run makes one; what was in it can come from a copy only"
+        yield f"{path / CELLS} is not a folder: a run makes one; what was in it can come from a copy only"
     for entry in entries_of(path):
         if entry.name not in (*FOLDERS, LOCKS, MARKER, LEFT_OUT, MANIFEST):  # any tar program unpacks the last one too
             yield f"{entry.path} {_STRANGE}"
@@ -114,7 +117,7 @@ def _top(path: Path) -> Iterator[str]:
 
 
 def _left_out(path: Path) -> Iterator[str]:
-    """What is wrong with the list of the files that were left out on purpose."""
+    """Yield what is wrong with the list of the files that were left out on purpose."""
     try:
         read_left_out(path)
     except DamagedFile as damage:
@@ -122,14 +125,14 @@ def _left_out(path: Path) -> Iterator[str]:
 
 
 def _is_folder(path: Path) -> Iterator[str]:
-    """Whether it is one, and can be read."""
+    """Yield what is wrong if it is not a folder; raise an error if it cannot be read."""
     if not path.is_dir():
-        yield f"{path} is no folder: move it away"
-    entries_of(path)
+        yield f"{path} is not a folder: move it away"
+    entries_of(path)  # for its error, which becomes a line of its own
 
 
 def _unfinished(folder: Path) -> Iterator[str]:
-    """What is wrong with the folder of what is kept of a cell in the making."""
+    """Yield what is wrong with the folder of an unfinished cell."""
     if not re.fullmatch(KEY, folder.name):
         yield f"{folder} {_STRANGE}"
         return
@@ -137,7 +140,7 @@ def _unfinished(folder: Path) -> Iterator[str]:
 
 
 def _shelf(shelf: Path) -> Iterator[str]:
-    """What is wrong with the folder of the cells whose keys begin as it is called."""
+    """Yield what is wrong with the folder of the cells whose keys begin with its name."""
     if attempt_in(f"{shelf.name}-1") is None or len(shelf.name) != 2:
         yield f"{shelf} {_STRANGE}"
         return
@@ -145,15 +148,15 @@ def _shelf(shelf: Path) -> Iterator[str]:
 
 
 def _attempt(folder: Path, left_out: Collection[str]) -> Iterator[str]:
-    """What is wrong with an attempt at a cell."""
+    """Yield what is wrong with an attempt at a cell."""
     key = key_of_attempt(folder)
     if attempt_in(folder.name) is None or not folder.name.startswith(folder.parent.name):
         yield f"{folder} {_STRANGE}"
     elif folder.is_symlink() or not folder.is_dir():
-        yield f"{folder} is no folder, and counts for nothing: move it away"
+        yield f"{folder} is not a folder, and is ignored: move it away"
     elif not has_record(folder):
         entries_of(folder)
-        yield f"{folder / RECORD} is missing, so that its folder counts for nothing: `ddbench results clean` removes it"
+        yield f"{folder / RECORD} is missing, so that its folder is ignored: `ddbench results clean` removes it"
     else:
         yield from _record(folder, key, left_out)
 
@@ -164,6 +167,7 @@ def _record(folder: Path, key: str, left_out: Collection[str]) -> Iterator[str]:
     except RecordError as error:
         yield str(error)
         return
+    # An edited record may have a new checksum that fits: only its key, computed anew, shows that it is of another cell.
     if key_of(record.as_json()["identity"]) != key:
         yield f"{folder / RECORD} is of another cell (by its identity): {remedy(key)}"
     for name in _EXPECTED.get(record.kind, ()):

@@ -122,7 +122,7 @@ def test_what_needs_a_folder_says_how_to_make_one(places, words):
     packed = places[1]
     before = packed.read_bytes()
     refused = ddbench(*words.format(packed).split())
-    assert_refused(refused, f"{packed} is a file, and no folder", "`ddbench results unpack` makes a folder of it")
+    assert_refused(refused, f"{packed} is a file and not a folder", "`ddbench results unpack` makes a folder of it")
     assert packed.read_bytes() == before
 
 
@@ -130,15 +130,15 @@ def test_what_needs_a_folder_says_how_to_make_one(places, words):
 def test_another_file_is_no_store(tmp_path, words):
     (tmp_path / "notes.txt").write_text("hello")
     refused = ddbench(*words.format(tmp_path / "notes.txt").split())
-    assert_refused(refused, "notes.txt is no packed store that can be read (it is no xz file)", "results pack")
+    assert_refused(refused, "notes.txt cannot be read as a packed store (it is not an xz file)", "results pack")
 
 
 def test_a_file_that_is_not_there_is_not_unpacked(tmp_path):
     refused = ddbench("results", "unpack", tmp_path / "none.tar.xz", tmp_path / "new")
-    assert_refused(refused, "none.tar.xz is no packed store", "there is no such file")
+    assert_refused(refused, "none.tar.xz cannot be read as a packed store", "there is no such file")
 
 
 def test_doctor_says_that_a_packed_store_is_no_folder_to_write_to(places):
     check = next(check for check in disks(places[1]) if check.name == "store")
     assert check.status == "broken"
-    assert "is a file, and no folder" in check.detail
+    assert "is a file and not a folder" in check.detail

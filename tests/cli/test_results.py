@@ -135,12 +135,12 @@ def test_a_beginning_of_several_keys_lists_them(store):
 @pytest.mark.parametrize("verb", ["show", "path"])
 @pytest.mark.parametrize("key", ["", "xyz", "../../etc", "*", "?", "[0-9]", "A" * 5, "0" * 65, "a/b"])
 def test_what_is_no_key_is_refused(store, verb, key):
-    assert_refused(run(verb, key, "--store", store), "is no beginning of a key", "ddbench results list")
+    assert_refused(run(verb, key, "--store", store), "is not the beginning of a key", "ddbench results list")
 
 
 @pytest.mark.parametrize("words", [["list"], ["verify"], ["clean"], ["show", "ab"], ["path", "ab"]])
 def test_what_is_no_store_is_refused(tmp_path, words):
-    assert_refused(run(*words, "--store", tmp_path / "none"), "none is no store", "--store")
+    assert_refused(run(*words, "--store", tmp_path / "none"), "none is not a store", "--store")
     (tmp_path / "store.json").write_text('{"schema": 9}')
     assert_refused(run(*words, "--store", tmp_path), "schema 9", "newer")
 
@@ -195,7 +195,7 @@ DAMAGE = {
     ),
     "a file elsewhere": (
         lambda folder: rewrite(folder, lambda record: record | {"files": {"../../../../etc/passwd": "x"}}),
-        "which is no file beside it",
+        "which is not a file beside it",
     ),
     "no files": (lambda folder: rewrite(folder, lambda record: record | {"files": 3}), "names no files"),
 }

@@ -71,7 +71,7 @@ def test_cells_by_state(store, read_status):
     fail(store, "artifact 1")
     fail(store, "set at 20", "RuntimeError: no")
     with store.leases.hold("trajectory", "a trajectory") as lease:
-        lease.tell(cell=key("set at 10"), label="set at 10", iteration=3, total=10)
+        lease.report(cell=key("set at 10"), label="set at 10", iteration=3, total=10)
         lease.beat()
         report, states = read_status()
     assert states == {
@@ -103,7 +103,7 @@ def test_a_cell_that_was_made_after_it_failed_is_done(store, read_status):
 
 def test_a_holder_that_is_lost_runs_nothing(store, read_status, monkeypatch):
     with store.leases.hold("trajectory", "a trajectory") as lease:
-        lease.tell(cell=key("set at 10"))
+        lease.report(cell=key("set at 10"))
         lease.beat()
         monkeypatch.setattr(Leases, "stale_after", -1.0)
         assert read_status()[1]["set at 10"] == "waiting"
@@ -124,7 +124,7 @@ def test_for_people(store, ddbench):
         plan(store, f"more-{number}", "2026-01-04", {name: ()})
         fail(store, name)
     with store.leases.hold("trajectory", "a trajectory") as lease:
-        lease.tell(cell=key("artifact \x1b[2J"), iteration=3, total=10)
+        lease.report(cell=key("artifact \x1b[2J"), iteration=3, total=10)
         lease.beat()
         result = ddbench("status", "--store", str(store.path))
     assert result.exit_code == 0
@@ -179,7 +179,7 @@ def at_work(store):
     """Somebody works on a cell, until this is closed."""
     with contextlib.ExitStack() as at_work:
         lease = at_work.enter_context(store.leases.hold("trajectory", "a trajectory"))
-        lease.tell(cell=key("artifact 0"))
+        lease.report(cell=key("artifact 0"))
         lease.beat()
         yield at_work
 
@@ -243,7 +243,7 @@ def test_a_run_that_cannot_be_read_is_reported_and_hides_no_other(store, ddbench
 def test_what_cannot_be_shown_is_one_line(tmp_path, ddbench):
     result = ddbench("status", "--store", str(tmp_path / "nowhere"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "is no store" in result.stderr
+    assert "is not a store" in result.stderr
     result = ddbench("status", "--watch", "--json", "--store", str(Store(tmp_path / "store").open().path))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 

@@ -1,7 +1,9 @@
 """Who may import whom, how long things may get, and what they may be called."""
 
 import ast
+import io
 import re
+import tokenize
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -29,6 +31,13 @@ FLOORS = [
 ]
 """Rooms of the harness, from the top; a room imports itself and rooms of lower floors."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+SOURCES = [*MODULES, *(path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py")))]
+FAMILY = ("to" + "ld", "te" + "lls", "te" + "lling")
+"""Words that say neither parse nor describe, format, render, report or name: in no identifier, comment or string."""
+VAGUE = {"found", "given", "made", "kept", "one", "standing", FAMILY[0]}
+"""Words that do not say what they hold: no variable, parameter, function or module has such a name."""
+FEWEST_COMMENTS = 3
+"""Lines with a comment in a hundred lines of code; docstrings are neither."""
 MOST_MODULES = 16
 """Modules of a folder, beside its ``__init__.py``."""
 MODULE_NAME = re.compile(r"(?<![\w./-])(?:harness|mpdd_plugins)(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?(?!\w*[/-])")
@@ -272,3 +281,54 @@ def test_every_public_name_is_there():
         assert getattr(harness, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         harness.nothing  # noqa: B018
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def names_given_in(path):
+    """Each name that a module gives to a variable, an attribute, a parameter, a function or a class, with its line."""
+    for node in ast.walk(parsed(path)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node.lineno
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name, node.lineno
+            case ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+                yield name, node.lineno
+
+
+def comment_lines(path):
+    """How many lines of a module hold a comment for readers, and how many hold code."""
+    source = path.read_text()
+    strings = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Expr))
+    strings = [node for node in strings if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+    docstrings = {line for node in strings for line in range(node.lineno, node.end_lineno + 1)}
+    comments, code = set(), set()
+    layout = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            is_for_tools = token.string.lstrip("# ").startswith(("noqa", "type:", "fmt:"))
+            comments |= set() if is_for_tools else {token.start[0]}
+        elif token.type not in layout:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return len(comments), len(code - docstrings)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_names_say_what_they_hold(path):
+    assert path.stem not in VAGUE
+    assert not [f"{relative(path)}:{line}: {name}" for name, line in names_given_in(path) if name in VAGUE]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_the_words_are_plain(path):
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert not [
+        f"{relative(path)}:{number}: {line}" for number, line in lines if re.search("|".join(FAMILY), line, re.I)
+    ]
+
+
+def test_there_are_comments_where_a_reader_would_wonder():
+    comments, code = (sum(counts) for counts in zip(*map(comment_lines, MODULES), strict=True))
+    assert 100 * comments / code >= FEWEST_COMMENTS, f"{comments} lines with comments in {code} lines of code"

@@ -429,13 +429,13 @@ def test_a_line_that_is_no_event_is_passed_over_and_named(store, line):
         file.write("\n")
     assert [event["event"] for event in EventReader(path).new()] == ["started", ENDED]
     (said,) = verified(store)
-    assert said.startswith(f"{path} cannot be read (line 3 is no event)")
+    assert said.startswith(f"{path} cannot be read (line 3 is not an event)")
 
 
 def test_a_store_at_work_is_sound(data, store):
     path = next((store / "runs").iterdir()) / "ab.events"
     with Store(store).leases.hold(KEY, "a trajectory " + "é" * 400) as lease:
-        lease.tell(cell=KEY, iteration=1, total=9)
+        lease.report(cell=KEY, iteration=1, total=9)
         lease.beat()
         log = EventLog(Store(store), path)
         log.step(CellName(KEY, "student", "a cell"), 1, 2, {"loss": float("nan")})
@@ -462,11 +462,11 @@ def test_what_lies_in_the_place_of_a_folder_is_set_aside(data, store, name, what
     shutil.rmtree(store / name, ignore_errors=True)
     (store / name).write_text("mine") if what == "file" else (store / name).symlink_to(name)
     (line,) = verified(store)
-    assert line == f"{store / name} is no folder: move it away"
+    assert line == f"{store / name} is not a folder: move it away"
     goes_on("status", "--store", store)
     heard = Heard()
     assert not small_run(data, store, students=3, reporter=heard).failed
-    assert f"{store / name} is no folder, and was moved to {store / 'discarded' / name}" in heard.notices
+    assert f"{store / name} is not a folder, and was moved to {store / 'discarded' / name}" in heard.notices
     assert os.path.lexists(store / "discarded" / name)
     assert verified(store) == []
 
@@ -477,7 +477,7 @@ def test_a_file_in_the_place_of_a_shelf_is_set_aside(store):
     opened = Store(store, heard.append)
     assert opened.folder(KEY) is None
     assert opened.commit(a_record(KEY))
-    assert heard == [f"{store / 'cells' / KEY[:2]} is no folder, and was moved to {store / 'discarded' / KEY[:2]}"]
+    assert heard == [f"{store / 'cells' / KEY[:2]} is not a folder, and was moved to {store / 'discarded' / KEY[:2]}"]
 
 
 def test_a_shelf_that_cannot_be_read_hides_no_other(data, store, monkeypatch):
@@ -503,7 +503,7 @@ def test_what_has_no_business_on_a_shelf_is_named(store, name):
     shelf = store / "cells" / KEY[:2]
     (shelf / name).mkdir(parents=True)
     (line,) = verified(store)
-    assert line == f"{shelf / name} is no part of a store: move it away"
+    assert line == f"{shelf / name} does not belong in a store: move it away"
     assert Store(store).next_attempt(KEY) == 1
 
 
@@ -512,7 +512,7 @@ def test_what_is_no_cell_in_the_making_is_named(store, name):
     (store / "partial" / name).mkdir(parents=True)
     (store / "partial" / KEY).mkdir()
     (line,) = verified(store)
-    assert "is no part of a store: move it away" in line
+    assert "does not belong in a store: move it away" in line
 
 
 def test_folders_that_are_nested_deep_are_measured(store):
@@ -526,7 +526,7 @@ def test_folders_that_are_nested_deep_are_measured(store):
         file.write("x")
     os.chdir(here)
     goes_on("results", "list", "--store", store)
-    assert any("is no part of a store" in line for line in verified(store))
+    assert any("does not belong in a store" in line for line in verified(store))
     with pytest.raises(StoreError):
         Store(store / "nothing").check_schema()
     os.system(f"rm -rf {store / 'partial'}")

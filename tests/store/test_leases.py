@@ -27,7 +27,7 @@ def quick(monkeypatch):
     """A minute is 0.3 seconds."""
     monkeypatch.setattr(Leases, "beat", 0.05)
     monkeypatch.setattr(Leases, "stale_after", 0.3)
-    monkeypatch.setattr(Leases, "tell_after", 0.05)
+    monkeypatch.setattr(Leases, "notice_after", 0.05)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_is_done_is_in_the_next_heartbeat(tmp_path, quick):
     with leases.hold(KEY, "my trajectory") as lease:
         beat = lease.beat
         lease.beat = lambda: (beat(), beaten.set())
-        lease.tell(cell="cd", label="my cell", iteration=3, total=9)
+        lease.report(cell="cd", label="my cell", iteration=3, total=9)
         beaten.wait(60)
         beaten.clear()
         beaten.wait(60)
@@ -253,10 +253,10 @@ def test_a_former_holder_finds_out_and_leaves_the_new_one_alone(tmp_path, how):
 def test_a_heartbeat_finds_out_too(tmp_path, how):
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         how(tmp_path)
-        lease.tell(iteration=1)
+        lease.report(iteration=1)
         lease.beat()
         with pytest.raises(LeaseLost):
-            lease.tell(iteration=2)
+            lease.report(iteration=2)
 
 
 @pytest.mark.parametrize("seen", ["another beat", "nothing", "a newer one"])

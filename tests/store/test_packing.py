@@ -324,8 +324,8 @@ LONG = [["store.json", 2**40, "0" * 64]]
 TWICE = [*listed({"store.json": MARKER}), *listed({"store.json": MARKER})]
 LARGE = compressed([manifest({"store.json": MARKER}), entry("store.json", b"\0" * 2**20)])
 HOSTILE = {
-    "nothing": (b"", "it is no xz file"),
-    "a text": (b"hello " * 99, "it is no xz file"),
+    "nothing": (b"", "it is not an xz file"),
+    "a text": (b"hello " * 99, "it is not an xz file"),
     "xz of no tar": (lzma.compress(b"hello " * 99), "a header in it cannot be read"),
     "an empty tar": (compressed([]), "a header in it cannot be read"),
     "cut": (compressed(sound())[:-20], "it ends too early"),
@@ -375,7 +375,7 @@ def test_a_hostile_file_is_refused_in_one_line_and_nothing_is_written(tmp_path, 
     for read in (open_store, lambda file: unpack(file, tmp_path / "new")):
         with pytest.raises(StoreError) as error:
             read(file)
-        assert str(error.value).startswith(f"{file} is no packed store that can be read (")
+        assert str(error.value).startswith(f"{file} cannot be read as a packed store (")
         assert reason in str(error.value)
         assert "`ddbench results pack`" in str(error.value)
         assert len(str(error.value).splitlines()) == 1

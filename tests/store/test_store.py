@@ -120,7 +120,7 @@ def test_a_store_whose_marker_cannot_be_read_is_refused(data, tmp_path, text):
 def test_a_folder_of_other_things_is_no_store(data, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     for more in ([], ["--dry-run"]):
-        assert_one_line(ddbench("run", *small_words(data, tmp_path), *more), tmp_path, "no store", "--store")
+        assert_one_line(ddbench("run", *small_words(data, tmp_path), *more), tmp_path, "not a store", "--store")
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 

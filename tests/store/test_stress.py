@@ -127,7 +127,7 @@ def test_data_without_a_marker_are_no_cell_and_stay_until_they_are_cleaned(data,
     assert after[f"{key_of(folder)}-2"] == before[f"{key_of(folder)}-1"]
     done = ddbench("results", "verify", "--store", store)
     assert (
-        f"{folder}/record.json is missing, so that its folder counts for nothing: `ddbench results clean` removes"
+        f"{folder}/record.json is missing, so that its folder is ignored: `ddbench results clean` removes"
         in done.stdout
     )
     ddbench("results", "clean", "--yes", "--store", store)

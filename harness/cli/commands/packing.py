@@ -35,7 +35,7 @@ def pack(
     \b
     ddbench results pack ddbench-store store.tar.xz
     ddbench results pack ddbench-store scores.tar.xz --without-sets --method dc --pool single
-    """  # noqa: D301 - the backspace is how click knows lines to keep
+    """  # noqa: D301 - click keeps the lines of a paragraph that begins with a backspace
     from harness.report.selection import selected_cells
     from harness.store.packing import Selection, open_store
     from harness.store.packing import pack as write_packed

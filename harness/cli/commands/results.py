@@ -71,11 +71,11 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
     """
     from harness.store.inventory import costs, listed
 
-    found = _readable(store)
-    every = list(listed(found))
+    opened_store = _readable(store)
+    every = list(listed(opened_store))
     wanted = {name: split_names(values) for name, values in filters.items() if values}
     rows = [row for row in every if row.has(wanted)] if wanted else every
-    spent = costs(found, every)
+    spent = costs(opened_store, every)
     if as_json:
         cells = [dataclasses.asdict(row) for row in rows]
         print_json({"store": _place(store), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
@@ -94,18 +94,18 @@ def show(key: str, store: Path, as_json: bool) -> None:
     """Show the whole record of a cell, or why it failed; KEY is the beginning of its key."""
     from harness.store.record_files import read_raw_record
 
-    found = _readable(store)
-    whole = found.find(key)
-    folder = found.folder(whole)
+    opened_store = _readable(store)
+    whole = opened_store.find(key)
+    folder = opened_store.folder(whole)
     record = read_raw_record(folder) if folder else None
-    failure = None if record else found.failures.get(whole)
+    failure = None if record else opened_store.failures.get(whole)
     content = dataclasses.asdict(failure) if failure else record or {}
     if as_json:
         print_json(content)
         return
     text = content.pop("text").splitlines() if failure else []
-    where = found.failures.log(whole) if failure else folder
-    shown = str(where).replace(str(found.path), _place(store), 1)  # a packed file has no folder of its own
+    where = opened_store.failures.log(whole) if failure else folder
+    shown = str(where).replace(str(opened_store.path), _place(store), 1)  # a packed file has no folder of its own
     click.echo(f"{plain(str(content.get('label')))}\n{shown}\n")
     for line in (*_lines(content), *map(printable, text)):
         click.echo(line)
@@ -116,10 +116,10 @@ def show(key: str, store: Path, as_json: bool) -> None:
 @store_option
 def path(key: str, store: Path) -> None:
     """Print the folder of a cell's newest record, or the log of a failed cell; KEY is the beginning of its key."""
-    found = _opened(store)
-    whole = found.find(key)
-    attempts = found.attempts(whole[:2]).get(whole)
-    click.echo(str(found.folder(whole) or (attempts[-1] if attempts else found.failures.log(whole))))
+    opened_store = _opened(store)
+    whole = opened_store.find(key)
+    attempts = opened_store.attempts(whole[:2]).get(whole)
+    click.echo(str(opened_store.folder(whole) or (attempts[-1] if attempts else opened_store.failures.log(whole))))
 
 
 @results.command("verify")
@@ -135,17 +135,17 @@ def verify(ctx: click.Context, store: Path) -> None:
     from harness.store.inventory import NO_RECORD, waste
     from harness.store.verification import verify as wrong
 
-    found = _readable(store, lambda _: None)  # what would be warned of is a line of its own
+    opened_store = _readable(store, lambda _: None)  # what would be warned of is a line of its own
     count = 0
-    for line in wrong(found):
+    for line in wrong(opened_store):
         count += 1
-        click.echo(plain(line).replace(str(found.path), _place(store)))
-    left = [one for one in waste(found) if one.reason != NO_RECORD]
-    for one in left:
-        click.echo(f"note: {plain(str(one.path))}: {one.reason}; `ddbench results clean` removes it")
-    attempts = found.attempts()
+        click.echo(plain(line).replace(str(opened_store.path), _place(store)))
+    left = [leftover for leftover in waste(opened_store) if leftover.reason != NO_RECORD]
+    for leftover in left:
+        click.echo(f"note: {plain(str(leftover.path))}: {leftover.reason}; `ddbench results clean` removes it")
+    attempts = opened_store.attempts()
     read = f"{counted(sum(map(len, attempts.values())), 'record')} of {counted(len(attempts), 'cell')} read"
-    on_purpose = _left_out(found)
+    on_purpose = _left_out(opened_store)
     more = f", {counted(on_purpose, 'file')} left out when it was packed" if on_purpose else ""
     click.echo(f"{read}, {counted(count, 'thing')} wrong, {len(left)} left over{more}")
     ctx.exit(1 if count else 0)
@@ -160,10 +160,10 @@ def discard(key: str, store: Path) -> None:
     The record is moved to the folder discarded/ of the store, and nothing is deleted. An earlier record of the cell
     counts again.
     """
-    found = _opened(store)
-    whole = found.find(key)
-    aside = found.discard(whole)
-    left = "the attempt before it counts again" if found.folder(whole) else "a run makes it again"
+    opened_store = _opened(store)
+    whole = opened_store.find(key)
+    aside = opened_store.discard(whole)
+    left = "the attempt before it counts again" if opened_store.folder(whole) else "a run makes it again"
     click.echo(f"moved to {aside}: {left}")
 
 
@@ -207,17 +207,17 @@ def clean(store: Path, superseded: bool, yes: bool) -> None:
     """Remove files that are not needed: leftovers of killed runs, and logs of failures that were retried."""
     from harness.store.inventory import remove, waste
 
-    found = _opened(store)
-    live = [holder for holder in found.leases.all() if holder.is_live]
+    opened_store = _opened(store)
+    live = [holder for holder in opened_store.leases.all() if holder.is_live]
     if live:
-        raise StoreError(f"{live[0]} works on {found.path} ({live[0].label}): wait until it is finished")
-    left = list(waste(found, superseded))
+        raise StoreError(f"{live[0]} works on {opened_store.path} ({live[0].label}): wait until it is finished")
+    left = list(waste(opened_store, superseded))
     if yes:
         remove(left)
-    for one in left:
+    for leftover in left:
         verb = "removed" if yes else "would remove"
-        click.echo(f"{verb} {plain(str(one.path))}: {one.reason}, {format_size(one.size)}")
-    total = format_size(sum(one.size for one in left))
+        click.echo(f"{verb} {plain(str(leftover.path))}: {leftover.reason}, {format_size(leftover.size)}")
+    total = format_size(sum(leftover.size for leftover in left))
     more = "" if yes or not left else "; --yes removes them"
     click.echo(f"{counted(len(left), 'thing')}, {total}{more}")
 

@@ -60,7 +60,7 @@ def distinguish(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], l
 
 
 def same_things(score: Score, other: Score) -> bool:
-    """Whether two scores under the same names are on the same images, by the same versions of everything."""
+    """Return whether two scores under the same names are on the same images, by the same versions of everything."""
     return (score.scored, score.identities) == (other.scored, other.identities)
 
 

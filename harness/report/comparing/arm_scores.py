@@ -1,4 +1,4 @@
-"""Arms of a comparison: the scores that stand under one name in one condition, and what is said of them."""
+"""Arms of a comparison: the scores under one name in one condition, with their means, spreads and doubts."""
 
 import math
 import statistics
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.report.comparing.code_versions import MIXED_MEANS, CodeVersions
-from harness.report.comparing.spread import pooled_std, std
+from harness.report.comparing.statistics import pooled_std, std
 from harness.report.scores import Score
 from harness.types.plurals import counted
 
 Unit = tuple[int, int | str]
-"""One distillation: seed and index; of a set from a file, seed and the set's key."""
+"""One distillation: its seed and index; for a set from a file, its seed and the set's key."""
 Values = Mapping[Unit, Mapping[int, float]]
-"""By unit and student, a value: an accuracy, or what was made of several architectures' accuracies."""
+"""By unit and student, a value: an accuracy, or one that combines the accuracies of several architectures."""
 _WRONG = {
     "diverged": "diverged: the last set in range was scored",
     "blown up": "blown up: images more than 8 times as large as real ones",
@@ -23,14 +23,15 @@ _WRONG = {
 
 @dataclass(frozen=True, eq=False)
 class ArmScores:
-    """One name's values in one condition.
+    """The values of one name in one condition.
 
     Attributes:
         label: the name.
-        values: one a student of each distillation.
-        scores: what they were made of.
-        architectures: of the students; several where values are made of several.
-        unused: how many scores were not used: students that not every architecture has, or a second score of one.
+        values: one for each student of each distillation.
+        scores: the scores that the values come from.
+        architectures: those of the students; several if values combine several.
+        unused: number of scores that were not used: students that not every architecture has, or a second score of
+            the same student.
     """
 
     label: str
@@ -41,9 +42,10 @@ class ArmScores:
 
     @classmethod
     def of(cls, label: str, scores: Sequence[Score]) -> "ArmScores":
-        """The students of one architecture."""
+        """Return the arm of scores on one architecture."""
         values: dict[Unit, dict[int, float]] = {}
-        for score in sorted(scores, key=lambda one: (one.seed, one.distillation, one.set_key, one.student)):
+        # Sorted, so that the score which is taken of two under the same names does not depend on the order of stores.
+        for score in sorted(scores, key=lambda score: (score.seed, score.distillation, score.set_key, score.student)):
             values.setdefault(unit_of(score), {}).setdefault(score.student, score.accuracy)
         unused = len(scores) - sum(map(len, values.values()))
         return cls(label, values, scores, (scores[0].architecture,), unused)
@@ -55,12 +57,13 @@ class ArmScores:
 
     @property
     def mean(self) -> float:
-        """Of all values."""
+        """The mean of all values."""
+        # fsum rounds once, so that the mean does not depend on the order of the values.
         return math.fsum(self.every) / len(self.every)
 
     @property
     def median(self) -> float:
-        """Of all values."""
+        """The median of all values."""
         return statistics.median(self.every)
 
     @cached_property
@@ -70,35 +73,35 @@ class ArmScores:
 
     @property
     def std_students(self) -> float | None:
-        """The spread between students of one set, pooled over sets; ddof 1."""
+        """The standard deviation of students of one set, pooled over sets (ddof 1)."""
         return pooled_std([list(students.values()) for students in self.values.values()])
 
     @property
     def std_distillations(self) -> float | None:
-        """The spread between the means of sets; ddof 1."""
+        """The standard deviation of the means of sets (ddof 1)."""
         return std(self.set_means)
 
     @property
     def collapsed(self) -> int:
-        """How many students collapsed."""
+        """The number of students that collapsed."""
         return sum(score.collapsed for score in self.scores)
 
     @cached_property
     def counts(self) -> tuple[int, int]:
-        """Distillations, and the most students of one."""
+        """The number of distillations, and the largest number of students on one."""
         return len(self.values), max(len(students) for students in self.values.values())
 
     @cached_property
     def status(self) -> str:
-        """The worst of the sets' states."""
+        """The worst status of the sets."""
         states = {score.status for score in self.scores}
         return next((state for state in ("diverged", "blown up") if state in states), "done")
 
     @cached_property
     def devices(self) -> frozenset[str]:
-        """Where students were trained and sets made."""
-        told = {score.device for score in self.scores} | {score.set_device for score in self.scores}
-        return frozenset(device for device in told if device)
+        """The devices on which students were trained and sets distilled."""
+        devices = {score.device for score in self.scores} | {score.set_device for score in self.scores}
+        return frozenset(device for device in devices if device)  # a set from a file names none
 
     @cached_property
     def code(self) -> CodeVersions:
@@ -107,11 +110,11 @@ class ArmScores:
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
-        """What has to be known of the numbers, a phrase each."""
+        """The reasons to doubt the numbers, a phrase each."""
         return tuple(self._doubts())
 
     def _doubts(self) -> list[str]:
-        sets = {score.set_key: score for score in self.scores}
+        sets = {score.set_key: score for score in self.scores}  # its status counts once, however many students it has
         doubts = []
         for status, meaning in _WRONG.items():
             count = sum(score.status == status for score in sets.values())
@@ -135,28 +138,30 @@ class ArmScores:
 
 
 def unit_of(score: Score) -> Unit:
-    """The distillation that a score belongs to."""
+    """Return the distillation that a score belongs to."""
+    # Sets from files all have index 0, whatever made them.
     return score.seed, score.set_key if score.from_file else score.distillation
 
 
 Combine = Callable[[Mapping[str, float]], float]
-"""From the accuracies by architecture, one value."""
+"""A function that combines accuracies by architecture to one value."""
 
 
 def combined(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | None:
-    """One arm made of those of several architectures, for each student that all have; None where there is none.
+    """Combine the arms of several architectures, for each student that all have; None if there is none.
 
     Args:
         arms: by architecture, with one label.
-        combine: makes one value of a student's accuracies.
+        combine: combines a student's accuracies to one value.
     """
     first, *others = arms.values()
     values: dict[Unit, dict[int, float]] = {}
     for unit, students in first.values.items():
         for student in students:
+            # A mean over fewer architectures would compare a student on easy ones with another on all.
             if all(student in other.values.get(unit, {}) for other in others):
-                found = {name: arm.values[unit][student] for name, arm in arms.items()}
-                values.setdefault(unit, {})[student] = combine(found)
+                accuracies = {name: arm.values[unit][student] for name, arm in arms.items()}
+                values.setdefault(unit, {})[student] = combine(accuracies)
     if not values:
         return None
     used = [score for arm in arms.values() for score in arm.scores if score.student in values.get(unit_of(score), {})]
@@ -165,12 +170,12 @@ def combined(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | Non
 
 
 def mean_of_all(accuracies: Mapping[str, float]) -> float:
-    """The mean over architectures."""
+    """Return the mean over architectures."""
     return math.fsum(accuracies.values()) / len(accuracies)
 
 
 def gap_of(main: str) -> Combine:
-    """The cross-architecture gap: the main architecture's accuracy minus the mean of the others'."""
+    """Return a function for the cross-architecture gap: the main model's accuracy minus the mean of the others."""
 
     def gap(accuracies: Mapping[str, float]) -> float:
         others = [value for name, value in accuracies.items() if name != main]

@@ -1,4 +1,4 @@
-"""Versions of the code that made records, known by the digests of the code that each record keeps."""
+"""Versions of the code that made records, known by the digests of the code in each record."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +15,14 @@ MIXED = "≠"
 """Marks a number that students of different versions of the code share."""
 MIXED_MEANS = "its students, sets or teachers were made by different versions of the code"
 _DIGITS = 12
-"""Of a digest, enough to know it from all others."""
+"""Number of digits of a digest that are compared, enough to know it from all others."""
 _OF_BYTES = " (by its bytes)"
 """Ends the names of components whose records keep only the digests of the first versions, of the code's bytes. Those
 are compared among themselves: beside a digest of the syntax tree they say nothing."""
 
 
 def digests_of(student: StoredStudent, distilled: Provenance | None, teacher: Provenance | None) -> dict[str, str]:
-    """Return which code made a student, its set and its teacher; what a record does not say is left out.
-
-    A student also names the file of the set that it was trained on, because the set may have been made again since.
+    """Return the digests of the code that made a student, its set and its teacher, as far as records have them.
 
     Args:
         student: its record.
@@ -36,11 +34,12 @@ def digests_of(student: StoredStudent, distilled: Provenance | None, teacher: Pr
         for part, provenance in (("students", student.provenance), ("sets", distilled), ("teachers", teacher))
         for name, digest in _recorded(provenance).items()
     }
+    # The file of the set too, because a set may have been distilled again after the student was trained on it.
     return digests | ({f"files {student.set[:_DIGITS]}": student.set_file[:_DIGITS]} if student.set_file else {})
 
 
 def _recorded(provenance: Provenance | None) -> Mapping[str, str]:
-    """Return the digests of a record by component, those of the first versions under names of their own."""
+    """Return the digests in a record by component, those of the first versions under names of their own."""
     if provenance is None:
         return {}
     if provenance.code_digests:
@@ -53,15 +52,15 @@ class CodeVersions:
     """The versions of the code that made some students.
 
     Attributes:
-        counts: by part and component, by digest, how many students it made. A student that has no digest of a
-            component is not counted: unknown code counts as the same.
+        counts: by part and component, and by digest, the number of students that it made. A student without a digest
+            of a component is not counted: unknown code counts as the same.
     """
 
     counts: Mapping[str, Mapping[str, int]]
 
     @classmethod
     def of(cls, students: Iterable[Digests]) -> "CodeVersions":
-        """Of students one by one."""
+        """Count the versions that made students, given by the digests of each."""
         counts: dict[str, Counter[str]] = {}
         for digests in students:
             for name, digest in digests.items():
@@ -70,7 +69,7 @@ class CodeVersions:
 
     @classmethod
     def together(cls, several: "Iterable[CodeVersions]") -> "CodeVersions":
-        """Of the students of several."""
+        """Count the versions that made the students of several arms."""
         counts: dict[str, Counter[str]] = {}
         for versions in several:
             for name, by_digest in versions.counts.items():
@@ -79,24 +78,25 @@ class CodeVersions:
 
     @cached_property
     def number(self) -> int:
-        """How many versions there are at least; 1 if nothing is known."""
+        """The minimum number of versions; 1 if nothing is known."""
+        # At least: that two components differ each in two ways may be two versions or four.
         return max((len(by_digest) for by_digest in self.counts.values()), default=1)
 
     @property
     def is_mixed(self) -> bool:
-        """Whether there is more than one."""
+        """Whether more than one version made the students."""
         return self.number > 1
 
     @property
     def shares(self) -> str:
-        """How many students each version made: ``2 and 3``."""
+        """The number of students that each version made: ``2 and 3``."""
         most = max(self.counts.values(), key=len, default={})
         *others, last = map(str, sorted(most.values()))
         return f"{', '.join(others)} and {last}" if others else last
 
     @property
     def differing(self) -> str:
-        """What differs between the versions, for people: components with the part that they made."""
+        """The components that differ between the versions, with the parts that they made, for people."""
         parts: dict[str, list[str]] = {}
         for name, by_digest in self.counts.items():
             if len(by_digest) > 1:
@@ -109,7 +109,7 @@ class CodeVersions:
 
 
 def mixed_code_warning(side_by_side: Sequence[Mapping[str, CodeVersions]]) -> str | None:
-    """One line that says which numbers different versions of the code share; None if there are none.
+    """Return a warning about numbers that different versions of the code share; None if there are none.
 
     Args:
         side_by_side: for each comparison, the versions behind its numbers by their names.

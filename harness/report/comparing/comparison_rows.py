@@ -124,7 +124,7 @@ class _RowBuilder:
 
 
 def _may_pair(baseline: ArmScores, other: ArmScores, by: str) -> bool:
-    """Whether equal indices of distillations mean equal random numbers on equal images."""
+    """Return whether equal indices of distillations mean equal random numbers on equal images."""
     # Equal seeds draw unrelated images from different data sets.
     if by == "dataset":
         return False

@@ -76,7 +76,7 @@ class _Quantity:
     show: Callable[[Any], str] = str
 
     def concerns(self, axes: Iterable[str]) -> bool:
-        """Whether a comparison along these axes must hold it equal."""
+        """Return whether a comparison along these axes must hold it equal."""
         along = set(axes)
         return not along & self.implied_by and (not self.only_by or bool(along & self.only_by))
 
@@ -225,7 +225,7 @@ class _MainInName:
         return cls(options, frozenset(text for text in options if text not in pool))
 
     def is_hidden_from(self, other: "_MainInName") -> bool:
-        """Whether the main models differ in an option that the name of its arm does not show."""
+        """Return whether the main models differ in an option that the name of its arm does not show."""
         return not (self.unnamed <= other.options and other.unnamed <= self.options)
 
 

@@ -71,7 +71,7 @@ class Question:
         return chosen, baseline
 
     def _keeps(self, value: str | None, wanted: set[str]) -> bool:
-        """Whether a filter accepts a value; methods without such a value stay if methods are compared."""
+        """Return whether a filter accepts a value; methods without such a value stay if methods are compared."""
         return value in wanted or (value is None and self.by == "method")
 
     def _elsewhere(self, scores: Sequence[Score]) -> str:
@@ -126,7 +126,7 @@ def natural(values: Iterable[str]) -> list[str]:
 
 
 def _is_of(wanted: Name, score: Score, axis: str) -> bool:
-    """Whether a score's component is the wanted one, with the options that the wanted name gives."""
+    """Return whether a score's component is the wanted one, with the options that the wanted name gives."""
     name, identity = score.names.get(axis), score.identities.get(axis, "")
     if name is None or name.name != wanted.name:
         return False
@@ -135,7 +135,7 @@ def _is_of(wanted: Name, score: Score, axis: str) -> bool:
 
 
 def _has(identity: str, key: str, text: str) -> bool:
-    """Whether the option has that value in a component's identity."""
+    """Return whether the option has that value in a component's identity."""
     parsed: Any = json.loads(identity) if identity else None
     component = parsed[0] if isinstance(parsed, list) and parsed else parsed
     options = component.get("options", {}) if isinstance(component, dict) else {}

@@ -1,4 +1,4 @@
-"""Differences with their intervals and tests: paired t, Welch, bootstrap, and Holm's correction."""
+"""Statistics of comparisons: standard deviations, intervals and tests of differences, and Holm's correction."""
 
 import math
 import statistics
@@ -42,6 +42,21 @@ class Estimate:
     units: tuple[int, ...] = ()
     reason: str | None = None
     resampled: bool = False
+
+
+def std(values: Sequence[float]) -> float | None:
+    """Return the standard deviation (ddof 1); None if there are fewer than two values."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def pooled_std(groups: Sequence[Sequence[float]]) -> float | None:
+    """Return the root of the mean variance within groups, weighted by degrees of freedom; None if all are single."""
+    # A group of one value has no degree of freedom: it says nothing about the spread, and must not dilute it.
+    several = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in several)
+    if not freedom:
+        return None
+    return math.sqrt(sum(statistics.variance(group) * (len(group) - 1) for group in several) / freedom)
 
 
 def paired(differences: Sequence[float], level: float, bootstrap: Bootstrap | None = None) -> Estimate:

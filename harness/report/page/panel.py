@@ -97,7 +97,7 @@ class Panel:
         return len(self.last) > MOST_LINES
 
     def holds(self, condition: Mapping[str, Any]) -> bool:
-        """Whether a condition of a comparison belongs to this panel."""
+        """Return whether a condition of a comparison belongs to this panel."""
         fields = ("dataset", "ipc", "evaluator", "precision")
         return all(condition.get(field) == getattr(self, field) for field in fields)
 

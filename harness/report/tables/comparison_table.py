@@ -141,7 +141,7 @@ def _value_columns(comparison: Comparison, beside: Sequence[str]) -> Iterator[Co
 
 
 def _varies(name: str, rows: Sequence[ComparisonRow]) -> bool:
-    """Whether a field is a column: if it differs, and for protocols only if nothing else distinguishes the rows."""
+    """Return whether a field is a column: if it differs, and for protocols if nothing else distinguishes rows."""
     if name == "architecture" or len({row.condition.get(name) for row in rows}) < 2:
         return False
     if name != "protocol":

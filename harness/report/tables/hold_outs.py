@@ -64,7 +64,7 @@ def _without(score: Score) -> str:
 
 
 def _is_named(score: Score) -> bool:
-    """Whether the data set's name already says what was held out."""
+    """Return whether the data set's name already says what was held out."""
     return _without(score) in score.qualifiers.get("dataset", "")
 
 

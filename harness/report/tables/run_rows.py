@@ -1,4 +1,4 @@
-"""Rows of a table, made from the store alone."""
+"""Rows of the table of a run, computed from the store alone."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import hold_out_of
 from harness.report.comparing.code_versions import CodeVersions, Digests, digests_of
-from harness.report.comparing.spread import pooled_std, std
+from harness.report.comparing.statistics import pooled_std, std
 from harness.store.records import Record, SetResult, StoredArtifact, StoredSet, StoredStudent
 from harness.store.store import RecordError, Store
 
-_KEPT = 512
-"""Records that are kept while rows are made: arms share sets and teachers."""
+_CACHED_RECORDS = 512
+"""Number of records in memory while rows are computed: arms share sets and teachers."""
 
 
 class RunRow(TypedDict):
@@ -53,12 +53,12 @@ class RunRow(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows, as JSON prints them, with what is known of the records behind them.
+    """Rows, as JSON prints them, with the versions of the code behind them.
 
     Attributes:
-        rows: one an arm, in the plan's order.
+        rows: one for each arm, in the plan's order.
         code: for each row, the versions of the code that made its students, their sets and teachers.
-        left_out: why records that are there are in no number, a line each.
+        left_out: a line for each record that exists but cannot be used, with the reason.
     """
 
     rows: list[RunRow]
@@ -67,10 +67,10 @@ class Table:
 
 
 def table_of(plan: Plan, store: Store) -> Table:
-    """The table of a plan.
+    """Return the table of a plan.
 
     Accuracies are fractions. ``std_students`` is the spread between students of one set (pooled over distillations),
-    ``std_distillations`` that between the means of distillations; both with ddof 1, None where there is only one.
+    ``std_distillations`` that between the means of distillations; both with ddof 1, None if there is only one.
     ``draws`` counts, over all distillations, how often the pool gave each architecture; ``code_versions`` counts the
     versions of the code that made the row.
     """
@@ -85,13 +85,14 @@ def table_of(plan: Plan, store: Store) -> Table:
 
 
 class _Records:
-    """Reads records of a store, and remembers which of them cannot be used."""
+    """Reader of records that remembers which of them cannot be used."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.left_out: dict[str, str] = {}
-        """By key, why."""
-        self.read = lru_cache(_KEPT)(self._read)
+        """By key, the reason why a record cannot be used."""
+        # A cache of this object's own: one of the class would keep stores of earlier tables alive.
+        self.read = lru_cache(_CACHED_RECORDS)(self._read)
 
     def read_set(self, key: str) -> StoredSet | None:
         """Return the record of a set; None if it is not there or cannot be used."""
@@ -109,7 +110,7 @@ class _Records:
         return record if isinstance(record, StoredArtifact) else None
 
     def _read(self, key: str) -> Record | None:
-        """The record of a cell; None if it is not there or cannot be used."""
+        """Return the record of a cell; None if it is not there or cannot be used."""
         try:
             return self._store.record(key)
         except RecordError as error:
@@ -119,12 +120,12 @@ class _Records:
 
 @dataclass(frozen=True, eq=False)
 class _Distillation:
-    """What the store holds of one distillation of an arm.
+    """The records of one distillation of an arm.
 
     Attributes:
-        result: of the set; None if the store does not hold it.
-        students: the records of its students, whatever became of the set's own.
-        digests: of each student, which code made it.
+        result: the result of the set; None if the store does not hold it.
+        students: the records of its students, which may exist without that of the set.
+        digests: the digests of the code that made each student.
     """
 
     result: SetResult | None
@@ -133,7 +134,7 @@ class _Distillation:
 
     @classmethod
     def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
-        """All of it."""
+        """Read the records of a distillation."""
         set_record = records.read_set(arm.set_cell(index).key)
         of_set = set_record.provenance if set_record else None
         student_records, digests = [], []
@@ -193,7 +194,7 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
 
 
 def _status(states: Sequence[str], some: bool, whole: bool) -> str:
-    """The worst of the sets' states; ``failed`` where nothing was scored, ``incomplete`` where not all was."""
+    """Return the worst status of the sets; ``failed`` if nothing was scored, ``incomplete`` if not all was."""
     if not some:
         return "failed"
     if not whole:

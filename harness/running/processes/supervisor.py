@@ -153,7 +153,7 @@ class Supervisor:
 
 
 def main(arguments: list[str]) -> int:
-    """Do the job that the arguments name, unless whoever started this is gone already."""
+    """Do the job that the arguments name, unless the process that started this one is gone already."""
     reset_signals()  # until there is a worker to pass it on to, a signal ends this process
     starter = Starter.of_this_process()
     with starter.required():

@@ -2,11 +2,11 @@
 
 Records of one store repeat each other. xz sees them as one text (400 records take 130 kB), while zip compresses every
 member alone and needs several times as much; and any tar program can look into the file or unpack it. What zip could
-do better, reading a single member, is not needed: records lie in front, so that who reads scores stops before the
+do better, reading a single member, is not needed: records lie in front, so that a reader of scores stops before the
 tensors.
 
 The first member, ``pack.json``, lists all others in their order, with sizes and SHA-256, under a checksum of its own.
-The reader demands exactly that sequence of plain files, each with a name that a store has a place for, and so needs no
+The reader accepts only that sequence of plain files, each with a name that can occur in a store, and so needs no
 defence against links, devices, absolute or repeated names one by one. It parses the headers itself: `tarfile` obeys
 extended headers, which can promise any size and change names.
 """
@@ -33,21 +33,21 @@ MANIFEST = "pack.json"
 FORMAT = 1
 MOST_FILES = 2**20
 MOST_PER_BYTE, SMALL = 1000, 2**28
-"""A packed file may unpack to so many bytes for each of its own, or to so many in all: more fills a disk on purpose."""
+"""Maximum number of unpacked bytes for each packed one, and in all for a small file: a bomb would fill the disk."""
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9}]
 _MOST_MEMORY = 2**27
-"""Bytes that xz may take to read: preset 9 needs half of it, and a header could ask for 4 GiB."""
+"""Memory in bytes that xz may take to read: preset 9 needs half of it, and a header could ask for 4 GiB."""
 _MAGIC, _FOOTER = b"\xfd7zXZ\0", b"YZ"
 _BLOCK, _CHUNK = tarfile.BLOCKSIZE, 2**20
 _END = 2 * tarfile.RECORDSIZE
-"""Bytes of zeros at the end, at most."""
+"""Maximum number of zeros at the end, in bytes."""
 _NAME = re.compile(
     rf"{re.escape(MARKER)}|{re.escape(LEFT_OUT)}"
     rf"|{CELLS}/(?P<shelf>[0-9a-f]{{2}})/(?P=shelf)[0-9a-f]{{0,62}}-[1-9][0-9]{{0,17}}/[^/\0.][^/\0]*"
     rf"|{FAILURES}/{KEY}\.(?:json|log)",
     re.ASCII,
 )
-Source = Path | bytes
+Content = Path | bytes
 
 
 class Member(NamedTuple):
@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
     @property
     def is_record(self) -> bool:
-        """Whether it is read for scores: all but the files beside the records of cells."""
+        """Whether scores need it: all but the files beside the records of cells."""
         return not self.name.startswith(f"{CELLS}/") or self.name.endswith(f"/{RECORD}")
 
 
@@ -67,7 +67,7 @@ class _WrongArchive(Exception):
     """The reason why an archive is refused."""
 
 
-def write_archive(file: Path, sources: Mapping[str, Source]) -> None:
+def write_archive(file: Path, sources: Mapping[str, Content]) -> None:
     """Write files into an archive; the same names with the same content give the same bytes.
 
     Args:
@@ -83,6 +83,7 @@ def write_archive(file: Path, sources: Mapping[str, Source]) -> None:
     if len(members) > MOST_FILES:
         raise ValueError(f"it has {len(members):,} files, and a packed store has at most {MOST_FILES:,}: pack a part")
     manifest = json.dumps(with_checksum({"format": FORMAT, "files": members}), separators=(",", ":")).encode()
+    # USTAR has no extended headers, which the reader refuses; a name that does not fit into its 255 bytes is an error.
     with (
         lzma.open(file, "wb", format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=_FILTERS) as compressed,
         tarfile.open(fileobj=compressed, mode="w|", format=tarfile.USTAR_FORMAT) as archive,
@@ -104,13 +105,13 @@ def extract(file: Path, folder: Path | None, *, records_only: bool = False) -> l
     Args:
         file: the archive.
         folder: None to check the archive only.
-        records_only: stop in front of the first file that is not read for scores.
+        records_only: stop in front of the first file that scores do not need.
 
     Returns:
-        What the manifest lists.
+        The members that the manifest lists.
 
     Raises:
-        DamagedFile: it is no archive of ours, is damaged, or holds what no store does.
+        DamagedFile: it is not such an archive, is damaged, or holds what no store does.
         OSError: the folder cannot be written.
     """
     try:
@@ -131,7 +132,7 @@ def extract(file: Path, folder: Path | None, *, records_only: bool = False) -> l
         raise DamagedFile(file, str(reason)) from None
 
 
-def _member(name: str, source: Source) -> Member:
+def _member(name: str, source: Content) -> Member:
     if not is_name(name):
         raise ValueError(f"a packed store has no place for {name!r:.200}")
     if isinstance(source, bytes):
@@ -147,14 +148,15 @@ def _order(member: Member) -> tuple[bool, str]:
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
-    """Return a header that holds nothing about who packed the file, where and when."""
+    """Return a header that names neither the owner nor the time of a file."""
+    # Otherwise two people who pack the same store would get different bytes, and the file would name its author.
     header = tarfile.TarInfo(name)
     header.size, header.mode, header.mtime = size, 0o644, 0
     return header
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[IO[bytes]]:
+def _opened(source: Content) -> Iterator[IO[bytes]]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
@@ -163,14 +165,14 @@ def _opened(source: Source) -> Iterator[IO[bytes]]:
 
 
 class _Decompressed:
-    """The decompressed bytes of a file; never more of them at a time than are asked for."""
+    """Reader of the decompressed bytes of a file, which never holds more of them than were requested."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed = packed
         self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
 
     def read(self, size: int) -> bytes:
-        """Return exactly so many bytes."""
+        """Return exactly ``size`` bytes."""
         parts, missing = [], size
         while missing:
             part = self._some(missing)
@@ -194,7 +196,8 @@ class _Decompressed:
         return header
 
     def expect_end(self) -> None:
-        """Check that nothing follows but the zeros that end a tar file."""
+        """Check that only the zeros follow that end a tar file."""
+        # Their number is bounded: zeros compress so well that a small file could keep the reader busy for hours.
         rest = bytearray()
         while len(rest) <= _END and (part := self._some(_CHUNK)):
             rest += part
@@ -261,15 +264,15 @@ def _listed_member(entry: Sequence[object]) -> Member:
 
 
 def _check_sizes(members: Sequence[Member], packed: int, folder: Path | None) -> None:
-    """Check what the manifest promises before anything is written."""
+    """Check the sizes in the manifest before anything is written."""
     if len(members) > MOST_FILES:
         raise _WrongArchive(f"it lists {len(members):,} files, and a packed store has at most {MOST_FILES:,}")
     size = sum(member.size for member in members)
     if size > max(SMALL, MOST_PER_BYTE * packed):
-        raise _WrongArchive(f"it promises {size:,} bytes in {packed:,}: that is no store")
+        raise _WrongArchive(f"it promises {size:,} bytes in {packed:,}: that is not a store")
     for member in members:
         if member.is_record and not member.name.endswith(".log") and member.size > MOST_BYTES:
-            raise _WrongArchive(f"it promises {member.size:,} bytes for {member.name}: that is no record")
+            raise _WrongArchive(f"it promises {member.size:,} bytes for {member.name}: that is not a record")
     if folder and size > (free := shutil.disk_usage(folder).free):
         raise _WrongArchive(f"it unpacks to {size:,} bytes, and {folder} has room for {free:,}")
 
@@ -286,6 +289,7 @@ def _extract_member(stream: _Decompressed, member: Member, folder: Path | None) 
     else:
         path = folder / member.name
         path.parent.mkdir(parents=True, exist_ok=True)
+        # "x": the folder was empty, so that a name that exists now was listed twice.
         with path.open("xb") as file:
 
             def write(part: bytes) -> None:
@@ -311,9 +315,10 @@ def _padded(stream: _Decompressed, size: int) -> bytes:
 
 
 def _checked_size(file: IO[bytes]) -> int:
-    """Return the size of a file that begins and ends as xz does: who stops in front of the tensors sees a cut too."""
+    """Return the size of a file that begins and ends as xz files do."""
+    # So that a file that was cut off is noticed also by a reader that stops in front of the tensors.
     if file.read(len(_MAGIC)) != _MAGIC:
-        raise _WrongArchive("it is no xz file")
+        raise _WrongArchive("it is not an xz file")
     size = file.seek(0, io.SEEK_END)
     file.seek(size - len(_FOOTER))
     if file.read() != _FOOTER:

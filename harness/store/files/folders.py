@@ -1,6 +1,6 @@
-"""The folders of a store: what lies in them, and what is moved out of the way because something else belongs there.
+"""The folders of a store: their names and entries, and moving aside what lies in the place of something else.
 
-Nothing is deleted: what is set aside lies in ``discarded/`` afterwards.
+Nothing is deleted: what is moved aside lies in ``discarded/`` afterwards.
 """
 
 import itertools
@@ -16,32 +16,33 @@ from harness.system.whole_files import hidden_beside, sync
 MARKER, RECORD = "store.json", "record.json"
 CELLS, FAILURES, LEASES, RUNS, PARTIAL, DISCARDED = "cells", "failures", "leases", "runs", "partial", "discarded"
 LOCKS = "locks"
-"""Of an older ddbench."""
+"""The folder of leases in stores of an older ddbench."""
 FOLDERS = (CELLS, FAILURES, LEASES, RUNS, PARTIAL, DISCARDED)
 Notice = Callable[[str], object]
 _ATTEMPT = re.compile(rf"({KEY})-([1-9][0-9]{{0,17}})", re.ASCII)
 
 
 def attempt_in(name: str) -> tuple[str, int] | None:
-    """Key and number in the name of an attempt's folder; None if it is the name of something else."""
+    """Return the key and the number in the name of an attempt's folder; None if it is the name of something else."""
     parts = _ATTEMPT.fullmatch(name)
     return (parts[1], int(parts[2])) if parts else None
 
 
 def key_of_attempt(folder: Path) -> str:
-    """The key in the name of an attempt's folder."""
+    """Return the key in the name of an attempt's folder."""
     return folder.name.rpartition("-")[0]
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder under a name that does not begin with a dot, by name; nothing if there is no such folder.
+    """Return the entries of a folder without hidden ones, sorted by name; none if there is no such folder.
 
     Raises:
         OSError: it cannot be read.
     """
+    # Hidden names are those of files that are being written, and the `.nfs...` of files that are open but removed.
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda one: one.name)
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         if error.errno in NOWHERE:
             return []
@@ -49,30 +50,29 @@ def entries_of(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def make_folder(store: Path, folder: Path, notice: Notice) -> None:
-    """Make a folder of a store, and the one that it lies in; what lies there and is none is set aside.
+    """Create a folder of a store and its parent; a file in the place of either is set aside.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     make_way_for_folder(store, folder, notice)
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def make_way_for_folder(store: Path, folder: Path, notice: Notice) -> None:
-    """Set aside what lies in the place of a folder, or of the one that it lies in, and is none.
-
-    A link to a folder counts as one: a store may have its cells on another disk.
+    """Set aside a file in the place of a folder or of its parent.
 
     Raises:
         OSError: it cannot be moved.
     """
+    # A link to a folder counts as one: a store may have its cells on another disk.
     for path in (folder.parent, folder):
         if path != store and os.path.lexists(path) and not path.is_dir():
-            notice(f"{path} is no folder, and was moved to {set_aside(store, path)}")
+            notice(f"{path} is not a folder, and was moved to {set_aside(store, path)}")
 
 
 def make_way(store: Path, path: Path, notice: Notice) -> None:
-    """Set aside what lies in the place of a file and is none.
+    """Set aside what lies in the place of a file and is not a file.
 
     Raises:
         OSError: it cannot be moved.
@@ -82,12 +82,13 @@ def make_way(store: Path, path: Path, notice: Notice) -> None:
 
 
 def set_aside(store: Path, path: Path) -> Path:
-    """Move something of a store to ``discarded/``, under its own name or one beside it; where it lies then.
+    """Move something of a store to ``discarded/``, and return its new path.
 
     Raises:
         OSError: it cannot be moved.
     """
     aside = store / DISCARDED
+    # A file in the place of `discarded/` itself moves into the folder that replaces it, by way of a hidden name.
     if os.path.lexists(aside) and not aside.is_dir():
         hidden = hidden_beside(aside)
         aside.rename(hidden)
@@ -99,6 +100,7 @@ def set_aside(store: Path, path: Path) -> Path:
     names = itertools.chain([path.name], (f"{path.name}.{number}" for number in itertools.count(1)))
     target = next(aside / name for name in names if not os.path.lexists(aside / name))
     path.rename(target)
+    # Both folders: after a power cut the file may otherwise be in both of them or in neither.
     sync(path.parent)
     sync(aside)
     return target

@@ -1,4 +1,4 @@
-"""The files that a packed store leaves out on purpose: ``left-out.json`` names them, so that they are no damage."""
+"""The files that a packed store leaves out on purpose: ``left-out.json`` lists them, so that they are no damage."""
 
 import json
 import os
@@ -12,7 +12,7 @@ REMEDY = "delete it, and verify names what is missing; or unpack the store again
 
 
 def read_left_out(store: Path) -> frozenset[str]:
-    """Return the names of the files that were left out, as paths within the store; none if no file says so.
+    """Return the names of the files that were left out, as paths within the store; none if there is no list.
 
     Raises:
         DamagedFile: ``left-out.json`` cannot be read.
@@ -23,21 +23,22 @@ def read_left_out(store: Path) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DamagedFile(path, "its files are no list of names")
+        raise DamagedFile(path, "its files are not a list of names")
     return frozenset(names)
 
 
 def absent(store: Path) -> frozenset[str]:
-    """Return the names of the files that were left out and have not been put back.
+    """Return the names of the files that were left out and are still absent.
 
     Raises:
         DamagedFile: ``left-out.json`` cannot be read.
     """
+    # The list is never written again: a run or a copy may put files back at any time.
     return frozenset(name for name in read_left_out(store) if not os.path.lexists(store / name))
 
 
 def left_out_reason(store: Path, path: Path) -> str | None:
-    """Return why a file of a store is not there, if it was left out on purpose; None if it was not."""
+    """Return why a file of a store is not there; None if it was not left out on purpose."""
     name = path.relative_to(store).as_posix()
     if name not in absent(store):
         return None

@@ -1,7 +1,7 @@
-"""The one reader of a store's files: plain files of a bounded size, and JSON that can be meant in one way only.
+"""The reader of a store's files: plain files of a bounded size, and JSON that has one meaning only.
 
 Whatever is wrong with a file ends as a `DamagedFile`, which names it and says why. Opening never waits: a pipe in the
-place of a file is seen before it is opened.
+place of a file is noticed before it is opened.
 """
 
 import errno
@@ -19,11 +19,13 @@ from harness.store.cells import canonical_json
 from harness.system.bounded_json import parse_object
 
 MOST_BYTES = 2**28
-"""Of a file of JSON: a record of a million iterations takes a quarter of it."""
+"""Maximum size of a file of JSON; the record of a million iterations takes a quarter of it."""
 CHECKSUM = "checksum"
 
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What the operating system says if nothing lies at a path: a folder above it is not there, or a link to itself."""
+"""Errors of the operating system that mean that nothing lies at a path."""
+# Without O_NONBLOCK, opening a pipe waits for a writer, for ever if there is none; O_NOFOLLOW refuses a link that was
+# put in place after the check; O_NOCTTY keeps a terminal from becoming the one that sends Ctrl-C to this process.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _OTHERS = (
     (stat.S_ISLNK, "a link"),
@@ -48,10 +50,10 @@ class DamagedFile(StoreError):
 
 
 def kind_at(path: Path) -> str | None:
-    """What lies at a path, in words, if that is something other than a plain file; None if it is one, or nothing.
+    """Return the kind of what lies at a path in words; None if it is a plain file or nothing.
 
     Raises:
-        OSError: it cannot be found out.
+        OSError: the path cannot be looked at.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -68,24 +70,24 @@ def open_plain(path: Path) -> Iterator[BufferedReader]:
 
     Raises:
         FileNotFoundError: nothing lies there.
-        DamagedFile: it is something else, or may not be read; or reading it fails.
+        DamagedFile: it is not a plain file, or reading it fails.
     """
     try:
         if kind := kind_at(path):
             raise DamagedFile(path, f"it is {kind}, and not a file")
         descriptor = os.open(path, _FLAGS)
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was exchanged between the two looks
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced since the check above
                 raise DamagedFile(path, "it is not a file")
             yield file
     except OSError as error:
-        if error.errno in NOWHERE:  # of a folder above it: a link in its own place is seen before
+        if error.errno in NOWHERE:  # of a folder above it: the check above refuses a link in its own place
             raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
         raise DamagedFile(path, error.strerror or str(error)) from None
 
 
 def read_bytes(path: Path, most: int | None = MOST_BYTES) -> bytes:
-    """The content of a plain file of at most so many bytes; None is any number.
+    """Return the content of a plain file of at most ``most`` bytes; None allows any number.
 
     Raises:
         FileNotFoundError: nothing lies there.
@@ -94,6 +96,7 @@ def read_bytes(path: Path, most: int | None = MOST_BYTES) -> bytes:
     with open_plain(path) as file:
         if most is None:
             return file.read()
+        # The size is asked first, so that nothing large is read, and the reading is bounded, since a file may grow.
         content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
     if content is None or len(content) > most:
         raise DamagedFile(path, f"it has more than {most:,} bytes")
@@ -101,7 +104,7 @@ def read_bytes(path: Path, most: int | None = MOST_BYTES) -> bytes:
 
 
 def read_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
-    """The JSON object that a file holds.
+    """Return the JSON object in a file.
 
     Raises:
         FileNotFoundError: nothing lies there.
@@ -115,7 +118,7 @@ def read_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
 
 
 def read_checked(path: Path, fields: Collection[str], most: int = MOST_BYTES) -> dict[str, Any]:
-    """The JSON object that a file holds, if it has these fields and what `with_checksum` added is right.
+    """Return the JSON object in a file, after a check of its fields and checksum.
 
     Raises:
         FileNotFoundError: nothing lies there.
@@ -128,12 +131,12 @@ def read_checked(path: Path, fields: Collection[str], most: int = MOST_BYTES) ->
 
 
 def parse_checked(content: bytes, fields: Collection[str], needed: Collection[str] | None = None) -> dict[str, Any]:
-    """The same of bytes.
+    """Return the JSON object in bytes, after a check of its fields and checksum.
 
     Args:
-        content: in UTF-8.
-        fields: that any version has written without a checksum.
-        needed: those of them that have to be there; None is all.
+        content: JSON in UTF-8.
+        fields: all fields that any version has written without a checksum.
+        needed: those of them that are required; None for all.
 
     Raises:
         ValueError: with the reason.
@@ -142,7 +145,8 @@ def parse_checked(content: bytes, fields: Collection[str], needed: Collection[st
     if CHECKSUM in value:
         value = without_checksum(value)
     elif unknown := sorted(value.keys() - set(fields)):
-        # Older versions wrote no checksum, and no other fields: here a bit of a name has changed, perhaps its own.
+        # Older versions wrote no checksum, and only these fields: here a bit of a name has flipped, perhaps that of the
+        # name "checksum" itself, without which the damage would pass.
         raise ValueError(f"it has no checksum, and a field {unknown[0][:40]!r} that no version wrote without one")
     if missing := sorted(set(fields if needed is None else needed) - value.keys()):
         raise ValueError(f"it has no {missing[0]}")
@@ -150,15 +154,15 @@ def parse_checked(content: bytes, fields: Collection[str], needed: Collection[st
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-    """An object and the checksum of it."""
+    """Return an object with its checksum added."""
     return {**value, CHECKSUM: checksum_of(value)}
 
 
 def without_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What `with_checksum` was given.
+    """Return an object without its checksum, after a check of it.
 
     Raises:
-        ValueError: it has another checksum.
+        ValueError: the checksum is that of another object.
     """
     rest = {name: part for name, part in value.items() if name != CHECKSUM}
     if checksum_of(rest) != value.get(CHECKSUM):
@@ -167,12 +171,12 @@ def without_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checksum_of(value: Mapping[str, Any]) -> str:
-    """SHA-256 of an object, whatever the order of its names."""
+    """Return the SHA-256 of an object, whatever the order of its fields."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a plain file, in hexadecimal.
+    """Return the SHA-256 of a plain file, in hexadecimal.
 
     Raises:
         FileNotFoundError: nothing lies there.
