@@ -1,4 +1,4 @@
-"""Precision of float32 work (TF32, bfloat16), and how much faster it makes this machine."""
+"""Precisions of float32 work (TF32, bfloat16), and their measured speed on this machine."""
 
 import contextlib
 import hashlib

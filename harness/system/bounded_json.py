@@ -1,4 +1,4 @@
-"""Reading JSON of unknown origin within limits, and only if it can be understood in one way.
+"""Reading of JSON of unknown origin: within limits, and never what is ambiguous, such as a name that occurs twice.
 
 Records of stores and the metadata of distilled sets come from disks that fail and from other people. Python's parser
 alone takes a repeated name silently, and how deep it can recurse depends on what has called it.

@@ -8,9 +8,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from studies import ddbench
 
 from harness.store.packing import open_store, unpack
+from harness.store.store import Store
 
 PACKED = Path(__file__).parent.parent / "data" / "store-0.1.0.tar.xz"
 COMMAND = [
@@ -61,3 +64,22 @@ def test_the_same_command_has_nothing_left_to_make(store):
 def test_its_scores_are_compared():
     content = json.loads(stdout_of("compare", PACKED, "--by", "evaluator", "--baseline", "plain", "--format", "json"))
     assert content["rows"]
+
+
+def test_todays_code_gives_its_numbers(tmp_path):
+    """The golden run: keys are equal, and numbers up to the rounding of another processor or version of torch."""
+    result = ddbench(*COMMAND, "--store", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    old, new = open_store(PACKED), Store(tmp_path / "new")
+    before = {record.key: record for record in old.records()}
+    after = {record.key: record for record in new.records()}
+    assert before.keys() == after.keys()
+    for key, record in before.items():
+        for name in (name for name in record.files if name.endswith(".safetensors")):
+            expected, tensors = load_file(old.file(key, name)), load_file(new.file(key, name))
+            assert expected.keys() == tensors.keys()
+            for part, tensor in expected.items():
+                torch.testing.assert_close(tensors[part], tensor, rtol=1e-3, atol=1e-4)
+        if record.kind == "student":
+            assert after[key].result.losses == pytest.approx(record.result.losses, rel=1e-3)
+            assert after[key].result.accuracy == pytest.approx(record.result.accuracy, abs=0.01)
