@@ -93,6 +93,18 @@ def test_it_hears_of_every_cell(study):
     assert {line.split()[0] for line in heard} == {"artifact", "distilled", "student"}
 
 
+def test_its_metric_stands_in_the_rows_and_is_compared(study, site):
+    store, result, _, _ = study
+    for row in result["rows"]:
+        assert list(row.get("metrics", {})) == (["loss_ratio"] if row["evaluator"].startswith("anchored") else [])
+    words = ("--metric", "loss_ratio", "--by", "architecture", "--baseline", "mlp[width=8]", "--format", "json")
+    done = ddbench("compare", store, *words, env=environment(site))
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert {row["evaluator"] for row in answer["rows"]} == {"anchored[epochs=3]"}
+    assert any("without a finite loss_ratio left out" in note for note in answer["notes"])
+
+
 def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
     store, result, _, _ = study
     (row, *_) = [row for row in result["rows"] if row["pool"] == BANDIT]

@@ -312,6 +312,18 @@ class RoundingEvaluator(GoodEvaluator):
         return replace(super().record(student, right, of), accuracy=0.333)
 
 
+class UnevenEvaluator(GoodEvaluator):
+    """Half of its students report a metric."""
+
+    def record(self, student, right, of):
+        return replace(super().record(student, right, of), metrics={"nll": float("nan")} if student % 2 else {})
+
+
+class MisnamingEvaluator(GoodEvaluator):
+    def record(self, student, right, of):
+        return replace(super().record(student, right, of), metrics={"log nll": 1.0})
+
+
 class CrowdedEvaluator(GoodEvaluator):
     def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
         for student in students:
