@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,11 @@ class Plugins:
             if row.reason and row.status != "disabled":
                 raise PluginError(f"plugin {row.name!r} of {row.distribution}: {row.reason} (--strict-plugins)")
 
-    def notify(self, hook: str, **arguments: Mapping[str, Any]) -> list[str]:
+    def observes(self, hook: str) -> bool:
+        """Return whether any plugin implements an observer hook."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def notify(self, hook: str, **arguments: Any) -> list[str]:  # noqa: ANN401
         """Call an observer hook of every plugin, each isolated; return what went wrong, a line each."""
         complaints = []
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
