@@ -39,6 +39,7 @@ from .learning.unroll import unroll_constantly as unroll_constantly
 from .learning.unroll import unroll_exactly as unroll_exactly
 from .plugins.hookspecs import Register as Register
 from .plugins.hookspecs import hookimpl as hookimpl
+from .plugins.tracker import Tracker as Tracker
 from .system.memory import require_memory as require_memory
 from .types.artifact import Artifact as Artifact
 from .types.artifact import ArtifactRequest as ArtifactRequest

@@ -65,6 +65,11 @@ def register_executors(register: Register) -> None:
 
 
 @hookspec
+def register_trackers(register: Register) -> None:
+    """Register trackers, observers that a run asks for by name, subclasses of `harness.Tracker`."""
+
+
+@hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
     """Receive a notice that work on a cell starts, in the process that runs it.
 

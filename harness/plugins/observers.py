@@ -154,6 +154,14 @@ class Observers:
             lines += listener.complaints()
         return lines
 
+    def dismiss(self, plugin: str) -> list[str]:
+        """Wait within limits for one plugin's observers, and forget it; return what went wrong, a line each."""
+        listener = self._of(plugin)
+        listener.finish()
+        with self._lock:
+            del self._listeners[os.getpid(), plugin]
+        return listener.complaints()
+
     def _of(self, plugin: str) -> Listener:
         """Return the listeners of a plugin in this process: threads do not survive a fork."""
         with self._lock:

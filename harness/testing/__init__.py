@@ -18,6 +18,7 @@ from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
+from harness.testing.trackers import TrackerContract
 
 __all__ = [
     "ArchitectureContract",
@@ -29,4 +30,5 @@ __all__ = [
     "Outcome",
     "PoolContract",
     "ReportContract",
+    "TrackerContract",
 ]

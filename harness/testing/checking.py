@@ -14,6 +14,7 @@ from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
+from harness.testing.trackers import TrackerContract
 from harness.types.names import parse_name
 
 CONTRACTS: dict[str, type[Contract]] = {
@@ -26,6 +27,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         DatasetContract,
         ReportContract,
         ExecutorContract,
+        TrackerContract,
     )
 }
 _LOADS = "The class loads, and the options given are taken"

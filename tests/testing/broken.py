@@ -33,6 +33,7 @@ from harness import (
     Running,
     Split,
     StudentRecord,
+    Tracker,
     Traits,
     gradient_in_slices,
     gradient_of,
@@ -660,3 +661,35 @@ class VersionlessPool(GoodPool):
 class RefusingDataset(GoodDataset):
     def load(self, root):
         raise DataError("not here")
+
+
+# --- trackers ---
+
+
+class GoodTracker(Tracker):
+    """Remembers the losses of each cell."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.losses = {}
+
+    def step(self, cell, iteration, scalars):
+        self.losses.setdefault(cell["key"], []).append(scalars["loss"])
+
+
+class FiniteTracker(GoodTracker):
+    def step(self, cell, iteration, scalars):
+        assert all(value == value for value in scalars.values()), "a loss is NaN"
+
+
+class SingleTracker(GoodTracker):
+    """Knows one cell at a time."""
+
+    def step(self, cell, iteration, scalars):
+        super().step(cell, iteration, scalars)
+        assert len(self.losses) == 1, "another cell is not finished"
+
+
+class HastyTracker(GoodTracker):
+    def close(self):
+        assert self.losses, "nothing to close"

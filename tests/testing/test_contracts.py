@@ -51,6 +51,7 @@ BUILT_IN = {
     "dataset": ["digits"],
     "report": ["page", "robust-scores"],
     "executor": ["local", "inline"],
+    "tracker": ["tensorboard"],
 }
 
 
@@ -185,6 +186,11 @@ CAUGHT = {
         "HardExecutor": {"test_stops"},
         "SoftExecutor": {"test_stops_at_once"},
         "EndingExecutor": {"test_detached_work_goes_on"},
+    },
+    "tracker": {
+        "FiniteTracker": {"test_follows_a_distillation", "test_follows_cells_side_by_side"},
+        "SingleTracker": {"test_follows_cells_side_by_side"},
+        "HastyTracker": {"test_takes_any_end"},
     },
 }
 NEVER_DONE = {"SoftExecutor", "EndingExecutor"}
