@@ -38,7 +38,7 @@ Forward = Callable[[nn.Module, Tensor], Tensor]
 
 
 class _Way(NamedTuple):
-    """Describes how a network is run."""
+    """How a network is run: with quick convolutions or not, and compiled or not."""
 
     quickly: bool
     compiled: str | None

@@ -36,7 +36,7 @@ _inputs: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictio
 
 
 class _Mode:
-    """Whether this process has failed to record something."""
+    """The state of this process: whether it has failed to record something."""
 
     # Of the process and not of a run: after a failed capture, torch's allocator refuses every later one of the process.
     failed = False
@@ -121,11 +121,11 @@ class Stage:
         self._own = [*self.network.parameters(), *self.network.buffers()]
 
     def take(self, network: nn.Module) -> None:
-        """Copy a network's weights and buffers into this one."""
+        """Copy the weights and buffers of ``network`` into the shared network."""
         _copy([*network.parameters(), *network.buffers()], self._own)
 
     def give(self, network: nn.Module) -> None:
-        """Copy this network's weights and buffers into another one."""
+        """Copy the weights and buffers of the shared network into ``network``."""
         _copy(self._own, [*network.parameters(), *network.buffers()])
 
 

@@ -31,7 +31,7 @@ def code_folder() -> Path:
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL:
-    """Compile a C++ file if that has not been done, and return its functions.
+    """Return the library of a C++ file's functions, which is compiled if that has not been done before.
 
     Raises:
         OSError: the file cannot be compiled, or the result cannot be stored or loaded.

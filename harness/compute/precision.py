@@ -89,7 +89,7 @@ def _speeds(device: torch.device, quick: bool, file: Path) -> Mapping[Precision,
 
 
 def _read(file: Path, precisions: Sequence[Precision]) -> dict[Precision, float] | None:
-    """Return a stored measurement; None if there is none of all these precisions that can be read."""
+    """Return the stored speed of each precision; None if the file lacks one or cannot be read."""
     try:
         speeds = json.loads(file.read_text())
         return {precision: float(speeds[precision]) for precision in precisions}
@@ -134,7 +134,7 @@ def _seconds(device: torch.device, precision: str, quick: bool) -> float:
 
 
 def _clock(device: torch.device) -> float:
-    """Return the time in seconds after all work so far."""
+    """Return the time in seconds once the device has finished all work so far."""
     # CPU time of this thread alone, so that other processes on the machine do not disturb the measurement.
     if device.type == "cpu":
         return time.thread_time()

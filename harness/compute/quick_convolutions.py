@@ -98,7 +98,7 @@ def _keeps_size(input: Tensor, weight: Tensor, padding: Sides) -> bool:
 
 
 def _are_float32(input: Tensor, weight: Tensor) -> bool:
-    """Return whether both are float32, on a CPU, outside of autocast, and have matching channels."""
+    """Return whether images and weight are float32 on a CPU outside of autocast, with matching channels."""
     # Under autocast, torch's own convolution would compute in bfloat16: so it has to be left alone.
     if input.dtype != torch.float32 or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False

@@ -15,11 +15,11 @@ class Ended(Running):
     where = "this process"
 
     def poll(self) -> int:
-        """Return its exit status."""
+        """Return the exit status of the job."""
         return self.status
 
     def stop(self, at_once: bool = False) -> None:
-        """Do nothing, because it has ended."""
+        """Do nothing, because the job has ended."""
 
 
 class Inline(Executor[Options]):

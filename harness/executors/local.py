@@ -20,7 +20,7 @@ _LOOK = 0.02
 
 
 class LocalOptions(Options):
-    """How many jobs at once, and what each gets."""
+    """Options of `Local`: how many jobs run at once, and the threads of each."""
 
     slots: int = option(1, "jobs at once; if there are GPUs, each slot has one of them", ge=1)
     threads: int | None = option(None, "threads of each job; auto: the cores divided among the slots", ge=1)
@@ -46,7 +46,7 @@ class Slot(Running):
 
     @property
     def where(self) -> str:
-        """The launcher's process number."""
+        """The process id of the launcher, in words."""
         return f"pid {self._launcher.pid}" if self._launcher else "nowhere"
 
     @property
@@ -55,7 +55,7 @@ class Slot(Running):
         return self.poll() is not None
 
     def take(self, order: Order) -> None:
-        """Start a job."""
+        """Start the job of an order in the slot."""
         if self._launcher is None or self._launcher.poll() is not None:
             self.close()
             self._start(order)
@@ -65,7 +65,7 @@ class Slot(Running):
             self._channel.send((list(order.command), str(order.log)))
 
     def poll(self) -> int | None:
-        """Return the exit status of its job when that has ended, and None before."""
+        """Return the exit status of the slot's job when that has ended, and None before."""
         if self._status is None and self._launcher and self._channel:
             # In this order: a launcher that ends right after the look has sent the status before, and it is read below.
             has_ended = self._launcher.poll() is not None
@@ -125,7 +125,7 @@ class Local(Executor[LocalOptions]):
 
     @property
     def slots(self) -> int:
-        """The number of slots, as the option says."""
+        """The number of jobs that may run at once."""
         return self.options.slots
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> list[Slot]:
@@ -136,7 +136,7 @@ class Local(Executor[LocalOptions]):
         return free[: len(orders)]
 
     def environment(self, slot: int, gpus: Sequence[str]) -> dict[str, str]:
-        """Return the variables that are changed for a slot's processes."""
+        """Return the environment variables that are changed for a slot's processes."""
         changed: dict[str, str] = {}
         if self.slots > 1 or self.options.threads:
             threads = self.options.threads or max(1, cores() // self.slots)

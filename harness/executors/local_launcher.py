@@ -30,7 +30,7 @@ _POLL, _IDLE = 0.02, 0.5
 
 
 class Launcher:
-    """Runs one program after the other, as it is asked to.
+    """Runs one program after the other, each as a fork of this process, on request.
 
     Args:
         channel: brings commands and takes exit statuses.
@@ -45,7 +45,7 @@ class Launcher:
             signal.signal(number, lambda received, _frame: self._asked.append(received))
 
     def serve(self) -> None:
-        """Run programs until nobody asks for any more."""
+        """Run programs until the process that requests them closes the channel or ends."""
         with contextlib.suppress(EOFError, OSError):
             while not self._starter.has_ended():
                 if self._channel.poll(_IDLE):

@@ -75,7 +75,7 @@ class Ray(Executor[RayOptions]):
         return {"name": order.label, "num_cpus": self.options.cpus, "num_gpus": gpus}
 
     def _check_gpus(self, asked: float) -> None:
-        """Raise if Ray would wait for ever: one that runs here does not grow, as a cluster may."""
+        """Raise an error if Ray would wait for GPUs for ever: a local Ray does not grow, as a cluster may."""
         here = self._connected().cluster_resources().get("GPU", 0)
         if self.options.address == "local" and asked > here:
             raise UsageError(f"an order asks for {asked:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
@@ -100,17 +100,17 @@ class RayTask(Running):
 
     @property
     def where(self) -> str:
-        """The task's number."""
+        """The id of the task, in words."""
         return f"Ray task {self._reference.task_id().hex()}"
 
     def poll(self) -> int | None:
-        """Return its exit status; `LOST` if its worker or node died, `STOPPED` if it was taken out of the queue."""
+        """Return the task's exit status; `LOST` if its worker or node died, `STOPPED` if it left the queue."""
         if self._status is None and self._ray.wait([self._reference], timeout=0)[0]:
             self._status = self._outcome()
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
-        """Interrupt the task, which asks the command to stop; at once: end its worker, which the command sees."""
+        """Interrupt the task, which asks the command to stop; ``at_once``: end its worker, which the command sees."""
         if self.poll() is None:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(self._reference, force=at_once)

@@ -175,7 +175,7 @@ class _Submitted(Running):
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """Return its exit status; `LOST` if the job is gone and has left none."""
+        """Return the exit status of the job; `LOST` if the job is gone and has left none."""
         if self._status is None:
             # In this order: a job that ends between the two looks has written its result, and is not lost.
             lost = self._is_lost()
@@ -198,11 +198,11 @@ class SlurmJob(_Submitted):
 
     @property
     def where(self) -> str:
-        """The job's number."""
+        """The id of the job, in words."""
         return f"SLURM job {self._job.job_id}"
 
     def stop(self, at_once: bool = False) -> None:
-        """Cancel the job if it waits, otherwise have it asked to stop; at once: ask, and cancel it anyhow."""
+        """Cancel the job if it waits, otherwise have it asked to stop; ``at_once``: ask, and cancel it anyhow."""
         if self.poll() is not None:
             return
         if self._waits():
@@ -216,7 +216,7 @@ class SlurmJob(_Submitted):
         return self._queue.has_lost(self._job.job_id)
 
     def _waits(self) -> bool:
-        """Return whether it has not begun; `scancel --state=PENDING` would cancel all waiting tasks of its array."""
+        """Return whether the job waits; `scancel --state=PENDING` would cancel all waiting tasks of its array."""
         return self._job.job_id in (listed(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
 
     def _scancel(self, *words: str) -> None:
@@ -241,15 +241,15 @@ class LocalJob(_Submitted):
 
     @property
     def where(self) -> str:
-        """The number of its process."""
+        """The id of submitit's process, in words."""
         return f"pid {self._job.job_id}"
 
     def poll(self) -> int | None:
-        """Return its exit status when submitit's process has ended too."""
+        """Return the task's exit status when submitit's process has ended too."""
         return super().poll() if self._is_lost() else None
 
     def stop(self, at_once: bool = False) -> None:
-        """Send the signal that submitit passes on to its task; at once: the one at which it ends its task."""
+        """Send the signal that submitit passes on to its task; ``at_once``: the one at which it ends the task."""
         if self.poll() is not None:
             return
         of_shell = children_of(self._process.pid) if self._has_shell else ()

@@ -52,7 +52,7 @@ class SlurmTask:
         return status
 
     def checkpoint(self) -> "DelayedSubmission":
-        """Stop when the time runs out or others go first; submitit calls this, and SLURM starts the task again."""
+        """Stop the command when time runs out or other jobs go first; SLURM then starts the task again."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:

@@ -36,7 +36,7 @@ class Arm:
 
     @property
     def names(self) -> Mapping[str, Name]:
-        """The names of its components by kind; a kind that it lacks is missing."""
+        """The names of the arm's components by kind; a kind that it lacks is missing."""
         return {**self.source.names, "evaluator": self.evaluator.name, "architecture": self.architecture.name}
 
     @property
@@ -48,7 +48,7 @@ class Arm:
         return text(returned(recipe, str, what), what, longest=2000)
 
     def record_fields(self) -> dict[str, Any]:
-        """Return what every student's record says of its arm: enough to make the table from records alone."""
+        """Return the fields of a student's record on its arm: enough to make the table from records alone."""
         problem = self.source.problem
         return {
             **self.describe(),

@@ -73,18 +73,18 @@ def merged(wanted: Iterable[Demand]) -> list[Demand]:
 
 
 def total_bytes(wanted: Sequence[Demand]) -> int:
-    """Return the number of bytes that all of them take."""
+    """Return the number of bytes that all demanded artifacts take."""
     return sum(demand.count * demand.each for demand in wanted)
 
 
 def describe_demands(wanted: Sequence[Demand]) -> str:
-    """Return a line that says what has to be made first and how much room it takes."""
+    """Return a line on the artifacts that have to be made first, with the room that they take."""
     listed = ", ".join(str(demand) for demand in wanted)
     return f"to make first: {listed}; {total_bytes(wanted) / GB:.2f} GB in all"
 
 
 def check_storage(wanted: Sequence[Demand], limit: float) -> None:
-    """Raise `UsageError` if they take more than ``limit`` GB."""
+    """Raise `UsageError` if the artifacts take more than ``limit`` GB."""
     if total_bytes(wanted) > limit * GB:
         remedy = "ask for fewer or shorter ones (mtt: experts, train_epochs), or raise --max-storage"
         raise UsageError(f"{describe_demands(wanted)}, more than --max-storage {limit:g}: {remedy}")
@@ -92,7 +92,7 @@ def check_storage(wanted: Sequence[Demand], limit: float) -> None:
 
 @cache
 def weights_of(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> int:
-    """Return how many numbers a network's weights and buffers have, counted without memory for them."""
+    """Return the number of values in a network's weights and buffers, counted without memory for them."""
     # On the meta device tensors have shapes and no memory: a large network would take gigabytes only to be counted.
     with torch.device("meta"):
         network = architecture.make().build(shape, classes, torch.Generator("cpu"))

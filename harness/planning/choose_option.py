@@ -39,12 +39,12 @@ class SweptOption:
         return f"{self.component}.{self.option}"
 
     def group(self, arm: Arm) -> Group:
-        """Return what an arm has in common with those that differ from it only in this option."""
+        """Return the values that an arm shares with those that differ from it only in this option."""
         described, rest = arm.describe(), self._without_option(arm)
         return tuple((rest.name, rest.options) if kind == self.kind else described[kind] for kind in CONDITION)
 
     def condition(self, arm: Arm) -> dict[str, Any]:
-        """Return the same by field, as records and pages hold it."""
+        """Return the values that an arm's group shares, by field, as records and pages hold them."""
         described, rest = arm.describe(), self._without_option(arm)
         return {kind: str(rest) if kind == self.kind else described[kind] for kind in CONDITION}
 
@@ -117,7 +117,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Choice:
-    """For each group of rows that differ only in the option, the value with the best mean on validation."""
+    """The value with the best mean on validation, for each group of rows that differ only in the option."""
 
     option: SweptOption
     groups: Mapping[Group, Candidates]
@@ -137,7 +137,7 @@ class Choice:
         return candidates is None or candidates.chosen == str(arm.names[self.option.kind])
 
     def row_fields(self, arm: Arm) -> dict[str, Any]:
-        """Return what an arm's row says of the choice: its curve and its validation split; None if not chosen."""
+        """Return the fields of an arm's row on the choice: its curve and validation split; None if not chosen."""
         candidates = self._candidates_of(arm)
         if candidates is None:
             return {"chosen": None, "validation": None}

@@ -22,26 +22,26 @@ _NAMED = 5
 
 
 class Described(Protocol):
-    """What a data set knows of a distilled set: a `Problem`, or the facts that are known before its images are read."""
+    """The facts of a data set that complete a distilled set: a `Problem`, or what is known before images are read."""
 
     @property
     def name(self) -> str:
-        """The data set as it is typed."""
+        """The name of the data set as it is typed."""
         ...
 
     @property
     def shape(self) -> Shape:
-        """Channels, height, width of an image."""
+        """The channels, height and width of an image."""
         ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their labels."""
+        """The names of the classes in the order of their labels."""
         ...
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """None if it is computed from the images."""
+        """The preprocessing of images; None if it is computed from them."""
         ...
 
 
@@ -117,7 +117,7 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
 
 
 def _part_remedy(counts: Sequence[int]) -> str:
-    """Say what the labels may stand for if only the last classes are absent: a part often counts its own from 0."""
+    """Describe what labels may stand for if only the last classes are absent: a part often counts its own from 0."""
     first = counts.index(0)
     if any(counts[first:]) or not first:
         return ""
@@ -125,7 +125,7 @@ def _part_remedy(counts: Sequence[int]) -> str:
 
 
 def order_note(classes: Sequence[str], what: str, dataset: str) -> str | None:
-    """Say how labels without names are taken if the classes are numbers, which text and value order differently."""
+    """Describe how labels without names are taken if classes are numbers, which text and value order differently."""
     if not are_whole_numbers(classes):
         return None
     by_value, as_text = label_order(classes), sorted(classes)

@@ -42,7 +42,7 @@ class RemainingWork:
 
     @property
     def summary(self) -> str:
-        """How many cells are missing, and how long they take, in a line."""
+        """A line with the number of missing cells and the time that they take."""
         missing, cells = len(self.missing), len(self.plan.cells)
         count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
         return f"{count}, {format_estimate(self.seconds)} on {self.plan.device}"

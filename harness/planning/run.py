@@ -35,7 +35,7 @@ _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "chec
 
 @dataclass(frozen=True)
 class Run:
-    """One plan, by all that it is made from.
+    """All that one plan is made from.
 
     Attributes:
         request: what the user asked for.
@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """The run's key, which depends on what is to be done and not on how."""
+        """The key of the run, which depends on what is to be done and not on how."""
         content = self.as_json()
         what = {name: value for name, value in content["request"].items() if name not in _OF_THE_START}
         return key_of({**content, "request": what})[:SHORT]
@@ -145,7 +145,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The methods and pools, or the file, for people."""
+        """The label of the run: its methods and pools, or its file, for people."""
         request = self.request
         scored = ", scored on validation" if request.score_on == "validation" else ""
         scored += ", without validation" if request.keep_hold_out else ""

@@ -67,7 +67,7 @@ class Stages:
 
     @property
     def outcome(self) -> str:
-        """What becomes of the chosen values, for people."""
+        """A phrase on what is done with the chosen values, for people."""
         if self.second.run.file:
             return "the chosen ones are scored on test"
         if self.second.run.request.keep_hold_out:
@@ -102,7 +102,7 @@ class Stages:
 
     @property
     def _candidates(self) -> Mapping[Group, Mapping[str, list[int]]]:
-        """By group and full component name, the indices of arms in the second stage's whole plan."""
+        """The indices of arms in the second stage's whole plan, by group and full component name."""
         grouped: dict[Group, dict[str, list[int]]] = {}
         for index, arm in enumerate(self.second.plan.arms):
             if self.option.concerns(arm):

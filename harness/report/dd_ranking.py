@@ -77,7 +77,7 @@ class RobustScores(Report[RobustOptions]):
     suffix = ".md"
 
     def render(self, results: Results) -> str:
-        """Render the table.
+        """Render the table of both scores as Markdown.
 
         Raises:
             UsageError: there are no scores on test, or no method has the baselines and evaluators that either score

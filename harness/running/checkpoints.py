@@ -45,7 +45,7 @@ class Checkpoints:
         self._notice, self._last = notice, time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether it is time for the next one."""
+        """Return whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self._every
 
     def save(self, tensors: "Mapping[str, Tensor]", history: "History") -> None:

@@ -168,13 +168,13 @@ class Distiller:
         self.checkpoints.forget(point)
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
-        """Return what writes the picture of a set; nothing if it cannot be drawn, for a picture never costs the set."""
+        """Return the writer of a set's picture by file name; none if the picture cannot be drawn."""
         drawn = io.BytesIO()
         try:
             draw_grid(distilled, drawn)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever a font, a class name or a lack of memory raises
+        except BaseException as error:  # whatever a font or a class name raises: a picture never costs the set
             reason = f"{type(error).__name__}: {reason_of(error)}"
             self.tracker.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
             return {}

@@ -48,7 +48,7 @@ class Ordered:
     """For messages."""
 
     def poll(self) -> int | None:
-        """Return None until it has ended; then its exit status."""
+        """Return None until the job has ended; then its exit status."""
         with guarded(f"{self.executor}: poll() raised"):
             status = self.running.poll()
         return None if status is None else whole_number(status, f"{self.executor}: poll()", -_MOST)
@@ -328,7 +328,7 @@ def make_executor(request: Request) -> Executor[Any]:
 
 
 def _announce(plan: Plan, statuses: Collection[CellStatus], reporter: Reporter) -> None:
-    """Report how much there is to do, and what is left alone unless the user asks for it."""
+    """Report the number of cells to make, and those that are left alone unless the user asks for them."""
     count = Counter(status.state for status in statuses)
     stale = count[CellState.STALE]
     missing, done = count[CellState.MISSING], count[CellState.DONE]

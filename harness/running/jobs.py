@@ -28,7 +28,7 @@ class Job(PlannedJob, Protocol):
 
     @property
     def arms(self) -> Sequence[Arm]:
-        """The part of the plan that the job belongs to: all that its process has to know of it."""
+        """The arms of the plan that the job belongs to: all that its process has to know of the plan."""
         ...
 
     def make_cells(self, tracker: CellTracker) -> None:
@@ -38,7 +38,7 @@ class Job(PlannedJob, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArtifactJob:
-    """A few artifacts that methods ask for."""
+    """A job that makes a few artifacts that methods ask for."""
 
     source: TrajectorySource
     requests: Sequence[ArtifactRequest]
@@ -47,17 +47,17 @@ class ArtifactJob:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The cells, one for each request."""
+        """The cells of the job, one for each requested artifact."""
         return [self.source.artifact_cell(request) for request in self.requests]
 
     @cached_property
     def key(self) -> str:
-        """The key, of the keys of its cells."""
+        """The key of the job, a digest of the keys of its cells."""
         return key_of({"artifacts": [cell.key for cell in self.cells]})
 
     @property
     def label(self) -> str:
-        """The label: its first artifact, and how many more."""
+        """The label of the job: its first artifact, and the number of the others."""
         more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
         return f"{self.cells[0].label}{more}"
 
@@ -71,7 +71,7 @@ class ArtifactJob:
 
 @dataclass(frozen=True, eq=False)
 class SetJob:
-    """One distillation of a source (or the set of a file), and the students of all its arms."""
+    """A job that makes one distillation of a source (or reads a file's set), and the students of all its arms."""
 
     source: Source
     distillation: int
@@ -81,19 +81,19 @@ class SetJob:
 
     @cached_property
     def key(self) -> str:
-        """The key of the trajectory, or of the set in the file."""
+        """The key of the job: that of the trajectory, or of the set in the file."""
         if isinstance(self.source, TrajectorySource):
             return self.source.trajectory_key(self.distillation)
         return self.arms[0].set_cell(self.distillation).key
 
     @property
     def label(self) -> str:
-        """The label of its last set."""
+        """The label of the job: that of its last set."""
         return self.arms[-1].set_cell(self.distillation).label
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The cells: sets first, then by arm its teachers and students."""
+        """The cells of the job: sets first, then the teachers and students of each arm."""
         sets = [arm.set_cell(self.distillation) for arm in self.arms if isinstance(self.source, TrajectorySource)]
         scored = [cell for arm in self.arms for cell in self._of_arm(arm)]
         return list({cell.key: cell for cell in [*sets, *scored]}.values())

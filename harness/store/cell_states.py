@@ -59,12 +59,12 @@ class PlannedCells(Protocol):
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """Every cell, each once."""
+        """Every cell of the plan, each once."""
         ...
 
     @property
     def needs(self) -> Mapping[str, Sequence[Cell]]:
-        """By the key of a cell, the cells that it cannot be made without."""
+        """The cells that each cell cannot be made without, by its key."""
         ...
 
     @property

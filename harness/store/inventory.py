@@ -46,7 +46,7 @@ class Listed:
     result: Mapping[str, Any]
 
     def has(self, wanted: Mapping[str, Sequence[str]]) -> bool:
-        """Return whether it has one of the wanted values for each name; a component may have further options."""
+        """Return whether the cell has one of the values for each name; a component may have further options."""
         own: dict[str, Any] = {**self.result, "kind": self.kind, "status": self.status}
         return all(
             any(_matches(str(own.get(name) or ""), value) for value in values) for name, values in wanted.items()

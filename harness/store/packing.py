@@ -72,7 +72,7 @@ class PackedStore(Store):
         super().__init__(folder)
 
     def open(self) -> NoReturn:
-        """Refuse to be written to: what a run added would be lost with the temporary folder."""
+        """Refuse to open the store for writing: what a run added would be lost with the temporary folder."""
         raise StoreError("a packed store is only read: `ddbench results unpack` makes a folder of it")
 
 

@@ -106,7 +106,7 @@ class Store:
         return not others
 
     def check_schema(self) -> None:
-        """Check that it is a store of a known schema; if only ``store.json`` is lost, give notice.
+        """Check that the folder is a store of a known schema; if only ``store.json`` is lost, give notice.
 
         Raises:
             StoreError: it is not a store, or was made by a newer ddbench.

@@ -125,7 +125,7 @@ def _left_out(path: Path) -> Iterator[str]:
 
 
 def _is_folder(path: Path) -> Iterator[str]:
-    """Yield what is wrong if it is not a folder; raise an error if it cannot be read."""
+    """Yield what is wrong with a path that is not a folder; raise an error if it cannot be read."""
     if not path.is_dir():
         yield f"{path} is not a folder: move it away"
     entries_of(path)  # for its error, which becomes a line of its own

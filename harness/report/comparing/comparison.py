@@ -15,7 +15,7 @@ from harness.types.plurals import counted, plural
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The answer.
+    """The answer to a question: the rows of a comparison, with its notes and warnings.
 
     Attributes:
         question: what was asked.
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All values: the baseline and then the others."""
+        """The compared values: the baseline and then the others."""
         return (self.baseline, *self.others)
 
 

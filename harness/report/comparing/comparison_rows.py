@@ -44,7 +44,7 @@ def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[
 
 @dataclass(frozen=True)
 class _Summary:
-    """How a row summarises the accuracies of several architectures; ``main`` is None for the mean over all."""
+    """A summary of the accuracies on several architectures in a row; ``main`` is None for the mean over all."""
 
     kind: str
     over: str

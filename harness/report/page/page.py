@@ -36,7 +36,7 @@ class Page(Report[PageOptions]):
     suffix = ".html"
 
     def render(self, results: Results) -> str:
-        """Render the page."""
+        """Render the results of stores as one HTML page."""
         if not results.scores:
             raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; use `ddbench run`")
         room = files("harness.report.page")

@@ -80,7 +80,7 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """The values that all its numbers have in common."""
+        """The values that all numbers of the panel have in common."""
         size = f", {per_class(self.ipc)}" if self.ipc else ""
         precision = f", {self.precision}" if self.precision not in ("fp32", "unknown") else ""
         split = f", on {self.score_on}" if self.score_on != "test" else ""
@@ -93,7 +93,7 @@ class Panel:
 
     @property
     def is_long(self) -> bool:
-        """Whether it has more rows than a picture can show."""
+        """Whether the panel has more rows than a picture can show."""
         return len(self.last) > MOST_LINES
 
     def holds(self, condition: Mapping[str, Any]) -> bool:

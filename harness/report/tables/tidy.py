@@ -17,7 +17,7 @@ _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "pr
 
 
 def tidy(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the rows: the condition, the value of the axis, its arm, and its effect against the baseline.
+    """Return tidy rows: the condition, the value of the axis, its arm, and its effect against the baseline.
 
     Accuracies and differences are fractions, published ones too; values that do not exist are None.
     """

@@ -40,7 +40,7 @@ class WorkerState:
         self._since = time.monotonic()
 
     def update(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Take in new events."""
+        """Update the state from new events."""
         for event in events:
             match event["event"]:
                 case "cells":

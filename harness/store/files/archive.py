@@ -59,7 +59,7 @@ class Member(NamedTuple):
 
     @property
     def is_record(self) -> bool:
-        """Whether scores need it: all but the files beside the records of cells."""
+        """Whether scores need the file: all but the files beside the records of cells."""
         return not self.name.startswith(f"{CELLS}/") or self.name.endswith(f"/{RECORD}")
 
 
@@ -207,7 +207,7 @@ class _Decompressed:
             raise _WrongArchive(f"something follows on what its {MANIFEST} lists")
 
     def _some(self, most: int) -> bytes:
-        """Return at least one byte; none at the end."""
+        """Return at least one decompressed byte; none at the end of the file."""
         try:
             while not self._decoder.eof:
                 # A decoder that holds back output must not be fed: it would keep the input too, without a bound.

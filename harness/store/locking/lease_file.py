@@ -227,7 +227,7 @@ class Lease:
 
 
 def parts(path: Path) -> tuple[str, int]:
-    """Return the key and generation in the name of a lease's file; generation 0 if it is not one."""
+    """Return the key and generation in the name of a lease's file; generation 0 if it is another file."""
     names = _NAME.fullmatch(path.name)
     return (names[1], int(names[2])) if names else ("", 0)
 
@@ -239,7 +239,7 @@ def generations(folder: Path, key: str) -> dict[int, Path]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return all that lies in the folder, sorted; nothing if there is no such folder."""
+    """Return all that lies in a folder of leases, sorted; nothing if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries)
@@ -250,7 +250,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> bytes | None:
-    """Return what a holder wrote; None if there is no such file, or no longer."""
+    """Return the content of a lease's file; None if there is no such file, or no longer."""
     try:
         return read_bytes(path, _MOST_BYTES)
     except FileNotFoundError:
