@@ -30,7 +30,7 @@ def code_folder() -> Path:
 
 
 @functools.cache
-def library(source: Path) -> ctypes.CDLL:
+def compiled_library(source: Path) -> ctypes.CDLL:
     """Return the library of a C++ file's functions, which is compiled if that has not been done before.
 
     Raises:
