@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.running.processes.child_process import sigint_not_ignored
-from harness.running.processes.starter import handed_over
+from harness.running.processes.starter import starter_environment
 from harness.types.executor import Order
 
 GRACE = 5.0
@@ -123,7 +123,7 @@ def _started(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=command.folder if command.folder.is_dir() else None,
-            env={**os.environ, **command.environment, **handed_over()},
+            env={**os.environ, **command.environment, **starter_environment()},
             start_new_session=True,
         )
     except OSError as error:  # written where the user looks for the job's output: the node's own log is far away

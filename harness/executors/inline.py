@@ -8,7 +8,7 @@ from harness.types.options import Options
 
 
 @dataclass(frozen=True)
-class Ended(Running):
+class EndedJob(Running):
     """A job that had ended when its start returned."""
 
     status: int
@@ -28,6 +28,6 @@ class Inline(Executor[Options]):
     in_process = True
     slots = 1
 
-    def start(self, orders: Sequence[Order], detach: bool = False) -> list[Ended]:
+    def start(self, orders: Sequence[Order], detach: bool = False) -> list[EndedJob]:
         """Do the jobs, one after the other."""
-        return [Ended(order.here()) for order in orders]
+        return [EndedJob(order.here()) for order in orders]

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 from harness.executors.command_process import GRACE, THREADS
 from harness.running.processes.child_process import sigint_not_ignored
-from harness.running.processes.starter import handed_over
+from harness.running.processes.starter import starter_environment
 from harness.system.process_identity import python_module
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
@@ -41,7 +41,7 @@ class Slot(Running):
         self._launcher: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._status: int | None = 0
-        self._asked = False
+        self._is_asked_to_stop = False
         """Whether its job was asked to stop."""
 
     @property
@@ -60,7 +60,7 @@ class Slot(Running):
             self.close()
             self._start(order)
         assert self._channel, "it has a launcher"
-        self._status, self._asked = None, False
+        self._status, self._is_asked_to_stop = None, False
         with suppress(OSError):  # the launcher may have just died: poll() sees that, and the job is lost
             self._channel.send((list(order.command), str(order.log)))
 
@@ -73,13 +73,13 @@ class Slot(Running):
                 if self._channel.poll():
                     self._status = int(self._channel.recv())
             if self._status is None and has_ended:
-                self._status = STOPPED if self._asked else LOST
+                self._status = STOPPED if self._is_asked_to_stop else LOST
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
         """Interrupt the job: the launcher passes the signal on, or ends if it has not finished its imports."""
         if self._launcher and self.poll() is None:
-            self._asked = True
+            self._is_asked_to_stop = True
             self._launcher.send_signal(signal.SIGINT)
             if at_once:
                 self._launcher.send_signal(signal.SIGTERM)
@@ -106,7 +106,7 @@ class Slot(Running):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment, **handed_over()},
+                env={**os.environ, **self._environment, **starter_environment()},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal reaches only the run, which asks its jobs to stop
             )

@@ -58,10 +58,10 @@ class Ray(Executor[RayOptions]):
         ray = self._connected()
         do = ray.remote(max_retries=0)(run)
         resources = [self._resources(order) for order in orders]
-        self._check_gpus(max((asked["num_gpus"] for asked in resources), default=0.0))
+        self._check_gpus(max((request["num_gpus"] for request in resources), default=0.0))
         return [
-            RayTask(ray, do.options(**asked).remote(Command.of(order, self.options.cpus)))
-            for order, asked in zip(orders, resources, strict=True)
+            RayTask(ray, do.options(**request).remote(Command.of(order, self.options.cpus)))
+            for order, request in zip(orders, resources, strict=True)
         ]
 
     def close(self) -> None:
@@ -74,11 +74,11 @@ class Ray(Executor[RayOptions]):
         gpus = self.options.gpus if self.options.gpus is not None else float(order.gpu)
         return {"name": order.label, "num_cpus": self.options.cpus, "num_gpus": gpus}
 
-    def _check_gpus(self, asked: float) -> None:
+    def _check_gpus(self, gpus: float) -> None:
         """Raise an error if Ray would wait for GPUs for ever: a local Ray does not grow, as a cluster may."""
         here = self._connected().cluster_resources().get("GPU", 0)
-        if self.options.address == "local" and asked > here:
-            raise UsageError(f"an order asks for {asked:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
+        if self.options.address == "local" and gpus > here:
+            raise UsageError(f"an order asks for {gpus:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
 
     def _connected(self) -> Any:  # noqa: ANN401
         """Return Ray connected to the cluster; a connection that this process already has is used, and left open."""

@@ -16,7 +16,7 @@ import pydantic
 
 from harness.errors import UsageError
 from harness.executors.command_process import SAFE_PATH, Command
-from harness.executors.slurm_queue import Queue, listed
+from harness.executors.slurm_queue import Queue, queued_job_ids
 from harness.executors.slurm_task import NOTICE, SlurmTask, stop_signal
 from harness.running.processes.child_process import children_of, sigint_not_ignored
 from harness.system.home import expand_home
@@ -111,7 +111,7 @@ class Slurm(Executor[SlurmOptions]):
     @classmethod
     def ordered(cls, logs: Path) -> int | None:
         """Return the number of queued or running jobs whose name is that of the folder."""
-        jobs = listed(f"--name={_name(logs)}")
+        jobs = queued_job_ids(f"--name={_name(logs)}")
         return None if jobs is None else len(jobs)
 
     def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
@@ -149,7 +149,7 @@ class Slurm(Executor[SlurmOptions]):
     def _parameters(self, name: str, gpu: bool) -> dict[str, Any]:
         options = self.options
         setup = [f". {expand_home(options.setup).absolute()}"] if options.setup else None
-        asked: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "name": name,
             "timeout_min": minutes_of(options.time),
             "mem_gb": options.memory,
@@ -164,7 +164,7 @@ class Slurm(Executor[SlurmOptions]):
             "slurm_array_parallelism": options.slots,
             "slurm_signal_delay_s": NOTICE,
         }
-        return {name: value for name, value in asked.items() if value not in (None, 0)}
+        return {name: value for name, value in parameters.items() if value not in (None, 0)}
 
 
 class _Submitted(Running):
@@ -217,7 +217,7 @@ class SlurmJob(_Submitted):
 
     def _waits(self) -> bool:
         """Return whether the job waits; `scancel --state=PENDING` would cancel all waiting tasks of its array."""
-        return self._job.job_id in (listed(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
+        return self._job.job_id in (queued_job_ids(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
 
     def _scancel(self, *words: str) -> None:
         command = ["scancel", "--quiet", *words, self._job.job_id]

@@ -67,8 +67,8 @@ class Arm:
 
     def artifact_request(self, student: int) -> ArtifactRequest | None:
         """Return the artifact that the evaluator asks for before this student; None if it asks for none."""
-        asked = self.evaluator.make().artifact(student)
-        return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
+        request = self.evaluator.make().artifact(student)
+        return None if request is None else checked_request(request, f"{self.evaluator.described}: artifact()")
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """Return the cell of the artifact that this student needs; None if it needs none."""

@@ -21,7 +21,7 @@ _NAMED = 5
 """Classes that are named in a line; the others are counted."""
 
 
-class Described(Protocol):
+class DatasetFacts(Protocol):
     """The facts of a data set that complete a distilled set: a `Problem`, or what is known before images are read."""
 
     @property
@@ -46,7 +46,7 @@ class Described(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Completed:
+class CompletedSet:
     """A set that was completed from a file and a data set.
 
     Attributes:
@@ -60,7 +60,7 @@ class Completed:
     part: str | None
 
 
-def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]], described: Described) -> Completed:
+def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]], facts: DatasetFacts) -> CompletedSet:
     """Complete the content of a file by what a data set knows.
 
     Raises:
@@ -69,14 +69,14 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
     if content.lacks_normalisation and not preprocessing_known(dataset):
         remedy = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
         raise DataError(f"{content.where} does not say how its images were normalised: {remedy}")
-    distilled = content.completed(described.preprocessing, described.classes, reading.step_size)
-    _check_fits(distilled, described, content.where)
+    distilled = content.completed(facts.preprocessing, facts.classes, reading.step_size)
+    _check_fits(distilled, facts, content.where)
     lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"
-    order = None if content.classes else order_note(described.classes, f"{content.where} has {lacks}", described.name)
+    order = None if content.classes else order_note(facts.classes, f"{content.where} has {lacks}", facts.name)
     return _completed(content, distilled, order)
 
 
-def complete_alone(content: Content, reading: Reading) -> Completed:
+def complete_alone(content: Content, reading: Reading) -> CompletedSet:
     """Complete a file that says everything by itself.
 
     Raises:
@@ -85,10 +85,10 @@ def complete_alone(content: Content, reading: Reading) -> Completed:
     return _completed(content, content.completed(step_size=reading.step_size), None)
 
 
-def _completed(content: Content, distilled: DistilledSet, order: str | None) -> Completed:
+def _completed(content: Content, distilled: DistilledSet, order: str | None) -> CompletedSet:
     part = part_note(distilled, content.where, content.fragment)
     notes = (*content.notes, *(note for note in (order, part) if note))
-    return Completed(distilled, notes, part)
+    return CompletedSet(distilled, notes, part)
 
 
 def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) -> str | None:
@@ -145,17 +145,15 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join([*map(repr, names[:_NAMED]), *more])
 
 
-def _check_fits(distilled: DistilledSet, described: Described, name: str) -> None:
+def _check_fits(distilled: DistilledSet, facts: DatasetFacts, name: str) -> None:
     shape = tuple(distilled.training_data()[0].shape[1:])
-    ours, theirs = tuple(map(canonical_name, distilled.classes)), described.classes
-    if shape != described.shape:
-        raise DataError(
-            f"{name} has images of {shape}, but {described.name} has {described.shape}: choose another --dataset"
-        )
+    ours, theirs = tuple(map(canonical_name, distilled.classes)), facts.classes
+    if shape != facts.shape:
+        raise DataError(f"{name} has images of {shape}, but {facts.name} has {facts.shape}: choose another --dataset")
     if len(ours) != len(theirs):
-        counts = f"{counted(len(ours), 'class', 'classes')}, but {described.name} has {len(theirs)}"
+        counts = f"{counted(len(ours), 'class', 'classes')}, but {facts.name} has {len(theirs)}"
         raise DataError(f"{name} has {counts}: choose another --dataset")
     if ours != theirs and set(ours) == set(theirs):
         first = next(label for label, (our, their) in enumerate(zip(ours, theirs, strict=True)) if our != their)
-        example = f"label {first} is {ours[first]!r}, but in {described.name} {theirs[first]!r}"
+        example = f"label {first} is {ours[first]!r}, but in {facts.name} {theirs[first]!r}"
         raise DataError(f"{name} has the same classes in another order ({example}): choose another --dataset")

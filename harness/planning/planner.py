@@ -203,9 +203,9 @@ class Planner:
             _ = source.main, source.settings  # read now, so that a wrong answer is refused before any work
             for drawable in source.drawable():
                 self._check_buildable(drawable, problem)
-            for asked in source.needs(0, source.total):
-                if asked.architecture:
-                    self._check_buildable(self.architecture(asked.architecture), problem)
+            for artifact in source.needs(0, source.total):
+                if artifact.architecture:
+                    self._check_buildable(self.architecture(artifact.architecture), problem)
             yield source, points
 
 

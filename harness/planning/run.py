@@ -131,17 +131,17 @@ class Run:
         """
         folder = store.path / RUNS / key
         try:
-            asked = read_request(folder)
-            if os.path.isdir(asked.folder):
-                os.chdir(asked.folder)  # relative paths of data sets mean files there
+            saved = read_request(folder)
+            if os.path.isdir(saved.folder):
+                os.chdir(saved.folder)  # relative paths of data sets mean files there
             request = request_from(
-                {**asked.request, "keep_hold_out": asked.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
+                {**saved.request, "keep_hold_out": saved.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
             )
-            reading = Reading(**asked.reading) if asked.reading else None
+            reading = Reading(**saved.reading) if saved.reading else None
         except (OSError, StoreError, TypeError) as error:
             raise StoreError(f"{error}: give the command of the run again") from None
-        arms = None if asked.arms is None else tuple(asked.arms)
-        return cls(request, Path(asked.file) if asked.file else None, reading, arms)
+        arms = None if saved.arms is None else tuple(saved.arms)
+        return cls(request, Path(saved.file) if saved.file else None, reading, arms)
 
     @property
     def label(self) -> str:

@@ -96,9 +96,9 @@ class Stages:
             return float("inf") if spent is None else spent
 
         arms = self.second.plan.arms
-        taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm)]
-        taken += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
-        return RemainingWork.of(self.second.only(sorted(taken)).plan, store)
+        costliest = [index for index, arm in enumerate(arms) if not self.option.concerns(arm)]
+        costliest += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
+        return RemainingWork.of(self.second.only(sorted(costliest)).plan, store)
 
     @property
     def _candidates(self) -> Mapping[Group, Mapping[str, list[int]]]:

@@ -52,8 +52,8 @@ def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
 
 def total_seconds(parts: Iterable[float | None]) -> float | None:
     """Return the sum of durations in seconds; None if one of them is not known."""
-    listed = list(parts)
-    return None if None in listed else sum(part for part in listed if part is not None)
+    seconds = list(parts)
+    return None if None in seconds else sum(part for part in seconds if part is not None)
 
 
 def format_estimate(seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
-from harness.report.comparing.comparison import once
+from harness.report.comparing.comparison import without_duplicates
 from harness.report.comparing.question import selected, value_of
 from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
@@ -51,7 +51,7 @@ def read_results(
         records[store, record.key] = record
 
     read = read_scores(stores, keep)
-    scores, notes = once(read.scores)
+    scores, notes = without_duplicates(read.scores)
     for axis, names in (only or {}).items():
         if names:
             values = {*selected(scores, axis, names), None}

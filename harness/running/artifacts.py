@@ -104,12 +104,12 @@ class MethodArtifacts:
 
     def needs(self, iteration: int, architecture: str | None) -> list[Need]:
         """Return the artifacts that a step asks for if the pool draws ``architecture`` for it."""
-        asked = requests(self.method.needs(iteration, architecture), call_of(self.method, "needs"))
-        return self.with_cells(asked)
+        artifact_requests = requests(self.method.needs(iteration, architecture), call_of(self.method, "needs"))
+        return self.with_cells(artifact_requests)
 
-    def with_cells(self, asked: Sequence[ArtifactRequest]) -> list[Need]:
+    def with_cells(self, artifact_requests: Sequence[ArtifactRequest]) -> list[Need]:
         """Return requests of this method together with their cells."""
-        return [Need(request, self.source.artifact_cell(request)) for request in asked]
+        return [Need(request, self.source.artifact_cell(request)) for request in artifact_requests]
 
     def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
         """Make an artifact from the streams that all distillations share."""

@@ -171,7 +171,7 @@ class CellTracker:
         A damaged cell in the store blocks them all.
         """
         try:
-            with interrupts.insisted():
+            with interrupts.reraise_until_effective():
                 yield
         except RecordError as error:
             blocked = CellStatus(CellState.BLOCKED, str(error))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.store.cells import SHORT, Cell
 from harness.store.store import Store
-from harness.store.unfinished import Mark, marks_in
+from harness.store.unfinished import CheckpointFile, checkpoint_files_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,12 +85,12 @@ class Checkpoints:
         with contextlib.suppress(OSError):  # a folder with later checkpoints is not empty, and stays
             self._files.folder.rmdir()
 
-    def _own(self, upto: int) -> list[Mark]:
-        marks = [mark for mark in marks_in(self._files.folder) if mark.iteration <= upto]
+    def _own(self, upto: int) -> list[CheckpointFile]:
+        marks = [mark for mark in checkpoint_files_in(self._files.folder) if mark.iteration <= upto]
         return [mark for mark in marks if self._cell_at(mark.iteration).key.startswith(mark.cell)]
 
     @staticmethod
-    def _remove(marks: Iterator[Mark] | list[Mark]) -> None:
+    def _remove(marks: Iterator[CheckpointFile] | list[CheckpointFile]) -> None:
         for mark in marks:
             # On NFS a file may be gone already, or stay for a while: an old checkpoint does no harm.
             with contextlib.suppress(OSError):

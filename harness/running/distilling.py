@@ -115,12 +115,12 @@ class Distiller:
 
     def _save_checkpoint(self, trajectory: Trajectory, point: int) -> None:
         """Save a checkpoint if one is due; if the run was asked to stop, save one and stop."""
-        asked, iteration = interrupts.asked(), trajectory.history.iterations
-        if asked or self.checkpoints.is_due():
+        stop_requested, iteration = interrupts.stop_requested(), trajectory.history.iterations
+        if stop_requested or self.checkpoints.is_due():
             # Whoever has lost the lease must not write: another process works on this trajectory now.
             self.tracker.check()
             self.checkpoints.save(*trajectory.state())
-        if asked:
+        if stop_requested:
             progress = f"stopped after iteration {iteration} of {point}"
             raise interrupts.Stopped(f"{progress}; the same command goes on from there")
 
@@ -138,7 +138,7 @@ class Distiller:
         tensors, history = trajectory.state()
         fields = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
         distilled = dataclasses.replace(distilled, provenance={**fields, "status": status, "cell": cell.key})
-        drawn = [source.resolve(name) for name in history.architectures]
+        architectures = [source.resolve(name) for name in history.architectures]
         files: dict[str, Writer] = {
             "set.safetensors": lambda path: save_readable(distilled, path),
             **self._picture(distilled, cell),
@@ -148,7 +148,7 @@ class Distiller:
             StoredSet,
             cell,
             source.problem,
-            [source.method, *([source.pool] if source.pool else []), *drawn],
+            [source.method, *([source.pool] if source.pool else []), *architectures],
             result={
                 "status": status,
                 **distilled.statistics(),
@@ -169,16 +169,16 @@ class Distiller:
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
         """Return the writer of a set's picture by file name; none if the picture cannot be drawn."""
-        drawn = io.BytesIO()
+        picture = io.BytesIO()
         try:
-            draw_grid(distilled, drawn)
+            draw_grid(distilled, picture)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a font or a class name raises: a picture never costs the set
             reason = f"{type(error).__name__}: {reason_of(error)}"
             self.tracker.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
             return {}
-        return {"images.png": lambda path: path.write_bytes(drawn.getvalue())}
+        return {"images.png": lambda path: path.write_bytes(picture.getvalue())}
 
 
 def save_readable(distilled: DistilledSet, path: Path) -> None:

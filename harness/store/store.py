@@ -370,9 +370,9 @@ class Store:
             reason = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
             raise RecordError(key, reason)
         path = folder / name
-        wanted = self.read(folder).files.get(name)
+        digest = self.read(folder).files.get(name)
         try:
-            is_sound = digest_of(path) == wanted
+            is_sound = digest_of(path) == digest
         except (FileNotFoundError, DamagedFile):
             is_sound = False
         if not is_sound:

@@ -63,7 +63,7 @@ def damages(path: Path) -> Iterator[str]:
 _CHECKPOINT = re.compile(rf"(\d+)-([0-9a-f]{{{SHORT}}})", re.ASCII)
 
 
-class Mark(NamedTuple):
+class CheckpointFile(NamedTuple):
     """A checkpoint, by its name: the iteration, the beginning of the set's key, and the file."""
 
     iteration: int
@@ -71,8 +71,8 @@ class Mark(NamedTuple):
     path: Path
 
 
-def marks_in(folder: Path) -> list[Mark]:
+def checkpoint_files_in(folder: Path) -> list[CheckpointFile]:
     """Return the checkpoints in a folder, sorted by iteration; damaged ones too."""
     # Of a damaged one only the name is known, which is enough: a run reads the newest sound one and passes over others.
     named = [(_CHECKPOINT.fullmatch(name), path) for name, path in sealed_in(folder)]
-    return sorted(Mark(int(name[1]), name[2], path) for name, path in named if name)
+    return sorted(CheckpointFile(int(name[1]), name[2], path) for name, path in named if name)

@@ -85,7 +85,7 @@ def _checks(store: Store) -> Iterator[Check]:
     yield from (partial(store.failures.damages, path.name) for path in _paths(store.path / FAILURES))
     yield from (partial(lease.damages, path) for path in _paths(store.path / LEASES))
     for folder in _paths(store.path / RUNS):
-        yield partial(_is_folder, folder)
+        yield partial(_check_folder, folder)
         if folder.is_dir():
             yield partial(run_files.damages, folder)
 
@@ -111,7 +111,7 @@ def _top(path: Path) -> Iterator[str]:
         if entry.name not in (*FOLDERS, LOCKS, MARKER, LEFT_OUT, MANIFEST):  # any tar program unpacks the last one too
             yield f"{entry.path} {_STRANGE}"
         elif entry.name in FOLDERS and entry.name != CELLS:
-            yield from _is_folder(Path(entry.path))
+            yield from _check_folder(Path(entry.path))
         if entry.name in FOLDERS:
             entries_of(Path(entry.path))  # raises what keeps it from being read
 
@@ -124,7 +124,7 @@ def _left_out(path: Path) -> Iterator[str]:
         yield f"{damage}: {REMEDY}"
 
 
-def _is_folder(path: Path) -> Iterator[str]:
+def _check_folder(path: Path) -> Iterator[str]:
     """Yield what is wrong with a path that is not a folder; raise an error if it cannot be read."""
     if not path.is_dir():
         yield f"{path} is not a folder: move it away"
@@ -136,7 +136,7 @@ def _unfinished(folder: Path) -> Iterator[str]:
     if not re.fullmatch(KEY, folder.name):
         yield f"{folder} {_STRANGE}"
         return
-    yield from _is_folder(folder)
+    yield from _check_folder(folder)
 
 
 def _shelf(shelf: Path) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _shelf(shelf: Path) -> Iterator[str]:
     if attempt_in(f"{shelf.name}-1") is None or len(shelf.name) != 2:
         yield f"{shelf} {_STRANGE}"
         return
-    yield from _is_folder(shelf)
+    yield from _check_folder(shelf)
 
 
 def _attempt(folder: Path, left_out: Collection[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
 from harness.report.comparing.effects import corrected
-from harness.report.comparing.question import Question, natural, value_of
+from harness.report.comparing.question import Question, in_natural_order, value_of
 from harness.report.scores import Score, Scores
 from harness.report.tables.hold_outs import choice_notes, hold_out_notes
 from harness.types.plurals import counted, plural
@@ -51,12 +51,12 @@ def compare(stored: Scores, question: Question) -> Comparison:
     """
     # Copies of a cell count once, unless the copies in different stores are what is compared.
     by = question.by
-    scores, repeated = (list(stored.scores), []) if by == "store" else once(stored.scores)
+    scores, repeated = (list(stored.scores), []) if by == "store" else without_duplicates(stored.scores)
     scores, distinctions = distinguish(scores, by == "store")
     chosen, baseline = question.choose(scores)
     compared = [score for score in chosen if value_of(score, by) is not None]
     left = sorted({score.method for score in chosen if value_of(score, by) is None})
-    labels = natural(str(getattr(score, by)) for score in compared)
+    labels = in_natural_order(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
     # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _corrected(rows_of(compared, question, baseline), question.level)
@@ -68,7 +68,7 @@ def compare(stored: Scores, question: Question) -> Comparison:
     return Comparison(question, baseline, others, tuple(rows), family, stored.stores, tuple(notes), warnings)
 
 
-def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
+def without_duplicates(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
     """Return each student once, from the first store that has it, and notes on those in several stores."""
     first: dict[str, Score] = {}
     again = [score for score in scores if first.setdefault(score.key, score) is not score]

@@ -116,10 +116,12 @@ def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
         wanted = expand(text)
     except UsageError:
         return []
-    return [value for value in natural(examples) if any(_is_of(name, examples[value], axis) for name in wanted)]
+    return [
+        value for value in in_natural_order(examples) if any(_is_of(name, examples[value], axis) for name in wanted)
+    ]
 
 
-def natural(values: Iterable[str]) -> list[str]:
+def in_natural_order(values: Iterable[str]) -> list[str]:
     """Return the values without duplicates in natural order: 2 before 10."""
     return sorted(set(values), key=lambda text: [(part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                                  for part in re.split(r"(\d+)", text)])  # fmt: skip
@@ -165,7 +167,7 @@ def selected(scores: Sequence[Score], axis: str, texts: Sequence[str]) -> set[st
 
 
 def _values(scores: Iterable[Score], axis: str) -> list[str]:
-    return natural(value for score in scores if (value := value_of(score, axis)) is not None)
+    return in_natural_order(value for score in scores if (value := value_of(score, axis)) is not None)
 
 
 def _usual(axis: str, values: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ from harness.report.comparing.arm_scores import combined, mean_of_all
 from harness.report.comparing.comparison import Comparison, compare
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.effects import Effect, corrected, effect_of
-from harness.report.comparing.question import Question, matching, natural
+from harness.report.comparing.question import Question, in_natural_order, matching
 from harness.report.page.panel import Panel
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
@@ -29,7 +29,7 @@ _MOST_DISTILLATIONS = 1000
 _FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
-def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
+def compare_pools(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
     """Compare every pool with the baseline pool at the last iteration of each method, or return why not."""
     last = {
         (score.store, score.key)
@@ -41,7 +41,7 @@ def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Compar
         for score in arm.scores
     }
     scores = tuple(score for score in results.scores if (score.store, score.key) in last)
-    pools = natural({score.pool for score in scores if score.pool})
+    pools = in_natural_order({score.pool for score in scores if score.pool})
     if len(pools) < 2:
         return "there is no pool to compare with another"
     baselines = matching(baseline, scores, "pool")

@@ -10,7 +10,7 @@ from typing import Any
 from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison_warnings import lines_of
 from harness.report.comparing.effects import effect_of
-from harness.report.comparing.question import natural
+from harness.report.comparing.question import in_natural_order
 from harness.report.comparing.statistics import holm
 from harness.report.tables.wording import per_class
 from harness.types.score import Score
@@ -181,7 +181,7 @@ def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool:
         score_on=score_on,
         precision=precision,
         lines=tuple(sorted({line for line, _ in tiles}, key=order)),
-        architectures=tuple(natural(score.architecture for score in scores)),
+        architectures=tuple(in_natural_order(score.architecture for score in scores)),
         tiles={place: ArmScores.of(str(place[0]), students) for place, students in tiles.items()},
         protocols=tuple(sorted({score.protocol for score in scores})),
     )

@@ -119,9 +119,9 @@ def extract(file: Path, folder: Path | None, *, records_only: bool = False) -> l
             size = _checked_size(packed)
             stream = _Decompressed(packed)
             members = _read_manifest(stream)
-            wanted = [member for member in members if member.is_record or not records_only]
-            _check_sizes(wanted, size, folder)
-            for member in members[: len(wanted)]:  # records come first
+            selected = [member for member in members if member.is_record or not records_only]
+            _check_sizes(selected, size, folder)
+            for member in members[: len(selected)]:  # records come first
                 _extract_member(stream, member, folder)
             if not records_only:
                 stream.expect_end()

@@ -104,7 +104,7 @@ class Lease:
         self._is_open, self._is_lost = True, False
 
     @classmethod
-    def taken(cls, path: Path, label: str, wake: threading.Event) -> "Lease | None":
+    def take(cls, path: Path, label: str, wake: threading.Event) -> "Lease | None":
         """Take the lease at a path; None if another process has created the file.
 
         Args:

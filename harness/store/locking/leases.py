@@ -132,7 +132,7 @@ class Leases:
 
     def _take(self, key: str, newest: int, content: bytes, label: str) -> Lease | None:
         """Take the generation of a lease after the newest; None if another process was quicker."""
-        lease = Lease.taken(self.folder / f"{key}.{newest + 1}", label, self._wake)
+        lease = Lease.take(self.folder / f"{key}.{newest + 1}", label, self._wake)
         if lease is None:
             return None
         try:
