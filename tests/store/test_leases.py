@@ -275,7 +275,7 @@ def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, seen):
             (tmp_path / "leases" / f"{KEY}.3").write_text(path.read_text())
         return taken(*arguments)
 
-    monkeypatch.setattr(lease_file.Lease, "taken", late)
+    monkeypatch.setattr(lease_file.Lease, "take", late)
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         lease.check()
         assert files(tmp_path) == [f"{KEY}.{ {'nothing': 1, 'another beat': 2, 'a newer one': 4}[seen] }"]
