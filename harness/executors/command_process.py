@@ -64,7 +64,7 @@ class CommandProcess:
         before = signal.pthread_sigmask(signal.SIG_SETMASK, _FOR_THE_STARTER)
         try:
             with command.log.open("ab", buffering=0) as log, sigint_not_ignored():
-                self._popen = _started(command, log)
+                self._popen = _start_process(command, log)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -115,7 +115,7 @@ class CommandProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
 
-def _started(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
+def _start_process(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command.arguments,

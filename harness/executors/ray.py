@@ -49,13 +49,13 @@ class Ray(Executor[RayOptions]):
         """The number of slots that was asked for, or for which the cluster has room as it is now."""
         if self.options.slots is not None:
             return self.options.slots
-        room = self._connected().cluster_resources()
+        room = self._connected_ray().cluster_resources()
         by_gpus = room.get("GPU", 0) / self.options.gpus if self.options.gpus else float("inf")
         return max(1, int(min(room.get("CPU", 0) / self.options.cpus, by_gpus)))
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> Sequence[Running]:
         """Submit the orders to Ray, which queues those without room."""
-        ray = self._connected()
+        ray = self._connected_ray()
         do = ray.remote(max_retries=0)(run)
         resources = [self._resources(order) for order in orders]
         self._check_gpus(max((request["num_gpus"] for request in resources), default=0.0))
@@ -76,11 +76,11 @@ class Ray(Executor[RayOptions]):
 
     def _check_gpus(self, gpus: float) -> None:
         """Raise an error if Ray would wait for GPUs for ever: a local Ray does not grow, as a cluster may."""
-        here = self._connected().cluster_resources().get("GPU", 0)
+        here = self._connected_ray().cluster_resources().get("GPU", 0)
         if self.options.address == "local" and gpus > here:
             raise UsageError(f"an order asks for {gpus:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
 
-    def _connected(self) -> Any:  # noqa: ANN401
+    def _connected_ray(self) -> Any:  # noqa: ANN401
         """Return Ray connected to the cluster; a connection that this process already has is used, and left open."""
         if self._ray is None:
             with _quietly():

@@ -167,7 +167,7 @@ class Slurm(Executor[SlurmOptions]):
         return {name: value for name, value in parameters.items() if value not in (None, 0)}
 
 
-class _Submitted(Running):
+class _SubmittedJob(Running):
     """A submitted job: what submitit or SLURM says of it is a hint, what it has written is what happened."""
 
     def __init__(self, job: "submitit.Job[int]") -> None:
@@ -189,7 +189,7 @@ class _Submitted(Running):
     def _is_lost(self) -> bool: ...
 
 
-class SlurmJob(_Submitted):
+class SlurmJob(_SubmittedJob):
     """A job in SLURM's queue, or on a node."""
 
     def __init__(self, job: "submitit.Job[int]", queue: Queue) -> None:
@@ -225,7 +225,7 @@ class SlurmJob(_Submitted):
             subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
-class LocalJob(_Submitted):
+class LocalJob(_SubmittedJob):
     """A process of submitit on this machine, which starts the task and watches it.
 
     Args:

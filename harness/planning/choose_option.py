@@ -147,8 +147,10 @@ class Choice:
         """Return lines on what failed on validation: names that were no candidates, and groups without a choice."""
         every = list(self.groups.values())
         choosable = [candidates for candidates in every if candidates.curve]
-        lines = _counted(choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate")
-        lines += _counted(choosable, [c.incomplete for c in choosable], "was scored on validation in part only")
+        lines = _lines_by_name(
+            choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate"
+        )
+        lines += _lines_by_name(choosable, [c.incomplete for c in choosable], "was scored on validation in part only")
         lost = [candidates for candidates in every if not candidates.curve]
         for candidates in lost[:_NAMED]:
             what = " ".join(f"{field} {value}" for field, value in candidates.condition.items() if value is not None)
@@ -179,7 +181,7 @@ class Choice:
                 identity=identity,
                 result=ChoiceResult.model_validate(self._result(candidates)),
                 condition=ChoiceCondition.model_validate(candidates.condition),
-                validation=_recorded(candidates.hold_out),
+                validation=_hold_out_result(candidates.hold_out),
                 provenance={},
             )
             before = store.sound(record.key)
@@ -208,14 +210,14 @@ def _candidates(option: SweptOption, members: Sequence[tuple[Arm, ScoredRow]]) -
     )
 
 
-def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
+def _lines_by_name(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
     """Return a line for each name, with the number of groups if there are several."""
     counts = Counter(name for several in names for name in several)
     where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
     return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]
 
 
-def _recorded(hold_out: HoldOut | None) -> HoldOutResult | None:
+def _hold_out_result(hold_out: HoldOut | None) -> HoldOutResult | None:
     return HoldOutResult.model_validate(hold_out.as_json()) if hold_out else None
 
 

@@ -73,7 +73,7 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
     _check_fits(distilled, facts, content.where)
     lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"
     order = None if content.classes else order_note(facts.classes, f"{content.where} has {lacks}", facts.name)
-    return _completed(content, distilled, order)
+    return _completed_set(content, distilled, order)
 
 
 def complete_alone(content: Content, reading: Reading) -> CompletedSet:
@@ -82,10 +82,10 @@ def complete_alone(content: Content, reading: Reading) -> CompletedSet:
     Raises:
         DataError: it does not, or values cannot be used.
     """
-    return _completed(content, content.completed(step_size=reading.step_size), None)
+    return _completed_set(content, content.completed(step_size=reading.step_size), None)
 
 
-def _completed(content: Content, distilled: DistilledSet, order: str | None) -> CompletedSet:
+def _completed_set(content: Content, distilled: DistilledSet, order: str | None) -> CompletedSet:
     part = part_note(distilled, content.where, content.fragment)
     notes = (*content.notes, *(note for note in (order, part) if note))
     return CompletedSet(distilled, notes, part)
@@ -108,7 +108,7 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
     named = f" (its name says {fragment!r}: one of several files)" if fragment else ""
     if 0 in counts:
         lacking = [name for name, number in zip(distilled.classes, counts, strict=True) if not number]
-        return f"{where}{named} holds only part of a set: {images}, none of {_listed(lacking)}{_part_remedy(counts)}"
+        return f"{where}{named} holds only part of a set: {images}, none of {_few_names(lacking)}{_part_remedy(counts)}"
     if min(counts) != max(counts):
         least, most = (distilled.classes[counts.index(number)] for number in (min(counts), max(counts)))
         spread = f"{min(counts)} of {least!r}, but {max(counts)} of {most!r}"
@@ -140,7 +140,7 @@ def order_note(classes: Sequence[str], what: str, dataset: str) -> str | None:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _few_names(names: Sequence[str]) -> str:
     more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return ", ".join([*map(repr, names[:_NAMED]), *more])
 

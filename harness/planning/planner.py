@@ -79,10 +79,10 @@ class Planner:
 
     def names(self, kind: str, texts: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
-        resolved = [part for text in texts for part in self._resolved(kind, text.strip(), defaults)]
+        resolved = [part for text in texts for part in self._resolve_variants(kind, text.strip(), defaults)]
         return list({(part.entry.provider, str(part)): part for part in resolved}.values())
 
-    def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
+    def _resolve_variants(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
         if text != "all":
             for name in expand(text, self.request.max_cells):
                 yield self.complete(kind, name, defaults)

@@ -9,7 +9,7 @@ from typing import Any
 from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
 from harness.report.comparing.comparison import without_duplicates
-from harness.report.comparing.question import selected, value_of
+from harness.report.comparing.question import selected_values, value_of
 from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
 from harness.store.cells import SHORT
@@ -54,7 +54,7 @@ def read_results(
     scores, notes = without_duplicates(read.scores)
     for axis, names in (only or {}).items():
         if names:
-            values = {*selected(scores, axis, names), None}
+            values = {*selected_values(scores, axis, names), None}
             scores = [score for score in scores if value_of(score, axis) in values]
     origins, lost = _origins(scores, records, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.report.comparing.code_versions import Digests, digests_of
-from harness.report.tables.hold_outs import hold_outs_known
+from harness.report.tables.hold_outs import with_known_hold_outs
 from harness.store.cells import SHORT, canonical_json
 from harness.store.packing import open_store
 from harness.store.record_files import remedy
@@ -81,7 +81,7 @@ def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Sc
         choices += chosen
         notes += _lost_notes(folder, lost)
     names = tuple(map(str, folders.values()))
-    return Scores(tuple(hold_outs_known(scores)), tuple(notes), names, tuple(choices))
+    return Scores(tuple(with_known_hold_outs(scores)), tuple(notes), names, tuple(choices))
 
 
 def _read_store(

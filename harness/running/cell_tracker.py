@@ -165,7 +165,7 @@ class CellTracker:
         self.notify("cell_finished", cell, written.as_json())
 
     @contextmanager
-    def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
+    def isolate_failures(self, cells: Sequence[Cell]) -> Iterator[None]:
         """Turn any error while ``cells`` are made into a failure of the first that is missing; the run goes on.
 
         A damaged cell in the store blocks them all.

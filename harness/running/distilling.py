@@ -48,9 +48,9 @@ class Distiller:
         # Each failure takes a cell out of those that are missing, so that this ends; the sets before may still be made.
         while missing := [point for point, cell in cells.items() if self.tracker.is_missing(cell)]:
             at_stake = list(cells.values())
-            with self.tracker.isolated(at_stake):
+            with self.tracker.isolate_failures(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
-                # In place, into the list that `isolated` holds: an artifact that cannot be made fails before the sets.
+                # In place, into the list that `isolate_failures` holds: an artifact that cannot be made fails before the sets.
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
                 self._extend_trajectory(cells, requests)
         interrupts.heed()
@@ -84,7 +84,7 @@ class Distiller:
     def _resume(self, trajectory: Trajectory, point: int) -> None:
         """Restore the trajectory at the last iteration up to ``point`` that has a stored set or a checkpoint."""
         reached = trajectory.history.iterations
-        at, stored = self._stored(reached, point)
+        at, stored = self._last_stored(reached, point)
         checkpoint = self.checkpoints.newest(at, point)
         if checkpoint:
             trajectory.restore(*checkpoint)
@@ -95,7 +95,7 @@ class Distiller:
             change = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
             self.tracker.reporter.notice(f"{change}: the last bits may differ from those of a run in one go")
 
-    def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
+    def _last_stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
         """Return the last iteration up to ``upto`` whose set is in the store and sound, and the state there.
 
         Returns ``beyond`` and None if there is none after it.

@@ -64,7 +64,7 @@ class ArtifactJob:
     def make_cells(self, tracker: CellTracker) -> None:
         """Make the artifacts side by side; if one fails, the others are tried without it."""
         while any(tracker.is_missing(cell) for cell in self.cells):
-            with tracker.isolated(self.cells):
+            with tracker.isolate_failures(self.cells):
                 maker = MethodArtifacts(self.source, self.source.first)
                 Artifacts(maker, tracker).prepare(maker.with_cells(self.requests))
 
@@ -147,7 +147,7 @@ def jobs_of(plan: Plan) -> list[Job]:
     for source in plan.sources:
         arms = [arm for arm in plan.arms if arm.source is source]
         for distillation in range(plan.distillations):
-            jobs.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
+            jobs.append(SetJob(source, distillation, arms, plan.students, _jobs_before(source, distillation, maker)))
     return jobs
 
 
@@ -159,7 +159,7 @@ def _artifact_jobs(source: TrajectorySource, distillation: int, maker: dict[str,
         yield ArtifactJob(source, new[start : start + ARTIFACTS_A_JOB])
 
 
-def _needed(source: Source, distillation: int, maker: dict[str, str]) -> tuple[str, ...]:
+def _jobs_before(source: Source, distillation: int, maker: dict[str, str]) -> tuple[str, ...]:
     if not isinstance(source, TrajectorySource):
         return ()
     requests = source.needs(distillation, source.total)

@@ -128,7 +128,7 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
     for path in _entries(store.path / PARTIAL):
         if path.name in done:
             yield _waste(path, "parts of a cell that is finished")
-    for path in _passed(store, attempts):
+    for path in _passed_checkpoints(store, attempts):
         yield _waste(path, "checkpoints on the way to a set that is finished")
     for path in _entries(store.path / FAILURES):
         if path.name.partition(".")[0] in done:
@@ -185,12 +185,12 @@ def _failed_row(store: Store, failure: Failure) -> InventoryCell:
 
 
 def _matches(value: str, pattern: str) -> bool:
-    own, other = _parsed(value), _parsed(pattern)
+    own, other = _parse_name(value), _parse_name(pattern)
     return own.name == other.name and set(other.options) <= set(own.options)
 
 
 @cache
-def _parsed(text: str) -> Name:
+def _parse_name(text: str) -> Name:
     try:
         return parse_name(text)
     except UsageError:
@@ -215,7 +215,7 @@ def _scratch(store: Store) -> Iterator[Path]:
     yield from (path for path in _entries(store.path / RUNS) if path.name.startswith("."))
 
 
-def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+def _passed_checkpoints(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
     """Yield the folders of checkpoints whose trajectories have finished sets further on."""
     checkpoints = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := checkpoint_files_in(folder))}
     sets: dict[str, list[SetIdentity]] = {folder.name: [] for folder in checkpoints}

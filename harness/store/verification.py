@@ -67,15 +67,15 @@ def _lines(check: Check) -> Iterator[str]:
 
 def _checks(store: Store) -> Iterator[Check]:
     """Yield a check for each part of the store that can be wrong by itself."""
-    yield partial(_marker, store)
-    yield partial(_top, store.path)
+    yield partial(_check_marker, store)
+    yield partial(_check_top, store.path)
     yield partial(_left_out, store.path)
     left_out = frozenset[str]()
     # A damaged list has a line of its own, and then every file that it would excuse is reported as missing.
     with contextlib.suppress(DamagedFile):
         left_out = read_left_out(store.path)
     for shelf in _paths(store.path / CELLS):
-        yield partial(_shelf, shelf)
+        yield partial(_check_shelf, shelf)
         # What is no shelf is reported once as a whole, and not by each file in it.
         if len(shelf.name) == 2 and shelf.is_dir():
             yield from (partial(_attempt, folder, left_out) for folder in _paths(shelf))
@@ -98,12 +98,12 @@ def _paths(folder: Path) -> list[Path]:
         return []
 
 
-def _marker(store: Store) -> Iterator[str]:
+def _check_marker(store: Store) -> Iterator[str]:
     if damage := store.marker_damage():
         yield f"{damage}: {MARKER_REMEDY}"
 
 
-def _top(path: Path) -> Iterator[str]:
+def _check_top(path: Path) -> Iterator[str]:
     """Yield what is wrong with the folders of a store."""
     if not (path / CELLS).is_dir():
         yield f"{path / CELLS} is not a folder: a run makes one; what was in it can come from a copy only"
@@ -139,7 +139,7 @@ def _unfinished(folder: Path) -> Iterator[str]:
     yield from _check_folder(folder)
 
 
-def _shelf(shelf: Path) -> Iterator[str]:
+def _check_shelf(shelf: Path) -> Iterator[str]:
     """Yield what is wrong with the folder of the cells whose keys begin with its name."""
     if attempt_in(f"{shelf.name}-1") is None or len(shelf.name) != 2:
         yield f"{shelf} {_STRANGE}"

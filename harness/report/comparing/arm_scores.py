@@ -147,7 +147,7 @@ Combine = Callable[[Mapping[str, float]], float]
 """A function that combines accuracies by architecture to one value."""
 
 
-def combined(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | None:
+def combine_arms(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | None:
     """Combine the arms of several architectures, for each student that all have; None if there is none.
 
     Args:

@@ -115,7 +115,7 @@ class Lease:
         fields = {
             "schema": SCHEMA,
             "key": parts(path)[0],
-            "label": _shortened(label),
+            "label": _shorten(label),
             **dataclasses.asdict(ProcessIdentity.own()),
             "token": secrets.token_hex(8),
             "started": now(),
@@ -151,7 +151,7 @@ class Lease:
         if iteration is not None and self._fields["iteration"] is None:
             # The pace counts from here: a trajectory that goes on from a checkpoint does not begin at iteration 0.
             self._fields |= {"first": iteration, "first_at": now()}
-        changes = {"cell": cell, "label": label and _shortened(label), "iteration": iteration, "total": total}
+        changes = {"cell": cell, "label": label and _shorten(label), "iteration": iteration, "total": total}
         self._fields |= {name: value for name, value in changes.items() if value is not None}
         if is_new:
             self._wake.set()
@@ -323,7 +323,7 @@ def damages(path: Path) -> Iterator[str]:
         yield f"{path} cannot be read ({error}): {remedy}"
 
 
-def _shortened(label: str) -> str:
+def _shorten(label: str) -> str:
     """Return a label that fits into the file."""
     # Names of files may hold bytes of no encoding, which Python keeps as surrogates that UTF-8 cannot write.
     return label[:_LONGEST_LABEL].encode(errors="replace").decode()
