@@ -109,7 +109,7 @@ def try_to_record(work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Return whether work on this device is recorded: on a GPU, unless the policy is ``never`` or it has failed."""
+    """Return whether work on this device is recorded: on a GPU, unless the policy is ``never`` or one failed."""
     return device.type == "cuda" and compilation() != "never" and not _RecordingFailure.happened
 
 

@@ -133,7 +133,7 @@ def _is_separable(network: nn.Module, images: Tensor) -> bool:
 
 
 def _draws_now(own: nn.Module, images: Tensor) -> bool:
-    """Return whether a pass of a network in its present mode draws from a generator of torch, Python or NumPy."""
+    """Return whether a pass of a network now draws from a process-wide generator: torch's, Python's or NumPy's."""
     # Draws from Python's and NumPy's generators cannot be intercepted: they show in the states, which are put back.
     python, numpy = random.getstate(), np.random.get_state()
     try:

@@ -49,7 +49,7 @@ def _quick_convolution_for(
     dilation: Sides = 1,
     groups: int = 1,
 ) -> Convolution | None:
-    """Return a faster way for a call of `torch.conv2d` with these arguments; None if there is none."""
+    """Return a faster function for a call of `torch.conv2d` with these arguments; None if there is none."""
     plain = stride in NO_CHANGE and dilation in NO_CHANGE and groups == 1 and _keeps_size(input, weight, padding)
     if not plain or not _are_float32(input, weight) or not (bias is None or _bias_fits(bias, weight)):
         return None

@@ -28,7 +28,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Stages:
-    """Both stages, planned before any work, so that what cannot work in the second is refused before the first.
+    """Both stages of a run that chooses, planned before any work, so that the second is checked before the first.
 
     Attributes:
         option: what is chosen.

@@ -27,7 +27,7 @@ _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class _Incomplete(Exception):
-    """A record lacks its origin or its history; the message says which."""
+    """Raised if a record lacks its origin or its history; the message says which."""
 
 
 def read_results(

@@ -50,7 +50,8 @@ class Distiller:
             at_stake = list(cells.values())
             with self.tracker.isolate_failures(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
-                # In place, into the list that `isolate_failures` holds: an artifact that cannot be made fails before the sets.
+                # In place, into the list that `isolate_failures` holds: an artifact that cannot be made then fails
+                # before the sets.
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
                 self._extend_trajectory(cells, requests)
         interrupts.heed()

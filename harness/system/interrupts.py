@@ -22,7 +22,7 @@ KEPT = "stopped; the same command goes on from what was kept"
 
 
 class Stopped(KeyboardInterrupt):
-    """Work was asked to stop, and has saved what it had; the message says how to go on."""
+    """Raised when work was asked to stop and has saved what it had; the message says how to go on."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ _WRONG = {
 
 @dataclass(frozen=True, eq=False)
 class ArmScores:
-    """The values of one name in one condition.
+    """The scores of an arm: those under one name in one condition.
 
     Attributes:
         label: the name.

@@ -182,7 +182,7 @@ def interval(effect: Effect, before: str = "", after: str = "") -> str:
 
 
 def _describe_distillations_needed(effect: Effect, tests: int) -> str:
-    """Describe how many distillations it would take to detect a difference of this size, if that can be computed."""
+    """Describe how many distillations it would take to detect a difference of such a size, if that can be computed."""
     # Students of one set say nothing about the variance between sets.
     if effect.design == "students":
         return ", because one distillation says nothing about others"

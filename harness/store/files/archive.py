@@ -64,7 +64,7 @@ class Member(NamedTuple):
 
 
 class _WrongArchive(Exception):
-    """The reason why an archive is refused."""
+    """Raised when an archive is refused; the message is the reason."""
 
 
 def write_archive(file: Path, sources: Mapping[str, Content]) -> None:

@@ -55,7 +55,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class LeaseLost(DDBenchError):
-    """Another process has taken over the work of this one, which must not commit it any more."""
+    """Raised when another process has taken over the work of this one, which must not commit it any more."""
 
 
 @dataclass(frozen=True)
