@@ -143,7 +143,7 @@ def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distill
 
 
 def _prepare(source: TrajectorySource, request: ArtifactRequest, tracker: CellTracker, _record: Record) -> None:
-    with tracker.isolated([source.artifact_cell(request)]):
+    with tracker.isolate_failures([source.artifact_cell(request)]):
         maker = MethodArtifacts(source, source.first)
         Artifacts(maker, tracker).prepare(maker.with_cells([request]))
 

@@ -15,7 +15,7 @@ from harness.types.options import as_text
 
 @dataclass(frozen=True)
 class NoCommand(Exception):
-    """No command computes a cell again; ``reason`` says why."""
+    """Raised if no command computes a cell again; ``reason`` says why."""
 
     reason: str
 

@@ -32,7 +32,7 @@ _ARTIFACT = "artifact"
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackingResult:
     """The outcome of packing.
 
     Attributes:
@@ -72,7 +72,7 @@ class PackedStore(Store):
         super().__init__(folder)
 
     def open(self) -> NoReturn:
-        """Refuse to be written to: what a run added would be lost with the temporary folder."""
+        """Refuse to open the store for writing: what a run added would be lost with the temporary folder."""
         raise StoreError("a packed store is only read: `ddbench results unpack` makes a folder of it")
 
 
@@ -94,7 +94,7 @@ def open_store(path: Path, notice: Notice | None = None, *, records_only: bool =
     return store
 
 
-def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed:
+def pack(store: Store, file: Path, selection: Selection = Selection()) -> PackingResult:
     """Write a store into one file, or replace that file: whole or not at all, and read back before it is there.
 
     The same content gives the same bytes, as long as the same version of liblzma compresses it.
@@ -122,7 +122,7 @@ def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed
         raise StoreError(f"{store.path} cannot be packed: {error}") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}; give another place") from None
-    return Packed(contents.cells, size, len(contents.left_out))
+    return PackingResult(contents.cells, size, len(contents.left_out))
 
 
 def unpack(file: Path, folder: Path) -> int:

@@ -192,7 +192,7 @@ def _effect_cell(effect: Effect | None, marks: _Marks, show: Show) -> SheetCell:
     if estimate.low is not None and estimate.high is not None:
         text += f" [{show(estimate.low, True)}, {show(estimate.high, True)}]"
     if effect.holm is not None:
-        text += f" p{_p(effect.holm)}{'*' if effect.decided else ''}"
+        text += f" p{_format_p(effect.holm)}{'*' if effect.decided else ''}"
     return SheetCell(text, marks.of(effect.doubts))
 
 
@@ -203,7 +203,7 @@ def _published_cell(near: Nearest | None, marks: _Marks) -> SheetCell:
     return SheetCell(str(near.published), marks.of(differs), grey=True)
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"={value:.2g}"
 
 
