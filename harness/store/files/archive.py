@@ -63,6 +63,10 @@ class Member(NamedTuple):
         return not self.name.startswith(f"{CELLS}/") or self.name.endswith(f"/{RECORD}")
 
 
+class UnwritableFolder(Exception):
+    """The reason why a sound archive cannot be unpacked: its folder has no room, or cannot be written."""
+
+
 class _WrongArchive(Exception):
     """Raised when an archive is refused; the message is the reason."""
 
@@ -112,7 +116,7 @@ def extract(file: Path, folder: Path | None, *, records_only: bool = False) -> l
 
     Raises:
         DamagedFile: it is not such an archive, is damaged, or holds what no store does.
-        OSError: the folder cannot be written.
+        UnwritableFolder: the folder has no room for the files, or cannot be written.
     """
     try:
         with open_plain(file) as packed:
@@ -238,8 +242,11 @@ def _read_manifest(stream: _DecompressingReader) -> list[Member]:
         raise _WrongArchive(f"its {MANIFEST} has {header.size:,} bytes")
     try:
         manifest = parse_checked(_read_padded(stream, header.size), ("format", "files"))
-        if isinstance(manifest["format"], int) and manifest["format"] > FORMAT:
+        packing_format = manifest["format"]
+        if type(packing_format) is int and packing_format > FORMAT:
             raise _WrongArchive("it was packed by a newer ddbench: use that")
+        if type(packing_format) is not int or packing_format != FORMAT:
+            raise ValueError(f"{packing_format!r:.120} is not a format")
         members = [_listed_member(entry) for entry in manifest["files"]]
     except (TypeError, ValueError) as error:
         raise _WrongArchive(f"its {MANIFEST} cannot be used: {error}") from None
@@ -274,7 +281,7 @@ def _check_sizes(members: Sequence[Member], packed: int, folder: Path | None) ->
         if member.is_record and not member.name.endswith(".log") and member.size > MOST_BYTES:
             raise _WrongArchive(f"it promises {member.size:,} bytes for {member.name}: that is not a record")
     if folder and size > (free := shutil.disk_usage(folder).free):
-        raise _WrongArchive(f"it unpacks to {size:,} bytes, and {folder} has room for {free:,}")
+        raise UnwritableFolder(f"{size:,} bytes are needed, and it has room for {free:,}")
 
 
 def _extract_member(stream: _DecompressingReader, member: Member, folder: Path | None) -> None:
@@ -287,10 +294,7 @@ def _extract_member(stream: _DecompressingReader, member: Member, folder: Path |
     if folder is None:
         _copy(stream, member.size, digest.update)
     else:
-        path = folder / member.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # "x": the folder was empty, so that a name that exists now was listed twice.
-        with path.open("xb") as file:
+        with _created(folder / member.name) as file:
 
             def write(part: bytes) -> None:
                 digest.update(part)
@@ -299,6 +303,19 @@ def _extract_member(stream: _DecompressingReader, member: Member, folder: Path |
             _copy(stream, member.size, write)
     if digest.hexdigest() != member.digest:
         raise _WrongArchive(f"{member.name} was altered: its digest is that of something else")
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[IO[bytes]]:
+    """Create a file to write, or raise `UnwritableFolder`."""
+    # Left as an OSError, a full disk would be reported as damage to the archive, which is open around this for reading.
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # "x": the folder was empty, so that a name that exists now was listed twice.
+        with path.open("xb") as file:
+            yield file
+    except OSError as error:
+        raise UnwritableFolder(error.strerror or str(error)) from None
 
 
 def _copy(stream: _DecompressingReader, size: int, write: Callable[[bytes], object]) -> None:
