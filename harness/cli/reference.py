@@ -40,7 +40,7 @@ _LISTINGS = {
 
 def render_reference() -> str:
     """Render the page: every command with its options, then every component that comes with ddbench."""
-    # With the settings of the command itself: a command remembers the help option of the first context that asks for it.
+    # With the command's own settings, because it remembers the help option of the first context that asks for it.
     context = click.Context(cli, info_name="ddbench", **cli.context_settings)
     blocks = [_HEAD, *_command_blocks(cli, context), _COMPONENTS]
     for kind, listing in _LISTINGS.items():
