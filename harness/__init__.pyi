@@ -43,6 +43,7 @@ from .system.memory import require_memory as require_memory
 from .types.artifact import Artifact as Artifact
 from .types.artifact import ArtifactRequest as ArtifactRequest
 from .types.artifact import Scratch as Scratch
+from .types.data.hold_out import HoldOut as HoldOut
 from .types.data.preprocessing import Normalize as Normalize
 from .types.data.preprocessing import Preprocessing as Preprocessing
 from .types.data.preprocessing import Whiten as Whiten
@@ -60,7 +61,6 @@ from .types.executor import Order as Order
 from .types.executor import Running as Running
 from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
-from .types.hold_out import HoldOut as HoldOut
 from .types.method import Method as Method
 from .types.method import Networks as Networks
 from .types.method import Task as Task

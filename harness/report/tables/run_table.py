@@ -25,7 +25,7 @@ from harness.report.tables.wording import (
     spreads,
     tenths,
 )
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 from harness.types.plurals import counted
 
 _LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
