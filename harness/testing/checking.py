@@ -42,7 +42,7 @@ class Checkable:
         """Yield the outcome of every check of its kind's contract, or of one alone if nothing can be checked."""
         try:
             options = self.entry.load().Options
-            needed = [key for key, field in options.model_fields.items() if field.is_required()]
+            needed = [key for key, field in options.fields_by_name().items() if field.is_required()]
             options.from_name(parse_name(self.name))
         except DDBenchError as error:
             # A required option that nobody typed is no fault of the plugin.
