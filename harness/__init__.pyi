@@ -71,6 +71,10 @@ from .types.network import Network as Network
 from .types.options import NameList as NameList
 from .types.options import Options as Options
 from .types.options import option as option
+from .types.parametrisation import Encoding as Encoding
+from .types.parametrisation import InitialImages as InitialImages
+from .types.parametrisation import Parametrisation as Parametrisation
+from .types.parametrisation import check_pixels as check_pixels
 from .types.pool import Pool as Pool
 from .types.problem import Problem as Problem
 from .types.problem import Shape as Shape

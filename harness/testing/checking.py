@@ -12,6 +12,7 @@ from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
 from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
+from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
 from harness.types.names import parse_name
@@ -21,6 +22,7 @@ CONTRACTS: dict[str, type[Contract]] = {
     for contract in (
         MethodContract,
         PoolContract,
+        ParametrisationContract,
         EvaluatorContract,
         ArchitectureContract,
         DatasetContract,
