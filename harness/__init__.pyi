@@ -39,6 +39,8 @@ from .learning.unroll import unroll_constantly as unroll_constantly
 from .learning.unroll import unroll_exactly as unroll_exactly
 from .plugins.hookspecs import Register as Register
 from .plugins.hookspecs import hookimpl as hookimpl
+from .plugins.stored_sets import load_distilled as load_distilled
+from .plugins.stored_sets import open_encoding as open_encoding
 from .system.memory import require_memory as require_memory
 from .types.artifact import Artifact as Artifact
 from .types.artifact import ArtifactRequest as ArtifactRequest
@@ -59,7 +61,6 @@ from .types.evaluator import StudentRecord as StudentRecord
 from .types.executor import Executor as Executor
 from .types.executor import Order as Order
 from .types.executor import Running as Running
-from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
 from .types.method import Method as Method
 from .types.method import Networks as Networks
