@@ -149,7 +149,7 @@ class Distiller:
             StoredSet,
             cell,
             source.problem,
-            [source.method, *([source.pool] if source.pool else []), *drawn],
+            [*source.components, *drawn],
             result={
                 "status": status,
                 **distilled.statistics(),
