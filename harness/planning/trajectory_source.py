@@ -49,9 +49,10 @@ class TrajectorySource:
         """The state of a set that the store does not hold: it is missing, for it can be made."""
         return "missing"
 
-    @property
-    def storage_floats(self) -> None:
-        """Always None: a method may pack its sets, so that only their records hold this."""
+    @cached_property
+    def storage_floats(self) -> int | None:
+        """The storage of a set by a parametrisation; otherwise None: a method may pack its sets in a way of its own."""
+        return self.first.distilled().storage_floats if self.parametrisation else None
 
     @property
     def names(self) -> Mapping[str, Name]:
@@ -71,7 +72,7 @@ class TrajectorySource:
 
     @property
     def images(self) -> int:
-        """Number of images of a set."""
+        """Number of images of a set, as they are stored."""
         return self.ipc * len(self.problem.classes) if self.ipc else len(self.problem.train)
 
     @property

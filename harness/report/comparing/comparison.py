@@ -7,6 +7,7 @@ from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
 from harness.report.comparing.effects import corrected
+from harness.report.comparing.equal_storage import of_equal_storage
 from harness.report.comparing.question import Question, natural, value_of
 from harness.report.scores import Score, Scores
 from harness.report.tables.hold_outs import choice_notes, hold_out_notes
@@ -56,11 +57,20 @@ def compare(stored: Scores, question: Question) -> Comparison:
     chosen, baseline = question.choose(scores)
     compared = [score for score in chosen if value_of(score, by) is not None]
     left = sorted({score.method for score in chosen if value_of(score, by) is None})
+    storage_notes: list[str] = []
+    if question.equal_storage:
+        compared, storage_notes = of_equal_storage(compared, by, baseline)
     labels = natural(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
     # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _corrected(rows_of(compared, question, baseline), question.level)
-    notes = [*stored.notes, *repeated, *distinctions, *(f"{name} has no {by}: left out" for name in left)]
+    notes = [
+        *stored.notes,
+        *repeated,
+        *distinctions,
+        *storage_notes,
+        *(f"{name} has no {by}: left out" for name in left),
+    ]
     unqualified = _as_stored(compared, stored.scores)
     notes += [*hold_out_notes(unqualified), *choice_notes(stored.choices, unqualified)]
     notes += _elsewhere(scores, question)

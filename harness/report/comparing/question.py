@@ -34,6 +34,7 @@ class Question:
         score_on: ``test`` or ``validation``.
         level: confidence level of the intervals; tests are at one minus it.
         bootstrap: how to resample for bootstrap intervals; None for t intervals.
+        equal_storage: whether only arms are compared whose sets store as much as the baseline's.
     """
 
     by: str = "pool"
@@ -43,6 +44,7 @@ class Question:
     score_on: str = "test"
     level: float = 0.95
     bootstrap: Bootstrap | None = None
+    equal_storage: bool = False
 
     def __post_init__(self) -> None:
         if self.by not in AXES:
