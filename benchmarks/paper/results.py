@@ -19,7 +19,7 @@ from answers.page import page  # noqa: E402
 from answers.questions import answers  # noqa: E402
 
 from harness.errors import DDBenchError  # noqa: E402
-from harness.report.comparing.comparison import once  # noqa: E402
+from harness.report.comparing.comparison import without_duplicates  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
 from harness.store.packing import open_store  # noqa: E402
 
@@ -39,7 +39,7 @@ def main(stores, dataset, output):
         read = read_scores(stores, lambda store, record: records.append(record))
     except DDBenchError as error:
         raise click.ClickException(str(error)) from error
-    scores, notes = once(read.scores)
+    scores, notes = without_duplicates(read.scores)
     collected = Scores(tuple(_of_one(dataset, scores)), (*read.notes, *notes), read.stores)
     failed = list(_failed(stores, {record.key for record in records}))
     for line in (*collected.notes, *failed):

@@ -94,7 +94,7 @@ def adopt(
     candidates = {key: records[key] for key, current in is_current.items() if not current}
     checking = _Check(store, reporter, work.ways, candidates, differences=damages, left=dict(work.reasons))
     try:
-        with interrupts.handled(reporter.notice):
+        with interrupts.handle_signals(reporter.notice):
             if not damages:  # else nothing can be stamped, and the sample may take days
                 _compute_sample(checking, check, seed)
     except interrupts.Stopped:

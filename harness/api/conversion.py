@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.datasets.problems import known_facts
 from harness.errors import DataError, StoreError, UsageError
-from harness.planning.file_source import Completed, complete, complete_alone
+from harness.planning.file_source import CompletedSet, complete, complete_alone
 from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
@@ -155,7 +155,7 @@ def _from_file(path: Path, reading: Reading, dataset: str | None) -> tuple[Disti
     return completed.distilled, completed.notes
 
 
-def _with_dataset(path: Path, reading: Reading, name: str) -> Completed:
+def _with_dataset(path: Path, reading: Reading, name: str) -> CompletedSet:
     planner = Planner(Request(dataset=(name,)), plugins().registry)
     datasets = planner.names("dataset", (name,), NO_DEFAULTS)
     if len(datasets) != 1:

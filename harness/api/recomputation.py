@@ -103,7 +103,8 @@ class Recomputation:
             self.compute(tracker, record)
         again = beside.record(self.cell.key)
         if again is None:
-            reasons = [status.reason for status in tracker.lost.values()]
+            # A reader looks for a damaged file in the store: the folder of this check is gone by then.
+            reasons = [status.reason.replace(str(scratch), str(store.path)) for status in tracker.lost.values()]
             return [f"it cannot be made any more ({reasons[0] if reasons else 'no reason was given'})"]
         files = [name for name in record.files if name.endswith(".safetensors")]
         tensors = (_differing_tensors(name, store.file(record.key, name), beside.file(self.cell.key, name))
@@ -143,7 +144,7 @@ def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distill
 
 
 def _prepare(source: TrajectorySource, request: ArtifactRequest, tracker: CellTracker, _record: Record) -> None:
-    with tracker.isolated([source.artifact_cell(request)]):
+    with tracker.isolate_failures([source.artifact_cell(request)]):
         maker = MethodArtifacts(source, source.first)
         Artifacts(maker, tracker).prepare(maker.with_cells([request]))
 

@@ -125,7 +125,7 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
     A run that chooses an option is executed in two stages: all values on validation, then the chosen ones on test.
     """
     request = run.request
-    with prepared(request.compile), interrupts.handled(reporter.notice):
+    with prepared(request.compile), interrupts.handle_signals(reporter.notice):
         registry = _registry(request)
         # Counted first: to plan a mistyped sweep of a million cells would take the memory of this machine.
         check_size(Planner(request, registry), of_file=run.file is not None)

@@ -21,41 +21,41 @@ from torch import Tensor, nn
 from harness.compute.native_code import code_folder
 from harness.compute.network_traits import arithmetic, draws_from_global
 from harness.compute.quick_convolutions import QuickConvolutions
-from harness.compute.winograd import make_ready
+from harness.compute.winograd import load_native_code
 from harness.types.problem import Shape
 
-HEAVY = 2e7
+MIN_OPERATIONS = 2e7
 """Operations per image below which a network is run as it is."""
-COMPILED = 5e7
+MIN_COMPILED_OPERATIONS = 5e7
 """Operations per image below which a network is not compiled, since compiling takes half a minute."""
-DENSE = 400.0
+MAX_OPERATIONS_PER_VALUE = 400.0
 """Operations per output value of a layer above which compiling gains little: a ConvNet has 180, a ResNet 650."""
-SIZES = range(8, 33)
+COMPILED_BATCH_SIZES = range(8, 33)
 """Batch sizes that code is compiled for, each separately, so that none depends on what was compiled before."""
 
 Policy = Literal["auto", "never"]
 Forward = Callable[[nn.Module, Tensor], Tensor]
 
 
-class _Way(NamedTuple):
-    """Describes how a network is run."""
+class _Strategy(NamedTuple):
+    """How a network is run: with quick convolutions or not, and compiled or not."""
 
-    quickly: bool
-    compiled: str | None
+    quick_convolutions: bool
+    printed_form: str | None
     """The network as it prints if it is compiled, otherwise None."""
 
 
 _log = logging.getLogger("ddbench")
 _lock = threading.RLock()
-_ways: weakref.WeakKeyDictionary[nn.Module, _Way] = weakref.WeakKeyDictionary()
-"""The way of each network seen; weak, so that a network is freed with its last user."""
-_seldom: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_strategies: weakref.WeakKeyDictionary[nn.Module, _Strategy] = weakref.WeakKeyDictionary()
+"""The strategy of each network seen; weak, so that a network is freed with its last user."""
+_rarely_drawn: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 """Networks of architectures that are drawn too seldom to be compiled."""
-_code: dict[tuple[object, ...], Forward] = {}
+_compiled_forwards: dict[tuple[object, ...], Forward] = {}
 """Compiled functions that have been called, by structure, shape and everything else that torch recompiles for."""
 
 
-class _Mode:
+class _CompilationState:
     """The compute mode of this process, like its number of threads: set at the start of a run, and recorded."""
 
     # Of the process and not of a run: a plugin's step reaches `logits_of` from any thread, without a run to ask, and
@@ -63,18 +63,19 @@ class _Mode:
     policy: Policy = "never"
     refused: ClassVar[set[str]] = set()
     """Printed forms of networks that could not be compiled."""
-    quick: bool | None = None
+    has_quick_convolutions: bool | None = None
     """Whether quick convolutions are available; None before the first network that would use them."""
 
 
 def set_compilation(policy: Policy) -> None:
     """Set whether networks may be run in a faster way from now on; before the first call, none is."""
-    _Mode.policy = policy
+    _CompilationState.policy = policy
 
 
 def compilation() -> str:
     """Return ``auto`` or ``never``, or ``auto, failed`` if a faster way should have been taken and could not be."""
-    return f"{_Mode.policy}, failed" if _Mode.policy == "auto" and _has_failed() else _Mode.policy
+    policy = _CompilationState.policy
+    return f"{policy}, failed" if policy == "auto" and _has_failed() else policy
 
 
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
@@ -83,32 +84,33 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     They have first derivatives only, which cannot be differentiated again. The way depends on the policy, the network,
     the shape of the images, and whether gradients are recorded.
     """
-    way = _way(network, images) if not _is_transformed() else _Way(False, None)
-    forward = _quickly if way.quickly else _plainly
-    if way.compiled is None or len(images) not in SIZES:
+    strategy = _strategy_of(network, images) if not _is_transformed() else _Strategy(False, None)
+    forward = _forward_with_quick_convolutions if strategy.quick_convolutions else _forward
+    if strategy.printed_form is None or len(images) not in COMPILED_BATCH_SIZES:
         return forward(network, images)
-    kind = (way, images.shape, network.training, *_modes(network, images))
-    if kind in _code:
-        return _code[kind](network, images)
+    kind = (strategy, images.shape, network.training, *_modes(network, images))
+    if kind in _compiled_forwards:
+        return _compiled_forwards[kind](network, images)
     with _lock:  # otherwise the first threads would all compile the same code
         try:
-            code = _code.get(kind) or _compiled(_pixel_by_pixel if way.quickly else _plainly, len(_code))
+            source = _forward_with_channels_last if strategy.quick_convolutions else _forward
+            code = _compiled_forwards.get(kind) or _compile(source, len(_compiled_forwards))
             with warnings.catch_warnings():  # torch 2.11 warns of deprecated calls of its own
                 warnings.simplefilter("ignore", DeprecationWarning)
-                logits, _code[kind] = code(network, images), code
+                logits, _compiled_forwards[kind] = code(network, images), code
         # Either the compiler fails, and the network as it is does not, or the network itself raises its error below.
         except Exception as error:
             logits = forward(network, images)
-            _say_once(error)
-            _Mode.refused.add(way.compiled)
-            _ways[network] = way._replace(compiled=None)
+            _warn_once(error)
+            _CompilationState.refused.add(strategy.printed_form)
+            _strategies[network] = strategy._replace(printed_form=None)
     return logits
 
 
-def comes_seldom(network: nn.Module) -> None:
+def exclude_from_compilation(network: nn.Module) -> None:
     """Exclude a fresh network from compilation, because its architecture is drawn too seldom."""
     with _lock:
-        _seldom.add(network)
+        _rarely_drawn.add(network)
 
 
 def is_compiled(network: nn.Module, images: Tensor) -> bool:
@@ -117,47 +119,48 @@ def is_compiled(network: nn.Module, images: Tensor) -> bool:
     It is if it is heavy enough and enough is gained. A network with dropout never is: compiled code would draw other
     random numbers than the network as it is.
     """
-    return _way(network, images).compiled is not None
+    return _strategy_of(network, images).printed_form is not None
 
 
-def _way(network: nn.Module, images: Tensor) -> _Way:
-    if _Mode.policy == "never" or images.device.type != "cpu":
-        return _Way(False, None)
+def _strategy_of(network: nn.Module, images: Tensor) -> _Strategy:
+    if _CompilationState.policy == "never" or images.device.type != "cpu":
+        return _Strategy(False, None)
     with _lock:
-        if network not in _ways:
+        if network not in _strategies:
             _, *shape = images.shape
-            _ways[network] = _choose_way(network, (shape[0], shape[1], shape[2]))
-        return _ways[network]
+            _strategies[network] = _choose_strategy(network, (shape[0], shape[1], shape[2]))
+        return _strategies[network]
 
 
-def _choose_way(network: nn.Module, shape: Shape) -> _Way:
+def _choose_strategy(network: nn.Module, shape: Shape) -> _Strategy:
     weights = sum(parameter.numel() for parameter in network.parameters())
-    if 2.0 * weights * shape[1] * shape[2] < HEAVY:  # each weight is used at most once per pixel
-        return _Way(False, None)
+    if 2.0 * weights * shape[1] * shape[2] < MIN_OPERATIONS:  # each weight is used at most once per pixel
+        return _Strategy(False, None)
     operations, values = arithmetic(network, shape)
-    if operations < HEAVY:
-        return _Way(False, None)
-    gains = network not in _seldom and COMPILED <= operations < DENSE * values
+    if operations < MIN_OPERATIONS:
+        return _Strategy(False, None)
+    gains = network not in _rarely_drawn and MIN_COMPILED_OPERATIONS <= operations < MAX_OPERATIONS_PER_VALUE * values
     gains = gains and not draws_from_global(network, torch.zeros(2, *shape))
-    return _Way(has_quick_convolutions(), repr(network) if gains and repr(network) not in _Mode.refused else None)
+    gains = gains and repr(network) not in _CompilationState.refused
+    return _Strategy(has_quick_convolutions(), repr(network) if gains else None)
 
 
 def has_quick_convolutions() -> bool:
     """Return whether the code of `QuickConvolutions` could be compiled on this machine."""
-    if _Mode.quick is None:
+    if _CompilationState.has_quick_convolutions is None:
         try:
-            make_ready()
-            _Mode.quick = True
+            load_native_code()
+            _CompilationState.has_quick_convolutions = True
         except (OSError, AttributeError) as error:
-            _say_once(error)
-            _Mode.quick = False
-    return _Mode.quick
+            _warn_once(error)
+            _CompilationState.has_quick_convolutions = False
+    return _CompilationState.has_quick_convolutions
 
 
 def _modes(network: nn.Module, images: Tensor) -> tuple[object, ...]:
     """Return what torch recompiles for besides structure and shape: what requires a gradient, and the global modes."""
-    asked = images.requires_grad, tuple(parameter.requires_grad for parameter in network.parameters())
-    return *asked, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+    differentiated = images.requires_grad, tuple(parameter.requires_grad for parameter in network.parameters())
+    return *differentiated, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
 
 
 def _is_transformed() -> bool:
@@ -167,23 +170,23 @@ def _is_transformed() -> bool:
     return functorch or torch.autograd.forward_ad._current_level >= 0
 
 
-def _plainly(network: nn.Module, images: Tensor) -> Tensor:
+def _forward(network: nn.Module, images: Tensor) -> Tensor:
     logits: Tensor = network(images)
     return logits
 
 
-def _quickly(network: nn.Module, images: Tensor) -> Tensor:
+def _forward_with_quick_convolutions(network: nn.Module, images: Tensor) -> Tensor:
     with QuickConvolutions():
         logits: Tensor = network(images)
     return logits
 
 
-def _pixel_by_pixel(network: nn.Module, images: Tensor) -> Tensor:
+def _forward_with_channels_last(network: nn.Module, images: Tensor) -> Tensor:
     """Run the network with channels last in memory, the order for which compiled code is fastest."""
-    return _quickly(network, images.contiguous(memory_format=torch.channels_last))
+    return _forward_with_quick_convolutions(network, images.contiguous(memory_format=torch.channels_last))
 
 
-def _compiled(forward: Forward, number: int) -> Forward:
+def _compile(forward: Forward, number: int) -> Forward:
     """Return compiled code of ``forward``, which serves all networks of a structure: weights are its inputs."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(code_folder()))
     # Its loader warns at each start on machines that have a CUDA compiler, but no GPU.
@@ -196,11 +199,11 @@ def _compiled(forward: Forward, number: int) -> Forward:
     return torch.compile(own, fullgraph=True, dynamic=False, options={"cpp.threads": 1, "cpp_wrapper": True})
 
 
-def _say_once(error: Exception) -> None:
+def _warn_once(error: Exception) -> None:
     if not _has_failed():
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         _log.warning("networks run without compiled code, which is slower: %s (--compile never does not try)", reason)
 
 
 def _has_failed() -> bool:
-    return bool(_Mode.refused) or _Mode.quick is False
+    return bool(_CompilationState.refused) or _CompilationState.has_quick_convolutions is False

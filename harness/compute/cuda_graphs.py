@@ -1,8 +1,8 @@
 """CUDA graphs: work that a GPU repeats from a recording, because launching a small kernel takes longer than running it.
 
 A recording runs the very kernels that were launched during its capture, so its numbers are those of the work itself.
-Authors of methods and architectures need not know about it: the harness sends repeated work through `recorded` or
-`with_network`. One thread of a process drives a GPU, so nothing here is locked.
+Authors of methods and architectures need not know about it: the harness sends repeated work through `try_to_record`
+or `with_network`. One thread of a process drives a GPU, so nothing here is locked.
 
 PyTorch's notes on CUDA semantics list what may not be captured: calls that wait for the device, shapes that depend on
 values, and random numbers of generators that the graph does not know. A replay reads and writes the addresses of the
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from harness.compute.compiling import compilation
 from harness.compute.lru_cache import LruCache
 from harness.compute.network_structure import structure_of
-from harness.compute.precision import Reduced
+from harness.compute.precision import PrecisionContext
 
 Work = Callable[..., Sequence[Tensor]]
 """Maps tensors to tensors. It may change some in place, but neither waits for the device nor draws random numbers."""
-SIGHTS = 2
+RUNS_BEFORE_RECORDING = 2
 """Times that work with a network is run directly before it is recorded: a pool draws most architectures seldom."""
 
 _log = logging.getLogger("ddbench")
@@ -35,11 +35,11 @@ _inputs: weakref.WeakValueDictionary[Hashable, Tensor] = weakref.WeakValueDictio
 """Inputs of recordings: those of equal position, shape and type share a tensor, as each is filled before a replay."""
 
 
-class _Mode:
-    """Whether this process has failed to record something."""
+class _RecordingFailure:
+    """The state of this process: whether it has failed to record something."""
 
     # Of the process and not of a run: after a failed capture, torch's allocator refuses every later one of the process.
-    failed = False
+    happened = False
 
 
 class Recording:
@@ -56,10 +56,10 @@ class Recording:
 
     def __init__(self, work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> None:
         device = inputs[0].device
-        self._inputs = [_input(place, tensor) for place, tensor in enumerate(inputs)]
+        self._inputs = [_shared_input(place, tensor) for place, tensor in enumerate(inputs)]
         _copy(inputs, self._inputs)
         before = [tensor.detach().clone() for tensor in changed]
-        stream, pool, self._graph = _stream(device), _pool(device), torch.cuda.CUDAGraph()
+        stream, pool, self._graph = _stream(device), _memory_pool(device), torch.cuda.CUDAGraph()
         try:
             # A capture that fails leaves its own stream as the current one; this context puts the former one back.
             with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream()):
@@ -91,7 +91,7 @@ class Recording:
         torch.clear_autocast_cache()
 
 
-def recorded(work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> Recording | None:
+def try_to_record(work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = ()) -> Recording | None:
     """Return a `Recording` of ``work``; None if nothing is recorded here, or if it fails, with one warning."""
     if not is_recorded(inputs[0].device):
         return None
@@ -102,41 +102,41 @@ def recorded(work: Work, inputs: Sequence[Tensor], changed: Sequence[Tensor] = (
         cause = error.__context__ or error
         if not isinstance(cause, Exception):
             raise cause from None
-        _Mode.failed = True
+        _RecordingFailure.happened = True
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         _log.warning("no steps are recorded for the GPU, which is slower: %s (--compile never does not try)", reason)
         return None
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Return whether work on this device is recorded: on a GPU, unless the policy is ``never`` or it has failed."""
-    return device.type == "cuda" and compilation() != "never" and not _Mode.failed
+    """Return whether work on this device is recorded: on a GPU, unless the policy is ``never`` or one failed."""
+    return device.type == "cuda" and compilation() != "never" and not _RecordingFailure.happened
 
 
-class Stage:
+class SharedNetwork:
     """A network at a fixed address, into which the weights of others of the same structure are copied in turn."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = copy.deepcopy(network)
-        self._own = [*self.network.parameters(), *self.network.buffers()]
+        self._tensors = [*self.network.parameters(), *self.network.buffers()]
 
-    def take(self, network: nn.Module) -> None:
-        """Copy a network's weights and buffers into this one."""
-        _copy([*network.parameters(), *network.buffers()], self._own)
+    def load_from(self, network: nn.Module) -> None:
+        """Copy the weights and buffers of ``network`` into the shared network."""
+        _copy([*network.parameters(), *network.buffers()], self._tensors)
 
-    def give(self, network: nn.Module) -> None:
-        """Copy this network's weights and buffers into another one."""
-        _copy(self._own, [*network.parameters(), *network.buffers()])
+    def store_to(self, network: nn.Module) -> None:
+        """Copy the weights and buffers of the shared network into ``network``."""
+        _copy(self._tensors, [*network.parameters(), *network.buffers()])
 
 
-_sights: LruCache[Iterator[int]] = LruCache()
+_run_counts: LruCache[Iterator[int]] = LruCache()
 """How often work on a structure has been requested."""
-_recordings: LruCache[tuple[Stage, Recording | None]] = LruCache()
-"""Recordings with the stage that they read; of the process, because the device's memory is."""
+_recordings: LruCache[tuple[SharedNetwork, Recording | None]] = LruCache()
+"""Recordings with the shared network that they read; of the process, because the device's memory is."""
 
 
 def with_network(
-    network: nn.Module, work: Work, inputs: Sequence[Tensor], kind: Hashable, reduced: Reduced
+    network: nn.Module, work: Work, inputs: Sequence[Tensor], kind: Hashable, precision_context: PrecisionContext
 ) -> Sequence[Tensor]:
     """Return the result of ``work`` on a network and tensors, from a recording if the structure comes often.
 
@@ -145,35 +145,35 @@ def with_network(
         work: maps a network and tensors to tensors.
         inputs: the tensors.
         kind: identifies the work: two of equal kind do the same.
-        reduced: context in which the work runs networks.
+        precision_context: context in which the work runs networks.
     """
     device = inputs[0].device
     structure = structure_of(network) if is_recorded(device) else None
-    key = (kind, structure, forms(inputs), conditions(device, reduced))
-    if structure is None or next(_sights.fetch(key, itertools.count)) < SIGHTS:
+    key = (kind, structure, shapes_and_types(inputs), torch_modes(device, precision_context))
+    if structure is None or next(_run_counts.fetch(key, itertools.count)) < RUNS_BEFORE_RECORDING:
         return work(network, *inputs)
 
-    def make() -> tuple[Stage, Recording | None]:
-        stage = Stage(network)
-        return stage, recorded(lambda *tensors: work(stage.network, *tensors), inputs)
+    def make() -> tuple[SharedNetwork, Recording | None]:
+        shared = SharedNetwork(network)
+        return shared, try_to_record(lambda *tensors: work(shared.network, *tensors), inputs)
 
-    stage, recording = _recordings.fetch(key, make)
+    shared, recording = _recordings.fetch(key, make)
     if recording is None:
         return work(network, *inputs)
-    stage.take(network)
+    shared.load_from(network)
     # Clones: the caller may hold the results longer than until the next replay, which writes to the same memory.
     return [tensor.clone() for tensor in recording(*inputs)]
 
 
-def forms(tensors: Sequence[Tensor]) -> Hashable:
+def shapes_and_types(tensors: Sequence[Tensor]) -> Hashable:
     """Return the shapes and types of tensors, for which a recording is valid."""
     return tuple((tensor.shape, tensor.dtype) for tensor in tensors)
 
 
-def conditions(device: torch.device, reduced: Reduced) -> Hashable:
-    """Return the modes of torch that decide how work is computed within ``reduced``; a recording repeats those."""
+def torch_modes(device: torch.device, precision_context: PrecisionContext) -> Hashable:
+    """Return the modes of torch that decide how work is computed within a context; a recording repeats those."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    with reduced():
+    with precision_context():
         lower = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
     around = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
     exact = torch.are_deterministic_algorithms_enabled()
@@ -186,7 +186,7 @@ def _copy(source: Sequence[Tensor], target: Sequence[Tensor]) -> None:
         old.copy_(new)
 
 
-def _input(place: int, like: Tensor) -> Tensor:
+def _shared_input(place: int, like: Tensor) -> Tensor:
     key = (place, like.device, like.shape, like.dtype)
     tensor = _inputs.get(key)
     if tensor is None:
@@ -200,6 +200,6 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 @cache
-def _pool(device: torch.device) -> tuple[int, int]:
+def _memory_pool(device: torch.device) -> tuple[int, int]:
     """Return the memory pool that all recordings of a device share, which they may as they are replayed in turn."""
     return torch.cuda.graph_pool_handle()

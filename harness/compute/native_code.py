@@ -30,8 +30,8 @@ def code_folder() -> Path:
 
 
 @functools.cache
-def library(source: Path) -> ctypes.CDLL:
-    """Compile a C++ file if that has not been done, and return its functions.
+def compiled_library(source: Path) -> ctypes.CDLL:
+    """Return the library of a C++ file's functions, which is compiled if that has not been done before.
 
     Raises:
         OSError: the file cannot be compiled, or the result cannot be stored or loaded.

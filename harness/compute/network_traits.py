@@ -114,7 +114,7 @@ def can_be_sliced(network: nn.Module, images: Tensor) -> bool:
 
 
 def is_worth_slicing(network: nn.Module, images: Tensor) -> bool:
-    """Return whether training on ``images`` (n, c, h, w) is faster in slices, and gives the same."""
+    """Return whether training on ``images`` (n, c, h, w) in slices is faster and gives the same numbers."""
     # A GPU is filled by whole batches, and up to `SLICE` images are one slice.
     if images.device.type != "cpu" or len(images) <= SLICE:
         return False
@@ -133,7 +133,7 @@ def _is_separable(network: nn.Module, images: Tensor) -> bool:
 
 
 def _draws_now(own: nn.Module, images: Tensor) -> bool:
-    """Return whether a pass in its present mode draws from a process-wide generator: torch's, Python's or NumPy's."""
+    """Return whether a pass of a network now draws from a process-wide generator: torch's, Python's or NumPy's."""
     # Draws from Python's and NumPy's generators cannot be intercepted: they show in the states, which are put back.
     python, numpy = random.getstate(), np.random.get_state()
     try:
@@ -158,7 +158,7 @@ def _couples(
     device: torch.device,
     seeded: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> bool:
-    """Return whether an image has other logits beside other noise, or beside NaN.
+    """Return whether the logits of an image change if the images beside it become other noise, or NaN.
 
     Args:
         own: a copy of the network, whose weights are changed.

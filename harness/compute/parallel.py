@@ -11,7 +11,7 @@ import torch
 T = TypeVar("T")
 SLICE = 32
 """Images that pass through a network at once on one core, whose cache their activations then fit into."""
-STREAMS = 20
+CUDA_STREAMS = 20
 """CUDA streams that work is spread over; torch has 32 of them, and hands them out again in turn."""
 
 
@@ -37,13 +37,13 @@ def side_by_side(
         yield from map(work, indices)
         return
 
-    def alone(index: int) -> T:
+    def on_one_thread(index: int) -> T:
         # Sums split over threads round differently: with one thread each, the results do not depend on the machine.
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)  # a setting of the thread, which may be older than the run
         return work(index)
 
-    futures = [_pool(workers or threads).submit(alone, index) for index in indices]
+    futures = [_thread_pool(workers or threads).submit(on_one_thread, index) for index in indices]
     finish = True
     try:
         for future in futures:
@@ -64,7 +64,7 @@ def on_streams(works: Sequence[Callable[[], T]], device: torch.device) -> list[T
     if device.type != "cuda" or len(works) == 1:
         return [work() for work in works]
     here, results = torch.cuda.current_stream(device), list[T]()
-    streams = _streams(device)[: len(works)]
+    streams = _cuda_streams(device)[: len(works)]
     # Events between the streams, and no synchronisation with the host: a stream begins after what its inputs come from,
     # and the caller's stream continues after all of them. A graph that is being captured follows such forks and joins.
     for stream in streams:
@@ -78,12 +78,12 @@ def on_streams(works: Sequence[Callable[[], T]], device: torch.device) -> list[T
 
 
 @functools.cache
-def _streams(device: torch.device) -> list[torch.cuda.Stream]:
-    return [torch.cuda.Stream(device) for _ in range(STREAMS)]  # type: ignore[no-untyped-call]
+def _cuda_streams(device: torch.device) -> list[torch.cuda.Stream]:
+    return [torch.cuda.Stream(device) for _ in range(CUDA_STREAMS)]  # type: ignore[no-untyped-call]
 
 
 @functools.cache
-def _pool(workers: int) -> ThreadPoolExecutor:
+def _thread_pool(workers: int) -> ThreadPoolExecutor:
     """Return a pool of threads that stays for the life of the process."""
     # Libraries hold buffers for each thread (OpenMP, oneDNN): with new threads for each call, creating them takes a
     # tenth of the time. A process that forks does so before its first call: a child would inherit the pool without

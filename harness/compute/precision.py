@@ -23,12 +23,13 @@ from harness.system.whole_files import write_whole
 
 Precision = Literal["fp32", "tf32", "bf16"]
 """Precision of a method's heavy part, as ``--precision`` names it."""
-Reduced = Callable[[], AbstractContextManager[object]]
+PrecisionContext = Callable[[], AbstractContextManager[object]]
 """Returns the context in which a network runs: an empty one, or autocast to a lower precision."""
 FP32: Precision = "fp32"
 WORTHWHILE = 1.1
 """Speed relative to float32 from which on another precision is worth its rounding."""
 _ROUNDS = 3
+"""Measurements of each piece of work, of which the shortest time counts."""
 _IMAGES = {"cpu": 32, "cuda": 1280}
 """Images of the measured convolution: a slice of a batch on a CPU, ten images of each of 128 classes on a GPU."""
 
@@ -79,7 +80,7 @@ def precision_speeds(device: torch.device, *, compiled: bool) -> Mapping[Precisi
 
 @cache
 def _speeds(device: torch.device, quick: bool, file: Path) -> Mapping[Precision, float]:
-    speeds = _read(file, _precisions_of(device))
+    speeds = _read_speeds(file, _precisions_of(device))
     if speeds is None:
         speeds = _measure(device, quick)
         with contextlib.suppress(OSError):  # without a file, the next process measures again
@@ -88,8 +89,8 @@ def _speeds(device: torch.device, quick: bool, file: Path) -> Mapping[Precision,
     return speeds
 
 
-def _read(file: Path, precisions: Sequence[Precision]) -> dict[Precision, float] | None:
-    """Return a stored measurement; None if there is none of all these precisions that can be read."""
+def _read_speeds(file: Path, precisions: Sequence[Precision]) -> dict[Precision, float] | None:
+    """Return the stored speed of each precision; None if the file lacks one or cannot be read."""
     try:
         speeds = json.loads(file.read_text())
         return {precision: float(speeds[precision]) for precision in precisions}
@@ -105,11 +106,11 @@ def _measure(device: torch.device, quick: bool) -> dict[Precision, float]:
     keep_large_tensors_mapped()  # as in a run: otherwise page faults would be measured, too
     precisions = _precisions_of(device)
     work = {precision: partial(_seconds, device, precision, quick and precision == FP32) for precision in precisions}
-    (seconds,) = side_by_side(lambda _: _shortest(work), [0], device)
+    (seconds,) = side_by_side(lambda _: _shortest_times(work), [0], device)
     return {precision: round(seconds[FP32] / seconds[precision], 2) for precision in precisions}
 
 
-def _shortest(work: Mapping[Precision, Callable[[], float]]) -> dict[Precision, float]:
+def _shortest_times(work: Mapping[Precision, Callable[[], float]]) -> dict[Precision, float]:
     """Return the shortest time of each piece of work, in seconds."""
     # The first round is dropped: libraries prepare themselves in it. Work alternates, since the machine's load changes.
     rounds = [{name: measure() for name, measure in work.items()} for _ in range(1 + _ROUNDS)]
@@ -134,7 +135,7 @@ def _seconds(device: torch.device, precision: str, quick: bool) -> float:
 
 
 def _clock(device: torch.device) -> float:
-    """Return the time in seconds after all work so far."""
+    """Return the time in seconds once the device has finished all work so far."""
     # CPU time of this thread alone, so that other processes on the machine do not disturb the measurement.
     if device.type == "cpu":
         return time.thread_time()

@@ -21,9 +21,9 @@ WIDE, FEW_PIXELS = 2**17, 512
 
 Sides = int | Sequence[int] | str
 """One value for both sides or one for each, or the name of a padding, as `torch.conv2d` takes them."""
-Way = Callable[[Tensor, Tensor], Tensor]
+Convolution = Callable[[Tensor, Tensor], Tensor]
 """Maps images (n, in, h, w) and a weight (out, in, k, k) to their convolution (n, out, h, w)."""
-UNIT = (1, (1, 1), [1, 1])
+NO_CHANGE = (1, (1, 1), [1, 1])
 """The values of stride and dilation that change nothing."""
 
 
@@ -35,12 +35,12 @@ class QuickConvolutions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
-        if func is torch.conv2d and (way := _way(*args, **kwargs)):
-            func = functools.partial(_convolution, way)
+        if func is torch.conv2d and (convolution := _quick_convolution_for(*args, **kwargs)):
+            func = functools.partial(_convolve, convolution)
         return func(*args, **kwargs)
 
 
-def _way(
+def _quick_convolution_for(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -48,35 +48,42 @@ def _way(
     padding: Sides = 0,
     dilation: Sides = 1,
     groups: int = 1,
-) -> Way | None:
-    """Return a faster way for a call of `torch.conv2d` with these arguments; None if there is none."""
-    plain = stride in UNIT and dilation in UNIT and groups == 1 and _keeps_size(input, weight, padding)
-    if not plain or not _are_float32(input, weight) or not (bias is None or _goes_with(bias, weight)):
+) -> Convolution | None:
+    """Return a faster function for a call of `torch.conv2d` with these arguments; None if there is none."""
+    plain = stride in NO_CHANGE and dilation in NO_CHANGE and groups == 1 and _keeps_size(input, weight, padding)
+    if not plain or not _are_float32(input, weight) or not (bias is None or _bias_fits(bias, weight)):
         return None
-    return quicker_way(input, weight)
+    return quick_convolution(input, weight)
 
 
-def _convolution(way: Way, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any) -> Tensor:  # noqa: ANN401
-    output = way(input, weight)
+def _convolve(
+    convolution: Convolution,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *_: Any,  # noqa: ANN401
+    **__: Any,  # noqa: ANN401
+) -> Tensor:
+    output = convolution(input, weight)
     return output if bias is None else output + bias[:, None, None]
 
 
-def quicker_way(images: Tensor, weight: Tensor) -> Way | None:
-    """Return a way to convolve images (n, in, h, w) with a weight (out, in, k, k); None if torch's own is as fast.
+def quick_convolution(images: Tensor, weight: Tensor) -> Convolution | None:
+    """Return a convolution of images (n, in, h, w) with a weight (out, in, k, k); None if torch's own is as fast.
 
     The choice depends on shapes, and on whether gradients are recorded, but never on values or on a measurement, so
     that a run is repeatable.
     """
-    if winograd.gains(images, weight):
+    if winograd.is_faster(images, weight):
         return winograd.convolve
     count, channels, height, width = images.shape
     trained = torch.is_grad_enabled() and weight.requires_grad and weight.is_contiguous()
     wide = channels * len(weight) >= WIDE and weight.shape[2:] == (3, 3)
     few = 0 < count < count * height * width <= FEW_PIXELS  # torch is faster on maps of one pixel
-    return of_patches if trained and wide and few else None
+    return convolve_as_product if trained and wide and few else None
 
 
-def of_patches(images: Tensor, weight: Tensor) -> Tensor:
+def convolve_as_product(images: Tensor, weight: Tensor) -> Tensor:
     """Return the convolution of ``images`` (n, in, h, w) with ``weight`` (out, in, 3, 3), padded by one zero.
 
     It is one product of the weight with the 3x3 surroundings of all pixels. Its memory layout is that of the images.
@@ -98,12 +105,12 @@ def _keeps_size(input: Tensor, weight: Tensor, padding: Sides) -> bool:
 
 
 def _are_float32(input: Tensor, weight: Tensor) -> bool:
-    """Return whether both are float32, on a CPU, outside of autocast, and have matching channels."""
+    """Return whether images and weight are float32 on a CPU outside of autocast, with matching channels."""
     # Under autocast, torch's own convolution would compute in bfloat16: so it has to be left alone.
     if input.dtype != torch.float32 or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     return weight.dtype == input.dtype and weight.shape[1] == input.shape[1]
 
 
-def _goes_with(bias: Tensor, weight: Tensor) -> bool:
+def _bias_fits(bias: Tensor, weight: Tensor) -> bool:
     return bias.dtype == weight.dtype and bias.shape == weight.shape[:1]

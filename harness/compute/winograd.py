@@ -21,7 +21,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from harness.compute.native_code import library
+from harness.compute.native_code import compiled_library
 
 SIDE, LANES, SIDES = 6, 16, (3, 5)
 """Places along a tile's side, channels that are computed at once, and the possible sides of a filter in pixels."""
@@ -33,29 +33,29 @@ FEWEST_VALUES, CHANNELS_A_TILE = 7500, 16
 """A batch needs this many tiles times channels, and a tile for this many channels: else filters cost more."""
 MOST_VALUES = 4 * VALUES_AT_ONCE
 """Most tiles times channels of one image; with more, they do not stay in the cache."""
-FULLEST = 0.6
+MIN_FILLED_SHARE = 0.6
 """Smallest share of the tiles' pixels that images have to fill."""
 
 Kind = Literal["input", "output"]
 
 
-def make_ready() -> None:
+def load_native_code() -> None:
     """Compile and load the native code.
 
     Raises:
         OSError: it cannot be compiled on this machine.
     """
-    _code("input", "to", SIDES[0])
+    _native_function("input", "to", SIDES[0])
 
 
-def gains(images: Tensor, weight: Tensor) -> bool:
+def is_faster(images: Tensor, weight: Tensor) -> bool:
     """Return whether `convolve` can convolve these tensors and is faster than torch, by their shapes alone."""
     if not _is_possible(images, weight):
         return False
     count, channels, height, width = images.shape
-    step = _step(weight)
+    step = _tile_step(weight)
     tiles = _tiles(images, step)
-    fills = height * width >= FULLEST * tiles * step**2
+    fills = height * width >= MIN_FILLED_SHARE * tiles * step**2
     narrow = min(channels, len(weight))
     wide = narrow >= FEWEST_CHANNELS[weight.shape[3]]
     many = count * tiles >= max(FEWEST_VALUES / narrow, narrow / CHANNELS_A_TILE)
@@ -83,11 +83,11 @@ def convolve(images: Tensor, weight: Tensor) -> Tensor:
     if not _is_possible(images, weight):
         tensors = " and ".join(f"{tuple(part.shape)} {part.dtype} on {part.device}" for part in (images, weight))
         raise ValueError(f"no convolution by tiles of {tensors}")
-    images, step = _dense(images), _step(weight)
+    images, step = _without_gaps(images), _tile_step(weight)
     output = _output(images, weight)
     filters = _filters(weight.transpose(0, 1))
     size = _images_at_once(images, output, step)
-    inputs, outputs = _room(images[:size], step), _room(output[:size], step)
+    inputs, outputs = _workspace(images[:size], step), _workspace(output[:size], step)
     for part, output_part in zip(torch.split(images, size), torch.split(output, size), strict=True):
         there = _to_places("input", part, inputs, step)
         # bmm over the 36 places: (tiles, in) @ (in, out). The same memory serves all parts, so it stays in the cache.
@@ -105,25 +105,25 @@ def _backward(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Te
     """Return the gradients by images and by weight, from the gradient ``outer`` (n, out, h, w) by the output."""
     # The convolution is linear in both, so its gradients are the transposed transforms around the same products: no
     # second set of algorithms, and again a quarter of the multiplications.
-    images, outer, step = _dense(images), _dense(outer), _step(weight)
+    images, outer, step = _without_gaps(images), _without_gaps(outer), _tile_step(weight)
     of_images = torch.empty_like(images)
     filters = _filters(weight)
     of_filters = torch.empty_like(filters)
     size = _images_at_once(images, outer, step)
-    inputs, outputs = _room(images[:size], step), _room(outer[:size], step)
+    inputs, outputs = _workspace(images[:size], step), _workspace(outer[:size], step)
     parts = zip(*(torch.split(whole, size) for whole in (images, outer, of_images)), strict=True)
     for earlier, (part, above, below) in enumerate(parts):
         there, outside = _to_places("input", part, inputs, step), _to_places("output", above, outputs, step)
         # beta 0 at the first part: the memory of of_filters holds anything until then.
         torch.baddbmm(of_filters, outside.transpose(1, 2), there, beta=min(earlier, 1), out=of_filters)
         _from_places("input", below, torch.bmm(outside, filters, out=there), step)
-    of_weight = (of_filters.flatten(1).T @ _of_filter(weight.shape[3])).view(weight.shape)
+    of_weight = (of_filters.flatten(1).T @ _filter_matrix(weight.shape[3])).view(weight.shape)
     return of_images, of_weight.contiguous(memory_format=layout(weight))
 
 
 @_backward.register_fake
 def _(images: Tensor, weight: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(_dense(images)), torch.empty_like(_dense(weight))
+    return torch.empty_like(_without_gaps(images)), torch.empty_like(_without_gaps(weight))
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ANN401
@@ -146,7 +146,7 @@ def _is_possible(images: Tensor, weight: Tensor) -> bool:
     return square and images.shape[1] == weight.shape[1] and not any(n % LANES for n in weight.shape[:2])
 
 
-def _dense(images: Tensor) -> Tensor:
+def _without_gaps(images: Tensor) -> Tensor:
     """Return the images without gaps in memory, in their `layout`."""
     return images.contiguous(memory_format=layout(images))
 
@@ -162,7 +162,7 @@ def _output(images: Tensor, weight: Tensor) -> Tensor:
     return torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=layout(images))
 
 
-def _step(weight: Tensor) -> int:
+def _tile_step(weight: Tensor) -> int:
     """Return the pixels of the output along a tile's side: 4 for a 3x3 filter, 2 for 5x5."""
     return SIDE + 1 - weight.shape[3]
 
@@ -181,7 +181,7 @@ def _images_at_once(images: Tensor, output: Tensor, step: int) -> int:
     return min(len(images), max(1, tiles // _tiles(images, step)))
 
 
-def _room(images: Tensor, step: int) -> Tensor:
+def _workspace(images: Tensor, step: int) -> Tensor:
     """Return memory for the tiles of images, place by place: (36, tiles, channels)."""
     return images.new_empty(SIDE**2, len(images) * _tiles(images, step), images.shape[1])
 
@@ -189,25 +189,25 @@ def _room(images: Tensor, step: int) -> Tensor:
 def _to_places(kind: Kind, images: Tensor, room: Tensor, step: int) -> Tensor:
     """Transform images (n, c, h, w) to their places, and return the part of ``room`` that they fill."""
     filled = room[:, : len(images) * _tiles(images, step)]
-    _code(kind, "to", SIDE + 1 - step)(*_arguments(images, filled))
+    _native_function(kind, "to", SIDE + 1 - step)(*_native_arguments(images, filled))
     return filled
 
 
 def _from_places(kind: Kind, images: Tensor, places: Tensor, step: int) -> None:
     """Apply the transpose of `_to_places`, from ``places`` (36, tiles, channels) into ``images``."""
-    _code(kind, "from", SIDE + 1 - step)(*_arguments(images, places))
+    _native_function(kind, "from", SIDE + 1 - step)(*_native_arguments(images, places))
 
 
-def _arguments(images: Tensor, places: Tensor) -> tuple[int, ...]:
+def _native_arguments(images: Tensor, places: Tensor) -> tuple[int, ...]:
     """Return the arguments of the C++ functions, whose pointers are valid as long as the tensors are."""
     last = layout(images) == torch.channels_last
     return *images.shape, last, images.data_ptr(), places.data_ptr(), places.stride(0)
 
 
 @functools.cache
-def _code(kind: Kind, way: Literal["to", "from"], side: int) -> Callable[..., None]:
+def _native_function(kind: Kind, way: Literal["to", "from"], side: int) -> Callable[..., None]:
     """Return a function of `winograd.cpp`."""
-    function = getattr(library(Path(__file__).with_suffix(".cpp")), f"{kind}_{way}_tiles_{side}")
+    function = getattr(compiled_library(Path(__file__).with_suffix(".cpp")), f"{kind}_{way}_tiles_{side}")
     long, short, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     function.argtypes, function.restype = [long, long, short, short, ctypes.c_bool, pointer, pointer, long], None
     return cast(Callable[..., None], function)
@@ -216,11 +216,11 @@ def _code(kind: Kind, way: Literal["to", "from"], side: int) -> Callable[..., No
 def _filters(weight: Tensor) -> Tensor:
     """Transform filters (a, b, side, side) to their places (36, a, b): G g G^T of the paper."""
     first, second, side, _ = weight.shape
-    return (_of_filter(side) @ weight.reshape(-1, side**2).T).view(SIDE**2, first, second)
+    return (_filter_matrix(side) @ weight.reshape(-1, side**2).T).view(SIDE**2, first, second)
 
 
 @functools.cache
-def _of_filter(side: int) -> Tensor:
+def _filter_matrix(side: int) -> Tensor:
     """Return the matrix (36, side * side) from a filter's values to its places: the Kronecker product of G with G."""
     # Interpolation at 0, 1, -1, 2, -2 and infinity, the paper's points. In float64, and rounded once at the end.
     points = torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64, device="cpu")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.running.processes.child_process import sigint_not_ignored
-from harness.running.processes.starter import handed_over
+from harness.running.processes.starter import starter_environment
 from harness.types.executor import Order
 
 GRACE = 5.0
@@ -37,7 +37,7 @@ class Command:
 
     @classmethod
     def of(cls, order: Order, threads: int) -> "Command":
-        """Return the order's command, to run in this folder with so many threads and the same variables."""
+        """Return an order's command, to run in this process's folder with its variables and so many threads."""
         ours = {key: value for key, value in os.environ.items() if key.startswith("DDBENCH_")}
         if paths := os.environ.get("PYTHONPATH"):  # an empty entry means this folder, which is another one elsewhere
             ours["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
@@ -64,17 +64,17 @@ class CommandProcess:
         before = signal.pthread_sigmask(signal.SIG_SETMASK, _FOR_THE_STARTER)
         try:
             with command.log.open("ab", buffering=0) as log, sigint_not_ignored():
-                self._popen = _started(command, log)
+                self._popen = _start_process(command, log)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def pid(self) -> int:
-        """The number of the process, and of its session."""
+        """The process id of the command, which is also the id of its session."""
         return self._popen.pid
 
     def poll(self) -> int | None:
-        """Return None until it has ended; then its exit status as in a shell: 128 and more if a signal ended it."""
+        """Return None until the command has ended; then its status as in a shell: above 128 if a signal ended it."""
         status = self._popen.poll()
         return status if status is None or status >= 0 else 128 - status
 
@@ -88,7 +88,7 @@ class CommandProcess:
         return status
 
     def wait_for(self, seconds: float) -> int | None:
-        """Wait until the command has ended, but not longer than that, and return what `poll` returns."""
+        """Wait at most so many seconds until the command has ended, and return what `poll` returns."""
         until = time.monotonic() + seconds
         while (status := self.poll()) is None and time.monotonic() < until:
             time.sleep(_LOOK)
@@ -109,13 +109,13 @@ class CommandProcess:
             killer.start()
 
     def kill(self) -> None:
-        """Kill its session now, unless it has ended."""
+        """Kill the session of the command now, unless the command has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
 
-def _started(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
+def _start_process(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command.arguments,
@@ -123,7 +123,7 @@ def _started(command: Command, log: BinaryIO) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=command.folder if command.folder.is_dir() else None,
-            env={**os.environ, **command.environment, **handed_over()},
+            env={**os.environ, **command.environment, **starter_environment()},
             start_new_session=True,
         )
     except OSError as error:  # written where the user looks for the job's output: the node's own log is far away

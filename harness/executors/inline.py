@@ -8,18 +8,18 @@ from harness.types.options import Options
 
 
 @dataclass(frozen=True)
-class Ended(Running):
+class EndedJob(Running):
     """A job that had ended when its start returned."""
 
     status: int
     where = "this process"
 
     def poll(self) -> int:
-        """Return its exit status."""
+        """Return the exit status of the job."""
         return self.status
 
     def stop(self, at_once: bool = False) -> None:
-        """Do nothing, because it has ended."""
+        """Do nothing, because the job has ended."""
 
 
 class Inline(Executor[Options]):
@@ -28,6 +28,6 @@ class Inline(Executor[Options]):
     in_process = True
     slots = 1
 
-    def start(self, orders: Sequence[Order], detach: bool = False) -> list[Ended]:
+    def start(self, orders: Sequence[Order], detach: bool = False) -> list[EndedJob]:
         """Do the jobs, one after the other."""
-        return [Ended(order.here()) for order in orders]
+        return [EndedJob(order.here()) for order in orders]

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 from harness.executors.command_process import GRACE, THREADS
 from harness.running.processes.child_process import sigint_not_ignored
-from harness.running.processes.starter import handed_over
+from harness.running.processes.starter import starter_environment
 from harness.system.process_identity import python_module
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
@@ -20,7 +20,7 @@ _LOOK = 0.02
 
 
 class LocalOptions(Options):
-    """How many jobs at once, and what each gets."""
+    """Options of `Local`: how many jobs run at once, and the threads of each."""
 
     slots: int = option(1, "jobs at once; if there are GPUs, each slot has one of them", ge=1)
     threads: int | None = option(None, "threads of each job; auto: the cores divided among the slots", ge=1)
@@ -41,12 +41,12 @@ class Slot(Running):
         self._launcher: subprocess.Popen[bytes] | None = None
         self._channel: Connection | None = None
         self._status: int | None = 0
-        self._asked = False
+        self._is_asked_to_stop = False
         """Whether its job was asked to stop."""
 
     @property
     def where(self) -> str:
-        """The launcher's process number."""
+        """The process id of the launcher, in words."""
         return f"pid {self._launcher.pid}" if self._launcher else "nowhere"
 
     @property
@@ -55,17 +55,17 @@ class Slot(Running):
         return self.poll() is not None
 
     def take(self, order: Order) -> None:
-        """Start a job."""
+        """Start the job of an order in the slot."""
         if self._launcher is None or self._launcher.poll() is not None:
             self.close()
             self._start(order)
         assert self._channel, "it has a launcher"
-        self._status, self._asked = None, False
+        self._status, self._is_asked_to_stop = None, False
         with suppress(OSError):  # the launcher may have just died: poll() sees that, and the job is lost
             self._channel.send((list(order.command), str(order.log)))
 
     def poll(self) -> int | None:
-        """Return the exit status of its job when that has ended, and None before."""
+        """Return the exit status of the slot's job when that has ended, and None before."""
         if self._status is None and self._launcher and self._channel:
             # In this order: a launcher that ends right after the look has sent the status before, and it is read below.
             has_ended = self._launcher.poll() is not None
@@ -73,13 +73,13 @@ class Slot(Running):
                 if self._channel.poll():
                     self._status = int(self._channel.recv())
             if self._status is None and has_ended:
-                self._status = STOPPED if self._asked else LOST
+                self._status = STOPPED if self._is_asked_to_stop else LOST
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
         """Interrupt the job: the launcher passes the signal on, or ends if it has not finished its imports."""
         if self._launcher and self.poll() is None:
-            self._asked = True
+            self._is_asked_to_stop = True
             self._launcher.send_signal(signal.SIGINT)
             if at_once:
                 self._launcher.send_signal(signal.SIGTERM)
@@ -106,7 +106,7 @@ class Slot(Running):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment, **handed_over()},
+                env={**os.environ, **self._environment, **starter_environment()},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal reaches only the run, which asks its jobs to stop
             )
@@ -125,7 +125,7 @@ class Local(Executor[LocalOptions]):
 
     @property
     def slots(self) -> int:
-        """The number of slots, as the option says."""
+        """The number of jobs that may run at once."""
         return self.options.slots
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> list[Slot]:
@@ -136,7 +136,7 @@ class Local(Executor[LocalOptions]):
         return free[: len(orders)]
 
     def environment(self, slot: int, gpus: Sequence[str]) -> dict[str, str]:
-        """Return the variables that are changed for a slot's processes."""
+        """Return the environment variables that are changed for a slot's processes."""
         changed: dict[str, str] = {}
         if self.slots > 1 or self.options.threads:
             threads = self.options.threads or max(1, cores() // self.slots)

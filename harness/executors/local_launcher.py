@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.executors.command_process import GRACE
 from harness.running.processes.child_process import Child, adopt_orphans, exit_now, reset_signals
-from harness.running.processes.starter import Starter, die_with, handed_over
+from harness.running.processes.starter import Starter, die_with, starter_environment
 from harness.system.process_identity import PYTHON_MODULE
 
 NEEDED = ("harness.running.processes.worker", "torch._dynamo", "torchvision", "kornia")
@@ -30,7 +30,7 @@ _POLL, _IDLE = 0.02, 0.5
 
 
 class Launcher:
-    """Runs one program after the other, as it is asked to.
+    """Runs one program after the other, each as a fork of this process, on request.
 
     Args:
         channel: brings commands and takes exit statuses.
@@ -39,13 +39,13 @@ class Launcher:
 
     def __init__(self, channel: Connection, starter: Starter) -> None:
         self._channel, self._starter, self._pid = channel, starter, os.getpid()
-        self._asked: list[int] = []
+        self._requested_signals: list[int] = []
         """Signals for the last program, even if it has not begun: none is lost between its command and its fork."""
         for number in _SIGNALS:
-            signal.signal(number, lambda received, _frame: self._asked.append(received))
+            signal.signal(number, lambda received, _frame: self._requested_signals.append(received))
 
     def serve(self) -> None:
-        """Run programs until nobody asks for any more."""
+        """Run programs until the process that requests them closes the channel or ends."""
         with contextlib.suppress(EOFError, OSError):
             while not self._starter.has_ended():
                 if self._channel.poll(_IDLE):
@@ -54,12 +54,14 @@ class Launcher:
 
     def _run_program(self, command: Sequence[str], log: str) -> int:
         """Run a program until it has ended, end what it leaves behind, and return its exit status."""
-        os.environ.update(handed_over())
+        os.environ.update(starter_environment())
         child = Child(lambda: self._become_program(command), Path(log))
         passed_on, patience = 0, float("inf")
         while not child.has_ended():
-            self._asked += [signal.SIGTERM] * (self._starter.stops_wanted() - len(self._asked))
-            for number in self._asked[passed_on:]:
+            self._requested_signals += [signal.SIGTERM] * (
+                self._starter.due_stop_requests() - len(self._requested_signals)
+            )
+            for number in self._requested_signals[passed_on:]:
                 child.signal(number)
                 passed_on += 1
                 patience = time.monotonic() + GRACE if passed_on > 1 else patience
@@ -67,7 +69,7 @@ class Launcher:
                 break
             time.sleep(_POLL)
         child.end()
-        self._asked.clear()
+        self._requested_signals.clear()
         return child.status
 
     def _become_program(self, command: Sequence[str]) -> int:

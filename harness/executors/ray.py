@@ -49,19 +49,19 @@ class Ray(Executor[RayOptions]):
         """The number of slots that was asked for, or for which the cluster has room as it is now."""
         if self.options.slots is not None:
             return self.options.slots
-        room = self._connected().cluster_resources()
+        room = self._connected_ray().cluster_resources()
         by_gpus = room.get("GPU", 0) / self.options.gpus if self.options.gpus else float("inf")
         return max(1, int(min(room.get("CPU", 0) / self.options.cpus, by_gpus)))
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> Sequence[Running]:
         """Submit the orders to Ray, which queues those without room."""
-        ray = self._connected()
+        ray = self._connected_ray()
         do = ray.remote(max_retries=0)(run)
         resources = [self._resources(order) for order in orders]
-        self._check_gpus(max((asked["num_gpus"] for asked in resources), default=0.0))
+        self._check_gpus(max((request["num_gpus"] for request in resources), default=0.0))
         return [
-            RayTask(ray, do.options(**asked).remote(Command.of(order, self.options.cpus)))
-            for order, asked in zip(orders, resources, strict=True)
+            RayTask(ray, do.options(**request).remote(Command.of(order, self.options.cpus)))
+            for order, request in zip(orders, resources, strict=True)
         ]
 
     def close(self) -> None:
@@ -74,13 +74,13 @@ class Ray(Executor[RayOptions]):
         gpus = self.options.gpus if self.options.gpus is not None else float(order.gpu)
         return {"name": order.label, "num_cpus": self.options.cpus, "num_gpus": gpus}
 
-    def _check_gpus(self, asked: float) -> None:
-        """Raise if Ray would wait for ever: one that runs here does not grow, as a cluster may."""
-        here = self._connected().cluster_resources().get("GPU", 0)
-        if self.options.address == "local" and asked > here:
-            raise UsageError(f"an order asks for {asked:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
+    def _check_gpus(self, gpus: float) -> None:
+        """Raise an error if Ray would wait for GPUs for ever: a local Ray does not grow, as a cluster may."""
+        here = self._connected_ray().cluster_resources().get("GPU", 0)
+        if self.options.address == "local" and gpus > here:
+            raise UsageError(f"an order asks for {gpus:g} GPUs, and Ray finds {here:g} here: write ray[gpus={here:g}]")
 
-    def _connected(self) -> Any:  # noqa: ANN401
+    def _connected_ray(self) -> Any:  # noqa: ANN401
         """Return Ray connected to the cluster; a connection that this process already has is used, and left open."""
         if self._ray is None:
             with _quietly():
@@ -100,17 +100,17 @@ class RayTask(Running):
 
     @property
     def where(self) -> str:
-        """The task's number."""
+        """The id of the task, in words."""
         return f"Ray task {self._reference.task_id().hex()}"
 
     def poll(self) -> int | None:
-        """Return its exit status; `LOST` if its worker or node died, `STOPPED` if it was taken out of the queue."""
+        """Return the task's exit status; `LOST` if its worker or node died, `STOPPED` if it left the queue."""
         if self._status is None and self._ray.wait([self._reference], timeout=0)[0]:
             self._status = self._outcome()
         return self._status
 
     def stop(self, at_once: bool = False) -> None:
-        """Interrupt the task, which asks the command to stop; at once: end its worker, which the command sees."""
+        """Interrupt the task, which asks the command to stop; ``at_once``: end its worker, which the command sees."""
         if self.poll() is None:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(self._reference, force=at_once)

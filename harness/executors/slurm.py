@@ -16,7 +16,7 @@ import pydantic
 
 from harness.errors import UsageError
 from harness.executors.command_process import SAFE_PATH, Command
-from harness.executors.slurm_queue import Queue, listed
+from harness.executors.slurm_queue import Queue, queued_job_ids
 from harness.executors.slurm_task import NOTICE, SlurmTask, stop_signal
 from harness.running.processes.child_process import children_of, sigint_not_ignored
 from harness.system.home import expand_home
@@ -111,7 +111,7 @@ class Slurm(Executor[SlurmOptions]):
     @classmethod
     def ordered(cls, logs: Path) -> int | None:
         """Return the number of queued or running jobs whose name is that of the folder."""
-        jobs = listed(f"--name={_name(logs)}")
+        jobs = queued_job_ids(f"--name={_name(logs)}")
         return None if jobs is None else len(jobs)
 
     def _submit(self, orders: Sequence[Order], gpu: bool) -> list[Running]:
@@ -149,7 +149,7 @@ class Slurm(Executor[SlurmOptions]):
     def _parameters(self, name: str, gpu: bool) -> dict[str, Any]:
         options = self.options
         setup = [f". {expand_home(options.setup).absolute()}"] if options.setup else None
-        asked: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "name": name,
             "timeout_min": minutes_of(options.time),
             "mem_gb": options.memory,
@@ -164,10 +164,10 @@ class Slurm(Executor[SlurmOptions]):
             "slurm_array_parallelism": options.slots,
             "slurm_signal_delay_s": NOTICE,
         }
-        return {name: value for name, value in asked.items() if value not in (None, 0)}
+        return {name: value for name, value in parameters.items() if value not in (None, 0)}
 
 
-class _Submitted(Running):
+class _SubmittedJob(Running):
     """A submitted job: what submitit or SLURM says of it is a hint, what it has written is what happened."""
 
     def __init__(self, job: "submitit.Job[int]") -> None:
@@ -175,7 +175,7 @@ class _Submitted(Running):
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """Return its exit status; `LOST` if the job is gone and has left none."""
+        """Return the exit status of the job; `LOST` if the job is gone and has left none."""
         if self._status is None:
             # In this order: a job that ends between the two looks has written its result, and is not lost.
             lost = self._is_lost()
@@ -189,7 +189,7 @@ class _Submitted(Running):
     def _is_lost(self) -> bool: ...
 
 
-class SlurmJob(_Submitted):
+class SlurmJob(_SubmittedJob):
     """A job in SLURM's queue, or on a node."""
 
     def __init__(self, job: "submitit.Job[int]", queue: Queue) -> None:
@@ -198,11 +198,11 @@ class SlurmJob(_Submitted):
 
     @property
     def where(self) -> str:
-        """The job's number."""
+        """The id of the job, in words."""
         return f"SLURM job {self._job.job_id}"
 
     def stop(self, at_once: bool = False) -> None:
-        """Cancel the job if it waits, otherwise have it asked to stop; at once: ask, and cancel it anyhow."""
+        """Cancel the job if it waits, otherwise have it asked to stop; ``at_once``: ask, and cancel it anyhow."""
         if self.poll() is not None:
             return
         if self._waits():
@@ -216,8 +216,8 @@ class SlurmJob(_Submitted):
         return self._queue.has_lost(self._job.job_id)
 
     def _waits(self) -> bool:
-        """Return whether it has not begun; `scancel --state=PENDING` would cancel all waiting tasks of its array."""
-        return self._job.job_id in (listed(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
+        """Return whether the job waits; `scancel --state=PENDING` would cancel all waiting tasks of its array."""
+        return self._job.job_id in (queued_job_ids(f"--jobs={self._job.job_id}", "--states=PENDING") or ())
 
     def _scancel(self, *words: str) -> None:
         command = ["scancel", "--quiet", *words, self._job.job_id]
@@ -225,7 +225,7 @@ class SlurmJob(_Submitted):
             subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
-class LocalJob(_Submitted):
+class LocalJob(_SubmittedJob):
     """A process of submitit on this machine, which starts the task and watches it.
 
     Args:
@@ -241,15 +241,15 @@ class LocalJob(_Submitted):
 
     @property
     def where(self) -> str:
-        """The number of its process."""
+        """The id of submitit's process, in words."""
         return f"pid {self._job.job_id}"
 
     def poll(self) -> int | None:
-        """Return its exit status when submitit's process has ended too."""
+        """Return the task's exit status when submitit's process has ended too."""
         return super().poll() if self._is_lost() else None
 
     def stop(self, at_once: bool = False) -> None:
-        """Send the signal that submitit passes on to its task; at once: the one at which it ends its task."""
+        """Send the signal that submitit passes on to its task; ``at_once``: the one at which it ends the task."""
         if self.poll() is not None:
             return
         of_shell = children_of(self._process.pid) if self._has_shell else ()

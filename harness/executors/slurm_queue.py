@@ -30,13 +30,13 @@ class Queue:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        there = listed()
-        if there is None:
+        queued = queued_job_ids()
+        if queued is None:
             return
-        self._missing = {job: 0 if job in there else times + 1 for job, times in self._missing.items()}
+        self._missing = {job: 0 if job in queued else times + 1 for job, times in self._missing.items()}
 
 
-def listed(*words: str) -> list[str] | None:
+def queued_job_ids(*words: str) -> list[str] | None:
     """Return the ids of this user's jobs that ``squeue`` lists with these options; None if it does not answer.
 
     It does not answer while the controller is busy or restarts.

@@ -29,7 +29,7 @@ class SlurmTask:
     def __init__(self, command: Command) -> None:
         self.command = command
         self._process: CommandProcess | None = None
-        self._asked = 0
+        self._stop_requests = 0
 
     def __call__(self) -> int:
         """Run the command, and return its exit status."""
@@ -40,8 +40,8 @@ class SlurmTask:
         passed_on = 0
         try:
             while (status := process.wait_for(_LOOK)) is None:
-                self._asked = max(self._asked, starter.stops_wanted())
-                if passed_on < self._asked:
+                self._stop_requests = max(self._stop_requests, starter.due_stop_requests())
+                if passed_on < self._stop_requests:
                     process.stop()
                     passed_on += 1
         except BaseException:  # an interrupt, or what submitit raises to leave this function and submit it again
@@ -52,7 +52,7 @@ class SlurmTask:
         return status
 
     def checkpoint(self) -> "DelayedSubmission":
-        """Stop when the time runs out or others go first; submitit calls this, and SLURM starts the task again."""
+        """Stop the command when time runs out or other jobs go first; SLURM then starts the task again."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
@@ -61,4 +61,4 @@ class SlurmTask:
         return DelayedSubmission(SlurmTask(self.command))
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked += 1
+        self._stop_requests += 1

@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn import functional
 
 from harness.compute.cuda_graphs import with_network
-from harness.compute.precision import Reduced
+from harness.compute.precision import PrecisionContext
 from harness.learning.gradient_distances import Distance
 from harness.learning.gradients import gradient_of
 from harness.types.seeds import send
@@ -42,7 +42,7 @@ class Pair:
 
 
 def match_together(
-    network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: Reduced
+    network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: PrecisionContext
 ) -> tuple[Tensor, list[Tensor]]:
     """Return each pair's gradient distance, and its gradient with respect to the synthetic images.
 
@@ -64,7 +64,7 @@ def match_together(
 
 
 def _match(
-    network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: Reduced
+    network: nn.Module, pairs: Sequence[Pair], distance: Distance, reduced: PrecisionContext
 ) -> tuple[Tensor, Sequence[Tensor]]:
     leaves = [pair.synthetic.detach().requires_grad_() for pair in pairs]
     # (classes, ipc, c, h, w). Transforms differ from class to class and need not be known to vmap, so they stay outside
@@ -78,7 +78,7 @@ def _match(
 
 
 def _distances(
-    network: nn.Module, images: Tensor, labels: Tensor, *real: Tensor, distance: Distance, reduced: Reduced
+    network: nn.Module, images: Tensor, labels: Tensor, *real: Tensor, distance: Distance, reduced: PrecisionContext
 ) -> tuple[Tensor, Tensor]:
     """Return distances (classes,) and gradients by the transformed synthetic ``images`` (classes, ipc, c, h, w)."""
     with reduced():

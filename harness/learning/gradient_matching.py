@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.compute.network_traits import can_be_sliced, draws_globally
 from harness.compute.parallel import side_by_side
-from harness.compute.precision import Reduced
+from harness.compute.precision import PrecisionContext
 from harness.learning.batched_matching import Pair, match_together
 from harness.learning.gradient_distances import Distance
 from harness.learning.gradients import gradient_in_slices, gradient_of
@@ -20,7 +20,7 @@ def match_classes(
     problem: Problem,
     pair: Callable[[int], Pair],
     distance: Distance,
-    reduced: Reduced,
+    reduced: PrecisionContext,
 ) -> tuple[Tensor, Tensor]:
     """Match the gradient of each class's synthetic images with that of its real ones.
 

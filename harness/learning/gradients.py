@@ -10,13 +10,13 @@ from torch.nn import functional
 from harness.compute.compiling import logits_of
 from harness.compute.network_traits import can_be_sliced
 from harness.compute.parallel import SLICE, side_by_side
-from harness.compute.precision import Reduced
+from harness.compute.precision import PrecisionContext
 
 Gradient = Sequence[Tensor]
 """One tensor for each trainable weight, of its shape and in the order of `torch.nn.Module.parameters`."""
 Parts = Sequence[Tensor | None]
 """A gradient with None for each weight that the loss does not depend on."""
-GradientOfLoss = Callable[[nn.Module, Tensor, Callable[[Tensor], Tensor], Reduced], tuple[Tensor, Parts]]
+GradientOfLoss = Callable[[nn.Module, Tensor, Callable[[Tensor], Tensor], PrecisionContext], tuple[Tensor, Parts]]
 """Maps a network, images, a loss of their logits and a context to the loss and its gradient by the weights."""
 
 
@@ -65,7 +65,7 @@ def gradient_in_slices(network: nn.Module, images: Tensor, labels: Tensor, size:
 
 
 def as_a_whole(
-    network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: Reduced
+    network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: PrecisionContext
 ) -> tuple[Tensor, Parts]:
     """Return a loss of a batch's logits (n, classes), and its gradient with respect to all trainable parameters."""
     with reduced():
@@ -77,7 +77,7 @@ def as_a_whole(
 
 
 def in_slices(
-    network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: Reduced
+    network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: PrecisionContext
 ) -> tuple[Tensor, Parts]:
     """Return what `as_a_whole` does, with slices of at most `SLICE` images side by side, one core each.
 

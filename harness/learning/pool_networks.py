@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.compute.compiling import comes_seldom
+from harness.compute.compiling import exclude_from_compilation
 from harness.errors import PluginError, UsageError
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, probabilities, returned
@@ -168,7 +168,7 @@ class PoolNetworks:
         generator = self._streams.generator("network", self._iteration, index)
         network = chosen.make().build(self._problem.shape, len(self._problem.classes), generator)
         if probability < SELDOM:
-            comes_seldom(network)
+            exclude_from_compilation(network)
         network = network.to(self._problem.device)
         self._architecture_of[network] = str(chosen)
         return network

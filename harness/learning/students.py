@@ -15,7 +15,7 @@ from harness.compute.compiling import is_compiled, logits_of
 from harness.compute.machine import peak_memory, reset_peak_memory
 from harness.compute.network_traits import builds_drawing_networks, draws_globally
 from harness.compute.parallel import SLICE, side_by_side
-from harness.compute.precision import Reduced
+from harness.compute.precision import PrecisionContext
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier, train_together
 from harness.types.distilled import DistilledSet
@@ -208,7 +208,7 @@ def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -
 
 
 @functools.cache
-def _context(device: torch.device, reduced: bool) -> Reduced:
+def _context(device: torch.device, reduced: bool) -> PrecisionContext:
     return functools.partial(torch.autocast, device.type, torch.bfloat16, enabled=reduced)
 
 

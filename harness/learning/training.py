@@ -9,19 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness.compute.cuda_graphs import Stage, conditions, is_recorded
+from harness.compute.cuda_graphs import SharedNetwork, is_recorded, torch_modes
 from harness.compute.lru_cache import LruCache
 from harness.compute.network_structure import structure_of
 from harness.compute.network_traits import draws_from_global, is_worth_slicing
 from harness.compute.parallel import on_streams
-from harness.compute.precision import Reduced
+from harness.compute.precision import PrecisionContext
 from harness.errors import DataError
 from harness.learning.gradients import GradientOfLoss, Parts, as_a_whole, in_slices, trainable
 from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, cross_entropy
 from harness.learning.training_step import Stepper
 from harness.types.seeds import send
 
-_recorded_steps: LruCache[tuple[Stage, Stepper] | None] = LruCache()
+_recorded_steps: LruCache[tuple[SharedNetwork, Stepper] | None] = LruCache()
 """Stages with recorded steps, by structure of the network and optimiser. It belongs to the process, because recordings
 hold memory of the device, and the networks of a run come from many places."""
 
@@ -36,7 +36,7 @@ def train_classifier(
     loss: Loss = cross_entropy,
     augment: Augment | None = None,
     sliced: bool = True,
-    reduced: Reduced = contextlib.nullcontext,
+    reduced: PrecisionContext = contextlib.nullcontext,
 ) -> list[float]:
     """Train ``network`` in place by ``recipe``.
 
@@ -77,7 +77,7 @@ def train_together(
     draws: Sequence[Draw],
     losses: Sequence[Loss],
     augment: Augment | None = None,
-    reduced: Reduced = contextlib.nullcontext,
+    reduced: PrecisionContext = contextlib.nullcontext,
 ) -> list[list[float]]:
     """Train each network in place as `train_classifier` would, side by side on a GPU.
 
@@ -172,14 +172,14 @@ def _up_to_the_first_lost(losses: list[float]) -> list[float]:
 
 @contextlib.contextmanager
 def _steps(
-    network: nn.Module, images: Tensor, recipe: Recipe, loss: Loss, gradient: GradientOfLoss, reduced: Reduced
+    network: nn.Module, images: Tensor, recipe: Recipe, loss: Loss, gradient: GradientOfLoss, reduced: PrecisionContext
 ) -> Iterator[Stepper]:
     """Provide the steps of a network; recordings of them are reused for the next network of the same structure."""
 
-    def staged() -> tuple[Stage, Stepper] | None:
+    def staged() -> tuple[SharedNetwork, Stepper] | None:
         if draws_from_global(network, images[:2]):
             return None
-        stage = Stage(network)
+        stage = SharedNetwork(network)
         return stage, _stepper([stage.network], recipe, [loss], gradient, reduced)
 
     recorded = is_recorded(images.device)
@@ -191,16 +191,16 @@ def _steps(
         yield _stepper([network], recipe, [loss], gradient, reduced, record=record)
         return
     optimizer = recipe.optimizer, recipe.momentum, recipe.weight_decay
-    staged_steps = _recorded_steps.fetch((structure, optimizer, conditions(images.device, reduced)), staged)
+    staged_steps = _recorded_steps.fetch((structure, optimizer, torch_modes(images.device, reduced)), staged)
     if staged_steps is None:
         yield _stepper([network], recipe, [loss], gradient, reduced, record=False)
         return
     stage, steps = staged_steps
     # A recording reads and writes fixed addresses, those of the stage: the weights go there for the training and back.
-    stage.take(network)
+    stage.load_from(network)
     steps.forget()
     yield steps
-    stage.give(network)
+    stage.store_to(network)
 
 
 def _stepper(
@@ -208,7 +208,7 @@ def _stepper(
     recipe: Recipe,
     losses: Sequence[Loss],
     gradient: GradientOfLoss,
-    reduced: Reduced,
+    reduced: PrecisionContext,
     *,
     record: bool = True,
 ) -> Stepper:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor, nn
 
-from harness.compute.cuda_graphs import Recording, forms, is_recorded, recorded
+from harness.compute.cuda_graphs import Recording, is_recorded, shapes_and_types, try_to_record
 from harness.learning.gradients import Parts
 from harness.learning.recipe import Recipe
 
@@ -70,13 +70,13 @@ class Stepper:
             parameter.grad = None
 
     def _recording(self, batch: Sequence[Tensor]) -> Recording | None:
-        key = forms(batch)
+        key = shapes_and_types(batch)
         if key not in self._recordings:
             before = self._history()
             changed = [*self._parameters, *self._buffers, *before]
-            self._recordings[key] = recorded(self._step, batch, changed)
-            # The optimiser creates its history at its first step, which was the rehearsal of the recording: `recorded`
-            # restores only tensors that were there before.
+            self._recordings[key] = try_to_record(self._step, batch, changed)
+            # The optimiser creates its history at its first step, which was the rehearsal of the recording:
+            # `try_to_record` restores only tensors that were there before.
             if not before:
                 self.forget()
         return self._recordings[key]

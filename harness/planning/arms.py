@@ -36,7 +36,7 @@ class Arm:
 
     @property
     def names(self) -> Mapping[str, Name]:
-        """The names of its components by kind; a kind that it lacks is missing."""
+        """The names of the arm's components by kind; a kind that it lacks is missing."""
         return {**self.source.names, "evaluator": self.evaluator.name, "architecture": self.architecture.name}
 
     @property
@@ -48,7 +48,7 @@ class Arm:
         return text(returned(recipe, str, what), what, longest=2000)
 
     def record_fields(self) -> dict[str, Any]:
-        """Return what every student's record says of its arm: enough to make the table from records alone."""
+        """Return the fields of a student's record on its arm: enough to make the table from records alone."""
         problem = self.source.problem
         return {
             **self.describe(),
@@ -67,8 +67,8 @@ class Arm:
 
     def artifact_request(self, student: int) -> ArtifactRequest | None:
         """Return the artifact that the evaluator asks for before this student; None if it asks for none."""
-        asked = self.evaluator.make().artifact(student)
-        return None if asked is None else checked_request(asked, f"{self.evaluator.described}: artifact()")
+        request = self.evaluator.make().artifact(student)
+        return None if request is None else checked_request(request, f"{self.evaluator.described}: artifact()")
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """Return the cell of the artifact that this student needs; None if it needs none."""

@@ -51,7 +51,7 @@ def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[Tra
                     yield source, request
 
 
-def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
+def missing_demands(plan: Plan, missing: Container[str]) -> list[Demand]:
     """Return the missing artifacts that hold networks, by kind and architecture."""
     counts: dict[tuple[str, str, int], int] = {}
     for source, request in missing_artifacts(plan, missing):
@@ -63,36 +63,36 @@ def demands(plan: Plan, missing: Container[str]) -> list[Demand]:
     return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
 
 
-def merged(wanted: Iterable[Demand]) -> list[Demand]:
+def merge_demands(demands: Iterable[Demand]) -> list[Demand]:
     """Return the demands of plans that share no artifact, equal kinds, architectures and sizes counted together."""
     counts: dict[tuple[str, str, int], int] = {}
-    for demand in wanted:
+    for demand in demands:
         at = (demand.kind, demand.architecture, demand.each)
         counts[at] = counts.get(at, 0) + demand.count
     return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
 
 
-def total_bytes(wanted: Sequence[Demand]) -> int:
-    """Return the number of bytes that all of them take."""
-    return sum(demand.count * demand.each for demand in wanted)
+def total_bytes(demands: Sequence[Demand]) -> int:
+    """Return the number of bytes that all demanded artifacts take."""
+    return sum(demand.count * demand.each for demand in demands)
 
 
-def describe_demands(wanted: Sequence[Demand]) -> str:
-    """Return a line that says what has to be made first and how much room it takes."""
-    listed = ", ".join(str(demand) for demand in wanted)
-    return f"to make first: {listed}; {total_bytes(wanted) / GB:.2f} GB in all"
+def describe_demands(demands: Sequence[Demand]) -> str:
+    """Return a line on the artifacts that have to be made first, with the room that they take."""
+    phrases = ", ".join(str(demand) for demand in demands)
+    return f"to make first: {phrases}; {total_bytes(demands) / GB:.2f} GB in all"
 
 
-def check_storage(wanted: Sequence[Demand], limit: float) -> None:
-    """Raise `UsageError` if they take more than ``limit`` GB."""
-    if total_bytes(wanted) > limit * GB:
+def check_storage(demands: Sequence[Demand], limit: float) -> None:
+    """Raise `UsageError` if the artifacts take more than ``limit`` GB."""
+    if total_bytes(demands) > limit * GB:
         remedy = "ask for fewer or shorter ones (mtt: experts, train_epochs), or raise --max-storage"
-        raise UsageError(f"{describe_demands(wanted)}, more than --max-storage {limit:g}: {remedy}")
+        raise UsageError(f"{describe_demands(demands)}, more than --max-storage {limit:g}: {remedy}")
 
 
 @cache
 def weights_of(architecture: Resolved[Architecture[Any]], shape: Shape, classes: int) -> int:
-    """Return how many numbers a network's weights and buffers have, counted without memory for them."""
+    """Return the number of values in a network's weights and buffers, counted without memory for them."""
     # On the meta device tensors have shapes and no memory: a large network would take gigabytes only to be counted.
     with torch.device("meta"):
         network = architecture.make().build(shape, classes, torch.Generator("cpu"))

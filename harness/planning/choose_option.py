@@ -39,12 +39,12 @@ class SweptOption:
         return f"{self.component}.{self.option}"
 
     def group(self, arm: Arm) -> Group:
-        """Return what an arm has in common with those that differ from it only in this option."""
+        """Return the values that an arm shares with those that differ from it only in this option."""
         described, rest = arm.describe(), self._without_option(arm)
         return tuple((rest.name, rest.options) if kind == self.kind else described[kind] for kind in CONDITION)
 
     def condition(self, arm: Arm) -> dict[str, Any]:
-        """Return the same by field, as records and pages hold it."""
+        """Return the values that an arm's group shares, by field, as records and pages hold them."""
         described, rest = arm.describe(), self._without_option(arm)
         return {kind: str(rest) if kind == self.kind else described[kind] for kind in CONDITION}
 
@@ -117,7 +117,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Choice:
-    """For each group of rows that differ only in the option, the value with the best mean on validation."""
+    """The value with the best mean on validation, for each group of rows that differ only in the option."""
 
     option: SweptOption
     groups: Mapping[Group, Candidates]
@@ -137,7 +137,7 @@ class Choice:
         return candidates is None or candidates.chosen == str(arm.names[self.option.kind])
 
     def row_fields(self, arm: Arm) -> dict[str, Any]:
-        """Return what an arm's row says of the choice: its curve and its validation split; None if not chosen."""
+        """Return the fields of an arm's row on the choice: its curve and validation split; None if not chosen."""
         candidates = self._candidates_of(arm)
         if candidates is None:
             return {"chosen": None, "validation": None}
@@ -147,8 +147,10 @@ class Choice:
         """Return lines on what failed on validation: names that were no candidates, and groups without a choice."""
         every = list(self.groups.values())
         choosable = [candidates for candidates in every if candidates.curve]
-        lines = _counted(choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate")
-        lines += _counted(choosable, [c.incomplete for c in choosable], "was scored on validation in part only")
+        lines = _lines_by_name(
+            choosable, [c.failed for c in choosable], "could not be scored on validation: no candidate"
+        )
+        lines += _lines_by_name(choosable, [c.incomplete for c in choosable], "was scored on validation in part only")
         lost = [candidates for candidates in every if not candidates.curve]
         for candidates in lost[:_NAMED]:
             what = " ".join(f"{field} {value}" for field, value in candidates.condition.items() if value is not None)
@@ -179,7 +181,7 @@ class Choice:
                 identity=identity,
                 result=ChoiceResult.model_validate(self._result(candidates)),
                 condition=ChoiceCondition.model_validate(candidates.condition),
-                validation=_recorded(candidates.hold_out),
+                validation=_hold_out_result(candidates.hold_out),
                 provenance={},
             )
             before = store.sound(record.key)
@@ -208,14 +210,14 @@ def _candidates(option: SweptOption, members: Sequence[tuple[Arm, ScoredRow]]) -
     )
 
 
-def _counted(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
+def _lines_by_name(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:
     """Return a line for each name, with the number of groups if there are several."""
     counts = Counter(name for several in names for name in several)
     where = f" in {{}} of {len(groups)} rows" if len(groups) > 1 else ""
     return [f"{name} {what}{where.format(count)}" for name, count in counts.items()]
 
 
-def _recorded(hold_out: HoldOut | None) -> HoldOutResult | None:
+def _hold_out_result(hold_out: HoldOut | None) -> HoldOutResult | None:
     return HoldOutResult.model_validate(hold_out.as_json()) if hold_out else None
 
 

@@ -22,32 +22,32 @@ _NAMED = 5
 """Classes that are named in a line; the others are counted."""
 
 
-class Described(Protocol):
-    """What a data set knows of a distilled set: a `Problem`, or the facts that are known before its images are read."""
+class DatasetFacts(Protocol):
+    """The facts of a data set that complete a distilled set: a `Problem`, or what is known before images are read."""
 
     @property
     def name(self) -> str:
-        """The data set as it is typed."""
+        """The name of the data set as it is typed."""
         ...
 
     @property
     def shape(self) -> Shape:
-        """Channels, height, width of an image."""
+        """The channels, height and width of an image."""
         ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their labels."""
+        """The names of the classes in the order of their labels."""
         ...
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """None if it is computed from the images."""
+        """The preprocessing of images; None if it is computed from them."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Completed:
+class CompletedSet:
     """A set that was completed from a file and a data set.
 
     Attributes:
@@ -61,7 +61,7 @@ class Completed:
     part: str | None
 
 
-def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]], described: Described) -> Completed:
+def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]], facts: DatasetFacts) -> CompletedSet:
     """Complete the content of a file by what a data set knows.
 
     Raises:
@@ -70,26 +70,26 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
     if content.lacks_normalisation and not preprocessing_known(dataset):
         remedy = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
         raise DataError(f"{content.where} does not say how its images were normalised: {remedy}")
-    distilled = content.completed(opened, described.preprocessing, described.classes, reading.step_size)
-    _check_fits(distilled, described, content.where)
+    distilled = content.completed(opened, facts.preprocessing, facts.classes, reading.step_size)
+    _check_fits(distilled, facts, content.where)
     lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"
-    order = None if content.classes else order_note(described.classes, f"{content.where} has {lacks}", described.name)
-    return _completed(content, distilled, order)
+    order = None if content.classes else order_note(facts.classes, f"{content.where} has {lacks}", facts.name)
+    return _completed_set(content, distilled, order)
 
 
-def complete_alone(content: Content, reading: Reading) -> Completed:
+def complete_alone(content: Content, reading: Reading) -> CompletedSet:
     """Complete a file that says everything by itself.
 
     Raises:
         DataError: it does not, or values cannot be used.
     """
-    return _completed(content, content.completed(opened, step_size=reading.step_size), None)
+    return _completed_set(content, content.completed(opened, step_size=reading.step_size), None)
 
 
-def _completed(content: Content, distilled: DistilledSet, order: str | None) -> Completed:
+def _completed_set(content: Content, distilled: DistilledSet, order: str | None) -> CompletedSet:
     part = part_note(distilled, content.where, content.fragment)
     notes = (*content.notes, *(note for note in (order, part) if note))
-    return Completed(distilled, notes, part)
+    return CompletedSet(distilled, notes, part)
 
 
 def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) -> str | None:
@@ -109,7 +109,7 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
     named = f" (its name says {fragment!r}: one of several files)" if fragment else ""
     if 0 in counts:
         lacking = [name for name, number in zip(distilled.classes, counts, strict=True) if not number]
-        return f"{where}{named} holds only part of a set: {images}, none of {_listed(lacking)}{_part_remedy(counts)}"
+        return f"{where}{named} holds only part of a set: {images}, none of {_few_names(lacking)}{_part_remedy(counts)}"
     if min(counts) != max(counts):
         least, most = (distilled.classes[counts.index(number)] for number in (min(counts), max(counts)))
         spread = f"{min(counts)} of {least!r}, but {max(counts)} of {most!r}"
@@ -118,7 +118,7 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
 
 
 def _part_remedy(counts: Sequence[int]) -> str:
-    """Say what the labels may stand for if only the last classes are absent: a part often counts its own from 0."""
+    """Describe what labels may stand for if only the last classes are absent: a part often counts its own from 0."""
     first = counts.index(0)
     if any(counts[first:]) or not first:
         return ""
@@ -126,7 +126,7 @@ def _part_remedy(counts: Sequence[int]) -> str:
 
 
 def order_note(classes: Sequence[str], what: str, dataset: str) -> str | None:
-    """Say how labels without names are taken if the classes are numbers, which text and value order differently."""
+    """Describe how labels without names are taken if classes are numbers, which text and value order differently."""
     if not are_whole_numbers(classes):
         return None
     by_value, as_text = label_order(classes), sorted(classes)
@@ -141,22 +141,20 @@ def order_note(classes: Sequence[str], what: str, dataset: str) -> str | None:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _few_names(names: Sequence[str]) -> str:
     more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return ", ".join([*map(repr, names[:_NAMED]), *more])
 
 
-def _check_fits(distilled: DistilledSet, described: Described, name: str) -> None:
+def _check_fits(distilled: DistilledSet, facts: DatasetFacts, name: str) -> None:
     shape = tuple(distilled.training_data()[0].shape[1:])
-    ours, theirs = tuple(map(canonical_name, distilled.classes)), described.classes
-    if shape != described.shape:
-        raise DataError(
-            f"{name} has images of {shape}, but {described.name} has {described.shape}: choose another --dataset"
-        )
+    ours, theirs = tuple(map(canonical_name, distilled.classes)), facts.classes
+    if shape != facts.shape:
+        raise DataError(f"{name} has images of {shape}, but {facts.name} has {facts.shape}: choose another --dataset")
     if len(ours) != len(theirs):
-        counts = f"{counted(len(ours), 'class', 'classes')}, but {described.name} has {len(theirs)}"
+        counts = f"{counted(len(ours), 'class', 'classes')}, but {facts.name} has {len(theirs)}"
         raise DataError(f"{name} has {counts}: choose another --dataset")
     if ours != theirs and set(ours) == set(theirs):
         first = next(label for label, (our, their) in enumerate(zip(ours, theirs, strict=True)) if our != their)
-        example = f"label {first} is {ours[first]!r}, but in {described.name} {theirs[first]!r}"
+        example = f"label {first} is {ours[first]!r}, but in {facts.name} {theirs[first]!r}"
         raise DataError(f"{name} has the same classes in another order ({example}): choose another --dataset")

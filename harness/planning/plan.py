@@ -44,16 +44,16 @@ class Plan:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Every cell, in the order of work, each once."""
+        """Every cell of the plan, in the order of work, each once."""
         return list({cell.key: cell for cell, _ in self._all()}.values())
 
     @cached_property
     def needs(self) -> Mapping[str, Sequence[Cell]]:
-        """By key of a cell, the cells that it needs; a set needs those that its trajectory passes before it."""
+        """The cells that each cell needs, by its key; a set needs those that its trajectory passes before it."""
         return {cell.key: needed for cell, needed in self._all()}
 
     def _all(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
-        """Yield cells with those that they need."""
+        """Yield each cell of the plan with the cells that it needs."""
         for arm in self.arms:
             for distillation in range(self.distillations):
                 sets: list[Cell] = []

@@ -79,10 +79,10 @@ class Planner:
 
     def names(self, kind: str, texts: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
-        resolved = [part for text in texts for part in self._resolved(kind, text.strip(), defaults)]
+        resolved = [part for text in texts for part in self._resolve_variants(kind, text.strip(), defaults)]
         return list({(part.entry.provider, str(part)): part for part in resolved}.values())
 
-    def _resolved(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
+    def _resolve_variants(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
         if text != "all":
             for name in expand(text, self.request.max_cells):
                 yield self.complete(kind, name, defaults)
@@ -203,9 +203,9 @@ class Planner:
             _ = source.main, source.settings  # read now, so that a wrong answer is refused before any work
             for drawable in source.drawable():
                 self._check_buildable(drawable, problem)
-            for asked in source.needs(0, source.total):
-                if asked.architecture:
-                    self._check_buildable(self.architecture(asked.architecture), problem)
+            for artifact in source.needs(0, source.total):
+                if artifact.architecture:
+                    self._check_buildable(self.architecture(artifact.architecture), problem)
             yield source, points
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.planning.artifact_space import Demand, check_storage, demands, describe_demands, merged
+from harness.planning.artifact_space import Demand, check_storage, describe_demands, merge_demands, missing_demands
 from harness.planning.plan import Plan
 from harness.planning.time_estimate import artifact_seconds, estimate_seconds, format_estimate, total_seconds
 from harness.store.cell_states import CellStates, CellStatus, states_to_make
@@ -42,7 +42,7 @@ class RemainingWork:
 
     @property
     def summary(self) -> str:
-        """How many cells are missing, and how long they take, in a line."""
+        """A line with the number of missing cells and the time that they take."""
         missing, cells = len(self.missing), len(self.plan.cells)
         count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
         return f"{count}, {format_estimate(self.seconds)} on {self.plan.device}"
@@ -55,7 +55,7 @@ class RemainingWork:
     @cached_property
     def demands(self) -> list[Demand]:
         """The missing artifacts that hold networks."""
-        return demands(self.plan, self.missing)
+        return missing_demands(self.plan, self.missing)
 
     @property
     def artifact_seconds(self) -> float | None:
@@ -76,9 +76,9 @@ def artifact_notes(parts: Sequence[RemainingWork], max_storage: float) -> list[s
     Raises:
         UsageError: the artifacts would take more room than they may.
     """
-    wanted = merged(demand for work in parts for demand in work.demands)
-    if not wanted:
+    demands = merge_demands(demand for work in parts for demand in work.demands)
+    if not demands:
         return []
-    check_storage(wanted, max_storage)
+    check_storage(demands, max_storage)
     seconds = total_seconds(work.artifact_seconds for work in parts)
-    return [f"{describe_demands(wanted)}, {format_estimate(seconds)}"]
+    return [f"{describe_demands(demands)}, {format_estimate(seconds)}"]

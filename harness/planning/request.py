@@ -186,9 +186,9 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
     if not several and isinstance(value, list | tuple):
         raise UsageError(f"{where}: {key} takes one value, not {reprlib.repr(value)}")
     for single in values:
-        wanted, type_name = _type_of(kind)
+        types, type_name = _type_of(kind)
         # To Python, True is an int: `seed = true` in a config file would be seed 1.
-        if not isinstance(single, wanted) or (isinstance(single, bool) and bool not in wanted):
+        if not isinstance(single, types) or (isinstance(single, bool) and bool not in types):
             raise UsageError(f"{where}: {key} = {reprlib.repr(single)} is not {type_name}")
         # The system ends a path at this character: without this check, opening it raises a bare ValueError much later.
         if isinstance(single, str | Path) and "\0" in str(single):

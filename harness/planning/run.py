@@ -35,7 +35,7 @@ _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "chec
 
 @dataclass(frozen=True)
 class Run:
-    """One plan, by all that it is made from.
+    """All that one plan is made from.
 
     Attributes:
         request: what the user asked for.
@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """The run's key, which depends on what is to be done and not on how."""
+        """The key of the run, which depends on what is to be done and not on how."""
         content = self.as_json()
         what = {name: value for name, value in content["request"].items() if name not in _OF_THE_START}
         return key_of({**content, "request": what})[:SHORT]
@@ -131,21 +131,21 @@ class Run:
         """
         folder = store.path / RUNS / key
         try:
-            asked = read_request(folder)
-            if os.path.isdir(asked.folder):
-                os.chdir(asked.folder)  # relative paths of data sets mean files there
+            saved = read_request(folder)
+            if os.path.isdir(saved.folder):
+                os.chdir(saved.folder)  # relative paths of data sets mean files there
             request = request_from(
-                {**asked.request, "keep_hold_out": asked.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
+                {**saved.request, "keep_hold_out": saved.hold_out, "store": str(store.path)}, str(folder / REQUEST_FILE)
             )
-            reading = Reading(**asked.reading) if asked.reading else None
+            reading = Reading(**saved.reading) if saved.reading else None
         except (OSError, StoreError, TypeError) as error:
             raise StoreError(f"{error}: give the command of the run again") from None
-        arms = None if asked.arms is None else tuple(asked.arms)
-        return cls(request, Path(asked.file) if asked.file else None, reading, arms)
+        arms = None if saved.arms is None else tuple(saved.arms)
+        return cls(request, Path(saved.file) if saved.file else None, reading, arms)
 
     @property
     def label(self) -> str:
-        """The methods and pools, or the file, for people."""
+        """The label of the run: its methods and pools, or its file, for people."""
         request = self.request
         scored = ", scored on validation" if request.score_on == "validation" else ""
         scored += ", without validation" if request.keep_hold_out else ""

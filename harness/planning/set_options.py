@@ -10,7 +10,7 @@ from harness.types.names import Name, count_variants, parse_name
 
 @dataclass(frozen=True)
 class SetOptions:
-    """By component, options with their values as text; those in brackets override them, and they override defaults."""
+    """Options set by component, with values as text; those in brackets override them, and they override defaults."""
 
     by_name: Mapping[str, Mapping[str, str]]
     used: set[str] = field(default_factory=set)

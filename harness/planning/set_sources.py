@@ -18,7 +18,7 @@ def machinery_digests() -> dict[str, str]:
 
 
 def status_of(distilled: DistilledSet) -> str:
-    """Return what became of a set's distillation, as the set itself says; ``done`` if it does not say."""
+    """Return the status of a set's distillation, as the set itself says; ``done`` if it does not say."""
     status = distilled.provenance.get("status")
     return status if isinstance(status, str) else "done"
 
@@ -28,7 +28,7 @@ class Source(Protocol):
 
     @property
     def problem(self) -> Problem:
-        """The real data."""
+        """The real data of the problem."""
         ...
 
     @property
@@ -112,7 +112,7 @@ class FileSource:
 
     @property
     def status(self) -> str:
-        """What became of the distillation, as the file says."""
+        """The status of the distillation, as the file says."""
         return status_of(self.distilled)
 
     @property

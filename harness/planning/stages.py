@@ -28,7 +28,7 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Stages:
-    """Both stages, planned before any work, so that what cannot work in the second is refused before the first.
+    """Both stages of a run that chooses, planned before any work, so that the second is checked before the first.
 
     Attributes:
         option: what is chosen.
@@ -67,7 +67,7 @@ class Stages:
 
     @property
     def outcome(self) -> str:
-        """What becomes of the chosen values, for people."""
+        """A phrase on what is done with the chosen values, for people."""
         if self.second.run.file:
             return "the chosen ones are scored on test"
         if self.second.run.request.keep_hold_out:
@@ -96,13 +96,13 @@ class Stages:
             return float("inf") if spent is None else spent
 
         arms = self.second.plan.arms
-        taken = [index for index, arm in enumerate(arms) if not self.option.concerns(arm)]
-        taken += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
-        return RemainingWork.of(self.second.only(sorted(taken)).plan, store)
+        costliest = [index for index, arm in enumerate(arms) if not self.option.concerns(arm)]
+        costliest += [index for values in self._candidates.values() for index in max(values.values(), key=most)]
+        return RemainingWork.of(self.second.only(sorted(costliest)).plan, store)
 
     @property
     def _candidates(self) -> Mapping[Group, Mapping[str, list[int]]]:
-        """By group and full component name, the indices of arms in the second stage's whole plan."""
+        """The indices of arms in the second stage's whole plan, by group and full component name."""
         grouped: dict[Group, dict[str, list[int]]] = {}
         for index, arm in enumerate(self.second.plan.arms):
             if self.option.concerns(arm):

@@ -1,4 +1,4 @@
-"""How long a plan will take, roughly: arithmetic counted by torch, over the machine's measured rate."""
+"""Rough estimates of the time that a plan takes: arithmetic counted by torch, over the machine's measured rate."""
 
 import itertools
 import time
@@ -51,9 +51,9 @@ def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
 
 
 def total_seconds(parts: Iterable[float | None]) -> float | None:
-    """Return the sum; None if a part is not known."""
-    listed = list(parts)
-    return None if None in listed else sum(part for part in listed if part is not None)
+    """Return the sum of durations in seconds; None if one of them is not known."""
+    seconds = list(parts)
+    return None if None in seconds else sum(part for part in seconds if part is not None)
 
 
 def format_estimate(seconds: float | None) -> str:

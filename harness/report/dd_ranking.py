@@ -10,7 +10,7 @@ from harness.errors import UsageError
 from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.arm_scores import ArmScores, Unit
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
-from harness.report.comparing.question import matching
+from harness.report.comparing.question import values_meant_by
 from harness.report.comparing.statistics import std
 from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
@@ -77,7 +77,7 @@ class RobustScores(Report[RobustOptions]):
     suffix = ".md"
 
     def render(self, results: Results) -> str:
-        """Render the table.
+        """Render the table of both scores as Markdown.
 
         Raises:
             UsageError: there are no scores on test, or no method has the baselines and evaluators that either score
@@ -91,9 +91,11 @@ class RobustScores(Report[RobustOptions]):
         mixed = mixed_code_warning(list(_code_by_place(scores)))
         notes = [*([mixed] if mixed else []), *results.notes, *distinctions]
         evaluators = self._evaluators(scores)
-        soft = _soft(results, scores)
+        soft = _soft_label_lines(results, scores)
         robust = list(robust_scores(scores, evaluators, self.options, soft))
-        lacking = [name for name, some in (("LRS", _any(robust, "lrs")), ("ARS", _any(robust, "ars"))) if not some]
+        lacking = [
+            name for name, some in (("LRS", _any_value(robust, "lrs")), ("ARS", _any_value(robust, "ars"))) if not some
+        ]
         if len(lacking) == 2:
             raise UsageError(self._missing(scores, evaluators))
         notes += [f"{name} is incomplete: {self._missing(scores, evaluators)}" for name in lacking]
@@ -108,7 +110,7 @@ class RobustScores(Report[RobustOptions]):
         roles["augmented"] = self.options.augmented
         by_role: dict[str, str | None] = {}
         for role, text in roles.items():
-            names = matching(text, scores, "evaluator")
+            names = values_meant_by(text, scores, "evaluator")
             if len(names) > 1:
                 raise UsageError(f"{role}={text} is ambiguous: set {role}= to one of {', '.join(names)}")
             by_role[role] = names[0] if names else None
@@ -129,10 +131,10 @@ class RobustScores(Report[RobustOptions]):
         words = ["ddbench", "run", "--dataset", str(first.typed_name("dataset"))]
         words += ["--keep-hold-out"] if first.hold_out else []
         methods = [score.typed_name("method") for score in same]
-        words += _repeated("--method", [self.options.random, self.options.whole, *methods])
-        words += _repeated("--pool", [score.typed_name("pool") for score in same])
-        words += _repeated("--evaluator", [evaluators[role] or text for role, text in texts.items()])
-        words += _repeated("--architecture", [score.typed_name("architecture") for score in same])
+        words += _option_words("--method", [self.options.random, self.options.whole, *methods])
+        words += _option_words("--pool", [score.typed_name("pool") for score in same])
+        words += _option_words("--evaluator", [evaluators[role] or text for role, text in texts.items()])
+        words += _option_words("--architecture", [score.typed_name("architecture") for score in same])
         iterations = sorted({score.iterations for score in same if score.iterations is not None})
         words += ["--iterations", ",".join(map(str, iterations))] if iterations else []
         # Counts are highest index + 1, so that the same command adds nothing to what is there.
@@ -141,11 +143,11 @@ class RobustScores(Report[RobustOptions]):
         return f"no scores of {what}: run {shlex.join([*words, '--store', first.store])}"
 
 
-def _any(several: Iterable["Robust"], name: str) -> bool:
+def _any_value(several: Iterable["Robust"], name: str) -> bool:
     return any(getattr(robust, name) for robust in several)
 
 
-def _soft(results: Results, scores: Sequence[Score]) -> set[str]:
+def _soft_label_lines(results: Results, scores: Sequence[Score]) -> set[str]:
     """Return the methods, with their pools, whose sets have soft labels; one set of each is read."""
     one_of_each = {(score.method, score.pool): (score.store, score.set_key) for score in scores}
     sets = {(record.store, record.key): record for record in results.sets}
@@ -185,9 +187,9 @@ def robust_scores(
         lrs, ars = [], []
         if whole and _name(method, pool) not in soft:
             upper = statistics.fmean(whole.values())
-            for ours, random, bare in _joined(own, real["own"], hard):
+            for ours, random, bare in _join_by_distillation(own, real["own"], hard):
                 lrs.append(label_robust(ours, random, bare, upper, options.weight))
-        for ours, random, bare, random_bare in _joined(augmented, real["augmented"], hard, real["hard"]):
+        for ours, random, bare, random_bare in _join_by_distillation(augmented, real["augmented"], hard, real["hard"]):
             ars.append(augmentation_robust(ours, random, bare, random_bare, options.gamma))
         yield Robust(place, method, pool, iterations, tuple(lrs), tuple(ars))
 
@@ -219,14 +221,14 @@ def _means(
     return {unit: statistics.fmean(students.values()) for unit, students in arm.values.items()} if arm else {}
 
 
-def _joined(*parts: Mapping[Unit, float]) -> Iterator[tuple[float, ...]]:
+def _join_by_distillation(*parts: Mapping[Unit, float]) -> Iterator[tuple[float, ...]]:
     """Yield the values of each distillation that all parts have."""
     for unit in parts[0]:
         if all(unit in part for part in parts):
             yield tuple(part[unit] for part in parts)
 
 
-def _repeated(word: str, values: Iterable[str | None]) -> list[str]:
+def _option_words(word: str, values: Iterable[str | None]) -> list[str]:
     return [part for value in dict.fromkeys(values) if value is not None for part in (word, value)]
 
 

@@ -59,7 +59,7 @@ def nearest_published(row: Mapping[str, Any], names: Mapping[str, Name] | None =
         row: the fields of a table's row; a missing field counts as a departure.
         names: the row's method and pool, parsed; None for a row as ``--json`` prints it, whose names are text.
     """
-    names = _parsed(row) if names is None else names
+    names = _names_in(row) if names is None else names
     wanted = {name: "" if row.get(name) is None else str(row[name]) for name in _FIELDS}
     candidates = [(_departures(row, wanted, key), key) for key in _candidates().get(_heads(wanted, names), ())]
     if not candidates:
@@ -93,7 +93,7 @@ def _heads(fields: Mapping[str, str], names: Mapping[str, Name]) -> tuple[str, .
     return (fields["like"], fields["ipc"], method, pool, recipe, fields["architecture"])
 
 
-def _parsed(fields: Mapping[str, Any]) -> dict[str, Name]:
+def _names_in(fields: Mapping[str, Any]) -> dict[str, Name]:
     return {kind: name_or_text(fields[kind]) for kind in ("method", "pool") if fields.get(kind)}
 
 
@@ -106,7 +106,7 @@ def _candidates() -> dict[tuple[str, ...], list[tuple[str, ...]]]:
     by_heads: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for key in _table():
         fields = dict(zip(_FIELDS, key, strict=True))
-        by_heads.setdefault(_heads(fields, _parsed(fields)), []).append(key)
+        by_heads.setdefault(_heads(fields, _names_in(fields)), []).append(key)
     return by_heads
 
 

@@ -37,7 +37,7 @@ def _suffix(resolved: Resolved[Report[Any]]) -> str:
     return suffix
 
 
-def rendered(resolved: Resolved[Report[Any]], results: Results) -> bytes:
+def render_report(resolved: Resolved[Report[Any]], results: Results) -> bytes:
     """Render a report into the content of its file.
 
     Raises:

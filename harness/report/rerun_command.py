@@ -15,7 +15,7 @@ from harness.types.options import as_text
 
 @dataclass(frozen=True)
 class NoCommand(Exception):
-    """No command computes a cell again; ``reason`` says why."""
+    """Raised if no command computes a cell again; ``reason`` says why."""
 
     reason: str
 
@@ -52,7 +52,9 @@ class Commands:
             NoCommand: there is none.
         """
         if distilled is None:
-            raise NoCommand("its distilled set lies in a file of its own: ddbench eval FILE makes it again")
+            raise NoCommand(
+                "the distilled set was read from a file, and only `ddbench eval FILE` with that file scores it again"
+            )
         distillations, students = counts
         words = [*self._names(student, distilled), *_points(distilled)]
         words += ["--distillations", distillations, "--students", students, "--seed", student.result.seed]

@@ -9,8 +9,8 @@ from typing import Any
 from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
 from harness.plugins.stored_sets import load_distilled
-from harness.report.comparing.comparison import once
-from harness.report.comparing.question import selected, value_of
+from harness.report.comparing.comparison import without_duplicates
+from harness.report.comparing.question import selected_values, value_of
 from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
 from harness.store.cells import SHORT
@@ -27,7 +27,7 @@ _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class _Incomplete(Exception):
-    """A record lacks its origin or its history; the message says which."""
+    """Raised if a record lacks its origin or its history; the message says which."""
 
 
 def read_results(
@@ -51,10 +51,10 @@ def read_results(
         records[store, record.key] = record
 
     read = read_scores(stores, keep)
-    scores, notes = once(read.scores)
+    scores, notes = without_duplicates(read.scores)
     for axis, names in (only or {}).items():
         if names:
-            values = {*selected(scores, axis, names), None}
+            values = {*selected_values(scores, axis, names), None}
             scores = [score for score in scores if value_of(score, axis) in values]
     origins, lost = _origins(scores, records, Commands(registry))
     scores = [score for score in scores if (score.store, score.key) in origins]

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.report.comparing.code_versions import Digests, digests_of
-from harness.report.tables.hold_outs import hold_outs_known
+from harness.report.tables.hold_outs import with_known_hold_outs
 from harness.store.cells import SHORT, canonical_json
 from harness.store.packing import open_store
 from harness.store.record_files import remedy
@@ -81,7 +81,7 @@ def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Sc
         choices += chosen
         notes += _lost_notes(folder, lost)
     names = tuple(map(str, folders.values()))
-    return Scores(tuple(hold_outs_known(scores)), tuple(notes), names, tuple(choices))
+    return Scores(tuple(with_known_hold_outs(scores)), tuple(notes), names, tuple(choices))
 
 
 def _read_store(
@@ -94,7 +94,7 @@ def _read_store(
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
     store.check_schema()
     students: list[StoredStudent] = []
-    beneath = _Beneath({}, {})
+    dependencies = _Dependencies({}, {})
     choices: list[ChoiceRecord] = []
     lost: list[str] = []
     for cell in store.folders():
@@ -110,13 +110,13 @@ def _read_store(
         elif isinstance(record, StoredChoice):
             choices.append(_choice(str(folder), record))
         else:
-            beneath.add(record)
+            dependencies.add(record)
     # After all records were read, since a student's key may come before that of its set or teacher.
     scores: list[Score] = []
     codes: dict[tuple[Any, ...], Digests] = {}
     for student in students:
         try:
-            score = _score(str(folder), student, beneath)
+            score = _score(str(folder), student, dependencies)
             # Thousands of students share a few digests: one dictionary for all of them saves most of the memory.
             scores.append(replace(score, code=codes.setdefault(tuple(score.code.items()), score.code)))
         except LookupError as error:
@@ -197,7 +197,7 @@ class _Teacher:
 
 
 @dataclass(frozen=True)
-class _Beneath:
+class _Dependencies:
     """The sets and teachers that the students of a store depend on, by key."""
 
     sets: dict[str, _Set]
@@ -211,15 +211,15 @@ class _Beneath:
             self.teachers[record.key] = _Teacher(_text(record.identity.architecture), record.provenance)
 
 
-def _score(store: str, record: StoredStudent, beneath: _Beneath) -> Score:
+def _score(store: str, record: StoredStudent, dependencies: _Dependencies) -> Score:
     """Return the score of a student from its record, that of its set (none for a set from a file) and of its artifact.
 
     Raises:
         LookupError: its set was distilled here, and has no record.
     """
     result, identity = record.result, record.identity
-    of_set = beneath.sets.get(record.set)
-    teacher = beneath.teachers.get(identity.artifact) if identity.artifact else None
+    of_set = dependencies.sets.get(record.set)
+    teacher = dependencies.teachers.get(identity.artifact) if identity.artifact else None
     precision = of_set.precision if of_set else result.precision
     # Sets from files have no precision: this set was distilled here, and its record is lost.
     if of_set is None and precision is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness.report.comparing.question import selected, value_of
+from harness.report.comparing.question import selected_values, value_of
 from harness.report.scores import read_scores
 from harness.store.records import Record
 
@@ -26,7 +26,7 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
     read = read_scores([store], lambda _store, record: records.update({record.key: record}))
     scores = list(read.scores)
     for axis, names in only.items():
-        values = selected(scores, axis, names)
+        values = selected_values(scores, axis, names)
         scores = [score for score in scores if value_of(score, axis) in values]
     keys = {score.key for score in scores}
     keys |= {choice.key for choice in read.choices if any(choice.covers(score) for score in scores)}

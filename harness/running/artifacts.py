@@ -42,27 +42,27 @@ class ArtifactMaker(Protocol):
 
     @property
     def component(self) -> Resolved[Any]:
-        """The component, for the provenance of what it makes."""
+        """The component itself, for the provenance of what it makes."""
         ...
 
     @property
     def problem(self) -> Problem:
-        """The real data."""
+        """The real data of the problem."""
         ...
 
     @property
     def resolve(self) -> Resolve:
-        """Finds architectures by name."""
+        """The function that finds architectures by name."""
         ...
 
     @property
     def record_fields(self) -> Mapping[str, Any]:
-        """What the record of an artifact holds beside its scalars."""
+        """The fields that the record of an artifact holds beside its scalars."""
         ...
 
     @property
     def described(self) -> str:
-        """Whose ``make_artifact`` is called, for messages."""
+        """The name of the ``make_artifact`` that is called, for messages."""
         ...
 
     def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
@@ -79,7 +79,7 @@ class MethodArtifacts:
 
     @property
     def component(self) -> Resolved[Any]:
-        """The method."""
+        """The method that asks for the artifacts."""
         return self.source.method
 
     @property
@@ -89,27 +89,27 @@ class MethodArtifacts:
 
     @property
     def resolve(self) -> Resolve:
-        """Finds architectures by name."""
+        """The function that finds architectures by name."""
         return self.source.resolve
 
     @property
     def record_fields(self) -> Mapping[str, Any]:
-        """Nothing: such an artifact belongs to no distilled set."""
+        """Always empty: an artifact of a method belongs to no distilled set."""
         return {}
 
     @property
     def described(self) -> str:
-        """The method's call."""
+        """The name of the method's ``make_artifact``, for messages."""
         return call_of(self.method, "make_artifact")
 
     def needs(self, iteration: int, architecture: str | None) -> list[Need]:
-        """Return what a step asks for if the pool draws ``architecture`` for it."""
-        asked = requests(self.method.needs(iteration, architecture), call_of(self.method, "needs"))
-        return self.with_cells(asked)
+        """Return the artifacts that a step asks for if the pool draws ``architecture`` for it."""
+        artifact_requests = requests(self.method.needs(iteration, architecture), call_of(self.method, "needs"))
+        return self.with_cells(artifact_requests)
 
-    def with_cells(self, asked: Sequence[ArtifactRequest]) -> list[Need]:
+    def with_cells(self, artifact_requests: Sequence[ArtifactRequest]) -> list[Need]:
         """Return requests of this method together with their cells."""
-        return [Need(request, self.source.artifact_cell(request)) for request in asked]
+        return [Need(request, self.source.artifact_cell(request)) for request in artifact_requests]
 
     def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
         """Make an artifact from the streams that all distillations share."""
@@ -127,7 +127,7 @@ class EvaluatorArtifacts:
 
     @property
     def component(self) -> Resolved[Any]:
-        """The evaluator."""
+        """The evaluator that asks for the artifacts."""
         return self.arm.evaluator
 
     @property
@@ -137,7 +137,7 @@ class EvaluatorArtifacts:
 
     @property
     def resolve(self) -> Resolve:
-        """Finds architectures by name."""
+        """The function that finds architectures by name."""
         return self.arm.resolve
 
     @property
@@ -147,11 +147,11 @@ class EvaluatorArtifacts:
 
     @property
     def described(self) -> str:
-        """The evaluator's call."""
+        """The name of the evaluator's ``make_artifact``, for messages."""
         return call_of(self.evaluator, "make_artifact")
 
     def needs(self, students: Sequence[int]) -> dict[int, Need]:
-        """Return what the evaluation of each of these students asks for; students that need nothing are left out."""
+        """Return the artifacts that these students need, by student; students that need none are left out."""
         needs: dict[int, Need] = {}
         for student in students:
             request, cell = self.arm.artifact_request(student), self.arm.artifact_cell(self.distillation, student)
@@ -173,7 +173,7 @@ class Artifacts:
         self._loaded: dict[str, Artifact] = {}
 
     def prepare(self, needs: Sequence[Need]) -> None:
-        """Make those that are missing, side by side."""
+        """Make the artifacts that are missing, side by side."""
         missing = [need for need in needs if self.tracker.is_missing(need.cell)]
 
         def make(number: int) -> None:

@@ -165,13 +165,13 @@ class CellTracker:
         self.notify("cell_finished", cell, written.as_json())
 
     @contextmanager
-    def isolated(self, cells: Sequence[Cell]) -> Iterator[None]:
+    def isolate_failures(self, cells: Sequence[Cell]) -> Iterator[None]:
         """Turn any error while ``cells`` are made into a failure of the first that is missing; the run goes on.
 
         A damaged cell in the store blocks them all.
         """
         try:
-            with interrupts.insisted():
+            with interrupts.reraise_until_effective():
                 yield
         except RecordError as error:
             blocked = CellStatus(CellState.BLOCKED, str(error))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.store.cells import SHORT, Cell
 from harness.store.store import Store
-from harness.store.unfinished import Mark, marks_in
+from harness.store.unfinished import CheckpointFile, checkpoint_files_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Checkpoints:
         self._notice, self._last = notice, time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether it is time for the next one."""
+        """Return whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self._every
 
     def save(self, tensors: "Mapping[str, Tensor]", history: "History") -> None:
@@ -58,11 +58,11 @@ class Checkpoints:
         name = f"{history.iterations:08d}-{cell.key[:SHORT]}"
         written = self._files.write(name, tensors, cell.code_digests, {"history": dataclasses.asdict(history)})
         self._last = time.monotonic()
-        self._remove(mark for mark in self._own(history.iterations) if mark.path != written)
+        self._remove(mark for mark in self._files_until(history.iterations) if mark.path != written)
 
     def newest(self, beyond: int, upto: int) -> "tuple[dict[str, Tensor], History] | None":
         """Return the last usable state after iteration ``beyond`` and up to ``upto``; None if there is none."""
-        for mark in reversed(self._own(upto)):
+        for mark in reversed(self._files_until(upto)):
             if mark.iteration > beyond:
                 content = self._files.read(mark.path, self._cell_at(mark.iteration).code_digests)
                 history = self._history(mark.path, content[1]) if content else None
@@ -81,16 +81,16 @@ class Checkpoints:
 
     def forget(self, upto: int) -> None:
         """Remove the checkpoints up to an iteration whose set is in the store."""
-        self._remove(self._own(upto))
+        self._remove(self._files_until(upto))
         with contextlib.suppress(OSError):  # a folder with later checkpoints is not empty, and stays
             self._files.folder.rmdir()
 
-    def _own(self, upto: int) -> list[Mark]:
-        marks = [mark for mark in marks_in(self._files.folder) if mark.iteration <= upto]
+    def _files_until(self, upto: int) -> list[CheckpointFile]:
+        marks = [mark for mark in checkpoint_files_in(self._files.folder) if mark.iteration <= upto]
         return [mark for mark in marks if self._cell_at(mark.iteration).key.startswith(mark.cell)]
 
     @staticmethod
-    def _remove(marks: Iterator[Mark] | list[Mark]) -> None:
+    def _remove(marks: Iterator[CheckpointFile] | list[CheckpointFile]) -> None:
         for mark in marks:
             # On NFS a file may be gone already, or stay for a while: an old checkpoint does no harm.
             with contextlib.suppress(OSError):

@@ -49,9 +49,10 @@ class Distiller:
         # Each failure takes a cell out of those that are missing, so that this ends; the sets before may still be made.
         while missing := [point for point, cell in cells.items() if self.tracker.is_missing(cell)]:
             at_stake = list(cells.values())
-            with self.tracker.isolated(at_stake):
+            with self.tracker.isolate_failures(at_stake):
                 requests = self.source.needs(self.distillation, max(missing))
-                # In place, into the list that `isolated` holds: an artifact that cannot be made fails before the sets.
+                # In place, into the list that `isolate_failures` holds: an artifact that cannot be made then fails
+                # before the sets.
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
                 self._extend_trajectory(cells, requests)
         interrupts.heed()
@@ -85,7 +86,7 @@ class Distiller:
     def _resume(self, trajectory: Trajectory, point: int) -> None:
         """Restore the trajectory at the last iteration up to ``point`` that has a stored set or a checkpoint."""
         reached = trajectory.history.iterations
-        at, stored = self._stored(reached, point)
+        at, stored = self._last_stored(reached, point)
         checkpoint = self.checkpoints.newest(at, point)
         if checkpoint:
             trajectory.restore(*checkpoint)
@@ -96,7 +97,7 @@ class Distiller:
             change = f"computed otherwise from iteration {trajectory.history.iterations} on ({', '.join(changes)})"
             self.tracker.reporter.notice(f"{change}: the last bits may differ from those of a run in one go")
 
-    def _stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
+    def _last_stored(self, beyond: int, upto: int) -> tuple[int, tuple[dict[str, Tensor], History] | None]:
         """Return the last iteration up to ``upto`` whose set is in the store and sound, and the state there.
 
         Returns ``beyond`` and None if there is none after it.
@@ -116,12 +117,12 @@ class Distiller:
 
     def _save_checkpoint(self, trajectory: Trajectory, point: int) -> None:
         """Save a checkpoint if one is due; if the run was asked to stop, save one and stop."""
-        asked, iteration = interrupts.asked(), trajectory.history.iterations
-        if asked or self.checkpoints.is_due():
+        stop_requested, iteration = interrupts.stop_requested(), trajectory.history.iterations
+        if stop_requested or self.checkpoints.is_due():
             # Whoever has lost the lease must not write: another process works on this trajectory now.
             self.tracker.check()
             self.checkpoints.save(*trajectory.state())
-        if asked:
+        if stop_requested:
             progress = f"stopped after iteration {iteration} of {point}"
             raise interrupts.Stopped(f"{progress}; the same command goes on from there")
 
@@ -139,7 +140,7 @@ class Distiller:
         tensors, history = trajectory.state()
         fields = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
         distilled = dataclasses.replace(distilled, provenance={**fields, "status": status, "cell": cell.key})
-        drawn = [source.resolve(name) for name in history.architectures]
+        architectures = [source.resolve(name) for name in history.architectures]
         files: dict[str, Writer] = {
             "set.safetensors": lambda path: save_readable(distilled, path),
             **self._picture(distilled, cell),
@@ -149,7 +150,7 @@ class Distiller:
             StoredSet,
             cell,
             source.problem,
-            [*source.components, *drawn],
+            [*source.components, *architectures],
             result={
                 "status": status,
                 **distilled.statistics(),
@@ -169,17 +170,17 @@ class Distiller:
         self.checkpoints.forget(point)
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
-        """Return what writes the picture of a set; nothing if it cannot be drawn, for a picture never costs the set."""
-        drawn = io.BytesIO()
+        """Return the writer of a set's picture by file name; none if the picture cannot be drawn."""
+        picture = io.BytesIO()
         try:
-            draw_grid(distilled, drawn)
+            draw_grid(distilled, picture)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # whatever a font, a class name or a lack of memory raises
+        except BaseException as error:  # whatever a font or a class name raises: a picture never costs the set
             reason = f"{type(error).__name__}: {reason_of(error)}"
             self.tracker.reporter.notice(f"the picture of {cell.label} cannot be drawn and is left out ({reason})")
             return {}
-        return {"images.png": lambda path: path.write_bytes(drawn.getvalue())}
+        return {"images.png": lambda path: path.write_bytes(picture.getvalue())}
 
 
 def save_readable(distilled: DistilledSet, path: Path) -> None:

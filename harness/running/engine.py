@@ -38,7 +38,7 @@ _TAIL = 20_000
 
 
 @dataclass
-class Ordered:
+class StartedJob:
     """A job that was started and has not ended."""
 
     job: Job
@@ -48,7 +48,7 @@ class Ordered:
     """For messages."""
 
     def poll(self) -> int | None:
-        """Return None until it has ended; then its exit status."""
+        """Return None until the job has ended; then its exit status."""
         with guarded(f"{self.executor}: poll() raised"):
             status = self.running.poll()
         return None if status is None else whole_number(status, f"{self.executor}: poll()", -_MOST)
@@ -78,7 +78,7 @@ class Engine:
         self._tracker = CellTracker(plan, store, plugins, reporter)
         self._jobs: Mapping[str, Job] = {job.key: job for job in jobs_of(plan)}
         self._waiting = [job for job in self._jobs.values() if any(cell.key in missing for cell in job.cells)]
-        self._ordered: list[Ordered] = []
+        self._started_jobs: list[StartedJob] = []
         self._listened = 0.0
         self._progress: dict[str, Progress] = {}
         """By job whose process ended before all was made."""
@@ -97,14 +97,14 @@ class Engine:
         """
         self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
         try:
-            while self._waiting or self._ordered:
+            while self._waiting or self._started_jobs:
                 self._start_ready_jobs(executor)
                 self._listen(max(LISTEN_SECONDS, executor.poll_seconds))
                 self._close()
-                if self._ordered:
+                if self._started_jobs:
                     time.sleep(executor.poll_seconds)
         except KeyboardInterrupt:
-            if not self._ordered:  # the job ran in this process, and its exception already says what was saved
+            if not self._started_jobs:  # the job ran in this process, and its exception already says what was saved
                 raise
             raise Stopped(AT_ONCE if self._stop(executor) else KEPT) from None
         except BaseException:
@@ -125,8 +125,8 @@ class Engine:
 
     def _start_ready_jobs(self, executor: Executor[Any]) -> None:
         """Fill the free slots with jobs that wait for nothing; first those that no other run works on."""
-        free = executor.slots - len(self._ordered)
-        pending = {job.key for job in self._waiting} | {ordered.job.key for ordered in self._ordered}
+        free = executor.slots - len(self._started_jobs)
+        pending = {job.key for job in self._waiting} | {started_job.job.key for started_job in self._started_jobs}
         ready = [job for job in self._waiting if not pending.intersection(job.after)]
         if free < 1 or not ready:
             return
@@ -142,7 +142,7 @@ class Engine:
         readers = [EventReader(self._path(job, "events"), from_end=True) for job in chosen]
         who = getattr(executor, "ddbench_name", type(executor).__name__)
         started = all_of(executor.start(orders), Running, len(orders), f"{who}: start()")  # type: ignore[type-abstract]
-        self._ordered += [Ordered(*parts, who) for parts in zip(chosen, started, readers, strict=True)]
+        self._started_jobs += [StartedJob(*parts, who) for parts in zip(chosen, started, readers, strict=True)]
 
     def _order_for(self, job: Job) -> Order:
         request = self.run.request
@@ -161,11 +161,11 @@ class Engine:
         if time.monotonic() - self._listened < every:
             return
         self._listened = time.monotonic()
-        for ordered in self._ordered:
-            self._hear(ordered)
+        for started_job in self._started_jobs:
+            self._hear(started_job)
 
-    def _hear(self, ordered: Ordered) -> None:
-        for event in ordered.events.new():
+    def _hear(self, started_job: StartedJob) -> None:
+        for event in started_job.events.new():
             if event["event"] == REFUSED:
                 raise DDBenchError(event["text"])
             # The store may know less: a blocked cell leaves no trace there.
@@ -175,14 +175,14 @@ class Engine:
 
     def _close(self) -> None:
         """Take out the jobs that have ended; those with cells missing are started again."""
-        for ordered in list(self._ordered):
-            status = ordered.poll()
+        for started_job in list(self._started_jobs):
+            status = started_job.poll()
             if status is None:
                 continue
-            self._hear(ordered)  # what it wrote between the last look and its end
-            self._ordered.remove(ordered)
-            if self._missing(ordered.job) and self._may_try_again(ordered.job, status):
-                self._waiting.append(ordered.job)
+            self._hear(started_job)  # what it wrote between the last look and its end
+            self._started_jobs.remove(started_job)
+            if self._missing(started_job.job) and self._may_try_again(started_job.job, status):
+                self._waiting.append(started_job.job)
 
     def _may_try_again(self, job: Job, status: int) -> bool:
         """Return whether a job that ended with cells missing can make more of them.
@@ -224,21 +224,21 @@ class Engine:
         A second interrupt ends them at once. A third leaves them: a cluster may have lost them, or not answer.
         """
         at_once = False
-        if self._ordered:
-            self.reporter.notice(f"stopping {counted(len(self._ordered), 'job')}; once more stops at once")
+        if self._started_jobs:
+            self.reporter.notice(f"stopping {counted(len(self._started_jobs), 'job')}; once more stops at once")
         while True:
             try:
-                for ordered in self._ordered:
-                    ordered.stop(at_once)
-                while any(ordered.poll() is None for ordered in self._ordered):
+                for started_job in self._started_jobs:
+                    started_job.stop(at_once)
+                while any(started_job.poll() is None for started_job in self._started_jobs):
                     time.sleep(executor.poll_seconds)
             except KeyboardInterrupt:
                 if not at_once:
                     at_once = True
                     continue
             break
-        for ordered in self._ordered:
-            for event in ordered.events.new():
+        for started_job in self._started_jobs:
+            for event in started_job.events.new():
                 pass_on(event, self.reporter, self.store)
         return at_once
 
@@ -328,7 +328,7 @@ def make_executor(request: Request) -> Executor[Any]:
 
 
 def _announce(plan: Plan, statuses: Collection[CellStatus], reporter: Reporter) -> None:
-    """Report how much there is to do, and what is left alone unless the user asks for it."""
+    """Report the number of cells to make, and those that are left alone unless the user asks for them."""
     count = Counter(status.state for status in statuses)
     stale = count[CellState.STALE]
     missing, done = count[CellState.MISSING], count[CellState.DONE]

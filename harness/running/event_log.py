@@ -39,25 +39,25 @@ class EventLog(Reporter):
         self._write("cells", cells=[_name(cell) for cell in missing])
 
     def started(self, cell: Named) -> None:
-        """Write the cell's name."""
+        """Write that work on a cell begins."""
         self._write("started", cell=_name(cell))
 
     def step(self, cell: Named, iteration: int, total: int, scalars: Mapping[str, float]) -> None:
-        """Write a step now and then, and the last one always."""
+        """Write the iteration of a trajectory now and then, and the last one always."""
         if iteration == total or time.monotonic() - self._last_step > _STEPS_APART:
             self._last_step = time.monotonic()
             self._write("step", cell=_name(cell), iteration=iteration, total=total, scalars=_finite(scalars))
 
     def finished(self, cell: Named, record: Record | None) -> None:
-        """Write the cell's name; its record is in the store."""
+        """Write that a cell is finished; its record is in the store."""
         self._write("finished", cell=_name(cell))
 
     def failed(self, cell: Named, reason: str, log: Path) -> None:
-        """Write the cell's name and the reason."""
+        """Write that a cell failed, with the reason."""
         self._write("failed", cell=_name(cell), reason=reason, log=str(log))
 
     def notice(self, text: str) -> None:
-        """Write the line as it is."""
+        """Write a line that the user should know."""
         self._write("notice", text=text)
 
     def lost(self, statuses: Mapping[str, CellStatus]) -> None:

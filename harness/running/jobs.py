@@ -28,7 +28,7 @@ class Job(PlannedJob, Protocol):
 
     @property
     def arms(self) -> Sequence[Arm]:
-        """The part of the plan that the job belongs to: all that its process has to know of it."""
+        """The arms of the plan that the job belongs to: all that its process has to know of the plan."""
         ...
 
     def make_cells(self, tracker: CellTracker) -> None:
@@ -38,7 +38,7 @@ class Job(PlannedJob, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArtifactJob:
-    """A few artifacts that methods ask for."""
+    """A job that makes a few artifacts that methods ask for."""
 
     source: TrajectorySource
     requests: Sequence[ArtifactRequest]
@@ -47,31 +47,31 @@ class ArtifactJob:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The cells, one for each request."""
+        """The cells of the job, one for each requested artifact."""
         return [self.source.artifact_cell(request) for request in self.requests]
 
     @cached_property
     def key(self) -> str:
-        """The key, of the keys of its cells."""
+        """The key of the job, a digest of the keys of its cells."""
         return key_of({"artifacts": [cell.key for cell in self.cells]})
 
     @property
     def label(self) -> str:
-        """The label: its first artifact, and how many more."""
+        """The label of the job: its first artifact, and the number of the others."""
         more = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
         return f"{self.cells[0].label}{more}"
 
     def make_cells(self, tracker: CellTracker) -> None:
         """Make the artifacts side by side; if one fails, the others are tried without it."""
         while any(tracker.is_missing(cell) for cell in self.cells):
-            with tracker.isolated(self.cells):
+            with tracker.isolate_failures(self.cells):
                 maker = MethodArtifacts(self.source, self.source.first)
                 Artifacts(maker, tracker).prepare(maker.with_cells(self.requests))
 
 
 @dataclass(frozen=True, eq=False)
 class SetJob:
-    """One distillation of a source (or the set of a file), and the students of all its arms."""
+    """A job that makes one distillation of a source (or reads a file's set), and the students of all its arms."""
 
     source: Source
     distillation: int
@@ -81,19 +81,19 @@ class SetJob:
 
     @cached_property
     def key(self) -> str:
-        """The key of the trajectory, or of the set in the file."""
+        """The key of the job: that of the trajectory, or of the set in the file."""
         if isinstance(self.source, TrajectorySource):
             return self.source.trajectory_key(self.distillation)
         return self.arms[0].set_cell(self.distillation).key
 
     @property
     def label(self) -> str:
-        """The label of its last set."""
+        """The label of the job: that of its last set."""
         return self.arms[-1].set_cell(self.distillation).label
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """The cells: sets first, then by arm its teachers and students."""
+        """The cells of the job: sets first, then the teachers and students of each arm."""
         sets = [arm.set_cell(self.distillation) for arm in self.arms if isinstance(self.source, TrajectorySource)]
         scored = [cell for arm in self.arms for cell in self._of_arm(arm)]
         return list({cell.key: cell for cell in [*sets, *scored]}.values())
@@ -147,7 +147,7 @@ def jobs_of(plan: Plan) -> list[Job]:
     for source in plan.sources:
         arms = [arm for arm in plan.arms if arm.source is source]
         for distillation in range(plan.distillations):
-            jobs.append(SetJob(source, distillation, arms, plan.students, _needed(source, distillation, maker)))
+            jobs.append(SetJob(source, distillation, arms, plan.students, _jobs_before(source, distillation, maker)))
     return jobs
 
 
@@ -159,7 +159,7 @@ def _artifact_jobs(source: TrajectorySource, distillation: int, maker: dict[str,
         yield ArtifactJob(source, new[start : start + ARTIFACTS_A_JOB])
 
 
-def _needed(source: Source, distillation: int, maker: dict[str, str]) -> tuple[str, ...]:
+def _jobs_before(source: Source, distillation: int, maker: dict[str, str]) -> tuple[str, ...]:
     if not isinstance(source, TrajectorySource):
         return ()
     requests = source.needs(distillation, source.total)

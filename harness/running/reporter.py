@@ -17,7 +17,7 @@ class Named(Protocol):
 
     @property
     def kind(self) -> str:
-        """``distilled``, ``artifact`` or ``student``."""
+        """The kind of the cell: ``distilled``, ``artifact`` or ``student``."""
         ...
 
     @property

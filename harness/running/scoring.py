@@ -31,7 +31,7 @@ class Scorer:
         cells = {student: self.arm.student_cell(self.distillation, student) for student in students}
         artifacts = [self.arm.artifact_cell(self.distillation, student) for student in students]
         while any(self.tracker.is_missing(cell) for cell in cells.values()):
-            with self.tracker.isolated([*(cell for cell in artifacts if cell), *cells.values()]):
+            with self.tracker.isolate_failures([*(cell for cell in artifacts if cell), *cells.values()]):
                 self._score(cells)
 
     def _score(self, cells: Mapping[int, Cell]) -> None:

@@ -33,7 +33,7 @@ _AT_ONCE = 2**22
 
 
 def pixels_by_class(distilled: DistilledSet, classes: int, most: int) -> list[Pixels]:
-    """For each of the first classes, its first images (n, height, width, channels) as they look before preprocessing.
+    """Return the first images (n, height, width, channels) of each of the first classes before preprocessing.
 
     Values are clipped to [0, 1].
     """
@@ -53,7 +53,7 @@ def _pixels(distilled: DistilledSet, inputs: Tensor) -> Pixels:
 
 @dataclass(frozen=True)
 class Layout:
-    """How many classes and images are shown, and where.
+    """The layout of a picture: how many classes and images it shows, and where.
 
     Attributes:
         classes: how many are shown.

@@ -54,7 +54,7 @@ class UnfinishedTensors:
             raise cannot("write to", self._store.path, error) from None
 
     def read(self, path: Path, code_digests: CodeDigests) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what a file holds; None, with a notice, if it is damaged or of a different version of the code."""
+        """Return a file's tensors and notes; None, with a notice, if it is damaged or by other code than today's."""
         content = read_sealed(path)
         if content is None:
             self._notice(f"{path} was damaged: it is passed over")

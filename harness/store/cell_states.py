@@ -59,12 +59,12 @@ class PlannedCells(Protocol):
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """Every cell, each once."""
+        """Every cell of the plan, each once."""
         ...
 
     @property
     def needs(self) -> Mapping[str, Sequence[Cell]]:
-        """By the key of a cell, the cells that it cannot be made without."""
+        """The cells that each cell cannot be made without, by its key."""
         ...
 
     @property
@@ -91,7 +91,7 @@ class CellStates:
     def status(self, cell: Cell) -> CellStatus:
         """Return the status of a cell."""
         own = state_in_store(cell, self._store)
-        return blocked_or(own, self._needed(cell)) if own.state in self._to_make else own
+        return blocked_or(own, self._needed_cells(cell)) if own.state in self._to_make else own
 
     def statuses(self) -> dict[str, CellStatus]:
         """Return the status of every cell by its key."""
@@ -101,7 +101,7 @@ class CellStates:
         """Return whether a cell has to be made and can be, by what the store holds now."""
         return self.status(cell).state in self._to_make
 
-    def _needed(self, cell: Cell) -> Iterator[tuple[str, CellStatus]]:
+    def _needed_cells(self, cell: Cell) -> Iterator[tuple[str, CellStatus]]:
         """Yield the label and status of the cells that a cell needs, without those that were seen done."""
         # A set needs whatever the sets before it on its trajectory need, so that their own statuses suffice.
         is_set = cell.kind == "distilled"

@@ -50,7 +50,7 @@ class Failure:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether its note is damaged, which the reason then says."""
+        """Whether the failure's note is damaged, which the reason then says."""
         return self.kind == UNREADABLE
 
 

@@ -19,7 +19,7 @@ from harness.store.files.folders import CELLS, DISCARDED, FAILURES, LEASES, LOCK
 from harness.store.record_files import damaged_files, has_record, newest
 from harness.store.records import SetIdentity, StoredSet
 from harness.store.store import RecordError, Store
-from harness.store.unfinished import Mark, marks_in
+from harness.store.unfinished import CheckpointFile, checkpoint_files_in
 from harness.types.names import Name, parse_name
 
 NO_RECORD = "an attempt without a record"
@@ -27,7 +27,7 @@ PARTS = (PARTIAL, FAILURES, DISCARDED, RUNS, LEASES, LOCKS)
 
 
 @dataclass(frozen=True)
-class Listed:
+class InventoryCell:
     """A cell in the store, by its newest attempt.
 
     Attributes:
@@ -45,11 +45,11 @@ class Listed:
     finished: str
     result: Mapping[str, Any]
 
-    def has(self, wanted: Mapping[str, Sequence[str]]) -> bool:
-        """Return whether it has one of the wanted values for each name; a component may have further options."""
+    def has(self, filters: Mapping[str, Sequence[str]]) -> bool:
+        """Return whether the cell has one of the values for each name; a component may have further options."""
         own: dict[str, Any] = {**self.result, "kind": self.kind, "status": self.status}
         return all(
-            any(_matches(str(own.get(name) or ""), value) for value in values) for name, values in wanted.items()
+            any(_matches(str(own.get(name) or ""), value) for value in values) for name, values in filters.items()
         )
 
 
@@ -71,7 +71,7 @@ class Waste:
     size: int
 
 
-def listed(store: Store) -> Iterator[Listed]:
+def inventory_cells(store: Store) -> Iterator[InventoryCell]:
     """Yield the cells of a store by key.
 
     A record that cannot be read is a row of status ``unreadable``, with the reason as its label; a cell that failed,
@@ -83,7 +83,7 @@ def listed(store: Store) -> Iterator[Listed]:
         yield _failed_row(store, failed[key]) if key in failed else _row(store, key, attempts[key])
 
 
-def costs(store: Store, rows: Iterable[Listed]) -> list[Cost]:
+def costs(store: Store, rows: Iterable[InventoryCell]) -> list[Cost]:
     """Return the disk space by kind: cells, superseded attempts, unfinished cells, failures, leases and so on."""
     by_kind: dict[str, tuple[int, int]] = {}
     for row in (row for row in rows if row.attempts):
@@ -128,7 +128,7 @@ def waste(store: Store, superseded: bool = False) -> Iterator[Waste]:
     for path in _entries(store.path / PARTIAL):
         if path.name in done:
             yield _waste(path, "parts of a cell that is finished")
-    for path in _passed(store, attempts):
+    for path in _passed_checkpoints(store, attempts):
         yield _waste(path, "checkpoints on the way to a set that is finished")
     for path in _entries(store.path / FAILURES):
         if path.name.partition(".")[0] in done:
@@ -168,29 +168,29 @@ def size_of(path: Path) -> int:
     return size
 
 
-def _row(store: Store, key: str, folders: Sequence[Path]) -> Listed:
+def _row(store: Store, key: str, folders: Sequence[Path]) -> InventoryCell:
     folder = newest(folders)
     size = size_of(folder)
     try:
         record = store.read(folder)
         result, attempts = record.as_json()["result"], len(folders)
-        return Listed(key, record.kind, record.outcome, record.label, size, attempts, record.finished, result)
+        return InventoryCell(key, record.kind, record.outcome, record.label, size, attempts, record.finished, result)
     except RecordError as error:
-        return Listed(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
+        return InventoryCell(key, UNREADABLE, UNREADABLE, str(error), size, len(folders), "", {})
 
 
-def _failed_row(store: Store, failure: Failure) -> Listed:
+def _failed_row(store: Store, failure: Failure) -> InventoryCell:
     size, result = size_of(store.failures.log(failure.key)), {"reason": failure.reason}
-    return Listed(failure.key, failure.kind, "failed", failure.label, size, 0, failure.at, result)
+    return InventoryCell(failure.key, failure.kind, "failed", failure.label, size, 0, failure.at, result)
 
 
-def _matches(value: str, wanted: str) -> bool:
-    own, other = _parsed(value), _parsed(wanted)
+def _matches(value: str, pattern: str) -> bool:
+    own, other = _parse_name(value), _parse_name(pattern)
     return own.name == other.name and set(other.options) <= set(own.options)
 
 
 @cache
-def _parsed(text: str) -> Name:
+def _parse_name(text: str) -> Name:
     try:
         return parse_name(text)
     except UsageError:
@@ -215,9 +215,9 @@ def _scratch(store: Store) -> Iterator[Path]:
     yield from (path for path in _entries(store.path / RUNS) if path.name.startswith("."))
 
 
-def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+def _passed_checkpoints(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
     """Yield the folders of checkpoints whose trajectories have finished sets further on."""
-    checkpoints = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := marks_in(folder))}
+    checkpoints = {folder: marks for folder in _entries(store.path / PARTIAL) if (marks := checkpoint_files_in(folder))}
     sets: dict[str, list[SetIdentity]] = {folder.name: [] for folder in checkpoints}
     # Records are read only if there are checkpoints at all: in a store of many cells that takes minutes.
     for folders in attempts.values() if checkpoints else ():
@@ -230,7 +230,7 @@ def _passed(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Pa
             yield folder
 
 
-def _is_behind(mark: Mark, identity: SetIdentity) -> bool:
+def _is_behind(mark: CheckpointFile, identity: SetIdentity) -> bool:
     """Return whether a checkpoint lies on the way to the set of this identity."""
     # The names of checkpoints begin with the key of the set at their own iteration, all else being equal.
     there = key_of({**identity.as_json(), "iterations": mark.iteration})

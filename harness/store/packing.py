@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from harness.errors import StoreError, UsageError
 from harness.store.cells import canonical_json
-from harness.store.files.archive import Content, extract, is_name, write_archive
+from harness.store.files.archive import Content, UnwritableFolder, extract, is_name, write_archive
 from harness.store.files.folders import CELLS, MARKER, RECORD, Notice, entries_of
 from harness.store.files.left_out import LEFT_OUT, absent, left_out_text
 from harness.store.files.reading import DamagedFile
@@ -27,12 +27,14 @@ from harness.system.home import expand_home
 from harness.system.whole_files import beside
 
 _REMEDY = "give a file that `ddbench results pack` wrote, or the folder of a store"
+_FOR_READING = "make room there, or set the environment variable TMPDIR to another folder"
+_FOR_GOOD = "make room there, or give another place"
 _VERIFY = "`ddbench results verify` says what to do"
 _ARTIFACT = "artifact"
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackingResult:
     """The outcome of packing.
 
     Attributes:
@@ -68,11 +70,11 @@ class PackedStore(Store):
         folder = Path(tempfile.mkdtemp(prefix="ddbench-"))
         # Not `TemporaryDirectory`: it warns if it is not closed, and a store ends only when nothing refers to it.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        _extract(file, folder, records_only)
+        _extract(file, folder, _FOR_READING, records_only)
         super().__init__(folder)
 
     def open(self) -> NoReturn:
-        """Refuse to be written to: what a run added would be lost with the temporary folder."""
+        """Refuse to open the store for writing: what a run added would be lost with the temporary folder."""
         raise StoreError("a packed store is only read: `ddbench results unpack` makes a folder of it")
 
 
@@ -94,8 +96,10 @@ def open_store(path: Path, notice: Notice | None = None, *, records_only: bool =
     return store
 
 
-def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed:
+def pack(store: Store, file: Path, selection: Selection = Selection()) -> PackingResult:
     """Write a store into one file, or replace that file: whole or not at all, and read back before it is there.
+
+    Only a file is replaced: never a folder, nor a device.
 
     The same content gives the same bytes, as long as the same version of liblzma compresses it.
 
@@ -106,9 +110,12 @@ def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed
 
     Raises:
         StoreError: something in the store is damaged, or cannot be read.
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be written, or something else lies there.
     """
     target = expand_home(file).absolute()
+    # `beside` would move a folder with all that is in it out of the way and remove it.
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise UsageError(f"{file} is not a file, and is not replaced by one: give another place")
     # In the store it would be a strange file, and the next packing would have to know it from the rest.
     if target.resolve().is_relative_to(store.path.resolve()):
         raise UsageError(f"{file} lies in the store that is packed: give a place outside it")
@@ -122,7 +129,7 @@ def pack(store: Store, file: Path, selection: Selection = Selection()) -> Packed
         raise StoreError(f"{store.path} cannot be packed: {error}") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}; give another place") from None
-    return Packed(contents.cells, size, len(contents.left_out))
+    return PackingResult(contents.cells, size, len(contents.left_out))
 
 
 def unpack(file: Path, folder: Path) -> int:
@@ -139,7 +146,7 @@ def unpack(file: Path, folder: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         with beside(target) as temporary:
             (temporary / CELLS).mkdir(parents=True)
-            return _extract(expand_home(file).absolute(), temporary)
+            return _extract(expand_home(file).absolute(), temporary, _FOR_GOOD)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}; give another place") from None
 
@@ -207,8 +214,10 @@ def _write(file: Path, contents: _Contents) -> None:
             raise StoreError(f"{member.name} was altered: {_VERIFY}")
 
 
-def _extract(file: Path, folder: Path, records_only: bool = False) -> int:
+def _extract(file: Path, folder: Path, remedy: str, records_only: bool = False) -> int:
     try:
         return len(extract(file.resolve(), folder, records_only=records_only))
+    except UnwritableFolder as reason:
+        raise StoreError(f"{file} cannot be unpacked into {folder.parent} ({reason}): {remedy}") from None
     except DamagedFile as damage:
         raise StoreError(f"{file} cannot be read as a packed store ({damage.reason}): {_REMEDY}") from None

@@ -32,22 +32,22 @@ class PlannedJob(Protocol):
 
     @property
     def key(self) -> str:
-        """Its key, which depends on what it makes and not on what the store already holds."""
+        """The key of the job, which depends on what it makes and not on what the store already holds."""
         ...
 
     @property
     def label(self) -> str:
-        """Name of what it makes, for people."""
+        """Name of what the job makes, for people."""
         ...
 
     @property
     def after(self) -> Sequence[str]:
-        """Keys of the jobs whose artifacts it needs."""
+        """Keys of the jobs whose artifacts the job needs."""
         ...
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """The cells that it makes, in order."""
+        """The cells that the job makes, in order."""
         ...
 
 
@@ -148,7 +148,7 @@ def list_jobs(jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -
 
 
 def write_run(folder: Path, request: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-    """Write both files; into a new folder both at once.
+    """Write the request and the plan of a run; into a new folder both at once.
 
     Raises:
         OSError: they cannot be written.

@@ -63,7 +63,7 @@ class RunStatus:
 
     @cached_property
     def counts(self) -> Mapping[CellState, int]:
-        """The number of its cells in each state."""
+        """The number of the run's cells in each state."""
         return counts(self.cells)
 
 

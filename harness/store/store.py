@@ -106,7 +106,7 @@ class Store:
         return not others
 
     def check_schema(self) -> None:
-        """Check that it is a store of a known schema; if only ``store.json`` is lost, give notice.
+        """Check that the folder is a store of a known schema; if only ``store.json`` is lost, give notice.
 
         Raises:
             StoreError: it is not a store, or was made by a newer ddbench.
@@ -370,9 +370,9 @@ class Store:
             reason = f"{failure.label} failed: {failure.reason}" if failure else f"{self.path} holds no cell {key}"
             raise RecordError(key, reason)
         path = folder / name
-        wanted = self.read(folder).files.get(name)
+        digest = self.read(folder).files.get(name)
         try:
-            is_sound = digest_of(path) == wanted
+            is_sound = digest_of(path) == digest
         except (FileNotFoundError, DamagedFile):
             is_sound = False
         if not is_sound:

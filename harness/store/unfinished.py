@@ -31,7 +31,7 @@ def write_sealed(folder: Path, stem: str, content: bytes) -> Path:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """Return the content of such a file; None if it is damaged or cannot be read."""
+    """Return the content of a sealed file; None if it is damaged or cannot be read."""
     named = _NAME.fullmatch(path.name)
     try:
         content = read_bytes(path, most=None)
@@ -41,13 +41,13 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def sealed_in(folder: Path) -> list[tuple[str, Path]]:
-    """Return such files in a folder, each with the stem of its name, sorted by name; damaged ones too."""
+    """Return the sealed files in a folder by name, each with the stem of its name; damaged ones too."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return [(named[1], path) for path in paths if (named := _NAME.fullmatch(path.name))]
 
 
 def damages(path: Path) -> Iterator[str]:
-    """Yield what is wrong with an entry of such a folder, with the remedy."""
+    """Yield what is wrong with an entry of a folder of sealed files, with the remedy."""
     named, remedy = _NAME.fullmatch(path.name), "delete it: a run passes over it, and makes again what it held"
     try:
         if named is None:
@@ -63,7 +63,7 @@ def damages(path: Path) -> Iterator[str]:
 _CHECKPOINT = re.compile(rf"(\d+)-([0-9a-f]{{{SHORT}}})", re.ASCII)
 
 
-class Mark(NamedTuple):
+class CheckpointFile(NamedTuple):
     """A checkpoint, by its name: the iteration, the beginning of the set's key, and the file."""
 
     iteration: int
@@ -71,8 +71,8 @@ class Mark(NamedTuple):
     path: Path
 
 
-def marks_in(folder: Path) -> list[Mark]:
+def checkpoint_files_in(folder: Path) -> list[CheckpointFile]:
     """Return the checkpoints in a folder, sorted by iteration; damaged ones too."""
     # Of a damaged one only the name is known, which is enough: a run reads the newest sound one and passes over others.
     named = [(_CHECKPOINT.fullmatch(name), path) for name, path in sealed_in(folder)]
-    return sorted(Mark(int(name[1]), name[2], path) for name, path in named if name)
+    return sorted(CheckpointFile(int(name[1]), name[2], path) for name, path in named if name)

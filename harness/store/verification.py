@@ -67,15 +67,15 @@ def _lines(check: Check) -> Iterator[str]:
 
 def _checks(store: Store) -> Iterator[Check]:
     """Yield a check for each part of the store that can be wrong by itself."""
-    yield partial(_marker, store)
-    yield partial(_top, store.path)
+    yield partial(_check_marker, store)
+    yield partial(_check_top, store.path)
     yield partial(_left_out, store.path)
     left_out = frozenset[str]()
     # A damaged list has a line of its own, and then every file that it would excuse is reported as missing.
     with contextlib.suppress(DamagedFile):
         left_out = read_left_out(store.path)
     for shelf in _paths(store.path / CELLS):
-        yield partial(_shelf, shelf)
+        yield partial(_check_shelf, shelf)
         # What is no shelf is reported once as a whole, and not by each file in it.
         if len(shelf.name) == 2 and shelf.is_dir():
             yield from (partial(_attempt, folder, left_out) for folder in _paths(shelf))
@@ -85,7 +85,7 @@ def _checks(store: Store) -> Iterator[Check]:
     yield from (partial(store.failures.damages, path.name) for path in _paths(store.path / FAILURES))
     yield from (partial(lease.damages, path) for path in _paths(store.path / LEASES))
     for folder in _paths(store.path / RUNS):
-        yield partial(_is_folder, folder)
+        yield partial(_check_folder, folder)
         if folder.is_dir():
             yield partial(run_files.damages, folder)
 
@@ -98,12 +98,12 @@ def _paths(folder: Path) -> list[Path]:
         return []
 
 
-def _marker(store: Store) -> Iterator[str]:
+def _check_marker(store: Store) -> Iterator[str]:
     if damage := store.marker_damage():
         yield f"{damage}: {MARKER_REMEDY}"
 
 
-def _top(path: Path) -> Iterator[str]:
+def _check_top(path: Path) -> Iterator[str]:
     """Yield what is wrong with the folders of a store."""
     if not (path / CELLS).is_dir():
         yield f"{path / CELLS} is not a folder: a run makes one; what was in it can come from a copy only"
@@ -111,7 +111,7 @@ def _top(path: Path) -> Iterator[str]:
         if entry.name not in (*FOLDERS, LOCKS, MARKER, LEFT_OUT, MANIFEST):  # any tar program unpacks the last one too
             yield f"{entry.path} {_STRANGE}"
         elif entry.name in FOLDERS and entry.name != CELLS:
-            yield from _is_folder(Path(entry.path))
+            yield from _check_folder(Path(entry.path))
         if entry.name in FOLDERS:
             entries_of(Path(entry.path))  # raises what keeps it from being read
 
@@ -124,8 +124,8 @@ def _left_out(path: Path) -> Iterator[str]:
         yield f"{damage}: {REMEDY}"
 
 
-def _is_folder(path: Path) -> Iterator[str]:
-    """Yield what is wrong if it is not a folder; raise an error if it cannot be read."""
+def _check_folder(path: Path) -> Iterator[str]:
+    """Yield what is wrong with a path that is not a folder; raise an error if it cannot be read."""
     if not path.is_dir():
         yield f"{path} is not a folder: move it away"
     entries_of(path)  # for its error, which becomes a line of its own
@@ -136,15 +136,15 @@ def _unfinished(folder: Path) -> Iterator[str]:
     if not re.fullmatch(KEY, folder.name):
         yield f"{folder} {_STRANGE}"
         return
-    yield from _is_folder(folder)
+    yield from _check_folder(folder)
 
 
-def _shelf(shelf: Path) -> Iterator[str]:
+def _check_shelf(shelf: Path) -> Iterator[str]:
     """Yield what is wrong with the folder of the cells whose keys begin with its name."""
     if attempt_in(f"{shelf.name}-1") is None or len(shelf.name) != 2:
         yield f"{shelf} {_STRANGE}"
         return
-    yield from _is_folder(shelf)
+    yield from _check_folder(shelf)
 
 
 def _attempt(folder: Path, left_out: Collection[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 @dataclass(frozen=True)
 class JsonLimits:
-    """What JSON may hold; the defaults are those of a store's files.
+    """Limits of what JSON may hold; the defaults are those of a store's files.
 
     Attributes:
         depth: levels of brackets within brackets; records have eight.

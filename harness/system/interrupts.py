@@ -22,7 +22,7 @@ KEPT = "stopped; the same command goes on from what was kept"
 
 
 class Stopped(KeyboardInterrupt):
-    """Work was asked to stop, and has saved what it had; the message says how to go on."""
+    """Raised when work was asked to stop and has saved what it had; the message says how to go on."""
 
 
 @dataclass
@@ -31,13 +31,13 @@ class _StopRequests:
 
     Attributes:
         in_steps: the work goes in steps that are worth finishing.
-        asked: the first request has come.
+        stop_requested: the first request has come.
         at_once: the work has to stop at once.
         insists: a request that takes no effect is raised again.
     """
 
     in_steps: bool = False
-    asked: bool = False
+    stop_requested: bool = False
     at_once: bool = False
     insists: bool = False
 
@@ -48,7 +48,7 @@ _current: _StopRequests | None = None
 
 
 @contextmanager
-def handled(notice: Callable[[str], object]) -> Iterator[None]:
+def handle_signals(notice: Callable[[str], object]) -> Iterator[None]:
     """Handle SIGINT and SIGTERM for a while, then leave them to whoever had them before.
 
     Within another such context, and in a thread that is not the main one, it does nothing.
@@ -65,10 +65,10 @@ def handled(notice: Callable[[str], object]) -> Iterator[None]:
 
     def on_signal(_number: int, _frame: object) -> None:
         signals.note_signal()
-        if not requests.in_steps or requests.asked:
+        if not requests.in_steps or requests.stop_requested:
             before.setdefault(signal.SIGALRM, signal.getsignal(signal.SIGALRM))
             _stop_at_once(requests)
-        requests.asked = True
+        requests.stop_requested = True
         # The signal may come in the midst of a print, and a buffered stream cannot be entered again by its own thread.
         with contextlib.suppress(RuntimeError):
             notice(FINISHING)
@@ -88,7 +88,7 @@ def handled(notice: Callable[[str], object]) -> Iterator[None]:
 
 
 @contextmanager
-def insisted() -> Iterator[None]:
+def reraise_until_effective() -> Iterator[None]:
     """Re-raise a request to stop until it takes effect.
 
     C++ may swallow an exception that is raised in Python code that it has called, as a compiled network calls an
@@ -130,7 +130,7 @@ def _on_alarm(_number: int, _frame: object) -> None:
 
 @contextmanager
 def steps() -> Iterator[None]:
-    """Mark work in steps that are worth finishing: it asks after each whether a stop was `asked` for."""
+    """Mark work in steps that are worth finishing: it asks after each whether `stop_requested`."""
     requests = _current
     if requests is None or not _is_main_thread():
         yield
@@ -142,14 +142,14 @@ def steps() -> Iterator[None]:
         requests.in_steps = before
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Return whether the work at hand was asked to stop."""
-    return _current is not None and _current.asked
+    return _current is not None and _current.stop_requested
 
 
 def heed() -> None:
     """Raise `Stopped` if the work was asked to stop; for work that has just saved what it had."""
-    if asked():
+    if stop_requested():
         raise Stopped(KEPT)
 
 

@@ -57,11 +57,11 @@ class ProcessIdentity:
 
     @property
     def is_parent(self) -> bool:
-        """Whether it is the parent of this process."""
+        """Whether the identity is that of this process's parent."""
         return self.machine == _machine() and self.pid == os.getppid()
 
     def has_ended(self) -> bool:
-        """Return whether it is known to be gone, which can only be known on its own machine."""
+        """Return whether the process is known to be gone, which can only be known on its own machine."""
         if not self.machine or self.machine != _machine():
             return False
         try:

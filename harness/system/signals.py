@@ -1,4 +1,4 @@
-"""Whether a signal really came: this distinguishes Ctrl-C from a KeyboardInterrupt that a plugin raises itself."""
+"""Signals that really came: notes of them distinguish Ctrl-C from a KeyboardInterrupt that a plugin raises itself."""
 
 import signal
 import threading

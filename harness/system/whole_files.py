@@ -53,7 +53,7 @@ def _sync_all(path: Path) -> None:
 
 
 def _put(new: Path, path: Path) -> None:
-    """Rename into place. A folder cannot replace another: the old one steps aside, and goes when the new is there."""
+    """Rename ``new`` to ``path``; an old folder, which cannot be replaced, steps aside and is removed afterwards."""
     if not path.is_dir() or path.is_symlink():
         os.replace(new, path)
         return

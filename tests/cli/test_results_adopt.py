@@ -134,6 +134,14 @@ def test_code_that_gives_another_number_is_refused(store, monkeypatch):
     assert "in the record, and now " in line
 
 
+def test_a_damaged_set_is_named_where_it_lies_in_the_store(store):
+    for file in store.glob("cells/*/*/set.safetensors"):
+        file.write_bytes(file.read_bytes() + b"x")
+    done = adopt(store)
+    assert_refused(done, store, str(store / "cells"), "is missing or was altered")
+    assert "ddbench-adopt-" not in done.output
+
+
 def test_code_that_raises_is_refused(store, monkeypatch):
     def broken(self, *_arguments):
         raise RuntimeError("no more")

@@ -21,8 +21,8 @@ needs_a_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("
 @pytest.fixture(autouse=True)
 def policy(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(compiling._Mode, "refused", set())
-    monkeypatch.setattr(compiling, "_code", {})
+    monkeypatch.setattr(compiling._CompilationState, "refused", set())
+    monkeypatch.setattr(compiling, "_compiled_forwards", {})
     set_compilation("auto")
     yield
     set_compilation("never")
@@ -87,7 +87,7 @@ def test_nothing_is_compiled_under_never():
 
 
 def test_batches_outside_the_slices_sizes_are_run_as_they_are(monkeypatch, plain_convolutions):
-    monkeypatch.setattr(compiling, "_compiled", lambda forward, number: pytest.fail("was compiled"))
+    monkeypatch.setattr(compiling, "_compile", lambda forward, number: pytest.fail("was compiled"))
     network = built("convnet")
     for count in (1, 7, 33):
         assert torch.equal(logits_of(network, images(count)), network(images(count)))
@@ -95,8 +95,8 @@ def test_batches_outside_the_slices_sizes_are_run_as_they_are(monkeypatch, plain
 
 @needs_a_compiler
 def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypatch):
-    monkeypatch.setattr(compiling, "HEAVY", 0.0)
-    monkeypatch.setattr(compiling, "COMPILED", 0.0)
+    monkeypatch.setattr(compiling, "MIN_OPERATIONS", 0.0)
+    monkeypatch.setattr(compiling, "MIN_COMPILED_OPERATIONS", 0.0)
     batch, labels = images(9, (1, 16, 16)), torch.arange(9) % 3
     for seed in (0, 1):
         network = built(SMALL, seed, (1, 16, 16))
@@ -105,7 +105,7 @@ def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypat
         for compiled, eager in zip(ours, gradient_of(network, batch, labels), strict=True):
             torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-6)
         set_compilation("auto")
-    assert len(compiling._code) == 1, "the second network needs no code of its own"
+    assert len(compiling._compiled_forwards) == 1, "the second network needs no code of its own"
     assert compilation() == "auto"
 
 
@@ -126,9 +126,9 @@ def test_without_a_home_for_code_networks_run_as_they_are(monkeypatch, caplog):
     def homeless(source):
         raise PermissionError("[Errno 13] Permission denied: '/nowhere'")
 
-    monkeypatch.setattr("harness.compute.winograd.library", homeless)
-    winograd._code.cache_clear()
-    monkeypatch.setattr(compiling._Mode, "quick", None)
+    monkeypatch.setattr("harness.compute.winograd.compiled_library", homeless)
+    winograd._native_function.cache_clear()
+    monkeypatch.setattr(compiling._CompilationState, "has_quick_convolutions", None)
     with caplog.at_level(logging.WARNING, logger="ddbench"):
         network = built("resnet18")
         assert torch.equal(logits_of(network, images(33)), network(images(33)))
@@ -156,7 +156,7 @@ def test_where_nothing_can_be_compiled_it_is_said_once_and_networks_run_as_they_
 
 
 def test_a_networks_own_error_is_its_own(monkeypatch):
-    monkeypatch.setattr(compiling, "_compiled", lambda forward, number: forward)
+    monkeypatch.setattr(compiling, "_compile", lambda forward, number: forward)
     with pytest.raises(RuntimeError, match="channels"):
         logits_of(built("convnet"), images(8, (5, 32, 32)))
 

@@ -16,7 +16,7 @@ from toys import DropoutNetwork
 from harness import DISTANCES, Recipe, cross_entropy, train_classifier
 from harness.compute import cuda_graphs as recording
 from harness.compute.compiling import set_compilation
-from harness.compute.cuda_graphs import recorded, with_network
+from harness.compute.cuda_graphs import try_to_record, with_network
 from harness.compute.lru_cache import CAPACITY, LruCache
 from harness.compute.network_structure import structure_of
 from harness.compute.precision import float32_products
@@ -52,11 +52,11 @@ class Tape:
 def tape(monkeypatch):
     """Records on a CPU as if it were a GPU."""
     for module in (recording, classifier, stepping):
-        monkeypatch.setattr(module, "is_recorded", lambda device: not recording._Mode.failed)
+        monkeypatch.setattr(module, "is_recorded", lambda device: not recording._RecordingFailure.happened)
     monkeypatch.setattr(recording, "Recording", Tape)
     monkeypatch.setattr(recording, "_recordings", LruCache())
-    monkeypatch.setattr(recording, "_sights", LruCache())
-    monkeypatch.setattr(recording._Mode, "failed", False)
+    monkeypatch.setattr(recording, "_run_counts", LruCache())
+    monkeypatch.setattr(recording._RecordingFailure, "happened", False)
     monkeypatch.setattr(classifier, "_recorded_steps", LruCache())
     monkeypatch.setattr(Tape, "count", 0)
     # The rate stays a number: as a tensor it has the precision of float32.
@@ -171,8 +171,8 @@ def test_classes_are_matched_from_one_recording_for_all_networks_of_a_structure(
     tape = request.getfixturevalue("tape")
     for seed in range(4):
         assert_same(match(seed), expected[seed], 1e-12)
-        assert tape.count == (seed >= recording.SIGHTS)
-    for _ in range(recording.SIGHTS + 2):
+        assert tape.count == (seed >= recording.RUNS_BEFORE_RECORDING)
+    for _ in range(recording.RUNS_BEFORE_RECORDING + 2):
         match(0, ipc=3)
         match(0, name="mlp")
         match(0, name="mlp", distance=DISTANCES["mse"])
@@ -183,7 +183,7 @@ def test_results_stay_when_the_next_ones_are_computed(tape, monkeypatch):
     def work(network, images):
         return [network(images)]
 
-    monkeypatch.setattr(recording, "SIGHTS", 0)
+    monkeypatch.setattr(recording, "RUNS_BEFORE_RECORDING", 0)
     networks, images = networks_of("mlp[width=8]", 2), data()[0]
     first, second = (with_network(network, work, [images], "logits", contextlib.nullcontext)[0] for network in networks)
     assert torch.equal(first, networks[0](images))
@@ -205,7 +205,7 @@ def test_what_cannot_be_recorded_is_done_as_it_is_from_then_on_and_said_once(req
 def test_an_interrupt_while_something_is_recorded_is_one(monkeypatch):
     monkeypatch.setattr(recording, "Recording", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        recorded(lambda images: [images + 1], [torch.zeros(2)])
+        try_to_record(lambda images: [images + 1], [torch.zeros(2)])
 
 
 def failing(cause):
@@ -228,7 +228,7 @@ def test_a_gpu_records_where_networks_are_compiled():
     try:
         assert recording.is_recorded(gpu)
         assert not recording.is_recorded(torch.device("cpu"))
-        assert recorded(print, [torch.zeros(2)]) is None
+        assert try_to_record(print, [torch.zeros(2)]) is None
     finally:
         set_compilation("never")
 

@@ -28,7 +28,7 @@ def recordings(monkeypatch):
     monkeypatch.setattr(recording, "Recording", record)
     yield
     assert recordings
-    assert not recording._Mode.failed
+    assert not recording._RecordingFailure.happened
 
 
 @pytest.fixture

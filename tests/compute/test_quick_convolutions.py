@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from harness.compute import winograd
 from harness.compute.native_code import compiler
-from harness.compute.quick_convolutions import FEW_PIXELS, QuickConvolutions, of_patches, quicker_way
+from harness.compute.quick_convolutions import FEW_PIXELS, QuickConvolutions, convolve_as_product, quick_convolution
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -17,10 +17,10 @@ def ways(monkeypatch):
     taken = []
 
     def noted(images, weight):
-        taken.append(quicker_way(images, weight))
+        taken.append(quick_convolution(images, weight))
         return taken[-1]
 
-    monkeypatch.setattr("harness.compute.quick_convolutions.quicker_way", noted)
+    monkeypatch.setattr("harness.compute.quick_convolutions.quick_convolution", noted)
     return taken
 
 
@@ -106,7 +106,7 @@ def test_wide_layers_on_few_pixels_are_products_of_matrices(bias, count, height,
     taken = ways(monkeypatch)
     with QuickConvolutions():
         ours = output_and_gradients(network, images)
-    assert taken == [of_patches]
+    assert taken == [convolve_as_product]
     assert all(actual.is_contiguous() for actual in ours), "as from torch, so that views of them are possible"
     right = output_and_gradients(network.double(), images.double())
     assert all(apart(actual, other) < 1e-6 for actual, other in zip(ours, right, strict=True))
@@ -115,16 +115,16 @@ def test_wide_layers_on_few_pixels_are_products_of_matrices(bias, count, height,
 def test_only_trained_wide_layers_on_few_pixels_are():
     weight = drawn(512, 256, 3, 3).requires_grad_()
     few = drawn(FEW_PIXELS // 4, 256, 2, 2)
-    assert quicker_way(few, weight) is of_patches
-    assert quicker_way(drawn(FEW_PIXELS // 4 + 1, 256, 2, 2), weight) is None
-    assert quicker_way(few, weight.detach()) is None
-    assert quicker_way(few, weight.contiguous(memory_format=torch.channels_last)) is None
-    assert quicker_way(drawn(9, 256, 1, 1), weight) is None
-    assert quicker_way(drawn(0, 256, 2, 2), weight) is None
-    assert quicker_way(drawn(9, 128, 2, 2), drawn(512, 128, 3, 3).requires_grad_()) is None
-    assert quicker_way(few, drawn(512, 256, 7, 7).requires_grad_()) is None
+    assert quick_convolution(few, weight) is convolve_as_product
+    assert quick_convolution(drawn(FEW_PIXELS // 4 + 1, 256, 2, 2), weight) is None
+    assert quick_convolution(few, weight.detach()) is None
+    assert quick_convolution(few, weight.contiguous(memory_format=torch.channels_last)) is None
+    assert quick_convolution(drawn(9, 256, 1, 1), weight) is None
+    assert quick_convolution(drawn(0, 256, 2, 2), weight) is None
+    assert quick_convolution(drawn(9, 128, 2, 2), drawn(512, 128, 3, 3).requires_grad_()) is None
+    assert quick_convolution(few, drawn(512, 256, 7, 7).requires_grad_()) is None
     with torch.no_grad():
-        assert quicker_way(few, weight) is None
+        assert quick_convolution(few, weight) is None
 
 
 def test_other_precisions_and_single_images_are_torch_s(monkeypatch):

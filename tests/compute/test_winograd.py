@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rounding import CLOSE, apart, drawn
 from torch.nn import functional
 
-from harness.compute.native_code import code_folder, compiler, library
-from harness.compute.winograd import FEWEST_VALUES, SIDES, convolve, gains
+from harness.compute.native_code import code_folder, compiled_library, compiler
+from harness.compute.winograd import FEWEST_VALUES, SIDES, convolve, is_faster
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -66,21 +66,21 @@ def test_what_comes_out_lies_in_memory_as_what_went_in(side):
 def test_few_tiles_small_ones_and_few_channels_gain_nothing():
     weight = drawn(64, 64, 3, 3)
     fewest = math.ceil(FEWEST_VALUES / 64)
-    assert gains(drawn(fewest, 64, 4, 4), weight)
-    assert not gains(drawn(fewest - 1, 64, 4, 4), weight)
-    assert not gains(drawn(999, 64, 5, 5), weight), "most of the tiles would be empty"
-    assert not gains(drawn(999, 32, 4, 4), drawn(64, 32, 3, 3))
-    assert not gains(drawn(999, 64, 4, 4), drawn(64, 64, 5, 5)), "larger filters are worth it from more channels on"
-    assert gains(drawn(999, 128, 4, 4), drawn(128, 128, 5, 5))
-    assert not gains(drawn(999, 64, 4, 4), drawn(64, 64, 5, 3))
+    assert is_faster(drawn(fewest, 64, 4, 4), weight)
+    assert not is_faster(drawn(fewest - 1, 64, 4, 4), weight)
+    assert not is_faster(drawn(999, 64, 5, 5), weight), "most of the tiles would be empty"
+    assert not is_faster(drawn(999, 32, 4, 4), drawn(64, 32, 3, 3))
+    assert not is_faster(drawn(999, 64, 4, 4), drawn(64, 64, 5, 5)), "larger filters are worth it from more channels on"
+    assert is_faster(drawn(999, 128, 4, 4), drawn(128, 128, 5, 5))
+    assert not is_faster(drawn(999, 64, 4, 4), drawn(64, 64, 5, 3))
 
 
 def test_wide_layers_need_more_tiles_and_large_images_gain_nothing():
     weight = drawn(512, 512, 3, 3)
-    assert gains(drawn(32, 512, 4, 4), weight)
-    assert not gains(drawn(31, 512, 4, 4), weight)
-    assert gains(drawn(1, 64, 84, 84), drawn(64, 64, 3, 3))
-    assert not gains(drawn(1, 64, 192, 192), drawn(64, 64, 3, 3))
+    assert is_faster(drawn(32, 512, 4, 4), weight)
+    assert not is_faster(drawn(31, 512, 4, 4), weight)
+    assert is_faster(drawn(1, 64, 84, 84), drawn(64, 64, 3, 3))
+    assert not is_faster(drawn(1, 64, 192, 192), drawn(64, 64, 3, 3))
 
 
 @pytest.mark.parametrize(
@@ -124,22 +124,22 @@ def test_code_is_kept_and_what_does_not_compile_says_why(tmp_path, monkeypatch):
     good.write_text('extern "C" int seven() { return 7; }\n')
     bad.write_text("no such thing\n")
     for _ in range(2):
-        library.cache_clear()
-        assert library(good).seven() == 7
+        compiled_library.cache_clear()
+        assert compiled_library(good).seven() == 7
     (library_file,) = (tmp_path / "ddbench-code").iterdir()
     assert library_file.name.startswith("good-")
     library_file.unlink()  # not emptied: it is mapped
     library_file.touch()
-    library.cache_clear()
-    assert library(good).seven() == 7, "what is broken is made again"
+    compiled_library.cache_clear()
+    assert compiled_library(good).seven() == 7, "what is broken is made again"
     with pytest.raises(OSError, match=r"bad\.cpp"):
-        library(bad)
+        compiled_library(bad)
     assert [path.name for path in (tmp_path / "ddbench-code").iterdir()] == [library_file.name]
     monkeypatch.setenv("CXX", "no-such-compiler")
-    library.cache_clear()
+    compiled_library.cache_clear()
     with pytest.raises(OSError, match=r"no C\+\+ compiler"):
-        library(good)
-    library.cache_clear()
+        compiled_library(good)
+    compiled_library.cache_clear()
 
 
 def test_without_a_home_code_is_kept_among_temporary_files(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from harness.executors.command_process import Command
 from harness.running.processes.child_process import children_of
-from harness.running.processes.starter import VARIABLE, Starter, handed_over
+from harness.running.processes.starter import VARIABLE, Starter, starter_environment
 from harness.system.process_identity import ProcessIdentity, python_module
 
 ROUNDS = 40
@@ -139,16 +139,16 @@ import pathlib, sys, time
 from harness.running.processes.starter import Starter
 starter = Starter.of_this_process()
 pathlib.Path(sys.argv[1]).touch()
-while not starter.stops_wanted():
+while not starter.due_stop_requests():
     time.sleep(0.02)
 pathlib.Path(sys.argv[1]).unlink()
 """
 STARTS = f"""
 import subprocess, sys
-from harness.running.processes.starter import handed_over
+from harness.running.processes.starter import starter_environment
 import os
 command = [sys.executable, "-P", "-c", {WATCHES!r}, sys.argv[1]]
-subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *command], env={{**os.environ, **handed_over()}}).wait()
+subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *command], env={{**os.environ, **starter_environment()}}).wait()
 """
 
 
@@ -164,7 +164,7 @@ def test_a_starter_need_not_be_the_parent(tmp_path):
 def test_a_starter_elsewhere_is_not_taken_for_dead():
     elsewhere = Starter(ProcessIdentity("there", "another boot", os.getpid(), 1))
     assert not elsewhere.has_ended()
-    assert elsewhere.stops_wanted() == 0
+    assert elsewhere.due_stop_requests() == 0
 
 
 def test_without_a_starter_the_parent_is_watched(monkeypatch):
@@ -174,14 +174,14 @@ def test_without_a_starter_the_parent_is_watched(monkeypatch):
     parent = os.getppid()
     monkeypatch.setattr(os, "getppid", lambda: parent + 1)
     assert starter.has_ended()
-    assert starter.stops_wanted() == 1
+    assert starter.due_stop_requests() == 1
 
 
 def test_the_description_is_taken_out_of_the_environment(monkeypatch):
-    for name, value in handed_over().items():
+    for name, value in starter_environment().items():
         monkeypatch.setenv(name, value)
     Starter.of_this_process()
-    assert not [name for name in handed_over() if name in os.environ]
+    assert not [name for name in starter_environment() if name in os.environ]
 
 
 def test_a_command_knows_who_started_it(tmp_path):

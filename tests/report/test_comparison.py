@@ -10,7 +10,7 @@ from studies import ddbench, small_run
 from synthetic import ARCHITECTURES, artifact_record, set_record, student_record, study, write_store
 
 import harness
-from harness.report.comparing.question import natural
+from harness.report.comparing.question import in_natural_order
 from harness.report.tables.wording import percent
 
 
@@ -528,4 +528,4 @@ def test_a_difference_that_rounds_to_zero_keeps_its_sign(value, text):
 
 
 def test_values_are_sorted_as_people_count():
-    assert natural(["x10", "x2", "x²", "2", "10", "²"]) == ["2", "10", "x2", "x10", "x²", "²"]
+    assert in_natural_order(["x10", "x2", "x²", "2", "10", "²"]) == ["2", "10", "x2", "x10", "x²", "²"]

@@ -3,7 +3,7 @@
 import dataclasses
 
 from harness.report.comparing.ambiguous_names import distinguish
-from harness.report.comparing.question import matching
+from harness.report.comparing.question import values_meant_by
 from harness.types.score import Score
 
 SCORE = Score(
@@ -33,7 +33,7 @@ def test_a_name_that_holds_a_bracket_itself_is_not_cut():
     assert len({score.dataset for score in scores}) == 2
     assert len(notes) == 1
     assert {score.names["dataset"] for score in scores} == {SCORE.names["dataset"]}
-    assert set(matching("folder", scores, "dataset")) == {score.dataset for score in scores}
+    assert set(values_meant_by("folder", scores, "dataset")) == {score.dataset for score in scores}
 
 
 def test_a_file_that_is_no_name_stands_for_itself():

@@ -9,6 +9,7 @@ import pytest
 from fake_distributions import distribution
 from studies import ddbench, records, small_run
 
+import harness
 from harness.errors import StoreError, UsageError
 from harness.plugins.discovery import plugins
 from harness.report.results import read_results
@@ -81,7 +82,7 @@ def test_results_are_those_of_the_records(store):
         assert origin.checksum == by_key[score.key]["checksum"]
         assert origin.versions == provenance["versions"]
         assert origin.compute["device"] == "cpu"
-        assert "ddbench 0.1.0" in origin.components.values()
+        assert f"ddbench {harness.__version__}" in origin.components.values()
 
 
 def test_options_set_by_name_are_kept_in_the_records(data, tmp_path):

@@ -244,7 +244,7 @@ class TestWithinAProcess:
             small_run(data, tmp_path, reporter=Signals(step=1), **STUDY)
         assert [signal.getsignal(number) for number in numbers] == before
         small_run(data, tmp_path, **STUDY)
-        assert not interrupts.asked()
+        assert not interrupts.stop_requested()
 
     def test_another_thread_leaves_them_alone(self, data, tmp_path):
         heard, before = [], signal.getsignal(signal.SIGINT)
@@ -275,10 +275,10 @@ class TestWithinAProcess:
 
 def test_they_nest():
     notices = []
-    with interrupts.handled(notices.append):
-        with interrupts.handled(pytest.fail), interrupts.steps():
+    with interrupts.handle_signals(notices.append):
+        with interrupts.handle_signals(pytest.fail), interrupts.steps():
             signal.raise_signal(signal.SIGINT)
-        assert interrupts.asked()
+        assert interrupts.stop_requested()
         with pytest.raises(interrupts.Stopped):
             interrupts.heed()
     assert notices == [interrupts.FINISHING]
@@ -289,6 +289,6 @@ def test_a_line_that_is_being_written_does_not_matter():
     def write(text):
         raise RuntimeError("reentrant call")
 
-    with interrupts.handled(write), interrupts.steps():
+    with interrupts.handle_signals(write), interrupts.steps():
         signal.raise_signal(signal.SIGTERM)
-        assert interrupts.asked()
+        assert interrupts.stop_requested()

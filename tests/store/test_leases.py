@@ -263,7 +263,7 @@ def test_a_heartbeat_finds_out_too(tmp_path, how):
 def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, seen):
     """Between the look at a lost holder and the next generation, all may have begun anew."""
     path = write(tmp_path, start=1)
-    taken = lease_file.Lease.taken
+    taken = lease_file.Lease.take
 
     def late(*arguments):
         monkeypatch.undo()
@@ -275,7 +275,7 @@ def test_who_looked_too_early_steps_back(tmp_path, monkeypatch, seen):
             (tmp_path / "leases" / f"{KEY}.3").write_text(path.read_text())
         return taken(*arguments)
 
-    monkeypatch.setattr(lease_file.Lease, "taken", late)
+    monkeypatch.setattr(lease_file.Lease, "take", late)
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         lease.check()
         assert files(tmp_path) == [f"{KEY}.{ {'nothing': 1, 'another beat': 2, 'a newer one': 4}[seen] }"]
@@ -292,7 +292,7 @@ def test_a_file_system_without_links(tmp_path, monkeypatch, quick):
     monkeypatch.setattr(os, "link", refused)
     with Leases(tmp_path).hold(KEY, "mine") as lease:
         lease.check()
-        assert lease_file.Lease.taken(tmp_path / "leases" / f"{KEY}.1", "theirs", threading.Event()) is None
+        assert lease_file.Lease.take(tmp_path / "leases" / f"{KEY}.1", "theirs", threading.Event()) is None
         assert files(tmp_path) == [f"{KEY}.1"]
     assert files(tmp_path) == []
 

@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import os
+import resource
 import shutil
 import signal
 import tarfile
@@ -208,6 +209,22 @@ def test_a_packed_file_is_not_written_into_its_store_or_where_nothing_can_be(sto
         pack(Store(store), tmp_path / "none" / "new.tar.xz")
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_a_folder_or_a_pipe_is_never_replaced_by_a_packed_file(store, tmp_path, link):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "mine.png").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pictures", "pipe"):
+        target = tmp_path / f"link to {name}" if link else tmp_path / name
+        if link:
+            target.symlink_to(tmp_path / name)
+        before = names_in(tmp_path)
+        with pytest.raises(UsageError, match=f"{name} is not a file, and is not replaced by one: give another place"):
+            pack(Store(store), target)
+        assert names_in(tmp_path) == before
+    assert (tmp_path / "pictures" / "mine.png").read_text() == "mine"
+
+
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_nothing_is_unpacked_over_something_else(packed, tmp_path, what):
     target = tmp_path / "there"
@@ -361,6 +378,8 @@ HOSTILE = {
     "no list": (compressed([manifest(3)]), "its pack.json cannot be used"),
     "an altered manifest": (compressed([entry("pack.json", b'{"format":1,"files":[],"checksum":"0"}')]), "altered"),
     "deep": (compressed([entry("pack.json", b"[" * 10**5)]), "nested more than"),
+    "a format in words": (compressed([manifest({"store.json": MARKER}, form="1")]), "'1' is not a format"),
+    "no format": (compressed([manifest({"store.json": MARKER}, form=0)]), "0 is not a format"),
     "a newer format": (compressed([manifest([], form=2)]), "packed by a newer ddbench"),
 }  # fmt: skip
 
@@ -393,10 +412,24 @@ def test_a_header_that_asks_for_gigabytes_of_memory_is_refused(tmp_path):
         open_store(tmp_path / "bad.tar.xz")
 
 
-def test_a_file_that_the_disk_has_no_room_for_is_refused(packed, tmp_path, monkeypatch):
+def test_a_file_that_the_disk_has_no_room_for_is_refused_with_the_remedy(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 7, 3))
-    with pytest.raises(StoreError, match="has room for 3"):
+    with pytest.raises(StoreError, match=r"has room for 3\): make room there, or give another place") as refused:
         unpack(packed, tmp_path / "new")
+    assert f"cannot be unpacked into {tmp_path} (" in str(refused.value)
+    with pytest.raises(StoreError, match=r"has room for 3\): make room there, or set the environment variable TMPDIR"):
+        open_store(packed)
+
+
+def test_a_disk_that_fills_up_meanwhile_is_not_called_damage_of_the_packed_file(packed, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StoreError, match=r"cannot be unpacked into .* \(File too large\): make room there"):
+            unpack(packed, tmp_path / "new")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names_in(tmp_path) == ["store", "store.tar.xz"]
 
 
 def test_the_hand_made_file_of_these_tests_is_a_store(tmp_path):

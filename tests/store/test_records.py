@@ -15,7 +15,7 @@ from studies import KD, a_record, ddbench, records, small_run
 from harness.learning.trajectory import History
 from harness.store.cells import Cell, key_of
 from harness.store.files.reading import CHECKSUM, checksum_of
-from harness.store.inventory import listed
+from harness.store.inventory import inventory_cells
 from harness.store.records import (
     KINDS,
     SCHEMA,
@@ -115,7 +115,7 @@ def test_fields_that_no_model_names_are_kept_and_shown(study, tmp_path):
     assert record.as_json() == content
     shown = ddbench("results", "show", record.key, "--store", store, "--json")
     assert json.loads(shown.stdout) == content
-    (row,) = [row for row in listed(Store(store)) if row.key == record.key]
+    (row,) = [row for row in inventory_cells(Store(store)) if row.key == record.key]
     assert row.result["novel"] == new
     assert json.loads(ddbench("results", "list", "--store", store, "--json").stdout)["cells"]
     assert "0 things wrong" in ddbench("results", "verify", "--store", store).stdout

@@ -26,7 +26,7 @@ from harness.types.plurals import counted
 )
 @click.option("--without-artifacts", is_flag=True, help="Leave out teachers and experts, which a run computes again.")
 @score_filters
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists; never a folder.")
 def pack(
     store: Path, file: Path, without_sets: bool, without_artifacts: bool, force: bool, **only: tuple[str, ...]
 ) -> None:

@@ -42,7 +42,7 @@ def report(
     ddbench report
     ddbench report first-store second-store --report page --output page.html
     """  # noqa: D301 - the backspace is how click knows lines to keep
-    from harness.report.rendering import rendered, targets
+    from harness.report.rendering import render_report, targets
     from harness.report.results import read_results
 
     registry = usable_plugins().registry
@@ -54,7 +54,7 @@ def report(
     failed = False
     for resolved, file in zip(reports, files, strict=True):
         try:
-            content = rendered(resolved, results)
+            content = render_report(resolved, results)
         except Exception as error:  # of any plugin: the other reports are still made
             report_error(error)
             failed = True

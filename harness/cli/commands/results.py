@@ -17,7 +17,7 @@ from harness.types.names import split_names
 from harness.types.plurals import counted
 
 if TYPE_CHECKING:
-    from harness.store.inventory import Cost, Listed
+    from harness.store.inventory import Cost, InventoryCell
     from harness.store.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,10 +69,10 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 
     A name without options stands for the component with any options: --method dc, or --method 'dc[lr_img=0.1]'.
     """
-    from harness.store.inventory import costs, listed
+    from harness.store.inventory import costs, inventory_cells
 
     opened_store = _readable(store)
-    every = list(listed(opened_store))
+    every = list(inventory_cells(opened_store))
     wanted = {name: split_names(values) for name, values in filters.items() if values}
     rows = [row for row in every if row.has(wanted)] if wanted else every
     spent = costs(opened_store, every)
@@ -257,7 +257,7 @@ def _left_out(store: "Store") -> int:
         return 0
 
 
-def _print_cells(rows: "list[Listed]") -> None:
+def _print_cells(rows: "list[InventoryCell]") -> None:
     from harness.store.cells import SHORT
 
     lines = [(row.key[:SHORT], row.kind, row.status, row.label, format_size(row.size)) for row in rows]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.report.scores import Score
-from harness.report.tables.hold_outs import hold_outs_named
+from harness.report.tables.hold_outs import with_hold_outs_in_names
 
 _PARTS = (
     ("dataset", "scored", ("score_on",)),
@@ -42,7 +42,7 @@ def distinguish(scores: Sequence[Score], by_store: bool) -> tuple[list[Score], l
     """
     notes: dict[str, None] = {}
     # Sets without the validation split first: "without ..." says more than the digest that they would get below.
-    distinct = hold_outs_named(scores)
+    distinct = with_hold_outs_in_names(scores)
     for axis, part, fields in _PARTS:
         # Recomputed for each part, because earlier qualifiers may already distinguish what this part would.
         keys = [_key(score, axis, part, fields, by_store) for score in distinct]

@@ -23,7 +23,7 @@ _WRONG = {
 
 @dataclass(frozen=True, eq=False)
 class ArmScores:
-    """The values of one name in one condition.
+    """The scores of an arm: those under one name in one condition.
 
     Attributes:
         label: the name.
@@ -52,33 +52,33 @@ class ArmScores:
 
     @cached_property
     def every(self) -> list[float]:
-        """All values."""
+        """The values of all students."""
         return [value for students in self.values.values() for value in students.values()]
 
     @property
     def mean(self) -> float:
-        """The mean of all values."""
+        """The mean value of all students."""
         # fsum rounds once, so that the mean does not depend on the order of the values.
         return math.fsum(self.every) / len(self.every)
 
     @property
     def median(self) -> float:
-        """The median of all values."""
+        """The median value of all students."""
         return statistics.median(self.every)
 
     @cached_property
     def set_means(self) -> list[float]:
-        """The mean of each distillation's students."""
+        """The mean value of each distillation's students."""
         return [statistics.fmean(students.values()) for students in self.values.values()]
 
     @property
     def std_students(self) -> float | None:
-        """The standard deviation of students of one set, pooled over sets (ddof 1)."""
+        """The standard deviation between students of one set, pooled over sets (ddof 1)."""
         return pooled_std([list(students.values()) for students in self.values.values()])
 
     @property
     def std_distillations(self) -> float | None:
-        """The standard deviation of the means of sets (ddof 1)."""
+        """The standard deviation between the means of sets (ddof 1)."""
         return std(self.set_means)
 
     @property
@@ -93,7 +93,7 @@ class ArmScores:
 
     @cached_property
     def status(self) -> str:
-        """The worst status of the sets."""
+        """The worst status of the arm's sets."""
         states = {score.status for score in self.scores}
         return next((state for state in ("diverged", "blown up") if state in states), "done")
 
@@ -105,12 +105,12 @@ class ArmScores:
 
     @cached_property
     def code(self) -> CodeVersions:
-        """The versions of the code that made its students, their sets and teachers."""
+        """The versions of the code that made the arm's students, their sets and teachers."""
         return CodeVersions.of(score.code for score in self.scores)
 
     @cached_property
     def doubts(self) -> tuple[str, ...]:
-        """The reasons to doubt the numbers, a phrase each."""
+        """The reasons to doubt the arm's numbers, a phrase each."""
         return tuple(self._doubts())
 
     def _doubts(self) -> list[str]:
@@ -147,7 +147,7 @@ Combine = Callable[[Mapping[str, float]], float]
 """A function that combines accuracies by architecture to one value."""
 
 
-def combined(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | None:
+def combine_arms(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | None:
     """Combine the arms of several architectures, for each student that all have; None if there is none.
 
     Args:
@@ -170,7 +170,7 @@ def combined(arms: Mapping[str, ArmScores], combine: Combine) -> ArmScores | Non
 
 
 def mean_of_all(accuracies: Mapping[str, float]) -> float:
-    """Return the mean over architectures."""
+    """Return the mean of the accuracies on all architectures."""
     return math.fsum(accuracies.values()) / len(accuracies)
 
 

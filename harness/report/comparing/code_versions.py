@@ -32,13 +32,13 @@ def digests_of(student: StoredStudent, distilled: Provenance | None, teacher: Pr
     digests = {
         f"{part} {name}": digest[:_DIGITS]
         for part, provenance in (("students", student.provenance), ("sets", distilled), ("teachers", teacher))
-        for name, digest in _recorded(provenance).items()
+        for name, digest in _digests_in(provenance).items()
     }
     # The file of the set too, because a set may have been distilled again after the student was trained on it.
     return digests | ({f"files {student.set[:_DIGITS]}": student.set_file[:_DIGITS]} if student.set_file else {})
 
 
-def _recorded(provenance: Provenance | None) -> Mapping[str, str]:
+def _digests_in(provenance: Provenance | None) -> Mapping[str, str]:
     """Return the digests in a record by component, those of the first versions under names of their own."""
     if provenance is None:
         return {}

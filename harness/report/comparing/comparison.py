@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
-from harness.report.comparing.effects import corrected
+from harness.report.comparing.effects import correct_for_many_tests
 from harness.report.comparing.equal_storage import of_equal_storage
-from harness.report.comparing.question import Question, natural, value_of
+from harness.report.comparing.question import Question, in_natural_order, value_of
 from harness.report.scores import Score, Scores
 from harness.report.tables.hold_outs import choice_notes, hold_out_notes
 from harness.types.plurals import counted, plural
@@ -16,7 +16,7 @@ from harness.types.plurals import counted, plural
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The answer.
+    """The answer to a question: the rows of a comparison, with its notes and warnings.
 
     Attributes:
         question: what was asked.
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All values: the baseline and then the others."""
+        """The compared values: the baseline and then the others."""
         return (self.baseline, *self.others)
 
 
@@ -52,7 +52,7 @@ def compare(stored: Scores, question: Question) -> Comparison:
     """
     # Copies of a cell count once, unless the copies in different stores are what is compared.
     by = question.by
-    scores, repeated = (list(stored.scores), []) if by == "store" else once(stored.scores)
+    scores, repeated = (list(stored.scores), []) if by == "store" else without_duplicates(stored.scores)
     scores, distinctions = distinguish(scores, by == "store")
     chosen, baseline = question.choose(scores)
     compared = [score for score in chosen if value_of(score, by) is not None]
@@ -60,25 +60,20 @@ def compare(stored: Scores, question: Question) -> Comparison:
     storage_notes: list[str] = []
     if question.equal_storage:
         compared, storage_notes = of_equal_storage(compared, by, baseline)
-    labels = natural(str(getattr(score, by)) for score in compared)
+    labels = in_natural_order(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
     # After filtering: the family of tests is what is shown, nothing else.
-    rows, family = _corrected(rows_of(compared, question, baseline), question.level)
-    notes = [
-        *stored.notes,
-        *repeated,
-        *distinctions,
-        *storage_notes,
-        *(f"{name} has no {by}: left out" for name in left),
-    ]
-    unqualified = _as_stored(compared, stored.scores)
+    rows, family = _correct_rows(rows_of(compared, question, baseline), question.level)
+    notes = [*stored.notes, *repeated, *distinctions, *storage_notes]
+    notes += [f"{name} has no {by}: left out" for name in left]
+    unqualified = _with_stored_names(compared, stored.scores)
     notes += [*hold_out_notes(unqualified), *choice_notes(stored.choices, unqualified)]
     notes += _elsewhere(scores, question)
     warnings = warnings_of(rows, by)
     return Comparison(question, baseline, others, tuple(rows), family, stored.stores, tuple(notes), warnings)
 
 
-def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
+def without_duplicates(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
     """Return each student once, from the first store that has it, and notes on those in several stores."""
     first: dict[str, Score] = {}
     again = [score for score in scores if first.setdefault(score.key, score) is not score]
@@ -89,7 +84,7 @@ def once(scores: Sequence[Score]) -> tuple[list[Score], list[str]]:
     return list(first.values()), [f"{note}; {differing} of them differ between the stores" if differing else note]
 
 
-def _as_stored(scores: Sequence[Score], every: Sequence[Score]) -> list[Score]:
+def _with_stored_names(scores: Sequence[Score], every: Sequence[Score]) -> list[Score]:
     """Return the scores with the names of their records, without qualifiers."""
     keys = {(score.store, score.key) for score in scores}
     return [score for score in every if (score.store, score.key) in keys]
@@ -102,10 +97,10 @@ def _elsewhere(scores: Sequence[Score], question: Question) -> Iterator[str]:
         yield f"{counted(count, 'score')} on {other} {plural(count, 'is', 'are')} left out: --score-on {other}"
 
 
-def _corrected(rows: Sequence[ComparisonRow], level: float) -> tuple[list[ComparisonRow], int]:
+def _correct_rows(rows: Sequence[ComparisonRow], level: float) -> tuple[list[ComparisonRow], int]:
     """Return the rows with p values adjusted for all tests, and the number of tests."""
     effects = [effect for row in rows for effect in row.effects.values()]
     # Over all rows at once: Holm's method needs the whole family.
-    adjusted = iter(corrected(effects, level))
+    adjusted = iter(correct_for_many_tests(effects, level))
     adjusted_rows = [replace(row, effects={label: next(adjusted) for label in row.effects}) for row in rows]
     return adjusted_rows, sum(effect.estimate.p is not None for effect in effects)

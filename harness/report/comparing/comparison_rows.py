@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.report.comparing.ambiguous_names import same_things
-from harness.report.comparing.arm_scores import ArmScores, combined, gap_of, mean_of_all
+from harness.report.comparing.arm_scores import ArmScores, combine_arms, gap_of, mean_of_all
 from harness.report.comparing.conditions import Block, blocks_of
 from harness.report.comparing.effects import Effect, effect_of
 from harness.report.comparing.question import Question
@@ -44,7 +44,7 @@ def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[
 
 @dataclass(frozen=True)
 class _Summary:
-    """How a row summarises the accuracies of several architectures; ``main`` is None for the mean over all."""
+    """A summary of the accuracies on several architectures in a row; ``main`` is None for the mean over all."""
 
     kind: str
     over: str
@@ -55,7 +55,7 @@ class _Summary:
         chosen = {name: arm for name, arm in arms.items() if self.kind != "others" or name != self.main}
         if len(chosen) < 2 or (self.kind == "gap" and self.main not in chosen):
             return None
-        return combined(chosen, gap_of(self.main) if self.kind == "gap" and self.main else mean_of_all)
+        return combine_arms(chosen, gap_of(self.main) if self.kind == "gap" and self.main else mean_of_all)
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ class _RowBuilder:
         if main := self._main(by_label):
             summaries += [_Summary("others", f"all but {main}", main), _Summary("gap", f"{main} minus others", main)]
         for summary in summaries:
-            yield from self._summed_up(fields, summary, by_label)
+            yield from self._summary_rows(fields, summary, by_label)
 
     def _row(self, condition: Mapping[str, Any], over: str, arms: Mapping[str, ArmScores]) -> ComparisonRow:
         first = arms.get(self.baseline)
         effects = {label: self._effect(first, arm) for label, arm in arms.items() if first and label != self.baseline}
         return ComparisonRow(condition, over, "architecture", arms, effects)
 
-    def _summed_up(
+    def _summary_rows(
         self, condition: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, ArmScores]]
     ) -> Iterator[ComparisonRow]:
         first = by_label.get(self.baseline, {})

@@ -68,7 +68,7 @@ class _Places:
         self._by_fields: dict[tuple[int, ...], dict[Condition, list[Condition]]] = {}
 
     def of(self, condition: Condition) -> list[Condition]:
-        """Return every condition with the same values in the fields that are not None here."""
+        """Return every condition with the values of ``condition`` in the fields that are not None there."""
         known = tuple(index for index, value in enumerate(condition) if value is not None)
         if known not in self._by_fields:
             # One index for each set of known fields: comparing every pair of conditions takes minutes in large stores.

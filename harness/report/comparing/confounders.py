@@ -78,7 +78,7 @@ class _Quantity:
     show: Callable[[Any], str] = str
 
     def concerns(self, axes: Iterable[str]) -> bool:
-        """Return whether a comparison along these axes must hold it equal."""
+        """Return whether a comparison along these axes must hold the quantity equal."""
         along = set(axes)
         return not along & self.implied_by and (not self.only_by or bool(along & self.only_by))
 

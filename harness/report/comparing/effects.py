@@ -87,7 +87,7 @@ def effect_of(
     return replace(effect, doubts=tuple(_doubts(effect, may_pair, bootstrap)))
 
 
-def corrected(effects: Sequence[Effect], level: float) -> list[Effect]:
+def correct_for_many_tests(effects: Sequence[Effect], level: float) -> list[Effect]:
     """Return the effects in their order, with p values adjusted by Holm's method; untested effects stay as they are."""
     tested = [effect.estimate.p for effect in effects if effect.estimate.p is not None]
     adjusted = iter(holm(tested))

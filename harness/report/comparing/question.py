@@ -63,12 +63,12 @@ class Question:
             raise UsageError(f"there are no scores on {self.score_on}: {self._elsewhere(scores)}")
         for axis in FILTERS:
             if axis != self.by and self.only.get(axis):
-                values = selected(chosen, axis, self.only[axis])
+                values = selected_values(chosen, axis, self.only[axis])
                 chosen = [score for score in chosen if self._keeps(value_of(score, axis), values)]
         # After the other filters, so that a name may be unique among what is left, and before the filter on this axis.
         baseline = self._baseline(chosen)
         if self.only.get(self.by):
-            values = selected(chosen, self.by, self.only[self.by]) | {baseline}
+            values = selected_values(chosen, self.by, self.only[self.by]) | {baseline}
             chosen = [score for score in chosen if value_of(score, self.by) in values]
         return chosen, baseline
 
@@ -90,7 +90,7 @@ class Question:
             if usual is None:
                 raise UsageError(f"{option} NAME is required; the values are {', '.join(values)}")
             return usual
-        values_meant = matching(self.baseline, scores, self.by)
+        values_meant = values_meant_by(self.baseline, scores, self.by)
         if not values_meant:
             raise UsageError(f"{option} {self.baseline}: {did_you_mean(self.baseline, values)}")
         if len(values_meant) > 1:
@@ -105,7 +105,7 @@ def value_of(score: Score, axis: str) -> str | None:
     return None if value is None else str(value)
 
 
-def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
+def values_meant_by(text: str, scores: Iterable[Score], axis: str) -> list[str]:
     """Return the values that ``text`` stands for: that very value, else all with its name and the options it gives.
 
     An option counts as given if it stands in the value's name or among the component's options at their defaults.
@@ -118,10 +118,12 @@ def matching(text: str, scores: Iterable[Score], axis: str) -> list[str]:
         wanted = expand(text)
     except UsageError:
         return []
-    return [value for value in natural(examples) if any(_is_of(name, examples[value], axis) for name in wanted)]
+    return [
+        value for value in in_natural_order(examples) if any(_is_of(name, examples[value], axis) for name in wanted)
+    ]
 
 
-def natural(values: Iterable[str]) -> list[str]:
+def in_natural_order(values: Iterable[str]) -> list[str]:
     """Return the values without duplicates in natural order: 2 before 10."""
     return sorted(set(values), key=lambda text: [(part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                                  for part in re.split(r"(\d+)", text)])  # fmt: skip
@@ -151,15 +153,15 @@ def _has(identity: str, key: str, text: str) -> bool:
         return False
 
 
-def selected(scores: Sequence[Score], axis: str, texts: Sequence[str]) -> set[str]:
-    """Return the values on an axis that the texts stand for, see `matching`.
+def selected_values(scores: Sequence[Score], axis: str, texts: Sequence[str]) -> set[str]:
+    """Return the values on an axis that the texts stand for, see `values_meant_by`.
 
     Raises:
         UsageError: no score has one of them.
     """
     selection: set[str] = set()
     for text in texts:
-        values = matching(text, scores, axis)
+        values = values_meant_by(text, scores, axis)
         if not values:
             raise UsageError(f"--{axis} {text}: no score has this value: {did_you_mean(text, _values(scores, axis))}")
         selection.update(values)
@@ -167,7 +169,7 @@ def selected(scores: Sequence[Score], axis: str, texts: Sequence[str]) -> set[st
 
 
 def _values(scores: Iterable[Score], axis: str) -> list[str]:
-    return natural(value for score in scores if (value := value_of(score, axis)) is not None)
+    return in_natural_order(value for score in scores if (value := value_of(score, axis)) is not None)
 
 
 def _usual(axis: str, values: Sequence[str]) -> str | None:

@@ -127,14 +127,14 @@ def _estimate(
     p = 2 * float(stdtr(freedom, -abs(difference) / error))
     # The p value stays that of the t test: only the interval is resampled.
     if bootstrap and min(units) >= FEWEST_FOR_BOOTSTRAP:
-        low, high = _resampled(samples, level, bootstrap)
+        low, high = _bootstrap_interval(samples, level, bootstrap)
         return Estimate(difference, low=low, high=high, p=p, units=units, resampled=True)
     # stdtr and stdtrit are what scipy.stats.t uses, without the import of scipy.stats, which takes a second.
     half = float(stdtrit(freedom, (1 + level) / 2)) * error
     return Estimate(difference, low=difference - half, high=difference + half, p=p, units=units)
 
 
-def _resampled(samples: Sequence[Sequence[float]], level: float, settings: Bootstrap) -> tuple[float, float]:
+def _bootstrap_interval(samples: Sequence[Sequence[float]], level: float, settings: Bootstrap) -> tuple[float, float]:
     import numpy as np
     from scipy.stats import bootstrap
 

@@ -25,10 +25,10 @@ def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Secti
     parts = []
     for panel in panels:
         commands: list[Rerun] = []
-        for place, ((line, architecture), arm) in enumerate(_ordered(panel)):
-            what = f"{line}{_when(line)} → {architecture}"
+        for place, ((line, architecture), arm) in enumerate(_arms_in_order(panel)):
+            what = f"{line}{_iterations_suffix(line)} → {architecture}"
             # Each cell is listed once, though sets of real images stand in many panels.
-            fresh = _unseen(arm, seen)
+            fresh = _scores_not_shown(arm, seen)
             commands += _reruns(f"{panel.id}-cells-{place}", what, fresh, results, environments, number <= most)
         if commands:
             parts.append(Part(panel.title, reruns=commands))
@@ -45,16 +45,16 @@ def cells_section(panels: Sequence[Panel], results: Results, most: int) -> Secti
     return Section("cells", "Every cell", intro, [*parts, environment])
 
 
-def _when(line: Line) -> str:
+def _iterations_suffix(line: Line) -> str:
     return "" if line.iterations is None else f", {counted(line.iterations, 'iteration')}"
 
 
-def _ordered(panel: Panel) -> list[tuple[tuple[Line, str], ArmScores]]:
+def _arms_in_order(panel: Panel) -> list[tuple[tuple[Line, str], ArmScores]]:
     places = {line: index for index, line in enumerate(panel.lines)}
     return sorted(panel.tiles.items(), key=lambda item: (places[item[0][0]], panel.architectures.index(item[0][1])))
 
 
-def _unseen(arm: ArmScores, seen: set[tuple[str, str]]) -> list[Score]:
+def _scores_not_shown(arm: ArmScores, seen: set[tuple[str, str]]) -> list[Score]:
     """Return the scores of an arm that no other panel has shown; sets of all images stand in several panels."""
     fresh = [score for score in arm.scores if (score.store, score.key) not in seen]
     seen.update((score.store, score.key) for score in fresh)

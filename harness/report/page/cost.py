@@ -16,7 +16,7 @@ _LEAST = 1e-3
 
 @dataclass(frozen=True)
 class Point:
-    """A method with a pool.
+    """A method with a pool, as a point of a picture.
 
     Attributes:
         key: its name, colour and marker.

@@ -50,7 +50,7 @@ def draw_curves(
     """
     with drawing(WIDTH, _HEIGHT) as figure:
         axes = figure.add_subplot()
-        logarithmic = _spans(curves)
+        logarithmic = _needs_logarithmic_axis(curves)
         if logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number)
@@ -79,6 +79,6 @@ def _draw(axes: Axes, curve: Curve, within: tuple[float, float] | None) -> None:
         axes.fill_between(x, *band, color=curve.key.colour, alpha=0.14, linewidth=0)
 
 
-def _spans(curves: Sequence[Curve]) -> bool:
+def _needs_logarithmic_axis(curves: Sequence[Curve]) -> bool:
     values = np.concatenate([np.asarray(curve.y, float) for curve in curves])
     return bool(values.min() > 0 and values.max() > 30 * values.min())

@@ -21,7 +21,7 @@ MOST_DRAWN = 12
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PoolDraws:
     """The draws of a pool over all trajectories that used it.
 
     Attributes:
@@ -50,24 +50,24 @@ class Drawn:
             rest = rows[MOST_DRAWN - 1 :]
             together = (f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest))
             rows = [*rows[: MOST_DRAWN - 1], together]
-        return [(name, number, wanted if self.expected is not None else None) for name, number, wanted in rows]
+        return [(name, number, mean if self.expected is not None else None) for name, number, mean in rows]
 
 
-def drawn_by(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> Drawn:
+def draws_of(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> PoolDraws:
     """Count the draws of a pool in trajectories, each given by the record of its last set."""
     counts: Counter[str] = Counter()
     for record in trajectories:
         names = record.architectures
         counts.update(names[index] for draws in record.draws for index in draws)
     total = sum(counts.values())
-    ordered = dict(counts.most_common())
+    by_frequency = dict(counts.most_common())
     try:
         expected = _expected(pool, trajectories, registry)
     except DDBenchError as error:
-        return Drawn(pool, len(trajectories), total, ordered, None, str(error))
+        return PoolDraws(pool, len(trajectories), total, by_frequency, None, str(error))
     if expected is None:
-        return Drawn(pool, len(trajectories), total, ordered, None, "the pool adapts to what it observes")
-    return Drawn(pool, len(trajectories), total, ordered, expected)
+        return PoolDraws(pool, len(trajectories), total, by_frequency, None, "the pool adapts to what it observes")
+    return PoolDraws(pool, len(trajectories), total, by_frequency, expected)
 
 
 def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> dict[str, float] | None:
@@ -86,23 +86,23 @@ def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) 
     return dict(expected)
 
 
-def draw_bars(drawn: Drawn) -> Picture:
+def draw_bars(draws: PoolDraws) -> Picture:
     """Draw a bar for the count of each architecture, and a line at its expected count."""
-    rows = drawn.rows
+    rows = draws.rows
     with drawing(WIDTH, 0.7 + 0.26 * len(rows)) as figure:
         axes = figure.add_subplot()
         places = np.arange(len(rows))[::-1]
         axes.barh(places, [count for _, count, _ in rows], height=0.62, color=COLOURS[0], label="drawn")
-        for place, (_, _, wanted) in zip(places, rows, strict=True):
-            if wanted is not None:
+        for place, (_, _, mean) in zip(places, rows, strict=True):
+            if mean is not None:
                 label = "expected" if place == 0 else None
-                axes.plot([wanted, wanted], [place - 0.42, place + 0.42], color=COLOURS[1], linewidth=2.2, label=label)
+                axes.plot([mean, mean], [place - 0.42, place + 0.42], color=COLOURS[1], linewidth=2.2, label=label)
         axes.set_yticks(places, [short(name, 40) for name, _, _ in rows])
         axes.set_xlabel("networks")
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower right")
         counts = "; ".join(f"{name} {count}" for name, count, _ in rows)
-        return as_svg(figure, f"Networks drawn by {drawn.pool}: {counts}", drawn.pool)
+        return as_svg(figure, f"Networks drawn by {draws.pool}: {counts}", draws.pool)
 
 
 def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Section | None:
@@ -113,10 +113,10 @@ def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Sect
             by_pool[record.pool].append(record)
     pictures, tables = [], []
     for index, (pool, records) in enumerate(sorted(by_pool.items())):
-        drawn = drawn_by(pool, records, registry)
-        tables.append(_table(f"pool-{index}", drawn))
-        if len(drawn.rows) > 1:
-            pictures.append(draw_bars(drawn))
+        draws = draws_of(pool, records, registry)
+        tables.append(_table(f"pool-{index}", draws))
+        if len(draws.rows) > 1:
+            pictures.append(draw_bars(draws))
     intro = [
         "Over all methods, data sets and distillations: how often each pool drew each architecture, and how often it "
         "is expected to by its distribution."
@@ -124,22 +124,22 @@ def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Sect
     return Section("pools", "What the pools drew", intro, [Part(pictures=pictures, folded=tables)]) if tables else None
 
 
-def _table(name: str, drawn: Drawn) -> Table:
+def _table(name: str, draws: PoolDraws) -> Table:
     rows = [
-        TableRow(architecture, [Entry(f"{number:,}"), *_expected_of(wanted, drawn.total)])
-        for architecture, number, wanted in drawn.rows
+        TableRow(architecture, [Entry(f"{number:,}"), *_expected_of(expected_count, draws.total)])
+        for architecture, number, expected_count in draws.rows
     ]
-    notes = [f"Expected counts are unknown: {drawn.reason}"] if drawn.reason else []
-    trajectories = counted(drawn.trajectories, "trajectory", "trajectories")
+    notes = [f"Expected counts are unknown: {draws.reason}"] if draws.reason else []
+    trajectories = counted(draws.trajectories, "trajectory", "trajectories")
     columns = [Column("architecture")]
     columns += [Column(text, number=True) for text in ("drawn", "expected", "mean probability")]
     return Table(
-        name, f"{drawn.pool}: {counted(drawn.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
+        name, f"{draws.pool}: {counted(draws.total, 'network')} in {trajectories}", columns, [Group("", rows)], notes
     )
 
 
-def _expected_of(wanted: float | None, total: int) -> list[Entry]:
+def _expected_of(expected_count: float | None, total: int) -> list[Entry]:
     """Return the expected count, and the pool's mean probability over all draws."""
-    if wanted is None:
+    if expected_count is None:
         return [Entry(DASH), Entry(DASH)]
-    return [Entry(f"{wanted:,.1f}"), Entry(f"{wanted / total:.4f}")]
+    return [Entry(f"{expected_count:,.1f}"), Entry(f"{expected_count / total:.4f}")]

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.report.comparing.arm_scores import combined, mean_of_all
+from harness.report.comparing.arm_scores import combine_arms, mean_of_all
 from harness.report.comparing.comparison import Comparison, compare
 from harness.report.comparing.comparison_rows import ComparisonRow
-from harness.report.comparing.effects import Effect, corrected, effect_of
-from harness.report.comparing.question import Question, matching, natural
+from harness.report.comparing.effects import Effect, correct_for_many_tests, effect_of
+from harness.report.comparing.question import Question, in_natural_order, values_meant_by
 from harness.report.page.panel import Panel
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
@@ -29,7 +29,7 @@ _MOST_DISTILLATIONS = 1000
 _FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
-def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
+def compare_pools(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
     """Compare every pool with the baseline pool at the last iteration of each method, or return why not."""
     last = {
         (score.store, score.key)
@@ -41,10 +41,10 @@ def compared(results: Results, panels: Sequence[Panel], baseline: str) -> Compar
         for score in arm.scores
     }
     scores = tuple(score for score in results.scores if (score.store, score.key) in last)
-    pools = natural({score.pool for score in scores if score.pool})
+    pools = in_natural_order({score.pool for score in scores if score.pool})
     if len(pools) < 2:
         return "there is no pool to compare with another"
-    baselines = matching(baseline, scores, "pool")
+    baselines = values_meant_by(baseline, scores, "pool")
     if len(baselines) != 1:
         which = f"any of {', '.join(baselines)}" if baselines else f"none of {', '.join(pools)}"
         return f"pools are not compared, because the baseline {baseline} is {which}: set page[baseline=...]"
@@ -71,7 +71,7 @@ class EffectInWords:
 
 def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, list[str]]:
     """Summarise the comparison in one sentence, followed by sentences on effects if there are several."""
-    what = _what(panels)
+    what = _describe_panels(panels)
     if isinstance(comparison, str):
         return f"{what}; {comparison}.", []
     sentences = [_in_words(row, label, effect, comparison) for row, label, effect in summed_effects(comparison)]
@@ -80,7 +80,7 @@ def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[s
     more = [f"{others} more in the section on effects."] if others > 0 else []
     main = main_effects(comparison)
     if main and len(main) <= _MOST_POOLS:
-        effects = {label: _words(effect, comparison.baseline, len(main))[0] for label, effect in main.items()}
+        effects = {label: _describe_effect(effect, comparison.baseline, len(main))[0] for label, effect in main.items()}
         words = "; ".join(f"{label} changes accuracy by {effect}" for label, effect in effects.items())
         return f"{what}: {words}.", [*shown, *more]
     verdicts = Counter(each.verdict for each in sentences)
@@ -105,7 +105,9 @@ def main_effects(comparison: Comparison) -> dict[str, Effect]:
         both = [row.arms for row in rows if label in row.effects]
         baseline, other = (
             (
-                combined({str(place): replace(arms[name], label=name) for place, arms in enumerate(both)}, mean_of_all)
+                combine_arms(
+                    {str(place): replace(arms[name], label=name) for place, arms in enumerate(both)}, mean_of_all
+                )
                 for name in (comparison.baseline, label)
             )
             if both
@@ -113,7 +115,7 @@ def main_effects(comparison: Comparison) -> dict[str, Effect]:
         )
         if baseline and other:
             by_pool[label] = effect_of(baseline, other, comparison.question.level)
-    return dict(zip(by_pool, corrected(list(by_pool.values()), comparison.question.level), strict=True))
+    return dict(zip(by_pool, correct_for_many_tests(list(by_pool.values()), comparison.question.level), strict=True))
 
 
 def summed_effects(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str, Effect]]:
@@ -130,7 +132,7 @@ def _condition(row: ComparisonRow) -> tuple[Any, ...]:
     )
 
 
-def _what(panels: Sequence[Panel]) -> str:
+def _describe_panels(panels: Sequence[Panel]) -> str:
     learned = [line for panel in panels for line in panel.lines if not line.is_baseline]
     methods, pools = {line.method for line in learned}, {line.pool for line in learned if line.pool}
     datasets = sorted({panel.dataset for panel in panels})
@@ -152,18 +154,18 @@ def _in_words(row: ComparisonRow, label: str, effect: Effect, comparison: Compar
     parts += [condition["evaluator"]] if "evaluator" in varying else []
     parts += [row.over] if row.kind == "architecture" else []
     where = f"{condition['method']} through {label}" + (f" ({', '.join(parts)})" if parts else "")
-    words, verdict = _words(effect, comparison.baseline, comparison.family)
+    words, verdict = _describe_effect(effect, comparison.baseline, comparison.family)
     return EffectInWords(where, words, verdict)
 
 
-def _words(effect: Effect, baseline: str, tests: int) -> tuple[str, str]:
+def _describe_effect(effect: Effect, baseline: str, tests: int) -> tuple[str, str]:
     """Describe a difference with its interval and verdict, and return the verdict."""
     between = interval(effect, " (95\u00a0% interval ", ")")
     words = f"{points(effect)} points against {baseline}{between}"
     if effect.decided:
         verdict = "better" if effect.estimate.difference > 0 else "worse"
         return f"{words}: {verdict}", verdict
-    return f"{words}: undecided{_needed(effect, tests)}", "undecided"
+    return f"{words}: undecided{_describe_distillations_needed(effect, tests)}", "undecided"
 
 
 def points(effect: Effect) -> str:
@@ -179,8 +181,8 @@ def interval(effect: Effect, before: str = "", after: str = "") -> str:
     return f"{before}{percent(low, signed=True)} … {percent(high, signed=True)}{after}"
 
 
-def _needed(effect: Effect, tests: int) -> str:
-    """Describe how many distillations it would take to detect a difference of this size, if that can be computed."""
+def _describe_distillations_needed(effect: Effect, tests: int) -> str:
+    """Describe how many distillations it would take to detect a difference of such a size, if that can be computed."""
     # Students of one set say nothing about the variance between sets.
     if effect.design == "students":
         return ", because one distillation says nothing about others"
@@ -227,7 +229,7 @@ def effects_section(comparison: Comparison | str) -> Section | None:
     caption = f"Difference from {comparison.baseline} in points, its 95 % interval, and p after Holm's correction"
     columns = [Column("students"), *(Column(label, number=True) for label in comparison.others)]
     table = Table(
-        "effects-table", caption, columns, [Group(title, rows) for title, rows in groups.items()], _beneath(comparison)
+        "effects-table", caption, columns, [Group(title, rows) for title, rows in groups.items()], _captions(comparison)
     )
     return Section("effects", "Effects of the pools", (), [Part(tables=[table])])
 
@@ -248,7 +250,7 @@ def _entry(effect: Effect | None) -> Entry:
     return Entry(points(effect), interval(effect, "[", "]") + mark, p, kind)
 
 
-def _beneath(comparison: Comparison) -> list[str]:
+def _captions(comparison: Comparison) -> list[str]:
     every = [effect for row in comparison.rows for effect in row.effects.values()]
     tests = counted(comparison.family, "test")
     lines = ["No difference can be tested."]

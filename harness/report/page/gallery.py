@@ -44,7 +44,7 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
     parts: dict[tuple[Any, ...], list[Strips]] = defaultdict(list)
     classes: dict[tuple[Any, ...], tuple[str, ...]] = {}
     for (dataset, ipc, method, pool), snapshots in cards:
-        chosen = [record for record in _spaced(snapshots) if record.storage_floats <= _LARGEST]
+        chosen = [record for record in _evenly_spaced(snapshots) if record.storage_floats <= _LARGEST]
         skipped += not chosen
         # Whole trajectories only: half of one would hide how it ended.
         if shown + len(chosen) > most:
@@ -87,7 +87,7 @@ def _first_trajectories(sets: Sequence[SetRecord], palette: Palette) -> dict[tup
     return {key: by_condition[key] for key in order}
 
 
-def _spaced(snapshots: Sequence[SetRecord]) -> list[SetRecord]:
+def _evenly_spaced(snapshots: Sequence[SetRecord]) -> list[SetRecord]:
     """Return at most `_SNAPSHOTS` of the sets, evenly spaced, the first and the last among them."""
     if len(snapshots) <= _SNAPSHOTS:
         return list(snapshots)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from harness.errors import UsageError
 from harness.plugins.discovery import plugins
 from harness.report.comparing.ambiguous_names import distinguish
-from harness.report.page.effects import compared, summary_of
+from harness.report.page.effects import compare_pools, summary_of
 from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
 from harness.report.tables.hold_outs import hold_out_notes
@@ -36,7 +36,7 @@ class Page(Report[PageOptions]):
     suffix = ".html"
 
     def render(self, results: Results) -> str:
-        """Render the page."""
+        """Render the results of stores as one HTML page."""
         if not results.scores:
             raise UsageError(f"{', '.join(results.stores)}: no student has been scored yet; use `ddbench run`")
         room = files("harness.report.page")
@@ -47,7 +47,7 @@ class Page(Report[PageOptions]):
         )
         results = distinguish_names(results)
         panels = panels_of(results.scores, self.options.baseline)
-        comparison = compared(results, panels, self.options.baseline)
+        comparison = compare_pools(results, panels, self.options.baseline)
         sentence, effects = summary_of(panels, comparison)
         # The page's Content-Security-Policy allows only this very style sheet, and nothing else.
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -10,7 +10,7 @@ from typing import Any
 from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison_warnings import lines_of
 from harness.report.comparing.effects import effect_of
-from harness.report.comparing.question import natural
+from harness.report.comparing.question import in_natural_order
 from harness.report.comparing.statistics import holm
 from harness.report.tables.wording import per_class
 from harness.types.score import Score
@@ -80,7 +80,7 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """The values that all its numbers have in common."""
+        """The values that all numbers of the panel have in common."""
         size = f", {per_class(self.ipc)}" if self.ipc else ""
         precision = f", {self.precision}" if self.precision not in ("fp32", "unknown") else ""
         split = f", on {self.score_on}" if self.score_on != "test" else ""
@@ -93,7 +93,7 @@ class Panel:
 
     @property
     def is_long(self) -> bool:
-        """Whether it has more rows than a picture can show."""
+        """Whether the panel has more rows than a picture can show."""
         return len(self.last) > MOST_LINES
 
     def holds(self, condition: Mapping[str, Any]) -> bool:
@@ -181,7 +181,7 @@ def _panel(name: str, key: tuple[Any, ...], scores: Sequence[Score], first_pool:
         score_on=score_on,
         precision=precision,
         lines=tuple(sorted({line for line, _ in tiles}, key=order)),
-        architectures=tuple(natural(score.architecture for score in scores)),
+        architectures=tuple(in_natural_order(score.architecture for score in scores)),
         tiles={place: ArmScores.of(str(place[0]), students) for place, students in tiles.items()},
         protocols=tuple(sorted({score.protocol for score in scores})),
     )

@@ -37,7 +37,7 @@ def paper_table(panel: Panel) -> Table:
     columns += [Column(architecture, number=True) for architecture in panel.architectures]
     shown = [arm for (line, _), arm in panel.tiles.items() if line in lines]
     caption = f"{panel.title}: accuracy on {panel.score_on} in %"
-    return Table(f"{panel.id}-table", caption, columns, groups, _beneath(panel, shown, best))
+    return Table(f"{panel.id}-table", caption, columns, groups, _captions(panel, shown, best))
 
 
 def iterations_table(panel: Panel) -> Table | None:
@@ -100,7 +100,7 @@ def _row(panel: Panel, line: Line, best: Collection[tuple[Line, str]]) -> TableR
     return TableRow(line.method, [iterations, *cells])
 
 
-def _beneath(panel: Panel, arms: Sequence[ArmScores], best: Collection[tuple[Line, str]]) -> list[str]:
+def _captions(panel: Panel, arms: Sequence[ArmScores], best: Collection[tuple[Line, str]]) -> list[str]:
     """Return the captions: what the numbers are, and what marks mean."""
     distillations, students = (max(arm.counts[which] for arm in arms) for which in (0, 1))
     counts = f"up to {counted(students, 'student')} on each of up to {counted(distillations, 'distillation')}"

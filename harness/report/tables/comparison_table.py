@@ -178,7 +178,7 @@ def _effect_cell(effect: Effect | None, marks: _Marks) -> SheetCell:
     if estimate.low is not None and estimate.high is not None:
         text += f" [{percent(estimate.low, signed=True)}, {percent(estimate.high, signed=True)}]"
     if effect.holm is not None:
-        text += f" p{_p(effect.holm)}{'*' if effect.decided else ''}"
+        text += f" p{_format_p(effect.holm)}{'*' if effect.decided else ''}"
     return SheetCell(text, marks.of(effect.doubts))
 
 
@@ -189,7 +189,7 @@ def _published_cell(near: Nearest | None, marks: _Marks) -> SheetCell:
     return SheetCell(str(near.published), marks.of(differs), grey=True)
 
 
-def _p(value: float) -> str:
+def _format_p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"={value:.2g}"
 
 

@@ -225,7 +225,7 @@ def _print_folded(console: "Console", text: str, width: int | None, style: str |
 def _draw_grid(console: "Console", grid: Grid, width: int | None) -> None:
     table = _table_within(console, grid, width)
     if table is None and grid.turned:
-        table = _table_within(console, _turned(grid, grid.turned), width)
+        table = _table_within(console, _turn(grid, grid.turned), width)
     if table is not None:
         console.print(table, highlight=False)
     elif width is not None:
@@ -248,7 +248,7 @@ def _table_within(console: "Console", grid: Grid, width: int | None) -> "Table |
     return _table(grid, _shared_out(natural, narrow, width - frame)) if sum(narrow) + frame <= width else None
 
 
-def _turned(grid: Grid, headings: tuple[str, str]) -> Grid:
+def _turn(grid: Grid, headings: tuple[str, str]) -> Grid:
     """Return a table with a row for each number."""
     first = grid.heading_columns
     columns = (*grid.columns[:first], Column(headings[0]), Column(headings[1], right=True))

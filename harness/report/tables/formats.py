@@ -33,7 +33,9 @@ def _layout(sheet: Sheet) -> list[Grid | Words]:
         for column in sheet.columns
     ]
     lines = [
-        Line(tuple(_line(cell.text) + _bracketed(cell) for cell in cells), begins_section=index in sheet.sections)
+        Line(
+            tuple(_line(cell.text) + _marks_in_brackets(cell) for cell in cells), begins_section=index in sheet.sections
+        )
         for index, cells in enumerate(sheet.lines)
     ]
     names = sum(not column.number for column in sheet.columns)
@@ -126,7 +128,7 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", escaped)
 
 
-def _bracketed(cell: SheetCell) -> str:
+def _marks_in_brackets(cell: SheetCell) -> str:
     return f" ({','.join(cell.marks)})" if cell.marks else ""
 
 

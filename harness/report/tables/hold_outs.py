@@ -9,7 +9,7 @@ from harness.types.plurals import counted
 from harness.types.score import ChoiceRecord, Score
 
 
-def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
+def with_known_hold_outs(scores: Sequence[Score]) -> list[Score]:
     """Return the scores with the hold-outs that records of earlier versions do not hold.
 
     A set on the same images as one that was scored on validation lacks the validation split.
@@ -22,7 +22,7 @@ def hold_outs_known(scores: Sequence[Score]) -> list[Score]:
     ]
 
 
-def hold_outs_named(scores: Sequence[Score]) -> list[Score]:
+def with_hold_outs_in_names(scores: Sequence[Score]) -> list[Score]:
     """Qualify the data sets of scores on test by what was held out of the distillation, unless they already are."""
     return [
         score.qualified("dataset", _without(score)) if _lacks_images(score) and not _is_named(score) else score

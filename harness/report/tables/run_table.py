@@ -53,7 +53,7 @@ def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]
     columns = [*map(Column, names), *(Column(architecture, right=True) for architecture in architectures)]
     lines = tuple(line for same in _lines(rows) for line in _drawn_lines(same, names, architectures))
     grid = Grid(tuple(columns), lines, heading_columns=len(names), turned=_TURNED)
-    return [Words("  ".join(shared), "bold"), grid, Words("\n".join(_beneath(rows, notes)))]
+    return [Words("  ".join(shared), "bold"), grid, Words("\n".join(_captions(rows, notes)))]
 
 
 def _drawn_lines(same: Sequence[Row], names: Sequence[str], architectures: Sequence[str]) -> Iterator[Line]:
@@ -94,7 +94,7 @@ def _reference(reference: Published | None) -> str:
     return tenths(reference.accuracy) + ("" if reference.std is None else f"±{tenths(reference.std)}")
 
 
-def _beneath(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
+def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
     """Return the captions: what the numbers are, the protocols, marks, copies, sources, notes."""
     split = " and ".join(sorted({row["score_on"] for row in rows}))
     students, distillations = (max((row[key] for row in rows), default=0) for key in ("students", "distillations"))

@@ -17,7 +17,7 @@ _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "pr
 
 
 def tidy(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the rows: the condition, the value of the axis, its arm, and its effect against the baseline.
+    """Return tidy rows: the condition, the value of the axis, its arm, and its effect against the baseline.
 
     Accuracies and differences are fractions, published ones too; values that do not exist are None.
     """
@@ -56,7 +56,7 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
             continue
         condition = {name: row.condition.get(name) for name in _CONDITION} | {"architecture": row.over}
         yield {
-            **{name: _typed(by, label) if name == by else value for name, value in condition.items()},
+            **{name: _axis_value(by, label) if name == by else value for name, value in condition.items()},
             "over": row.kind,
             "protocol": "; ".join(sorted({score.protocol for score in arm.scores})),
             "score_on": comparison.question.score_on,
@@ -91,7 +91,7 @@ def _training(arm: ArmScores) -> dict[str, Any]:
     }
 
 
-def _typed(by: str, label: str) -> str | int:
+def _axis_value(by: str, label: str) -> str | int:
     return int(label) if by in NUMBERS else label
 
 

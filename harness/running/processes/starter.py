@@ -23,7 +23,7 @@ ALONE_SECONDS = 3.0
 """Seconds that work has to save what it has when its starter is gone."""
 
 
-def handed_over() -> dict[str, str]:
+def starter_environment() -> dict[str, str]:
     """Return variables for the environment of a process that this one starts."""
     by_thread = threading.current_thread() is not threading.main_thread()
     return {VARIABLE: ProcessIdentity.own().as_text(), _BY_THREAD: "1" if by_thread else ""}
@@ -56,7 +56,7 @@ class Starter:
         """Return whether the starter is gone, or a process between it and this one."""
         return os.getppid() != self._parent or (self._process is not None and self._process.has_ended())
 
-    def stops_wanted(self) -> int:
+    def due_stop_requests(self) -> int:
         """Return how often the work has to be asked to stop by now: 0 while the starter lives, then 1, soon after 2."""
         if not self.has_ended():
             return 0

@@ -40,7 +40,7 @@ class WorkerState:
         self._since = time.monotonic()
 
     def update(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Take in new events."""
+        """Update the state from new events."""
         for event in events:
             match event["event"]:
                 case "cells":
@@ -86,7 +86,7 @@ class Supervisor:
         self.timeout = float(timeout) if timeout else None
         folder = self.store.path / "runs" / run
         self._events, self._log = folder / f"{job}.events", folder / f"{job}.log"
-        self._asked = 0
+        self._stop_requests = 0
         """Number of requests to stop."""
 
     def supervise(self) -> int:
@@ -105,7 +105,7 @@ class Supervisor:
                 )
             if reason is None and state.ended is not None:
                 return worker.status
-            if self._asked:
+            if self._stop_requests:
                 return STOPPED
             if reason is None and worker.status == REFUSED:
                 return REFUSED
@@ -121,11 +121,11 @@ class Supervisor:
             if self.timeout and time.monotonic() - listened > _LISTEN:
                 listened = time.monotonic()
                 state.update(self._reader.new())
-            self._asked = max(self._asked, self._starter.stops_wanted())
-            if self._asked > 1:
+            self._stop_requests = max(self._stop_requests, self._starter.due_stop_requests())
+            if self._stop_requests > 1:
                 return None
-            if self._asked > passed_on:
-                passed_on = self._asked
+            if self._stop_requests > passed_on:
+                passed_on = self._stop_requests
                 worker.signal(signal.SIGINT)
             if self.timeout and state.seconds_at_work() > self.timeout:
                 return f"took longer than --timeout {self.timeout:g} s"
@@ -149,7 +149,7 @@ class Supervisor:
             return "\n".join(log.read().decode(errors="replace").splitlines()[-_TAIL:])
 
     def _ask(self, *_signal: object) -> None:
-        self._asked += 1
+        self._stop_requests += 1
 
 
 def main(arguments: list[str]) -> int:

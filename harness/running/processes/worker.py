@@ -30,7 +30,7 @@ def run_worker(path: Path, run: str, job: str) -> int:
     log = EventLog(store, path / "runs" / run / f"{job}.events")
     store.notice = log.notice
     try:
-        with interrupts.handled(log.notice):
+        with interrupts.handle_signals(log.notice):
             _plan_and_finish(Run.load(store, run), job, store, log)
     except KeyboardInterrupt as stop:
         log.end(STOPPED, str(stop))

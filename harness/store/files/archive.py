@@ -59,12 +59,16 @@ class Member(NamedTuple):
 
     @property
     def is_record(self) -> bool:
-        """Whether scores need it: all but the files beside the records of cells."""
+        """Whether scores need the file: all but the files beside the records of cells."""
         return not self.name.startswith(f"{CELLS}/") or self.name.endswith(f"/{RECORD}")
 
 
+class UnwritableFolder(Exception):
+    """The reason why a sound archive cannot be unpacked: its folder has no room, or cannot be written."""
+
+
 class _WrongArchive(Exception):
-    """The reason why an archive is refused."""
+    """Raised when an archive is refused; the message is the reason."""
 
 
 def write_archive(file: Path, sources: Mapping[str, Content]) -> None:
@@ -112,16 +116,16 @@ def extract(file: Path, folder: Path | None, *, records_only: bool = False) -> l
 
     Raises:
         DamagedFile: it is not such an archive, is damaged, or holds what no store does.
-        OSError: the folder cannot be written.
+        UnwritableFolder: the folder has no room for the files, or cannot be written.
     """
     try:
         with open_plain(file) as packed:
             size = _checked_size(packed)
-            stream = _Decompressed(packed)
+            stream = _DecompressingReader(packed)
             members = _read_manifest(stream)
-            wanted = [member for member in members if member.is_record or not records_only]
-            _check_sizes(wanted, size, folder)
-            for member in members[: len(wanted)]:  # records come first
+            selected = [member for member in members if member.is_record or not records_only]
+            _check_sizes(selected, size, folder)
+            for member in members[: len(selected)]:  # records come first
                 _extract_member(stream, member, folder)
             if not records_only:
                 stream.expect_end()
@@ -164,7 +168,7 @@ def _opened(source: Content) -> Iterator[IO[bytes]]:
         yield file
 
 
-class _Decompressed:
+class _DecompressingReader:
     """Reader of the decompressed bytes of a file, which never holds more of them than were requested."""
 
     def __init__(self, packed: IO[bytes]) -> None:
@@ -207,7 +211,7 @@ class _Decompressed:
             raise _WrongArchive(f"something follows on what its {MANIFEST} lists")
 
     def _some(self, most: int) -> bytes:
-        """Return at least one byte; none at the end."""
+        """Return at least one decompressed byte; none at the end of the file."""
         try:
             while not self._decoder.eof:
                 # A decoder that holds back output must not be fed: it would keep the input too, without a bound.
@@ -230,16 +234,19 @@ def _kind(header: tarfile.TarInfo) -> str:
     return "the folder" if header.isdir() else "the special entry"
 
 
-def _read_manifest(stream: _Decompressed) -> list[Member]:
+def _read_manifest(stream: _DecompressingReader) -> list[Member]:
     header = stream.header()
     if header.name != MANIFEST:
         raise _WrongArchive(f"it begins with {header.name!r:.120} and not with {MANIFEST}")
     if not 0 < header.size <= MOST_BYTES:
         raise _WrongArchive(f"its {MANIFEST} has {header.size:,} bytes")
     try:
-        manifest = parse_checked(_padded(stream, header.size), ("format", "files"))
-        if isinstance(manifest["format"], int) and manifest["format"] > FORMAT:
+        manifest = parse_checked(_read_padded(stream, header.size), ("format", "files"))
+        packing_format = manifest["format"]
+        if type(packing_format) is int and packing_format > FORMAT:
             raise _WrongArchive("it was packed by a newer ddbench: use that")
+        if type(packing_format) is not int or packing_format != FORMAT:
+            raise ValueError(f"{packing_format!r:.120} is not a format")
         members = [_listed_member(entry) for entry in manifest["files"]]
     except (TypeError, ValueError) as error:
         raise _WrongArchive(f"its {MANIFEST} cannot be used: {error}") from None
@@ -274,10 +281,10 @@ def _check_sizes(members: Sequence[Member], packed: int, folder: Path | None) ->
         if member.is_record and not member.name.endswith(".log") and member.size > MOST_BYTES:
             raise _WrongArchive(f"it promises {member.size:,} bytes for {member.name}: that is not a record")
     if folder and size > (free := shutil.disk_usage(folder).free):
-        raise _WrongArchive(f"it unpacks to {size:,} bytes, and {folder} has room for {free:,}")
+        raise UnwritableFolder(f"{size:,} bytes are needed, and it has room for {free:,}")
 
 
-def _extract_member(stream: _Decompressed, member: Member, folder: Path | None) -> None:
+def _extract_member(stream: _DecompressingReader, member: Member, folder: Path | None) -> None:
     header = stream.header()
     if header.name != member.name:
         raise _WrongArchive(f"it holds {header.name!r:.120} where {member.name!r} is listed")
@@ -287,10 +294,7 @@ def _extract_member(stream: _Decompressed, member: Member, folder: Path | None) 
     if folder is None:
         _copy(stream, member.size, digest.update)
     else:
-        path = folder / member.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # "x": the folder was empty, so that a name that exists now was listed twice.
-        with path.open("xb") as file:
+        with _created(folder / member.name) as file:
 
             def write(part: bytes) -> None:
                 digest.update(part)
@@ -301,14 +305,27 @@ def _extract_member(stream: _Decompressed, member: Member, folder: Path | None) 
         raise _WrongArchive(f"{member.name} was altered: its digest is that of something else")
 
 
-def _copy(stream: _Decompressed, size: int, write: Callable[[bytes], object]) -> None:
+@contextmanager
+def _created(path: Path) -> Iterator[IO[bytes]]:
+    """Create a file to write, or raise `UnwritableFolder`."""
+    # Left as an OSError, a full disk would be reported as damage to the archive, which is open around this for reading.
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # "x": the folder was empty, so that a name that exists now was listed twice.
+        with path.open("xb") as file:
+            yield file
+    except OSError as error:
+        raise UnwritableFolder(error.strerror or str(error)) from None
+
+
+def _copy(stream: _DecompressingReader, size: int, write: Callable[[bytes], object]) -> None:
     for start in range(0, size, _CHUNK):
         write(stream.read(min(_CHUNK, size - start)))
     if any(stream.read(-size % _BLOCK)):
         raise _WrongArchive("something hides between its files")
 
 
-def _padded(stream: _Decompressed, size: int) -> bytes:
+def _read_padded(stream: _DecompressingReader, size: int) -> bytes:
     content = bytearray()
     _copy(stream, size, content.extend)
     return bytes(content)

@@ -55,7 +55,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class LeaseLost(DDBenchError):
-    """Another process has taken over the work of this one, which must not commit it any more."""
+    """Raised when another process has taken over the work of this one, which must not commit it any more."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Lease:
         self._is_open, self._is_lost = True, False
 
     @classmethod
-    def taken(cls, path: Path, label: str, wake: threading.Event) -> "Lease | None":
+    def take(cls, path: Path, label: str, wake: threading.Event) -> "Lease | None":
         """Take the lease at a path; None if another process has created the file.
 
         Args:
@@ -115,7 +115,7 @@ class Lease:
         fields = {
             "schema": SCHEMA,
             "key": parts(path)[0],
-            "label": _shortened(label),
+            "label": _shorten(label),
             **dataclasses.asdict(ProcessIdentity.own()),
             "token": secrets.token_hex(8),
             "started": now(),
@@ -151,7 +151,7 @@ class Lease:
         if iteration is not None and self._fields["iteration"] is None:
             # The pace counts from here: a trajectory that goes on from a checkpoint does not begin at iteration 0.
             self._fields |= {"first": iteration, "first_at": now()}
-        changes = {"cell": cell, "label": label and _shortened(label), "iteration": iteration, "total": total}
+        changes = {"cell": cell, "label": label and _shorten(label), "iteration": iteration, "total": total}
         self._fields |= {name: value for name, value in changes.items() if value is not None}
         if is_new:
             self._wake.set()
@@ -227,7 +227,7 @@ class Lease:
 
 
 def parts(path: Path) -> tuple[str, int]:
-    """Return the key and generation in the name of a lease's file; generation 0 if it is not one."""
+    """Return the key and generation in the name of a lease's file; generation 0 if it is another file."""
     names = _NAME.fullmatch(path.name)
     return (names[1], int(names[2])) if names else ("", 0)
 
@@ -239,7 +239,7 @@ def generations(folder: Path, key: str) -> dict[int, Path]:
 
 
 def files(folder: Path) -> list[Path]:
-    """Return all that lies in the folder, sorted; nothing if there is no such folder."""
+    """Return all that lies in a folder of leases, sorted; nothing if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries)
@@ -250,7 +250,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> bytes | None:
-    """Return what a holder wrote; None if there is no such file, or no longer."""
+    """Return the content of a lease's file; None if there is no such file, or no longer."""
     try:
         return read_bytes(path, _MOST_BYTES)
     except FileNotFoundError:
@@ -323,7 +323,7 @@ def damages(path: Path) -> Iterator[str]:
         yield f"{path} cannot be read ({error}): {remedy}"
 
 
-def _shortened(label: str) -> str:
+def _shorten(label: str) -> str:
     """Return a label that fits into the file."""
     # Names of files may hold bytes of no encoding, which Python keeps as surrogates that UTF-8 cannot write.
     return label[:_LONGEST_LABEL].encode(errors="replace").decode()

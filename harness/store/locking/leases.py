@@ -131,8 +131,8 @@ class Leases:
             pause = min(1.5 * pause, _LONGEST_WAIT)
 
     def _take(self, key: str, newest: int, content: bytes, label: str) -> Lease | None:
-        """Take the generation after the newest; None if another process was quicker."""
-        lease = Lease.taken(self.folder / f"{key}.{newest + 1}", label, self._wake)
+        """Take the generation of a lease after the newest; None if another process was quicker."""
+        lease = Lease.take(self.folder / f"{key}.{newest + 1}", label, self._wake)
         if lease is None:
             return None
         try:
@@ -156,7 +156,7 @@ class Leases:
                 self._heart.start()
 
     def _beat_on(self) -> None:
-        """Beat for all leases that are held, until there are none."""
+        """Write heartbeats for all leases that are held, until there are none."""
         while True:
             self._wake.wait(self.beat)
             self._wake.clear()
@@ -233,7 +233,7 @@ def seconds_left(fields: Mapping[str, Any], age: float) -> float | None:
 
 
 def _seconds_since(fields: Mapping[str, Any], name: str) -> float:
-    """Return the seconds from the time of that name to the last heartbeat; 0 if one of them cannot be read."""
+    """Return the seconds from the time in a field to the last heartbeat; 0 if one of them cannot be read."""
     # Both times are by the holder's clock, so that it does not matter if it is wrong.
     try:
         then, beat = (datetime.datetime.fromisoformat(fields[field]) for field in (name, "beat_at"))
