@@ -44,3 +44,12 @@ def register_evaluators(register: Register) -> None:
     """Register the evaluators: ways to train and score students."""
     register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
+
+
+@hookimpl
+def register_trackers(register: Register) -> None:
+    """Register the trackers, each of which needs an extra of ddbench."""
+    trackers = "mpdd_plugins.trackers"
+    register("tensorboard", f"{trackers}.tensorboard:TensorBoard", "event files for TensorBoard: curves and images")
+    register("trackio", f"{trackers}.trackio:Trackio", "runs of Trackio on this machine: curves")
+    register("wandb", f"{trackers}.wandb:Wandb", "runs of Weights & Biases, offline by default: curves")

@@ -31,7 +31,7 @@ def site(tmp_path_factory):
 def study(site, tmp_path_factory):
     """The store of a study with all that it brings, what the command printed, and the cells that it heard of."""
     folder = tmp_path_factory.mktemp("study")
-    env = environment(site, ACME_LOG=str(folder / "log"))
+    env = environment(site, ACME_LOG=str(folder / "log"), ACME_STEPS=str(folder / "steps"))
     done = ddbench(*STUDY, "--iterations", "4", "--store", folder / "store", env=env)
     assert done.returncode == 0, done.stderr
     return folder / "store", json.loads(done.stdout), done.stderr, (folder / "log").read_text().splitlines()
@@ -43,7 +43,7 @@ def test_it_is_listed_with_its_distribution(site):
     kinds = ("architecture", "dataset", "evaluator", "method", "pool")
     assert (mine["status"], mine["reason"]) == ("active", "")
     assert (mine["distribution"], mine["version"]) == ("acme-distill", "0.3")
-    assert mine["hooks"] == ["cell_finished", *(f"register_{kind}s" for kind in kinds)]
+    assert mine["hooks"] == ["cell_finished", *(f"register_{kind}s" for kind in kinds), "step"]
 
 
 def test_its_components_keep_the_contracts(site):
@@ -91,6 +91,28 @@ def test_it_hears_of_every_cell(study):
     _, result, _, heard = study
     assert sorted(line.split()[2] for line in heard) == sorted(cell["key"] for cell in result["cells"])
     assert {line.split()[0] for line in heard} == {"artifact", "distilled", "student"}
+
+
+def test_it_hears_of_every_step(study):
+    store, result, _, _ = study
+    steps = [line.split() for line in (store.parent / "steps").read_text().splitlines()]
+    sets = [cell["key"] for cell in result["cells"] if cell["kind"] == "distilled"]
+    assert sorted((key, int(iteration)) for key, iteration, *_ in steps) == sorted(
+        (key, iteration) for key in sets for iteration in range(1, 5)
+    )
+    assert all(names for _, _, *names in steps)
+
+
+def test_its_metric_stands_in_the_rows_and_is_compared(study, site):
+    store, result, _, _ = study
+    for row in result["rows"]:
+        assert list(row.get("metrics", {})) == (["loss_ratio"] if row["evaluator"].startswith("anchored") else [])
+    words = ("--metric", "loss_ratio", "--by", "architecture", "--baseline", "mlp[width=8]", "--format", "json")
+    done = ddbench("compare", store, *words, env=environment(site))
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert {row["evaluator"] for row in answer["rows"]} == {"anchored[epochs=3]"}
+    assert any("without a finite loss_ratio left out" in note for note in answer["notes"])
 
 
 def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):

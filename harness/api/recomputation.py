@@ -43,7 +43,7 @@ from harness.types.artifact import ArtifactRequest
 Record = StoredArtifact | StoredSet | StoredStudent
 """A record that components made."""
 _NUMBERS: Mapping[str, tuple[str, ...]] = {
-    "student": ("accuracy", "loss", "losses", "collapsed", "epochs"),
+    "student": ("accuracy", "loss", "losses", "collapsed", "epochs", "metrics"),
     "distilled": ("status", "largest", "std", "step_size", "storage_floats", "draws"),
 }
 """By kind, the fields of a result that have to be equal; an artifact's are all that its plugin wrote."""

@@ -191,6 +191,11 @@ def _print_parametrisation(details: Details) -> None:
     click.echo(f"\nIt decodes to {what[details['decodes_to']]}.")
 
 
+def _print_tracker(details: Details) -> None:
+    for module, package in details["needs_packages"].items():
+        click.echo(f"\nIt needs the package {module}: pip install '{package}'.")
+
+
 _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
@@ -200,6 +205,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "dataset": _dataset,
     "report": lambda resolved, registry: {},
     "executor": _executor,
+    "tracker": lambda resolved, registry: {"needs_packages": dict(resolved.cls.needs)},
 }
 _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "method": _print_method,
@@ -208,4 +214,5 @@ _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "architecture": _print_architecture,
     "dataset": _print_dataset,
     "executor": _print_executor,
+    "tracker": _print_tracker,
 }

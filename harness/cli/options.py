@@ -109,6 +109,12 @@ def study_options(command: F) -> F:
                 help="Executor that starts the work: local[slots=2], inline, slurm, ray. [DDBENCH_EXECUTOR or local]",
             ),
             click.option(
+                "--track",
+                multiple=True,
+                metavar="NAME,...",
+                help="Tracker that shows the course of distillations: tensorboard, trackio, wandb; repeatable.",
+            ),
+            click.option(
                 "--timeout", type=float, metavar="SECONDS", help="Maximum time for a cell; one that takes longer fails."
             ),
             click.option("--retry-failed", is_flag=True, default=None, help="Run failed cells again."),

@@ -34,6 +34,7 @@ _LISTINGS = {
     "dataset": "datasets",
     "report": "reports",
     "executor": "executors",
+    "tracker": "trackers",
 }
 """By kind of component, the command that lists it."""
 

@@ -45,14 +45,16 @@ def train_expert(
 
     Raises:
         DDBenchError: a loss is not finite.
-        ValueError: the recipe has momentum or a schedule.
+        ValueError: the recipe has momentum or a schedule, or counts steps or images.
     """
     # The optimiser is new in each epoch, so that weights alone decide how training continues. With momentum or a
     # schedule, a continued training would differ from one that was never interrupted.
-    if recipe.momentum or recipe.schedule != "constant":
+    if recipe.momentum or recipe.schedule != "constant" or recipe.warmup:
         raise ValueError(
             "an expert's recipe needs momentum 0 and a constant rate, so that it can continue at any epoch"
         )
+    if not recipe.counts_epochs:
+        raise ValueError("an expert's recipe counts epochs, after each of which its weights are stored: set epochs")
     images, labels = problem.train_inputs, problem.train.labels.to(problem.device)
     drops = draws_globally(network, problem)
     snapshots, losses = _prefixed(network, 0), list[float]()

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,18 @@ from harness.compute.parallel import on_streams
 from harness.compute.precision import PrecisionContext
 from harness.errors import DataError
 from harness.learning.gradients import GradientOfLoss, Parts, as_a_whole, in_slices, trainable
-from harness.learning.recipe import Augment, Batch, Draw, Loss, Recipe, cross_entropy
-from harness.learning.training_step import Stepper
+from harness.learning.recipe import (
+    Augment,
+    Batch,
+    Draw,
+    DrawingLoss,
+    Loss,
+    Recipe,
+    augmented,
+    cross_entropy,
+    squared_error,
+)
+from harness.learning.training_step import OptimizerState, Stepper
 from harness.types.seeds import send
 
 _recorded_steps: LruCache[tuple[SharedNetwork, Stepper] | None] = LruCache()
@@ -37,35 +48,48 @@ def train_classifier(
     augment: Augment | None = None,
     sliced: bool = True,
     reduced: PrecisionContext = contextlib.nullcontext,
+    state: OptimizerState | None = None,
+    span: range | None = None,
 ) -> list[float]:
     """Train ``network`` in place by ``recipe``.
 
-    The call waits for a GPU once, after the last epoch.
+    The call waits for a GPU once, after the last epoch. A training can be divided among calls: with one ``state`` and
+    adjacent spans, they do what a single call would.
 
     Args:
         network: left in training mode.
         images: network inputs (n, c, h, w).
-        labels: class indices (n,) or class weights (n, classes).
-        recipe: epochs, optimiser, schedule and batch size.
-        draw: random streams: ``draw("order", epoch)`` shuffles, ``draw("augment", epoch)`` augments.
+        labels: class indices (n,), class weights (n, classes) or real values (n, outputs), as the loss takes them.
+        recipe: length, optimiser, schedule and batch size.
+        draw: random streams: ``draw("order", epoch)`` shuffles, ``draw("augment", epoch)`` augments, and
+            ``draw("loss", epoch)`` is the loss's if it draws; `Draw` says what they are of a recipe that counts steps.
         loss: loss of one step.
         augment: applied to each batch of images; None for none.
         sliced: on a CPU, let slices of a batch pass through the network side by side, one core each, if no layer
             couples images.
         reduced: context in which the network runs, such as autocast.
+        state: what the optimiser remembers from an earlier call, replaced by what it remembers at the end; None for a
+            new optimiser that is forgotten.
+        span: the epochs of the recipe that this call trains, or the steps if it counts these or images; None for all.
 
     Returns:
-        Mean training loss of each epoch, up to the first one that is not finite. On a CPU training stops there; a GPU,
+        Mean training loss of each epoch, of which the first and the last may be parts if the recipe counts steps or
+        images, up to the first one that is not finite. On a CPU training stops there; a GPU,
         whose losses are read at the end only, finishes the epochs, from which such weights cannot recover.
 
     Raises:
         DataError: batch norm meets a batch of one image whose features are a single pixel.
+        ValueError: the state belongs to another network or optimiser, or the span is not within the recipe.
     """
     network.train()
     gradient = in_slices if sliced and is_worth_slicing(network, images) else as_a_whole
     with _steps(network, images, recipe, loss, gradient, reduced) as step:
         sizes = batch_sizes(len(images), recipe.batch, join_last=_has_batch_norm(network))
-        (losses,) = _train(step, images, labels, sizes, recipe, [draw], augment)
+        if state is not None:
+            step.load(state)
+        (losses,) = _train(_Course(step, images, labels, sizes, recipe, [draw], [loss], augment), span)
+        if state is not None:
+            state.tensors = step.save().tensors
     return losses
 
 
@@ -100,39 +124,140 @@ def train_together(
         network.train()
     step = _stepper(networks, recipe, losses, as_a_whole, reduced)
     sizes = batch_sizes(len(images), recipe.batch, join_last=any(map(_has_batch_norm, networks)))
-    return _train(step, images, labels, sizes, recipe, draws, augment)
+    return _train(_Course(step, images, labels, sizes, recipe, draws, losses, augment))
 
 
-def _train(
-    step: Stepper,
-    images: Tensor,
-    labels: Tensor,
-    sizes: list[int],
-    recipe: Recipe,
-    draws: Sequence[Draw],
-    augment: Augment | None,
-) -> list[list[float]]:
+_Streams = tuple[Sequence[torch.Generator], Sequence[torch.Generator]]
+"""Random streams of augmentations and of losses, one for each network; none if there is nothing to draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """Holds what the steps of a training share.
+
+    Attributes:
+        step: takes a step of all networks.
+        images: network inputs (n, c, h, w).
+        labels: labels of the images, n rows.
+        sizes: numbers of images of an epoch's batches.
+        recipe: length and schedule.
+        draws: random streams of each network.
+        losses: loss of each network.
+        augment: applied to each network's batches; None for none.
+    """
+
+    step: Stepper
+    images: Tensor
+    labels: Tensor
+    sizes: Sequence[int]
+    recipe: Recipe
+    draws: Sequence[Draw]
+    losses: Sequence[Loss]
+    augment: Augment | None
+
+    def begin(self, unit: int, length: int) -> _Streams:
+        """Set the rate of an epoch (or step) of so many, and return its random streams."""
+        self.step.set_rate(self.recipe.rate(unit, length))
+        noises = [draw("augment", unit) for draw in self.draws] if self.augment else []
+        return noises, [draw("loss", unit) for draw in self.draws] if _all_draw(self.losses) else []
+
+    def end(self, unit: int, length: int) -> None:
+        """Reset the optimiser if the schedule does so after this epoch (or step) of so many."""
+        if self.recipe.drops_after(unit, length):
+            self.step.forget()
+
+    def take(self, index: Tensor, streams: _Streams) -> Tensor:
+        """Take a step on the images at ``index`` (networks, n), and return the sums of losses (networks,)."""
+        noises, chances = streams
+        images, labels = self.images[index], self.labels[index]  # (networks, n, c, h, w) and (networks, n, ...)
+        if self.augment:
+            rows = zip(images, labels, noises, strict=True)
+            images, labels = map(torch.stack, zip(*(augmented(self.augment, *row) for row in rows), strict=True))
+        numbers = [
+            loss.draw(index.shape[1], chance)
+            for loss, chance in zip(self.losses, chances, strict=False)  # no streams if no loss draws
+            if isinstance(loss, DrawingLoss)
+        ]
+        batch = [index, images, labels]
+        if numbers:
+            batch.append(send(torch.stack(numbers), images.device))
+        with _explain_batch_norm_error():
+            return self.step(*batch) * index.shape[1]
+
+
+def _train(course: _Course, span: range | None = None) -> list[list[float]]:
+    """Train all networks, and return each one's mean loss of each epoch up to the first one that is not finite."""
+    recipe, device, by_epoch = course.recipe, course.images.device, course.recipe.counts_epochs
+    length = recipe.units(course.sizes)
     totals: list[Tensor] = []  # of each epoch (networks,); they stay on the device, since reading one waits for it
-    for epoch in range(recipe.epochs):
-        step.set_rate(recipe.rate(epoch))
-        orders = torch.stack([torch.randperm(len(images), generator=draw("order", epoch)) for draw in draws])
-        noises = [draw("augment", epoch) for draw in draws] if augment else []
-        total = images.new_zeros(len(draws))
-        for index in torch.split(send(orders, images.device), sizes, dim=1):
-            batch = images[index]  # index (networks, n), so (networks, n, c, h, w)
-            if augment:
-                batch = torch.stack([augment(own, noise) for own, noise in zip(batch, noises, strict=True)])
-            with _explain_batch_norm_error():
-                total += step(index, batch, labels[index]) * index.shape[1]
+    counts: list[int] = []
+    for epoch, places in _epochs(_checked(span, length), len(course.sizes), by_epoch=by_epoch):
+        orders = [torch.randperm(len(course.images), generator=draw("order", epoch)) for draw in course.draws]
+        batches = torch.split(send(torch.stack(orders), device), list(course.sizes), dim=1)
+        total, count = course.images.new_zeros(len(course.draws)), 0
+        if by_epoch:
+            streams = course.begin(epoch, length)
+        for place in places:
+            step = epoch * len(batches) + place
+            # Streams of each step: a training that continues within an epoch draws what an undivided one would.
+            if not by_epoch:
+                streams = course.begin(step, length)
+            total += course.take(batches[place], streams)
+            count += batches[place].shape[1]
+            if not by_epoch:
+                course.end(step, length)
         totals.append(total)
+        counts.append(count)
         # On a GPU the question alone would make the host wait for all of the epoch's steps.
-        if images.device.type == "cpu" and not total.isfinite().any():
+        if device.type == "cpu" and not total.isfinite().any():
             break
-        if recipe.drops_after(epoch):
-            step.forget()
-    step.release()
-    curves = torch.stack(totals).T.tolist() if totals else [[] for _ in draws]
-    return [_up_to_the_first_lost([total / len(images) for total in curve]) for curve in curves]
+        if by_epoch:
+            course.end(epoch, length)
+    course.step.release()
+    curves = torch.stack(totals).T.tolist() if totals else [[] for _ in course.draws]
+    means = [[total / count for total, count in zip(curve, counts, strict=True)] for curve in curves]
+    return [_up_to_the_first_lost(curve) for curve in means]
+
+
+def _checked(span: range | None, length: int) -> range:
+    """Return the epochs (or steps) to train.
+
+    Raises:
+        ValueError: the recipe does not have them all.
+    """
+    if span is None:
+        return range(length)
+    if span.step != 1 or span.start < 0 or span.stop > length:
+        raise ValueError(f"{span} is not a span of the recipe's {length} epochs or steps")
+    return span
+
+
+def _epochs(units: range, steps: int, *, by_epoch: bool) -> Iterator[tuple[int, range]]:
+    """Yield the index of each epoch, and the places in it of the batches to train on.
+
+    Args:
+        units: epochs or steps, by their indices.
+        steps: number of steps of an epoch.
+        by_epoch: whether the units are epochs.
+    """
+    if by_epoch:
+        yield from ((epoch, range(steps)) for epoch in units)
+        return
+    for epoch in range(units.start // steps, math.ceil(units.stop / steps)) if units else ():
+        first = epoch * steps
+        yield epoch, range(max(units.start - first, 0), min(units.stop - first, steps))
+
+
+def _all_draw(losses: Sequence[Loss]) -> bool:
+    """Return whether the losses draw random numbers.
+
+    Raises:
+        ValueError: some do and some do not.
+    """
+    drawing = {isinstance(loss, DrawingLoss) for loss in losses}
+    if len(drawing) > 1:
+        raise ValueError("networks that train together need losses that all draw random numbers, or none that does")
+    return drawing == {True}
 
 
 def _has_batch_norm(network: nn.Module) -> bool:
@@ -186,12 +311,12 @@ def _steps(
     structure = structure_of(network) if recorded else None
     # A custom loss may hold tensors that change from one training to the next (a teacher's logits), which a recording
     # would not notice: its steps are recorded anew in each training.
-    if structure is None or loss is not cross_entropy:
+    if structure is None or loss not in (cross_entropy, squared_error):
         record = recorded and not draws_from_global(network, images[:2])
         yield _stepper([network], recipe, [loss], gradient, reduced, record=record)
         return
     optimizer = recipe.optimizer, recipe.momentum, recipe.weight_decay
-    staged_steps = _recorded_steps.fetch((structure, optimizer, torch_modes(images.device, reduced)), staged)
+    staged_steps = _recorded_steps.fetch((structure, loss, optimizer, torch_modes(images.device, reduced)), staged)
     if staged_steps is None:
         yield _stepper([network], recipe, [loss], gradient, reduced, record=False)
         return
@@ -215,9 +340,12 @@ def _stepper(
     """Return the steps of several networks; the tensors of a batch hold one row for each network."""
 
     def gradient_of_network(which: int, *batch: Tensor) -> tuple[Tensor, Parts]:
-        index, images, labels = (tensor[which] for tensor in batch)
+        index, images, labels, *numbers = (tensor[which] for tensor in batch)
         return gradient(
-            networks[which], images, lambda logits: losses[which](Batch(index, images, labels, logits)), reduced
+            networks[which],
+            images,
+            lambda logits: losses[which](Batch(index, images, labels, logits, *numbers)),
+            reduced,
         )
 
     def all_of(*batch: Tensor) -> tuple[Tensor, Parts]:

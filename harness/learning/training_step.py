@@ -1,16 +1,41 @@
 """Steps of an optimiser, which a GPU repeats from a CUDA graph."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from harness.compute.cuda_graphs import Recording, is_recorded, shapes_and_types, try_to_record
 from harness.learning.gradients import Parts
+from harness.learning.optimizers import Lamb, Lion
 from harness.learning.recipe import Recipe
 
-GradientOfBatch = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Parts]]
-"""Maps index, images and labels of a batch to losses (networks,) and the gradient by all parameters."""
+GradientOfBatch = Callable[..., tuple[Tensor, Parts]]
+"""Maps index, images and labels of a batch, and random numbers if the loss draws any, to losses (networks,) and the
+gradient by all parameters."""
+
+
+@dataclass
+class OptimizerState:
+    """What an optimiser remembers between calls of `train_classifier`: momentum, averages and step counters.
+
+    Attributes:
+        tensors: tensors by name, ``"INDEX.KIND"`` with the index of a trainable parameter (``"0.momentum_buffer"``).
+            Empty for a new optimiser. They may be stored, as part of a method's ``state``, and passed in again.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+STATE_KINDS: Mapping[type[torch.optim.Optimizer], Sequence[str]] = {
+    torch.optim.SGD: ["momentum_buffer"],
+    torch.optim.Adam: ["step", "exp_avg", "exp_avg_sq"],
+    torch.optim.AdamW: ["step", "exp_avg", "exp_avg_sq"],
+    Lion: ["exp_avg"],
+    Lamb: ["step", "exp_avg", "exp_avg_sq"],
+}
+"""Names of the tensors that each optimiser remembers of a parameter."""
 
 
 class Stepper:
@@ -55,10 +80,43 @@ class Stepper:
         for tensor in self._history():
             tensor.zero_()
 
+    def load(self, state: OptimizerState) -> None:
+        """Continue from a state that `save` returned, whose tensors stay as they are; an empty one changes nothing.
+
+        Raises:
+            ValueError: the state belongs to other parameters or another optimiser.
+        """
+        if not state.tensors:
+            return
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.tensors.items():
+            place, _, kind = name.partition(".")
+            entries.setdefault(int(place), {})[kind] = tensor.clone()
+        shapes = {index: parameter.shape for index, parameter in enumerate(self._parameters)}
+        for index, kinds in entries.items():
+            fits = all(tensor.shape in (shapes.get(index), torch.Size()) for tensor in kinds.values())
+            if set(kinds) != set(STATE_KINDS[type(self._optimizer)]) or not fits:
+                raise ValueError(f"the optimiser's state of parameter {index} belongs to another network or optimiser")
+        present = self._named_history()
+        if present:
+            # A recorded step holds the addresses of these tensors.
+            for name, tensor in present.items():
+                tensor.copy_(state.tensors[name]) if name in state.tensors else tensor.zero_()
+            return
+        whole = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({**whole, "state": entries})
+
+    def save(self) -> OptimizerState:
+        """Return a copy of what the optimiser remembers."""
+        return OptimizerState({name: tensor.detach().clone() for name, tensor in self._named_history().items()})
+
     def __call__(self, *batch: Tensor) -> Tensor:
-        """Take one step on index, images and labels, and return the losses (networks,) before it, without graph.
+        """Take one step on a batch, and return the losses (networks,) before it, without graph.
 
         The next step may overwrite the returned tensor.
+
+        Args:
+            batch: index, images and labels, and random numbers if the loss draws any.
         """
         recording = self._recording(batch) if self._record else None
         (loss,) = recording(*batch) if recording else self._step(*batch)
@@ -90,8 +148,17 @@ class Stepper:
 
     def _history(self) -> list[Tensor]:
         """Return the tensors that the optimiser remembers from step to step."""
-        states = self._optimizer.state.values()
-        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return list(self._named_history().values())
+
+    def _named_history(self) -> Mapping[str, Tensor]:
+        states = self._optimizer.state
+        return {
+            f"{index}.{kind}": value
+            for index, parameter in enumerate(self._parameters)
+            if parameter in states
+            for kind, value in states[parameter].items()
+            if isinstance(value, Tensor)
+        }
 
 
 def _in_order_of(parameter: Tensor, gradient: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ _DEEPEST_KEY = 50
 # Possessive (``++``): a pattern that can backtrack would itself take time by the square of a hostile file.
 _KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _DEEP_KEY = re.compile(rf"""(?<![\w."'-])(?:{_KEY_PART}\.[ \t]*+){{{_DEEPEST_KEY}}}""")
-_NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set")
+_NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set", "track")
 """Options of which a text may hold several, with commas between them."""
 
 
@@ -52,6 +52,7 @@ class Request:
         executor: starts the work; None is the environment's ``DDBENCH_EXECUTOR``, else ``local``.
         timeout: seconds that a cell may take before it is ended and failed.
         retry_failed: make failed cells once more.
+        track: trackers that follow the work; they decide no number, and no key depends on them.
         detach: order the work and do not wait for it.
     """
 
@@ -82,6 +83,7 @@ class Request:
     timeout: float | None = None
     retry_failed: bool = False
     detach: bool = False
+    track: tuple[str, ...] = ()
 
     @property
     def starter(self) -> str:

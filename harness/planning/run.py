@@ -29,7 +29,7 @@ from harness.system.clock import now
 from harness.types.distilled import DistilledSet
 from harness.types.formats import Reading, display_name, read_content
 
-_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells")
+_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells", "track")
 """Options that say how the work is done, and not what it is: the key of a run does not depend on them."""
 
 

@@ -5,7 +5,7 @@ import functools
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.plugins.last_words import last_words
 from harness.plugins.observers import Observers
 from harness.plugins.redirection import stdout_to_stderr
 from harness.plugins.registry import KINDS, OWN, Absent, Entry, Registry
+from harness.plugins.tracker import Tracker
 
 GROUP = "ddbench"
 VARIABLE = "DDBENCH_PLUGINS"
@@ -49,6 +50,8 @@ class Plugins:
     registry: Registry = field(default_factory=Registry)
     rows: list[PluginRow] = field(default_factory=list)
     observers: Observers = field(default_factory=Observers)
+    trackers: list[Tracker[Any]] = field(default_factory=list)
+    """The trackers that observe the work of this process now."""
 
     def refuse_broken(self) -> None:
         """Raise `PluginError` for the first plugin that is broken or claims a name of another plugin."""
@@ -56,19 +59,37 @@ class Plugins:
             if row.reason and row.status != "disabled":
                 raise PluginError(f"plugin {row.name!r} of {row.distribution}: {row.reason} (--strict-plugins)")
 
-    def notify(self, hook: str, **arguments: Mapping[str, Any]) -> list[str]:
-        """Call an observer hook of every plugin, each isolated; return what went wrong, a line each."""
+    def observes(self, hook: str) -> bool:
+        """Return whether any plugin or tracker implements an observer hook."""
+        return bool(self.trackers or getattr(self.manager.hook, hook).get_hookimpls())
+
+    def notify(self, hook: str, **arguments: Any) -> list[str]:  # noqa: ANN401
+        """Call an observer hook of every plugin and tracker, each isolated; return what went wrong, a line each."""
         complaints = []
+        for tracker in self.trackers:
+            with stdout_to_stderr():
+                complaints += self.observers.notify(_name_of(tracker), hook, getattr(tracker, hook), arguments)
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             accepted = {key: arguments[key] for key in implementation.argnames}
             with stdout_to_stderr():
                 complaints += self.observers.notify(implementation.plugin_name, hook, implementation.function, accepted)
         return complaints
 
+    def close_tracker(self, tracker: Tracker[Any]) -> list[str]:
+        """Close a tracker that observes no more, and wait for it within limits; return what went wrong, a line each."""
+        with stdout_to_stderr():
+            complaints = self.observers.notify(_name_of(tracker), "close", tracker.close, {})
+            return complaints + self.observers.dismiss(_name_of(tracker))
+
     def finish(self) -> list[str]:
         """Wait within limits for slow observers when the work is done; return what went wrong, a line each."""
         with stdout_to_stderr():
             return self.observers.finish()
+
+
+def _name_of(tracker: Tracker[Any]) -> str:
+    name: str = getattr(tracker, "ddbench_name", type(tracker).__name__)
+    return name
 
 
 @functools.cache

@@ -82,6 +82,7 @@ _CALLS: dict[str, dict[str, Call]] = {
     "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
     "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},
     "report": {"render": Call("cannot be made:"), "suffix": _READ},
+    "tracker": {},  # observers are isolated where they are called
     "executor": {"start": _ASKED, "close": _ASKED, "slots": _READ, "poll_seconds": _READ},
 }
 """The methods and properties, by kind, that authors define and the harness calls."""

@@ -7,9 +7,12 @@ else.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
+
+if TYPE_CHECKING:  # listing plugins imports no torch
+    from harness.types.distilled import DistilledSet
 
 hookspec = pluggy.HookspecMarker("ddbench")
 hookimpl = pluggy.HookimplMarker("ddbench")
@@ -67,13 +70,33 @@ def register_executors(register: Register) -> None:
 
 
 @hookspec
-def cell_started(cell: Mapping[str, Any]) -> None:
-    """Receive a notice that work on a cell starts, in the process that runs it; ``cell`` has its key and identity.
+def register_trackers(register: Register) -> None:
+    """Register trackers, observers that a run asks for by name, subclasses of `harness.Tracker`."""
 
-    Observers run on a thread of their own and receive copies: neither an exception nor a delay affects the work.
+
+@hookspec
+def cell_started(cell: Mapping[str, Any]) -> None:
+    """Receive a notice that work on a cell starts, in the process that runs it.
+
+    ``cell`` has its ``key``, ``kind``, ``label`` and ``identity``, here and in the other hooks. Observers run on a
+    thread of their own and receive copies: neither an exception nor a delay affects the work.
     """
 
 
 @hookspec
 def cell_finished(cell: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     """Receive the ``outcome`` of a cell: its record, or ``{"status": "failed", "reason": ...}``."""
+
+
+@hookspec
+def step(cell: Mapping[str, Any], iteration: int, scalars: Mapping[str, float]) -> None:
+    """Receive what a method logged at an iteration, on the way to the set that ``cell`` is; a scalar may be NaN.
+
+    Of each set the first steps and the last are passed on, and about ten a second of those between. Steps are dropped
+    while an observer is behind; other events never are.
+    """
+
+
+@hookspec
+def set_finished(cell: Mapping[str, Any], distilled: "DistilledSet") -> None:
+    """Receive a distilled set that was just put into the store, before `cell_finished` of the same cell."""

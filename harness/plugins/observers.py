@@ -14,10 +14,35 @@ PATIENCE = 2.0
 """Seconds that a process waits in all for one plugin's observers, so that quick ones run before the next event."""
 LAST_PATIENCE = 5.0
 """Seconds that a process waits once for delayed observers when the work is done."""
+MOST_BEHIND = 256
+"""Calls that may wait for an observer; while there are as many, steps are dropped."""
+FIRST_STEPS, STEPS_A_SECOND = 200, 10.0
+"""Steps of a set that observers hear of at once, and how many more for each second: toy methods take thousands."""
 MOST_COMPLAINTS = 3
 """Highest number of complaints about one plugin: ten thousand cells must not produce ten thousand lines."""
 
 Hook = Callable[..., object]
+STEP = "step"
+"""The hook whose calls may be dropped, for the next one says nearly the same."""
+
+
+class StepPace:
+    """Decides which steps observers hear of: all of a short distillation, some of a long one."""
+
+    def __init__(self) -> None:
+        self._key, self._credit, self._last = "", 0.0, 0.0
+
+    def is_due(self, key: str, is_last: bool) -> bool:
+        """Return whether a step of the set with this key is passed on; the last one always is."""
+        now = time.monotonic()
+        if key != self._key:
+            self._key, self._credit, self._last = key, float(FIRST_STEPS), now
+        self._credit = min(FIRST_STEPS, self._credit + STEPS_A_SECOND * (now - self._last))
+        self._last = now
+        if self._credit < 1 and not is_last:
+            return False
+        self._credit -= 1
+        return True
 
 
 class Listener:
@@ -27,7 +52,7 @@ class Listener:
         self.plugin = plugin
         self._events: queue.SimpleQueue[tuple[str, Hook, Mapping[str, Any]]] = queue.SimpleQueue()
         self._changed = threading.Condition()
-        self._behind, self._patience, self._is_dropped = 0, PATIENCE, False
+        self._behind, self._patience, self._is_dropped, self._skips_steps = 0, PATIENCE, False, False
         self._complaints: list[str] = []
         self._count = 0
         # A daemon, since an observer that hangs must not keep the process alive after the work is done.
@@ -43,10 +68,24 @@ class Listener:
         if not was_behind:
             self._patience -= self._wait(self._patience)
 
+    def has_room(self) -> bool:
+        """Return whether a step may be queued."""
+        return not self._is_dropped and self._behind < MOST_BEHIND
+
+    def put_step(self, function: Hook, arguments: Mapping[str, Any]) -> None:
+        """Queue a step without waiting for the observer: steps come too often for that."""
+        with self._changed:
+            self._behind += 1
+        self._events.put((STEP, function, arguments))
+
     def finish(self) -> None:
         """Wait for delayed observers; those that are still running then receive no further events."""
         if not self._is_dropped:
-            self._wait(LAST_PATIENCE)
+            self._wait(LAST_PATIENCE / 2)
+            # Steps that wait must not cost the observer the events behind them.
+            self._skips_steps = True
+            self._wait(LAST_PATIENCE / 2)
+            self._skips_steps = False
             if self._behind:
                 self._is_dropped = True
                 events = f"{self._behind} event{'s' * (self._behind > 1)}"
@@ -69,7 +108,8 @@ class Listener:
         while True:
             hook, function, arguments = self._events.get()
             try:
-                function(**arguments)
+                if hook != STEP or not self._skips_steps:
+                    function(**arguments)
             except BaseException as error:  # nothing of an observer's may end the thread, or the run
                 self._complain(f"{hook} of plugin {self.plugin!r} raised {_described(error)}")
             with self._changed:
@@ -98,6 +138,10 @@ class Observers:
     def notify(self, plugin: str, hook: str, function: Hook, arguments: Mapping[str, Any]) -> list[str]:
         """Notify a plugin of an event with a copy of its arguments; return what went wrong, a line each."""
         listener = self._of(plugin)
+        if hook == STEP:
+            if listener.has_room():
+                listener.put_step(function, copy.deepcopy(dict(arguments)))
+            return listener.complaints()
         # A deep copy: an observer on another thread would otherwise read, or change, a record while the run uses it.
         listener.notify(hook, function, copy.deepcopy(dict(arguments)))
         return listener.complaints()
@@ -109,6 +153,14 @@ class Observers:
             listener.finish()
             lines += listener.complaints()
         return lines
+
+    def dismiss(self, plugin: str) -> list[str]:
+        """Wait within limits for one plugin's observers, and forget it; return what went wrong, a line each."""
+        listener = self._of(plugin)
+        listener.finish()
+        with self._lock:
+            del self._listeners[os.getpid(), plugin]
+        return listener.complaints()
 
     def _of(self, plugin: str) -> Listener:
         """Return the listeners of a plugin in this process: threads do not survive a fork."""

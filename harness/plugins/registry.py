@@ -16,7 +16,7 @@ from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
 from harness.types.names import Name, parse_name
 from harness.types.options import Options
 
-KINDS = ("method", "pool", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor")
+KINDS = ("method", "pool", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
 _BASES = {
     "method": "harness.types.method:Method",
     "pool": "harness.types.pool:Pool",
@@ -26,6 +26,7 @@ _BASES = {
     "dataset": "harness.types.dataset:Dataset",
     "report": "harness.types.report:Report",
     "executor": "harness.types.executor:Executor",
+    "tracker": "harness.plugins.tracker:Tracker",
 }
 OWN = "ddbench"
 """The distribution of the harness and of the plugin that comes with it."""

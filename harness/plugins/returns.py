@@ -7,6 +7,7 @@ never enters a record, a key or a checkpoint.
 import json
 import math
 import numbers
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from harness.types.problem import Problem
 
 T = TypeVar("T")
 _LONGEST_NAME, _LONGEST_TEXT, _SHOWN = 200, 2000, 80
+_METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _STORABLE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
@@ -247,7 +249,24 @@ def student_record(value: Any, student: int, what: str) -> StudentRecord:  # noq
         collapsed=record.collapsed,
         losses=tuple(number(part, f"{where}: one of the losses", finite=False) for part in listed),
         abreast=whole_number(record.abreast, f"{where}: abreast", 1),
+        metrics=metrics(record.metrics, f"{where}: metrics"),
     )
+
+
+def metrics(value: Any, what: str) -> dict[str, float]:  # noqa: ANN401
+    """Return a student's measurements by name; they need not be finite, as the loss of a collapsed student.
+
+    Raises:
+        PluginError: it is not a mapping of such names to numbers, or it claims the name of the accuracy.
+    """
+    measured = scalars(value, what)
+    for name in measured:
+        # Names are typed on the command line (--metric) and stand as headings, so that they have to be plain words.
+        if not _METRIC.fullmatch(name):
+            raise PluginError(f"{what}: {name!r} cannot name a metric: use a letter, then letters, digits and . _ -")
+        if name == "accuracy":
+            raise PluginError(f"{what}: 'accuracy' is a field of the record already: use another name")
+    return measured
 
 
 def usable_set(value: Any, problem: Problem, what: str) -> DistilledSet:  # noqa: ANN401

@@ -10,7 +10,7 @@ from string import Template
 
 from harness.errors import UsageError
 
-KINDS = ("pool", "method", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor")
+KINDS = ("pool", "method", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
 """The kinds of components that there are templates of."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
 _SUMMARIES = {
@@ -22,6 +22,7 @@ _SUMMARIES = {
     "dataset": "images of an .npz file in the data folder",
     "report": "a table of all students, a line each",
     "executor": "processes of this machine that let others go first",
+    "tracker": "losses of each distillation in a CSV file",
 }
 
 

@@ -35,7 +35,7 @@ OnRecord = Callable[[str, Record], None]
 _OF_A_STUDENT = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "score_on", "seed",
     "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss", "like", "preprocessing",
-    "training_images", "epochs",
+    "training_images", "epochs", "metrics",
 )  # fmt: skip
 """The fields that a score copies from a student's result."""
 

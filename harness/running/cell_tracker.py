@@ -20,6 +20,7 @@ from harness.compute.machine import Compute
 from harness.errors import PluginError, StoreError
 from harness.planning.plan import Plan
 from harness.plugins.discovery import Plugins
+from harness.plugins.observers import StepPace
 from harness.plugins.registry import Resolved
 from harness.running.reporter import Reporter
 from harness.store.cell_states import CellState, CellStates, CellStatus
@@ -31,6 +32,7 @@ from harness.store.store import RecordError, Store, Writer
 from harness.system import interrupts
 from harness.system.bounded_json import parse_object
 from harness.system.clock import now
+from harness.types.distilled import DistilledSet
 from harness.types.problem import Problem
 
 R = TypeVar("R", StoredArtifact, StoredSet, StoredStudent)
@@ -46,6 +48,7 @@ class CellTracker:
         self._attempts: dict[str, int] = {}
         # By thread, because artifacts are made side by side, each under a lease of its own.
         self._here = threading.local()
+        self._pace = StepPace()
         self.lost: dict[str, CellStatus] = {}
         """By key, the status of cells that could not be made or used: the store may know less of them."""
 
@@ -98,6 +101,8 @@ class CellTracker:
         if self._lease:
             self._lease.report(cell=cell.key, iteration=iteration, total=total)
         self.reporter.step(cell, iteration, total, scalars)
+        if self.plugins.observes("step") and self._pace.is_due(cell.key, iteration == total):
+            self.notify("step", cell, iteration=iteration, scalars=scalars)
 
     def check(self) -> None:
         """Raise `LeaseLost` if another process has taken over what this thread works on."""
@@ -150,8 +155,15 @@ class CellTracker:
         cell: Cell,
         record: StoredArtifact | StoredSet | StoredStudent,
         files: Mapping[str, Writer] | None = None,
+        distilled: DistilledSet | None = None,
     ) -> None:
         """Put a finished cell into the store.
+
+        Args:
+            cell: the cell.
+            record: its record.
+            files: by name, what writes a file beside the record.
+            distilled: the set that was made, which observers receive; None for other cells.
 
         Raises:
             LeaseLost: another process has taken it over, or has made it.
@@ -162,7 +174,10 @@ class CellTracker:
         written = self.store.commit(record, files, self._attempts.pop(cell.key, None))
         self._redone.add(cell.key)
         self.reporter.finished(cell, written)
-        self.notify("cell_finished", cell, written.as_json())
+        # Only if somebody observes it, since every observer receives a copy of all images.
+        if distilled is not None and self.plugins.observes("set_finished"):
+            self.notify("set_finished", cell, distilled=distilled)
+        self.notify("cell_finished", cell, outcome=written.as_json())
 
     @contextmanager
     def isolate_failures(self, cells: Sequence[Cell]) -> Iterator[None]:
@@ -200,12 +215,12 @@ class CellTracker:
         log = self.store.failures.note(Failure(cell.key, cell.kind, cell.label, reason, text))
         self.lost[cell.key] = CellStatus(CellState.FAILED, reason)
         self.reporter.failed(cell, reason, log)
-        self.notify("cell_finished", cell, {"status": "failed", "reason": reason})
+        self.notify("cell_finished", cell, outcome={"status": "failed", "reason": reason})
 
-    def notify(self, hook: str, cell: Cell, outcome: Mapping[str, Any] | None = None) -> None:
+    def notify(self, hook: str, cell: Cell, **arguments: Any) -> None:  # noqa: ANN401
         """Call an observer hook of every plugin."""
-        arguments = {"cell": {"key": cell.key, "kind": cell.kind, "identity": cell.identity}}
-        for complaint in self.plugins.notify(hook, **arguments, **({} if outcome is None else {"outcome": outcome})):
+        of_cell = {"key": cell.key, "kind": cell.kind, "label": cell.label, "identity": cell.identity}
+        for complaint in self.plugins.notify(hook, cell=of_cell, **arguments):
             self.reporter.notice(complaint)
 
     def finish(self) -> None:

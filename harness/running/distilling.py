@@ -166,7 +166,7 @@ class Distiller:
             history=dataclasses.asdict(history),
             trajectory=source.trajectory_key(self.distillation),
         )
-        self.tracker.commit(cell, record, files)
+        self.tracker.commit(cell, record, files, distilled)
         self.checkpoints.forget(point)
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:

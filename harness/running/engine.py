@@ -21,6 +21,7 @@ from harness.running.event_log import pass_on
 from harness.running.jobs import Job, finish_job, jobs_of
 from harness.running.reporter import Reporter
 from harness.running.restarts import Progress, parts_of
+from harness.running.tracking import make_trackers, tracked
 from harness.store.cell_states import CellState, CellStatus
 from harness.store.cells import Cell
 from harness.store.event_files import LOST, REFUSED, EventReader
@@ -285,7 +286,7 @@ def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = 
         DDBenchError: the plan needs too much room, the store cannot be written, or nothing can be started.
     """
     request = run.request
-    executor = make_executor(request)
+    executor, trackers = make_executor(request), make_trackers(request.track, plugins())
     store = Store(request.store, reporter.notice).open()
     if request.retry_failed:
         for cell in plan.cells:
@@ -298,7 +299,9 @@ def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = 
     engine = Engine(plan, run, store, plugins(), reporter, work.missing)
     if request.detach:
         return Execution(plan, store, request.starter, work.cells, submitted=engine.submit_jobs(executor))
-    engine.run_jobs(executor)
+    # Processes of their own have trackers of their own: here they would only open files that nobody writes to.
+    with tracked(trackers if executor.in_process else [], plugins(), reporter.notice):
+        engine.run_jobs(executor)
     statuses = engine.statuses
     unexplained = f"it was not made, and did not say why: see {run.folder(store)}"
     lost = {key: status for key, status in statuses.items() if status.is_lost or status.state is CellState.MISSING}

@@ -54,6 +54,8 @@ class Scorer:
             answers = evaluator.evaluate(distilled, problem, architecture, missing, artifacts, streams)
             for score in _scores(answers, missing, call_of(evaluator, "evaluate")):
                 cell, result = cells[score.student], {**dataclasses.asdict(score), **of_set}
+                if not score.metrics:  # records of evaluators without metrics stay as earlier versions wrote them
+                    del result["metrics"]
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
                 record = self.tracker.record(
                     StoredStudent, cell, problem, components, result=result, set=self.set_cell.key, **file

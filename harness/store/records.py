@@ -114,6 +114,7 @@ class StudentResult(TableFields):
     losses: list[float | None] = []
     epochs: Count | None = None
     abreast: Count | None = None
+    metrics: dict[str, float | None] = {}
     precision: str | None = None
     like: str | None = None
     preprocessing: str | None = None

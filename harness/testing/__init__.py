@@ -19,6 +19,7 @@ from harness.testing.methods import MethodContract
 from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
+from harness.testing.trackers import TrackerContract
 
 __all__ = [
     "ArchitectureContract",
@@ -31,4 +32,5 @@ __all__ = [
     "ParametrisationContract",
     "PoolContract",
     "ReportContract",
+    "TrackerContract",
 ]

@@ -15,6 +15,7 @@ from harness.testing.methods import MethodContract
 from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
+from harness.testing.trackers import TrackerContract
 from harness.types.names import parse_name
 
 CONTRACTS: dict[str, type[Contract]] = {
@@ -28,6 +29,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         DatasetContract,
         ReportContract,
         ExecutorContract,
+        TrackerContract,
     )
 }
 _LOADS = "The class loads, and the options given are taken"

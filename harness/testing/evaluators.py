@@ -11,6 +11,7 @@ from unittest import SkipTest
 import torch
 
 from harness.errors import DDBenchError
+from harness.plugins.returns import metrics
 from harness.testing.contract import Contract, architecture, finite, require, same_bits
 from harness.testing.small import global_generators, small_problem, small_set
 from harness.types.artifact import Artifact
@@ -57,6 +58,12 @@ class EvaluatorContract(Contract):
         for record in self.scored:
             right = record.accuracy * len(self.problem.score)
             require(abs(right - round(right)) < 1e-6, f"{record.accuracy} of {len(self.problem.score)} images")
+
+    def test_metrics_are_named_numbers(self) -> None:
+        """Metrics have names that can be typed, the same for every student, and are numbers."""
+        # Students without a metric are left out of its comparison, so that a value which cannot be computed is NaN.
+        names = [set(metrics(record.metrics, "evaluate(): metrics")) for record in self.scored]
+        require(all(own == names[0] for own in names), f"the students' metrics are {[sorted(own) for own in names]}")
 
     def test_students_do_not_depend_on_each_other(self) -> None:
         """A student's numbers are the same bits, whichever others are trained beside it."""
@@ -167,6 +174,6 @@ class EvaluatorContract(Contract):
         return architecture(self.student).make()
 
     def _same(self, first: StudentRecord, second: StudentRecord) -> bool:
-        pairs = zip(asdict(first).items(), asdict(second).items(), strict=True)
-        # NaN differs from itself; a collapsed student's loss is NaN both times.
-        return all(a == b or (a != a and b != b) for (name, a), (_, b) in pairs if name not in _OF_TIME)
+        # As text, because NaN differs from itself; a collapsed student's loss is NaN both times.
+        ones, others = ({name: repr(value) for name, value in asdict(record).items()} for record in (first, second))
+        return all(ones[name] == others[name] for name in ones if name not in _OF_TIME)

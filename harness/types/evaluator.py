@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from harness.types.artifact import Artifact, ArtifactRequest
@@ -29,6 +29,8 @@ class StudentRecord:
         collapsed: a non-finite loss, or one class predicted for at least 99 % of the scored images.
         losses: training loss after each tenth of the epochs.
         abreast: number of students that were trained at once (on a GPU).
+        metrics: any other measurements by name, such as ``{"nll": 0.31}``; a name consists of letters, digits and any
+            of ``. _ -``, begins with a letter, and is not ``accuracy``.
     """
 
     student: int
@@ -40,6 +42,7 @@ class StudentRecord:
     collapsed: bool
     losses: tuple[float, ...] = ()
     abreast: int = 1
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Evaluator(ABC, Generic[O]):

@@ -60,10 +60,17 @@ class Options(pydantic.BaseModel):
             value = dict(name.options).get(where)
             raise UsageError(_one_line(name.name, where, value, first["msg"])) from None
 
+    def defaults(self) -> dict[str, Any]:
+        """Return the value that each option has if it is not typed, beside those that are.
+
+        A class whose defaults depend on another option (a protocol) replaces it, and fills them in before validation.
+        """
+        return {key: field.default for key, field in type(self).model_fields.items()}
+
     def changed(self) -> dict[str, str]:
         """Return the options that differ from their defaults, as text that `from_name` can parse."""
-        fields = type(self).model_fields
-        values = ((field.alias or key, getattr(self, key), field.default) for key, field in fields.items())
+        fields, defaults = type(self).model_fields, self.defaults().items()
+        values = ((fields[key].alias or key, getattr(self, key), default) for key, default in defaults)
         return {key: as_text(value) for key, value, default in values if value != default}
 
     def as_json(self) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from functools import cached_property
 from harness.types.data.hold_out import HoldOut
 from harness.types.names import Name, name_or_text
 
+ACCURACY = "accuracy"
+"""The name under which the accuracy is asked for, beside those of metrics."""
 COMPONENTS = ("dataset", "method", "pool", "evaluator", "architecture")
 """Fields of a score that are names of components."""
 
@@ -49,6 +51,7 @@ class Score:
         epochs: how many the student trained; None if its record does not say.
         set_options: options that were set by component (``--set``) where the set was made.
         code: by part and component, digests of the source that made the student, its set and its teacher.
+        metrics: other measurements by name; None if one was not finite.
         qualifiers: by field, what follows the name there because equal names stand for different things:
             ``" (version 2)"``.
     """
@@ -94,6 +97,7 @@ class Score:
     set_options: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
     qualifiers: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> Mapping[str, Name]:
@@ -105,6 +109,10 @@ class Score:
     def main_name(self) -> Name | None:
         """The parsed name of the pool's main architecture; None if there is none or it is unknown."""
         return None if self.main is None else name_or_text(self.main)
+
+    def value(self, metric: str) -> float | None:
+        """Return the accuracy or a metric by its name; None if the student has none of this name, or no finite one."""
+        return self.accuracy if metric == ACCURACY else self.metrics.get(metric)
 
     def typed_name(self, field: str) -> str | None:
         """Return a component's name as it is typed on the command line, without its qualifier."""

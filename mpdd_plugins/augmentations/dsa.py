@@ -130,7 +130,7 @@ def per_image(strategy: str, shape: Shape, count: int, generator: torch.Generato
     """Draw one operation with separate parameters for each image of a batch of ``count``; see `siamese`."""
     names = strategy.split("+")
     chosen = names[int(torch.randint(len(names), (), generator=generator))]
-    return _applied(OPERATIONS[chosen](shape, count, generator))
+    return as_transform(OPERATIONS[chosen](shape, count, generator))
 
 
 def dsa_augmentation(strategy: str) -> Augment:
@@ -143,7 +143,9 @@ def dsa_augmentation(strategy: str) -> Augment:
     return augment
 
 
-def _applied(stages: Sequence[Stage]) -> Transform:
+def as_transform(stages: Sequence[Stage]) -> Transform:
+    """Return a function that applies Kornia modules in turn, with parameters that are drawn already."""
+
     def transform(images: Tensor) -> Tensor:
         for module, params in stages:
             # One row of parameters serves any number of images: expand repeats it without a copy.

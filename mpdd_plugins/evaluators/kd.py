@@ -1,7 +1,6 @@
 """Knowledge distillation: students learn from a teacher trained on the same set (model-pool paper, equation 1)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -70,7 +69,7 @@ class KD(Evaluator[KDOptions]):
 
     def artifact(self, student: int) -> ArtifactRequest:
         """Request the teacher of a student, trained by the protocol itself, without the students' departures."""
-        recipe = asdict(self.options.protocol_recipe(augmented=False))
+        recipe = self.options.protocol_recipe(augmented=False).identity()
         # v1 and quick differ in the recipe already; their keys name no protocol, so that stored teachers stay valid.
         family = {} if self.options.protocol in ("v1", "quick") else {"protocol": self.options.protocol}
         return ArtifactRequest("teacher", student, self.options.teacher, recipe | family)

@@ -1,7 +1,7 @@
 """Training protocols of evaluators: recipes by name and version, and the options that depart from them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -21,47 +21,68 @@ from harness import (
     Streams,
     option,
 )
-from mpdd_plugins.augmentations import dc, dsa
+from mpdd_plugins.augmentations import dc, dsa, idc
 
-EPOCHS = {"v1": (301, 1001), "quick": (101, 101), "dsa": (1001, 1001), "mtt": (1001, 1001)}
+EPOCHS = {"v1": (301, 1001), "quick": (101, 101), "dsa": (1001, 1001), "mtt": (1001, 1001), "idc": (1000, 1000)}
 """Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000)."""
-FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa"}
+FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc"}
 """Family of augmentations of each protocol."""
+OWN: Mapping[str, Mapping[str, Any]] = {"idc": {"schedule": "milestones", "batch": 64}}
+"""Options that a protocol has in place of the defaults."""
+MILESTONE_FACTOR = 0.2
+"""Factor of the rate at each milestone (IDC, train.py)."""
 # By family: how an option is validated, how an augmentation is created, and what the protocol has for a data set.
-CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy}
-MAKE = {"dc": dc.dc_augmentation, "dsa": dsa.dsa_augmentation}
+CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy, "idc": idc.check_strategy}
+MAKE: dict[str, Callable[[str, int], Augment]] = {
+    "dc": lambda operations, classes: dc.dc_augmentation(operations),
+    "dsa": lambda operations, classes: dsa.dsa_augmentation(operations),
+    "idc": idc.idc_augmentation,
+}
 OF_SET: dict[str, Callable[[Problem], str]] = {
     "dc": lambda problem: problem.augmentations.get("dc", "none"),
     "dsa": dsa.own_strategy,
+    "idc": idc.own_strategy,
 }
+
+
+def milestones_of(epochs: int) -> tuple[int, ...]:
+    """Return two thirds and five sixths of the epochs, rounded down, where IDC lowers the rate (train.py)."""
+    # At least 1: of a single epoch, which has no milestone within it, both would be 0.
+    return tuple(sorted({max(1, 2 * epochs // 3), max(1, 5 * epochs // 6)}))
 
 
 class TrainingOptions(Options):
     """Options of every evaluator's training; those that are not set are the protocol's."""
 
-    protocol: Literal["v1", "quick", "dsa", "mtt"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc"] = option(
         "v1",
         "v1: 301 epochs of SGD, momentum 0.9, weight decay 5e-4, lr 0.01, tenfold lower after epoch index 151 with "
         "fresh momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after "
         "index 51. dsa: v1 with 1001 epochs under DSA's augmentation. mtt: dsa with the learning rate that the set has "
-        "learned",
-        source="DC, utils.py; DSA; MTT, evaluation",
+        "learned. idc: 1000 epochs of v1's SGD, a fifth of the rate from two thirds and again from five sixths of them "
+        "on with the momentum kept, batch 64, under IDC's augmentation with CutMix",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
     lr: float | None = option(
         None, "learning rate at the start; auto: 0.01, or under mtt the set's own", source="DC", gt=0
     )
-    optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "optimiser", source="DC")
-    schedule: Literal["step", "cosine", "constant"] = option(
-        "step", "step: tenfold lower half-way, with fresh momentum; cosine to zero; constant", source="DC, utils.py"
+    optimizer: Literal["sgd", "adam", "adamw", "lion", "lamb"] = option("sgd", "optimiser", source="DC")
+    schedule: Literal["step", "cosine", "constant", "milestones"] = option(
+        "step",
+        "step: tenfold lower half-way, with fresh momentum; cosine to zero; constant; milestones: a fifth from two "
+        "thirds and again from five sixths of the epochs on. The default is milestones under idc",
+        source="DC, utils.py; IDC, train.py",
     )
-    batch: int = option(256, "images a step", source="DC", ge=1)
+    batch: int = option(256, "images a step. The default is 64 under idc", source="DC; IDC", ge=1)
     augment: str | None = option(
         None,
         "operations on training images joined by +, or none. v1, quick: of crop, scale, rotate, noise, one for each "
         "image; auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none. dsa, mtt: of "
-        "color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own",
-        source="DC, utils.py; DSA",
+        "color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own. idc: of flip, color, crop, "
+        "scale, rotate, cutout, cutmix, all of them but of crop, scale and rotate one a batch; auto: dsa's without "
+        "cutout, and cutmix unless the images are grey and never mirrored",
+        source="DC, utils.py; DSA; IDC",
     )
 
     precision: Precision = option(
@@ -76,8 +97,19 @@ class TrainingOptions(Options):
         # `protocol` is declared before `augment`, so it is validated by now; it is missing if it was invalid itself.
         return CHECK[FAMILY[info.data.get("protocol", "v1")]](value)
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_in_own(cls, values: Any) -> Any:  # noqa: ANN401
+        """Fill in the options that the protocol has in place of the defaults."""
+        # The values themselves and not "auto": options are part of every cell's key, which an older default must keep.
+        return {**OWN.get(str(values.get("protocol")), {}), **values} if isinstance(values, dict) else values
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the options' defaults under this protocol."""
+        return {**super().defaults(), **OWN.get(self.protocol, {})}
+
     def version_name(self) -> str:
-        """Return the protocol as it is printed: ``v1``, ``quick v1``, ``dsa v1`` or ``mtt v1``."""
+        """Return the protocol as it is printed: ``v1``, or with its name, such as ``quick v1`` or ``idc v1``."""
         return "v1" if self.protocol == "v1" else f"{self.protocol} v1"
 
     def own_operations(self, problem: Problem, architecture: Architecture[Any]) -> str:
@@ -101,18 +133,25 @@ class TrainingOptions(Options):
 
     def protocol_recipe(self, augmented: bool) -> Recipe:
         """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's."""
-        return Recipe(epochs=EPOCHS[self.protocol][augmented])
+        recipe = Recipe(epochs=EPOCHS[self.protocol][augmented])
+        if self.protocol != "idc":
+            return recipe
+        milestones = milestones_of(recipe.epochs)
+        return replace(recipe, milestones=milestones, factor=MILESTONE_FACTOR, **OWN["idc"])
 
     def recipe(self, augmented: bool) -> Recipe:
         """Return the protocol's recipe with the options' departures."""
         recipe = self.protocol_recipe(augmented)
-        return replace(
-            recipe,
-            epochs=self.epochs or recipe.epochs,
+        epochs = self.epochs or recipe.epochs
+        falls = self.schedule == "milestones"
+        return Recipe(
+            epochs=epochs,
             lr=self.lr or recipe.lr,
             optimizer=self.optimizer,
             schedule=self.schedule,
             batch=self.batch,
+            milestones=milestones_of(epochs) if falls else (),
+            factor=MILESTONE_FACTOR if falls else recipe.factor,
         )
 
     def lesson(
@@ -140,7 +179,7 @@ class TrainingOptions(Options):
         # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
-        augment = self._augment(operations)
+        augment = self._augment(operations, problem)
         return Lesson(distilled, recipe, streams, loss=loss_of, augment=augment, precision=self.precision)
 
     def teaching(
@@ -154,10 +193,10 @@ class TrainingOptions(Options):
         operations = self.own_operations(problem, architecture)
         recipe = self.protocol_recipe(operations != "none")
         recipe = self._at_learned_rate(recipe, distilled, "give another protocol (lr= is not the teacher's)")
-        return Lesson(distilled, recipe, streams, "teacher", augment=self._augment(operations))
+        return Lesson(distilled, recipe, streams, "teacher", augment=self._augment(operations, problem))
 
-    def _augment(self, operations: str) -> Augment | None:
-        return None if operations == "none" else MAKE[FAMILY[self.protocol]](operations)
+    def _augment(self, operations: str, problem: Problem) -> Augment | None:
+        return None if operations == "none" else MAKE[FAMILY[self.protocol]](operations, len(problem.classes))
 
     def _at_learned_rate(self, recipe: Recipe, distilled: DistilledSet, remedy: str) -> Recipe:
         if self.protocol != "mtt":

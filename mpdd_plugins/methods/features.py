@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ class FeatureOptions(Options):
 def feature_request(options: FeatureOptions, problem: Problem) -> ArtifactRequest:
     """Request the feature network; its work includes the pass in which images are compared."""
     work = (3.0 * options.epochs + 1) * len(problem.train)
-    return ArtifactRequest("features", 0, options.network, {"recipe": asdict(options.recipe())}, work=work)
+    return ArtifactRequest("features", 0, options.network, {"recipe": options.recipe().identity()}, work=work)
 
 
 def train_features(

@@ -142,7 +142,7 @@ class MTT(PixelMethod[MTTOptions]):
         round_, turn = divmod(iteration, self.options.experts)
         generator = self.task.streams.generator("experts", round_)
         index = int(torch.randperm(self.options.experts, generator=generator)[turn])
-        identity = {"recipe": asdict(self._expert_recipe()), "augment": self.strategy}
+        identity = {"recipe": self._expert_recipe().identity(), "augment": self.strategy}
         work = 3.0 * self.options.train_epochs * len(self.task.problem.train)
         return [ArtifactRequest("expert", index, architecture, identity, self.options.train_epochs + 1, work)]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from toys import component
 
-from harness import Recipe, Streams, gradient_of, train_classifier
+from harness import CutMix, Recipe, Streams, gradient_of, train_classifier
 from harness.compute import compiling, winograd
 from harness.compute.compiling import compilation, is_compiled, logits_of, set_compilation
 from harness.types.seeds import global_rng_from
@@ -162,7 +162,8 @@ def test_a_networks_own_error_is_its_own(monkeypatch):
 
 
 @needs_a_compiler
-def test_a_compiled_network_is_trained_as_it_is_uncompiled():
+@pytest.mark.parametrize("augment", [None, CutMix(10)], ids=["plain", "cutmix"])
+def test_a_compiled_network_is_trained_as_it_is_uncompiled(augment):
     images, labels = torch.randn(10, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.arange(10)
 
     def trained(policy):
@@ -170,7 +171,8 @@ def test_a_compiled_network_is_trained_as_it_is_uncompiled():
         try:
             network = component("architecture", "convnet").build((3, 32, 32), 10, Streams(0).generator("student", 0))
             recipe = Recipe(epochs=6, lr=0.05)
-            return train_classifier(network, images, labels, recipe, lambda purpose, epoch: torch.Generator())
+            draw = Streams(0).generator
+            return train_classifier(network, images, labels, recipe, draw, augment=augment)
         finally:
             set_compilation("never")
 

@@ -11,9 +11,19 @@ import torch
 from matched_pairs import assert_same, network_of, pairs_of
 from small_networks import CLASSES, SHAPE, data, draw_of, networks_of
 from torch import nn
+from torch.nn import functional
 from toys import DropoutNetwork
 
-from harness import DISTANCES, Recipe, cross_entropy, train_classifier
+from harness import (
+    DISTANCES,
+    CutMix,
+    DrawingLoss,
+    OptimizerState,
+    Recipe,
+    cross_entropy,
+    squared_error,
+    train_classifier,
+)
 from harness.compute import cuda_graphs as recording
 from harness.compute.compiling import set_compilation
 from harness.compute.cuda_graphs import try_to_record, with_network
@@ -144,6 +154,55 @@ def test_hard_and_soft_labels_have_recordings_of_their_own(request):
     expected = both()
     request.getfixturevalue("tape")
     assert both() == [pytest.approx(curve, rel=1e-9) for curve in expected]
+
+
+class Weighted(DrawingLoss):
+    """Weights each image by a random number, which a recording would repeat if it were drawn inside."""
+
+    def draw(self, count, generator):
+        return torch.rand(count, generator=generator, dtype=torch.float64)
+
+    def __call__(self, batch):
+        return (functional.cross_entropy(batch.logits, batch.labels, reduction="none") * batch.numbers).mean()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lion", "lamb"])
+@pytest.mark.parametrize("loss", [cross_entropy, squared_error, Weighted()], ids=["ce", "mse", "weighted"])
+def test_recorded_steps_see_mixed_labels_and_the_numbers_of_each_step(optimizer, loss, request):
+    recipe = Recipe(0, 0.02, optimizer, "milestones", batch=4, steps=8, milestones=(3, 6), factor=0.5)
+
+    def train():
+        networks = networks_of("mlp[width=8]", 2)
+        how = {"loss": loss, "augment": CutMix(CLASSES, 0.6)}
+        return [train_classifier(net, *data(), recipe, draw_of(k), **how) for k, net in enumerate(networks)], networks
+
+    expected = train()
+    tape = request.getfixturevalue("tape")
+    assert_trained_alike(train(), expected)
+    assert tape.count == (4 if isinstance(loss, Weighted) else 2), "batches of four and of one"
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, lambda batch: cross_entropy(batch)], ids=["kept", "own"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lion", "lamb"])
+def test_an_optimisers_state_goes_on_from_recording_to_recording(optimizer, loss, request):
+    """Two networks in turn, on the one stage that their structure has."""
+    recipe = Recipe(6, 0.02, optimizer, "constant", batch=4)
+
+    def train(spans):
+        networks, states = networks_of("mlp[width=8]", 2), [OptimizerState(), OptimizerState()]
+        for span in spans:
+            for k, network in enumerate(networks):
+                train_classifier(network, *data(), recipe, draw_of(k), loss=loss, state=states[k], span=span)
+        return networks, states
+
+    expected, wanted = train([None])
+    request.getfixturevalue("tape")
+    actual, states = train([range(2), range(2, 6)])
+    assert_trained_alike(([], actual), ([], expected))
+    for state, other in zip(states, wanted, strict=True):
+        assert state.tensors.keys() == other.tensors.keys()
+        for name, tensor in other.tensors.items():
+            torch.testing.assert_close(state.tensors[name], tensor, rtol=1e-8, atol=1e-10)
 
 
 def test_networks_trained_at_once_from_a_recording_too(request):

@@ -7,7 +7,7 @@ from toys import toy_problem, toy_trajectory
 
 import harness
 from harness import InitialImages, Streams, Task, UsageError, open_encoding
-from harness.learning.encoded_images import EncodedImages, EncodedSGD
+from harness.learning.pixel_method import EncodedImages, EncodedSGD
 from harness.plugins.discovery import plugins
 
 MTT = "experts=1,train_epochs=2,steps=2,expert_epochs=1,max_start_epoch=1"

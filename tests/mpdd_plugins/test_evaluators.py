@@ -214,6 +214,11 @@ def test_v1_is_the_recipe_of_the_reference(lessons, toy):
         "momentum": 0.9,
         "weight_decay": 5e-4,
         "batch": 256,
+        "steps": None,
+        "images": None,
+        "milestones": (),
+        "factor": 0.1,
+        "warmup": 0,
     }
 
 

@@ -1,16 +1,17 @@
-"""The protocols dsa and mtt: what is printed, what is trained, at which rate, under which augmentation."""
+"""The protocols dsa, mtt and idc: what is printed, what is trained, at which rate, under which augmentation."""
 
 import pytest
 import torch
 
 import mpdd_plugins.augmentations.dsa as dsa
 from harness import DataError, DistilledSet, UsageError
+from harness.learning import training
 from harness.types.seeds import Streams
 from mpdd_plugins.evaluators import kd, protocol
 from mpdd_plugins.evaluators.protocol import TrainingOptions
-from tests.toys import TINY_CONVNET, TINY_MLP, component, toy_problem, toy_set
+from tests.toys import TINY_CONVNET, TINY_MLP, component, registry, toy_problem, toy_set
 
-PROBLEM = toy_problem(augmentations={"dc": "none", "dsa": "color+crop"})
+PROBLEM = toy_problem(augmentations={"dc": "none", "dsa": "color+crop", "idc": "color+crop+cutmix"})
 BOTH = ["plain", "kd"]
 
 
@@ -58,6 +59,14 @@ def short(monkeypatch):
         ("protocol=dsa,augment=color_crop", "dsa v1"),
         ("protocol=dsa,augment=flip", "dsa v1 + augment=flip"),
         ("protocol=dsa,augment=none", "dsa v1 + augment=none"),
+        ("protocol=idc", "idc v1"),
+        ("protocol=idc,batch=64,schedule=milestones,epochs=1000,lr=0.01", "idc v1"),
+        ("protocol=idc,augment=cutmix_crop_color", "idc v1"),
+        ("protocol=idc,batch=256", "idc v1 + batch=256"),
+        ("protocol=idc,schedule=step", "idc v1 + schedule=step"),
+        ("protocol=idc,augment=color+crop", "idc v1 + augment=color+crop"),
+        ("schedule=milestones", "v1 + schedule=milestones"),
+        ("batch=64,optimizer=lion", "v1 + optimizer=lion + batch=64"),
     ],
 )
 def test_what_is_printed(kind, options, printed):
@@ -176,7 +185,7 @@ def test_students_are_the_same_alone_and_together():
 
 
 @pytest.mark.parametrize("kind", BOTH)
-@pytest.mark.parametrize("name", ["v1", "quick", "dsa", "mtt"])
+@pytest.mark.parametrize("name", ["v1", "quick", "dsa", "mtt", "idc"])
 def test_soft_labels_and_step_sizes_pass_through_every_protocol(kind, name, short):
     short(9, name)
     name_of_protocol = f"{kind}[protocol={name},epochs=9]"
@@ -187,9 +196,10 @@ def test_soft_labels_and_step_sizes_pass_through_every_protocol(kind, name, shor
 
 def test_teachers_of_other_protocols_are_others():
     requests = {
-        name: component("evaluator", f"kd[protocol={name}]").artifact(0).identity for name in ("v1", "dsa", "mtt")
+        name: component("evaluator", f"kd[protocol={name}]").artifact(0).identity
+        for name in ("v1", "dsa", "mtt", "idc")
     }
-    assert len({str(sorted(identity.items())) for identity in requests.values()}) == 3
+    assert len({str(sorted(identity.items())) for identity in requests.values()}) == 4
     assert "protocol" not in requests["v1"]
 
 
@@ -199,7 +209,7 @@ def test_teachers_of_other_protocols_are_others():
         ("protocol=dsa,augment=noise", "no operation 'noise'.*color"),
         ("protocol=v1,augment=color", "no operation 'color'.*noise"),
         ("augment=flip", "no operation 'flip'"),
-        ("protocol=dsb", "'v1', 'quick', 'dsa' or 'mtt'"),
+        ("protocol=dsb", "'v1', 'quick', 'dsa', 'mtt' or 'idc'"),
     ],
 )
 def test_operations_belong_to_the_protocols_family(options, message):
@@ -226,3 +236,77 @@ def test_a_teacher_is_never_in_bfloat16():
     assert component("evaluator", "kd").artifact(0) == component("evaluator", "kd[precision=bf16]").artifact(0)
     with pytest.raises(UsageError, match="precision"):
         component("evaluator", "plain[precision=fp16]")
+
+
+# --- idc --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("protocol=idc", "plain[protocol=idc]"),
+        ("protocol=idc,batch=64,schedule=milestones", "plain[protocol=idc]"),
+        ("batch=256,protocol=idc", "plain[protocol=idc,batch=256]"),
+        ("protocol=idc,schedule=step", "plain[protocol=idc,schedule=step]"),
+        ("batch=256,schedule=step", "plain"),
+        ("batch=64", "plain[batch=64]"),
+    ],
+)
+def test_names_say_what_departs_from_the_protocol_and_are_read_back(options, named):
+    resolved = registry().resolve("evaluator", f"plain[{options}]")
+    assert str(resolved) == named
+    again = registry().resolve("evaluator", named)
+    assert again.options.as_json() == resolved.options.as_json()
+
+
+def test_other_protocols_have_the_options_that_they_had():
+    """Options are part of every key of a cell."""
+    assert TrainingOptions().as_json() == {
+        "protocol": "v1", "epochs": None, "lr": None, "optimizer": "sgd", "schedule": "step", "batch": 256,
+        "augment": None, "precision": "fp32",
+    }  # fmt: skip
+
+
+def test_idc_is_a_thousand_epochs_with_two_milestones():
+    recipe = TrainingOptions(protocol="idc").recipe(True)
+    assert recipe == TrainingOptions(protocol="idc").protocol_recipe(True)
+    assert (recipe.epochs, recipe.batch, recipe.momentum, recipe.weight_decay) == (1000, 64, 0.9, 5e-4)
+    rates = [recipe.rate(epoch) for epoch in range(1000)]
+    assert rates == pytest.approx([0.01] * 666 + [0.002] * 167 + [0.0004] * 167)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones"), [(1, (1,)), (2, (1,)), (3, (2,)), (6, (4, 5)), (300, (200, 250)), (1000, (666, 833))]
+)
+def test_milestones_follow_the_epochs(epochs, milestones):
+    assert TrainingOptions(protocol="idc", epochs=epochs).recipe(True).milestones == milestones
+    assert TrainingOptions(schedule="milestones", epochs=epochs).recipe(True).milestones == milestones
+    assert TrainingOptions(protocol="idc", epochs=epochs, schedule="cosine").recipe(True).milestones == ()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_students_and_teachers_see_mixed_images_with_their_labels(kind, monkeypatch, short):
+    seen, original = [], training.augmented
+    monkeypatch.setattr(
+        training, "augmented", lambda augment, *words: seen.append(original(augment, *words)) or seen[-1]
+    )
+    short(7, "idc")
+    distilled = set_with()
+    trained(f"{kind}[protocol=idc,epochs=4]", distilled, students=(0,))
+    assert len(seen) == (4 if kind == "plain" else 7 + 4), "the teacher trains by the protocol itself"
+    assert all(labels.shape == (len(images), 3) for images, labels in seen)
+    assert any(not torch.equal(labels, labels.round()) for _, labels in seen), "some are mixed"
+    assert any(torch.equal(labels, labels.round()) for _, labels in seen), "and some are not"
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_idc_without_augmentation_has_no_cutmix_either(kind, short):
+    short(5, "idc")
+    plain, mixed = (trained(f"{kind}[protocol=idc,epochs=5{rest}]", set_with()) for rest in (",augment=none", ""))
+    assert losses(plain) != losses(mixed)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("lion", 0.003), ("lamb", 0.02)])
+def test_students_learn_with_lion_and_lamb(optimizer, rate):
+    (record,) = trained(f"plain[optimizer={optimizer},epochs=30,lr={rate}]", set_with(), students=(0,))
+    assert record.losses[-1] < 0.8 * record.losses[0]

@@ -109,6 +109,14 @@ def test_what_can_be_known_before_any_work_is_refused_before_it(distribution, da
         ("method", METHOD + "\n    def distilled(self):\n        return self.images\n", "distilled() returned"),
         ("evaluator", EVALUATOR.replace("yield Stud", "yield 1 or Stud"), "evaluate() returned int"),
         ("evaluator", EVALUATOR.replace("(student, 0.5", "(7, 0.5"), "gave student 7 out of turn"),
+        (
+            "evaluator",
+            EVALUATOR.replace("0, False)", "0, False, metrics={'log likelihood': 1.0})"),
+            "cannot name a metric",
+        ),
+        ("evaluator", EVALUATOR.replace("0, False)", "0, False, metrics={'accuracy': 1.0})"), "'accuracy' is a field"),
+        ("evaluator", EVALUATOR.replace("0, False)", "0, False, metrics={'nll': 'low'})"), "which is not a number"),
+        ("evaluator", EVALUATOR.replace("0, False)", "0, False, metrics=[1.0])"), "returned list"),
         ("evaluator", EVALUATOR.replace("in students:", "in students[:1]:"), "did not give the students [1]"),
     ],
 )

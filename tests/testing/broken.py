@@ -34,6 +34,7 @@ from harness import (
     Running,
     Split,
     StudentRecord,
+    Tracker,
     Traits,
     gradient_in_slices,
     gradient_of,
@@ -388,6 +389,18 @@ class RoundingEvaluator(GoodEvaluator):
         return replace(super().record(student, right, of), accuracy=0.333)
 
 
+class UnevenEvaluator(GoodEvaluator):
+    """Half of its students report a metric."""
+
+    def record(self, student, right, of):
+        return replace(super().record(student, right, of), metrics={"nll": float("nan")} if student % 2 else {})
+
+
+class MisnamingEvaluator(GoodEvaluator):
+    def record(self, student, right, of):
+        return replace(super().record(student, right, of), metrics={"log nll": 1.0})
+
+
 class CrowdedEvaluator(GoodEvaluator):
     def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
         for student in students:
@@ -724,3 +737,35 @@ class VersionlessPool(GoodPool):
 class RefusingDataset(GoodDataset):
     def load(self, root):
         raise DataError("not here")
+
+
+# --- trackers ---
+
+
+class GoodTracker(Tracker):
+    """Remembers the losses of each cell."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.losses = {}
+
+    def step(self, cell, iteration, scalars):
+        self.losses.setdefault(cell["key"], []).append(scalars["loss"])
+
+
+class FiniteTracker(GoodTracker):
+    def step(self, cell, iteration, scalars):
+        assert all(value == value for value in scalars.values()), "a loss is NaN"
+
+
+class SingleTracker(GoodTracker):
+    """Knows one cell at a time."""
+
+    def step(self, cell, iteration, scalars):
+        super().step(cell, iteration, scalars)
+        assert len(self.losses) == 1, "another cell is not finished"
+
+
+class HastyTracker(GoodTracker):
+    def close(self):
+        assert self.losses, "nothing to close"

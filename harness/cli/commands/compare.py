@@ -33,6 +33,8 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
               "baseline's under the same conditions, stored labels and a decoder's weights included.")  # fmt: skip
 @click.option("--score-on", type=click.Choice(["test", "validation"]), default="test", show_default=True,
               help="Images on which students were scored.")  # fmt: skip
+@click.option("--metric", metavar="NAME", default="accuracy", show_default=True,
+              help="What is compared: the accuracy, or any metric that the students' evaluators report.")  # fmt: skip
 @click.option("--level", type=float, default=0.95, show_default=True, help="Confidence level of the intervals.")
 @click.option("--interval", type=click.Choice(["t", "bootstrap"]), default="t", show_default=True,
               help="Kind of interval; bootstrap: BCa, if there are at least 10 units.")  # fmt: skip
@@ -49,6 +51,7 @@ def compare(
     over: tuple[str, ...],
     equal_storage: bool,
     score_on: str,
+    metric: str,
     level: float,
     interval: str,
     seed: int,
@@ -68,7 +71,7 @@ def compare(
     from harness.report.scores import read_scores
 
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, equal_storage)
+    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric, equal_storage)
     scores = read_scores(stores or (Path("ddbench-store"),))
     _write(answer(scores, question), form, output)
 

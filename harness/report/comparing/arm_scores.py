@@ -10,11 +10,12 @@ from harness.report.comparing.code_versions import MIXED_MEANS, CodeVersions
 from harness.report.comparing.statistics import pooled_std, std
 from harness.report.scores import Score
 from harness.types.plurals import counted
+from harness.types.score import ACCURACY
 
 Unit = tuple[int, int | str]
 """One distillation: its seed and index; for a set from a file, its seed and the set's key."""
 Values = Mapping[Unit, Mapping[int, float]]
-"""By unit and student, a value: an accuracy, or one that combines the accuracies of several architectures."""
+"""By unit and student, a value: an accuracy or a metric, or one that combines those of several architectures."""
 _WRONG = {
     "diverged": "diverged: the last set in range was scored",
     "blown up": "blown up: images more than 8 times as large as real ones",
@@ -41,12 +42,14 @@ class ArmScores:
     unused: int = 0
 
     @classmethod
-    def of(cls, label: str, scores: Sequence[Score]) -> "ArmScores":
-        """Return the arm of scores on one architecture."""
+    def of(cls, label: str, scores: Sequence[Score], metric: str = ACCURACY) -> "ArmScores":
+        """Return the arm of scores on one architecture, each of which has a value of the metric."""
         values: dict[Unit, dict[int, float]] = {}
         # Sorted, so that the score which is taken of two under the same names does not depend on the order of stores.
         for score in sorted(scores, key=lambda score: (score.seed, score.distillation, score.set_key, score.student)):
-            values.setdefault(unit_of(score), {}).setdefault(score.student, score.accuracy)
+            value = score.value(metric)
+            assert value is not None, "scores without the metric are left out before"
+            values.setdefault(unit_of(score), {}).setdefault(score.student, value)
         unused = len(scores) - sum(map(len, values.values()))
         return cls(label, values, scores, (scores[0].architecture,), unused)
 

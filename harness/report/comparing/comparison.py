@@ -8,6 +8,7 @@ from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
 from harness.report.comparing.effects import correct_for_many_tests
 from harness.report.comparing.equal_storage import of_equal_storage
+from harness.report.comparing.metrics import with_metric
 from harness.report.comparing.question import Question, in_natural_order, value_of
 from harness.report.scores import Score, Scores
 from harness.report.tables.hold_outs import choice_notes, hold_out_notes
@@ -55,17 +56,18 @@ def compare(stored: Scores, question: Question) -> Comparison:
     scores, repeated = (list(stored.scores), []) if by == "store" else without_duplicates(stored.scores)
     scores, distinctions = distinguish(scores, by == "store")
     chosen, baseline = question.choose(scores)
-    compared = [score for score in chosen if value_of(score, by) is not None]
+    with_value = [score for score in chosen if value_of(score, by) is not None]
+    compared, unmeasured = with_metric(with_value, question.metric, by)
     left = sorted({score.method for score in chosen if value_of(score, by) is None})
     storage_notes: list[str] = []
     if question.equal_storage:
-        compared, storage_notes = of_equal_storage(compared, by, baseline)
+        compared, storage_notes = of_equal_storage(compared, by, baseline, question.metric)
     labels = in_natural_order(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
     # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _correct_rows(rows_of(compared, question, baseline), question.level)
     notes = [*stored.notes, *repeated, *distinctions, *storage_notes]
-    notes += [f"{name} has no {by}: left out" for name in left]
+    notes += [*(f"{name} has no {by}: left out" for name in left), *unmeasured]
     unqualified = _with_stored_names(compared, stored.scores)
     notes += [*hold_out_notes(unqualified), *choice_notes(stored.choices, unqualified)]
     notes += _elsewhere(scores, question)
@@ -79,9 +81,13 @@ def without_duplicates(scores: Sequence[Score]) -> tuple[list[Score], list[str]]
     again = [score for score in scores if first.setdefault(score.key, score) is not score]
     if not again:
         return list(scores), []
-    differing = sum(first[score.key].accuracy != score.accuracy for score in again)
+    differing = sum(_numbers(first[score.key]) != _numbers(score) for score in again)
     note = f"{counted(len(again), 'score is', 'scores are')} in several stores: the first store's are taken"
     return list(first.values()), [f"{note}; {differing} of them differ between the stores" if differing else note]
+
+
+def _numbers(score: Score) -> tuple[object, ...]:
+    return score.accuracy, score.metrics
 
 
 def _with_stored_names(scores: Sequence[Score], every: Sequence[Score]) -> list[Score]:

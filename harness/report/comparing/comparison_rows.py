@@ -38,7 +38,7 @@ def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[
     the cross-architecture gap: the main one minus the others.
     """
     builder = _RowBuilder(question, baseline)
-    rows = (row for block in blocks_of(scores, question.by) for row in builder.rows(block))
+    rows = (row for block in blocks_of(scores, question.by, question.metric) for row in builder.rows(block))
     return [row for row in rows if not question.over or row.kind in question.over]
 
 

@@ -26,10 +26,10 @@ class Block:
     arms: dict[Condition, Arms]
 
 
-def blocks_of(scores: Sequence[Score], by: str) -> list[Block]:
+def blocks_of(scores: Sequence[Score], by: str, metric: str) -> list[Block]:
     """Group scores by condition, in order; the arms are the values of ``by``, which every score must have."""
     fields = tuple(name for name in FIELDS if name != by and name not in _WITH.get(by, ()))
-    arms = _arms(scores, by, fields)
+    arms = _arms(scores, by, metric, fields)
     own = [index for index, name in enumerate(fields) if name not in ("architecture", "protocol")]
     blocks: dict[Condition, dict[Condition, Arms]] = {}
     for condition in sorted(arms, key=_order):
@@ -38,7 +38,7 @@ def blocks_of(scores: Sequence[Score], by: str) -> list[Block]:
     return [Block(fields, conditions) for conditions in blocks.values()]
 
 
-def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condition, Arms]:
+def _arms(scores: Sequence[Score], by: str, metric: str, fields: Sequence[str]) -> dict[Condition, Arms]:
     """Return the arms by condition; a method without a field, such as a pool, stands beside every value of it."""
     groups: dict[tuple[Condition, str], list[Score]] = {}
     for score in scores:
@@ -47,7 +47,7 @@ def _arms(scores: Sequence[Score], by: str, fields: Sequence[str]) -> dict[Condi
     whole: dict[Condition, Arms] = {}
     open_: list[tuple[Condition, ArmScores]] = []
     for (condition, label), members in groups.items():
-        arm = ArmScores.of(label, members)
+        arm = ArmScores.of(label, members, metric)
         # A method without a pool is compared with methods of every pool.
         if by == "method" and None in condition:
             open_.append((condition, arm))

@@ -8,14 +8,14 @@ from harness.report.comparing.conditions import blocks_of
 from harness.report.scores import Score
 
 
-def of_equal_storage(scores: Sequence[Score], by: str, baseline: str) -> tuple[list[Score], list[str]]:
+def of_equal_storage(scores: Sequence[Score], by: str, baseline: str, metric: str) -> tuple[list[Score], list[str]]:
     """Return the scores of arms whose sets store as much as the baseline's in the same condition, and notes.
 
     Conditions without the baseline are left out: there is nothing that their arms could be equal to.
     """
     equal: set[int] = set()
     unequal: dict[str, None] = {}
-    for block in blocks_of(scores, by):
+    for block in blocks_of(scores, by, metric):
         for arms in block.arms.values():
             wanted = storage_of(arms[baseline]) if baseline in arms else None
             for label, arm in arms.items():

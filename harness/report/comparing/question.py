@@ -11,6 +11,7 @@ from harness.planning.request import Request
 from harness.report.comparing.statistics import Bootstrap
 from harness.report.scores import Score
 from harness.types.names import Name, expand
+from harness.types.score import ACCURACY
 
 NUMBERS = ("ipc", "iterations")
 """Axes whose values are whole numbers."""
@@ -34,6 +35,7 @@ class Question:
         score_on: ``test`` or ``validation``.
         level: confidence level of the intervals; tests are at one minus it.
         bootstrap: how to resample for bootstrap intervals; None for t intervals.
+        metric: what is compared: the accuracy, or a metric that students report.
         equal_storage: whether only arms are compared whose sets store as much as the baseline's.
     """
 
@@ -44,6 +46,7 @@ class Question:
     score_on: str = "test"
     level: float = 0.95
     bootstrap: Bootstrap | None = None
+    metric: str = ACCURACY
     equal_storage: bool = False
 
     def __post_init__(self) -> None:

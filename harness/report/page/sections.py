@@ -11,6 +11,7 @@ from harness.report.page.effects import effects_section
 from harness.report.page.gallery import images_section
 from harness.report.page.history import curves_section, trajectories_of
 from harness.report.page.maps import maps_section
+from harness.report.page.metrics import metrics_section
 from harness.report.page.panel import MOST_LINES, Panel, pools_called
 from harness.report.page.pictures import Palette
 from harness.report.page.tables import paper_table
@@ -59,6 +60,7 @@ def sections_of(
         _tables(shown, len(panels)),
         _choices(results),
         effects_section(comparison),
+        metrics_section(shown),
         maps_section(shown, comparison),
         cost_section(shown, palette),
         curves_section(shown, trajectories, palette),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
@@ -20,12 +21,22 @@ from harness.report.tables.wording import (
     labelled,
     or_dash,
     percent,
-    plus_minus,
     protocol_lines,
     published_lines,
+    significant,
     spread_caption,
 )
 from harness.types.plurals import count_range, counted
+from harness.types.score import ACCURACY
+
+
+class Show(Protocol):
+    """A function that formats a number, with its sign if it is a difference."""
+
+    def __call__(self, value: float, /, signed: bool = False) -> str:
+        """Format the number."""
+        ...
+
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -91,7 +102,10 @@ def sheet_of(comparison: Comparison) -> Sheet:
     rows = comparison.rows
     varying = [name for name in FIELDS if _varies(name, rows)]
     marks = _Marks(_of_every_effect(rows))
-    published = {index: _published(row) for index, row in enumerate(rows)}
+    is_accuracy = comparison.question.metric == ACCURACY
+    # Publications are known by their accuracies alone, and only fractions are read in percent.
+    published = {index: _published(row) if is_accuracy else {} for index, row in enumerate(rows)}
+    show: Show = percent if is_accuracy else significant
     beside = [label for label in comparison.labels if any(label in beside_row for beside_row in published.values())]
     over = [] if comparison.question.by == "architecture" else [Column("architecture")]
     columns = [*(Column(name) for name in varying), *over, *_value_columns(comparison, beside)]
@@ -102,11 +116,11 @@ def sheet_of(comparison: Comparison) -> Sheet:
         cells = [SheetCell(or_dash(row.condition.get(name))) for name in varying]
         cells += [SheetCell(row.over)] if over else []
         for label in comparison.labels:
-            cells.append(_arm_cell(row.arms.get(label), marks, uniform))
+            cells.append(_arm_cell(row.arms.get(label), marks, uniform, show))
             if label in beside:
                 cells.append(_published_cell(published[index].get(label), marks))
             if label != comparison.baseline:
-                cells.append(_effect_cell(row.effects.get(label), marks))
+                cells.append(_effect_cell(row.effects.get(label), marks, show))
         lines.append(tuple(cells))
     blocks = [tuple(row.condition.get(name) for name in varying) for row in rows]
     sections = frozenset(index for index in range(1, len(rows)) if blocks[index] != blocks[index - 1])
@@ -157,12 +171,12 @@ def _of_every_effect(rows: Sequence[ComparisonRow]) -> frozenset[str]:
     return frozenset(set.intersection(*doubts)) if doubts else frozenset()
 
 
-def _arm_cell(arm: ArmScores | None, marks: _Marks, uniform: bool) -> SheetCell:
+def _arm_cell(arm: ArmScores | None, marks: _Marks, uniform: bool, show: Show) -> SheetCell:
     if arm is None:
         return SheetCell(DASH)
-    text = f"{percent(arm.mean)} ({percent(arm.median)})"
+    text = f"{show(arm.mean)} ({show(arm.median)})"
     spreads = (arm.std_students, arm.std_distillations)
-    text += "".join(f" {plus_minus(spread) or f'±{DASH}'}" for spread in spreads)
+    text += "".join(f" ±{DASH if spread is None else show(spread)}" for spread in spreads)
     if not uniform:
         text += " n={}×{}".format(*arm.counts)
     if arm.collapsed:
@@ -170,13 +184,13 @@ def _arm_cell(arm: ArmScores | None, marks: _Marks, uniform: bool) -> SheetCell:
     return SheetCell(text, marks.of(arm.doubts))
 
 
-def _effect_cell(effect: Effect | None, marks: _Marks) -> SheetCell:
+def _effect_cell(effect: Effect | None, marks: _Marks, show: Show) -> SheetCell:
     if effect is None:
         return SheetCell(DASH)
     estimate = effect.estimate
-    text = percent(estimate.difference, signed=True)
+    text = show(estimate.difference, True)
     if estimate.low is not None and estimate.high is not None:
-        text += f" [{percent(estimate.low, signed=True)}, {percent(estimate.high, signed=True)}]"
+        text += f" [{show(estimate.low, True)}, {show(estimate.high, True)}]"
     if effect.holm is not None:
         text += f" p{_format_p(effect.holm)}{'*' if effect.decided else ''}"
     return SheetCell(text, marks.of(effect.doubts))
@@ -206,8 +220,10 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     sets, students = (
         count_range([arm.counts[index] for arm in arms], noun) for index, noun in ((0, "distillation"), (1, "student"))
     )
+    of_values, of_differences = (" in %", " in percentage points") if question.metric == ACCURACY else ("", "")
     lines = [
-        f"accuracy on {question.score_on} in %: mean (median){spread_caption(2, 2)}; {students} on each of {sets}"
+        f"{question.metric} on {question.score_on}{of_values}: mean (median){spread_caption(2, 2)}; "
+        f"{students} on each of {sets}"
         f"{labelled(', seed ', comma_list(score.seed for score in scores))}",
     ]
     if comparison.others:
@@ -216,7 +232,7 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
             f"p: two-sided t test, Holm over {counted(comparison.family, 'effect')}; *: below {1 - question.level:.3g}"
         )
         lines.append(
-            f"differences to {comparison.baseline} in percentage points, the same distillations and students paired, "
+            f"differences to {comparison.baseline}{of_differences}, the same distillations and students paired, "
             f"each with its own {100 * question.level:g} % interval ({interval}); "
             f"{tests if comparison.family else 'none could be tested'}"
         )

@@ -12,11 +12,21 @@ from harness.planning.plan import Plan
 from harness.planning.set_sources import hold_out_of
 from harness.report.comparing.code_versions import CodeVersions, Digests, digests_of
 from harness.report.comparing.statistics import pooled_std, std
-from harness.store.records import Record, SetResult, StoredArtifact, StoredSet, StoredStudent
+from harness.store.records import Record, SetResult, StoredArtifact, StoredSet, StoredStudent, StudentResult
 from harness.store.store import RecordError, Store
 
 _CACHED_RECORDS = 512
 """Number of records in memory while rows are computed: arms share sets and teachers."""
+
+
+class MetricSummary(TypedDict):
+    """A metric in a row of a run, over the students that have a finite value of it."""
+
+    mean: float
+    median: float
+    std_students: float | None
+    std_distillations: float | None
+    students: int
 
 
 class RunRow(TypedDict):
@@ -49,6 +59,7 @@ class RunRow(TypedDict):
     plain_floats: int | None
     epochs: int | None
     code_versions: int
+    metrics: NotRequired[dict[str, MetricSummary]]
     chosen: NotRequired[dict[str, Any] | None]
     validation: NotRequired[dict[str, int | None] | None]
 
@@ -165,7 +176,7 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
     sizes = [(result.storage_floats if result else None) or arm.source.storage_floats for result in results]
     states = [result.status if result else arm.source.status for result in results]
     names = arm.describe()
-    return {
+    row: RunRow = {
         "dataset": names["dataset"],
         "ipc": names["ipc"],
         "iterations": names["iterations"],
@@ -194,6 +205,27 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
         "epochs": max((record.result.epochs or 0 for record in students), default=0) or None,
         "code_versions": code.number,
     }
+    if metrics := _metrics(scores):
+        row["metrics"] = metrics
+    return row
+
+
+def _metrics(scores: Sequence[Sequence[StudentResult]]) -> dict[str, MetricSummary]:
+    """Return a summary of each metric, in order of their names, from the results of students by distillation."""
+    summaries: dict[str, MetricSummary] = {}
+    for name in sorted({name for group in scores for score in group for name in score.metrics}):
+        measured = [[value for score in group if (value := score.metrics.get(name)) is not None] for group in scores]
+        groups = [group for group in measured if group]
+        values = [value for group in groups for value in group]
+        if values:
+            summaries[name] = {
+                "mean": statistics.fmean(values),
+                "median": statistics.median(values),
+                "std_students": pooled_std(groups),
+                "std_distillations": std([statistics.fmean(group) for group in groups]),
+                "students": len(values),
+            }
+    return summaries
 
 
 def _plain_floats(arm: Arm) -> int | None:

@@ -12,6 +12,7 @@ from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.question import NUMBERS
 from harness.report.published import published_beside
+from harness.types.score import ACCURACY
 
 _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision")
 
@@ -60,6 +61,7 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
             "over": row.kind,
             "protocol": "; ".join(sorted({score.protocol for score in arm.scores})),
             "score_on": comparison.question.score_on,
+            "metric": comparison.question.metric,
             "by": by,
             "value": label,
             "baseline": comparison.baseline,
@@ -76,7 +78,7 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
             **_training(arm),
             "code_versions": arm.code.number,
             "arm_doubts": "; ".join(arm.doubts),
-            **_published(arm),
+            **_published(arm, comparison.question.metric),
             **_effect(row, label),
         }
 
@@ -101,8 +103,8 @@ def _inert(value: Any) -> Any:  # noqa: ANN401
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _published(arm: ArmScores) -> dict[str, Any]:
-    near = published_beside(arm)
+def _published(arm: ArmScores, metric: str) -> dict[str, Any]:
+    near = published_beside(arm) if metric == ACCURACY else None  # publications are known by their accuracies alone
     published = near.published if near else None
     return {
         "published": published.accuracy / 100 if published else None,

@@ -41,6 +41,11 @@ def percent(fraction: float, signed: bool = False) -> str:
     return tenths(100 * fraction, signed)
 
 
+def significant(value: float, signed: bool = False) -> str:
+    """Format a number of any size with four significant digits, for metrics whose unit is unknown."""
+    return (f"{value:+.4g}" if signed else f"{value + 0.0:.4g}").replace("-", MINUS)
+
+
 def plus_minus(std: float | None) -> str:
     """Format a standard deviation, a fraction, as ``±0.4``; None gives an empty text."""
     return "" if std is None else f"±{percent(std)}"

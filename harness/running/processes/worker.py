@@ -13,6 +13,7 @@ from harness.plugins.discovery import plugins
 from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import EventLog
 from harness.running.jobs import Job, finish_job, jobs_of
+from harness.running.tracking import make_trackers, tracked
 from harness.store.event_files import ENDED, REFUSED, STOPPED
 from harness.store.store import Store
 from harness.system import interrupts
@@ -50,7 +51,8 @@ def _plan_and_finish(run: Run, key: str, store: Store, log: EventLog) -> None:
         job = _job_with_key(jobs_of(plan), key)
         tracker = CellTracker(replace(plan, arms=list(job.arms)), store, plugins(), log)
         log.cells([cell for cell in job.cells if tracker.is_missing(cell)])
-        finish_job(job, tracker)
+        with tracked(make_trackers(run.request.track, plugins()), plugins(), log.notice):
+            finish_job(job, tracker)
         log.lost(tracker.lost)
 
 

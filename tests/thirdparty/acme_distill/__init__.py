@@ -34,6 +34,14 @@ def register_datasets(register: Register) -> None:
 
 
 @hookimpl
+def step(cell: Mapping[str, Any], iteration: int, scalars: Mapping[str, float]) -> None:
+    """Append what a step logged to the file that ACME_STEPS names, if it names one."""
+    if "ACME_STEPS" in os.environ:
+        with Path(os.environ["ACME_STEPS"]).open("a") as log:
+            log.write(f"{cell['key']} {iteration} {' '.join(sorted(scalars))}\n")
+
+
+@hookimpl
 def cell_finished(cell: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     """Note each finished cell in the file that ACME_LOG names, if it names one."""
     if "ACME_LOG" in os.environ:
