@@ -148,7 +148,7 @@ def reading_options(command: F) -> F:
                 "--from",
                 "format",
                 metavar="FORMAT",
-                help="Format of the file, with options for what it lacks: 'idc[factor=2]', 'ddranking[temperature=1]', "
+                help="Format of the file; options say what it does not: 'idc[factor=2]', 'ddranking[temperature=1]', "
                 "'npz[pixels=true]', safetensors, vico, mtt, images. [from its content]",
             ),
             click.option(

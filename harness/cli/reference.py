@@ -41,7 +41,8 @@ _LISTINGS = {
 
 def render_reference() -> str:
     """Render the page: every command with its options, then every component that comes with ddbench."""
-    context = click.Context(cli, info_name="ddbench")
+    # With the command's own settings, because it remembers the help option of the first context that asks for it.
+    context = click.Context(cli, info_name="ddbench", **cli.context_settings)
     blocks = [_HEAD, *_command_blocks(cli, context), _COMPONENTS]
     for kind, listing in _LISTINGS.items():
         blocks.append(f"### {listing.capitalize()}\n")

@@ -54,9 +54,8 @@ results.add_command(unpack)
 
 def _filters(command: F) -> F:
     for name in reversed(FILTERS):
-        command = click.option(
-            f"--{name}", multiple=True, metavar="NAME,...", help=f"Only cells of this {name}; repeatable."
-        )(command)
+        words = f"Only cells of this {'data set' if name == 'dataset' else name}; repeatable."
+        command = click.option(f"--{name}", multiple=True, metavar="NAME,...", help=words)(command)
     return command
 
 
