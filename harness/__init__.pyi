@@ -46,11 +46,14 @@ from .learning.unroll import unroll_constantly as unroll_constantly
 from .learning.unroll import unroll_exactly as unroll_exactly
 from .plugins.hookspecs import Register as Register
 from .plugins.hookspecs import hookimpl as hookimpl
+from .plugins.stored_sets import load_distilled as load_distilled
+from .plugins.stored_sets import open_encoding as open_encoding
 from .plugins.tracker import Tracker as Tracker
 from .system.memory import require_memory as require_memory
 from .types.artifact import Artifact as Artifact
 from .types.artifact import ArtifactRequest as ArtifactRequest
 from .types.artifact import Scratch as Scratch
+from .types.data.hold_out import HoldOut as HoldOut
 from .types.data.preprocessing import Normalize as Normalize
 from .types.data.preprocessing import Preprocessing as Preprocessing
 from .types.data.preprocessing import Whiten as Whiten
@@ -66,9 +69,7 @@ from .types.evaluator import StudentRecord as StudentRecord
 from .types.executor import Executor as Executor
 from .types.executor import Order as Order
 from .types.executor import Running as Running
-from .types.formats import load_distilled as load_distilled
 from .types.formats import save_distilled as save_distilled
-from .types.hold_out import HoldOut as HoldOut
 from .types.method import Method as Method
 from .types.method import Networks as Networks
 from .types.method import Task as Task
@@ -79,6 +80,10 @@ from .types.network import Network as Network
 from .types.options import NameList as NameList
 from .types.options import Options as Options
 from .types.options import option as option
+from .types.parametrisation import Encoding as Encoding
+from .types.parametrisation import InitialImages as InitialImages
+from .types.parametrisation import Parametrisation as Parametrisation
+from .types.parametrisation import check_pixels as check_pixels
 from .types.pool import Pool as Pool
 from .types.problem import Problem as Problem
 from .types.problem import Shape as Shape

@@ -1,4 +1,4 @@
-"""The built-in methods, pools and evaluators, which are registered like those of any other plugin."""
+"""The built-in methods, pools, parametrisations and evaluators, which are registered like those of any other plugin."""
 
 from harness import Register, hookimpl
 
@@ -26,6 +26,17 @@ def register_pools(register: Register) -> None:
     register("main-model", f"{pools}.main_model:MainModel", "a main architecture, and various others now and then")
     register("main-similar", f"{pools}.main_similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
     register("mix", f"{pools}.mix:Mix", "any architectures with any weights")
+
+
+@hookimpl
+def register_parametrisations(register: Register) -> None:
+    """Register the parametrisations: what a set stores, and how training images are decoded from it."""
+    ways = "mpdd_plugins.parametrisations"
+    register("pixels", f"{ways}.pixels:Pixels", "plain images as network inputs")
+    register("unit-pixels", f"{ways}.unit_pixels:UnitPixels", "plain images in [0, 1], preprocessed inside the graph")
+    multi = f"{ways}.multi_formation:MultiFormation"
+    register("multi-formation", multi, "several images packed into one (IDC, Kim et al., ICML 2022)")
+    register("downsample", f"{ways}.downsample:Downsample", "smaller images, which are enlarged")
 
 
 @hookimpl

@@ -12,13 +12,14 @@ from harness.planning.file_source import CompletedSet, complete, complete_alone
 from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
+from harness.plugins.stored_sets import load_distilled
 from harness.store.cells import SHORT, is_prefix
 from harness.store.packing import open_store
 from harness.store.records import Record, StoredArtifact, StoredSet, StoredStudent, StudentResult
 from harness.store.store import Store
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
-from harness.types.formats import ABOUT, SCORES, Reading, display_name, load_distilled, read_content, writer_for
+from harness.types.formats import ABOUT, SCORES, Reading, display_name, read_content, writer_for
 from harness.types.plurals import counted
 
 RECIPE = "recipe"

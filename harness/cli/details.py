@@ -186,6 +186,11 @@ def _print_executor(details: Details) -> None:
         click.echo("\nIts jobs continue after the process of the run has ended: `ddbench run --detach`.")
 
 
+def _print_parametrisation(details: Details) -> None:
+    what = {"pixels": "pixels in [0, 1], which are then preprocessed", "inputs": "network inputs"}
+    click.echo(f"\nIt decodes to {what[details['decodes_to']]}.")
+
+
 def _print_tracker(details: Details) -> None:
     for module, package in details["needs_packages"].items():
         click.echo(f"\nIt needs the package {module}: pip install '{package}'.")
@@ -194,6 +199,7 @@ def _print_tracker(details: Details) -> None:
 _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
+    "parametrisation": lambda resolved, registry: {"decodes_to": resolved.cls.decodes_to},
     "evaluator": lambda resolved, registry: {},
     "architecture": _architecture,
     "dataset": _dataset,
@@ -204,6 +210,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
 _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "method": _print_method,
     "pool": _print_pool,
+    "parametrisation": _print_parametrisation,
     "architecture": _print_architecture,
     "dataset": _print_dataset,
     "executor": _print_executor,

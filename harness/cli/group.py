@@ -28,6 +28,7 @@ VERBS = {
     "plugins": Verb("plugins:plugins", "List the installed plugins, check one, or create a new one."),
     "methods": Verb("listings:methods", "List the distillation methods, or show one."),
     "pools": Verb("listings:pools", "List the model-pool policies, or show one."),
+    "parametrisations": Verb("listings:parametrisations", "List what sets may be stored as, or show one way."),
     "evaluators": Verb("listings:evaluators", "List the evaluators, or show one."),
     "architectures": Verb("listings:architectures", "List the architectures, or show one."),
     "datasets": Verb("listings:datasets", "List the data sets, or show one."),

@@ -28,6 +28,7 @@ data set may set other defaults; `ddbench datasets show NAME` lists them. `auto`
 _LISTINGS = {
     "method": "methods",
     "pool": "pools",
+    "parametrisation": "parametrisations",
     "evaluator": "evaluators",
     "architecture": "architectures",
     "dataset": "datasets",

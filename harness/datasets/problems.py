@@ -16,9 +16,9 @@ from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, returned, traits
 from harness.system.home import cache_home, expand_home
 from harness.types.data.class_names import canonical_name
+from harness.types.data.hold_out import HoldOut
 from harness.types.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
 from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
-from harness.types.hold_out import HoldOut
 from harness.types.problem import Problem, Shape, Split
 from harness.types.seeds import Streams
 

@@ -1,50 +1,199 @@
-"""Base class of methods that learn pixels, with one hard label for each image."""
+"""Base class of methods that learn images, plain or by a parametrisation, with one hard label for each image."""
 
-from collections.abc import Mapping
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
+import pydantic
 import torch
 from torch import Tensor
 
+from harness.errors import UsageError
+from harness.plugins.discovery import plugins
+from harness.plugins.registry import Resolved
+from harness.plugins.stored_sets import KIND, open_encoding
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, Task
 from harness.types.options import Options, option
+from harness.types.parametrisation import Encoding, InitialImages, Parametrisation
+
+PLAIN = "pixels"
+"""The parametrisation that stores what students train on."""
 
 
 class PixelOptions(Options):
-    """Options of methods that learn pixels; a method may change the defaults."""
+    """Options of methods that learn images; a method may change the defaults."""
+
+    as_: str = option(PLAIN, "what is learned and stored: a parametrisation", source="IDC")
 
     init: Literal["noise", "real"] = option("noise", "initial images: standard normal, or real ones", source="DC")
     lr_img: float = option(0.1, "learning rate of the images", source="DC", gt=0)
     momentum_img: float = option(0.5, "momentum of the images", source="DC, main.py", ge=0, lt=1)
+
+    @pydantic.field_validator("as_")
+    @classmethod
+    def _shortest_name(cls, name: str) -> str:
+        """Return the name without options at their defaults, so that one parametrisation has one key."""
+        try:
+            return name if name == PLAIN else str(plugins().registry.resolve(KIND, name))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
+    def parametrisation(self) -> Resolved[Parametrisation[Any]] | None:
+        """Return the parametrisation of the set; None for plain images."""
+        return None if self.as_ == PLAIN else plugins().registry.resolve(KIND, self.as_)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value, without ``as`` for plain images.
+
+        Their cells keep the keys that they had before there were parametrisations.
+        """
+        values = super().as_json()
+        return {key: value for key, value in values.items() if (key, value) != ("as", PLAIN)}
+
+
+class EncodedImages:
+    """The learned tensors of a parametrisation, and the training images that they decode to.
+
+    Attributes:
+        tensors: the learned tensors by name, leaves that require their gradients.
+        images: network inputs (classes * per_class, c, h, w), decoded from the tensors, class by class. It is a leaf,
+            so that a method can treat it as plain images; `EncodedSGD` refreshes it in place.
+        labels: class indices of ``images``.
+    """
+
+    def __init__(self, encoding: Encoding, start: InitialImages) -> None:
+        self._encoding, self._problem = encoding, start.problem
+        initial = encoding.parametrisation.initial(start)
+        # A copy: a parametrisation may hand out a tensor of the problem's, which updates would change.
+        self.tensors = {name: tensor.detach().clone().requires_grad_() for name, tensor in initial.items()}
+        classes, device = len(start.problem.classes), start.problem.device
+        self._stored_labels = torch.arange(classes, device=device).repeat_interleave(start.ipc)
+        with torch.no_grad():
+            inputs, labels = self._decode()
+        counts = torch.bincount(labels, minlength=classes).tolist()
+        if len(set(counts)) > 1:
+            raise UsageError(f"the parametrisation {encoding.name!r} decodes {counts} images of the classes, unequally")
+        # Methods take the images of a class as a slice, but a parametrisation returns them in any order.
+        order = torch.argsort(labels, stable=True)
+        self._order = None if bool((order == torch.arange(len(order), device=device)).all()) else order
+        self.images, self.labels = self._sorted(inputs).clone().requires_grad_(), self._sorted(labels)
+
+    def _decode(self) -> tuple[Tensor, Tensor]:
+        """Return all training images as network inputs, and their labels, as the parametrisation orders them."""
+        pixels, labels = replace(self._encoding, tensors=self._beside()).decode(
+            self.tensors["images"], self._stored_labels
+        )
+        is_pixels = self._encoding.parametrisation.decodes_to == "pixels"
+        return self._problem.resident.preprocessing.apply(pixels) if is_pixels else pixels, labels
+
+    def _beside(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.tensors.items() if name != "images"}
+
+    def _sorted(self, rows: Tensor) -> Tensor:
+        return rows if self._order is None else rows[self._order]
+
+    def pull_back(self) -> None:
+        """Set the gradients of the tensors to those that the gradient of ``images`` implies, by the chain rule."""
+        gradient = self.images.grad
+        if gradient is None:
+            return
+        # Decoded again rather than with a graph that lives across the step: methods run `images` through many graphs
+        # of their own, in several threads, and a shared one would be freed by the first of them.
+        with torch.enable_grad():
+            inputs = self._sorted(self._decode()[0])
+        gradients = torch.autograd.grad(inputs, list(self.tensors.values()), gradient, allow_unused=True)
+        for tensor, pulled in zip(self.tensors.values(), gradients, strict=True):
+            tensor.grad = pulled
+
+    def refresh(self) -> None:
+        """Decode ``images`` again after the tensors have changed, in place: methods hold this very leaf."""
+        with torch.no_grad():
+            self.images.copy_(self._sorted(self._decode()[0]))
+
+    def constrain(self) -> None:
+        """Bring the tensors back into their range after an update."""
+        with torch.no_grad():
+            self._encoding.parametrisation.constrain(self.tensors)
+
+    def distilled(self, task: Task, step_size: float | None = None, labels: Tensor | None = None) -> DistilledSet:
+        """Return the set that is stored: the tensors, and a label for each stored image.
+
+        Args:
+            task: the task, which copies the tensors to the CPU.
+            step_size: the learning rate for students, if one was learned.
+            labels: labels of ``images``, if as many images are decoded as are stored; None for the classes.
+        """
+        encoding = replace(self._encoding, tensors=self._beside())
+        stored = self._stored_labels if labels is None else labels
+        if labels is not None and self._order is not None:
+            stored = torch.empty_like(labels)
+            stored[self._order] = labels
+        return task.distilled(self.tensors["images"], stored, step_size, encoding)
+
+
+class EncodedSGD(torch.optim.SGD):
+    """SGD with momentum on the tensors of a parametrisation, from the gradient of the decoded images.
+
+    A method sets ``images.grad`` and calls `step`, as with plain images.
+    """
+
+    def __init__(self, encoded: EncodedImages, lr: float, momentum: float) -> None:
+        super().__init__(list(encoded.tensors.values()), lr, momentum=momentum)
+        self._encoded = encoded
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:  # noqa: ANN401
+        """Pull the images' gradient back to the tensors, update and constrain these, and decode the images again."""
+        self._encoded.pull_back()
+        answer = super().step(closure)
+        self._encoded.constrain()
+        self._encoded.refresh()
+        return answer
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the tensors, and of the images that they come from."""
+        super().zero_grad(set_to_none)
+        self._encoded.images.grad = None
 
 
 P = TypeVar("P", bound=PixelOptions)
 
 
 class PixelMethod(Method[P]):
-    """Learns pixels by SGD with momentum.
+    """Learns images by SGD with momentum: network inputs, or the tensors of the parametrisation that ``as`` names.
 
     A subclass defines `step`, which sets ``images.grad`` and calls ``optimizer.step()``.
 
     Attributes:
         classes: number of classes.
-        ipc: images per class.
-        labels: class indices (classes * ipc,), class by class: 0, ..., 0, 1, ..., 1, ...
-        images: network inputs (classes * ipc, c, h, w), a leaf that requires its gradient.
-        optimizer: SGD on ``images``, at the rate ``lr_img`` with the momentum ``momentum_img``.
+        ipc: stored images per class.
+        per_class: training images per class; more than ``ipc`` if several are decoded from a stored one.
+        labels: class indices (classes * per_class,), class by class: 0, ..., 0, 1, ..., 1, ...
+        images: network inputs (classes * per_class, c, h, w), a leaf that requires its gradient.
+        encoded: the tensors that ``images`` are decoded from; None for plain images.
+        optimizer: SGD on ``images``, or on the tensors that they are decoded from, at the rate ``lr_img`` with the
+            momentum ``momentum_img``.
     """
 
     def __init__(self, task: Task, options: P) -> None:
         super().__init__(task, options)
         self.classes, self.ipc = len(task.problem.classes), task.ipc
-        self.labels = torch.arange(self.classes, device=task.problem.device).repeat_interleave(self.ipc)
-        self.images = self._initial().requires_grad_()
-        self.optimizer = torch.optim.SGD([self.images], options.lr_img, momentum=options.momentum_img)
+        start = InitialImages(task.problem, task.ipc, options.init, task.streams)
+        self.encoded: EncodedImages | None = None
+        self.optimizer: torch.optim.SGD
+        if options.as_ == PLAIN:
+            self.labels = torch.arange(self.classes, device=task.problem.device).repeat_interleave(self.ipc)
+            self.images = start.inputs(self.ipc).requires_grad_()
+            self.optimizer = torch.optim.SGD([self.images], options.lr_img, momentum=options.momentum_img)
+        else:
+            self.encoded = EncodedImages(open_encoding(options.as_, task.problem.shape), start)
+            self.labels, self.images = self.encoded.labels, self.encoded.images
+            self.optimizer = EncodedSGD(self.encoded, options.lr_img, options.momentum_img)
+        self.per_class = len(self.labels) // self.classes
 
     def mine(self, label: int) -> slice:
         """Return the slice of ``images`` (and of ``labels``) that belongs to a class."""
-        return slice(label * self.ipc, (label + 1) * self.ipc)
+        return slice(label * self.per_class, (label + 1) * self.per_class)
 
     def real(self, label: int, count: int, role: str, *index: int) -> Tensor:
         """Return real images (count, c, h, w) of a class; all of the class if it has fewer.
@@ -53,32 +202,34 @@ class PixelMethod(Method[P]):
         """
         return self.task.problem.real_batch(label, count, self.task.streams.generator(role, *index, label))
 
-    def _initial(self) -> Tensor:
-        problem, streams = self.task.problem, self.task.streams
-        if self.options.init == "real":
-            return torch.cat([self.real(label, self.ipc, "init", 0) for label in range(self.classes)])
-        # Drawn on the CPU and then moved, so that the images start equal on every device.
-        shape = (self.classes * self.ipc, *problem.shape)
-        return torch.randn(shape, generator=streams.generator("init", 0)).to(problem.device)
-
     def distilled(self) -> DistilledSet:
-        """Return the present images with hard labels."""
-        return self.task.distilled(self.images, self.labels)
+        """Return the present images with hard labels, as they are stored."""
+        return self.encoded.distilled(self.task) if self.encoded else self.task.distilled(self.images, self.labels)
 
     def learned(self) -> Mapping[str, Tensor]:
-        """Return the images, the only tensor that is learned."""
-        return {"images": self.images}
+        """Return the images, or the tensors that they are decoded from."""
+        return self.encoded.tensors if self.encoded else {"images": self.images}
 
     def state(self) -> Mapping[str, Tensor]:
-        """Return the images and their momentum, from which `restore` continues bit for bit."""
+        """Return what is learned and its momentum, from which `restore` continues bit for bit."""
+        tensors = PixelMethod.learned(self)
         # SGD has no momentum buffer before its first step.
-        momentum = self.optimizer.state[self.images].get("momentum_buffer")
-        return {"images": self.images} | ({} if momentum is None else {"momentum": momentum})
+        buffers = {name: self.optimizer.state[tensor].get("momentum_buffer") for name, tensor in tensors.items()}
+        momenta = {_momentum(name): buffer for name, buffer in buffers.items() if buffer is not None}
+        return {**tensors, **momenta}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Set images and momentum to those that `state` returned."""
-        # copy_ and not assignment: the optimiser and the graph hold this very leaf.
-        with torch.no_grad():
-            self.images.copy_(state["images"])
-        momentum = state["momentum"].clone() if "momentum" in state else None
-        self.optimizer.state[self.images]["momentum_buffer"] = momentum
+        """Set what is learned and its momentum to those that `state` returned."""
+        for name, tensor in PixelMethod.learned(self).items():
+            # copy_ and not assignment: the optimiser and the graph hold this very leaf.
+            with torch.no_grad():
+                tensor.copy_(state[name])
+            buffer = state.get(_momentum(name))
+            self.optimizer.state[tensor]["momentum_buffer"] = None if buffer is None else buffer.clone()
+        if self.encoded:
+            self.encoded.refresh()
+
+
+def _momentum(name: str) -> str:
+    """Return the name of a tensor's momentum in a state."""
+    return "momentum" if name == "images" else f"momentum.{name}"

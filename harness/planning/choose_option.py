@@ -14,7 +14,7 @@ from harness.store.cells import key_of
 from harness.store.locking.leases import LeaseLost
 from harness.store.records import ChoiceCondition, ChoiceResult, HoldOutResult, StoredChoice
 from harness.store.store import Store
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 from harness.types.names import Name, expand
 from harness.types.score import CONDITION
 

@@ -9,6 +9,7 @@ import torch
 from harness.datasets.problems import preprocessing_known
 from harness.errors import DataError
 from harness.plugins.registry import Resolved
+from harness.plugins.stored_sets import opened
 from harness.types.data.class_names import are_whole_numbers, canonical_name, label_order
 from harness.types.data.preprocessing import Preprocessing
 from harness.types.dataset import Dataset
@@ -69,7 +70,7 @@ def complete(content: Content, reading: Reading, dataset: Resolved[Dataset[Any]]
     if content.lacks_normalisation and not preprocessing_known(dataset):
         remedy = f"say normalize= (cifar10, auto, ...) or like= in --dataset {dataset.entry.name}[...]"
         raise DataError(f"{content.where} does not say how its images were normalised: {remedy}")
-    distilled = content.completed(facts.preprocessing, facts.classes, reading.step_size)
+    distilled = content.completed(opened, facts.preprocessing, facts.classes, reading.step_size)
     _check_fits(distilled, facts, content.where)
     lacks = "labels but no class names" if content.labels is not None else "neither labels nor class names"
     order = None if content.classes else order_note(facts.classes, f"{content.where} has {lacks}", facts.name)
@@ -82,7 +83,7 @@ def complete_alone(content: Content, reading: Reading) -> CompletedSet:
     Raises:
         DataError: it does not, or values cannot be used.
     """
-    return _completed_set(content, content.completed(step_size=reading.step_size), None)
+    return _completed_set(content, content.completed(opened, step_size=reading.step_size), None)
 
 
 def _completed_set(content: Content, distilled: DistilledSet, order: str | None) -> CompletedSet:

@@ -106,7 +106,7 @@ class Planner:
         return self.registry.resolve(kind, self.set_options.complete(name, entry, defaults.options.get(entry.name, {})))
 
     def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
-        fields = entry.load().Options.model_fields
+        fields = entry.load().Options.fields_by_name()
         values = {**defaults.options.get(entry.name, {}), **self.set_options.of(entry)}
         return any(option.is_required() and name not in values for name, option in fields.items())
 

@@ -35,7 +35,7 @@ class SetOptions:
         names = [name for name in (entry.name, f"{entry.provider}:{entry.name}") if name in self.by_name]
         if not names:
             return {}
-        known = entry.load().Options.model_fields
+        known = entry.load().Options.fields_by_name()
         self.used.update(names)
         merged = {option: value for name in names for option, value in self.by_name[name].items()}
         # Components of two kinds may share a name: each takes the options that it knows.
@@ -73,7 +73,7 @@ def _check(component: str, option: str, registry: Registry) -> None:
     options: set[str] = set()
     for entry in entries:
         try:
-            options |= set(entry.load().Options.model_fields)
+            options |= set(entry.load().Options.fields_by_name())
         except PluginError as error:
             raise UsageError(f"--set {component}.{option}: {error}") from error
     if option not in options:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from harness.learning.pixel_method import PixelOptions
 from harness.learning.pool_networks import Lottery, Resolve, mixture
 from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved
@@ -14,6 +15,7 @@ from harness.types.artifact import ArtifactRequest
 from harness.types.method import Method, Task
 from harness.types.names import Name, name_or_text
 from harness.types.network import Architecture
+from harness.types.parametrisation import Parametrisation
 from harness.types.plurals import plural
 from harness.types.pool import Pool
 from harness.types.problem import Problem
@@ -47,9 +49,10 @@ class TrajectorySource:
         """The state of a set that the store does not hold: it is missing, for it can be made."""
         return "missing"
 
-    @property
-    def storage_floats(self) -> None:
-        """Always None: a method may pack its sets, so that only their records hold this."""
+    @cached_property
+    def storage_floats(self) -> int | None:
+        """The storage of a set by a parametrisation; otherwise None: a method may pack its sets in a way of its own."""
+        return self.first.distilled().storage_floats if self.parametrisation else None
 
     @property
     def names(self) -> Mapping[str, Name]:
@@ -69,7 +72,7 @@ class TrajectorySource:
 
     @property
     def images(self) -> int:
-        """Number of images of a set."""
+        """Number of images of a set, as they are stored."""
         return self.ipc * len(self.problem.classes) if self.ipc else len(self.problem.train)
 
     @property
@@ -95,6 +98,12 @@ class TrajectorySource:
         return settings
 
     @cached_property
+    def parametrisation(self) -> Resolved[Parametrisation[Any]] | None:
+        """The parametrisation of the sets; None for plain images."""
+        options = self.method.options
+        return options.parametrisation() if isinstance(options, PixelOptions) else None
+
+    @cached_property
     def main(self) -> Name | None:
         """The pool's main architecture; None if it has none."""
         pool = self.pool.make() if self.pool else None
@@ -114,6 +123,9 @@ class TrajectorySource:
             "distillation": distillation,
             "precision": self.precision,
             "total": self.total if self.method.cls.uses_total else None,
+            # Absent for plain images, whose cells keep their keys. The method's options name it; its version and its
+            # provider decide numbers, too.
+            **({"parametrisation": self.parametrisation.identity()} if self.parametrisation else {}),
             # Absent if empty: methods without settings keep the keys that they had before there were any.
             **({"settings": settings} if settings else {}),
         }
@@ -144,9 +156,14 @@ class TrajectorySource:
         size = f", ipc {self.ipc}" if self.ipc else ""
         length = f", {iterations} {plural(iterations, 'iteration')}" if self.method.cls.iterates else ""
         label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
-        components: list[Resolved[Any]] = [self.method, *([self.pool] if self.pool else []), *drawable]
+        components = [*self.components, *drawable]
         digests = dict(component.code for component in components)
         return Cell("distilled", identity, label, {**digests, **machinery_digests()})
+
+    @property
+    def components(self) -> list[Resolved[Any]]:
+        """The method, its parametrisation and its pool, as far as there are any."""
+        return [component for component in (self.method, self.parametrisation, self.pool) if component]
 
     @property
     def _images_label(self) -> str:

@@ -74,6 +74,7 @@ _CALLS: dict[str, dict[str, Call]] = {
         **dict.fromkeys(("distribution", "observe", "state", "restore"), _ASKED),
         **dict.fromkeys(("main", "adapts"), _READ),
     },
+    "parametrisation": dict.fromkeys(("initial", "decode", "constrain", "check", "storage_bits"), _AT_WORK),
     "evaluator": {
         **dict.fromkeys(("evaluate", "make_artifact"), _AT_WORK),
         **dict.fromkeys(("protocol", "artifact", "work"), _ASKED),

@@ -40,6 +40,11 @@ def register_pools(register: Register) -> None:
 
 
 @hookspec
+def register_parametrisations(register: Register) -> None:
+    """Register parametrisations, subclasses of `harness.Parametrisation`: what a set stores and how it is decoded."""
+
+
+@hookspec
 def register_evaluators(register: Register) -> None:
     """Register evaluators, subclasses of `harness.Evaluator`."""
 

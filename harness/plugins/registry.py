@@ -16,10 +16,11 @@ from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
 from harness.types.names import Name, parse_name
 from harness.types.options import Options
 
-KINDS = ("method", "pool", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
+KINDS = ("method", "pool", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
 _BASES = {
     "method": "harness.types.method:Method",
     "pool": "harness.types.pool:Pool",
+    "parametrisation": "harness.types.parametrisation:Parametrisation",
     "evaluator": "harness.types.evaluator:Evaluator",
     "architecture": "harness.types.network:Architecture",
     "dataset": "harness.types.dataset:Dataset",

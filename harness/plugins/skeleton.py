@@ -10,12 +10,13 @@ from string import Template
 
 from harness.errors import UsageError
 
-KINDS = ("pool", "method", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
+KINDS = ("pool", "method", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
 """The kinds of components that there are templates of."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
 _SUMMARIES = {
     "pool": "a main architecture, and another one now and then",
     "method": "matches the mean features of real images in fresh networks",
+    "parametrisation": "images that are trained on mirrored as well",
     "evaluator": "students trained with smoothed labels",
     "architecture": "two convolutions and a linear layer",
     "dataset": "images of an .npz file in the data folder",

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
+from harness.plugins.stored_sets import load_distilled
 from harness.report.comparing.comparison import without_duplicates
 from harness.report.comparing.question import selected_values, value_of
 from harness.report.rerun_command import Commands, NoCommand
@@ -17,7 +18,6 @@ from harness.store.packing import open_store
 from harness.store.records import Record, StoredSet, StoredStudent
 from harness.store.store import Store
 from harness.types.distilled import DistilledSet
-from harness.types.formats import load_distilled
 from harness.types.plurals import counted, plural
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score

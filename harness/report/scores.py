@@ -22,7 +22,7 @@ from harness.store.records import (
     StoredStudent,
 )
 from harness.system.home import expand_home
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 from harness.types.plurals import counted
 from harness.types.score import CONDITION, ChoiceRecord
 from harness.types.score import Score as Score

@@ -8,13 +8,13 @@ from harness.errors import PluginError
 from harness.planning.arms import Arm
 from harness.planning.set_sources import FileSource, Source, status_of
 from harness.plugins.returns import call_of, student_record
+from harness.plugins.stored_sets import load_distilled
 from harness.running.artifacts import Artifacts, EvaluatorArtifacts
 from harness.running.cell_tracker import CellTracker
 from harness.store.cells import Cell
 from harness.store.records import StoredStudent
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
-from harness.types.formats import load_distilled
 from harness.types.seeds import Streams
 
 

@@ -16,6 +16,7 @@ from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
 from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
+from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
 from harness.testing.trackers import TrackerContract
@@ -28,6 +29,7 @@ __all__ = [
     "ExecutorContract",
     "MethodContract",
     "Outcome",
+    "ParametrisationContract",
     "PoolContract",
     "ReportContract",
     "TrackerContract",

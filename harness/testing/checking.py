@@ -12,6 +12,7 @@ from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
 from harness.testing.executors import ExecutorContract
 from harness.testing.methods import MethodContract
+from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
 from harness.testing.trackers import TrackerContract
@@ -22,6 +23,7 @@ CONTRACTS: dict[str, type[Contract]] = {
     for contract in (
         MethodContract,
         PoolContract,
+        ParametrisationContract,
         EvaluatorContract,
         ArchitectureContract,
         DatasetContract,
@@ -44,7 +46,7 @@ class Checkable:
         """Yield the outcome of every check of its kind's contract, or of one alone if nothing can be checked."""
         try:
             options = self.entry.load().Options
-            needed = [key for key, field in options.model_fields.items() if field.is_required()]
+            needed = [key for key, field in options.fields_by_name().items() if field.is_required()]
             options.from_name(parse_name(self.name))
         except DDBenchError as error:
             # A required option that nobody typed is no fault of the plugin.

@@ -100,7 +100,7 @@ class Contract:
         """Options validate: odd values are taken, or refused with a UsageError of one line."""
         resolved = self.resolved()
         changed = resolved.options.changed()
-        for key in (*resolved.cls.Options.model_fields, "no_such_option"):
+        for key in (*resolved.cls.Options.fields_by_name(), "no_such_option"):
             for value in _ODD_VALUES:
                 _take_or_refuse(resolved.cls.Options, {**changed, key: value}, f"{resolved.entry.name}[{key}={value}]")
 

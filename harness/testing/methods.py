@@ -283,13 +283,14 @@ class MethodContract(Contract):
     def _check_set(self, distilled: DistilledSet, problem: Problem | None = None, ipc: int | None = None) -> None:
         problem, ipc = problem or self.problem, ipc or self.ipc
         require(isinstance(distilled, DistilledSet), f"distilled() gives {type(distilled).__name__}")
-        images, labels = distilled.training_data()
+        images, _ = distilled.training_data()
         require(tuple(images.shape[1:]) == problem.shape, f"images are {tuple(images.shape[1:])}, not {problem.shape}")
         require(images.device.type == "cpu", "the set is not on the CPU: use task.distilled()")
         require(distilled.preprocessing is problem.preprocessing, "its preprocessing is not the problem's")
         require(distilled.classes == problem.classes, "its classes are not the problem's")
         if self.cls.uses_ipc:
-            self._check_size(labels, problem, ipc)
+            # As they are stored: a packed image counts once, however many are decoded from it.
+            self._check_size(distilled.labels, problem, ipc)
 
     def _check_size(self, labels: Tensor, problem: Problem, ipc: int) -> None:
         count = len(problem.classes)

@@ -12,27 +12,29 @@ from torch import Tensor
 
 from harness.errors import DataError
 from harness.types.data.class_names import canonical_name, check_class_names
-from harness.types.data.decoders import DECODERS, Decoder
 from harness.types.data.labels import FLOATS, check_labels
 from harness.types.data.preprocessing import Normalize, Preprocessing, Whiten
+from harness.types.parametrisation import Encoding, check_pixels
 from harness.types.problem import Problem
 
-PIXEL_TOLERANCE = 1e-3
-"""How far pixels may lie outside of [0, 1] because of rounding."""
+BITS = 32
+"""Bits of a value of a plain image, in which storage is counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class DistilledSet:
     """A distilled set: images as network inputs (n, channels, height, width), float32, with their labels.
 
+    A set of another parametrisation stores what its encoding decodes to such images.
+
     Attributes:
-        images: already preprocessed, as they were learned; with a decoder, the packed images that it decodes.
+        images: already preprocessed, as they were learned; with an encoding, the stored images that it decodes.
         labels: class indices (n,) int64, or one row of class weights for each image (n, classes), float32.
         classes: class names.
         preprocessing: the preprocessing of the real images, which test images need as well.
         step_size: the learning rate for students if the method learned one; otherwise None.
         provenance: the origin of the set (method, pool, seed, iteration, ...), as JSON.
-        decoder: makes images in [0, 1] of packed ones, which are then preprocessed; None if images are not packed.
+        encoding: how images are stored, and how training images are decoded from them; None for plain images.
     """
 
     images: Tensor
@@ -41,7 +43,7 @@ class DistilledSet:
     preprocessing: Preprocessing
     step_size: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    decoder: Decoder | None = None
+    encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         self._check_data()
@@ -55,9 +57,16 @@ class DistilledSet:
         self._check_data()
         # Not checked when the set is built: an evaluator may ignore the rate and use one of its own.
         check_step_size(self.step_size)
+        # Only decoding shows whether a parametrisation keeps its promises.
+        if self.encoding is not None:
+            images, labels = self.encoding.decode(self.images.detach(), self.labels)
+            check_images(images)
+            check_labels(labels, len(images), len(self.classes))
+            if self.encoding.parametrisation.decodes_to == "pixels":
+                check_pixels(images)
 
     def _check_data(self) -> None:
-        check_images(self.images)
+        check_images(self.images, plain=self.encoding is None)
         if not isinstance(self.labels, Tensor):
             raise DataError(f"labels must be a tensor, not {type(self.labels).__name__}")
         if not isinstance(self.classes, tuple) or not all(isinstance(name, str) for name in self.classes):
@@ -65,9 +74,8 @@ class DistilledSet:
         check_class_names(self.classes)
         check_labels(self.labels, len(self.images), len(self.classes))
         check_preprocessing(self.preprocessing, self._image_shape())
-        # Decoders interpolate, which keeps values in [0, 1] only if they start there.
-        if self.decoder is not None:
-            check_pixels(self.images)
+        if self.encoding is not None:
+            self.encoding.check(self.images)
         _check_provenance(self.provenance)
 
     def misfit(self, problem: Problem) -> str | None:
@@ -82,14 +90,8 @@ class DistilledSet:
         return None
 
     def _image_shape(self) -> tuple[int, ...]:
-        """Return the shape (channels, height, width) of a training image, after decoding if the set is packed."""
-        if self.decoder is None:
-            return tuple(self.images.shape[1:])
-        if DECODERS.get(self.decoder.name) is not type(self.decoder):
-            raise DataError(f"its images are packed by {type(self.decoder).__name__}, which no file can name")
-        # Decoding one image is enough for the shape; decoding the whole set here would cost its full memory.
-        image, _ = self.decoder.decode(self.images[:1].detach().float(), self.labels[:1])
-        return tuple(image.shape[1:])
+        """Return the shape (channels, height, width) of a training image."""
+        return tuple(self.images.shape[1:]) if self.encoding is None else self.encoding.shape
 
     def __iter__(self) -> Iterator[Tensor]:
         """Iterate over images and labels, so that ``TensorDataset(*distilled)`` works."""
@@ -102,8 +104,15 @@ class DistilledSet:
 
     @property
     def storage_floats(self) -> int:
-        """The number of values that the set stores, packed if it is: the budget at which methods are compared."""
-        return self.images.numel() + (self.labels.numel() if self.label_kind == "soft" else 0)
+        """The storage in values of 32 bits, rounded up: the budget at which methods are compared."""
+        return -(-self.storage_bits // BITS)
+
+    @property
+    def storage_bits(self) -> int:
+        """The bits that the set stores: images or what they are decoded from, a decoder's weights, soft labels."""
+        if self.encoding is not None:
+            return self.encoding.storage_bits(self.images, self.labels)
+        return BITS * (self.images.numel() + (self.labels.numel() if self.label_kind == "soft" else 0))
 
     def training_data(self) -> tuple[Tensor, Tensor]:
         """Return images and labels as a student trains on them, decoded and preprocessed."""
@@ -111,10 +120,11 @@ class DistilledSet:
 
     @cached_property
     def _decoded(self) -> tuple[Tensor, Tensor]:
-        if self.decoder is None:
+        if self.encoding is None:
             return self.images, self.labels
-        images, labels = self.decoder.decode(self.images, self.labels)
-        return self.preprocessing.apply(images), labels
+        images, labels = self.encoding.decode(self.images, self.labels)
+        is_pixels = self.encoding.parametrisation.decodes_to == "pixels"
+        return self.preprocessing.apply(images) if is_pixels else images, labels
 
     def statistics(self) -> dict[str, float]:
         """Return the largest absolute value and the standard deviation of all values; they show a set that blew up."""
@@ -122,31 +132,20 @@ class DistilledSet:
         return {"largest": float(images.abs().max()), "std": float(images.std())}
 
 
-def check_images(images: Tensor) -> None:
-    """Check that images are finite floats (n, channels, height, width), at least one.
+def check_images(images: Tensor, plain: bool = True) -> None:
+    """Check that images are finite floats, at least one: (n, channels, height, width) if plain, (n, ...) if not.
 
     Raises:
         DataError: they are something else.
     """
     if not isinstance(images, Tensor):
         raise DataError(f"images must be a tensor (n, channels, height, width), not {type(images).__name__}")
-    if images.ndim != 4 or not images.numel():
+    if (images.ndim != 4 if plain else not images.ndim) or not images.numel():
         raise DataError(f"images must be (n, channels, height, width), not {tuple(images.shape)}")
     if images.dtype not in FLOATS:
         raise DataError(f"images must be floats, not {str(images.dtype).removeprefix('torch.')}")
     if not bool(torch.isfinite(images).all()):
         raise DataError("the distilled images have NaN or infinite values")
-
-
-def check_pixels(images: Tensor) -> None:
-    """Check that images are pixels in [0, 1], up to rounding.
-
-    Raises:
-        DataError: a value lies outside.
-    """
-    low, high = float(images.min()), float(images.max())
-    if low < -PIXEL_TOLERANCE or high > 1 + PIXEL_TOLERANCE:
-        raise DataError(f"its images should be pixels in [0, 1], but go from {low:g} to {high:g}")
 
 
 def check_step_size(step_size: float | None) -> None:

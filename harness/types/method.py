@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from harness.types.artifact import Artifact, ArtifactRequest, Scratch
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture, Network
 from harness.types.options import Options
+from harness.types.parametrisation import Encoding
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
@@ -59,11 +60,24 @@ class Task:
         """Return a context for the part that tolerates noise: bfloat16 autocast under ``bf16``, otherwise no change."""
         return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def distilled(self, images: Tensor, labels: Tensor, step_size: float | None = None) -> DistilledSet:
-        """Build a set of this problem from learned images (network inputs) and labels, copied to the CPU."""
+    def distilled(
+        self, images: Tensor, labels: Tensor, step_size: float | None = None, encoding: Encoding | None = None
+    ) -> DistilledSet:
+        """Build a set of this problem from learned images and labels, copied to the CPU.
+
+        Args:
+            images: network inputs; with an encoding, what it decodes.
+            labels: class indices, or class weights.
+            step_size: the learning rate for students, if one was learned.
+            encoding: how the images are stored, with the tensors beside them; None for plain images.
+        """
         # A copy even on the CPU: later steps change the method's own tensors in place.
         images, labels = (tensor.detach().to("cpu", copy=True) for tensor in (images, labels))
-        return DistilledSet(images, labels, self.problem.classes, self.problem.preprocessing, step_size)
+        if encoding is not None:
+            copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in encoding.tensors.items()}
+            encoding = replace(encoding, tensors=copies)
+        problem = self.problem
+        return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size, encoding=encoding)
 
 
 class Method(ABC, Generic[O]):

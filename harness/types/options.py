@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, get_args
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 from harness.errors import UsageError, did_you_mean
 from harness.types.names import Name, split
@@ -12,10 +13,23 @@ from harness.types.names import Name, split
 class Options(pydantic.BaseModel):
     """Base class of all options: values arrive as text, are converted to the declared type and checked.
 
-    Declare each option with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC")``.
+    Declare each option with `option`: ``lr_img: float = option(0.1, "learning rate of the images", source="DC")``. An
+    option whose name is a keyword of Python is declared with an underscore at its end: ``as_`` is typed as ``as``.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        alias_generator=lambda name: name.removesuffix("_"),
+        populate_by_name=True,
+    )
+
+    @classmethod
+    def fields_by_name(cls) -> dict[str, FieldInfo]:
+        """Return the declaration of each option by the name that is typed."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -23,7 +37,7 @@ class Options(pydantic.BaseModel):
         """Replace ``auto`` by None in options that may be left to the component."""
         if not isinstance(values, dict):
             return values
-        unset = {key for key, field in cls.model_fields.items() if type(None) in get_args(field.annotation)}
+        unset = {key for key, field in cls.fields_by_name().items() if type(None) in get_args(field.annotation)}
         return {key: None if key in unset and value == "auto" else value for key, value in values.items()}
 
     @classmethod
@@ -34,8 +48,8 @@ class Options(pydantic.BaseModel):
             UsageError: an option is unknown or outside its range; one line, with the nearest known names.
         """
         for key, _ in name.options:
-            if key not in cls.model_fields:
-                known = did_you_mean(key, cls.model_fields) if cls.model_fields else "it takes no options"
+            if key not in cls.fields_by_name():
+                known = did_you_mean(key, cls.fields_by_name()) if cls.model_fields else "it takes no options"
                 raise UsageError(f"{name.name!r} has no option {key!r}: {known}")
         try:
             return cls(**dict(name.options))
@@ -55,17 +69,18 @@ class Options(pydantic.BaseModel):
 
     def changed(self) -> dict[str, str]:
         """Return the options that differ from their defaults, as text that `from_name` can parse."""
-        values = ((key, getattr(self, key), default) for key, default in self.defaults().items())
+        fields, defaults = type(self).model_fields, self.defaults().items()
+        values = ((fields[key].alias or key, getattr(self, key), default) for key, default in defaults)
         return {key: as_text(value) for key, value, default in values if value != default}
 
     def as_json(self) -> dict[str, Any]:
         """Return every option with its value, as JSON: part of a cell's key."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
     @classmethod
     def describe(cls) -> Iterator[dict[str, str]]:
         """Yield name, type, default, meaning and source of each option."""
-        for key, field in cls.model_fields.items():
+        for key, field in cls.fields_by_name().items():
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             yield {
                 "name": key,

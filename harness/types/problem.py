@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from harness.system.memory import require_memory
+from harness.types.data.hold_out import HoldOut
 from harness.types.data.preprocessing import Preprocessing, preprocessing_from
-from harness.types.hold_out import HoldOut
 from harness.types.seeds import send
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 from harness.types.names import Name, name_or_text
 
 ACCURACY = "accuracy"

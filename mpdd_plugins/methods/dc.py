@@ -115,7 +115,7 @@ class DC(PixelMethod[DCOptions]):
         """Return the passes of one iteration: three over real images, about nine over synthetic ones."""
         # A gradient is about three forward passes; differentiating it again makes nine. Training takes three.
         outer, inner = self.options.loops(self.ipc)
-        synthetic = self.classes * self.ipc
+        synthetic = self.classes * self.per_class
         return (
             outer * (3 * self.classes * self.options.batch_real + 9 * synthetic) + (outer - 1) * inner * 3 * synthetic
         )

@@ -65,7 +65,7 @@ class DM(PixelMethod[DMOptions]):
             transform = self._siamese(iteration, label)
             real = transform(self._real(iteration, label))
             synthetic = self.images[self.mine(label)].detach().requires_grad_()
-            features = network.features(transform(synthetic))  # (ipc, dimension)
+            features = network.features(transform(synthetic))  # (per_class, dimension)
             loss = (self._mean_feature(network, real) - features.mean(0)).square().sum()
             (of_images,) = torch.autograd.grad(loss, synthetic)
             return loss.item(), of_images
@@ -82,10 +82,10 @@ class DM(PixelMethod[DMOptions]):
         real = [transform(self._real(iteration, label)) for label, transform in enumerate(transforms)]
         with torch.no_grad(), self.task.reduced_precision():
             features = network.features(torch.cat(real)).float()  # (n, dimension)
-        # Classes may have unequal numbers of real images; of synthetic ones, each has ipc.
+        # Classes may have unequal numbers of real images; of synthetic ones, each has equally many.
         targets = torch.stack([part.mean(0) for part in torch.split(features, [len(images) for images in real])])
         synthetic = [transform(self.images[self.mine(label)]) for label, transform in enumerate(transforms)]
-        means = network.features(torch.cat(synthetic)).reshape(self.classes, self.ipc, -1).mean(1)
+        means = network.features(torch.cat(synthetic)).reshape(self.classes, self.per_class, -1).mean(1)
         loss = (targets - means).square().sum()
         (of_images,) = torch.autograd.grad(loss, self.images)
         return loss.item(), of_images
@@ -110,4 +110,4 @@ class DM(PixelMethod[DMOptions]):
     def work(self) -> float:
         """Return the passes of one iteration: one over real images, two over synthetic ones."""
         # Weights require no gradient, so backward computes only that of the images: one more pass, and not two.
-        return float(self.classes * (self.options.batch_real + 2 * self.ipc))
+        return float(self.classes * (self.options.batch_real + 2 * self.per_class))

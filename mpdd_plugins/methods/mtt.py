@@ -54,6 +54,11 @@ class MTT(PixelMethod[MTTOptions]):
         # What the user set is needed for `notes`; everything else reads the options with their published values.
         self.user_options, self.setting = options, setting_for(task, options)
         super().__init__(task, options.model_copy(update=asdict(self.setting)))
+        if self.encoded and len(self.images) > self.ipc * self.classes and options.labels == "expert":
+            fault = f"labels=expert gives each image a label of its own, but as={options.as_} stores several as one"
+            raise UsageError(f"mtt: {fault}; use labels=hard")
+        # Only now it is known how many images the student trains on; of plain images, the setting stays the same.
+        self.setting = setting_for(task, options, self.per_class)
         self.strategy = own_strategy(task.problem) if options.augment is None else options.augment
         self.step_size = torch.tensor(self.setting.step_size, device=self.images.device, requires_grad=True)
         self.step_optimizer = torch.optim.SGD([self.step_size], self.setting.lr_lr, momentum=options.momentum_img)
@@ -169,7 +174,11 @@ class MTT(PixelMethod[MTTOptions]):
 
     def distilled(self) -> DistilledSet:
         """Return the present images with their labels and the step size."""
-        return self.task.distilled(self.images, self._labels(), float(self.step_size.detach()))
+        step_size = float(self.step_size.detach())
+        if self.encoded:
+            learned = self.soft_labels if self.options.labels == "expert" else None
+            return self.encoded.distilled(self.task, step_size, learned)
+        return self.task.distilled(self.images, self._labels(), step_size)
 
     def learned(self) -> Mapping[str, Tensor]:
         """Return the images and the step size."""

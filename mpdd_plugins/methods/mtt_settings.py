@@ -89,10 +89,15 @@ PUBLISHED = {
 (as listed by DC-BENCH and by the README of MTT's code)."""
 
 
-def setting_for(task: Task, options: MTTOptions) -> Setting:
+def setting_for(task: Task, options: MTTOptions, per_class: int | None = None) -> Setting:
     """Return the value of every option: the user's, otherwise the published one, otherwise the script's.
 
     Published start and target epochs are reduced if experts train for fewer epochs.
+
+    Args:
+        task: the problem and the number of stored images.
+        options: the user's options.
+        per_class: training images per class; None for as many as are stored.
 
     Raises:
         UsageError: the user's start and target epochs do not fit into an expert's.
@@ -110,7 +115,7 @@ def setting_for(task: Task, options: MTTOptions) -> Setting:
     if matched > epochs or start > latest:
         fault = f"max_start_epoch={start} and expert_epochs={matched} reach beyond train_epochs={epochs}"
         raise UsageError(f"mtt: {fault}; at most max_start_epoch + expert_epochs - 1 = train_epochs is possible")
-    every = task.ipc * len(task.problem.classes)
+    every = (per_class or task.ipc) * len(task.problem.classes)
     batch = min(whole.batch or every, every)
     return replace(whole, expert_epochs=matched, max_start_epoch=start, batch=batch)
 

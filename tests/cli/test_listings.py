@@ -38,6 +38,7 @@ def test_disabled_plugins_are_listed(ddbench_json, distribution, monkeypatch):
         ("evaluators", {"plain", "kd"}),
         ("architectures", {"mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18", "torchvision"}),
         ("datasets", {"digits", "cifar10", "mnist", "folder", "arrays"}),
+        ("parametrisations", {"pixels", "unit-pixels", "multi-formation", "downsample"}),
         ("executors", {"local", "inline", "slurm", "ray"}),
     ],
 )
@@ -208,3 +209,8 @@ def test_a_component_that_fails_is_one_line(ddbench, distribution):
     distribution("bad", registering("pool", "mine", "bad:Mine") + source)
     result = ddbench("pools", "show", "mine")
     assert (result.exit_code, result.stderr) == (2, "ddbench: error: pool mine of bad fails: KeyError: 'oh'\n")
+
+
+def test_show_parametrisation_with_what_it_decodes_to(ddbench, ddbench_json):
+    assert ddbench_json("parametrisations", "show", "multi-formation[factor=3]")["decodes_to"] == "pixels"
+    assert "It decodes to network inputs." in ddbench("parametrisations", "show", "pixels").stdout

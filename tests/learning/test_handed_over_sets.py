@@ -9,10 +9,10 @@ from toy_plugins import Still
 from toys import toy_problem, toy_trajectory
 
 import harness
-from harness import DistilledSet, Normalize, PluginError
+from harness import DistilledSet, Normalize, Options, Parametrisation, PluginError, open_encoding
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
-from harness.types.data.decoders import MultiFormation
+from harness.types.parametrisation import Encoding
 
 
 def changed(**changes):
@@ -26,13 +26,34 @@ def changed(**changes):
     return change
 
 
-class OtherDecoder(MultiFormation):
-    """Is no decoder that a file can name."""
+def packing(distilled):
+    return open_encoding("multi-formation[factor=2]", distilled.images.shape[1:])
+
+
+class Stretching(Parametrisation):
+    """Decodes to images of another shape."""
+
+    def initial(self, start):
+        return {"images": start.pixels(start.ipc)}
+
+    def decode(self, tensors, labels, shape):
+        return tensors["images"][..., 1:], labels
+
+
+def stretching(distilled):
+    return Encoding(Stretching(Options()), "stretching", "toys", distilled.images.shape[1:])
+
+
+class Plain(Stretching):
+    """Decodes nothing, and checks nothing."""
+
+    def decode(self, tensors, labels, shape):
+        return tensors["images"], labels
 
 
 WRONG = {
-    "packed pixels beyond 1": (changed(decoder=MultiFormation(2), images=lambda s: s.images * 0 + 1.5), "pixels in"),
-    "packed pixels below 0": (changed(decoder=MultiFormation(2), images=lambda s: s.images * 0 - 0.5), "pixels in"),
+    "packed pixels beyond 1": (changed(encoding=packing, images=lambda s: s.images * 0 + 1.5), "pixels in"),
+    "packed pixels below 0": (changed(encoding=packing, images=lambda s: s.images * 0 - 0.5), "pixels in"),
     "NaN": (changed(images=lambda s: s.images * torch.nan), "NaN"),
     "whole numbers": (changed(images=lambda s: s.images.long()), "images must be floats"),
     "other images": (changed(images=lambda s: s.images[..., :8]), "images are"),
@@ -49,7 +70,11 @@ WRONG = {
         changed(preprocessing=Normalize("own", torch.full((1,), 0.1), torch.full((1,), 0.1))),
         "its preprocessing 'own' is not that of",
     ),
-    "a decoder of its own": (changed(decoder=OtherDecoder(2), images=lambda s: s.images.sigmoid()), "no file can name"),
+    "decoded to another shape": (changed(encoding=stretching), "'stretching' decodes to images"),
+    "decoded beyond 1": (
+        changed(encoding=lambda s: dataclasses.replace(packing(s), parametrisation=Plain(Options()))),
+        r"pixels in \[0, 1\], but go from",
+    ),
     "provenance that is no JSON": (changed(provenance={"x": {1, 2}}), "cannot be written as JSON"),
 }
 
@@ -79,7 +104,7 @@ class Packed(Still):
 
     def distilled(self):
         whole = self.task.distilled(self.images * 0 + 0.5, self.labels)
-        packed = dataclasses.replace(whole, decoder=MultiFormation(2))
+        packed = dataclasses.replace(whole, encoding=packing(whole))
         if self.images.max() > 1:
             packed.images[0, 0, 0, 0] = 1.5
         return packed

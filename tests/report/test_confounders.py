@@ -36,6 +36,7 @@ MUST_WARN = [
     ({"pool": ("single[main=lenet]", "total-random", "main-model")}, ("main model", "lenet in single[main=lenet]")),
     ({"method": ("dc[batch_real=4]", "whole")}, ("storage", "768 numbers in dc", "9,216 numbers in whole")),
     ({"method": ("random", "whole")}, ("storage", "768 numbers in random")),
+    ({"method": ("dm", "dm[as=downsample]")}, ("storage", "768 numbers in dm", "192 numbers in dm[as=downsample,")),
     ({"method": ("dc[batch_real=4]", "dm[batch_real=8]")}, ("real images of each class a step", "4 in dc", "8 in dm")),
     ({"method": ("dc[outer=2]", "dsa")}, ("updates in an iteration", "2 in dc", "auto in dsa")),
     ({"evaluator": ("plain[epochs=2]", "kd[epochs=3]")}, ("epochs of students", "2 in plain", "3 in kd")),
@@ -59,6 +60,7 @@ MUST_NOT = [
     {"method": ("dc[outer=[1,2]]",)},
     {"method": ("dc", "dm", "dsa", "mtt[experts=1,train_epochs=4]")},
     {"method": ("dc", "random", "herding", "k-center")},
+    {"method": ("dm", "dm[as=multi-formation]", "dm[as=unit-pixels]")},
     {"ipc": ("1,2",)},
     {"iterations": ("1,2",), "method": ("dc", "random")},
     {"evaluator": ("plain", "kd")},
@@ -106,6 +108,13 @@ def test_sets_that_are_there_are_compared_by_what_they_store(data, tmp_path, mon
     monkeypatch.setattr(DistilledSet, "storage_floats", halved)
     (line,) = small_run(data, tmp_path / "packed", method=methods, students=1).warnings
     assert "storage: 768 numbers in dc[batch_real=4], but 384 numbers in random" in line
+
+
+def test_a_table_prints_the_storage_of_sets_that_are_not_plain(data, tmp_path):
+    methods = ("dm[batch_real=4]", "dm[batch_real=4,as=downsample]", "dm[batch_real=4,as=multi-formation]")
+    done = ddbench("run", *words(data, tmp_path, {"method": methods}))
+    lines = [line for line in done.stdout.splitlines() if line.startswith("storage of")]
+    assert lines == ["storage of dm[as=downsample,batch_real=4]: 192 numbers, 25 % of 1 plain image a class"]
 
 
 # --- whatever the arms ------------------------------------------------------------------------------------------------

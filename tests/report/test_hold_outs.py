@@ -18,7 +18,7 @@ from harness.report.published import nearest_published
 from harness.report.results import read_results
 from harness.report.scores import read_scores
 from harness.store.cells import key_of
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 
 UNTUNED = "dc[batch_real=4]"
 SWEPT = {"method": "dc[lr_img=[1,10],batch_real=4]", "choose": "dc.lr_img"}

@@ -356,3 +356,37 @@ def test_students_of_a_set_with_an_impossible_value_are_left_out(tmp_path, name,
     assert of["key"][:12] in answer["notes"][0]
     assert name in answer["notes"][0]
     assert answer["notes"][-1] == f"in all 3 records of {store} left out"
+
+
+# --- at equal storage -------------------------------------------------------------------------------------------------
+
+PACKED, SMALL = "dc[as=multi-formation]", "dc[as=downsample]"
+BY_PLAIN = ("--by", "method", "--baseline", "dc")
+
+
+def test_a_parametrisation_of_the_same_method_is_warned_of_if_it_stores_less(tmp_path):
+    store = side_by_side(tmp_path, {}, {"method": PACKED}, {"method": SMALL, "storage_floats": 640})
+    (line,) = warnings(store, *BY_PLAIN)
+    assert f"storage: 2,560 numbers in {PACKED}, dc, but 640 numbers in {SMALL}" in line
+    assert "--equal-storage" in line
+
+
+def test_only_arms_of_equal_storage_are_compared(tmp_path):
+    store = side_by_side(tmp_path, {}, {"method": PACKED}, {"method": SMALL, "storage_floats": 640})
+    done = ddbench("compare", store, *BY_PLAIN, "--equal-storage", "--format", "json")
+    content = json.loads(done.stdout)
+    assert {row["value"] for row in content["rows"]} == {"dc", PACKED}
+    assert content["warnings"] == []
+    assert f"left out by --equal-storage: {SMALL} (640 numbers, not 2,560 numbers)" in content["notes"]
+
+
+def test_storage_is_compared_with_the_baseline_of_the_same_condition(tmp_path):
+    larger = {"ipc": 10, "storage_floats": 25600}
+    store = side_by_side(
+        tmp_path, {}, larger, {"method": SMALL, "storage_floats": 25600}, {**larger, "method": SMALL},
+        {"ipc": 50, "method": SMALL, "storage_floats": 128000},
+    )  # fmt: skip
+    done = ddbench("compare", store, *BY_PLAIN, "--equal-storage", "--format", "json")
+    content = json.loads(done.stdout)
+    assert {(row["ipc"], row["value"]) for row in content["rows"]} == {(1, "dc"), (10, "dc"), (10, SMALL)}
+    assert any("25,600 numbers, not 2,560 numbers" in note for note in content["notes"])

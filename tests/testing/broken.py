@@ -26,6 +26,7 @@ from harness import (
     Network,
     Options,
     Outline,
+    Parametrisation,
     Pool,
     RawData,
     Report,
@@ -41,6 +42,81 @@ from harness import (
 )
 
 COUNT = itertools.count()
+
+
+# --- parametrisations ---
+
+
+class GoodParametrisation(Parametrisation):
+    """Stores halves of images side by side with a shared brightness, and mirrors them."""
+
+    def initial(self, start):
+        return {"images": start.pixels(start.ipc), "brightness": torch.ones(1)}
+
+    def decode(self, tensors, labels, shape):
+        images = tensors["images"] * tensors["brightness"]
+        return torch.cat([images, images.flip(3)]), torch.cat([labels, labels])
+
+    def constrain(self, tensors):
+        tensors["images"].clamp_(0, 1)
+        tensors["brightness"].clamp_(0, 1)
+
+
+class SparingParametrisation(GoodParametrisation):
+    def initial(self, start):
+        tensors = super().initial(start)
+        return {**tensors, "images": tensors["images"][:-1]}
+
+
+class GlaringParametrisation(GoodParametrisation):
+    def decode(self, tensors, labels, shape):
+        images, labels = super().decode(tensors, labels, shape)
+        return images * 2, labels
+
+
+class WildParametrisation(GoodParametrisation):
+    def constrain(self, tensors):
+        pass
+
+
+class DrawingParametrisation(GoodParametrisation):
+    def decode(self, tensors, labels, shape):
+        images, labels = super().decode(tensors, labels, shape)
+        return images * torch.rand(len(images), 1, 1, 1), labels
+
+
+class UnseededParametrisation(GoodParametrisation):
+    def initial(self, start):
+        tensors = super().initial(start)
+        return {**tensors, "images": torch.rand_like(tensors["images"])}
+
+
+class MixingParametrisation(GoodParametrisation):
+    def decode(self, tensors, labels, shape):
+        images, _ = super().decode(tensors, labels, shape)
+        return images, labels.repeat_interleave(2)
+
+
+class DetachingParametrisation(GoodParametrisation):
+    def decode(self, tensors, labels, shape):
+        return super().decode({**tensors, "brightness": tensors["brightness"].detach()}, labels, shape)
+
+
+class FreeParametrisation(GoodParametrisation):
+    def storage_bits(self, tensors, labels):
+        return 0
+
+
+class EvenParametrisation(GoodParametrisation):
+    def initial(self, start):
+        images = start.pixels(start.ipc)
+        return {"images": images.reshape(len(images), -1, 2)}
+
+    def decode(self, tensors, labels, shape):
+        return tensors["images"].reshape(-1, *shape), labels
+
+    def constrain(self, tensors):
+        tensors["images"].clamp_(0, 1)
 
 
 # --- pools ---

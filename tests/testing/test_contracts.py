@@ -38,6 +38,16 @@ BUILT_IN = {
         "main-similar[preset=as-released]",
         "mix[of=convnet:0.5+mlp:0.5]",
     ],
+    "parametrisation": [
+        *(
+            "pixels",
+            "unit-pixels",
+            "multi-formation",
+            "multi-formation[factor=3]",
+            "downsample",
+            "downsample[factor=5]",
+        ),
+    ],
     "evaluator": [
         "plain[epochs=3]",
         "plain[protocol=dsa,epochs=3]",
@@ -118,6 +128,32 @@ CAUGHT = {
         "SlicingMethod": {"test_batch_statistics_spoil_no_gradient"},
         "PerImageMethod": {"test_batch_norm", "test_batch_statistics_spoil_no_gradient"},
         "ReseedingMethod": {"test_dropout"},
+    },
+    "parametrisation": {
+        "SparingParametrisation": {
+            "test_stores_ipc_images_of_each_class",
+            "test_decodes_to_training_images",
+            "test_stays_in_range_when_learned",
+            "test_labels_follow_their_images",
+            "test_gradients_reach_every_tensor",
+            "test_a_shape_that_does_not_divide",
+        },
+        "GlaringParametrisation": {
+            "test_decodes_to_training_images",
+            "test_stays_in_range_when_learned",
+            "test_a_shape_that_does_not_divide",
+        },
+        "WildParametrisation": {"test_stays_in_range_when_learned"},
+        "DrawingParametrisation": {
+            "test_same_tensors_same_images",
+            "test_labels_follow_their_images",
+            "test_gradients_reach_every_tensor",
+        },
+        "UnseededParametrisation": {"test_starts_are_seeded"},
+        "MixingParametrisation": {"test_labels_follow_their_images"},
+        "DetachingParametrisation": {"test_gradients_reach_every_tensor"},
+        "FreeParametrisation": {"test_storage_counts_every_tensor"},
+        "EvenParametrisation": {"test_a_shape_that_does_not_divide"},
     },
     "evaluator": {
         "SilentEvaluator": {"test_protocol_is_one_line"},

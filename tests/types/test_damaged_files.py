@@ -5,14 +5,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import DataError, DistilledSet, Normalize, load_distilled, save_distilled
-from harness.types.data.decoders import MultiFormation
+from harness import DataError, DistilledSet, Normalize, load_distilled, open_encoding, save_distilled
 
 PREPROCESSING = Normalize("n", torch.full((1,), 0.4), torch.full((1,), 0.2))
 MADE = DistilledSet(
     torch.linspace(0, 1, 3 * 16).reshape(3, 1, 4, 4), torch.arange(3), ("a", "b", "c"), PREPROCESSING, 0.01, {"x": [1]}
 )
-PACKED = DistilledSet(MADE.images, MADE.labels, MADE.classes, PREPROCESSING, decoder=MultiFormation(2))
+PACKING = open_encoding("multi-formation[factor=2]", MADE.images.shape[1:])
+PACKED = DistilledSet(
+    MADE.images,
+    MADE.labels,
+    MADE.classes,
+    PREPROCESSING,
+    encoding=open_encoding("multi-formation[factor=2]", MADE.images.shape[1:]),
+)
 
 
 def old(path):

@@ -105,14 +105,21 @@ def written(path, *, metadata=None, **tensors):
     return path
 
 
+def stored_as(**changes):
+    """Metadata of a set that is stored by a parametrisation."""
+    sound = {"name": "multi-formation", "provider": "ddbench", "options": {"factor": 2}, "shape": [1, 4, 4]}
+    return {"metadata": {"format": 3, "parametrisation": {**sound, **changes}}}
+
+
 def test_the_file_that_these_changes_spoil_is_sound(path):
     assert load_distilled(written(path)).classes == CLASSES
+    assert len(load_distilled(written(path, **stored_as())).training_data()[0]) == 12
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"metadata": {"format": 3}}, "format 3.*use a newer"),
+        ({"metadata": {"format": 4}}, "format 4.*use a newer"),
         ({"metadata": {"format": "new"}}, "not a distilled set"),
         ({"metadata": {"classes": None}}, "not a distilled set"),
         ({"metadata": {"classes": "abc"}}, "class"),
@@ -121,8 +128,25 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
         ({"metadata": {"step_size": "fast"}}, "step"),
         ({"metadata": {"provenance": ["dc"]}}, "provenance"),
         ({"metadata": {"label_kind": "soft"}}, "labels are hard, but its metadata says 'soft'"),
-        ({"metadata": {"decoder": {"name": "zip"}}}, "packed by 'zip'"),
+        ({"metadata": {"decoder": {"name": "zip"}}}, "packed by .*'zip'"),
         ({"metadata": {"decoder": "multi-formation"}}, "decoder"),
+        ({"metadata": {"parametrisation": "multi-formation"}}, "parametrisation"),
+        ({"metadata": {"parametrisation": {"name": "multi-formation"}}}, "no name, provider and options"),
+        (stored_as(options={"factor": "2"}), "does not take its options"),
+        (stored_as(options={"factor": True}), "does not take its options"),
+        (stored_as(options={"factor": 10**9}), "does not take its options"),
+        (stored_as(options={"factor": 2, "more": 1}), "does not take its options"),
+        (stored_as(shape=[1, 4]), "channels, height and width"),
+        (stored_as(shape=[1, 4, -4]), "channels, height and width"),
+        (stored_as(shape=[1, 10**9, 10**9]), "more than a set may hold"),
+        (stored_as(shape=[1, 8, 8]), "its stored images are .1, 4, 4., but have to be .1, 8, 8."),
+        (stored_as(name="zip"), "by the parametrisation 'zip' of 'ddbench': use a newer ddbench"),
+        (stored_as(name="zip", provider="acme"), "'zip' of 'acme': install the plugin 'acme'"),
+        ({"parametrisation.codes": torch.zeros(2)}, "'parametrisation.codes', but names no parametrisation"),
+        (
+            {**stored_as(), "parametrisation.codes": torch.full((2,), float("nan"))},
+            "'codes' of its parametrisation is not a tensor of finite numbers",
+        ),
         ({"metadata": {"step_size": True}}, "step"),
         ({"metadata": {"step_size": 1e999}}, "step"),
         ({"metadata": {"classes": ["a", "b", ""]}}, "'' is not a name for a class"),

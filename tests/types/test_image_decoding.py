@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from harness import load_distilled
 from harness.builtin import register_datasets
 from harness.errors import DataError
 from harness.plugins.registry import Entry, Registry
 from harness.types.data.images import decode_files, read_headers
 from harness.types.data.preprocessing import Normalize
-from harness.types.formats import load_distilled
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8))
 

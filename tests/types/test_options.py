@@ -133,3 +133,18 @@ def test_description_of_every_option():
 def test_every_option_goes_into_the_key():
     assert set(Sample().as_json()) == set(Sample.model_fields)
     assert Sample().as_json()["of"] == ["a", "b[c=1]"]
+
+
+class Keyword(Options):
+    as_: str = option("plain", "an option that is a keyword of Python", source="")
+
+
+def test_an_option_may_be_a_keyword_of_python():
+    typed = Keyword.from_name(parse_name("k[as=other]"))
+    assert typed.as_ == "other"
+    assert typed.changed() == {"as": "other"}
+    assert typed.as_json() == {"as": "other"}
+    assert [row["name"] for row in Keyword.describe()] == ["as"]
+    assert Keyword(as_="other") == typed
+    with pytest.raises(UsageError, match="no option 'has': did you mean 'as'"):
+        Keyword.from_name(parse_name("k[has=1]"))

@@ -1,13 +1,16 @@
 """MTT's, DD-Ranking's and IDC's files, and IDC's packing."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from harness import DataError, DistilledSet, Normalize, UsageError, load_distilled, save_distilled
-from harness.types.data.decoders import MultiFormation, decoder_from, decoder_metadata
+from harness import DataError, DistilledSet, Normalize, UsageError, load_distilled, open_encoding, save_distilled
+from harness.types.formats.metadata import metadata_of
+from harness.types.formats.own import tensors_of
 
 CLASSES = ("a", "b", "c")
 IMAGES = torch.linspace(-2, 2, 3 * 3 * 4 * 4).reshape(3, 3, 4, 4)
@@ -200,9 +203,13 @@ def enlarged(images, size, axis):
 @pytest.mark.parametrize("size", [(8, 8), (7, 7), (4, 9)])
 def test_packed_images_are_decoded_as_the_paper_has_it(factor, size):
     images = torch.rand(3, 2, *size, generator=torch.Generator().manual_seed(0))
-    decoded, labels = MultiFormation(factor).decode(images, torch.tensor([2, 0, 1]))
+    decoded, labels = packing(factor, (2, *size)).decode(images, torch.tensor([2, 0, 1]))
     assert labels.tolist() == [2, 0, 1] * factor**2
     assert np.allclose(decoded.numpy(), decoded_by_hand(images.double().numpy(), factor), atol=1e-5)
+
+
+def packing(factor, shape=(3, 8, 8)):
+    return open_encoding(f"multi-formation[factor={factor}]", shape)
 
 
 def packed(path, factor=2):
@@ -216,7 +223,7 @@ def test_packed_sets_stay_packed(tmp_path):
     assert torch.equal(distilled.images, images)
     assert distilled.storage_floats == images.numel()
     inputs, labels = distilled.training_data()
-    decoded, wanted = MultiFormation(2).decode(images, distilled.labels)
+    decoded, wanted = packing(2).decode(images, distilled.labels)
     assert torch.equal(inputs, PREPROCESSING.apply(decoded))
     assert torch.equal(labels, wanted)
     assert len(inputs) == 24
@@ -225,7 +232,7 @@ def test_packed_sets_stay_packed(tmp_path):
 
 def test_without_packing_pixels_are_normalised(tmp_path):
     images, distilled = packed(tmp_path, factor=1)
-    assert distilled.decoder is None
+    assert distilled.encoding is None
     assert torch.equal(distilled.images, PREPROCESSING.apply(images))
 
 
@@ -234,7 +241,7 @@ def test_packed_sets_are_kept_packed(tmp_path, name):
     _, distilled = packed(tmp_path)
     assert save_distilled(distilled, tmp_path / name) == ()
     again = load_distilled(tmp_path / name)
-    assert again.decoder == MultiFormation(2)
+    assert again.encoding.description() == packing(2).description()
     for ours, theirs in zip(distilled.training_data(), again.training_data(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -266,12 +273,8 @@ def test_packed_files_that_cannot_be_meant(tmp_path, content, format, says):
         read(tmp_path, format=format)
 
 
-def test_a_decoder_is_described_and_built_again():
-    assert decoder_from(decoder_metadata(MultiFormation(3))) == MultiFormation(3)
-
-
 @pytest.mark.parametrize(
-    "metadata",
+    "decoder",
     [
         {},
         {"name": "eval"},
@@ -283,13 +286,28 @@ def test_a_decoder_is_described_and_built_again():
         {"name": "multi-formation", "factor": 2, "more": 1},
     ],
 )
-def test_decoders_of_others_are_refused(metadata):
+def test_decoders_of_old_files_that_cannot_be_meant_are_refused(tmp_path, decoder):
     with pytest.raises(DataError):
-        decoder_from(metadata)
+        load_distilled(old_file(tmp_path, decoder))
+
+
+def test_packed_files_of_the_format_before_are_read(tmp_path):
+    read = load_distilled(old_file(tmp_path, {"name": "multi-formation", "factor": 2}))
+    assert read.encoding.description() == packing(2).description()
+    assert len(read.training_data()[0]) == 24
+
+
+def old_file(path, decoder):
+    """A packed set as the version before wrote it, with a decoder in its metadata."""
+    _, distilled = packed(path)
+    metadata = {**metadata_of(distilled), "format": 2, "decoder": decoder}
+    metadata.pop("parametrisation")
+    save_file(tensors_of(distilled), path / "old.safetensors", {"ddbench": json.dumps(metadata)})
+    return path / "old.safetensors"
 
 
 def test_a_set_of_one_patch_is_whole():
     distilled = DistilledSet(
-        torch.rand(1, 3, 1, 1), torch.tensor([0]), ("a",), PREPROCESSING, decoder=MultiFormation(2)
+        torch.rand(1, 3, 1, 1), torch.tensor([0]), ("a",), PREPROCESSING, encoding=packing(2, (3, 1, 1))
     )
     assert distilled.training_data()[0].shape == (4, 3, 1, 1)

@@ -29,6 +29,8 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
               help="Only these rows: each architecture, the mean over all, the mean over all but the pool's main one, "
               "or the gap between the main one and these. Fewer rows mean a smaller family of tests. "
               "Repeatable.")  # fmt: skip
+@click.option("--equal-storage", is_flag=True, help="Compare only arms whose sets store as many numbers as the "
+              "baseline's under the same conditions, stored labels and a decoder's weights included.")  # fmt: skip
 @click.option("--score-on", type=click.Choice(["test", "validation"]), default="test", show_default=True,
               help="Images on which students were scored.")  # fmt: skip
 @click.option("--metric", metavar="NAME", default="accuracy", show_default=True,
@@ -47,6 +49,7 @@ def compare(
     by: str,
     baseline: str | None,
     over: tuple[str, ...],
+    equal_storage: bool,
     score_on: str,
     metric: str,
     level: float,
@@ -68,7 +71,7 @@ def compare(
     from harness.report.scores import read_scores
 
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric)
+    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric, equal_storage)
     scores = read_scores(stores or (Path("ddbench-store"),))
     _write(answer(scores, question), form, output)
 

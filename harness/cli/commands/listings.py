@@ -82,6 +82,7 @@ def shown_name(registry: Registry, entry: Entry) -> str:
 
 methods = _listing("method", "methods")
 pools = _listing("pool", "pools")
+parametrisations = _listing("parametrisation", "parametrisations")
 evaluators = _listing("evaluator", "evaluators")
 architectures = _listing("architecture", "architectures")
 datasets = _listing("dataset", "datasets")

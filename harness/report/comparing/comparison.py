@@ -7,6 +7,7 @@ from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
 from harness.report.comparing.effects import correct_for_many_tests
+from harness.report.comparing.equal_storage import of_equal_storage
 from harness.report.comparing.metrics import with_metric
 from harness.report.comparing.question import Question, in_natural_order, value_of
 from harness.report.scores import Score, Scores
@@ -58,11 +59,15 @@ def compare(stored: Scores, question: Question) -> Comparison:
     with_value = [score for score in chosen if value_of(score, by) is not None]
     compared, unmeasured = with_metric(with_value, question.metric, by)
     left = sorted({score.method for score in chosen if value_of(score, by) is None})
+    storage_notes: list[str] = []
+    if question.equal_storage:
+        compared, storage_notes = of_equal_storage(compared, by, baseline, question.metric)
     labels = in_natural_order(str(getattr(score, by)) for score in compared)
     others = tuple(label for label in labels if label != baseline)
     # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _correct_rows(rows_of(compared, question, baseline), question.level)
-    notes = [*stored.notes, *repeated, *distinctions, *(f"{name} has no {by}: left out" for name in left), *unmeasured]
+    notes = [*stored.notes, *repeated, *distinctions, *storage_notes]
+    notes += [*(f"{name} has no {by}: left out" for name in left), *unmeasured]
     unqualified = _with_stored_names(compared, stored.scores)
     notes += [*hold_out_notes(unqualified), *choice_notes(stored.choices, unqualified)]
     notes += _elsewhere(scores, question)

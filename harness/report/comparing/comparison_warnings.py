@@ -8,6 +8,7 @@ from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import CodeVersions, mixed_code_warning
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.confounders import Contender, SideBySide, confounder_warning
+from harness.report.comparing.equal_storage import storage_of
 from harness.report.scores import UNKNOWN
 from harness.report.tables.wording import describe_value
 from harness.types.score import Score
@@ -62,7 +63,7 @@ def _contender(arm: ArmScores) -> Contender:
         components=first.names,
         main_model=next((score.main_name for score in arm.scores if score.main_name), None),
         training_images=_fingerprint(first),
-        storage=max((score.storage for score in arm.scores if score.storage), default=None),
+        storage=storage_of(arm),
         iterations=first.iterations,
         epochs=max((score.epochs for score in arm.scores if score.epochs), default=None),
         method=_component_options(first, "method"),

@@ -21,7 +21,7 @@ class Contender:
         main_model: the pool's main architecture with its options.
         training_images: fingerprint of the images that it was distilled from.
         storage: number of stored numbers of its set.
-        pixels: number of pixel values of its set before packing, which replaces ``storage`` until a set exists.
+        pixels: number of values that its set will store, as far as is known before it exists, in place of ``storage``.
         iterations: number of updates of the set.
         epochs: number of epochs of its students.
         method, evaluator: their options by name.
@@ -64,6 +64,7 @@ class _Quantity:
         owner: the axis whose options decide it: of components that differ only in options, the values are compared.
         implied_by: axes that change it by their nature.
         only_by: axes along which it is checked; empty for all.
+        explained: whether options in the names of one component explain a difference.
         show: formats a value.
     """
 
@@ -73,6 +74,7 @@ class _Quantity:
     owner: str | None = None
     implied_by: frozenset[str] = frozenset()
     only_by: frozenset[str] = frozenset()
+    explained: bool = True
     show: Callable[[Any], str] = str
 
     def concerns(self, axes: Iterable[str]) -> bool:
@@ -107,8 +109,10 @@ _QUANTITIES = (
         "method",
     ),
     _Quantity(
-        "storage", (lambda arm: arm.storage, lambda arm: arm.pixels), "compare sets of the same size", "method",
-        implied_by=frozenset({"ipc", "dataset"}), show=lambda number: f"{number:,} numbers",
+        "storage", (lambda arm: arm.storage, lambda arm: arm.pixels),
+        "compare sets of the same size, or say --equal-storage in ddbench compare", "method",
+        # An option such as `as` changes the budget, which is what a fair comparison of it has to hold equal.
+        implied_by=frozenset({"ipc", "dataset"}), explained=False, show=lambda number: f"{number:,} numbers",
     ),
     _Quantity(
         "number of updates", (lambda arm: arm.iterations,), "compare at the same iterations",
@@ -175,7 +179,7 @@ def _clashing(quantity: _Quantity, comparison: SideBySide) -> dict[Contender, Ha
         return {}
     owner = quantity.owner
     # No name on the compared axes can explain the difference.
-    if owner is None or owner not in comparison.axes:
+    if owner is None or owner not in comparison.axes or not quantity.explained:
         return values
     families: dict[str | None, dict[Contender, Hashable]] = {}
     for contender, value in values.items():

@@ -36,6 +36,7 @@ class Question:
         level: confidence level of the intervals; tests are at one minus it.
         bootstrap: how to resample for bootstrap intervals; None for t intervals.
         metric: what is compared: the accuracy, or a metric that students report.
+        equal_storage: whether only arms are compared whose sets store as much as the baseline's.
     """
 
     by: str = "pool"
@@ -46,6 +47,7 @@ class Question:
     level: float = 0.95
     bootstrap: Bootstrap | None = None
     metric: str = ACCURACY
+    equal_storage: bool = False
 
     def __post_init__(self) -> None:
         if self.by not in AXES:

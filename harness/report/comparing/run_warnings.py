@@ -53,7 +53,7 @@ def _contender(arm: Arm, row: RunRow | None, set_options: tuple[str, ...]) -> Co
         main_model=source.main,
         training_images=source.problem.fingerprint if learned else None,
         storage=(row["storage_floats"] if row else None) or source.storage_floats,
-        pixels=source.images * math.prod(source.problem.shape),
+        pixels=(source.storage_floats if learned else None) or source.images * math.prod(source.problem.shape),
         iterations=arm.describe()["iterations"],
         epochs=row["epochs"] if row else None,
         method=source.method.options.as_json() if isinstance(source, TrajectorySource) else {},

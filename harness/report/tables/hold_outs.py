@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 from harness.types.plurals import counted
 from harness.types.score import ChoiceRecord, Score
 

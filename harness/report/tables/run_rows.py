@@ -1,5 +1,6 @@
 """Rows of the table of a run, computed from the store alone."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class RunRow(TypedDict):
     preprocessing: str
     hold_out: dict[str, int | None] | None
     storage_floats: int | None
+    plain_floats: int | None
     epochs: int | None
     code_versions: int
     metrics: NotRequired[dict[str, MetricSummary]]
@@ -199,6 +201,7 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
         "preprocessing": arm.source.problem.preprocessing.name,
         "hold_out": hold_out_of(arm.source),
         "storage_floats": max((size for size in sizes if size), default=None),
+        "plain_floats": _plain_floats(arm),
         "epochs": max((record.result.epochs or 0 for record in students), default=0) or None,
         "code_versions": code.number,
     }
@@ -223,6 +226,12 @@ def _metrics(scores: Sequence[Sequence[StudentResult]]) -> dict[str, MetricSumma
                 "students": len(values),
             }
     return summaries
+
+
+def _plain_floats(arm: Arm) -> int | None:
+    """Return the values of ipc plain images of each class; None if the method chooses the size of its sets."""
+    ipc, problem = arm.describe()["ipc"], arm.source.problem
+    return ipc * len(problem.classes) * math.prod(problem.shape) if ipc else None
 
 
 def _status(states: Sequence[str], some: bool, whole: bool) -> str:

@@ -25,7 +25,7 @@ from harness.report.tables.wording import (
     spreads,
     tenths,
 )
-from harness.types.hold_out import HoldOut
+from harness.types.data.hold_out import HoldOut
 from harness.types.plurals import counted
 
 _LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
@@ -106,6 +106,7 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         *mark_lines({row["status"] for row in rows}),
         *mixed_code_lines(any(map(_is_mixed, rows))),
         *collapsed_lines(any(row["collapsed"] for row in rows)),
+        *_storage(rows),
         *copy_lines((row["dataset"], row["like"]) for row in rows),
         *(_choice(row, rows) for row in rows if row.get("chosen")),
         *_splits(rows),
@@ -113,6 +114,19 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         *published_lines(reference.source for row in rows if (reference := published_for(row))),
         *notes,
     ]
+
+
+def _storage(rows: Sequence[Row]) -> list[str]:
+    """Return a caption for each kind of set that does not store ipc plain images of each class."""
+    varying = [key for key in ("dataset", "ipc") if len({row[key] for row in rows}) > 1]
+    lines: dict[str, None] = {}
+    for row in rows:
+        stored, plain, ipc = row.get("storage_floats"), row.get("plain_floats"), row["ipc"]
+        if stored and plain and stored != plain:
+            name = " ".join([row["method"], *(describe_value(key, row[key]) for key in varying)])
+            share = f"{100 * stored / plain:.3g} % of {counted(ipc, 'plain image')} a class"
+            lines[f"storage of {name}: {stored:,} numbers, {share}"] = None
+    return list(lines)
 
 
 def _mixes(rows: Sequence[Row]) -> list[str]:

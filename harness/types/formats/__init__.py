@@ -6,7 +6,6 @@ from harness.types.formats.content import display_name as display_name
 from harness.types.formats.folder import ABOUT as ABOUT
 from harness.types.formats.format import LAST as LAST
 from harness.types.formats.format_table import FORMATS as FORMATS
-from harness.types.formats.format_table import load_distilled as load_distilled
 from harness.types.formats.format_table import read_content as read_content
 from harness.types.formats.format_table import save_distilled as save_distilled
 from harness.types.formats.format_table import writer_for as writer_for

@@ -1,6 +1,6 @@
 """The content of a file of a distilled set, and how the user's information completes it to a set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,14 @@ from torch import Tensor
 
 from harness.errors import DataError
 from harness.types.data.class_names import are_whole_numbers, canonical_name, check_class_names
-from harness.types.data.decoders import Decoder
 from harness.types.data.labels import check_label_form
 from harness.types.data.preprocessing import Preprocessing
-from harness.types.distilled import (
-    DistilledSet,
-    check_images,
-    check_pixels,
-    check_preprocessing,
-    check_step_size,
-)
+from harness.types.distilled import DistilledSet, check_images, check_preprocessing, check_step_size
+from harness.types.parametrisation import Encoding, StoredEncoding, check_pixels
+from harness.types.problem import Shape
 
+Opener = Callable[[StoredEncoding, Shape], Encoding]
+"""Returns the encoding that a file describes; the shape is that of a training image."""
 MOST_CLASSES = 2**17
 """Highest number of classes that labels may stand for if nothing names them."""
 
@@ -48,7 +45,8 @@ class Content:
         where: the file's name in messages.
         images: (n, channels, height, width), floats.
         labels: class indices (n,), or class weights (n, classes); None: equally many for each class, in order.
-        pixels: whether images are in [0, 1] and not yet preprocessed; with a decoder, whether decoded images are.
+        pixels: whether images are in [0, 1] and not yet preprocessed; of no meaning with an encoding.
+        encoding: how images are stored; None for plain images.
         named: whether label i stands for the name ``classes[i]``, whatever label a data set gives to that name.
         notes: lines to show when the file is used.
         fragment: the part of its name that says that it is one of several files; None if there is no such part.
@@ -63,7 +61,7 @@ class Content:
     preprocessing: Preprocessing | None = None
     step_size: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    decoder: Decoder | None = None
+    encoding: StoredEncoding | None = None
     notes: tuple[str, ...] = ()
     fragment: str | None = None
 
@@ -74,11 +72,18 @@ class Content:
 
     def completed(
         self,
+        opener: Opener,
         preprocessing: Preprocessing | None = None,
         classes: Sequence[str] | None = None,
         step_size: float | None = None,
     ) -> DistilledSet:
         """Return the distilled set; arguments supply what the file lacks, and its own values take precedence.
+
+        Args:
+            opener: opens the encoding, if there is one.
+            preprocessing: the preprocessing of images or pixels.
+            classes: the class names.
+            step_size: the students' learning rate.
 
         Raises:
             DataError: a value is missing, does not fit or cannot be used.
@@ -91,14 +96,18 @@ class Content:
             labels, names = self._labels(classes)
             check_class_names(names)
             rate = self._step_size(step_size)
-            check_images(self.images)
+            check_images(self.images, plain=self.encoding is None or self.encoding.shape is None)
             # Files hold halves, doubles or tensors that still require a gradient; students train on plain float32.
             images = self.images.detach().float()
-            if self.pixels and self.decoder is None:
+            encoding = None
+            if self.encoding is not None:
+                channels, height, width = self.encoding.shape or images.shape[1:]
+                encoding = opener(self.encoding, (channels, height, width))
+            elif self.pixels:
                 check_pixels(images)
                 check_preprocessing(preprocessing, images.shape[1:])
                 images = preprocessing.apply(images)
-            return DistilledSet(images, labels, names, preprocessing, rate, self.provenance, self.decoder)
+            return DistilledSet(images, labels, names, preprocessing, rate, self.provenance, encoding)
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
 

@@ -97,7 +97,7 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")
     folders = folder_names(distilled.classes)
     metadata = {**metadata_of(distilled), "format": 1, "folders": list(zip(folders, distilled.classes, strict=True))}
-    metadata.pop("decoder", None)
+    metadata.pop("parametrisation", None)
     text = as_text(metadata, indent=1)
     pixels = distilled.preprocessing.invert(images) * 255.0
     # Half a level beyond 0 and 255 is still rounding; only values further out are lost by clipping.

@@ -47,7 +47,7 @@ def all_but_data(distilled: DistilledSet) -> tuple[str, ...]:
 
 def packing(distilled: DistilledSet) -> tuple[str, ...]:
     """Return the loss of writing decoded images in place of packed ones, in words; empty if the set is not packed."""
-    if distilled.decoder is None:
+    if distilled.encoding is None:
         return ()
     images, _ = distilled.training_data()
-    return (f"packing by {distilled.decoder.name}: {len(images)} decoded images are written",)
+    return (f"packing by {distilled.encoding.name}: {len(images)} decoded images are written",)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from harness.errors import DataError, UsageError, did_you_mean
 from harness.system.home import expand_home
-from harness.types.data.preprocessing import Preprocessing
 from harness.types.distilled import DistilledSet
 from harness.types.formats import folder, idc, npz, own, tensors, vico
 from harness.types.formats.content import Content, Reading, display_name, in_one_line
@@ -94,33 +93,6 @@ def writer_for(path: Path, name: str | None) -> Writer:
     if format.write is None:
         raise UsageError(f"the format {format.name!r} is only read: write one of {written}")
     return format.write
-
-
-def load_distilled(
-    path: str | Path,
-    *,
-    entry: int = LAST,
-    format: str | None = None,
-    preprocessing: Preprocessing | None = None,
-    classes: Sequence[str] | None = None,
-    step_size: float | None = None,
-) -> DistilledSet:
-    """Read a distilled set; ``TensorDataset(*load_distilled(path))`` is ready for training.
-
-    Args:
-        path: a file or folder in one of the `FORMATS`.
-        entry: index of the set in a file that holds several; the last by default.
-        format: its format with options, ``idc[factor=2]``; recognised by its content by default.
-        preprocessing: the preprocessing of images or pixels, if the file does not describe it.
-        classes: the class names, if the file does not hold them.
-        step_size: the learned step size, if the file does not hold it.
-
-    Raises:
-        UsageError: there is no such format, or it has no such option.
-        DataError: the file cannot be read, is not of these formats, or holds unusable values.
-    """
-    content = read_content(Path(path), Reading(entry, format))
-    return content.completed(preprocessing, classes, step_size)
 
 
 def save_distilled(distilled: DistilledSet, path: Path, format: str | None = None) -> tuple[str, ...]:

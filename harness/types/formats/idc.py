@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from harness.errors import DataError
-from harness.types.data.decoders import MultiFormation
 from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import within
 from harness.types.formats.pickled import pair_of, read_pickled
 from harness.types.options import Options, option
+from harness.types.parametrisation import StoredEncoding
 
 FILE = "data.pt"
+MULTI_FORMATION = ("multi-formation", "ddbench")
+"""Name and provider of the parametrisation by which IDC stores its sets."""
 
 
 class PackedOptions(Options):
@@ -20,7 +22,7 @@ class PackedOptions(Options):
 
 
 def read(path: Path, options: PackedOptions, _entry: int) -> Content:
-    """Read a list of images and labels; the images stay packed and are decoded when they are used."""
+    """Read a list of images and labels; the images stay packed, and are decoded when they are used."""
     path = within(path, FILE)
     images, labels = pair_of(read_pickled(path), path.name)
     if options.factor is None:
@@ -33,7 +35,7 @@ def read(path: Path, options: PackedOptions, _entry: int) -> Content:
         labels=labels,
         pixels=True,
         provenance={"file": path.name, "format": "idc"},
-        decoder=MultiFormation(options.factor) if options.factor > 1 else None,
+        encoding=StoredEncoding(*MULTI_FORMATION, {"factor": options.factor}) if options.factor > 1 else None,
     )
 
 

@@ -7,27 +7,30 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.system.bounded_json import JsonLimits, check_depth, parse_object
-from harness.types.data.decoders import decoder_from, decoder_metadata
 from harness.types.distilled import DistilledSet
-from harness.types.formats.limits import MOST_TEXT, reason_of
+from harness.types.formats.idc import MULTI_FORMATION
+from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, reason_of
+from harness.types.parametrisation import StoredEncoding
+from harness.types.problem import Shape
 
-PLAIN, PACKED = 1, 2
-"""Versions of the format: a reader that knows version 1 alone would take packed images for images."""
+PLAIN, PACKED, ENCODED = 1, 2, 3
+"""Versions of the format: a reader that knows version 1 alone would take packed images for images. Version 2 knows
+multi-formation alone, as its ``decoder``; version 3 any parametrisation."""
 _LIMITS = JsonLimits(depth=100, digits=4300, allows_infinity=True)
 """Wider than those of a store: provenance is whatever its author recorded, NaN included, and has to be read again."""
 
 
 def metadata_of(distilled: DistilledSet) -> dict[str, Any]:
-    """Return the metadata of a set: classes, kind of labels, preprocessing, step size, provenance, decoder."""
+    """Return the metadata of a set: classes, kind of labels, preprocessing, step size, provenance, parametrisation."""
     metadata = {
-        "format": PACKED if distilled.decoder else PLAIN,
+        "format": ENCODED if distilled.encoding else PLAIN,
         "classes": distilled.classes,
         "label_kind": distilled.label_kind,
         "preprocessing": distilled.preprocessing.name,
         "step_size": distilled.step_size,
         "provenance": dict(distilled.provenance),
     }
-    return {**metadata, "decoder": decoder_metadata(distilled.decoder)} if distilled.decoder else metadata
+    return {**metadata, "parametrisation": distilled.encoding.description()} if distilled.encoding else metadata
 
 
 def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
@@ -47,7 +50,7 @@ def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def parse_metadata(text: str, name: str) -> dict[str, Any]:
-    """Parse and check the metadata of a set; ``decoder`` becomes a decoder or None.
+    """Parse and check the metadata of a set; ``encoding`` is how images are stored, or None.
 
     Raises:
         DataError: it is of a newer version, or a value in it is not valid.
@@ -63,18 +66,40 @@ def parse_metadata(text: str, name: str) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise DataError(f"{name} is not a distilled set of ddbench ({reason})") from None
     # A newer version may mean something else by the same fields, so it is refused and not guessed.
-    if not PLAIN <= version <= PACKED:
+    if not PLAIN <= version <= ENCODED:
         raise DataError(
-            f"{name} has format {str(version)[:20]}, and this ddbench knows up to {PACKED}: use a newer one"
+            f"{name} has format {str(version)[:20]}, and this ddbench knows up to {ENCODED}: use a newer one"
         )
     _check(metadata, name)
     try:
-        return {
-            **metadata,
-            "decoder": decoder_from(metadata["decoder"]) if metadata.get("decoder") is not None else None,
-        }
+        return {**metadata, "encoding": _encoding(metadata)}
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
+
+
+def _encoding(metadata: Mapping[str, Any]) -> StoredEncoding | None:
+    """Return how images are stored, by this version of the format or the one before; None for plain images."""
+    if (old := metadata.get("decoder")) is not None:
+        name, provider = MULTI_FORMATION
+        if old.keys() != {"name", "factor"} or old["name"] != name:
+            raise DataError(f"its images are packed by {old!r:.100}, and this ddbench knows {name}")
+        return StoredEncoding(name, provider, {"factor": old["factor"]})
+    if (now := metadata.get("parametrisation")) is None:
+        return None
+    name, provider, options, shape = (now.get(key) for key in ("name", "provider", "options", "shape"))
+    if not (isinstance(name, str) and isinstance(provider, str) and isinstance(options, dict)):
+        raise DataError(f"its parametrisation {now!r:.100} has no name, provider and options")
+    return StoredEncoding(name, provider, options, _shape(shape))
+
+
+def _shape(shape: object) -> Shape:
+    if not isinstance(shape, list) or len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape):
+        raise DataError(f"its training images have the shape {shape!r:.50}, which is not channels, height and width")
+    channels, height, width = shape
+    # A parametrisation may enlarge: a file of a few bytes must not decode to more than a set may hold.
+    if channels * height * width > MOST_VALUES:
+        raise DataError(f"its training images have the shape {shape!r:.50}, more than a set may hold")
+    return channels, height, width
 
 
 def _check(metadata: Mapping[str, Any], name: str) -> None:
@@ -85,6 +110,7 @@ def _check(metadata: Mapping[str, Any], name: str) -> None:
         "step_size": step_size is None or _is_number(step_size),
         "provenance": isinstance(metadata.get("provenance"), dict),
         "decoder": isinstance(metadata.get("decoder"), dict | None),
+        "parametrisation": isinstance(metadata.get("parametrisation"), dict | None),
     }
     for key, is_sound in sound.items():
         if not is_sound:

@@ -5,7 +5,8 @@
 ``labels``                class indices (n,), integers; or class weights (n, classes), floats
 ``step_size``             a number, optional
 ``classes``               names of the classes, text (classes,), optional
-``ddbench``               JSON, as in our own files, optional; with it come ``preprocessing.mean`` and so on
+``ddbench``               JSON, as in our own files, optional; with it come ``preprocessing.mean`` and so on, and
+                          ``parametrisation.NAME`` of a set that is not of plain images
 ========================  ============================================================================================
 """
 
@@ -25,7 +26,7 @@ from harness.types.formats.content import Content
 from harness.types.formats.format import Format
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
-from harness.types.formats.own import PREFIX, content_of, tensors_of
+from harness.types.formats.own import ENCODING, PREFIX, content_of, tensors_of
 from harness.types.options import Options, option
 
 Array = NDArray[Any]
@@ -79,7 +80,7 @@ def _arrays(path: Path) -> dict[str, Array]:
         with path.open("rb") as file:
             _check_headers(file, size, path.name)
             with np.load(file, allow_pickle=False) as archive:
-                names = [name for name in archive.files if name in KEYS or name.startswith(PREFIX)]
+                names = [name for name in archive.files if name in KEYS or name.startswith((PREFIX, ENCODING))]
                 arrays = {name: archive[name] for name in names}
     except DataError:
         raise

@@ -1,5 +1,7 @@
 """The harness's own format: safetensors, with everything that is needed to use the set."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from harness.types.formats.safe import read_safetensors
 from harness.types.formats.scores import format_scores
 from harness.types.options import Options
 
-PREFIX = "preprocessing."
+PREFIX, ENCODING = "preprocessing.", "parametrisation."
 
 
 def read(path: Path, _options: Options, _entry: int) -> Content:
@@ -28,7 +30,7 @@ def read(path: Path, _options: Options, _entry: int) -> Content:
 
 def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Content:
     """Return the content that tensors and metadata make up together."""
-    parts = {key.removeprefix(PREFIX): value for key, value in tensors.items() if key.startswith(PREFIX)}
+    parts, stored = _named(tensors, PREFIX), _named(tensors, ENCODING)
     images, labels = tensors["images"], tensors["labels"]
     kind = "soft" if labels.is_floating_point() else "hard"
     if metadata.get("label_kind", kind) != kind:
@@ -37,22 +39,29 @@ def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) 
         preprocessing = preprocessing_from(metadata["preprocessing"], parts)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
+    encoding = metadata["encoding"]
+    if encoding is None and stored:
+        raise DataError(f"{name}: it has the tensor {ENCODING + min(stored)!r}, but names no parametrisation")
     return Content(
         where=name,
         images=images,
         labels=labels,
-        pixels=metadata["decoder"] is not None,
         classes=tuple(metadata["classes"]),
         preprocessing=preprocessing,
         step_size=metadata["step_size"],
         provenance=metadata["provenance"],
-        decoder=metadata["decoder"],
+        encoding=replace(encoding, tensors=stored) if encoding else None,
         notes=format_scores(metadata["provenance"]),
     )
 
 
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, by the rest of their names."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write a set with its classes, preprocessing, step size, decoder and provenance: nothing is lost."""
+    """Write a set with its classes, preprocessing, step size, parametrisation and provenance: nothing is lost."""
     path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))}))
     return ()
 
@@ -62,12 +71,15 @@ def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
     # safetensors refuses views: it stores one contiguous block for each tensor.
     images, labels = distilled.images.contiguous(), distilled.labels.contiguous()
     parts = {PREFIX + name: value.contiguous() for name, value in distilled.preprocessing.tensors().items()}
-    return {"images": images, "labels": labels, **parts}
+    stored = distilled.encoding.tensors if distilled.encoding else {}
+    own = {ENCODING + name: value.contiguous() for name, value in stored.items()}
+    return {"images": images, "labels": labels, **parts, **own}
 
 
 def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Return the file's metadata as text, and its tensors."""
-    header, tensors = read_safetensors(path, lambda name: name in ("images", "labels") or name.startswith(PREFIX))
+    names = ("images", "labels")
+    header, tensors = read_safetensors(path, lambda name: name in names or name.startswith((PREFIX, ENCODING)))
     absent = [*({"images", "labels"} - set(tensors)), *({"ddbench"} - set(header))]
     if absent:
         raise DataError(f"{path.name} is not a distilled set of ddbench (it has no {min(absent)!r})")

@@ -1,0 +1,1 @@
+"""Parametrisations: what a distilled set stores, and how training images are decoded from it."""

@@ -1,0 +1,81 @@
+"""IDC's multi-formation: each stored image is a grid of patches, and each patch is a training image.
+
+Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, section 4: uniform
+formation.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness import DataError, InitialImages, Options, Shape, UsageError, check_pixels, option
+from mpdd_plugins.parametrisations.unit_pixels import UnitPixels
+
+GREY = 0.5
+"""The middle of [0, 1]: padding with black would put an edge into the last patches."""
+
+
+class MultiFormationOptions(Options):
+    """Options of `MultiFormation`."""
+
+    factor: int = option(2, "factor x factor training images are packed into one", source="IDC", ge=1, le=16)
+
+
+class MultiFormation(UnitPixels):
+    """Stores images in [0, 1], each of which is a grid of ``factor`` x ``factor`` training images.
+
+    A patch is enlarged bilinearly to the size of the whole; a size that ``factor`` does not divide is padded with grey
+    on the right and below. First come all images' patches at the top left, then those to the right of them.
+    """
+
+    Options = MultiFormationOptions
+    options: MultiFormationOptions
+
+    def initial(self, start: InitialImages) -> Mapping[str, Tensor]:
+        """Return a real image in each patch (IDC's ``mix``), or noise of the stored size.
+
+        Patch (i, j) of image k of a class holds its real image number (i * factor + j) * ipc + k, shrunk to the nearest
+        pixels.
+        """
+        factor, (_, height, width) = self.options.factor, start.problem.shape
+        sides = [-(-size // factor) for size in (height, width)]
+        if any(side * (factor - 1) >= size for side, size in zip(sides, (height, width), strict=True)):
+            raise UsageError(f"multi-formation[factor={factor}] leaves patches without a pixel in {height}x{width}")
+        if start.kind == "noise" or factor == 1:
+            return super().initial(start)
+        images = start.pixels(start.ipc * factor**2)
+        shrunk = functional.interpolate(images, size=sides, mode="nearest")
+        channels, classes = images.shape[1], len(start.problem.classes)
+        # (class, i, j, k, channels, side, side): the order in which a class's real images fill the patches.
+        grid = shrunk.view(classes, factor, factor, start.ipc, channels, *sides)
+        whole = grid.permute(0, 3, 4, 1, 5, 2, 6).reshape(
+            classes * start.ipc, channels, factor * sides[0], factor * sides[1]
+        )
+        # Cells lie where `decode` cuts, even if the factor does not divide the size: IDC's own lie beside the cuts, so
+        # that each decoded image starts with a strip of its neighbour.
+        return {"images": whole[..., :height, :width].contiguous()}
+
+    def decode(self, tensors: Mapping[str, Tensor], labels: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+        """Cut each image into ``factor``² training images, with a label for each."""
+        images, factor = tensors["images"], self.options.factor
+        height, width = images.shape[2:]
+        padded = functional.pad(images, (0, -width % factor, 0, -height % factor), value=GREY)
+        rows = padded.chunk(factor, dim=2)
+        patches = torch.cat([patch for row in rows for patch in row.chunk(factor, dim=3)])
+        enlarged = functional.interpolate(patches, size=(height, width), mode="bilinear", align_corners=False)
+        # The patches were concatenated position by position, so the labels repeat as whole blocks, not one by one.
+        return enlarged, torch.cat([labels] * factor**2)
+
+    def check(self, tensors: Mapping[str, Tensor], shape: Shape) -> None:
+        """Raise `DataError` if a stored image has another shape, or a pixel outside of [0, 1]."""
+        check_stored_shape(tensors["images"], shape)
+        # Enlarging interpolates, which keeps values in [0, 1] only if they start there.
+        check_pixels(tensors["images"])
+
+
+def check_stored_shape(images: Tensor, shape: Shape) -> None:
+    """Raise `DataError` if stored images do not have a shape."""
+    if tuple(images.shape[1:]) != shape:
+        raise DataError(f"its stored images are {tuple(images.shape[1:])}, but have to be {shape}")
