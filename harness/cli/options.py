@@ -22,12 +22,16 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file with these options as keys; options on the command line take precedence.",
 )
-store_option = click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    default=Path("ddbench-store"),
-    help="Folder of the store. [./ddbench-store]",
-)
+
+
+def _store_option(what: str) -> Callable[[F], F]:
+    default = Path("ddbench-store")
+    return click.option("--store", type=click.Path(path_type=Path), default=default, help=f"{what}. [./{default}]")
+
+
+store_option = _store_option("Folder of the store")
+read_store_option = _store_option("Folder of the store, or a file of `ddbench results pack`")
+"""For commands that only read."""
 
 
 def score_filters(command: F) -> F:

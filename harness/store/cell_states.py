@@ -1,6 +1,7 @@
 """The states of cells: which are in the store, which a run has to make, and which cannot be made, with the reason."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -20,6 +21,8 @@ class CellState(StrEnum):
         FAILED: making it failed; a run tries again only on request.
         BLOCKED: a cell that it needs is lost.
         DAMAGED: its record, or a file of it, cannot be used.
+        UNNEEDED: an artifact without a record, of which every cell that needs it is finished. A packed store may have
+            left it out.
     """
 
     MISSING = "missing"
@@ -29,6 +32,7 @@ class CellState(StrEnum):
     FAILED = "failed"
     BLOCKED = "blocked"
     DAMAGED = "damaged"
+    UNNEEDED = "unneeded"
 
 
 LOST = (CellState.FAILED, CellState.BLOCKED, CellState.DAMAGED)
@@ -84,6 +88,10 @@ class CellStates:
     def __init__(self, plan: PlannedCells, store: Store) -> None:
         self._plan, self._store = plan, store
         self._to_make = states_to_make(plan.rerun_stale)
+        self._needed_by: dict[str, list[Cell]] = defaultdict(list)
+        for cell in plan.cells:
+            for needed in plan.needs.get(cell.key, ()):
+                self._needed_by[needed.key].append(cell)
         # Cells that others need and that were seen done stay so: all students of a set need it, and reading the record
         # of a set costs more than reading theirs.
         self._done: set[str] = set()
@@ -91,7 +99,10 @@ class CellStates:
     def status(self, cell: Cell) -> CellStatus:
         """Return the status of a cell."""
         own = state_in_store(cell, self._store)
-        return blocked_or(own, self._needed_cells(cell)) if own.state in self._to_make else own
+        if own.state not in self._to_make:
+            return own
+        dependents = (state_in_store(dependent, self._store).state for dependent in self._needed_by[cell.key])
+        return unneeded_or(blocked_or(own, self._needed_cells(cell)), cell.kind, dependents, self._to_make)
 
     def statuses(self) -> dict[str, CellStatus]:
         """Return the status of every cell by its key."""
@@ -131,6 +142,23 @@ def state_in_store(cell: Cell, store: Store) -> CellStatus:
     if failure is None:
         return CellStatus(CellState.MISSING)
     return CellStatus(CellState.FAILED, failure.reason, failure.is_unreadable)
+
+
+def unneeded_or(
+    own: CellStatus, kind: str, dependents: Iterable[CellState], unfinished: Collection[CellState]
+) -> CellStatus:
+    """Return the status of a cell: unneeded if it is a missing artifact that only finished cells need.
+
+    Args:
+        own: the status of the cell if it is needed.
+        kind: its kind.
+        dependents: the states in the store of the cells that need it; without any, it is wanted for itself.
+        unfinished: the states of cells that are still to be made.
+    """
+    if kind != "artifact" or own.state is not CellState.MISSING:
+        return own
+    states = set(dependents)
+    return own if not states or states.intersection(unfinished) else CellStatus(CellState.UNNEEDED)
 
 
 def blocked_or(own: CellStatus, needed: Iterable[tuple[str, CellStatus]]) -> CellStatus:

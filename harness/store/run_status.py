@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from harness.store.cell_states import CellState, CellStatus, blocked_or
+from harness.store.cell_states import CellState, CellStatus, blocked_or, unneeded_or
 from harness.store.files.folders import RECORD, RUNS, entries_of
 from harness.store.files.reading import DamagedFile
 from harness.store.locking.leases import Holder
@@ -18,6 +18,7 @@ from harness.store.store_errors import cannot
 
 STATES = (
     CellState.DONE, CellState.RUNNING, CellState.FAILED, CellState.DAMAGED, CellState.BLOCKED, CellState.MISSING,
+    CellState.UNNEEDED,
 )  # fmt: skip
 """The states that are counted. Stale is none of them: it depends on the code, which only a plan looks at."""
 SeenRecords = dict[Path, tuple[tuple[int, int, int], str]]
@@ -109,7 +110,12 @@ class Overview:
     @cached_property
     def cells(self) -> list[RunCell]:
         """The cells of all runs, each once."""
-        return list({cell.key: cell for run in self.runs for cell in run.cells}.values())
+        cells: dict[str, RunCell] = {}
+        for cell in (cell for run in self.runs for cell in run.cells):
+            # What one run no longer needs, another may.
+            if cell.state is not CellState.UNNEEDED or cell.key not in cells:
+                cells[cell.key] = cell
+        return list(cells.values())
 
     def _read_runs(self) -> Iterator[RunStatus]:
         try:
@@ -129,22 +135,26 @@ class Overview:
     def _cells(self, plan: PlanFile) -> list[RunCell]:
         """Return the cells that a plan lists."""
         statuses = [self._own_status(key) for key, *_ in plan.cells]
-        needed_by: dict[int, list[int]] = defaultdict(list)
+        dependents_of: dict[int, list[int]] = defaultdict(list)
         for number, (_, _, _, needs) in enumerate(plan.cells):
             for needed in needs:
-                needed_by[needed].append(number)
+                dependents_of[needed].append(number)
         # From the lost cells upwards, and not from each cell down: nothing says that a plan.json on disk has no circle.
         lost = [number for number, status in enumerate(statuses) if status.is_lost]
         while lost:
             needed = lost.pop()
-            for number in needed_by.pop(needed, ()):
+            for number in dependents_of[needed]:
                 if statuses[number].state is CellState.MISSING:
                     statuses[number] = blocked_or(statuses[number], [(plan.cells[needed][2], statuses[needed])])
                     lost.append(number)
-        return [
-            RunCell(key, kind, label, status.state, status.reason, self._holders.get(key))
-            for (key, kind, label, _), status in zip(plan.cells, statuses, strict=True)
-        ]
+        states = [status.state for status in statuses]
+        unfinished = (CellState.MISSING, CellState.RUNNING)
+        cells = []
+        for number, (key, kind, label, _) in enumerate(plan.cells):
+            dependents = [states[dependent] for dependent in dependents_of[number]]
+            status = unneeded_or(statuses[number], kind, dependents, unfinished)
+            cells.append(RunCell(key, kind, label, status.state, status.reason, self._holders.get(key)))
+        return cells
 
     def _own_status(self, key: str) -> CellStatus:
         """Return the status of a cell whatever the state of the cells that it needs."""

@@ -67,6 +67,22 @@ def test_what_was_packed_is_unpacked_and_said(places, tmp_path):
     assert (tmp_path / "x").read_bytes() == packed.read_bytes()
 
 
+def test_artifacts_that_were_left_out_are_made_only_for_new_students(tmp_path):
+    """The same run finds nothing to do, and more students get the teachers that they need."""
+    run = ("run", "-m", "random", "-p", "single[main=convnet[width=4,depth=1]]", "-e", "kd[epochs=1,protocol=quick]",
+           "-a", "mlp[width=8]", "--students")  # fmt: skip
+    done(*run, 1, "--store", tmp_path / "whole")
+    done("results", "pack", tmp_path / "whole", tmp_path / "light.tar.xz", "--without-artifacts")
+    done("results", "unpack", tmp_path / "light.tar.xz", tmp_path / "light")
+    again = ddbench(*run, 1, "--store", tmp_path / "light")
+    assert again.exit_code == 0
+    assert "0 cells to make, 2 in the store" in again.stderr
+    assert "2 done, 1 unneeded" in done("status", "--store", tmp_path / "light")
+    done(*run, 2, "--store", tmp_path / "light")
+    done(*run, 2, "--store", tmp_path / "whole")
+    assert numbers(tmp_path / "light").items() <= numbers(tmp_path / "whole").items()
+
+
 def test_a_packed_file_is_replaced_only_by_force(places, tmp_path):
     folder, packed = places
     target = shutil.copy(packed, tmp_path / "there.tar.xz")

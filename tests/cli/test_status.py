@@ -83,7 +83,15 @@ def test_cells_by_state(store, read_status):
         "student at 20": "blocked",
     }
     (run,) = report["runs"]
-    assert run["counts"] == {"done": 1, "running": 1, "failed": 2, "damaged": 0, "blocked": 1, "waiting": 1}
+    assert run["counts"] == {
+        "done": 1,
+        "running": 1,
+        "failed": 2,
+        "damaged": 0,
+        "blocked": 1,
+        "waiting": 1,
+        "unneeded": 0,
+    }
     by_label = {cell["label"]: cell for cell in run["cells"]}
     assert by_label["set at 20"]["reason"] == "RuntimeError: no"
     holder = by_label["set at 10"]["holder"]
@@ -114,7 +122,15 @@ def test_runs_in_the_order_of_their_making_and_shared_cells_once(store, read_sta
     commit(store, "artifact 0")
     report, _ = read_status()
     assert [run["run"] for run in report["runs"]] == ["two", "one"]
-    assert report["counts"] == {"done": 1, "running": 0, "failed": 0, "damaged": 0, "blocked": 0, "waiting": 6}
+    assert report["counts"] == {
+        "done": 1,
+        "running": 0,
+        "failed": 0,
+        "damaged": 0,
+        "blocked": 0,
+        "waiting": 6,
+        "unneeded": 0,
+    }
 
 
 def test_for_people(store, ddbench):
@@ -243,7 +259,7 @@ def test_a_run_that_cannot_be_read_is_reported_and_hides_no_other(store, ddbench
 def test_what_cannot_be_shown_is_one_line(tmp_path, ddbench):
     result = ddbench("status", "--store", str(tmp_path / "nowhere"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "is not a store" in result.stderr
+    assert "does not exist: choose another store" in result.stderr
     result = ddbench("status", "--watch", "--json", "--store", str(Store(tmp_path / "store").open().path))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 

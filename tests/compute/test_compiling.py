@@ -18,9 +18,15 @@ SMALL = "convnet[width=4,depth=1]"
 needs_a_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 
 
+@pytest.fixture(scope="module")
+def code_cache(tmp_path_factory):
+    """Code that several tests need is compiled once, but never taken from an earlier session."""
+    return str(tmp_path_factory.mktemp("inductor"))
+
+
 @pytest.fixture(autouse=True)
-def policy(monkeypatch, tmp_path):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+def policy(monkeypatch, code_cache):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", code_cache)
     monkeypatch.setattr(compiling._CompilationState, "refused", set())
     monkeypatch.setattr(compiling, "_compiled_forwards", {})
     set_compilation("auto")

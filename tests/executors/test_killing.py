@@ -9,7 +9,7 @@ import pytest
 from executors.orders import wait_until
 from studies import records
 
-ROUNDS = int(os.environ.get("DDBENCH_KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("DDBENCH_KILL_ROUNDS", "8"))
 GRID = ("-m", "walk[seconds=0.02]", "-m", "dm[batch_real=4]", "-p", "single[main=convnet[width=4,depth=1]]",
         "--ipc", "1,2", "--iterations", "5,10", "--students", "2", "--set", "guess.seconds=0.02",
         "--checkpoint-every", "0")  # fmt: skip

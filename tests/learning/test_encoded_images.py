@@ -11,7 +11,12 @@ from harness.learning.pixel_method import EncodedImages, EncodedSGD
 from harness.plugins.discovery import plugins
 
 MTT = "experts=1,train_epochs=2,steps=2,expert_epochs=1,max_start_epoch=1"
-METHODS = ("dc[batch_real=7,{}]", "dsa[batch_real=7,{}]", "dm[batch_real=7,{}]", f"mtt[{MTT},{{}}]")
+METHODS = (
+    "dc[batch_real=7,outer=2,inner=2,{}]",
+    "dsa[batch_real=7,outer=2,inner=2,{}]",
+    "dm[batch_real=7,{}]",
+    f"mtt[{MTT},{{}}]",
+)
 WAYS = ("unit-pixels", "multi-formation", "multi-formation[factor=3]", "downsample")
 
 

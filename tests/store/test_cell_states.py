@@ -57,7 +57,7 @@ def states(store, **how):
 
 
 def test_states_are_the_words_that_are_printed():
-    words = ["missing", "running", "done", "stale", "failed", "blocked", "damaged"]
+    words = ["missing", "running", "done", "stale", "failed", "blocked", "damaged", "unneeded"]
     assert [str(state) for state in CellState] == words
     assert json.dumps(list(CellState)) == json.dumps(words)
     assert CellState("stale") is CellState.STALE == "stale"
@@ -134,6 +134,21 @@ def test_a_store_that_changes_is_seen(store):
     for cell in CELLS:
         commit(store, cell)
     assert {status.state for status in cells.statuses().values()} == {CellState.DONE}
+
+
+def test_an_artifact_that_only_finished_cells_need_is_not_made(store):
+    """As in a store that was packed without its artifacts."""
+    for cell in (SET, FURTHER, STUDENT):
+        commit(store, cell)
+    assert states(store) == ["unneeded", "done", "done", "done"]
+    commit(store, SET, OLD)
+    assert states(store) == ["unneeded", "stale", "done", "done"]
+    assert states(store, rerun_stale=True) == ["missing", "stale", "done", "done"]
+    fail(store, TEACHER)
+    assert states(store) == ["failed", "stale", "done", "done"], "what happened is still said"
+    alone = Planned(cells=(TEACHER,), needs={})
+    store.failures.forget(TEACHER.key)
+    assert [status.state for status in CellStates(alone, store).statuses().values()] == ["missing"]
 
 
 def test_the_first_lost_cell_that_is_needed_is_the_reason():

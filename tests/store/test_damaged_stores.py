@@ -182,7 +182,15 @@ def test_status_names_damaged_cells_and_what_they_block(store):
     shutil.rmtree(student.parent)
     path.write_text("null")
     (run,) = json.loads(goes_on("status", "--json", "--store", store).stdout)["runs"]
-    assert run["counts"] == {"done": 1, "running": 0, "failed": 0, "damaged": 1, "blocked": 1, "waiting": 0}
+    assert run["counts"] == {
+        "done": 1,
+        "running": 0,
+        "failed": 0,
+        "damaged": 1,
+        "blocked": 1,
+        "waiting": 0,
+        "unneeded": 0,
+    }
     text = goes_on("status", "--store", store).stdout
     assert f"{path} cannot be read (it holds no object): `ddbench results discard" in text
 

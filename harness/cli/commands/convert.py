@@ -24,7 +24,9 @@ from harness.cli.options import reading_of, reading_options
     "images for this.",
 )
 @click.option(
-    "--store", type=click.Path(path_type=Path), help="Store in which IN is the beginning of a key. [./ddbench-store]"
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Store, as a folder or packed, in which IN is the beginning of a key. [./ddbench-store]",
 )
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 def convert(

@@ -10,7 +10,7 @@ import click
 from harness.cli.commands.packing import pack, unpack
 from harness.cli.errors import warn
 from harness.cli.group import VERBS
-from harness.cli.options import store_option
+from harness.cli.options import read_store_option, store_option
 from harness.cli.output import format_size, plain, print_json, print_table, printable
 from harness.errors import StoreError, did_you_mean, few
 from harness.types.names import split_names
@@ -61,7 +61,7 @@ def _filters(command: F) -> F:
 
 @results.command("list")
 @_filters
-@store_option
+@read_store_option
 @_json
 def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
     """List the cells, and the disk space of each kind of file.
@@ -87,7 +87,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 
 @results.command("show")
 @click.argument("key")
-@store_option
+@read_store_option
 @_json
 def show(key: str, store: Path, as_json: bool) -> None:
     """Show the whole record of a cell, or why it failed; KEY is the beginning of its key."""
@@ -122,7 +122,7 @@ def path(key: str, store: Path) -> None:
 
 
 @results.command("verify")
-@store_option
+@read_store_option
 @click.pass_context
 def verify(ctx: click.Context, store: Path) -> None:
     """Read every file of the store, and print a line for each damaged one; the exit status is 1 if there are any.

@@ -115,8 +115,11 @@ def _lines(look: _Look) -> Iterator[str]:
     if not overview.runs:
         yield f"{overview.path} holds no run: start one with `ddbench run`"
         return
-    columns = ("run", *map(_word, STATES), "ordered", "executor", "created", "what")
-    yield _table(columns, [_row(run, look.ordered) for run in overview.runs])
+    # Seldom, and then only in stores that were packed without their artifacts.
+    are_absent = not any(run.counts[CellState.UNNEEDED] for run in overview.runs)
+    states = [state for state in STATES if not (are_absent and state is CellState.UNNEEDED)]
+    columns = ("run", *map(_word, states), "ordered", "executor", "created", "what")
+    yield _table(columns, [_row(run, states, look.ordered) for run in overview.runs])
     if running := [cell for cell in overview.cells if cell.state is CellState.RUNNING]:
         yield ""
         yield _table(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
@@ -139,8 +142,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return table_text(columns, rows).strip("\n")
 
 
-def _row(run: "RunStatus", ordered: Mapping[str, int]) -> tuple[str, ...]:
-    numbers = (f"{number:,}" if number else "" for number in run.counts.values())
+def _row(run: "RunStatus", states: Sequence["CellState"], ordered: Mapping[str, int]) -> tuple[str, ...]:
+    numbers = (f"{run.counts[state]:,}" if run.counts[state] else "" for state in states)
     return (run.run, *numbers, str(ordered.get(run.run, "")), run.executor, run.created, run.label)
 
 
