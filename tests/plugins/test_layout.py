@@ -57,6 +57,29 @@ def parsed(path):
     return ast.parse(path.read_text())
 
 
+def of_each(paths):
+    """Make one test of a check of many files or folders; it fails with a line for each that breaks the rule.
+
+    A test for each of them would spend more time on reporting than on reading.
+    """
+
+    def make_test(check):
+        def test():
+            complaints = []
+            for path in paths:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    complaints.append(f"{relative(path)}: {error}")
+            assert not complaints, "\n".join(complaints)
+
+        # Not functools.wraps: pytest would take the path for a fixture.
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return make_test
+
+
 def imported_by(nodes, path):
     """Each module that import statements name, with the name taken from it, None for the module itself."""
     for node in nodes:
@@ -72,12 +95,12 @@ def imports(path):
     return imported_by(ast.walk(parsed(path)), path)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "harness").rglob("*.py")), ids=relative)
+@of_each(sorted((ROOT / "harness").rglob("*.py")))
 def test_the_harness_does_not_know_the_plugins(path):
     assert not [module for module, _ in imports(path) if module.partition(".")[0] == "mpdd_plugins"]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "mpdd_plugins").rglob("*.py")), ids=relative)
+@of_each(sorted((ROOT / "mpdd_plugins").rglob("*.py")))
 def test_plugins_need_nothing_but_the_public_names(path):
     for module, name in imports(path):
         if module.partition(".")[0] == "harness":
@@ -85,7 +108,7 @@ def test_plugins_need_nothing_but_the_public_names(path):
             assert name is None or name in harness.__all__
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "harness").glob("*/**/*.py")), ids=relative)
+@of_each(sorted((ROOT / "harness").glob("*/**/*.py")))
 def test_rooms_go_one_way(path):
     room = path.relative_to(ROOT / "harness").parts[0]
     for module, name in imports(path):
@@ -99,7 +122,7 @@ def test_rooms_go_one_way(path):
             assert target in [*harness.__all__, "__version__"], f"{relative(path)} imports {module} {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
+@of_each(MODULES)
 def test_matplotlib_is_for_pages_only(path):
     """A job must not pay for its import."""
     top = {module.partition(".")[0] for module, _ in imports(path)}
@@ -159,13 +182,13 @@ def names_in_strings(path, prose):
             yield from MODULE_NAME.findall(node.value)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
+@of_each(MODULES)
 def test_modules_named_in_strings_exist(path):
     for name in [*names_in_strings(path, prose=True), *names_in_strings(path, prose=False)]:
         assert exists(name), f"{relative(path)} names {name}, which is not there"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
+@of_each(MODULES)
 def test_modules_named_in_strings_go_down(path):
     """Docstrings may name whoever uses a module; any other string is there to be imported."""
     parts = path.relative_to(ROOT).parts
@@ -248,7 +271,7 @@ def way_to(wanted, start):
     return None
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "store").rglob("*.py")), ids=relative)
+@of_each(sorted((ROOT / "harness" / "store").rglob("*.py")))
 def test_the_store_does_not_import_torch(path):
     module = relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     assert way_to("torch", module) is None
@@ -262,7 +285,7 @@ def test_a_way_to_torch_would_be_found():
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
+@of_each(MODULES)
 def test_nothing_is_long(path):
     assert len(path.read_text().splitlines()) <= 400
     for node in ast.walk(parsed(path)):
@@ -270,7 +293,7 @@ def test_nothing_is_long(path):
             assert node.end_lineno - node.lineno < 80, node.name
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES}), ids=relative)
+@of_each(sorted({path.parent for path in MODULES}))
 def test_no_folder_is_crowded(folder):
     modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
     assert len(modules) <= MOST_MODULES, modules
@@ -315,13 +338,13 @@ def comment_lines(path):
     return len(comments), len(code - docstrings)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
+@of_each(SOURCES)
 def test_names_say_what_they_hold(path):
     assert path.stem not in VAGUE
     assert not [f"{relative(path)}:{line}: {name}" for name, line in names_given_in(path) if name in VAGUE]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
+@of_each(SOURCES)
 def test_the_words_are_plain(path):
     lines = enumerate(path.read_text().splitlines(), 1)
     assert not [
