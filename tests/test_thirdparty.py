@@ -139,8 +139,8 @@ def test_its_methods_and_its_evaluator_share_networks_on_the_real_data(site, tmp
     words += ["--evaluator", "tutored[epochs=2]", "--evaluator", f"tutored[epochs=2,teacher={SMALL},cutmix=0.5]"]
     done = ddbench(*words, "--architecture", "mlp[width=8]", "--store", tmp_path, env=environment(site))
     assert done.returncode == 0, done.stderr
-    made = [record for record in records(tmp_path).values() if record["kind"] == "artifact"]
-    names = sorted((record["label"], bool(record["identity"]["real_network"]["augmentation"])) for record in made)
+    trained = [record for record in records(tmp_path).values() if record["kind"] == "artifact"]
+    names = sorted((record["label"], bool(record["identity"]["real_network"]["augmentation"])) for record in trained)
     # One of the small ConvNet for both methods, both pools and the evaluator; one by CutMix for the other evaluator;
     # and the adaptive pool's second architecture, if it was drawn.
     small = f"real network 0 of {SMALL} on shapes, 4 epochs"

@@ -79,9 +79,9 @@ def test_one_network_for_methods_coresets_evaluators_and_pools(data, tmp_path):
     """The key depends on the training, and not on who asks, through which pool, for which set or student."""
     heard = Heard()
     run(data, tmp_path, method=["warm[batch=4]", "surest"], reporter=heard)
-    (made,) = artifacts(tmp_path)
-    assert heard.done[0].label == made["label"] == f"real network 0 of {CONVNET} on arrays[path={data}], 4 epochs"
-    assert [component["name"] for component in made["provenance"]["components"]] == [CONVNET]
+    (network,) = artifacts(tmp_path)
+    assert heard.done[0].label == network["label"] == f"real network 0 of {CONVNET} on arrays[path={data}], 4 epochs"
+    assert [component["name"] for component in network["provenance"]["components"]] == [CONVNET]
     for changes in (
         {"pool": f"mix[of={CONVNET}:1]"},
         {"ipc": 2, "distillations": 2},
@@ -91,7 +91,7 @@ def test_one_network_for_methods_coresets_evaluators_and_pools(data, tmp_path):
         {"method": "whole", "architecture": MLP, "students": 3},
     ):
         run(data, tmp_path, **changes)
-        assert artifacts(tmp_path) == [made], changes
+        assert artifacts(tmp_path) == [network], changes
     for count, changes in enumerate(
         (
             {"method": "random", "evaluator": "tutored[epochs=2,tutor_epochs=3]"},
