@@ -134,7 +134,7 @@ def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
 
 
 def test_its_methods_and_its_evaluator_share_networks_on_the_real_data(site, tmp_path):
-    words = ["run", "--dataset", "shapes", "--iterations", "2", "--students", "2", "--executor", "local"]
+    words = ["run", "--dataset", "shapes", "--iterations", "2", "--students", "2", "--executor", "inline"]
     words += ["--method", "warm[batch=4]", "--method", "surest", "--pool", f"single[main={SMALL}]", "--pool", BANDIT]
     words += ["--evaluator", "tutored[epochs=2]", "--evaluator", f"tutored[epochs=2,teacher={SMALL},cutmix=0.5]"]
     done = ddbench(*words, "--architecture", "mlp[width=8]", "--store", tmp_path, env=environment(site))

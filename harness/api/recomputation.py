@@ -48,8 +48,11 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
 }
 """By kind, the fields of a result that have to be equal; an artifact's are all that its plugin wrote."""
 _HISTORY = ("iterations", "diverged_at", "scalars", "architectures", "draws")
-_NOT_OF_NUMBERS = ("seconds", "memory")
-"""Ends of the names of fields that differ from one computation to the next."""
+_NOT_OF_NUMBERS = ("seconds", "memory", "test_accuracy", "validation_accuracy")
+"""Ends of the names of fields that differ from one computation to the next.
+
+A network on the real data is scored on the images of the run that made it, which do not decide what it is.
+"""
 _WHOLE_NUMBERS = ("ipc", "iterations", "distillations", "students", "seed")
 _ROW = ("dataset", "ipc", "iterations", "method", "pool", "seed", "evaluator", "architecture", "score_on", "precision")
 """The fields of a student's result that all students of one command share."""

@@ -83,12 +83,9 @@ def test_one_network_for_methods_coresets_evaluators_and_pools(data, tmp_path):
     assert heard.done[0].label == network["label"] == f"real network 0 of {CONVNET} on arrays[path={data}], 4 epochs"
     assert [component["name"] for component in network["provenance"]["components"]] == [CONVNET]
     for changes in (
-        {"pool": f"mix[of={CONVNET}:1]"},
-        {"ipc": 2, "distillations": 2},
-        {"method": "random", "evaluator": TUTORED.replace("epochs=2", "epochs=3")},
-        {"method": "surest", "evaluator": EVALUATOR},
-        {"precision": "bf16"},
-        {"method": "whole", "architecture": MLP, "students": 3},
+        {"pool": f"mix[of={CONVNET}:1]", "ipc": 2, "distillations": 2, "students": 1},
+        {"method": "random", "evaluator": TUTORED.replace("epochs=2", "epochs=3"), "students": 3},
+        {"precision": "bf16", "architecture": MLP},
     ):
         run(data, tmp_path, **changes)
         assert artifacts(tmp_path) == [network], changes
@@ -102,7 +99,7 @@ def test_one_network_for_methods_coresets_evaluators_and_pools(data, tmp_path):
         ),
         2,
     ):
-        run(data, tmp_path, **changes)
+        run(data, tmp_path, **{**changes, "students": 1})
         assert len(artifacts(tmp_path)) == count, changes
     assert not leftovers(tmp_path)
 
@@ -145,7 +142,7 @@ class Cut(harness.StoreError):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("after", [1, 3, 4])
+@pytest.mark.parametrize("after", [1, 4])
 def test_a_killed_training_goes_on_after_its_last_epoch(data, tmp_path, monkeypatch, after):
     run(data, tmp_path / "whole")
     put, stored, again = PartialFiles.put, [], []

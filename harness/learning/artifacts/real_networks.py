@@ -174,7 +174,8 @@ def train_real_network(
     Returns:
         The weights and buffers after each epoch of the snapshots, on the CPU, as ``"EPOCH.NAME"``. The scalars describe
         the last of them: the mean training loss of its epoch (not of epoch 0), and the accuracies on the training
-        images and on the scored ones, ``validation_accuracy`` or ``test_accuracy``, which nothing depends on.
+        images and on those that the problem scores, ``validation_accuracy`` or ``test_accuracy``. Nothing depends on
+        these two, not even the key: they describe the network on the split of the run that made it.
 
     Raises:
         DDBenchError: a loss is not finite.
