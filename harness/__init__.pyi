@@ -12,10 +12,13 @@ from .errors import DDBenchError as DDBenchError
 from .errors import PluginError as PluginError
 from .errors import StoreError as StoreError
 from .errors import UsageError as UsageError
+from .learning.artifacts.experts import snapshot as snapshot
+from .learning.artifacts.experts import train_expert as train_expert
+from .learning.artifacts.real_networks import NamedAugment as NamedAugment
+from .learning.artifacts.real_networks import RealNetwork as RealNetwork
+from .learning.artifacts.real_networks import trained_network as trained_network
 from .learning.batched_matching import Pair as Pair
 from .learning.batchnorm import freeze_statistics as freeze_statistics
-from .learning.experts import snapshot as snapshot
-from .learning.experts import train_expert as train_expert
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
 from .learning.gradient_matching import match_classes as match_classes

@@ -50,8 +50,11 @@ def test_its_components_keep_the_contracts(site):
     done = ddbench("plugins", "check", "acme", env=environment(site))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("5 components: ")
-    for name in ("method centroid", "pool bandit", "evaluator anchored", "architecture patches", "dataset shapes"):
+    assert done.stdout.splitlines()[-1].startswith("8 components: ")
+    for name in (
+        *("method centroid", "method surest", "method warm", "pool bandit", "evaluator anchored", "evaluator tutored"),
+        *("architecture patches", "dataset shapes"),
+    ):
         assert f"\n{name} (acme_distill." in f"\n{done.stdout}"
 
 
@@ -128,6 +131,22 @@ def test_an_adaptive_pool_goes_on_where_it_stopped(study, site, tmp_path):
     fresh, extended = numbers(tmp_path / "fresh"), numbers(copy)
     assert fresh == {key: extended[key] for key in fresh}
     assert len(extended) > len(fresh)
+
+
+def test_its_methods_and_its_evaluator_share_networks_on_the_real_data(site, tmp_path):
+    words = ["run", "--dataset", "shapes", "--iterations", "2", "--students", "2", "--executor", "inline"]
+    words += ["--method", "warm[batch=4]", "--method", "surest", "--pool", f"single[main={SMALL}]", "--pool", BANDIT]
+    words += ["--evaluator", "tutored[epochs=2]", "--evaluator", f"tutored[epochs=2,teacher={SMALL},cutmix=0.5]"]
+    done = ddbench(*words, "--architecture", "mlp[width=8]", "--store", tmp_path, env=environment(site))
+    assert done.returncode == 0, done.stderr
+    trained = [record for record in records(tmp_path).values() if record["kind"] == "artifact"]
+    names = sorted((record["label"], bool(record["identity"]["real_network"]["augmentation"])) for record in trained)
+    # One of the small ConvNet for both methods, both pools and the evaluator; one by CutMix for the other evaluator;
+    # and the adaptive pool's second architecture, if it was drawn.
+    small = f"real network 0 of {SMALL} on shapes, 4 epochs"
+    assert [name for name in names if name[0] == small] == [(small, False), (small, True)]
+    assert {label for label, _ in names} <= {small, "real network 0 of patches on shapes, 4 epochs"}
+    assert done.stderr.count(f"done     {small}: ") == 2
 
 
 def test_without_it_everything_else_is_as_before(site, tmp_path):

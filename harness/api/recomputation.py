@@ -28,7 +28,7 @@ from harness.plugins import hookspecs
 from harness.plugins.discovery import Plugins
 from harness.plugins.registry import Registry
 from harness.report.rerun_command import Commands, NoCommand
-from harness.running.artifacts import Artifacts, MethodArtifacts
+from harness.running.artifacts import Artifacts, MethodArtifacts, RealNetworks
 from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.reporter import Reporter
@@ -48,8 +48,11 @@ _NUMBERS: Mapping[str, tuple[str, ...]] = {
 }
 """By kind, the fields of a result that have to be equal; an artifact's are all that its plugin wrote."""
 _HISTORY = ("iterations", "diverged_at", "scalars", "architectures", "draws")
-_NOT_OF_NUMBERS = ("seconds", "memory")
-"""Ends of the names of fields that differ from one computation to the next."""
+_NOT_OF_NUMBERS = ("seconds", "memory", "test_accuracy", "validation_accuracy")
+"""Ends of the names of fields that differ from one computation to the next.
+
+A network on the real data is scored on the images of the run that made it, which do not decide what it is.
+"""
 _WHOLE_NUMBERS = ("ipc", "iterations", "distillations", "students", "seed")
 _ROW = ("dataset", "ipc", "iterations", "method", "pool", "seed", "evaluator", "architecture", "score_on", "precision")
 """The fields of a student's result that all students of one command share."""
@@ -128,7 +131,11 @@ def recomputations(plan: Plan, folder: str) -> Iterator[Recomputation]:
                 teacher = arm.artifact_cell(distillation, student)
                 score = partial(_score, arm, distillation, student, plan.students)
                 if teacher:
-                    yield Recomputation(teacher, sets, plan, folder, score)
+                    request = arm.real_network(student)
+                    real = RealNetworks(arm.source.problem, arm.source.seed, arm.resolve)
+                    # A network on the real data comes from no set.
+                    compute, of_sets = (partial(_prepare, real, request), ()) if request else (score, sets)
+                    yield Recomputation(teacher, of_sets, plan, folder, compute)
                 parents = (*sets, *([teacher.key] if teacher else []))
                 yield Recomputation(arm.student_cell(distillation, student), parents, plan, folder, score)
 
@@ -136,17 +143,19 @@ def recomputations(plan: Plan, folder: str) -> Iterator[Recomputation]:
 def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distillation: int) -> Iterator[Recomputation]:
     requests = source.needs(distillation, arm.iterations or 0)
     for request in requests:
-        prepare = partial(_prepare, source, request)
+        prepare = partial(_prepare, MethodArtifacts(source, source.first), request)
         yield Recomputation(source.artifact_cell(request), (), plan, folder, prepare)
     artifacts = tuple(source.artifact_cell(request).key for request in requests)
     distil = partial(_distil, source, distillation, arm.iterations or 0)
     yield Recomputation(arm.set_cell(distillation), artifacts, plan, folder, distil)
 
 
-def _prepare(source: TrajectorySource, request: ArtifactRequest, tracker: CellTracker, _record: Record) -> None:
-    with tracker.isolate_failures([source.artifact_cell(request)]):
-        maker = MethodArtifacts(source, source.first)
-        Artifacts(maker, tracker).prepare(maker.with_cells([request]))
+def _prepare(
+    maker: MethodArtifacts | RealNetworks, request: ArtifactRequest, tracker: CellTracker, _record: Record
+) -> None:
+    needs = maker.with_cells([request])
+    with tracker.isolate_failures([need.cell for need in needs]):
+        Artifacts(maker, tracker).prepare(needs)
 
 
 def _distil(

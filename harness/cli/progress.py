@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from harness.report.tables.drawing import console_for, printable
 from harness.running.reporter import Named, Reporter
-from harness.store.records import Record, StoredSet, StoredStudent
+from harness.store.records import Record, StoredArtifact, StoredSet, StoredStudent
 from harness.types.plurals import counted
 
 
@@ -112,7 +112,18 @@ def outcome(record: Record | None) -> str:
     if isinstance(record, StoredStudent):
         result = record.result
         return f": {100 * result.accuracy:.1f} % in {result.seconds:.0f} s{' (collapsed)' * result.collapsed}"
-    return f": {record.result.status} in {record.result.seconds:.0f} s" if isinstance(record, StoredSet) else ""
+    if isinstance(record, StoredSet):
+        return f": {record.result.status} in {record.result.seconds:.0f} s"
+    scores = _accuracies(record) if isinstance(record, StoredArtifact) else []
+    return f": {', '.join(scores)}" if scores else ""
+
+
+def _accuracies(record: StoredArtifact) -> list[str]:
+    """Return how good a network on the real data is, such as ``96.3 % on train``, by the names of its scalars."""
+    shares = {
+        name.removesuffix("_accuracy"): value for name, value in record.result.items() if name.endswith("_accuracy")
+    }
+    return [f"{100 * value:.1f} % on {split}" for split, value in shares.items() if isinstance(value, float)]
 
 
 def reporter_for_stderr() -> Lines:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.pool_networks import Resolve
+from harness.planning.real_networks import real_network_cell
 from harness.planning.set_sources import Source, machinery_digests, training_of
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import request as checked_request
@@ -75,6 +77,8 @@ class Arm:
         request = self.artifact_request(student)
         if request is None:
             return None
+        if isinstance(request, RealNetwork):
+            return self._real_network_cell(request)
         architecture = self.resolve(request.architecture) if request.architecture else None
         entry = self.evaluator.entry
         identity = {
@@ -90,6 +94,21 @@ class Arm:
         }
         label = f"{request.kind} {student} for {self.set_cell(distillation).label}"
         return Cell("artifact", identity, label, self._code_digests(distillation, architecture))
+
+    def real_network(self, student: int) -> RealNetwork | None:
+        """Return the network on the real data that the evaluator asks for before this student; None if none."""
+        request = self.artifact_request(student)
+        return request if isinstance(request, RealNetwork) else None
+
+    def real_networks(self, students: int) -> dict[str, RealNetwork]:
+        """Return the networks on the real data that the first so many students need, by the keys of their cells."""
+        if self.evaluator.cls.artifact is Evaluator.artifact:  # most evaluators ask for nothing, whatever the student
+            return {}
+        asked = (self.real_network(student) for student in range(students))
+        return {self._real_network_cell(request).key: request for request in asked if request}
+
+    def _real_network_cell(self, request: RealNetwork) -> Cell:
+        return real_network_cell(request, self.source.problem, self.source.seed, self.resolve)
 
     def student_cell(self, distillation: int, student: int) -> Cell:
         """Return the cell of one student's score."""

@@ -1,4 +1,4 @@
-"""Room on disk for new artifacts of methods: estimated before they are made, and refused above a limit."""
+"""Room on disk for artifacts that are made before any set: estimated, and refused above a limit."""
 
 import itertools
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -9,12 +9,16 @@ from typing import Any
 import torch
 
 from harness.errors import UsageError
+from harness.learning.artifacts.real_networks import RealNetwork
+from harness.learning.pool_networks import Resolve
 from harness.planning.plan import Plan
+from harness.planning.set_sources import Source
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
+from harness.store.cells import Cell
 from harness.types.artifact import ArtifactRequest
 from harness.types.network import Architecture
-from harness.types.problem import Shape
+from harness.types.problem import Problem, Shape
 
 GB = 1e9
 _FLOAT = 4
@@ -35,30 +39,66 @@ class Demand:
         return f"{self.count} {self.kind}{several} of {self.architecture} ({self.each / 1e6:.1f} MB each)"
 
 
-def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[tuple[TrajectorySource, ArtifactRequest]]:
-    """Yield every artifact that methods of the plan ask for and that is among the missing cells, once."""
+@dataclass(frozen=True, eq=False)
+class MissingArtifact:
+    """An artifact that has to be made before any distilled set, with what it takes to estimate it."""
+
+    request: ArtifactRequest
+    architecture: Resolved[Architecture[Any]] | None
+    problem: Problem
+
+    @property
+    def work(self) -> float | None:
+        """Number of forward passes of one image while it is made; None if unknown."""
+        return self.request.passes(self.problem) if isinstance(self.request, RealNetwork) else self.request.work
+
+
+def missing_artifacts(plan: Plan, missing: Container[str]) -> Iterator[MissingArtifact]:
+    """Yield every artifact that is missing and comes before the sets, once.
+
+    These are the artifacts of methods, and the networks on the real data that evaluators ask for.
+    """
     seen: set[str] = set()
+    for source, resolve, request, cell in itertools.chain(_of_methods(plan, missing), _of_evaluators(plan, missing)):
+        if cell.key not in seen:
+            seen.add(cell.key)
+            if cell.key in missing:
+                architecture = resolve(request.architecture) if request.architecture else None
+                yield MissingArtifact(request, architecture, source.problem)
+
+
+_Asked = tuple[Source, Resolve, ArtifactRequest, Cell]
+
+
+def _of_methods(plan: Plan, missing: Container[str]) -> Iterator[_Asked]:
+    """Yield the artifacts that methods need for the sets that are missing."""
     for arm, distillation in itertools.product(plan.arms, range(plan.distillations)):
         source = arm.source
         # A set that is there needs its artifacts no more, even if they were removed to save room.
-        if not isinstance(source, TrajectorySource) or arm.set_cell(distillation).key not in missing:
+        if isinstance(source, TrajectorySource) and arm.set_cell(distillation).key in missing:
+            for request in source.needs(distillation, arm.iterations or 0):
+                yield source, source.resolve, request, source.artifact_cell(request)
+
+
+def _of_evaluators(plan: Plan, missing: Container[str]) -> Iterator[_Asked]:
+    """Yield the networks on the real data that evaluators need for the students that are missing."""
+    for arm in plan.arms:
+        if not arm.real_networks(plan.students):
             continue
-        for request in source.needs(distillation, arm.iterations or 0):
-            cell = source.artifact_cell(request)
-            if cell.key not in seen:
-                seen.add(cell.key)
-                if cell.key in missing:
-                    yield source, request
+        for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
+            request, cell = arm.real_network(student), arm.artifact_cell(distillation, student)
+            if request and cell and arm.student_cell(distillation, student).key in missing:
+                yield arm.source, arm.resolve, request, cell
 
 
 def missing_demands(plan: Plan, missing: Container[str]) -> list[Demand]:
     """Return the missing artifacts that hold networks, by kind and architecture."""
     counts: dict[tuple[str, str, int], int] = {}
-    for source, request in missing_artifacts(plan, missing):
-        if request.architecture:
-            architecture, problem = source.resolve(request.architecture), source.problem
-            each = _FLOAT * request.copies * weights_of(architecture, problem.shape, len(problem.classes))
-            at = (request.kind, str(architecture), each)
+    for asked in missing_artifacts(plan, missing):
+        if asked.architecture:
+            problem = asked.problem
+            weights = weights_of(asked.architecture, problem.shape, len(problem.classes))
+            at = (asked.request.kind, str(asked.architecture), _FLOAT * asked.request.copies * weights)
             counts[at] = counts.get(at, 0) + 1
     return [Demand(kind, name, count, each) for (kind, name, each), count in counts.items()]
 
@@ -86,7 +126,7 @@ def describe_demands(demands: Sequence[Demand]) -> str:
 def check_storage(demands: Sequence[Demand], limit: float) -> None:
     """Raise `UsageError` if the artifacts take more than ``limit`` GB."""
     if total_bytes(demands) > limit * GB:
-        remedy = "ask for fewer or shorter ones (mtt: experts, train_epochs), or raise --max-storage"
+        remedy = "ask for fewer experts, epochs or snapshots (mtt: experts, train_epochs), or raise --max-storage"
         raise UsageError(f"{describe_demands(demands)}, more than --max-storage {limit:g}: {remedy}")
 
 

@@ -66,7 +66,8 @@ class Plan:
                 for student in range(self.students):
                     artifact = arm.artifact_cell(distillation, student)
                     if artifact:
-                        yield artifact, sets
+                        # A network on the real data needs no distilled set.
+                        yield artifact, () if arm.real_network(student) else sets
                     yield arm.student_cell(distillation, student), [*sets, *([artifact] if artifact else [])]
 
     def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:

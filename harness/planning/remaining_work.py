@@ -54,17 +54,17 @@ class RemainingWork:
 
     @cached_property
     def demands(self) -> list[Demand]:
-        """The missing artifacts that hold networks."""
+        """The missing artifacts that come before the sets and hold networks."""
         return missing_demands(self.plan, self.missing)
 
     @property
     def artifact_seconds(self) -> float | None:
-        """Seconds that the missing artifacts of methods will take; None if one of them has no estimate."""
+        """Seconds that the missing artifacts before the sets will take; None if one of them has no estimate."""
         return artifact_seconds(self.plan, self.missing)
 
 
 def artifact_notes(parts: Sequence[RemainingWork], max_storage: float) -> list[str]:
-    """Describe what methods need made before anything else, with its room on disk and its time.
+    """Describe what has to be made before any set, with its room on disk and its time.
 
     Args:
         parts: the work of plans that share no artifact.

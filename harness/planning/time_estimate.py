@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.pool_networks import mixture
 from harness.planning.arms import Arm
 from harness.planning.artifact_space import missing_artifacts
@@ -41,12 +42,12 @@ def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
 
 
 def artifact_seconds(plan: Plan, missing: Container[str]) -> float | None:
-    """Estimate the seconds that the missing artifacts of methods take; None if one of them does not say its work."""
+    """Estimate the seconds of the missing artifacts that come before the sets; None if one does not say its work."""
     parts = []
-    for source, request in missing_artifacts(plan, missing):
-        if request.work is None or request.architecture is None:
+    for asked in missing_artifacts(plan, missing):
+        if asked.work is None or asked.architecture is None:
             return None
-        parts.append(_seconds(request.work, source.resolve(request.architecture), source.problem))
+        parts.append(_seconds(asked.work, asked.architecture, asked.problem))
     return sum(parts)
 
 
@@ -91,6 +92,8 @@ def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
         for distillation, student in itertools.product(range(plan.distillations), range(plan.students)):
             cell = arm.artifact_cell(distillation, student)
             request = arm.artifact_request(student)
+            if isinstance(request, RealNetwork):  # counted among the artifacts that come before the sets
+                continue
             if cell and request and cell.key not in seconds and cell.key in missing:
                 architecture = arm.resolve(request.architecture) if request.architecture else arm.architecture
                 seconds[cell.key] = _student(arm, architecture)

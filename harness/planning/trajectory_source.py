@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.pixel_method import PixelOptions
 from harness.learning.pool_networks import Lottery, Resolve, mixture
+from harness.planning.real_networks import real_network_cell
 from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text
-from harness.store.cells import Cell, key_of
+from harness.store.cells import Cell, canonical_json, key_of
 from harness.types.artifact import ArtifactRequest
 from harness.types.method import Method, Task
 from harness.types.names import Name, name_or_text
@@ -187,17 +189,24 @@ class TrajectorySource:
         if type(method).needs is Method.needs or (pool and pool.adapts):
             return
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
-        seen: set[tuple[str, int, str | None]] = set()
+        seen: set[tuple[str, int, str | None, str]] = set()
         for iteration in range(self.total):
             drawn = str(lottery.draw(iteration)) if lottery else None
             for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
-                name = (request.kind, request.index, request.architecture)
+                # Networks on the real data that a method asks for may differ in recipe or snapshots alone.
+                own = canonical_json(request.identity) if isinstance(request, RealNetwork) else ""
+                name = (request.kind, request.index, request.architecture, own)
                 if name not in seen:
                     seen.add(name)
                     yield iteration, request
 
     def artifact_cell(self, request: ArtifactRequest) -> Cell:
-        """Return the cell of an artifact: shared by every distillation and pool, and by methods of one provider."""
+        """Return the cell of an artifact: shared by every distillation and pool, and by methods of one provider.
+
+        A network on the real data is shared by all components.
+        """
+        if isinstance(request, RealNetwork):
+            return real_network_cell(request, self.problem, self.seed, self.resolve)
         architecture = self.resolve(request.architecture) if request.architecture else None
         entry = self.method.entry
         identity = {

@@ -1,7 +1,7 @@
 """Artifacts of methods and evaluators: one code asks for them, makes them side by side, commits and reads them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from safetensors import safe_open
@@ -9,8 +9,10 @@ from torch import Tensor
 
 from harness.compute.parallel import side_by_side
 from harness.compute.precision import float32_products
+from harness.learning.artifacts.real_networks import RealNetwork, train_real_network
 from harness.learning.pool_networks import Resolve
 from harness.planning.arms import Arm
+from harness.planning.real_networks import real_network_cell
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import artifact, call_of, requests
@@ -38,16 +40,21 @@ class Need(NamedTuple):
 
 
 class ArtifactMaker(Protocol):
-    """A component that asks for artifacts and makes them: a method or an evaluator."""
+    """What makes artifacts: the method or evaluator that asks for them, or the harness itself."""
 
     @property
-    def component(self) -> Resolved[Any]:
-        """The component itself, for the provenance of what it makes."""
+    def components(self) -> Sequence[Resolved[Any]]:
+        """The component itself, for the provenance of what it makes; none if the harness makes it."""
         ...
 
     @property
     def problem(self) -> Problem:
         """The real data of the problem."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
         ...
 
     @property
@@ -71,6 +78,32 @@ class ArtifactMaker(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class RealNetworks:
+    """The networks on the real data of a problem, which the harness trains for whoever asks."""
+
+    problem: Problem
+    seed: int
+    resolve: Resolve
+    components: Sequence[Resolved[Any]] = ()
+    record_fields: Mapping[str, Any] = field(default_factory=dict)
+    described: str = "a network on the real data"
+
+    def with_cells(self, artifact_requests: Sequence[ArtifactRequest]) -> list[Need]:
+        """Return requests for networks on the real data together with their cells."""
+        return [
+            Need(request, real_network_cell(request, self.problem, self.seed, self.resolve))
+            for request in artifact_requests
+            if isinstance(request, RealNetwork)
+        ]
+
+    def make(self, request: ArtifactRequest, architecture: Architecture[Any] | None, scratch: Scratch) -> Artifact:
+        """Train a network from the streams that all distillations share."""
+        assert isinstance(request, RealNetwork), "other artifacts are made by the component that asks for them"
+        assert architecture is not None, "a network on the real data has an architecture"
+        return train_real_network(request, self.problem, architecture, Streams(self.seed), scratch)
+
+
+@dataclass(frozen=True, eq=False)
 class MethodArtifacts:
     """The artifacts that a method asks for: shared by all distillations of its source."""
 
@@ -78,9 +111,14 @@ class MethodArtifacts:
     method: Method[Any]
 
     @property
-    def component(self) -> Resolved[Any]:
+    def components(self) -> Sequence[Resolved[Any]]:
         """The method that asks for the artifacts."""
-        return self.source.method
+        return [self.source.method]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.source.seed
 
     @property
     def problem(self) -> Problem:
@@ -118,7 +156,10 @@ class MethodArtifacts:
 
 @dataclass(frozen=True, eq=False)
 class EvaluatorArtifacts:
-    """The artifacts that an evaluator asks for: each belongs to one student of one distilled set."""
+    """The artifacts that an evaluator asks for.
+
+    Each belongs to one student of one distilled set, except for networks on the real data.
+    """
 
     arm: Arm
     distillation: int
@@ -126,9 +167,14 @@ class EvaluatorArtifacts:
     distilled: DistilledSet
 
     @property
-    def component(self) -> Resolved[Any]:
+    def components(self) -> Sequence[Resolved[Any]]:
         """The evaluator that asks for the artifacts."""
-        return self.arm.evaluator
+        return [self.arm.evaluator]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.arm.source.seed
 
     @property
     def problem(self) -> Problem:
@@ -166,15 +212,21 @@ class EvaluatorArtifacts:
 
 
 class Artifacts:
-    """Makes the artifacts of one component that the store lacks, and reads them from the store."""
+    """Makes the artifacts of one component that the store lacks, and reads them from the store.
+
+    Networks on the real data that the component asks for are trained by the harness.
+    """
 
     def __init__(self, maker: ArtifactMaker, tracker: CellTracker) -> None:
         self.maker, self.tracker = maker, tracker
+        self._real_networks = RealNetworks(maker.problem, maker.seed, maker.resolve)
         self._loaded: dict[str, Artifact] = {}
 
     def prepare(self, needs: Sequence[Need]) -> None:
         """Make the artifacts that are missing, side by side."""
-        missing = [need for need in needs if self.tracker.is_missing(need.cell)]
+        # By key: all students of an evaluator may ask for the same network on the real data.
+        once = {need.cell.key: need for need in needs}
+        missing = [need for need in once.values() if self.tracker.is_missing(need.cell)]
 
         def make(number: int) -> None:
             self._make(missing[number])
@@ -194,7 +246,8 @@ class Artifacts:
         return self._loaded[cell.key]
 
     def _make(self, need: Need) -> None:
-        maker, cell = self.maker, need.cell
+        cell, shared = need.cell, isinstance(need.request, RealNetwork)
+        maker: ArtifactMaker = self._real_networks if shared else self.maker
         # Several runs and arms may ask for the same artifact, whatever lease they hold for their own work.
         with self.tracker.hold(cell.key, cell.label):
             if not self.tracker.is_missing(cell):
@@ -206,7 +259,7 @@ class Artifacts:
             with float32_products("fp32"):  # the trajectory that asks may be in the midst of a step in TF32
                 answer = maker.make(need.request, architecture, scratch)
             product = artifact(answer, maker.described)
-            components: list[Resolved[Any]] = [maker.component, *([resolved] if resolved else [])]
+            components: list[Resolved[Any]] = [*maker.components, *([resolved] if resolved else [])]
             fields = {"result": dict(product.scalars), **maker.record_fields}
             record = self.tracker.record(StoredArtifact, cell, maker.problem, components, **fields)
             self.tracker.commit(cell, record, {ARTIFACT_FILE: saver(product.tensors)})

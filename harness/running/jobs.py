@@ -1,6 +1,6 @@
 """Jobs: the work of one process, cell after cell. A plan's jobs are a function of the plan alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -10,7 +10,7 @@ from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import FileSource, Source
 from harness.planning.trajectory_source import TrajectorySource
-from harness.running.artifacts import Artifacts, MethodArtifacts
+from harness.running.artifacts import Artifacts, MethodArtifacts, RealNetworks
 from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.scoring import Scorer
@@ -38,9 +38,9 @@ class Job(PlannedJob, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ArtifactJob:
-    """A job that makes a few artifacts that methods ask for."""
+    """A job that makes a few artifacts of a method, or networks on the real data that evaluators ask for."""
 
-    source: TrajectorySource
+    maker: MethodArtifacts | RealNetworks
     requests: Sequence[ArtifactRequest]
     after: Sequence[str] = ()
     arms: Sequence[Arm] = ()
@@ -48,7 +48,7 @@ class ArtifactJob:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells of the job, one for each requested artifact."""
-        return [self.source.artifact_cell(request) for request in self.requests]
+        return [need.cell for need in self.maker.with_cells(self.requests)]
 
     @cached_property
     def key(self) -> str:
@@ -65,8 +65,7 @@ class ArtifactJob:
         """Make the artifacts side by side; if one fails, the others are tried without it."""
         while any(tracker.is_missing(cell) for cell in self.cells):
             with tracker.isolate_failures(self.cells):
-                maker = MethodArtifacts(self.source, self.source.first)
-                Artifacts(maker, tracker).prepare(maker.with_cells(self.requests))
+                Artifacts(self.maker, tracker).prepare(self.maker.with_cells(self.requests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +100,7 @@ class SetJob:
     def _of_arm(self, arm: Arm) -> Iterator[Cell]:
         for student in range(self.students):
             artifact = arm.artifact_cell(self.distillation, student)
-            if artifact:
+            if artifact and not arm.real_network(student):  # those on the real data have a job of their own
                 yield artifact
             yield arm.student_cell(self.distillation, student)
 
@@ -135,32 +134,39 @@ def finish_job(job: Job, tracker: CellTracker) -> int:
 
 def jobs_of(plan: Plan) -> list[Job]:
     """Return all jobs of a plan, each behind those that it needs."""
-    # By key of an artifact's cell, the job that makes it: the first that needs it; jobs of later trajectories wait.
+    # By key of an artifact's cell, the job that makes it: the first that needs it; later jobs wait for it.
     maker: dict[str, str] = {}
     jobs: list[Job] = []
-    for source in plan.sources:
-        for distillation in range(plan.distillations):
-            if isinstance(source, TrajectorySource):
-                for job in _artifact_jobs(source, distillation, maker):
-                    jobs.append(job)
-                    maker |= dict.fromkeys((cell.key for cell in job.cells), job.key)
+    for artifacts, requests in _before_all_sets(plan):
+        new = [request for key, request in requests.items() if key not in maker]
+        for start in range(0, len(new), ARTIFACTS_A_JOB):
+            job = ArtifactJob(artifacts, new[start : start + ARTIFACTS_A_JOB])
+            jobs.append(job)
+            maker |= dict.fromkeys((cell.key for cell in job.cells), job.key)
     for source in plan.sources:
         arms = [arm for arm in plan.arms if arm.source is source]
+        teachers = [key for arm in arms for key in arm.real_networks(plan.students)]
         for distillation in range(plan.distillations):
-            jobs.append(SetJob(source, distillation, arms, plan.students, _jobs_before(source, distillation, maker)))
+            keys = [*_artifacts(source, distillation), *teachers]
+            after = tuple(dict.fromkeys(maker[key] for key in keys))
+            jobs.append(SetJob(source, distillation, arms, plan.students, after))
     return jobs
 
 
-def _artifact_jobs(source: TrajectorySource, distillation: int, maker: dict[str, str]) -> Iterator[ArtifactJob]:
-    """Yield jobs for the artifacts of a trajectory that no job before makes."""
-    requests = source.needs(distillation, source.total)
-    new = [request for request in requests if source.artifact_cell(request).key not in maker]
-    for start in range(0, len(new), ARTIFACTS_A_JOB):
-        yield ArtifactJob(source, new[start : start + ARTIFACTS_A_JOB])
+def _before_all_sets(plan: Plan) -> Iterator[tuple[MethodArtifacts | RealNetworks, Mapping[str, ArtifactRequest]]]:
+    """Yield the artifacts of each trajectory, then the networks on the real data of each arm, with what makes them."""
+    for source in plan.sources:
+        for distillation in range(plan.distillations):
+            if isinstance(source, TrajectorySource):
+                yield MethodArtifacts(source, source.first), _artifacts(source, distillation)
+    for arm in plan.arms:
+        source = arm.source
+        yield RealNetworks(source.problem, source.seed, arm.resolve), arm.real_networks(plan.students)
 
 
-def _jobs_before(source: Source, distillation: int, maker: dict[str, str]) -> tuple[str, ...]:
+def _artifacts(source: Source, distillation: int) -> dict[str, ArtifactRequest]:
+    """Return the artifacts that a trajectory asks for, by the keys of their cells."""
     if not isinstance(source, TrajectorySource):
-        return ()
+        return {}
     requests = source.needs(distillation, source.total)
-    return tuple(dict.fromkeys(maker[source.artifact_cell(request).key] for request in requests))
+    return {source.artifact_cell(request).key: request for request in requests}

@@ -11,9 +11,10 @@ from unittest import SkipTest
 import torch
 
 from harness.errors import DDBenchError
+from harness.learning.artifacts.real_networks import RealNetwork
 from harness.plugins.returns import metrics
 from harness.testing.contract import Contract, architecture, finite, require, same_bits
-from harness.testing.small import global_generators, small_problem, small_set
+from harness.testing.small import global_generators, real_network, small_problem, small_set
 from harness.types.artifact import Artifact
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import Evaluator, StudentRecord
@@ -103,7 +104,10 @@ class EvaluatorContract(Contract):
             require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
 
     def test_artifacts(self) -> None:
-        """A requested artifact is described as JSON and made from its own seed, the same bits each time."""
+        """A requested artifact is described as JSON and made from its own seed, the same bits each time.
+
+        A network on the real data is trained by the harness.
+        """
         request = self.component().artifact(0)
         if request is None:
             raise SkipTest("it asks for nothing")
@@ -148,6 +152,11 @@ class EvaluatorContract(Contract):
         wanted = (student for student in _STUDENTS if self.component().artifact(student))
         return {student: self._make(student, self.distilled, 0) for student in wanted}
 
+    @cached_property
+    def _real_networks(self) -> dict[tuple[str, str, int], Artifact]:
+        """The networks on the real data, by architecture, identity and seed."""
+        return {}
+
     def evaluated(
         self, students: Sequence[int], distilled: DistilledSet | None = None, seed: int = 0
     ) -> list[StudentRecord]:
@@ -165,6 +174,12 @@ class EvaluatorContract(Contract):
         request = evaluator.artifact(student)
         require(request is not None, f"student {student} needs nothing, though others do")
         assert request is not None, "said above"
+        if isinstance(request, RealNetwork):
+            # Trained once, as in a run, where students may share it.
+            name = (request.architecture, repr(request.identity), seed)
+            if name not in self._real_networks:
+                self._real_networks[name] = real_network(request, self.problem, architecture, seed)
+            return self._real_networks[name]
         built = architecture(request.architecture).make() if request.architecture else None
         artifact = evaluator.make_artifact(request, distilled, self.problem, built, Streams(seed))
         require(isinstance(artifact, Artifact), f"make_artifact() gives {type(artifact).__name__}")

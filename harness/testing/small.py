@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.learning.artifacts.real_networks import RealNetwork, train_real_network
 from harness.learning.pool_networks import Resolve, Supply
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.data.preprocessing import Normalize
@@ -82,7 +83,8 @@ class MemoryScratch(dict[str, dict[str, Tensor]]):
         self[part] = {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-ArtifactCache = dict[tuple[str, int, str | None, Shape], Artifact]
+ArtifactCache = dict[tuple[str, int, str | None, str, Shape], Artifact]
+"""Artifacts by kind, index, architecture, identity and the shape of the problem's images."""
 
 
 def supply(
@@ -92,15 +94,27 @@ def supply(
     artifacts = {} if artifacts is None else artifacts
 
     def artifact_for(request: ArtifactRequest) -> Artifact:
-        key = (request.kind, request.index, request.architecture, problem.shape)
+        # As in a run, the identities of a method's own requests are not compared.
+        identity = repr(request.identity) if isinstance(request, RealNetwork) else ""
+        key = (request.kind, request.index, request.architecture, identity, problem.shape)
         # Made once, as in a run: two makings of one artifact would hide a method that changes it.
         if key not in artifacts:
-            built = resolve(request.architecture).make() if request.architecture else None
-            artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())
-            artifacts[key] = replace(artifact, architecture=built)
+            if isinstance(request, RealNetwork):
+                artifacts[key] = real_network(request, problem, resolve, seed)
+            else:
+                built = resolve(request.architecture).make() if request.architecture else None
+                artifact = method.make_artifact(request, problem, built, Streams(seed), MemoryScratch())
+                artifacts[key] = replace(artifact, architecture=built)
         return artifacts[key]
 
     return lambda iteration, architecture: [artifact_for(request) for request in method.needs(iteration, architecture)]
+
+
+def real_network(request: RealNetwork, problem: Problem, resolve: Resolve, seed: int = 0) -> Artifact:
+    """Return the network on the real data that a component asks for, trained as in a run."""
+    built = resolve(request.architecture).make()
+    artifact = train_real_network(request, problem, built, Streams(seed), MemoryScratch())
+    return replace(artifact, architecture=built)
 
 
 @contextmanager

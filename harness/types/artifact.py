@@ -32,6 +32,14 @@ class ArtifactRequest:
     work: float | None = None
 
 
+@dataclass(frozen=True)
+class SharedRequest(ArtifactRequest):
+    """A request for an artifact that the harness makes itself, and that all components which ask for it share.
+
+    Its key is the same whoever asks: it depends on the problem, the architecture, the seed and ``identity`` alone.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class Artifact:
     """A finished artifact: its tensors, scalars worth recording, and the architecture that the request named."""

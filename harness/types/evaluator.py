@@ -76,7 +76,11 @@ class Evaluator(ABC, Generic[O]):
         """
 
     def artifact(self, student: int) -> ArtifactRequest | None:
-        """Return the request for the artifact that this student needs; None if it needs none."""
+        """Return the request for the artifact that this student needs; None if it needs none.
+
+        A network trained on the real data is requested by `harness.RealNetwork`, and made by the harness before any
+        set; any other artifact belongs to one student of one set, and `make_artifact` makes it.
+        """
         return None
 
     def make_artifact(

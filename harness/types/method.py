@@ -124,6 +124,9 @@ class Method(ABC, Generic[O]):
 
         It is a function of its arguments, the task and the options alone: what a whole run needs is computed, estimated
         and made before it. The step gets the artifacts from ``networks.needed(network)``.
+
+        A network trained on the real data is requested by `harness.RealNetwork`, and made by the harness; any other
+        artifact by `make_artifact`.
         """
         return ()
 

@@ -11,6 +11,8 @@ from harness import Register, hookimpl
 @hookimpl
 def register_methods(register: Register) -> None:
     register("centroid", "acme_distill.centroid:Centroid", "images that wander to their class's mean")
+    register("surest", "acme_distill.surest:Surest", "real images that a network on the real data is surest of")
+    register("warm", "acme_distill.warm:Warm", "feature means of networks on the way through a real training")
 
 
 @hookimpl
@@ -21,6 +23,7 @@ def register_pools(register: Register) -> None:
 @hookimpl
 def register_evaluators(register: Register) -> None:
     register("anchored", "acme_distill.anchored:Anchored", "students held near the logits of an anchor network")
+    register("tutored", "acme_distill.tutored:Tutored", "soft labels of a teacher trained on the real data")
 
 
 @hookimpl
