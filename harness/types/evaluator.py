@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.data.labels import LabelKind
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture
 from harness.types.options import Options
@@ -51,9 +52,16 @@ class Evaluator(ABC, Generic[O]):
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
     """A whole number from 1 on; increase it whenever the same options give other numbers."""
+    label_kinds: ClassVar[Sequence[LabelKind]] = ("hard", "soft")
+    """The kinds of labels that it trains students on; a set of another kind is refused before any work."""
 
     def __init__(self, options: O) -> None:
         self.options = options
+
+    @property
+    def needs_schedule(self) -> bool:
+        """Whether it trains by a set's schedule, so that a set without one is refused before any work."""
+        return False
 
     @abstractmethod
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.types.artifact import Artifact, ArtifactRequest, Scratch
+from harness.types.data.labels import LabelKind
+from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture, Network
 from harness.types.options import Options
@@ -61,15 +63,24 @@ class Task:
         return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def distilled(
-        self, images: Tensor, labels: Tensor, step_size: float | None = None, encoding: Encoding | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        step_size: float | None = None,
+        encoding: Encoding | None = None,
+        *,
+        label_kind: LabelKind | None = None,
+        schedule: Schedule | None = None,
     ) -> DistilledSet:
         """Build a set of this problem from learned images and labels, copied to the CPU.
 
         Args:
             images: network inputs; with an encoding, what it decodes.
-            labels: class indices, or class weights.
+            labels: class indices, class weights or real values.
             step_size: the learning rate for students, if one was learned.
             encoding: how the images are stored, with the tensors beside them; None for plain images.
+            label_kind: ``regression`` for real values; None for indices and weights, whose type says what they are.
+            schedule: ordered steps with the training images that each owns; None if there are none.
         """
         # A copy even on the CPU: later steps change the method's own tensors in place.
         images, labels = (tensor.detach().to("cpu", copy=True) for tensor in (images, labels))
@@ -77,7 +88,16 @@ class Task:
             copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in encoding.tensors.items()}
             encoding = replace(encoding, tensors=copies)
         problem = self.problem
-        return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size, encoding=encoding)
+        return DistilledSet(
+            images,
+            labels,
+            problem.classes,
+            problem.preprocessing,
+            step_size,
+            encoding=encoding,
+            label_kind=label_kind,
+            schedule=schedule,
+        )
 
 
 class Method(ABC, Generic[O]):
@@ -98,6 +118,20 @@ class Method(ABC, Generic[O]):
     def __init__(self, task: Task, options: O) -> None:
         self.task = task
         self.options = options
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of labels of its sets, by which evaluators that do not take it are refused before any work.
+
+        None, by default, if it is not known before: indices or class weights. A method whose sets have labels of
+        ``regression`` has to return that.
+        """
+        return None
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether its sets have a schedule, which some protocols need; by default, not."""
+        return False
 
     @abstractmethod
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
