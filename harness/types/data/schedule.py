@@ -38,7 +38,7 @@ class ScheduleStep:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps by which students train on a distilled set, in order (Wang et al., 2018, algorithm 1).
+    """The steps by which students train on a distilled set, in order (DD: Wang et al., 2018, section 3.4).
 
     Each is one step of gradient descent on all of its images at once. Steps may share images: a set whose steps are
     repeated, each time at a rate of its own, lists every repetition.
