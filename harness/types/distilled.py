@@ -37,9 +37,9 @@ class DistilledSet:
         step_size: the learning rate for students if the method learned one; otherwise None.
         provenance: the origin of the set (method, pool, seed, iteration, ...), as JSON.
         encoding: how images are stored, and how training images are decoded from them; None for plain images.
-        label_kind: the kind of the labels that students train on. If none is declared, it is the one that the
-            parametrisation decodes to, and otherwise ``hard`` for indices and ``soft`` for floats; never None
-            afterwards. Labels of ``regression`` have to be declared.
+        label_kind: the kind of the labels that students train on: the one that the parametrisation decodes to, and
+            otherwise ``hard`` for indices and ``soft`` for floats, unless it is declared to be ``regression``. Never
+            None once the set is built.
         schedule: ordered steps that own their training images, each with a learning rate; None if there are none. Its
             indices are those of the images that `training_data` returns.
     """
@@ -55,7 +55,8 @@ class DistilledSet:
     schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
-        if self.label_kind is None and isinstance(self.labels, Tensor):
+        # Whatever is declared: in a copy with other labels (`dataclasses.replace`), it is the kind of those before.
+        if self.label_kind in (None, "hard", "soft") and isinstance(self.labels, Tensor):
             object.__setattr__(self, "label_kind", self._decoded_kind or kind_of(self.labels))
         self._check_data()
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from harness.errors import PluginError
 from harness.types.artifact import Artifact, ArtifactRequest, Scratch
-from harness.types.data.labels import LabelKind
+from harness.types.data.labels import LABEL_KINDS, LabelKind, listed
 from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture, Network
@@ -197,3 +198,36 @@ class Method(ABC, Generic[O]):
         Only for the estimate of time before a run.
         """
         return None
+
+
+def declared_kind(method: Method[Any]) -> LabelKind | None:
+    """Return the kind of labels that a method declares for its sets; None if it declares none.
+
+    Raises:
+        PluginError: it declares something else.
+    """
+    kind = method.label_kind
+    if kind is not None and kind not in LABEL_KINDS:
+        who = getattr(method, "ddbench_name", type(method).__name__)
+        raise PluginError(f"{who}: label_kind is {kind!r:.80}, which is not {listed(LABEL_KINDS)} or None")
+    return kind
+
+
+def check_declared(distilled: DistilledSet, method: Method[Any], what: str) -> None:
+    """Check that a set has the kind of labels and the schedule that its method declares, by which runs are planned.
+
+    Args:
+        distilled: what the method returned.
+        method: the method.
+        what: the code and its method, for the message.
+
+    Raises:
+        PluginError: it has others.
+    """
+    declared, kind = declared_kind(method), distilled.label_kind
+    # A method that declares nothing gives indices or weights, as all did before there were kinds to declare.
+    if kind != declared and (declared is not None or kind == "regression"):
+        raise PluginError(f"{what} gives {kind} labels, but its method declares label_kind {declared!r}")
+    if (distilled.schedule is not None) != bool(method.has_schedule):
+        gives = "no schedule" if distilled.schedule is None else "a schedule"
+        raise PluginError(f"{what} gives {gives}, but its method declares has_schedule = {method.has_schedule!r}")

@@ -113,9 +113,13 @@ class Content:
                 check_pixels(images)
                 check_preprocessing(preprocessing, images.shape[1:])
                 images = preprocessing.apply(images)
-            return DistilledSet(
-                images, labels, names, preprocessing, rate, self.provenance, encoding, self.label_kind, self.schedule
+            kind = self.label_kind
+            whole = DistilledSet(
+                images, labels, names, preprocessing, rate, self.provenance, encoding, kind, self.schedule
             )
+            if kind not in (None, whole.label_kind):
+                raise DataError(f"labels are {whole.label_kind}, but its metadata says {kind!r}")
+            return whole
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
 
