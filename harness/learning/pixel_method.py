@@ -85,7 +85,7 @@ class EncodedImages:
         self._order = None if bool((order == torch.arange(len(order), device=device)).all()) else order
         self.images, self.labels = self._sorted(inputs).clone().requires_grad_(), self._sorted(labels)
         has_own = self.label_kind is not None
-        self.targets = self._sorted(targets).clone().requires_grad_() if has_own else None
+        self.targets = self._sorted(targets).detach().clone().requires_grad_() if has_own else None
 
     @property
     def label_kind(self) -> LabelKind | None:

@@ -58,8 +58,9 @@ class MTT(PixelMethod[MTTOptions]):
         if self.encoded and len(self.images) > self.ipc * self.classes and options.labels == "expert":
             fault = f"labels=expert gives each image a label of its own, but as={options.as_} stores several as one"
             raise UsageError(f"mtt: {fault}; use labels=hard")
-        if self.targets is not None and (options.labels == "expert" or self.label_kind != "soft"):
-            fault = f"as={options.as_} has {self.label_kind} labels of its own, and mtt learns soft ones"
+        own = self.encoded.label_kind if self.encoded else None
+        if own is not None and (options.labels == "expert" or own != "soft"):
+            fault = f"as={options.as_} has {own} labels of its own, and mtt learns soft ones"
             raise UsageError(f"mtt: {fault} with labels=hard")
         # Only now it is known how many images the student trains on; of plain images, the setting stays the same.
         self.setting = setting_for(task, options, self.per_class)
