@@ -58,9 +58,9 @@ def test_plain_scores_regression_labels_and_the_record_names_them(data, tmp_path
     result = small_run(data, store, method="centred", evaluator="plain[epochs=2]")
     assert not result.failed
     assert any("sets of centred have regression labels" in note for note in result.notes)
-    (made,) = (record for record in records(store).values() if record["kind"] == "distilled")
-    assert made["result"]["label_kind"] == "regression"
-    shown = ddbench("results", "show", made["key"], "--store", store).stdout
+    (record,) = (each for each in records(store).values() if each["kind"] == "distilled")
+    assert record["result"]["label_kind"] == "regression"
+    shown = ddbench("results", "show", record["key"], "--store", store).stdout
     assert "label_kind: regression" in shown
     assert "schedule_steps" not in shown
 
@@ -70,8 +70,8 @@ def test_a_schedule_is_played_and_trained_on_in_the_ordinary_way(data, tmp_path)
     result = small_run(data, tmp_path / "store", method="stepwise", evaluator=evaluators)
     assert not result.failed
     assert any("sets of stepwise have a schedule of steps" in note for note in result.notes)
-    (made,) = (record for record in records(tmp_path / "store").values() if record["kind"] == "distilled")
-    assert (made["result"]["label_kind"], made["result"]["schedule_steps"]) == ("hard", 2)
+    (record,) = (each for each in records(tmp_path / "store").values() if each["kind"] == "distilled")
+    assert (record["result"]["label_kind"], record["result"]["schedule_steps"]) == ("hard", 2)
     assert len(result.rows) == 3
 
 
