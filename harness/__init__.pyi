@@ -57,9 +57,12 @@ from .types.artifact import Artifact as Artifact
 from .types.artifact import ArtifactRequest as ArtifactRequest
 from .types.artifact import Scratch as Scratch
 from .types.data.hold_out import HoldOut as HoldOut
+from .types.data.labels import LabelKind as LabelKind
 from .types.data.preprocessing import Normalize as Normalize
 from .types.data.preprocessing import Preprocessing as Preprocessing
 from .types.data.preprocessing import Whiten as Whiten
+from .types.data.schedule import Schedule as Schedule
+from .types.data.schedule import ScheduleStep as ScheduleStep
 from .types.dataset import Dataset as Dataset
 from .types.dataset import DatasetOptions as DatasetOptions
 from .types.dataset import Outline as Outline

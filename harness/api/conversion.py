@@ -45,7 +45,9 @@ class Conversion:
         classes = counted(len(self.distilled.classes), "class", "classes")
         content = f"{counted(len(self.distilled.images), 'image')} of {shape} in {classes}"
         loss = f"lost: {'; '.join(self.lost)}" if self.lost else "nothing is lost"
-        return f"wrote {self.path}: {content}, {self.distilled.label_kind} labels; {loss}"
+        schedule = self.distilled.schedule
+        steps = f", a schedule of {counted(len(schedule.steps), 'step')}" if schedule else ""
+        return f"wrote {self.path}: {content}, {self.distilled.label_kind} labels{steps}; {loss}"
 
 
 def convert(

@@ -15,6 +15,7 @@ from harness.errors import DDBenchError, UsageError
 from harness.learning.pool_networks import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
+from harness.types.data.labels import listed
 from harness.types.names import parse_name
 from harness.types.pool import Pool
 from harness.types.problem import Shape
@@ -191,6 +192,10 @@ def _print_parametrisation(details: Details) -> None:
     click.echo(f"\nIt decodes to {what[details['decodes_to']]}.")
 
 
+def _print_evaluator(details: Details) -> None:
+    click.echo(f"\nIt trains on {listed(details['label_kinds'])} labels.")
+
+
 def _print_tracker(details: Details) -> None:
     for module, package in details["needs_packages"].items():
         click.echo(f"\nIt needs the package {module}: pip install '{package}'.")
@@ -200,7 +205,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
     "parametrisation": lambda resolved, registry: {"decodes_to": resolved.cls.decodes_to},
-    "evaluator": lambda resolved, registry: {},
+    "evaluator": lambda resolved, registry: {"label_kinds": list(resolved.cls.label_kinds)},
     "architecture": _architecture,
     "dataset": _dataset,
     "report": lambda resolved, registry: {},
@@ -211,6 +216,7 @@ _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "method": _print_method,
     "pool": _print_pool,
     "parametrisation": _print_parametrisation,
+    "evaluator": _print_evaluator,
     "architecture": _print_architecture,
     "dataset": _print_dataset,
     "executor": _print_executor,

@@ -1,4 +1,4 @@
-"""Base class of methods that learn images, plain or by a parametrisation, with one hard label for each image."""
+"""Base class of methods that learn images, plain or by a parametrisation, which may have learned labels too."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +12,8 @@ from harness.errors import UsageError
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Resolved
 from harness.plugins.stored_sets import KIND, open_encoding
+from harness.types.data.labels import LabelKind, class_indices
+from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, Task
 from harness.types.options import Options, option
@@ -59,7 +61,10 @@ class EncodedImages:
         tensors: the learned tensors by name, leaves that require their gradients.
         images: network inputs (classes * per_class, c, h, w), decoded from the tensors, class by class. It is a leaf,
             so that a method can treat it as plain images; `EncodedSGD` refreshes it in place.
-        labels: class indices of ``images``.
+        labels: class indices of ``images``; of labels that the parametrisation has, the largest at its start.
+        targets: the labels (classes * per_class, classes) that the parametrisation has of its own, in the order of
+            ``images``, a leaf that is refreshed in the same way: a method that sets its gradient learns labels. None
+            if the parametrisation has none.
     """
 
     def __init__(self, encoding: Encoding, start: InitialImages) -> None:
@@ -70,7 +75,8 @@ class EncodedImages:
         classes, device = len(start.problem.classes), start.problem.device
         self._stored_labels = torch.arange(classes, device=device).repeat_interleave(start.ipc)
         with torch.no_grad():
-            inputs, labels = self._decode()
+            inputs, targets = self._decode()
+        labels = class_indices(targets)
         counts = torch.bincount(labels, minlength=classes).tolist()
         if len(set(counts)) > 1:
             raise UsageError(f"the parametrisation {encoding.name!r} decodes {counts} images of the classes, unequally")
@@ -78,6 +84,22 @@ class EncodedImages:
         order = torch.argsort(labels, stable=True)
         self._order = None if bool((order == torch.arange(len(order), device=device)).all()) else order
         self.images, self.labels = self._sorted(inputs).clone().requires_grad_(), self._sorted(labels)
+        has_own = self.label_kind is not None
+        self.targets = self._sorted(targets).detach().clone().requires_grad_() if has_own else None
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of labels that the parametrisation has of its own; None if it has none."""
+        return self._encoding.parametrisation.label_kind
+
+    @property
+    def _leaves(self) -> list[Tensor]:
+        """What is decoded: the images, and labels if the parametrisation has its own."""
+        return [self.images] if self.targets is None else [self.images, self.targets]
+
+    def _decoded_leaves(self) -> list[Tensor]:
+        """Return what is decoded, as a function of the tensors, in the order of ``images``."""
+        return [self._sorted(rows) for rows in self._decode()[: len(self._leaves)]]
 
     def _decode(self) -> tuple[Tensor, Tensor]:
         """Return all training images as network inputs, and their labels, as the parametrisation orders them."""
@@ -94,42 +116,59 @@ class EncodedImages:
         return rows if self._order is None else rows[self._order]
 
     def pull_back(self) -> None:
-        """Set the gradients of the tensors to those that the gradient of ``images`` implies, by the chain rule."""
-        gradient = self.images.grad
-        if gradient is None:
+        """Set the gradients of the tensors to those that ``images`` and ``targets`` imply, by the chain rule."""
+        gradients = [leaf.grad for leaf in self._leaves]
+        if all(gradient is None for gradient in gradients):
             return
         # Decoded again rather than with a graph that lives across the step: methods run `images` through many graphs
         # of their own, in several threads, and a shared one would be freed by the first of them.
         with torch.enable_grad():
-            inputs = self._sorted(self._decode()[0])
-        gradients = torch.autograd.grad(inputs, list(self.tensors.values()), gradient, allow_unused=True)
-        for tensor, pulled in zip(self.tensors.values(), gradients, strict=True):
+            decoded = self._decoded_leaves()
+        known = [(rows, gradient) for rows, gradient in zip(decoded, gradients, strict=True) if gradient is not None]
+        outputs, outer = zip(*known, strict=True)
+        results = torch.autograd.grad(outputs, list(self.tensors.values()), outer, allow_unused=True)
+        for tensor, pulled in zip(self.tensors.values(), results, strict=True):
             tensor.grad = pulled
 
+    def forget_gradients(self) -> None:
+        """Forget the gradients of ``images`` and ``targets``."""
+        for leaf in self._leaves:
+            leaf.grad = None
+
     def refresh(self) -> None:
-        """Decode ``images`` again after the tensors have changed, in place: methods hold this very leaf."""
+        """Decode again after the tensors have changed, in place: methods hold these very leaves."""
         with torch.no_grad():
-            self.images.copy_(self._sorted(self._decode()[0]))
+            for leaf, rows in zip(self._leaves, self._decoded_leaves(), strict=True):
+                leaf.copy_(rows)
 
     def constrain(self) -> None:
         """Bring the tensors back into their range after an update."""
         with torch.no_grad():
             self._encoding.parametrisation.constrain(self.tensors)
 
-    def distilled(self, task: Task, step_size: float | None = None, labels: Tensor | None = None) -> DistilledSet:
+    def distilled(
+        self,
+        task: Task,
+        step_size: float | None = None,
+        labels: Tensor | None = None,
+        schedule: Schedule | None = None,
+    ) -> DistilledSet:
         """Return the set that is stored: the tensors, and a label for each stored image.
 
         Args:
             task: the task, which copies the tensors to the CPU.
             step_size: the learning rate for students, if one was learned.
             labels: labels of ``images``, if as many images are decoded as are stored; None for the classes.
+            schedule: ordered steps that own their ``images``; None if there are none.
         """
         encoding = replace(self._encoding, tensors=self._beside())
         stored = self._stored_labels if labels is None else labels
         if labels is not None and self._order is not None:
             stored = torch.empty_like(labels)
             stored[self._order] = labels
-        return task.distilled(self.tensors["images"], stored, step_size, encoding)
+        if schedule is not None and self._order is not None:
+            schedule = schedule.renumbered(self._order.tolist())
+        return task.distilled(self.tensors["images"], stored, step_size, encoding, schedule=schedule)
 
 
 class EncodedSGD(torch.optim.SGD):
@@ -151,9 +190,9 @@ class EncodedSGD(torch.optim.SGD):
         return answer
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the tensors, and of the images that they come from."""
+        """Forget the gradients of the tensors, and of the images and labels that they come from."""
         super().zero_grad(set_to_none)
-        self._encoded.images.grad = None
+        self._encoded.forget_gradients()
 
 
 P = TypeVar("P", bound=PixelOptions)
@@ -169,6 +208,8 @@ class PixelMethod(Method[P]):
         ipc: stored images per class.
         per_class: training images per class; more than ``ipc`` if several are decoded from a stored one.
         labels: class indices (classes * per_class,), class by class: 0, ..., 0, 1, ..., 1, ...
+        targets: labels (classes * per_class, classes) that the parametrisation has of its own, a leaf that requires
+            its gradient; None if it has none. A method that trains on labels takes these, and sets ``targets.grad``.
         images: network inputs (classes * per_class, c, h, w), a leaf that requires its gradient.
         encoded: the tensors that ``images`` are decoded from; None for plain images.
         optimizer: SGD on ``images``, or on the tensors that they are decoded from, at the rate ``lr_img`` with the
@@ -180,6 +221,7 @@ class PixelMethod(Method[P]):
         self.classes, self.ipc = len(task.problem.classes), task.ipc
         start = InitialImages(task.problem, task.ipc, options.init, task.streams)
         self.encoded: EncodedImages | None = None
+        self.targets: Tensor | None = None
         self.optimizer: torch.optim.SGD
         if options.as_ == PLAIN:
             self.labels = torch.arange(self.classes, device=task.problem.device).repeat_interleave(self.ipc)
@@ -187,9 +229,14 @@ class PixelMethod(Method[P]):
             self.optimizer = torch.optim.SGD([self.images], options.lr_img, momentum=options.momentum_img)
         else:
             self.encoded = EncodedImages(open_encoding(options.as_, task.problem.shape), start)
-            self.labels, self.images = self.encoded.labels, self.encoded.images
+            self.labels, self.images, self.targets = self.encoded.labels, self.encoded.images, self.encoded.targets
             self.optimizer = EncodedSGD(self.encoded, options.lr_img, options.momentum_img)
         self.per_class = len(self.labels) // self.classes
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of labels that the parametrisation has of its own; None if it has none."""
+        return self.encoded.label_kind if self.encoded else None
 
     def mine(self, label: int) -> slice:
         """Return the slice of ``images`` (and of ``labels``) that belongs to a class."""

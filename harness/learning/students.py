@@ -16,8 +16,10 @@ from harness.compute.machine import peak_memory, reset_peak_memory
 from harness.compute.network_traits import builds_drawing_networks, draws_globally
 from harness.compute.parallel import SLICE, side_by_side
 from harness.compute.precision import PrecisionContext
+from harness.errors import DataError
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier, train_together
+from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord
 from harness.types.network import Architecture, Network
@@ -42,13 +44,18 @@ class Lesson:
     """Describes what students learn from: a distilled set, a recipe, and the loss of each student's steps.
 
     Attributes:
-        distilled: the set, whose labels may be hard or soft.
+        distilled: the set, whose labels may be of any kind that the loss takes.
         recipe: epochs, optimiser and batches.
         streams: random streams of the evaluation.
         role: role of the streams. Students of equal index and role start from the same weights in every arm.
         loss: returns the loss of a student's steps from the student's index.
         augment: applied to each batch of images; None for none.
         precision: precision of training and scoring.
+        by_schedule: whether an epoch consists of the steps of the set's schedule, in place of the recipe's batches and
+            rates.
+
+    Raises:
+        DataError: it is by a schedule, and the set has none.
     """
 
     distilled: DistilledSet
@@ -58,6 +65,16 @@ class Lesson:
     loss: Callable[[int], Loss] = lambda student: cross_entropy
     augment: Augment | None = None
     precision: Precision = "fp32"
+    by_schedule: bool = False
+
+    def __post_init__(self) -> None:
+        if self.by_schedule and self.distilled.schedule is None:
+            raise DataError("students are to train by the set's schedule, which this set does not have")
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The steps of an epoch; None for the recipe's batches."""
+        return self.distilled.schedule if self.by_schedule else None
 
 
 def train_students(
@@ -131,7 +148,8 @@ def train_networks(
     draws = [functools.partial(_draw, lesson, student) for student in students]
     losses = [lesson.loss(student) for student in students]
     reduced = _context(problem.device, lesson.precision == "bf16")
-    curves = train_together(networks, images, labels, lesson.recipe, draws, losses, lesson.augment, reduced)
+    recipe, schedule = lesson.recipe, lesson.schedule
+    curves = train_together(networks, images, labels, recipe, draws, losses, lesson.augment, reduced, schedule)
     return list(zip(networks, curves, strict=True))
 
 
@@ -165,6 +183,7 @@ def train_network(
             augment=lesson.augment,
             sliced=is_compiled(network, images),
             reduced=_context(problem.device, lesson.precision == "bf16"),
+            schedule=lesson.schedule,
         )
 
     if not draws_globally(network, problem):

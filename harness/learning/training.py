@@ -30,6 +30,7 @@ from harness.learning.recipe import (
     squared_error,
 )
 from harness.learning.training_step import OptimizerState, Stepper
+from harness.types.data.schedule import Schedule
 from harness.types.seeds import send
 
 _recorded_steps: LruCache[tuple[SharedNetwork, Stepper] | None] = LruCache()
@@ -50,6 +51,7 @@ def train_classifier(
     reduced: PrecisionContext = contextlib.nullcontext,
     state: OptimizerState | None = None,
     span: range | None = None,
+    schedule: Schedule | None = None,
 ) -> list[float]:
     """Train ``network`` in place by ``recipe``.
 
@@ -71,6 +73,8 @@ def train_classifier(
         state: what the optimiser remembers from an earlier call, replaced by what it remembers at the end; None for a
             new optimiser that is forgotten.
         span: the epochs of the recipe that this call trains, or the steps if it counts these or images; None for all.
+        schedule: the steps of an epoch in their order, each on its own images and at its own rate, in place of the
+            recipe's batches and rates; None for the recipe's.
 
     Returns:
         Mean training loss of each epoch, of which the first and the last may be parts if the recipe counts steps or
@@ -84,10 +88,10 @@ def train_classifier(
     network.train()
     gradient = in_slices if sliced and is_worth_slicing(network, images) else as_a_whole
     with _steps(network, images, recipe, loss, gradient, reduced) as step:
-        sizes = batch_sizes(len(images), recipe.batch, join_last=_has_batch_norm(network))
+        sizes = _sizes(len(images), recipe, schedule, join_last=_has_batch_norm(network))
         if state is not None:
             step.load(state)
-        (losses,) = _train(_Course(step, images, labels, sizes, recipe, [draw], [loss], augment), span)
+        (losses,) = _train(_Course(step, images, labels, sizes, recipe, [draw], [loss], augment, schedule), span)
         if state is not None:
             state.tensors = step.save().tensors
     return losses
@@ -102,6 +106,7 @@ def train_together(
     losses: Sequence[Loss],
     augment: Augment | None = None,
     reduced: PrecisionContext = contextlib.nullcontext,
+    schedule: Schedule | None = None,
 ) -> list[list[float]]:
     """Train each network in place as `train_classifier` would, side by side on a GPU.
 
@@ -110,12 +115,13 @@ def train_together(
     Args:
         networks: all on one device; none may draw random numbers.
         images: network inputs (n, c, h, w), the same for all networks.
-        labels: class indices (n,) or class weights (n, classes).
+        labels: class indices (n,), class weights (n, classes) or real values (n, outputs), as the losses take them.
         recipe: epochs, optimiser, schedule and batch size.
         draws: random streams of each network.
         losses: loss of a step of each network.
         augment: applied to each network's batches separately; None for none.
         reduced: context in which the networks run, such as autocast.
+        schedule: the steps of an epoch, as `train_classifier` takes them.
 
     Returns:
         Each network's mean training loss of each epoch, up to the first one that is not finite.
@@ -123,8 +129,8 @@ def train_together(
     for network in networks:
         network.train()
     step = _stepper(networks, recipe, losses, as_a_whole, reduced)
-    sizes = batch_sizes(len(images), recipe.batch, join_last=any(map(_has_batch_norm, networks)))
-    return _train(_Course(step, images, labels, sizes, recipe, draws, losses, augment))
+    sizes = _sizes(len(images), recipe, schedule, join_last=any(map(_has_batch_norm, networks)))
+    return _train(_Course(step, images, labels, sizes, recipe, draws, losses, augment, schedule))
 
 
 _Streams = tuple[Sequence[torch.Generator], Sequence[torch.Generator]]
@@ -144,6 +150,7 @@ class _Course:
         draws: random streams of each network.
         losses: loss of each network.
         augment: applied to each network's batches; None for none.
+        schedule: the steps of an epoch; None if batches are drawn.
     """
 
     step: Stepper
@@ -154,6 +161,16 @@ class _Course:
     draws: Sequence[Draw]
     losses: Sequence[Loss]
     augment: Augment | None
+    schedule: Schedule | None
+
+    def batches(self, epoch: int) -> Sequence[Tensor]:
+        """Return the indices (networks, n) of the images of each step of an epoch: the schedule's, or random ones."""
+        device = self.images.device
+        if self.schedule is not None:
+            owned = (torch.tensor([step.images] * len(self.draws)) for step in self.schedule.steps)
+            return [send(index, device) for index in owned]
+        orders = [torch.randperm(len(self.images), generator=draw("order", epoch)) for draw in self.draws]
+        return torch.split(send(torch.stack(orders), device), list(self.sizes), dim=1)
 
     def begin(self, unit: int, length: int) -> _Streams:
         """Set the rate of an epoch (or step) of so many, and return its random streams."""
@@ -192,8 +209,7 @@ def _train(course: _Course, span: range | None = None) -> list[list[float]]:
     totals: list[Tensor] = []  # of each epoch (networks,); they stay on the device, since reading one waits for it
     counts: list[int] = []
     for epoch, places in _epochs(_checked(span, length), len(course.sizes), by_epoch=by_epoch):
-        orders = [torch.randperm(len(course.images), generator=draw("order", epoch)) for draw in course.draws]
-        batches = torch.split(send(torch.stack(orders), device), list(course.sizes), dim=1)
+        batches = course.batches(epoch)
         total, count = course.images.new_zeros(len(course.draws)), 0
         if by_epoch:
             streams = course.begin(epoch, length)
@@ -202,6 +218,8 @@ def _train(course: _Course, span: range | None = None) -> list[list[float]]:
             # Streams of each step: a training that continues within an epoch draws what an undivided one would.
             if not by_epoch:
                 streams = course.begin(step, length)
+            if course.schedule is not None:
+                course.step.set_rate(course.schedule.steps[place].step_size)
             total += course.take(batches[place], streams)
             count += batches[place].shape[1]
             if not by_epoch:
@@ -275,6 +293,14 @@ def _explain_batch_norm_error() -> Iterator[None]:
             raise
         remedy = "use a larger batch or a larger set, or another norm"
         raise DataError(f"batch norm cannot train on one image whose features are one pixel: {remedy}") from error
+
+
+def _sizes(images: int, recipe: Recipe, schedule: Schedule | None, *, join_last: bool) -> list[int]:
+    """Return the numbers of images of the steps of an epoch."""
+    if schedule is None:
+        return batch_sizes(images, recipe.batch, join_last=join_last)
+    schedule.check(images)
+    return [len(step.images) for step in schedule.steps]
 
 
 def batch_sizes(images: int, batch: int, *, join_last: bool) -> list[int]:

@@ -14,7 +14,7 @@ from harness.compute.precision import float32_products
 from harness.learning.pool_networks import PoolNetworks
 from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
-from harness.types.method import Method
+from harness.types.method import Method, check_declared
 from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
 
@@ -115,7 +115,10 @@ class Trajectory:
             logged = self._iterate(self.history.iterations)
             if on_step:
                 on_step(self.history.iterations, logged)
-        return usable_set(self.method.distilled(), self.problem, call_of(self.method, "distilled"))
+        what = call_of(self.method, "distilled")
+        distilled = usable_set(self.method.distilled(), self.problem, what)
+        check_declared(distilled, self.method, what)
+        return distilled
 
     def status(self, distilled: DistilledSet) -> str:
         """Return ``done``, ``blown up`` or ``diverged`` for the set that `advance` returned."""

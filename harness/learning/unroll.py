@@ -49,7 +49,8 @@ class Student:
     Attributes:
         network: provides the structure; its mode decides whether batch norm uses a batch's own statistics.
         buffers: buffers of the network, such as running statistics; never changed.
-        labels: of all synthetic images: class indices (n,) or class weights (n, classes).
+        labels: of all synthetic images: class indices (n,) or class weights (n, classes). If they require their
+            gradient, the unrolling sets ``labels.grad``.
     """
 
     network: nn.Module
@@ -100,7 +101,11 @@ def unroll_exactly(
             name: weight - step_size * part for (name, weight), part in zip(weights.items(), gradient, strict=True)
         }
     loss = _squared(weights, target) / _squared(start, target)
-    return Outcome(loss.detach(), *torch.autograd.grad(loss, [images, step_size]))
+    leaves = [images, step_size, *([student.labels] if student.labels.requires_grad else [])]
+    of_images, of_step_size, *of_labels = torch.autograd.grad(loss, leaves)
+    if of_labels:
+        student.labels.grad = of_labels[0]
+    return Outcome(loss.detach(), of_images, of_step_size)
 
 
 def unroll_constantly(
@@ -133,14 +138,19 @@ def unroll_constantly(
     scale = 2 / _squared(start, target).detach()
     direction = [scale * (beta * there + beta**2 * part) for there, part in zip(away, total, strict=True)]
     # Second pass: each step is computed again from its weights, and its graph is freed before the next one's is built.
-    gradients = torch.zeros_like(images)
+    gradients, of_labels = torch.zeros_like(images), torch.zeros_like(student.labels)
+    learned = [student.labels] if student.labels.requires_grad else []
     for batch, leaves in zip(batches, passed, strict=True):
         mine = images.detach()[batch.index].requires_grad_()
         gradient = student.gradient(leaves, batch.transform(mine), batch, differentiable=True)
         product = _inner(gradient, direction)
-        (part,) = torch.autograd.grad(product, mine)
+        part, *whole = torch.autograd.grad(product, [mine, *learned])
         # An image takes part in several steps when the student sees the set more than once.
         gradients.index_add_(0, batch.index, part)
+        if learned:
+            of_labels += whole[0]
+    if learned:
+        student.labels.grad = of_labels
     remaining = [there + beta * part for there, part in zip(away, total, strict=True)]
     return Outcome(_squared(weights, target) * scale / 2, gradients, scale * _inner(total, remaining))
 

@@ -11,6 +11,7 @@ from harness.errors import DataError
 from harness.plugins.registry import Resolved
 from harness.plugins.stored_sets import opened
 from harness.types.data.class_names import are_whole_numbers, canonical_name, label_order
+from harness.types.data.labels import class_indices
 from harness.types.data.preprocessing import Preprocessing
 from harness.types.dataset import Dataset
 from harness.types.distilled import DistilledSet
@@ -100,10 +101,11 @@ def part_note(distilled: DistilledSet, where: str, fragment: str | None = None) 
         where: what its file is called.
         fragment: the words of the file's name that say that it is one of several.
     """
-    soft = distilled.label_kind == "soft"
-    labels = distilled.labels.argmax(1) if soft else distilled.labels
+    labels = class_indices(distilled.labels)
     counts = torch.bincount(labels.long(), minlength=len(distilled.classes)).tolist()
-    by = ", by the largest weight of each label" if soft else ""
+    # The kind of the stored labels, and not of the set's: a parametrisation may have learned ones of its own.
+    largest = {"soft": "weight", "regression": "value"}.get(str(distilled.label_kind), "")
+    by = f", by the largest {largest} of each label" if distilled.labels.is_floating_point() else ""
     count = f"{len(labels)} image{'s' if len(labels) > 1 else ''}"
     images = f"{count} of {sum(map(bool, counts))} of {len(counts)} classes{by}"
     named = f" (its name says {fragment!r}: one of several files)" if fragment else ""

@@ -16,11 +16,12 @@ from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.request import Request
 from harness.planning.set_options import SetOptions
-from harness.planning.set_sources import Source
+from harness.planning.set_sources import Source, kind_note
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import call_of, lines, returned
 from harness.types.dataset import RunDefaults
+from harness.types.evaluator import check_takes
 from harness.types.names import Name, expand, parse_name
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
@@ -138,6 +139,9 @@ class Planner:
             request = arm.artifact_request(0)
             if request and request.architecture:
                 self._check_buildable(self.architecture(request.architecture), problem)
+        for (source, _), evaluator in product(sources, evaluators):
+            sets = source.describe(None)["method"]
+            check_takes(evaluator.make(), source.label_kind, has_schedule=source.has_schedule, sets=sets)
         for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
             yield Arm(source, iterations, evaluator, architecture, self.architecture)
 
@@ -169,6 +173,7 @@ class Planner:
             if source.pool is None:
                 without_pool[source.method.entry.name] = None
             notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
+            notes |= dict.fromkeys(note for note in [kind_note(source)] if note)
             for point in points:
                 # By key: a method that uses no pool or no ipc is crossed with all of them, and gives one set.
                 sources.setdefault(source.set_cell(0, point).key, (source, point))

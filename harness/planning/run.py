@@ -18,7 +18,7 @@ from harness.planning.file_source import complete
 from harness.planning.plan import Plan
 from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request, request_from
-from harness.planning.set_sources import FileSource
+from harness.planning.set_sources import FileSource, kind_note
 from harness.plugins.registry import Registry
 from harness.store.cells import SHORT, Cell, key_of
 from harness.store.files.folders import RUNS, make_way, make_way_for_folder
@@ -88,7 +88,7 @@ class Run:
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*completed.notes, *planner.notes()),
+            (*completed.notes, *(note for note in [kind_note(source)] if note), *planner.notes()),
             request.set,
         )
 
@@ -171,6 +171,11 @@ def _digest(distilled: DistilledSet) -> str:
     digest = hashlib.sha256(distilled.preprocessing.identity().encode())
     if distilled.step_size is not None:
         digest.update(f"step size {distilled.step_size!r}".encode())
+    # Only where the tensors do not say it, so that other sets keep their keys.
+    if distilled.label_kind == "regression":
+        digest.update(b"regression labels")
+    if distilled.schedule is not None:
+        digest.update(f"schedule {distilled.schedule.as_json()!r}".encode())
     for tensor in distilled.training_data():
         # Shape and type too: the same bytes in another shape are other images.
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())

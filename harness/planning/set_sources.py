@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from harness.plugins.code_digest import package_digest
 from harness.store.cells import Cell
+from harness.types.data.labels import LabelKind
 from harness.types.distilled import DistilledSet
 from harness.types.names import Name, name_or_text
 from harness.types.problem import Problem
@@ -67,6 +68,16 @@ class Source(Protocol):
         ...
 
     @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of the sets' labels; None if it is known only when a set is there."""
+        ...
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the sets have a schedule."""
+        ...
+
+    @property
     def names(self) -> Mapping[str, Name]:
         """The names of the data set, the method and the pool by kind; a kind that it lacks is missing."""
         ...
@@ -83,6 +94,15 @@ class Source(Protocol):
 def training_of(source: Source) -> dict[str, Any]:
     """Return, for records, how many real images sets are distilled from, and which split is not among them."""
     return {"training_images": source.training_images, "hold_out": hold_out_of(source)}
+
+
+def kind_note(source: Source) -> str | None:
+    """Describe what students on a source's sets train on, for a line beneath a table; None if it is as usual."""
+    parts = [
+        *(["regression labels"] if source.label_kind == "regression" else []),
+        *(["a schedule of steps"] if source.has_schedule else []),
+    ]
+    return f"sets of {source.describe(None)['method']} have {' and '.join(parts)}" if parts else None
 
 
 def hold_out_of(source: Source) -> dict[str, int | None] | None:
@@ -123,6 +143,16 @@ class FileSource:
     def storage_floats(self) -> int:
         """Number of floats of the set in the file."""
         return self.distilled.storage_floats
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of labels of the set in the file."""
+        return self.distilled.label_kind
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the set in the file has a schedule."""
+        return self.distilled.schedule is not None
 
     @property
     def images(self) -> int:

@@ -14,7 +14,8 @@ from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.store.cells import Cell, canonical_json, key_of
 from harness.types.artifact import ArtifactRequest
-from harness.types.method import Method, Task
+from harness.types.data.labels import LabelKind
+from harness.types.method import Method, Task, declared_kind
 from harness.types.names import Name, name_or_text
 from harness.types.network import Architecture
 from harness.types.parametrisation import Parametrisation
@@ -91,6 +92,16 @@ class TrajectorySource:
     def first(self) -> Method[Any]:
         """The method at the start of the first distillation, for questions whose answers hold for all."""
         return self.new_method(0)
+
+    @cached_property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of labels that the method declares; None if it declares none."""
+        return declared_kind(self.first)
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the method declares that its sets have a schedule."""
+        return bool(self.first.has_schedule)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

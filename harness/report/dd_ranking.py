@@ -14,6 +14,7 @@ from harness.report.comparing.question import values_meant_by
 from harness.report.comparing.statistics import std
 from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
+from harness.types.data.labels import LabelKind
 from harness.types.options import Options, option
 from harness.types.report import Report, Results
 from harness.types.score import Score
@@ -100,7 +101,8 @@ class RobustScores(Report[RobustOptions]):
             raise UsageError(self._missing(scores, evaluators))
         notes += [f"{name} is incomplete: {self._missing(scores, evaluators)}" for name in lacking]
         notes += [
-            f"{name} has soft labels, and no evaluator trains on them as hard labels: no LRS" for name in sorted(soft)
+            f"{name} has {soft[name]} labels, and no evaluator trains on them as hard labels: no LRS"
+            for name in sorted(soft)
         ]
         return markdown(_sheet(robust, evaluators, self.options, notes))
 
@@ -147,12 +149,13 @@ def _any_value(several: Iterable["Robust"], name: str) -> bool:
     return any(getattr(robust, name) for robust in several)
 
 
-def _soft_label_lines(results: Results, scores: Sequence[Score]) -> set[str]:
-    """Return the methods, with their pools, whose sets have soft labels; one set of each is read."""
+def _soft_label_lines(results: Results, scores: Sequence[Score]) -> dict[str, LabelKind | None]:
+    """Return the kind of labels by method, with its pool, whose sets have no hard ones; one set of each is read."""
     one_of_each = {(score.method, score.pool): (score.store, score.set_key) for score in scores}
     sets = {(record.store, record.key): record for record in results.sets}
     wanted = {_name(*line): sets[place] for line, place in one_of_each.items() if place in sets and line[1]}
-    return {name for name, record in wanted.items() if record.load().label_kind == "soft"}
+    kinds = {name: record.load().label_kind for name, record in wanted.items()}
+    return {name: kind for name, kind in kinds.items() if kind != "hard"}
 
 
 def _name(method: str, pool: str | None) -> str:

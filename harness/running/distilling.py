@@ -157,6 +157,8 @@ class Distiller:
                 "seconds": history.seconds,
                 "storage_floats": distilled.storage_floats,
                 "step_size": distilled.step_size,
+                "label_kind": distilled.label_kind,
+                **({"schedule_steps": len(distilled.schedule.steps)} if distilled.schedule else {}),
                 "settings": source.settings,
                 "draws": history.realised_mix(),
                 "main": None if source.main is None else str(source.main),

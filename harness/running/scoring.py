@@ -14,7 +14,7 @@ from harness.running.cell_tracker import CellTracker
 from harness.store.cells import Cell
 from harness.store.records import StoredStudent
 from harness.types.distilled import DistilledSet
-from harness.types.evaluator import StudentRecord
+from harness.types.evaluator import StudentRecord, check_takes
 from harness.types.seeds import Streams
 
 
@@ -43,6 +43,9 @@ class Scorer:
             distilled = distilled_set(self.tracker, self.arm.source, self.set_cell.key)
             problem, streams = self.arm.source.problem, Streams(self.arm.source.seed, self.distillation)
             evaluator, architecture = self.arm.evaluator.make(), self.arm.architecture.make()
+            # Again, for a method may not declare beforehand what its sets are.
+            has_schedule = distilled.schedule is not None
+            check_takes(evaluator, distilled.label_kind, has_schedule=has_schedule, sets=self.set_cell.label)
             maker = EvaluatorArtifacts(self.arm, self.distillation, evaluator, distilled)
             needs, supply = maker.needs(missing), Artifacts(maker, self.tracker)
             supply.prepare(list(needs.values()))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from harness.types.data.labels import class_indices
 from harness.types.distilled import DistilledSet
 
 Pixels = NDArray[np.float32]
@@ -38,7 +39,7 @@ def pixels_by_class(distilled: DistilledSet, classes: int, most: int) -> list[Pi
     Values are clipped to [0, 1].
     """
     images, labels = distilled.training_data()
-    hard = labels if distilled.label_kind == "hard" else labels.argmax(1)
+    hard = class_indices(labels)
     chosen = [torch.nonzero(hard == label).flatten()[:most] for label in range(min(classes, len(distilled.classes)))]
     return [_pixels(distilled, images[indices]) for indices in chosen]
 
@@ -85,7 +86,7 @@ def layout(classes: int, most_of_class: int) -> Layout:
 def draw_grid(distilled: DistilledSet, target: Path | IO[bytes]) -> None:
     """Write a PNG of the images as they look before preprocessing: of the first classes, the first of each."""
     labels = distilled.training_data()[1]
-    hard = labels if distilled.label_kind == "hard" else labels.argmax(1)
+    hard = class_indices(labels)
     placed = layout(len(distilled.classes), int(torch.bincount(hard.long()).max()))
     pixels = pixels_by_class(distilled, placed.classes, placed.columns)
     names = [_label(name) for name in distilled.classes[: placed.classes]]

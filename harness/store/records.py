@@ -144,6 +144,8 @@ class SetResult(TableFields):
     largest: float | None = None
     std: float | None = None
     step_size: float | None = None
+    label_kind: Literal["hard", "soft", "regression"] | None = None
+    schedule_steps: Count | None = None
     settings: dict[str, Any] = {}
     draws: dict[str, Count] | None = {}
     main: str | None = None

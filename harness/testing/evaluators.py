@@ -10,14 +10,15 @@ from unittest import SkipTest
 
 import torch
 
-from harness.errors import DDBenchError
+from harness.errors import DDBenchError, UsageError
 from harness.learning.artifacts.real_networks import RealNetwork
 from harness.plugins.returns import metrics
 from harness.testing.contract import Contract, architecture, finite, require, same_bits
 from harness.testing.small import global_generators, real_network, small_problem, small_set
 from harness.types.artifact import Artifact
+from harness.types.data.labels import LABEL_KINDS, LabelKind
 from harness.types.distilled import DistilledSet
-from harness.types.evaluator import Evaluator, StudentRecord
+from harness.types.evaluator import Evaluator, StudentRecord, check_takes
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
@@ -95,13 +96,26 @@ class EvaluatorContract(Contract):
 
     def test_soft_labels_and_step_sizes(self) -> None:
         """A set with soft labels and a learned step size is evaluated too, or refused in one line."""
-        soft = small_set(self.problem, 2, soft=True, step_size=0.01)
-        try:
-            (record,) = self.evaluated([0], soft)
-        except DDBenchError as error:
-            require("\n" not in str(error), f"the error has more than one line: {error}")
-        else:
-            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
+        self._evaluated_or_refused(self._set("soft"))
+
+    def test_kinds_of_labels(self) -> None:
+        """Students train on every kind of labels that it declares, and a set of another kind is refused in one line."""
+        for kind in LABEL_KINDS:
+            if kind not in self.component().label_kinds:
+                self._check_refused(kind, has_schedule=True)
+            elif kind == "soft" and self.component().label_kinds is Evaluator.label_kinds:
+                # Written before there were kinds to declare, it may refuse such a set by itself.
+                self._evaluated_or_refused(self._set(kind))
+            else:
+                (record,) = self.evaluated([0], self._set(kind))
+                require(math.isfinite(record.loss) or record.collapsed, f"on {kind} labels, the loss is {record.loss}")
+
+    def test_schedules(self) -> None:
+        """A set with a schedule is evaluated or refused in one line, and one without it is refused if it is needed."""
+        kind = self.distilled.label_kind
+        self._evaluated_or_refused(small_set(self.problem, 2, step_size=0.01, kind=kind, scheduled=True))
+        if self.component().needs_schedule:
+            self._check_refused(kind, has_schedule=False)
 
     def test_artifacts(self) -> None:
         """A requested artifact is described as JSON and made from its own seed, the same bits each time.
@@ -138,8 +152,9 @@ class EvaluatorContract(Contract):
 
     @cached_property
     def distilled(self) -> DistilledSet:
-        """A distilled set of two images of each class."""
-        return small_set(self.problem, 2, step_size=0.01)
+        """A distilled set of two images of each class, with hard labels if the evaluator takes them."""
+        kinds = self.component().label_kinds
+        return self._set("hard" if "hard" in kinds else kinds[0])
 
     @cached_property
     def scored(self) -> list[StudentRecord]:
@@ -168,6 +183,26 @@ class EvaluatorContract(Contract):
             artifacts = {student: self._make(student, distilled or self.distilled, seed) for student in wanted}
         streams, chosen = Streams(seed), distilled or self.distilled
         return list(self.component().evaluate(chosen, self.problem, self._architecture(), students, artifacts, streams))
+
+    def _set(self, kind: LabelKind) -> DistilledSet:
+        """Return a set with labels of a kind, and with a schedule if the evaluator needs one."""
+        return small_set(self.problem, 2, step_size=0.01, kind=kind, scheduled=self.component().needs_schedule)
+
+    def _evaluated_or_refused(self, distilled: DistilledSet) -> None:
+        try:
+            (record,) = self.evaluated([0], distilled)
+        except DDBenchError as error:
+            require("\n" not in str(error), f"the error has more than one line: {error}")
+        else:
+            require(0 <= record.accuracy <= 1, f"the accuracy {record.accuracy} is not a fraction")
+
+    def _check_refused(self, kind: LabelKind | None, *, has_schedule: bool) -> None:
+        try:
+            check_takes(self.component(), kind, has_schedule=has_schedule, sets="this set")
+        except UsageError as error:
+            require("\n" not in str(error), f"the refusal has more than one line: {error}")
+        else:
+            raise AssertionError(f"sets with {kind} labels, schedule {has_schedule}, are not refused")
 
     def _make(self, student: int, distilled: DistilledSet, seed: int) -> Artifact:
         evaluator = self.component()

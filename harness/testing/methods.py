@@ -278,6 +278,7 @@ class MethodContract(Contract):
 
     def _same(self, first: DistilledSet, second: DistilledSet) -> bool:
         same = torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+        same = same and (first.label_kind, first.schedule) == (second.label_kind, second.schedule)
         return same and first.step_size == second.step_size
 
     def _check_set(self, distilled: DistilledSet, problem: Problem | None = None, ipc: int | None = None) -> None:

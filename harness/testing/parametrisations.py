@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.errors import DataError, DDBenchError
 from harness.testing.contract import Contract, finite, require, same_bits
 from harness.testing.small import global_generators, small_problem
+from harness.types.data.labels import check_labels, class_indices
 from harness.types.parametrisation import Encoding, InitialImages, check_pixels
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
@@ -63,7 +64,7 @@ class ParametrisationContract(Contract):
             self._encoding.parametrisation.check(tensors, self.problem.shape)
         except DataError as error:
             raise AssertionError(f"check() refuses what constrain() left: {error}") from error
-        self._check_decoded(*self._decoded(tensors), self.problem)
+        self._check_decoded(*self._decoded(tensors), self.problem, learned=True)
 
     def test_same_tensors_same_images(self) -> None:
         """Decoding draws nothing: the same tensors give the same bits, and are left as they are."""
@@ -94,21 +95,23 @@ class ParametrisationContract(Contract):
         changed = {**tensors, "images": tensors["images"].clone()}
         first = self._labels(self.problem, self.ipc) == 0
         changed["images"][first] = changed["images"][first] * 0.5
-        others = labels != 0
+        others = class_indices(labels) != 0
         same = torch.equal(images[others], self._decoded(changed)[0][others])
         require(same, "images of other classes change with the stored images of the first: are labels in order?")
 
     def test_gradients_reach_every_tensor(self) -> None:
-        """The gradient of decoded images reaches every tensor, and agrees with finite differences."""
+        """The gradient of what is decoded reaches every tensor, and agrees with finite differences."""
         tensors = {name: tensor.double().requires_grad_() for name, tensor in self._initial("real").items()}
         for name, tensor in tensors.items():
             # Away from the ends of the range, where clamping inside of decode() has no derivative.
             tensor.data = 0.25 + 0.5 * tensor.data if name == "images" else tensor.data
 
         def total(values: Mapping[str, Tensor]) -> Tensor:
-            images, _ = self._decoded(values)
-            weights = torch.linspace(0.5, 1.5, images.numel(), dtype=torch.float64).view_as(images)
-            return (weights * images.square()).sum()
+            # Class indices have no gradient, and labels that the parametrisation has must have one.
+            learned = self._encoding.parametrisation.label_kind is not None
+            decoded = self._decoded(values) if learned else self._decoded(values)[:1]
+            weights = (torch.linspace(0.5, 1.5, part.numel(), dtype=torch.float64).view_as(part) for part in decoded)
+            return torch.stack([(w * part.square()).sum() for w, part in zip(weights, decoded, strict=True)]).sum()
 
         gradients = torch.autograd.grad(total(tensors), list(tensors.values()), allow_unused=True)
         for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
@@ -173,12 +176,19 @@ class ParametrisationContract(Contract):
         labels = self._labels(self.problem, ipc)
         return self._encoding.parametrisation.storage_bits(self._initial("noise", ipc=ipc), labels)
 
-    def _check_decoded(self, images: Tensor, labels: Tensor, problem: Problem) -> None:
+    def _check_decoded(self, images: Tensor, labels: Tensor, problem: Problem, *, learned: bool = False) -> None:
         require(tuple(images.shape[1:]) == problem.shape, f"images are {tuple(images.shape[1:])}, not {problem.shape}")
         require(len(images) == len(labels), f"{len(images)} images have {len(labels)} labels")
         require(finite({"images": images}), "decoded images are not finite")
-        counts = torch.bincount(labels, minlength=len(problem.classes)).tolist()
-        require(len(set(counts)) == 1, f"images of each class are {counts}: as many of each are needed")
+        own = self._encoding.parametrisation.label_kind
+        try:
+            check_labels(labels, len(images), len(problem.classes), kind=own or "hard")
+        except DataError as error:
+            raise AssertionError(f"it decodes to other labels than label_kind = {own!r} says: {error}") from error
+        counts = torch.bincount(class_indices(labels), minlength=len(problem.classes)).tolist()
+        # Learned labels may favour any class later on.
+        balanced = (own is not None and learned) or len(set(counts)) == 1
+        require(balanced, f"images of each class are {counts}: as many of each are needed")
         if self._encoding.parametrisation.decodes_to == "pixels":
             try:
                 check_pixels(images)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from harness.learning.artifacts.real_networks import RealNetwork, train_real_network
 from harness.learning.pool_networks import Resolve, Supply
 from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.data.labels import LabelKind
 from harness.types.data.preprocessing import Normalize
+from harness.types.data.schedule import Schedule, ScheduleStep
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method
 from harness.types.problem import Problem, Shape, Split
@@ -63,16 +65,39 @@ def small_problem(
 
 
 def small_set(
-    problem: Problem, per_class: int = 1, *, soft: bool = False, step_size: float | None = None
+    problem: Problem,
+    per_class: int = 1,
+    *,
+    soft: bool = False,
+    step_size: float | None = None,
+    kind: LabelKind | None = None,
+    scheduled: bool = False,
 ) -> DistilledSet:
-    """Return the first training images of each class as a set; ``soft`` gives every class a weight in each label."""
+    """Return the first training images of each class as a set.
+
+    Args:
+        problem: provides the images.
+        per_class: number of images of each class.
+        soft: whether every class has a weight in each label, as with the kind ``soft``.
+        step_size: the learning rate for students.
+        kind: the kind of the labels; those of regression are centred one-hot vectors, as FRePo's and KIP's at first.
+        scheduled: whether it has a schedule: one step on the first half of the images, and one on all of them.
+    """
+    kind = kind or ("soft" if soft else "hard")
     index = torch.cat([members[:per_class] for members in problem.of_class])
     images = problem.preprocessing.to_inputs(problem.train.images[index])
     labels = problem.train.labels[index]
-    if soft:
+    if kind == "regression":
+        labels = nn.functional.one_hot(labels, len(problem.classes)).float() - 1 / len(problem.classes)
+    if kind == "soft":
         # Weights 0.8 and 0.1, not one-hot: labels that were rounded back to classes would go unnoticed.
         labels = nn.functional.one_hot(labels, len(problem.classes)).float() * 0.7 + 0.1
-    return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size)
+    whole = tuple(range(len(images)))
+    halves = ScheduleStep(0.02, whole[: (len(whole) + 1) // 2]), ScheduleStep(0.01, whole)
+    schedule = Schedule(halves) if scheduled else None
+    return DistilledSet(
+        images, labels, problem.classes, problem.preprocessing, step_size, label_kind=kind, schedule=schedule
+    )
 
 
 class MemoryScratch(dict[str, dict[str, Tensor]]):

@@ -5,20 +5,21 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.errors import DataError
 from harness.types.data.class_names import canonical_name, check_class_names
-from harness.types.data.labels import FLOATS, check_labels
+from harness.types.data.labels import FLOATS, LabelKind, check_labels, kind_of
 from harness.types.data.preprocessing import Normalize, Preprocessing, Whiten
+from harness.types.data.schedule import Schedule
 from harness.types.parametrisation import Encoding, check_pixels
 from harness.types.problem import Problem
 
 BITS = 32
-"""Bits of a value of a plain image, in which storage is counted."""
+"""Bits of a value of a plain image, a label or a step size, in which storage is counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +30,18 @@ class DistilledSet:
 
     Attributes:
         images: already preprocessed, as they were learned; with an encoding, the stored images that it decodes.
-        labels: class indices (n,) int64, or one row of class weights for each image (n, classes), float32.
+        labels: class indices (n,) int64, or one row for each image (n, classes), float32: class weights, or real
+            values. With an encoding, the labels of the stored images, from which it decodes those of training images.
         classes: class names.
         preprocessing: the preprocessing of the real images, which test images need as well.
         step_size: the learning rate for students if the method learned one; otherwise None.
         provenance: the origin of the set (method, pool, seed, iteration, ...), as JSON.
         encoding: how images are stored, and how training images are decoded from them; None for plain images.
+        label_kind: the kind of the labels that students train on: the one that the parametrisation decodes to, and
+            otherwise ``hard`` for indices and ``soft`` for floats, unless it is declared to be ``regression``. Never
+            None once the set is built.
+        schedule: ordered steps that own their training images, each with a learning rate; None if there are none. Its
+            indices are those of the images that `training_data` returns.
     """
 
     images: Tensor
@@ -44,9 +51,19 @@ class DistilledSet:
     step_size: float | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     encoding: Encoding | None = None
+    label_kind: LabelKind | None = None
+    schedule: Schedule | None = None
 
     def __post_init__(self) -> None:
+        # Whatever is declared: in a copy with other labels (`dataclasses.replace`), it is the kind of those before.
+        if self.label_kind in (None, "hard", "soft") and isinstance(self.labels, Tensor):
+            object.__setattr__(self, "label_kind", self._decoded_kind or kind_of(self.labels))
         self._check_data()
+
+    @property
+    def _decoded_kind(self) -> LabelKind | None:
+        """The kind of labels that the parametrisation has of its own; None if it passes on the stored ones."""
+        return self.encoding.parametrisation.label_kind if self.encoding else None
 
     def check(self) -> None:
         """Check everything that a reader of a file checks; tensors may have changed since the set was built.
@@ -61,7 +78,8 @@ class DistilledSet:
         if self.encoding is not None:
             images, labels = self.encoding.decode(self.images.detach(), self.labels)
             check_images(images)
-            check_labels(labels, len(images), len(self.classes))
+            check_labels(labels, len(images), len(self.classes), kind=self.label_kind)
+            self._check_schedule(len(images))
             if self.encoding.parametrisation.decodes_to == "pixels":
                 check_pixels(images)
 
@@ -72,11 +90,24 @@ class DistilledSet:
         if not isinstance(self.classes, tuple) or not all(isinstance(name, str) for name in self.classes):
             raise DataError("classes must be a tuple of names")
         check_class_names(self.classes)
-        check_labels(self.labels, len(self.images), len(self.classes))
+        own = self._decoded_kind
+        if own is not None and own != self.label_kind:
+            raise DataError(f"its parametrisation decodes to {own} labels, but label_kind says {self.label_kind!r:.50}")
+        if own is not None and kind_of(self.labels) != "hard":
+            raise DataError("its parametrisation has labels of its own, so the stored ones must be class indices")
+        check_labels(self.labels, len(self.images), len(self.classes), kind="hard" if own else self.label_kind)
+        if self.schedule is not None and not isinstance(self.schedule, Schedule):
+            raise DataError(f"the schedule must be a Schedule, not {type(self.schedule).__name__}")
+        if self.encoding is None:
+            self._check_schedule(len(self.images))
         check_preprocessing(self.preprocessing, self._image_shape())
         if self.encoding is not None:
             self.encoding.check(self.images)
         _check_provenance(self.provenance)
+
+    def _check_schedule(self, images: int) -> None:
+        if self.schedule is not None:
+            self.schedule.check(images)
 
     def misfit(self, problem: Problem) -> str | None:
         """Return why the set does not belong to this problem, as a phrase; None if it does."""
@@ -98,21 +129,22 @@ class DistilledSet:
         return iter(self.training_data())
 
     @property
-    def label_kind(self) -> Literal["hard", "soft"]:
-        """The kind of the labels: ``hard`` for class indices, ``soft`` for weights of all classes."""
-        return "soft" if self.labels.is_floating_point() else "hard"
-
-    @property
     def storage_floats(self) -> int:
         """The storage in values of 32 bits, rounded up: the budget at which methods are compared."""
         return -(-self.storage_bits // BITS)
 
     @property
     def storage_bits(self) -> int:
-        """The bits that the set stores: images or what they are decoded from, a decoder's weights, soft labels."""
+        """The bits that the set stores.
+
+        That is images or what they are decoded from, a decoder's weights, labels unless they are class indices, and
+        the step sizes of a schedule.
+        """
+        # Which images a step owns is their order, as it is with class indices, and costs nothing.
+        steps = BITS * len(self.schedule.steps) if self.schedule else 0
         if self.encoding is not None:
-            return self.encoding.storage_bits(self.images, self.labels)
-        return BITS * (self.images.numel() + (self.labels.numel() if self.label_kind == "soft" else 0))
+            return steps + self.encoding.storage_bits(self.images, self.labels)
+        return steps + BITS * (self.images.numel() + (0 if self.label_kind == "hard" else self.labels.numel()))
 
     def training_data(self) -> tuple[Tensor, Tensor]:
         """Return images and labels as a student trains on them, decoded and preprocessed."""
@@ -123,6 +155,7 @@ class DistilledSet:
         if self.encoding is None:
             return self.images, self.labels
         images, labels = self.encoding.decode(self.images, self.labels)
+        self._check_schedule(len(images))
         is_pixels = self.encoding.parametrisation.decodes_to == "pixels"
         return self.preprocessing.apply(images) if is_pixels else images, labels
 

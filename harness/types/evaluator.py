@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+from harness.errors import PluginError, UsageError
 from harness.types.artifact import Artifact, ArtifactRequest
+from harness.types.data.labels import LABEL_KINDS, LabelKind, listed
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture
 from harness.types.options import Options
@@ -51,9 +53,16 @@ class Evaluator(ABC, Generic[O]):
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
     """A whole number from 1 on; increase it whenever the same options give other numbers."""
+    label_kinds: ClassVar[Sequence[LabelKind]] = ("hard", "soft")
+    """The kinds of labels that it trains students on; a set of another kind is refused before any work."""
 
     def __init__(self, options: O) -> None:
         self.options = options
+
+    @property
+    def needs_schedule(self) -> bool:
+        """Whether it trains by a set's schedule, so that a set without one is refused before any work."""
+        return False
 
     @abstractmethod
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
@@ -102,3 +111,26 @@ class Evaluator(ABC, Generic[O]):
             images: number of images of the distilled set.
         """
         return None
+
+
+def check_takes(evaluator: Evaluator[Any], label_kind: LabelKind | None, *, has_schedule: bool, sets: str) -> None:
+    """Check that an evaluator can train students on sets of a kind, before any work.
+
+    Args:
+        evaluator: the evaluator.
+        label_kind: the kind of the sets' labels; None if it is not known yet, and then not checked.
+        has_schedule: whether the sets have a schedule.
+        sets: whose sets they are, for the message.
+
+    Raises:
+        UsageError: it does not take such labels, or needs a schedule that the sets do not have.
+        PluginError: it does not declare kinds of labels as a tuple of their names.
+    """
+    name, kinds = getattr(evaluator, "ddbench_name", type(evaluator).__name__), evaluator.label_kinds
+    if isinstance(kinds, str) or not kinds or not set(kinds) <= set(LABEL_KINDS):
+        raise PluginError(f"{name} declares label_kinds = {kinds!r:.80}: it has to be a tuple of {listed(LABEL_KINDS)}")
+    if label_kind is not None and label_kind not in kinds:
+        takes = f"{name} trains on {listed(tuple(kinds))} labels, but those of {sets} are {label_kind}"
+        raise UsageError(f"{takes}: choose another --evaluator")
+    if evaluator.needs_schedule and not has_schedule:
+        raise UsageError(f"{name} trains by a set's schedule, but {sets} has none: choose another protocol")

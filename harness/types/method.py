@@ -9,7 +9,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from harness.errors import PluginError
 from harness.types.artifact import Artifact, ArtifactRequest, Scratch
+from harness.types.data.labels import LABEL_KINDS, LabelKind, listed
+from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
 from harness.types.network import Architecture, Network
 from harness.types.options import Options
@@ -61,15 +64,24 @@ class Task:
         return torch.autocast(self.problem.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def distilled(
-        self, images: Tensor, labels: Tensor, step_size: float | None = None, encoding: Encoding | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        step_size: float | None = None,
+        encoding: Encoding | None = None,
+        *,
+        label_kind: LabelKind | None = None,
+        schedule: Schedule | None = None,
     ) -> DistilledSet:
         """Build a set of this problem from learned images and labels, copied to the CPU.
 
         Args:
             images: network inputs; with an encoding, what it decodes.
-            labels: class indices, or class weights.
+            labels: class indices, class weights or real values.
             step_size: the learning rate for students, if one was learned.
             encoding: how the images are stored, with the tensors beside them; None for plain images.
+            label_kind: ``regression`` for real values; None for indices and weights, whose type says what they are.
+            schedule: ordered steps with the training images that each owns; None if there are none.
         """
         # A copy even on the CPU: later steps change the method's own tensors in place.
         images, labels = (tensor.detach().to("cpu", copy=True) for tensor in (images, labels))
@@ -77,7 +89,16 @@ class Task:
             copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in encoding.tensors.items()}
             encoding = replace(encoding, tensors=copies)
         problem = self.problem
-        return DistilledSet(images, labels, problem.classes, problem.preprocessing, step_size, encoding=encoding)
+        return DistilledSet(
+            images,
+            labels,
+            problem.classes,
+            problem.preprocessing,
+            step_size,
+            encoding=encoding,
+            label_kind=label_kind,
+            schedule=schedule,
+        )
 
 
 class Method(ABC, Generic[O]):
@@ -98,6 +119,20 @@ class Method(ABC, Generic[O]):
     def __init__(self, task: Task, options: O) -> None:
         self.task = task
         self.options = options
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of labels of its sets, by which evaluators that do not take it are refused before any work.
+
+        None, by default, if it is not known before: indices or class weights. A method whose sets have labels of
+        ``regression`` has to return that.
+        """
+        return None
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether its sets have a schedule, which some protocols need; by default, not."""
+        return False
 
     @abstractmethod
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
@@ -166,3 +201,36 @@ class Method(ABC, Generic[O]):
         Only for the estimate of time before a run.
         """
         return None
+
+
+def declared_kind(method: Method[Any]) -> LabelKind | None:
+    """Return the kind of labels that a method declares for its sets; None if it declares none.
+
+    Raises:
+        PluginError: it declares something else.
+    """
+    kind = method.label_kind
+    if kind is not None and kind not in LABEL_KINDS:
+        who = getattr(method, "ddbench_name", type(method).__name__)
+        raise PluginError(f"{who}: label_kind is {kind!r:.80}, which is not {listed(LABEL_KINDS)} or None")
+    return kind
+
+
+def check_declared(distilled: DistilledSet, method: Method[Any], what: str) -> None:
+    """Check that a set has the kind of labels and the schedule that its method declares, by which runs are planned.
+
+    Args:
+        distilled: what the method returned.
+        method: the method.
+        what: the code and its method, for the message.
+
+    Raises:
+        PluginError: it has others.
+    """
+    declared, kind = declared_kind(method), distilled.label_kind
+    # A method that declares nothing gives indices or weights, as all did before there were kinds to declare.
+    if kind != declared and (declared is not None or kind == "regression"):
+        raise PluginError(f"{what} gives {kind} labels, but its method declares label_kind {declared!r}")
+    if (distilled.schedule is not None) != bool(method.has_schedule):
+        gives = "no schedule" if distilled.schedule is None else "a schedule"
+        raise PluginError(f"{what} gives {gives}, but its method declares has_schedule = {method.has_schedule!r}")

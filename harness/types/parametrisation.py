@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import DataError
+from harness.types.data.labels import LabelKind
 from harness.types.options import Options
 from harness.types.problem import Problem, Shape
 from harness.types.seeds import Streams
@@ -68,7 +69,8 @@ class Parametrisation(ABC, Generic[O]):
 
     It holds options and no tensors: the tensors are passed to it by name. ``images`` (n, ...) is always among them and
     has a row for each stored image, of which a set has ipc for each class; its rows may have any shape. Others may have
-    any name and shape, such as the weights of a decoder that all images share.
+    any name and shape, such as the weights of a decoder that all images share, or learned labels. One that has labels
+    of its own declares their kind by `label_kind`.
     """
 
     Options: ClassVar[type[Options]] = Options
@@ -79,6 +81,15 @@ class Parametrisation(ABC, Generic[O]):
 
     def __init__(self, options: O) -> None:
         self.options = options
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """The kind of the labels that `decode` returns; None, by default, if they are the stored ones.
+
+        A parametrisation whose tensors hold learned labels returns ``soft`` or ``regression``. At the start of a
+        distillation, the largest value of each label is at the class of its image.
+        """
+        return None
 
     @abstractmethod
     def initial(self, start: InitialImages) -> Mapping[str, Tensor]:
@@ -92,7 +103,8 @@ class Parametrisation(ABC, Generic[O]):
 
         Args:
             tensors: the tensors by name.
-            labels: a label for each row of ``images``: class indices, or class weights.
+            labels: a label for each row of ``images``: class indices, class weights or real values; always class
+                indices if the parametrisation has labels of its own.
             shape: channels, height and width of a training image.
         """
 

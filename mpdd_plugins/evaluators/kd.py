@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from harness import (
     train_network,
     train_students,
 )
-from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol import PROTOCOLS, TrainingOptions
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
@@ -49,6 +49,10 @@ def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha
 class KDOptions(TrainingOptions):
     """Options of `KD`."""
 
+    # Without dd: its few steps at learned rates are for the cross-entropy that they were learned with.
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc"] = option(
+        "v1", PROTOCOLS, source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py"
+    )
     temperature: float = option(1.5, "tau, by which both logits are divided", source="the paper's code", gt=0)
     alpha: float = option(0.5, "weight of the teacher's part", source="the paper's code", ge=0, le=1)
     teacher: str = option(
@@ -59,9 +63,14 @@ class KDOptions(TrainingOptions):
 
 
 class KD(Evaluator[KDOptions]):
-    """Trains a teacher for each student index on the distilled set, then students on its logits and the labels."""
+    """Trains a teacher for each student index on the distilled set, then students on its logits and the labels.
+
+    It takes no regression labels: a teacher that fits them has outputs near 0 and 1, or centred ones, whose softmax is
+    close to uniform, so that the divergence of equation 1 would teach next to nothing.
+    """
 
     Options = KDOptions
+    label_kinds = ("hard", "soft")
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``kd v1 + epochs=5``."""

@@ -1,4 +1,4 @@
-"""Plain evaluation: students trained with cross-entropy on the distilled set, as in DC."""
+"""Plain evaluation: students trained on the distilled set and its labels alone, as in DC."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +16,7 @@ from harness import (
     StudentRecord,
     cross_entropy,
     option,
+    squared_error,
     train_students,
 )
 from mpdd_plugins.evaluators.protocol import TrainingOptions
@@ -24,13 +25,37 @@ from mpdd_plugins.evaluators.protocol import TrainingOptions
 class PlainOptions(TrainingOptions):
     """Options of `Plain`."""
 
-    ce_weight: float = option(1.0, "factor of the cross-entropy; 0.5 gives kd's share of it alone", source="DC", gt=0)
+    ce_weight: float = option(
+        1.0,
+        "factor of the cross-entropy, or of the squared error for regression labels; 0.5 gives kd's share of it alone",
+        source="DC",
+        gt=0,
+    )
+
+
+def half_squared_distance(batch: Batch) -> Tensor:
+    """Return half the squared distance of a step's logits from regression labels, the mean over images.
+
+    That is ½‖f(x) − y‖², as FRePo trains its students (Zhou et al., 2022); its gradient by the logits, f(x) − y, has
+    the size of the cross-entropy's, so that both go with the same learning rates.
+    """
+    classes = batch.logits.shape[1]
+    return 0.5 * classes * squared_error(batch)
 
 
 class Plain(Evaluator[PlainOptions]):
-    """Trains each student on the distilled set with cross-entropy, and scores it after the last epoch."""
+    """Trains each student on the distilled set with cross-entropy, and scores it after the last epoch.
+
+    On regression labels it trains with half the squared distance; the accuracy is that of the largest logit as always.
+    """
 
     Options = PlainOptions
+    label_kinds = ("hard", "soft", "regression")
+
+    @property
+    def needs_schedule(self) -> bool:
+        """Whether it trains by a set's schedule: under the protocol dd."""
+        return self.options.protocol == "dd"
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``plain v1 + epochs=5``."""
@@ -46,9 +71,10 @@ class Plain(Evaluator[PlainOptions]):
         streams: Streams,
     ) -> Iterator[StudentRecord]:
         """Train and score students, side by side if that is faster."""
+        error = half_squared_distance if distilled.label_kind == "regression" else cross_entropy
 
         def loss(batch: Batch) -> Tensor:
-            return self.options.ce_weight * cross_entropy(batch)
+            return self.options.ce_weight * error(batch)
 
         lesson = self.options.lesson(distilled, problem, architecture, streams, lambda student: loss)
         return train_students(lesson, problem, architecture, students)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic
 
@@ -23,16 +23,33 @@ from harness import (
 )
 from mpdd_plugins.augmentations import dc, dsa, idc
 
-EPOCHS = {"v1": (301, 1001), "quick": (101, 101), "dsa": (1001, 1001), "mtt": (1001, 1001), "idc": (1000, 1000)}
-"""Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000)."""
-FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc"}
+EPOCHS = {
+    "v1": (301, 1001),
+    "quick": (101, 101),
+    "dsa": (1001, 1001),
+    "mtt": (1001, 1001),
+    "idc": (1000, 1000),
+    "dd": (1, 1),
+}
+"""Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000). Under dd, how
+often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4)."""
+FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc", "dd": "dd"}
 """Family of augmentations of each protocol."""
 OWN: Mapping[str, Mapping[str, Any]] = {"idc": {"schedule": "milestones", "batch": 64}}
 """Options that a protocol has in place of the defaults."""
 MILESTONE_FACTOR = 0.2
 """Factor of the rate at each milestone (IDC, train.py)."""
+
+
+def _check_none(operations: str | None) -> str | None:
+    """Raise `ValueError` unless the option ``augment`` asks for no augmentation."""
+    if operations not in (None, "none"):
+        raise ValueError("the protocol dd augments no images: leave out augment")
+    return operations
+
+
 # By family: how an option is validated, how an augmentation is created, and what the protocol has for a data set.
-CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy, "idc": idc.check_strategy}
+CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy, "idc": idc.check_strategy, "dd": _check_none}
 MAKE: dict[str, Callable[[str, int], Augment]] = {
     "dc": lambda operations, classes: dc.dc_augmentation(operations),
     "dsa": lambda operations, classes: dsa.dsa_augmentation(operations),
@@ -42,7 +59,18 @@ OF_SET: dict[str, Callable[[Problem], str]] = {
     "dc": lambda problem: problem.augmentations.get("dc", "none"),
     "dsa": dsa.own_strategy,
     "idc": idc.own_strategy,
+    "dd": lambda problem: "none",
 }
+PROTOCOLS = (
+    "v1: 301 epochs of SGD, momentum 0.9, weight decay 5e-4, lr 0.01, tenfold lower after epoch index 151 with "
+    "fresh momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after "
+    "index 51. dsa: v1 with 1001 epochs under DSA's augmentation. mtt: dsa with the learning rate that the set has "
+    "learned. idc: 1000 epochs of v1's SGD, a fifth of the rate from two thirds and again from five sixths of them "
+    "on with the momentum kept, batch 64, under IDC's augmentation with CutMix"
+)
+"""The meaning of the option ``protocol`` of every evaluator."""
+DD_FIXES = ("lr", "optimizer", "schedule", "batch")
+"""Options that the protocol dd does not have, because the set's schedule decides them."""
 
 
 def milestones_of(epochs: int) -> tuple[int, ...]:
@@ -54,14 +82,11 @@ def milestones_of(epochs: int) -> tuple[int, ...]:
 class TrainingOptions(Options):
     """Options of every evaluator's training; those that are not set are the protocol's."""
 
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "dd"] = option(
         "v1",
-        "v1: 301 epochs of SGD, momentum 0.9, weight decay 5e-4, lr 0.01, tenfold lower after epoch index 151 with "
-        "fresh momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after "
-        "index 51. dsa: v1 with 1001 epochs under DSA's augmentation. mtt: dsa with the learning rate that the set has "
-        "learned. idc: 1000 epochs of v1's SGD, a fifth of the rate from two thirds and again from five sixths of them "
-        "on with the momentum kept, batch 64, under IDC's augmentation with CutMix",
-        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py",
+        f"{PROTOCOLS}. dd: the steps of the set's schedule in their order, each one step of gradient descent on its "
+        "own images at its own rate, without augmentation; as many times as epochs says, 1 by default",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; DD, section 3.4",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
     lr: float | None = option(
@@ -104,6 +129,13 @@ class TrainingOptions(Options):
         # The values themselves and not "auto": options are part of every cell's key, which an older default must keep.
         return {**OWN.get(str(values.get("protocol")), {}), **values} if isinstance(values, dict) else values
 
+    @pydantic.model_validator(mode="after")
+    def _leave_the_schedule_alone(self) -> Self:
+        departing = [name for name in DD_FIXES if name in self.changed()] if self.protocol == "dd" else []
+        if departing:
+            raise ValueError(f"the protocol dd takes the steps of the set's schedule: leave out {', '.join(departing)}")
+        return self
+
     def defaults(self) -> dict[str, Any]:
         """Return the options' defaults under this protocol."""
         return {**super().defaults(), **OWN.get(self.protocol, {})}
@@ -134,6 +166,8 @@ class TrainingOptions(Options):
     def protocol_recipe(self, augmented: bool) -> Recipe:
         """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's."""
         recipe = Recipe(epochs=EPOCHS[self.protocol][augmented])
+        if self.protocol == "dd":
+            return replace(recipe, schedule="constant", momentum=0.0, weight_decay=0.0)
         if self.protocol != "idc":
             return recipe
         milestones = milestones_of(recipe.epochs)
@@ -143,6 +177,8 @@ class TrainingOptions(Options):
         """Return the protocol's recipe with the options' departures."""
         recipe = self.protocol_recipe(augmented)
         epochs = self.epochs or recipe.epochs
+        if self.protocol == "dd":
+            return replace(recipe, epochs=epochs)
         falls = self.schedule == "milestones"
         return Recipe(
             epochs=epochs,
@@ -172,15 +208,28 @@ class TrainingOptions(Options):
             loss_of: returns the loss of a student's steps from the student's index.
 
         Raises:
-            DataError: the protocol needs a learned step size, and the set has none that is a learning rate.
+            DataError: the protocol needs a learned step size or a schedule, and the set has none.
         """
+        if self.protocol == "dd" and distilled.schedule is None:
+            raise DataError(
+                "the protocol dd trains by the set's schedule, which this set does not have: choose another"
+            )
         operations = self.augmentation(problem, architecture)
         recipe = self.recipe(operations != "none")
         # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
         augment = self._augment(operations, problem)
-        return Lesson(distilled, recipe, streams, loss=loss_of, augment=augment, precision=self.precision)
+        by_schedule = self.protocol == "dd"
+        return Lesson(
+            distilled,
+            recipe,
+            streams,
+            loss=loss_of,
+            augment=augment,
+            precision=self.precision,
+            by_schedule=by_schedule,
+        )
 
     def teaching(
         self, distilled: DistilledSet, problem: Problem, architecture: Architecture[Any], streams: Streams

@@ -19,6 +19,7 @@ from harness import (
     Artifact,
     ArtifactRequest,
     DistilledSet,
+    LabelKind,
     Network,
     Networks,
     PixelMethod,
@@ -57,6 +58,10 @@ class MTT(PixelMethod[MTTOptions]):
         if self.encoded and len(self.images) > self.ipc * self.classes and options.labels == "expert":
             fault = f"labels=expert gives each image a label of its own, but as={options.as_} stores several as one"
             raise UsageError(f"mtt: {fault}; use labels=hard")
+        own = self.encoded.label_kind if self.encoded else None
+        if own is not None and (options.labels == "expert" or own != "soft"):
+            fault = f"as={options.as_} has {own} labels of its own, and mtt learns soft ones"
+            raise UsageError(f"mtt: {fault} with labels=hard")
         # Only now it is known how many images the student trains on; of plain images, the setting stays the same.
         self.setting = setting_for(task, options, self.per_class)
         self.strategy = own_strategy(task.problem) if options.augment is None else options.augment
@@ -102,7 +107,14 @@ class MTT(PixelMethod[MTTOptions]):
         buffers = {name: start[name] for name, _ in network.named_buffers()}
         return Student(network, buffers, self._labels())
 
+    @property
+    def label_kind(self) -> LabelKind:
+        """The kind of labels of its sets: those of the experts and of a parametrisation are soft."""
+        return "hard" if self.options.labels == "hard" and self.targets is None else "soft"
+
     def _labels(self) -> Tensor:
+        if self.targets is not None:
+            return self.targets
         return self.labels if self.options.labels == "hard" else self.soft_labels
 
     def _predictions(self, network: Network, weights: Mapping[str, Tensor]) -> Tensor:

@@ -107,6 +107,35 @@ class FreeParametrisation(GoodParametrisation):
         return 0
 
 
+class LabelledParametrisation(GoodParametrisation):
+    """Learns labels beside the images: real values, at first centred one-hot vectors."""
+
+    label_kind = "regression"
+
+    def initial(self, start):
+        classes = len(start.problem.classes)
+        labels = torch.eye(classes).repeat_interleave(start.ipc, 0) - 1 / classes
+        return {**super().initial(start), "labels": labels}
+
+    def decode(self, tensors, labels, shape):
+        images, _ = super().decode(tensors, labels, shape)
+        return images, torch.cat([tensors["labels"], tensors["labels"]])
+
+
+class UndeclaredParametrisation(LabelledParametrisation):
+    label_kind = None
+
+
+class UnboundParametrisation(LabelledParametrisation):
+    """Its labels are weights at first, and anything later."""
+
+    label_kind = "soft"
+
+    def initial(self, start):
+        tensors = super().initial(start)
+        return {**tensors, "labels": tensors["labels"] + 1 / len(start.problem.classes)}
+
+
 class EvenParametrisation(GoodParametrisation):
     def initial(self, start):
         images = start.pixels(start.ipc)
@@ -427,6 +456,33 @@ class WritingEvaluator(GoodEvaluator):
 class HardEvaluator(GoodEvaluator):
     def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
         torch.nn.functional.one_hot(distilled.labels)
+        return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
+
+
+class EagerEvaluator(GoodEvaluator):
+    """Declares labels that it cannot take."""
+
+    label_kinds = ("hard", "soft", "regression")
+
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        assert distilled.label_kind != "regression", "negative labels"
+        return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
+
+
+class StrictEvaluator(HardEvaluator):
+    """Takes hard labels, and says so."""
+
+    label_kinds = ("hard",)
+
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        if distilled.label_kind != "hard":
+            raise DataError("only hard labels are taken: give a set with class indices")
+        return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
+
+
+class OrderlessEvaluator(GoodEvaluator):
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        assert distilled.schedule is None, "a schedule"
         return super().evaluate(distilled, problem, architecture, students, artifacts, streams)
 
 

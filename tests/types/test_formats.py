@@ -119,7 +119,7 @@ def test_the_file_that_these_changes_spoil_is_sound(path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"metadata": {"format": 4}}, "format 4.*use a newer"),
+        ({"metadata": {"format": 5}}, "format 5.*use a newer"),
         ({"metadata": {"format": "new"}}, "not a distilled set"),
         ({"metadata": {"classes": None}}, "not a distilled set"),
         ({"metadata": {"classes": "abc"}}, "class"),

@@ -1,10 +1,16 @@
-"""Validity of a distilled set's labels: class indices, or one row of class weights for each image."""
+"""Validity of a distilled set's labels: class indices, or one row of class weights or real values for each image."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from harness.errors import DataError
 
+LabelKind = Literal["hard", "soft", "regression"]
+"""The kind of labels: class indices; class weights; real values, on which students train with the squared error."""
+LABEL_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 TOLERANCE = 5e-3
 """How far the weights of an image may sum from 1: bfloat16 rounds each weight by up to one part in 512."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -12,14 +18,36 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SOFTMAX = "give their softmax (torch.softmax(labels, 1))"
 
 
-def check_labels(labels: Tensor, images: int, classes: int, logits: str = SOFTMAX) -> None:
-    """Check that labels are class indices (n,), or finite non-negative weights (n, classes) that sum to 1.
+def kind_of(labels: Tensor) -> LabelKind:
+    """Return the kind of labels that nobody has declared: ``soft`` for floats, otherwise ``hard``."""
+    return "soft" if labels.is_floating_point() else "hard"
+
+
+def class_indices(labels: Tensor) -> Tensor:
+    """Return class indices (n,): the labels themselves, or the place of the largest value of each row."""
+    return labels.argmax(1) if labels.is_floating_point() else labels
+
+
+def listed(kinds: Sequence[str]) -> str:
+    """Return kinds of labels as words: ``hard, soft or regression``."""
+    *others, last = kinds
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def check_labels(
+    labels: Tensor, images: int, classes: int, logits: str = SOFTMAX, kind: LabelKind | None = None
+) -> None:
+    """Check that labels are of a kind, in form and values.
+
+    Hard labels are class indices (n,), soft ones finite non-negative weights (n, classes) that sum to 1, and those of
+    regression any finite values (n, classes).
 
     Args:
         labels: the labels, in any type of number.
         images: how many images they belong to.
         classes: how many classes there are.
         logits: what the user does if the labels turn out to be logits.
+        kind: the kind of the labels; None for what their type says, which is never regression.
 
     Raises:
         DataError: they are something else; the line says what they are and what to do.
@@ -27,10 +55,32 @@ def check_labels(labels: Tensor, images: int, classes: int, logits: str = SOFTMA
     check_label_form(labels)
     if len(labels) != images:
         raise DataError(f"there are {images} images but {len(labels)} labels")
-    if labels.is_floating_point():
+    check_kind(labels, kind)
+    if kind == "regression":
+        _check_rows(labels, classes, "values")
+    elif labels.is_floating_point():
         _check_weights(labels, classes, logits)
     else:
         _check_indices(labels, classes)
+
+
+def check_kind(labels: Tensor, kind: str | None, who: str = "label_kind") -> None:
+    """Check that a declared kind, unless it is None, is one that labels of this type can be of.
+
+    Args:
+        labels: the labels.
+        kind: the declared kind.
+        who: what declares it, for the message.
+
+    Raises:
+        DataError: there is no such kind, or the labels are of another.
+    """
+    if kind is None:
+        return
+    if kind not in LABEL_KINDS:
+        raise DataError(f"{who} says {kind!r:.50}, which is not {listed(LABEL_KINDS)}")
+    if (kind == "hard") == labels.is_floating_point():
+        raise DataError(f"labels are {kind_of(labels)}, but {who} says {kind!r}: one of them has to change")
 
 
 def check_label_form(labels: Tensor) -> None:
@@ -75,10 +125,7 @@ def _check_indices(labels: Tensor, classes: int) -> None:
 
 
 def _check_weights(labels: Tensor, classes: int, logits: str) -> None:
-    if labels.shape[1] != classes:
-        raise DataError(f"labels have weights for {labels.shape[1]} classes, but there are {classes} classes")
-    if not bool(torch.isfinite(labels).all()):
-        raise DataError("labels have NaN or infinite values")
+    _check_rows(labels, classes, "weights")
     if are_weights(labels):
         return
     low, high = (float(value) for value in torch.aminmax(labels.float()))
@@ -88,11 +135,22 @@ def _check_weights(labels: Tensor, classes: int, logits: str) -> None:
     raise DataError(f"labels are not class weights: {seen}, but {wanted}; {_weights_remedy(labels, classes, logits)}")
 
 
+def _check_rows(labels: Tensor, classes: int, what: str) -> None:
+    """Check that there is a finite value for each class."""
+    if labels.shape[1] != classes:
+        raise DataError(f"labels have {what} for {labels.shape[1]} classes, but there are {classes} classes")
+    if not bool(torch.isfinite(labels).all()):
+        raise DataError("labels have NaN or infinite values")
+
+
 def _weights_remedy(labels: Tensor, classes: int, logits: str) -> str:
     """Return what to do about rows of floats that are not weights, as far as their values show what they are."""
     whole = labels.double()
     if are_weights((whole + 1 / classes).clamp_min(0)) and float(whole.min()) >= -1 / classes - TOLERANCE:
-        return f"they seem to be centred (weights less 1/{classes}): add 1/{classes} to each"
+        return (
+            f"they seem to be centred (weights less 1/{classes}): add 1/{classes} to each, or declare "
+            "label_kind='regression' to train on them with the squared error"
+        )
     if float(whole.max()) <= 0 and are_weights(whole.exp()):
         return "they seem to be logarithms of weights: give labels.exp()"
     empty = torch.nonzero(_sums(labels) == 0).flatten()

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from harness.errors import DataError
 from harness.types.data.class_names import are_whole_numbers, canonical_name, check_class_names
-from harness.types.data.labels import check_label_form
+from harness.types.data.labels import LabelKind, check_label_form
 from harness.types.data.preprocessing import Preprocessing
+from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet, check_images, check_preprocessing, check_step_size
 from harness.types.parametrisation import Encoding, StoredEncoding, check_pixels
 from harness.types.problem import Shape
@@ -44,9 +45,12 @@ class Content:
     Attributes:
         where: the file's name in messages.
         images: (n, channels, height, width), floats.
-        labels: class indices (n,), or class weights (n, classes); None: equally many for each class, in order.
+        labels: class indices (n,), or class weights or real values (n, classes); None: equally many for each class, in
+            order.
         pixels: whether images are in [0, 1] and not yet preprocessed; of no meaning with an encoding.
         encoding: how images are stored; None for plain images.
+        label_kind: the kind of the labels that students train on; None for what the type of the labels says.
+        schedule: ordered steps with the images that each owns; None for none.
         named: whether label i stands for the name ``classes[i]``, whatever label a data set gives to that name.
         notes: lines to show when the file is used.
         fragment: the part of its name that says that it is one of several files; None if there is no such part.
@@ -64,6 +68,8 @@ class Content:
     encoding: StoredEncoding | None = None
     notes: tuple[str, ...] = ()
     fragment: str | None = None
+    label_kind: LabelKind | None = None
+    schedule: Schedule | None = None
 
     @property
     def lacks_normalisation(self) -> bool:
@@ -107,7 +113,13 @@ class Content:
                 check_pixels(images)
                 check_preprocessing(preprocessing, images.shape[1:])
                 images = preprocessing.apply(images)
-            return DistilledSet(images, labels, names, preprocessing, rate, self.provenance, encoding)
+            kind = self.label_kind
+            whole = DistilledSet(
+                images, labels, names, preprocessing, rate, self.provenance, encoding, kind, self.schedule
+            )
+            if kind not in (None, whole.label_kind):
+                raise DataError(f"labels are {whole.label_kind}, but its metadata says {kind!r}")
+            return whole
         except DataError as error:
             raise DataError(f"{self.where}: {error}") from None
 

@@ -17,7 +17,7 @@ from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content, display_name
 from harness.types.formats.folder_names import folder_names
-from harness.types.formats.format import Format, packing
+from harness.types.formats.format import Format, check_hard, packing
 from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, beside, plain_file, reason_of
 from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.safe import read_safetensors
@@ -88,10 +88,9 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write the images as they look before preprocessing; return what is lost, in words.
 
     Raises:
-        DataError: labels are soft, or images have neither one channel nor three.
+        DataError: labels are not hard, it has a schedule, or images have neither one channel nor three.
     """
-    if distilled.label_kind == "soft":
-        raise DataError("a folder holds one class an image, and these labels are soft: write safetensors or npz")
+    check_hard(distilled, "a folder holds one class an image")
     images, labels = distilled.training_data()
     if images.shape[1] not in _MODES:
         raise DataError(f"a picture has 1 or 3 channels, and these have {images.shape[1]}: write safetensors or npz")

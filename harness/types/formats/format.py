@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import DataError
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
 from harness.types.options import Options
+from harness.types.plurals import counted
 
 LAST = -1
 """The entry that is read by default."""
@@ -35,6 +37,23 @@ class Format:
     write: Callable[[DistilledSet, Path], tuple[str, ...]] | None = None
     options: type[Options] = Options
     several: bool = False
+
+
+def check_hard(distilled: DistilledSet, holder: str) -> None:
+    """Check that a set can be held by a format with a class for each image and no order of training.
+
+    Args:
+        distilled: the set.
+        holder: what the format is called, and what it holds.
+
+    Raises:
+        DataError: its labels are not hard, or it has a schedule.
+    """
+    if distilled.label_kind != "hard":
+        raise DataError(f"{holder}, and these labels are {distilled.label_kind}: write safetensors or npz")
+    if distilled.schedule is not None:
+        steps = counted(len(distilled.schedule.steps), "step")
+        raise DataError(f"{holder}, and this set has a schedule of {steps}: write safetensors or npz")
 
 
 def all_but_data(distilled: DistilledSet) -> tuple[str, ...]:

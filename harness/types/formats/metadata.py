@@ -7,30 +7,39 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.system.bounded_json import JsonLimits, check_depth, parse_object
+from harness.types.data.labels import LABEL_KINDS, kind_of
+from harness.types.data.schedule import schedule_from
 from harness.types.distilled import DistilledSet
 from harness.types.formats.idc import MULTI_FORMATION
 from harness.types.formats.limits import MOST_TEXT, MOST_VALUES, reason_of
 from harness.types.parametrisation import StoredEncoding
 from harness.types.problem import Shape
 
-PLAIN, PACKED, ENCODED = 1, 2, 3
+PLAIN, PACKED, ENCODED, DECLARED = 1, 2, 3, 4
 """Versions of the format: a reader that knows version 1 alone would take packed images for images. Version 2 knows
-multi-formation alone, as its ``decoder``; version 3 any parametrisation."""
+multi-formation alone, as its ``decoder``; version 3 any parametrisation; version 4 labels whose type does not say their
+kind, and schedules. A set is written in the lowest version that can hold it, so that older readers can read it."""
 _LIMITS = JsonLimits(depth=100, digits=4300, allows_infinity=True)
 """Wider than those of a store: provenance is whatever its author recorded, NaN included, and has to be read again."""
 
 
 def metadata_of(distilled: DistilledSet) -> dict[str, Any]:
-    """Return the metadata of a set: classes, kind of labels, preprocessing, step size, provenance, parametrisation."""
+    """Return the metadata of a set: all that is not a tensor."""
+    # A reader of version 3 would take real values for class weights, and train without the schedule.
+    declared = distilled.label_kind != kind_of(distilled.labels) or distilled.schedule
     metadata = {
-        "format": ENCODED if distilled.encoding else PLAIN,
+        "format": DECLARED if declared else ENCODED if distilled.encoding else PLAIN,
         "classes": distilled.classes,
         "label_kind": distilled.label_kind,
         "preprocessing": distilled.preprocessing.name,
         "step_size": distilled.step_size,
         "provenance": dict(distilled.provenance),
     }
-    return {**metadata, "parametrisation": distilled.encoding.description()} if distilled.encoding else metadata
+    return {
+        **metadata,
+        **({"parametrisation": distilled.encoding.description()} if distilled.encoding else {}),
+        **({"schedule": distilled.schedule.as_json()} if distilled.schedule else {}),
+    }
 
 
 def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
@@ -41,7 +50,7 @@ def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
     """
     text = json.dumps(content, indent=indent, sort_keys=True)
     if len(text) > MOST_TEXT:
-        raise DataError(f"classes and provenance take {len(text):,} letters, and a file holds at most {MOST_TEXT:,}")
+        raise DataError(f"the set's metadata takes {len(text):,} letters, and a file holds at most {MOST_TEXT:,}")
     try:
         check_depth(text.encode(), _LIMITS.depth)
     except ValueError as error:
@@ -50,7 +59,9 @@ def as_text(content: Mapping[str, Any], indent: int | None = None) -> str:
 
 
 def parse_metadata(text: str, name: str) -> dict[str, Any]:
-    """Parse and check the metadata of a set; ``encoding`` is how images are stored, or None.
+    """Parse and check the metadata of a set; ``encoding`` is how images are stored, and ``schedule`` the schedule.
+
+    Both are None if there is none.
 
     Raises:
         DataError: it is of a newer version, or a value in it is not valid.
@@ -66,13 +77,18 @@ def parse_metadata(text: str, name: str) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise DataError(f"{name} is not a distilled set of ddbench ({reason})") from None
     # A newer version may mean something else by the same fields, so it is refused and not guessed.
-    if not PLAIN <= version <= ENCODED:
+    if not PLAIN <= version <= DECLARED:
         raise DataError(
-            f"{name} has format {str(version)[:20]}, and this ddbench knows up to {ENCODED}: use a newer one"
+            f"{name} has format {str(version)[:20]}, and this ddbench knows up to {DECLARED}: use a newer one"
         )
     _check(metadata, name)
     try:
-        return {**metadata, "encoding": _encoding(metadata)}
+        steps = metadata.get("schedule")
+        return {
+            **metadata,
+            "encoding": _encoding(metadata),
+            "schedule": None if steps is None else schedule_from(steps),
+        }
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
 
@@ -111,6 +127,8 @@ def _check(metadata: Mapping[str, Any], name: str) -> None:
         "provenance": isinstance(metadata.get("provenance"), dict),
         "decoder": isinstance(metadata.get("decoder"), dict | None),
         "parametrisation": isinstance(metadata.get("parametrisation"), dict | None),
+        # Files of the first versions do not say the kind.
+        "label_kind": metadata.get("label_kind") in (None, *LABEL_KINDS),
     }
     for key, is_sound in sound.items():
         if not is_sound:

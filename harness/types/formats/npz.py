@@ -2,7 +2,7 @@
 
 ========================  ============================================================================================
 ``images``                (n, channels, height, width), or channels last; uint8: pixels; floats: network inputs
-``labels``                class indices (n,), integers; or class weights (n, classes), floats
+``labels``                class indices (n,), integers; or class weights or real values (n, classes), floats
 ``step_size``             a number, optional
 ``classes``               names of the classes, text (classes,), optional
 ``ddbench``               JSON, as in our own files, optional; with it come ``preprocessing.mean`` and so on, and
@@ -35,9 +35,10 @@ KEYS = ("images", "labels", "step_size", "classes", "ddbench")
 
 
 class ArrayOptions(Options):
-    """Options of the format: what float images are."""
+    """Options of the format: what float images and float labels are."""
 
     pixels: bool = option(False, "float images are pixels in [0, 1] and not yet normalised")
+    regression: bool = option(False, "float labels are real values for the squared error, not class weights")
 
 
 def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
@@ -59,6 +60,7 @@ def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
         classes=_classes(arrays["classes"], path.name) if "classes" in arrays else None,
         step_size=_number(arrays["step_size"], path.name) if "step_size" in arrays else None,
         provenance={"file": path.name, "format": "npz"},
+        label_kind="regression" if options.regression else None,
     )
 
 

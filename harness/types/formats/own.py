@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from harness.errors import DataError
+from harness.types.data.labels import check_kind
 from harness.types.data.preprocessing import preprocessing_from
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
@@ -32,14 +33,14 @@ def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) 
     """Return the content that tensors and metadata make up together."""
     parts, stored = _named(tensors, PREFIX), _named(tensors, ENCODING)
     images, labels = tensors["images"], tensors["labels"]
-    kind = "soft" if labels.is_floating_point() else "hard"
-    if metadata.get("label_kind", kind) != kind:
-        raise DataError(f"{name}: its labels are {kind}, but its metadata says {metadata['label_kind']!r:.50}")
+    kind, encoding = metadata.get("label_kind"), metadata["encoding"]
     try:
+        # A parametrisation may decode labels of another kind than it stores; the set is checked when it is opened.
+        if encoding is None:
+            check_kind(labels, kind, "its metadata")
         preprocessing = preprocessing_from(metadata["preprocessing"], parts)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
-    encoding = metadata["encoding"]
     if encoding is None and stored:
         raise DataError(f"{name}: it has the tensor {ENCODING + min(stored)!r}, but names no parametrisation")
     return Content(
@@ -52,6 +53,8 @@ def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) 
         provenance=metadata["provenance"],
         encoding=replace(encoding, tensors=stored) if encoding else None,
         notes=format_scores(metadata["provenance"]),
+        label_kind=kind,
+        schedule=metadata["schedule"],
     )
 
 
@@ -61,7 +64,7 @@ def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write a set with its classes, preprocessing, step size, parametrisation and provenance: nothing is lost."""
+    """Write a set with all that belongs to it: nothing is lost."""
     path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))}))
     return ()
 

@@ -8,7 +8,7 @@ import torch
 from harness.errors import DataError
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
-from harness.types.formats.format import Format, all_but_data
+from harness.types.formats.format import Format, all_but_data, check_hard
 from harness.types.formats.pickled import pair_of, read_pickled
 from harness.types.formats.scores import SCORES, format_scores, scores_of
 from harness.types.options import Options
@@ -37,10 +37,9 @@ def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
     """Write one set that the reference's evaluator reads, with the accuracies in its provenance.
 
     Raises:
-        DataError: its labels are soft.
+        DataError: its labels are not hard, or it has a schedule.
     """
-    if distilled.label_kind == "soft":
-        raise DataError("the VICO-UoE format holds class indices, and these labels are soft: write safetensors or npz")
+    check_hard(distilled, "the VICO-UoE format holds class indices")
     images, labels = distilled.training_data()
     pair = [images.detach().float().contiguous(), labels.detach().long().contiguous()]
     torch.save({"data": [pair], "accs_all_exps": scores_of(distilled.provenance.get(SCORES))}, path)
