@@ -15,6 +15,7 @@ from unittest import SkipTest
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from harness.errors import DataError, DDBenchError
@@ -30,7 +31,7 @@ from harness.types.problem import Problem
 
 ROUNDED = 0.6 / 255
 """How far pixels may be off if a format says that something is lost: half a level of 8 bits, and rounding."""
-_CUTS, _FLIPS = 12, 24
+_CUTS, _FLIPS = 8, 12
 """Damages that are tried of each file: places where it ends early, and bytes that are changed."""
 _ran: list[str] = []
 """What the code in hostile pickles has noted; it belongs to the process, since a pickle names a global function."""
@@ -126,7 +127,7 @@ class FormatContract(Contract):
         """A damaged file is read, or refused with a DataError of one line."""
         with self._folder() as folder:
             for suffix in (*self.format.suffixes, ""):
-                for content in (b"", b"\0" * 64, b"PK\x03\x04" + b"\0" * 60, bytes(range(256))):
+                for content in (*_strange(folder), b"", b"\0" * 64, b"PK\x03\x04" + b"\0" * 60, bytes(range(256))):
                     self._read_or_refuse(_written(folder / f"junk{suffix}", content), "a file of other content")
             if not self.writes and self.example is None:
                 return
@@ -290,7 +291,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _contents(path: Path) -> dict[str, bytes]:
-    inner = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    """Return the content of a file or folder, and of all that lies beside it."""
+    inner = [each for each in path.parent.rglob("*") if each.is_file()]
     return {str(each): each.read_bytes() for each in inner}
 
 
@@ -302,6 +304,16 @@ def _damages(content: bytes) -> Iterator[tuple[str, bytes]]:
     places = {*range(0, min(size, 64), 8), *range(max(0, size - 64), size, 8), *range(0, size, max(1, size // _FLIPS))}
     for place in sorted(places):
         yield f"with byte {place} changed", content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
+def _strange(folder: Path) -> Iterator[bytes]:
+    """Yield files that are whole, but hold nothing of a set: of torch.save, of NumPy, of safetensors, and JSON."""
+    torch.save({}, folder / "saved")
+    yield (folder / "saved").read_bytes()
+    np.savez(folder / "zipped.npz", strange=np.zeros(3))
+    yield (folder / "zipped.npz").read_bytes()
+    yield save({"strange": torch.zeros(3)})
+    yield b"{}"
 
 
 def _hostile(folder: Path) -> Iterator[bytes]:
