@@ -36,6 +36,21 @@ def register_datasets(register: Register) -> None:
 
 
 @hookimpl
+def register_formats(register: Register) -> None:
+    """Register the file formats of distilled sets."""
+    # Those that can be written come first: messages list them in this order.
+    layouts = "harness.types.formats"
+    register("safetensors", f"{layouts}.own:Safetensors", "our own: everything that is needed to use the set")
+    register("vico", f"{layouts}.vico:Vico", "VICO-UoE's .pt: data, a list of [images, labels]; hard labels only")
+    register("npz", f"{layouts}.npz:Npz", "arrays images and labels; classes, step_size if there; keeps everything")
+    register("images", f"{layouts}.folder:Images", "a folder CLASS/NAME.png (or .jpg, ...): pixels, rounded to 8 bits")
+    register("mtt", f"{layouts}.tensors:MTT", "MTT's images_best.pt with labels_best.pt (and lr_best.pt); only read")
+    ranking = "DD-Ranking's images.pt; labels.pt (logits) and lr.pt if there; only read"
+    register("ddranking", f"{layouts}.tensors:DDRanking", ranking)
+    register("idc", f"{layouts}.idc:IDC", "IDC's data.pt: packed pixels, [images, labels]; only read")
+
+
+@hookimpl
 def register_reports(register: Register) -> None:
     """Register the page, and scores after DD-Ranking."""
     register("page", "harness.report.page.page:Page", "one HTML file: tables, pictures, curves, and how to do it again")

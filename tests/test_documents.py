@@ -10,6 +10,7 @@ import pytest
 
 import harness
 from harness.cli.group import cli
+from harness.plugins.registry import KINDS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
@@ -62,6 +63,15 @@ def test_architecture_has_a_line_for_every_folder_and_module_and_for_nothing_els
     files = {str(path.relative_to(ROOT)) for path in modules if path.name != "__init__.py"}
     folders = {str(path.parent.relative_to(ROOT)) for path in modules}
     assert sorted(named) == sorted(files | folders)
+
+
+def test_the_guide_names_every_public_name_once_for_who_needs_it():
+    guide = (ROOT / "mpdd_plugins" / "README.md").read_text()
+    section = guide.partition("## The public names\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (an? [\w ]+|everybody) \| (.+) \|$", section, re.MULTILINE)
+    named = [name for _, names in rows for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(named) == sorted(harness.__all__)
+    assert len(rows) >= len(KINDS), "each kind of author has a row"
 
 
 def test_versions_agree():

@@ -12,8 +12,10 @@ from tests.studies import numbers, records
 PACKAGE = Path(__file__).parent / "thirdparty"
 SMALL = "convnet[width=4,depth=2]"
 BANDIT = f"bandit[of={SMALL}+patches]"
+FACTORISED = "dm[as=dimmed,lr_img=0.1,batch_real=8]"
 STUDY = [
-    *("run", "--dataset", "shapes", "--method", "centroid", "--method", "dm[batch_real=8]", "--pool", BANDIT),
+    *("run", "--dataset", "shapes", "--method", "centroid", "--method", "dm[batch_real=8]", "--method", FACTORISED),
+    *("--pool", BANDIT),
     *("--pool", f"single[main={SMALL}]", "--evaluator", "anchored[epochs=3]", "--evaluator", "plain[epochs=3]"),
     *("--architecture", "patches", "--architecture", "mlp[width=8]", "--students", "2", "--json"),
 ]  # fmt: skip
@@ -31,7 +33,9 @@ def site(tmp_path_factory):
 def study(site, tmp_path_factory):
     """The store of a study with all that it brings, what the command printed, and the cells that it heard of."""
     folder = tmp_path_factory.mktemp("study")
-    env = environment(site, ACME_LOG=str(folder / "log"), ACME_STEPS=str(folder / "steps"))
+    env = environment(
+        site, ACME_LOG=str(folder / "log"), ACME_STEPS=str(folder / "steps"), ACME_SETS=str(folder / "sets")
+    )
     done = ddbench(*STUDY, "--iterations", "4", "--store", folder / "store", env=env)
     assert done.returncode == 0, done.stderr
     return folder / "store", json.loads(done.stdout), done.stderr, (folder / "log").read_text().splitlines()
@@ -40,20 +44,21 @@ def study(site, tmp_path_factory):
 def test_it_is_listed_with_its_distribution(site):
     rows = json.loads(ddbench("plugins", "--json", env=environment(site)).stdout)
     (mine,) = [row for row in rows if row["name"] == "acme"]
-    kinds = ("architecture", "dataset", "evaluator", "method", "pool")
+    kinds = ("architecture", "dataset", "evaluator", "format", "method", "parametrisation", "pool")
     assert (mine["status"], mine["reason"]) == ("active", "")
-    assert (mine["distribution"], mine["version"]) == ("acme-distill", "0.3")
-    assert mine["hooks"] == ["cell_finished", *(f"register_{kind}s" for kind in kinds), "step"]
+    assert (mine["distribution"], mine["version"]) == ("acme-distill", "0.4")
+    assert mine["hooks"] == ["cell_finished", *(f"register_{kind}s" for kind in kinds), "set_finished", "step"]
+    assert mine["contract"] == 2
 
 
 def test_its_components_keep_the_contracts(site):
     done = ddbench("plugins", "check", "acme", env=environment(site))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("8 components: ")
+    assert done.stdout.splitlines()[-1].startswith("10 components: ")
     for name in (
         *("method centroid", "method surest", "method warm", "pool bandit", "evaluator anchored", "evaluator tutored"),
-        *("architecture patches", "dataset shapes"),
+        *("architecture patches", "dataset shapes", "parametrisation dimmed", "format acme-raw"),
     ):
         assert f"\n{name} (acme_distill." in f"\n{done.stdout}"
 
@@ -62,7 +67,8 @@ def test_all_of_it_is_crossed_with_the_built_in(study):
     _, result, output, _ = study
     assert {cell["state"] for cell in result["cells"]} == {"done"}
     arms = {(row["method"], row["pool"], row["evaluator"], row["architecture"]) for row in result["rows"]}
-    pools = {"centroid": [None], "dm[batch_real=8]": [BANDIT, f"single[main={SMALL}]"]}
+    through = [BANDIT, f"single[main={SMALL}]"]
+    pools = {"centroid": [None], "dm[batch_real=8]": through, FACTORISED: through}
     assert arms == {
         (method, pool, evaluator, architecture)
         for method, through in pools.items()
@@ -84,9 +90,9 @@ def test_who_made_what_is_part_of_every_record(study):
             )
         assert record["provenance"]["dataset"]["distribution"] == "acme-distill"
     assert {name for name, (distribution, _) in providers.items() if distribution == "acme-distill"} == {
-        "centroid", "bandit", "anchored", "patches",
+        "centroid", "bandit", "anchored", "patches", "dimmed",
     }  # fmt: skip
-    assert providers["bandit"][1] == "0.3"
+    assert providers["bandit"][1] == "0.4"
     assert providers["dm"][0] == "ddbench"
 
 
@@ -104,6 +110,33 @@ def test_it_hears_of_every_step(study):
         (key, iteration) for key in sets for iteration in range(1, 5)
     )
     assert all(names for _, _, *names in steps)
+
+
+def test_it_sees_every_set_as_stored_and_as_decoded(study):
+    store, result, _, _ = study
+    methods = {cell["key"]: cell["label"] for cell in result["cells"] if cell["kind"] == "distilled"}
+    seen = {key: (int(bits), int(images)) for key, bits, images in
+            map(str.split, (store.parent / "sets").read_text().splitlines())}  # fmt: skip
+    assert seen.keys() == methods.keys()
+    plain = 32 * 3 * 256
+    for key, label in methods.items():
+        assert seen[key] == ((plain + 32, 6) if "dimmed" in label else (plain, 3)), label
+
+
+def test_its_format_is_written_and_evaluated_by_its_content(study, site, tmp_path):
+    store, result, _, _ = study
+    env = environment(site, DDBENCH_EXECUTOR="inline")
+    key = next(cell["key"] for cell in result["cells"] if "dimmed" in cell["label"] and cell["kind"] == "distilled")
+    done = ddbench("convert", key, tmp_path / "set.acme", "--store", store, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "packing by dimmed: 6 decoded images are written" in done.stdout
+    (tmp_path / "set.acme").rename(tmp_path / "renamed.bin")
+    words = ("--evaluator", "plain[epochs=2]", "--architecture", "mlp[width=8]", "--students", "1", "--json")
+    done = ddbench("eval", tmp_path / "renamed.bin", "--dataset", "shapes", *words, "--store", tmp_path / "s", env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["status"] == "done"
+    done = ddbench("convert", "--help", env=env)
+    assert "acme-raw     a head of five numbers" in done.stdout
 
 
 def test_its_metric_stands_in_the_rows_and_is_compared(study, site):

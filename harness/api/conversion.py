@@ -12,14 +12,15 @@ from harness.planning.file_source import CompletedSet, complete, complete_alone
 from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
-from harness.plugins.stored_sets import load_distilled
+from harness.plugins.set_formats import read_content, writer_for
+from harness.plugins.stored_sets import load_stored
 from harness.store.cells import SHORT, is_prefix
 from harness.store.packing import open_store
 from harness.store.records import Record, StoredArtifact, StoredSet, StoredStudent, StudentResult
 from harness.store.store import Store
 from harness.system.whole_files import beside
 from harness.types.distilled import DistilledSet
-from harness.types.formats import ABOUT, SCORES, Reading, display_name, read_content, writer_for
+from harness.types.formats import ABOUT, SCORES, Reading, display_name
 from harness.types.plurals import counted
 
 RECIPE = "recipe"
@@ -102,7 +103,7 @@ def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...
     record = store.record(key)
     if not isinstance(record, StoredSet):
         raise _no_set(prefix, record)
-    distilled = load_distilled(store.file(key, "set.safetensors"))
+    distilled = load_stored(store.file(key, "set.safetensors"))
     written = record.provenance.as_json()
     origin = {name: written.get(name) for name in ("versions", "compute", "finished")}
     students, unread = _students(store, key)

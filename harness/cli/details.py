@@ -176,6 +176,18 @@ def _print_dataset(details: Details) -> None:
     print_table(("what", "value"), rows)
 
 
+def _format(resolved: Resolved[Any], registry: Registry) -> Details:
+    cls = resolved.cls
+    return {"suffixes": list(cls.suffixes), "written": cls.is_written(), "several": cls.several}
+
+
+def _print_format(details: Details) -> None:
+    by_suffix = f", by the suffix {' or '.join(details['suffixes'])}" if details["suffixes"] else ""
+    click.echo(f"\nIt is read and written{by_suffix}." if details["written"] else "\nIt is only read.")
+    if details["several"]:
+        click.echo("A file may hold several sets: --entry names one.")
+
+
 def _executor(resolved: Resolved[Any], registry: Registry) -> Details:
     return {"in_process": resolved.cls.in_process, "detaches": resolved.cls.detaches}
 
@@ -208,6 +220,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "evaluator": lambda resolved, registry: {"label_kinds": list(resolved.cls.label_kinds)},
     "architecture": _architecture,
     "dataset": _dataset,
+    "format": _format,
     "report": lambda resolved, registry: {},
     "executor": _executor,
     "tracker": lambda resolved, registry: {"needs_packages": dict(resolved.cls.needs)},
@@ -219,6 +232,7 @@ _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "evaluator": _print_evaluator,
     "architecture": _print_architecture,
     "dataset": _print_dataset,
+    "format": _print_format,
     "executor": _print_executor,
     "tracker": _print_tracker,
 }

@@ -32,6 +32,7 @@ VERBS = {
     "evaluators": Verb("listings:evaluators", "List the evaluators, or show one."),
     "architectures": Verb("listings:architectures", "List the architectures, or show one."),
     "datasets": Verb("listings:datasets", "List the data sets, or show one."),
+    "formats": Verb("listings:formats", "List the file formats of distilled sets, or show one."),
     "reports": Verb("listings:reports", "List the reports, or show one."),
     "executors": Verb("listings:executors", "List the executors, which start the work of a run, or show one."),
     "trackers": Verb("listings:trackers", "List the trackers, which show the course of distillations, or show one."),

@@ -141,6 +141,19 @@ def study_options(command: F) -> F:
     return command
 
 
+class ListsFormats(click.Command):
+    """A command whose help ends with the file formats of all installed plugins."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the formats after the epilog; they are looked up only when somebody asks for help."""
+        from harness.cli.usable_plugins import usable_plugins
+
+        super().format_epilog(ctx, formatter)
+        registry = usable_plugins().registry
+        with formatter.section("Formats"):
+            formatter.write_dl([(registry.display_name(entry), entry.summary) for entry in registry.of_kind("format")])
+
+
 def reading_options(command: F) -> F:
     """Add the options for reading a distilled set from a file."""
     for add in reversed(
@@ -152,8 +165,8 @@ def reading_options(command: F) -> F:
                 "--from",
                 "format",
                 metavar="FORMAT",
-                help="Format of the file; options say what it does not: 'idc[factor=2]', 'ddranking[temperature=1]', "
-                "'npz[pixels=true]', safetensors, vico, mtt, images. [from its content]",
+                help="Format of the file; options say what it does not, as in 'idc[factor=2]', "
+                "'ddranking[temperature=1]' and 'npz[pixels=true]'. [from its content]",
             ),
             click.option(
                 "--step-size", type=float, metavar="X", help="Learned step size, if the file does not hold it."

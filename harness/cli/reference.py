@@ -32,6 +32,7 @@ _LISTINGS = {
     "evaluator": "evaluators",
     "architecture": "architectures",
     "dataset": "datasets",
+    "format": "formats",
     "report": "reports",
     "executor": "executors",
     "tracker": "trackers",

@@ -20,6 +20,7 @@ from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request, request_from
 from harness.planning.set_sources import FileSource, kind_note
 from harness.plugins.registry import Registry
+from harness.plugins.set_formats import read_content
 from harness.store.cells import SHORT, Cell, key_of
 from harness.store.files.folders import RUNS, make_way, make_way_for_folder
 from harness.store.run_files import EVENTS, LOG, REQUEST_FILE, PlannedJob, list_jobs, read_request, write_run
@@ -27,7 +28,7 @@ from harness.store.store import Store
 from harness.store.store_errors import cannot
 from harness.system.clock import now
 from harness.types.distilled import DistilledSet
-from harness.types.formats import Reading, display_name, read_content
+from harness.types.formats import Reading, display_name
 
 _OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells", "track")
 """Options that say how the work is done, and not what it is: the key of a run does not depend on them."""

@@ -4,8 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import PluginError, UsageError, did_you_mean
-from harness.plugins.registry import KINDS, Entry, Registry
+from harness.plugins.registry import KINDS as EVERY_KIND
+from harness.plugins.registry import Entry, Registry
 from harness.types.names import Name, count_variants, parse_name
+
+KINDS = tuple(kind for kind in EVERY_KIND if kind != "format")
+"""Kinds whose components a run uses; options of a format belong to one file, in brackets after --from."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class PluginRow:
     status: str = "active"
     reason: str = ""
     hooks: list[str] = field(default_factory=list)
+    contract: int | None = None
+    """The version of the contract that the plugin declares to be written for; None if it declares none."""
 
 
 @dataclass
@@ -175,6 +177,7 @@ def _load(loaded: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow)
         with last_words(f"plugin {row.name!r} of {row.distribution} was imported", row.distribution == OWN):
             with guarded("importing it raised"):
                 plugin = point.load()
+            row.contract = _contract_of(plugin)
             loaded.manager.register(plugin, name=f"{row.distribution}:{point.name}")
             try:
                 _take_up(loaded, plugin, row)
@@ -185,6 +188,24 @@ def _load(loaded: Plugins, point: importlib.metadata.EntryPoint, row: PluginRow)
     except Exception as error:
         cause = error.error if isinstance(error, PluginFault) else error
         row.status, row.reason = "broken", error_line(cause).rstrip(": ")
+
+
+def _contract_of(plugin: object) -> int | None:
+    """Return the version of the contract that a plugin declares; None if it declares none.
+
+    Raises:
+        PluginError: it cannot work with this ddbench.
+    """
+    with guarded(f"its {hookspecs.CONTRACT_ATTRIBUTE} raised"):
+        version: Any = getattr(plugin, hookspecs.CONTRACT_ATTRIBUTE, None)
+    oldest, newest = hookspecs.OLDEST_CONTRACT, hookspecs.CONTRACT_VERSION
+    if version is None or (type(version) is int and oldest <= version <= newest):
+        return version
+    if type(version) is not int:
+        raise PluginError(f"its {hookspecs.CONTRACT_ATTRIBUTE} is {version!r:.50}: it must be a whole number")
+    works = f"this ddbench works with {f'{oldest} to {newest}' if oldest < newest else newest}"
+    remedy = "install a newer ddbench" if version > newest else "install a newer version of the plugin"
+    raise PluginError(f"it is written for version {version} of the contract, and {works}: {remedy}")
 
 
 def _take_up(loaded: Plugins, plugin: object, row: PluginRow) -> None:

@@ -81,6 +81,11 @@ _CALLS: dict[str, dict[str, Call]] = {
     },
     "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
     "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},
+    # A full disk is no fault of a format: whoever asked for the file says so.
+    "format": {
+        **dict.fromkeys(("recognises", "read", "check_shape", "refusal"), _ASKED),
+        "write": Call(passes=(OSError,)),
+    },
     "report": {"render": Call("cannot be made:"), "suffix": _READ},
     "tracker": {},  # observers are isolated where they are called
     "executor": {"start": _ASKED, "close": _ASKED, "slots": _READ, "poll_seconds": _READ},

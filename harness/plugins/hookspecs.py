@@ -1,9 +1,10 @@
 """The hooks that a plugin implements, with ``from harness import hookimpl``.
 
-A plugin is a module behind an entry point of the group ``ddbench``. Each ``register_*`` hook receives a function to
-call once for each component: ``register(name, target, summary)``. ``target`` is ``"package.module:Class"``, imported
-only when the component is used. A hook that raises, or a module that cannot be imported, makes a listed row and nothing
-else.
+A plugin is a module behind an entry point of the group ``ddbench``. It may declare the version of this contract that it
+was written for, by ``ddbench_contract = 2``; without that it is taken as it is. Each ``register_*`` hook receives a
+function to call once for each component: ``register(name, target, summary)``. ``target`` is ``"package.module:Class"``,
+imported only when the component is used. A hook that raises, or a module that cannot be imported, makes a listed row
+and nothing else.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,13 @@ import pluggy
 if TYPE_CHECKING:  # listing plugins imports no torch
     from harness.types.distilled import DistilledSet
 
+CONTRACT_VERSION = 2
+"""The version of the contract between ddbench and its plugins: 1 in ddbench 0.1, 2 in 0.2. It rises whenever a plugin
+may have to change; what merely adds a hook, a name or an option leaves it."""
+OLDEST_CONTRACT = 1
+"""The oldest version of the contract whose plugins still work."""
+CONTRACT_ATTRIBUTE = "ddbench_contract"
+"""The attribute of a plugin's module that declares the version of the contract that it was written for."""
 hookspec = pluggy.HookspecMarker("ddbench")
 hookimpl = pluggy.HookimplMarker("ddbench")
 
@@ -57,6 +65,11 @@ def register_architectures(register: Register) -> None:
 @hookspec
 def register_datasets(register: Register) -> None:
     """Register data sets, subclasses of `harness.Dataset`."""
+
+
+@hookspec
+def register_formats(register: Register) -> None:
+    """Register file formats of distilled sets, subclasses of `harness.SetFormat`."""
 
 
 @hookspec

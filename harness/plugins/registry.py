@@ -16,7 +16,10 @@ from harness.plugins.redirection import stdout_to_stderr as stdout_to_stderr
 from harness.types.names import Name, parse_name
 from harness.types.options import Options
 
-KINDS = ("method", "pool", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
+KINDS = (
+    *("method", "pool", "parametrisation", "evaluator", "architecture", "dataset", "format", "report", "executor"),
+    "tracker",
+)
 _BASES = {
     "method": "harness.types.method:Method",
     "pool": "harness.types.pool:Pool",
@@ -24,6 +27,7 @@ _BASES = {
     "evaluator": "harness.types.evaluator:Evaluator",
     "architecture": "harness.types.network:Architecture",
     "dataset": "harness.types.dataset:Dataset",
+    "format": "harness.types.formats.format:SetFormat",
     "report": "harness.types.report:Report",
     "executor": "harness.types.executor:Executor",
     "tracker": "harness.plugins.tracker:Tracker",

@@ -9,8 +9,12 @@ from pathlib import Path
 from string import Template
 
 from harness.errors import UsageError
+from harness.plugins.hookspecs import CONTRACT_VERSION
 
-KINDS = ("pool", "method", "parametrisation", "evaluator", "architecture", "dataset", "report", "executor", "tracker")
+KINDS = (
+    *("pool", "method", "parametrisation", "evaluator", "architecture", "dataset", "format", "report", "executor"),
+    "tracker",
+)
 """The kinds of components that there are templates of."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
 _SUMMARIES = {
@@ -20,6 +24,7 @@ _SUMMARIES = {
     "evaluator": "students trained with smoothed labels",
     "architecture": "two convolutions and a linear layer",
     "dataset": "images of an .npz file in the data folder",
+    "format": "pixels of 8 bits and class indices, as arrays in one file",
     "report": "a table of all students, a line each",
     "executor": "processes of this machine that let others go first",
     "tracker": "losses of each distillation in a CSV file",
@@ -72,7 +77,7 @@ def _files(words: dict[str, str], kinds: Sequence[str]) -> Iterator[tuple[str, s
     yield "pyproject.toml", _filled("pyproject", words)
     yield "README.md", _filled("readme", words)
     hooks = (_filled("hook", {**words, "kind": kind, "summary": _SUMMARIES[kind]}) for kind in kinds)
-    yield f"src/{module}/__init__.py", _filled("init", words) + "".join(hooks)
+    yield f"src/{module}/__init__.py", _filled("init", {**words, "contract": str(CONTRACT_VERSION)}) + "".join(hooks)
     for kind in kinds:
         yield f"src/{module}/{kind}.py", _filled(kind, words)
     contracts = sorted(f"{kind.title()}Contract" for kind in kinds)

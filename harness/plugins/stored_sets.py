@@ -11,9 +11,10 @@ from torch import Tensor
 from harness.errors import DataError
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import OWN, Resolved
+from harness.plugins.set_formats import read_content
 from harness.types.data.preprocessing import Preprocessing
 from harness.types.distilled import DistilledSet
-from harness.types.formats import LAST, Reading, read_content
+from harness.types.formats import LAST, OWN_FORMAT, Reading
 from harness.types.parametrisation import Encoding, Parametrisation, StoredEncoding
 from harness.types.problem import Shape
 
@@ -33,7 +34,7 @@ def load_distilled(
     """Read a distilled set; ``TensorDataset(*load_distilled(path))`` is ready for training.
 
     Args:
-        path: a file or folder in one of the `FORMATS`.
+        path: a file or folder in one of the formats that ``ddbench formats`` lists.
         entry: index of the set in a file that holds several; the last by default.
         format: its format with options, ``idc[factor=2]``; recognised by its content by default.
         preprocessing: the preprocessing of images or pixels, if the file does not describe it.
@@ -41,12 +42,21 @@ def load_distilled(
         step_size: the learned step size, if the file does not hold it.
 
     Raises:
-        UsageError: there is no such format, or it has no such option.
+        UsageError: there is no such format, or it has no such option, or several formats recognise the file.
         DataError: the file cannot be read, is not of these formats, or holds unusable values, or no installed plugin
             has its parametrisation.
     """
     content = read_content(Path(path), Reading(entry, format))
     return content.completed(opened, preprocessing, classes, step_size)
+
+
+def load_stored(path: Path) -> DistilledSet:
+    """Read a set of a store, always in ddbench's own format: no plugin's format has a say in it.
+
+    Raises:
+        DataError: the file cannot be read, or no installed plugin has its parametrisation.
+    """
+    return OWN_FORMAT.read(path).completed(opened)
 
 
 def open_encoding(name: str, shape: Shape, tensors: Mapping[str, Tensor] | None = None) -> Encoding:

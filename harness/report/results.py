@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
-from harness.plugins.stored_sets import load_distilled
+from harness.plugins.stored_sets import load_stored
 from harness.report.comparing.comparison import without_duplicates
 from harness.report.comparing.question import selected_values, value_of
 from harness.report.rerun_command import Commands, NoCommand
@@ -165,4 +165,4 @@ def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRe
 
 
 def _load(opened: Callable[[str], Store], store: str, key: str) -> DistilledSet:
-    return load_distilled(opened(store).file(key, "set.safetensors"))
+    return load_stored(opened(store).file(key, "set.safetensors"))

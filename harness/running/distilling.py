@@ -13,7 +13,7 @@ from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.returns import call_of, check_count
-from harness.plugins.stored_sets import load_distilled
+from harness.plugins.stored_sets import load_stored
 from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
@@ -24,7 +24,7 @@ from harness.store.store import RecordError, Writer
 from harness.system import interrupts
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.distilled import DistilledSet
-from harness.types.formats import save_distilled
+from harness.types.formats import OWN_FORMAT
 from harness.types.formats.limits import reason_of
 from harness.types.seeds import Streams
 
@@ -191,5 +191,5 @@ def save_readable(distilled: DistilledSet, path: Path) -> None:
     Raises:
         DataError: the file cannot be read.
     """
-    save_distilled(distilled, path)
-    load_distilled(path)
+    OWN_FORMAT.write(distilled, path)
+    load_stored(path)

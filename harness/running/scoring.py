@@ -8,7 +8,7 @@ from harness.errors import PluginError
 from harness.planning.arms import Arm
 from harness.planning.set_sources import FileSource, Source, status_of
 from harness.plugins.returns import call_of, student_record
-from harness.plugins.stored_sets import load_distilled
+from harness.plugins.stored_sets import load_stored
 from harness.running.artifacts import Artifacts, EvaluatorArtifacts
 from harness.running.cell_tracker import CellTracker
 from harness.store.cells import Cell
@@ -100,7 +100,7 @@ def distilled_set(tracker: CellTracker, source: Source, key: str) -> DistilledSe
     """Return the set of a finished cell, or the one that the source's file holds."""
     if isinstance(source, FileSource):
         return source.distilled
-    return load_distilled(tracker.store.file(key, "set.safetensors"))
+    return load_stored(tracker.store.file(key, "set.safetensors"))
 
 
 def set_file(tracker: CellTracker, source: Source, key: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from harness.testing.contract import Contract, Outcome
 from harness.testing.datasets import DatasetContract
 from harness.testing.evaluators import EvaluatorContract
 from harness.testing.executors import ExecutorContract
+from harness.testing.formats import FormatContract
 from harness.testing.methods import MethodContract
 from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
@@ -27,6 +28,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         EvaluatorContract,
         ArchitectureContract,
         DatasetContract,
+        FormatContract,
         ReportContract,
         ExecutorContract,
         TrackerContract,

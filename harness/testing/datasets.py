@@ -9,6 +9,7 @@ from unittest import SkipTest
 from harness.datasets.checks import check_images
 from harness.datasets.problems import data_root, make_problem
 from harness.errors import DataError, DDBenchError, UsageError
+from harness.planning.set_options import KINDS
 from harness.plugins.discovery import plugins
 from harness.plugins.returns import returned
 from harness.testing.contract import Contract, finite, require
@@ -82,7 +83,7 @@ class DatasetContract(Contract):
         for name in defaults.architectures:
             registry.resolve("architecture", name)
         for name, options in defaults.options.items():
-            entries = [entry for entry in registry.entries if entry.name == name]
+            entries = [entry for kind in KINDS for entry in registry.of_kind(kind) if entry.name == name]
             require(entries, f"its defaults have options for {name!r}, which is not a component")
             for entry in entries:
                 entry.load().Options.from_name(Name(name, tuple(options.items())))

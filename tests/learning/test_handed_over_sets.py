@@ -134,13 +134,14 @@ def test_such_a_set_is_a_failed_distillation_and_its_students_are_not_tried(pack
 
 
 def test_nothing_is_committed_that_cannot_be_read_back(toys_registered, tmp_path, monkeypatch):
-    from harness.running import distilling
+    from harness.types.formats.own import Safetensors
 
-    def truncated(distilled, path):
-        harness.save_distilled(distilled, path)
+    def truncated(self, distilled, path):
+        write(self, distilled, path)
         path.write_bytes(path.read_bytes()[:-8])
 
-    monkeypatch.setattr(distilling, "save_distilled", truncated)
+    write = Safetensors.write
+    monkeypatch.setattr(Safetensors, "write", truncated)
     data = write_arrays(tmp_path / "a.npz")
     result = harness.run(
         method="still", dataset=f"arrays[path={data}]", evaluator="plain[epochs=2]", architecture="mlp[width=8]",

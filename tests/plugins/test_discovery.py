@@ -5,7 +5,9 @@ import importlib
 import pytest
 from fake_distributions import POOL, registering
 
+import harness
 from harness.errors import PluginError, UsageError
+from harness.plugins import hookspecs
 from harness.plugins.discovery import plugins
 
 BROKEN_HOOK = "@hookimpl\ndef register_pools(register):\n    1 / 0\n\n"
@@ -63,6 +65,31 @@ def test_a_bad_plugin_is_a_row_with_its_reason(distribution, source, reason):
     assert row("bad").status == "broken"
     assert reason in row("bad").reason
     assert "\n" not in row("bad").reason
+
+
+@pytest.mark.parametrize("version", [None, 1, harness.CONTRACT_VERSION])
+def test_a_plugin_for_this_contract_or_an_older_one_works(distribution, version):
+    declared = "" if version is None else f"ddbench_contract = {version}\n"
+    distribution("good", declared + registering("pool", "mine", "good:Mine") + POOL)
+    assert (row("good").status, row("good").contract) == ("active", version)
+    assert plugins().registry.resolve("pool", "mine").make().distribution(0)["mlp"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("3", "it is written for version 3 of the contract, and this ddbench works with 2: install a newer ddbench"),
+        ("1", "version 1 of the contract, and this ddbench works with 2: install a newer version of the plugin"),
+        ("'2'", "its ddbench_contract is '2': it must be a whole number"),
+        ("True", "its ddbench_contract is True: it must be a whole number"),
+    ],
+)
+def test_a_plugin_for_another_contract_is_a_row_with_the_reason(distribution, monkeypatch, version, reason):
+    monkeypatch.setattr(hookspecs, "OLDEST_CONTRACT", 2)
+    distribution("other", f"ddbench_contract = {version}\n" + registering("pool", "mine", "other:Mine") + POOL)
+    assert row("other").status == "broken"
+    assert row("other").reason.endswith(reason)
+    assert "mine" not in names("pool")
 
 
 @pytest.mark.parametrize("target", ["nowhere", "bad.nowhere", "bad:nothing", "bad:"])

@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import pickle
 import random
 import signal
 import subprocess
@@ -16,10 +17,12 @@ from harness import (
     Architecture,
     Artifact,
     ArtifactRequest,
+    Content,
     DataError,
     Dataset,
     DatasetOptions,
     DistilledSet,
+    Encoding,
     Evaluator,
     Executor,
     Method,
@@ -32,13 +35,18 @@ from harness import (
     Report,
     RunDefaults,
     Running,
+    SetFormat,
     Split,
     StudentRecord,
     Tracker,
     Traits,
+    freeze_statistics,
     gradient_in_slices,
     gradient_of,
+    lost_metadata,
+    open_encoding,
     option,
+    read_arrays,
 )
 
 COUNT = itertools.count()
@@ -146,6 +154,98 @@ class EvenParametrisation(GoodParametrisation):
 
     def constrain(self, tensors):
         tensors["images"].clamp_(0, 1)
+
+
+# --- formats ---
+
+
+class GoodFormat(SetFormat):
+    """Inputs and class indices as arrays."""
+
+    suffixes = (".good",)
+
+    def read(self, path, entry):
+        return self.content(path, read_arrays(path, lambda name: name in ("images", "labels")))
+
+    def content(self, path, arrays):
+        if set(arrays) != {"images", "labels"} or any(array.dtype.kind not in "fi" for array in arrays.values()):
+            raise DataError(f"{path.name} is not good")
+        return Content(path.name, *(torch.from_numpy(arrays[name]) for name in ("images", "labels")))
+
+    def refusal(self, distilled):
+        return "its labels are not hard: a good file holds classes" if distilled.label_kind != "hard" else None
+
+    def write(self, distilled, path):
+        images, labels = self.data(distilled)
+        with path.open("wb") as file:
+            np.savez(file, images=images.numpy(), labels=labels.numpy())
+        return lost_metadata(distilled)
+
+    def data(self, distilled):
+        return distilled.training_data()
+
+
+class GreedyFormat(GoodFormat):
+    def recognises(self, path):
+        return True
+
+
+class ShyFormat(GoodFormat):
+    def recognises(self, path):
+        return False
+
+
+class LossyFormat(GoodFormat):
+    def data(self, distilled):
+        images, labels = super().data(distilled)
+        return 0.9 * images, labels
+
+
+class SuffixingFormat(GoodFormat):
+    def write(self, distilled, path):
+        images, labels = self.data(distilled)
+        np.savez(path, images=images.numpy(), labels=labels.numpy())
+        return lost_metadata(distilled)
+
+
+class SilentFormat(GoodFormat):
+    def write(self, distilled, path):
+        super().write(distilled, path)
+        return ()
+
+
+class UndecodedFormat(GoodFormat):
+    def data(self, distilled):
+        return distilled.images, distilled.labels
+
+
+class WordyFormat(GoodFormat):
+    def refusal(self, distilled):
+        return "no.\nReally not." if distilled.label_kind != "hard" else None
+
+
+class CachingFormat(GoodFormat):
+    def read(self, path, entry):
+        path.with_suffix(".cache").touch()
+        return super().read(path, entry)
+
+
+class TrustingFormat(GoodFormat):
+    def content(self, path, arrays):
+        return Content(path.name, *(torch.from_numpy(arrays[name]) for name in ("images", "labels")))
+
+
+class PicklingFormat(GoodFormat):
+    def read(self, path, entry):
+        try:
+            return self.content(path, pickle.loads(path.read_bytes()))
+        except Exception as error:
+            raise DataError(f"{path.name} is not good: {type(error).__name__}") from None
+
+    def write(self, distilled, path):
+        images, labels = self.data(distilled)
+        path.write_bytes(pickle.dumps({"images": images.numpy(), "labels": labels.numpy()}))
+        return lost_metadata(distilled)
 
 
 # --- pools ---
@@ -338,11 +438,18 @@ class MatchingMethod(GoodMethod):
 
     uses_pool = True
 
+    def draw(self, role, iteration, label, count=24):
+        return self.task.problem.real_batch(label, count, self.task.streams.generator(role, iteration, label))
+
+    def freeze(self, network, iteration):
+        labels = range(len(self.task.problem.classes))
+        freeze_statistics(network, lambda: torch.cat([self.draw("bn", iteration, label, 8) for label in labels]))
+
     def step(self, iteration, networks):
         network = networks.draw()
+        self.freeze(network, iteration)
         for label in range(len(self.task.problem.classes)):
-            generator = self.task.streams.generator("real", iteration, label)
-            real = self.task.problem.real_batch(label, 24, generator)
+            real = self.draw("real", iteration, label)
             labels = torch.full((len(real),), label)
             mine = self.images[self.labels == label].detach().requires_grad_()
             ours = gradient_of(network, mine, labels[: len(mine)], differentiable=True)
@@ -356,14 +463,64 @@ class MatchingMethod(GoodMethod):
         return gradient_in_slices(network, real, labels, 8)
 
 
-class SlicingMethod(MatchingMethod):
+class UnfrozenMethod(MatchingMethod):
+    """Batch norm has the statistics of the class that is matched."""
+
+    def freeze(self, network, iteration):
+        pass
+
+
+class CollectiveMethod(MatchingMethod):
+    """The mean gradient of all classes' real images against that of all synthetic ones at once, as DCC has it."""
+
+    def step(self, iteration, networks):
+        network = networks.draw()
+        self.freeze(network, iteration)
+        classes = range(len(self.task.problem.classes))
+        reals = [self.draw("real", iteration, label) for label in classes]
+        each = [gradient_of(network, real, torch.full((len(real),), label)) for label, real in enumerate(reals)]
+        mine = self.images.detach().requires_grad_()
+        ours = gradient_of(network, mine, self.labels, differentiable=True)
+        theirs = [sum(pieces) / len(classes) for pieces in zip(*each, strict=True)]
+        loss = sum((ours_of - theirs_of).square().sum() for ours_of, theirs_of in zip(ours, theirs, strict=True))
+        (change,) = torch.autograd.grad(loss, mine)
+        self.images = self.images - change / change.norm()
+        return {"loss": loss.item()}
+
+
+class UnfrozenCollectiveMethod(UnfrozenMethod, CollectiveMethod):
+    """An outsider's DCC: real gradients by the statistics of each class, synthetic ones by those of all."""
+
+
+class JointMethod(UnfrozenMethod):
+    """All classes in one pass whose batch norm mixes them, and then the gradient of each."""
+
+    def step(self, iteration, networks):
+        network = networks.draw()
+        classes, weights = range(len(self.task.problem.classes)), list(network.parameters())
+        real = torch.cat([self.draw("real", iteration, label) for label in classes])
+        real_labels = torch.arange(len(classes)).repeat_interleave(len(real) // len(classes))
+        mine = self.images.detach().requires_grad_()
+        loss = 0.0
+        for label in classes:
+            gradients = []
+            for logits, labels in ((network(mine), self.labels), (network(real), real_labels)):
+                own = nn.functional.cross_entropy(logits[labels == label], labels[labels == label])
+                gradients.append(torch.autograd.grad(own, weights, create_graph=True))
+            loss += sum((ours - theirs.detach()).square().sum() for ours, theirs in zip(*gradients, strict=True))
+        (change,) = torch.autograd.grad(loss, mine)
+        self.images = self.images - change / change.norm()
+        return {"loss": loss.item()}
+
+
+class SlicingMethod(UnfrozenMethod):
     def gradient(self, network, real, labels):
         parts = zip(real.split(8), labels.split(8), strict=True)
         each = [[len(part) * piece for piece in gradient_of(network, part, some)] for part, some in parts]
         return [sum(pieces) / len(real) for pieces in zip(*each, strict=True)]
 
 
-class PerImageMethod(MatchingMethod):
+class PerImageMethod(UnfrozenMethod):
     def gradient(self, network, real, labels):
         weights = dict(network.named_parameters())
 
@@ -378,6 +535,47 @@ class ReseedingMethod(MatchingMethod):
     def gradient(self, network, real, labels):
         torch.seed()
         return super().gradient(network, real, labels)
+
+
+class PackedMethod(GoodMethod):
+    """An outsider's IDC: four images are decoded from each that is stored."""
+
+    def distilled(self):
+        pixels = self.task.problem.preprocessing.invert(self.images).clamp(0, 1)
+        packing = open_encoding("multi-formation[factor=2]", self.task.problem.shape)
+        return self.task.distilled(pixels, self.labels, encoding=packing)
+
+
+class FactorisedMethod(GoodMethod):
+    """Codes that stay as they are, of which a shared tensor, which alone is learned, makes two images each."""
+
+    def __init__(self, task, options):
+        super().__init__(task, options)
+        self.codes = task.problem.preprocessing.invert(self.images).clamp(0, 1)
+        self.images = self.brightness(task)
+
+    def brightness(self, task):
+        return torch.full((1,), 0.9) + 0.05 * torch.rand(1, generator=task.streams.generator("brightness"))
+
+    def step(self, iteration, networks):
+        self.images *= 0.99
+        return {}
+
+    def distilled(self):
+        factors = {"brightness": self.images.clone()}
+        encoding = Encoding(GoodParametrisation(Options()), "toy", "toys", self.task.problem.shape, factors)
+        return self.task.distilled(self.codes, self.labels, encoding=encoding)
+
+    def state(self):
+        return {"codes": self.codes, "images": self.images}
+
+    def restore(self, state):
+        self.codes, self.images = state["codes"].clone(), state["images"].clone()
+
+
+class UnseededFactorMethod(FactorisedMethod):
+    def brightness(self, task):
+        return torch.full((1,), 0.9) + 0.05 * torch.rand(1)
 
 
 # --- evaluators ---

@@ -10,7 +10,7 @@ import torch
 
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
-from harness.testing import ExecutorContract, MethodContract, PoolContract
+from harness.testing import ExecutorContract, FormatContract, MethodContract, PoolContract
 from harness.testing.checking import CONTRACTS
 
 sys.path.insert(0, str(Path(__file__).parent))  # where targets of entries are imported from
@@ -60,6 +60,7 @@ BUILT_IN = {
         "torchvision[model=mobilenet_v3_small]",
     ],
     "dataset": ["digits"],
+    "format": ["safetensors", "vico", "npz", "images", "mtt", "ddranking", "idc[factor=2]"],
     "report": ["page", "robust-scores"],
     "executor": ["local", "inline"],
     "tracker": ["tensorboard"],
@@ -87,6 +88,16 @@ class TestSeveralImagesAClass(MethodContract):
 class TestNetworksThatCoupleImages(MethodContract):
     name = "dm[batch_real=8]"
     draws = "convnet[width=4,depth=2,norm=batch]"
+
+
+class TestMTTFiles(FormatContract):
+    name = "mtt"
+
+    @pytest.fixture(autouse=True)
+    def _files(self, tmp_path, monkeypatch):
+        torch.save(torch.rand(3, 1, 16, 16), tmp_path / "images_best.pt")
+        torch.save(torch.arange(3), tmp_path / "labels_best.pt")
+        monkeypatch.setattr(type(self), "example", tmp_path)
 
 
 # --- who breaks a promise is caught ---
@@ -126,8 +137,27 @@ CAUGHT = {
         "GreyMethod": {"test_colour_images"},
         "LazyMethod": {"test_work_is_a_number"},
         "MatchingMethod": set(),
-        "SlicingMethod": {"test_batch_statistics_spoil_no_gradient"},
-        "PerImageMethod": {"test_batch_norm", "test_batch_statistics_spoil_no_gradient"},
+        "CollectiveMethod": set(),
+        "UnfrozenMethod": {"test_no_class_has_batch_statistics_of_its_own"},
+        "UnfrozenCollectiveMethod": {"test_no_class_has_batch_statistics_of_its_own"},
+        "JointMethod": {"test_no_class_has_batch_statistics_of_its_own"},
+        "SlicingMethod": {
+            "test_batch_statistics_spoil_no_gradient",
+            "test_no_class_has_batch_statistics_of_its_own",
+        },
+        "PackedMethod": set(),
+        "FactorisedMethod": set(),
+        "UnseededFactorMethod": {
+            "test_same_seed_same_numbers",
+            "test_state_round_trips",
+            "test_state_is_all_there_is",
+            "test_total_is_not_used",
+        },
+        "PerImageMethod": {
+            "test_batch_norm",
+            "test_batch_statistics_spoil_no_gradient",
+            "test_no_class_has_batch_statistics_of_its_own",
+        },
         "ReseedingMethod": {"test_dropout"},
     },
     "parametrisation": {
@@ -163,6 +193,26 @@ CAUGHT = {
         },
         "UnboundParametrisation": {"test_stays_in_range_when_learned"},
         "EvenParametrisation": {"test_a_shape_that_does_not_divide"},
+    },
+    "format": {
+        "GreedyFormat": {"test_recognises_its_own_files"},
+        "ShyFormat": {"test_recognises_its_own_files"},
+        "LossyFormat": {"test_round_trip", "test_encoded_sets"},
+        "SuffixingFormat": {
+            "test_recognises_its_own_files",
+            "test_round_trip",
+            "test_losses_are_named",
+            "test_encoded_sets",
+            "test_reading_is_repeatable",
+            "test_damaged_files",
+            "test_runs_no_code",
+        },
+        "SilentFormat": {"test_losses_are_named", "test_encoded_sets"},
+        "UndecodedFormat": {"test_encoded_sets"},
+        "WordyFormat": {"test_refusals_are_a_line"},
+        "CachingFormat": {"test_reading_is_repeatable"},
+        "TrustingFormat": {"test_damaged_files"},
+        "PicklingFormat": {"test_runs_no_code"},
     },
     "evaluator": {
         "SilentEvaluator": {"test_protocol_is_one_line"},

@@ -165,7 +165,8 @@ def test_images_of_eight_bit_floats_are_refused(tmp_path):
 
 
 def test_ranked_labels_that_are_weights_already_are_named(tmp_path):
-    from harness.types.formats import Reading, read_content
+    from harness.plugins.set_formats import read_content
+    from harness.types.formats import Reading
 
     torch.save(IMAGES, tmp_path / "images.pt")
     torch.save(SOFT, tmp_path / "labels.pt")

@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 from toys import toy_problem
 
 from harness import DataError, DistilledSet, Normalize, UsageError, Whiten, load_distilled, save_distilled
-from harness.types.formats import FORMATS, writer_for
+from harness.plugins.set_formats import writer_for
 from harness.types.formats.folder_names import folder_names
 
 WHOLE = ("set.safetensors", "set.npz")
@@ -225,7 +225,7 @@ def test_a_folder_brings_what_pixels_do_not_hold(tmp_path):
     ],
 )
 def test_the_suffix_decides_the_format(path, format, name):
-    assert writer_for(Path(path), format) is FORMATS[name].write
+    assert writer_for(Path(path), format).format.ddbench_name == f"format {name} of ddbench"
 
 
 @pytest.mark.parametrize(

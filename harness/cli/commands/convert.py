@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import reading_of, reading_options
+from harness.cli.options import ListsFormats, reading_of, reading_options
 
 
 @click.command(
-    epilog="Output formats: safetensors (ddbench's own) and npz, which keep everything; vico (.pt, hard labels only); "
-    "images (a folder CLASS/NNN.png, rounded to 8 bits, that also stores its preprocessing). No code in a file is "
-    "executed."
+    cls=ListsFormats,
+    epilog="`ddbench formats` lists the formats, and `ddbench formats show NAME` says whether one is written. What OUT "
+    "cannot hold is said. No code in a file is executed.",
 )
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))

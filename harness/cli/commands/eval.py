@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from harness.cli.options import config_option, reading_of, reading_options, show, study_options, values_of
+from harness.cli.options import ListsFormats, config_option, reading_of, reading_options, show, study_options, values_of
 
 
 @click.command(
+    cls=ListsFormats,
     epilog="--dataset supplies what the file lacks, such as the normalisation of its images: --dataset cifar10, or "
-    "'folder[path=...,like=cifar10]'. No code in a file is executed."
+    "'folder[path=...,like=cifar10]'. No code in a file is executed.",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @study_options
@@ -28,8 +29,8 @@ def evaluate(
 ) -> None:
     """Train students on the distilled set in FILE and print the cross-architecture table.
 
-    FILE is a set.safetensors from a store, a .pt file of the VICO-UoE format, MTT's images_best.pt (or its folder), an
-    .npz file, a folder CLASS/NAME.png, or DD-Ranking's or IDC's tensors; `ddbench convert` converts between them.
+    FILE is a set.safetensors from a store, or a file or folder in any other format that `ddbench formats` lists;
+    `ddbench convert` converts between them.
 
     \b
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from harness.errors import DataError
 from harness.types.formats.content import Content
-from harness.types.formats.format import Format
+from harness.types.formats.format import SetFormat
 from harness.types.formats.limits import within
-from harness.types.formats.pickled import pair_of, read_pickled
+from harness.types.formats.pickled import IDC_FILE, PICKLED, file_of_folder, pair_of, pickled_form, read_pickled
 from harness.types.options import Options, option
 from harness.types.parametrisation import StoredEncoding
 
-FILE = "data.pt"
 MULTI_FORMATION = ("multi-formation", "ddbench")
 """Name and provider of the parametrisation by which IDC stores its sets."""
 
@@ -21,22 +20,31 @@ class PackedOptions(Options):
     factor: int | None = option(None, "factor x factor images are packed into one; 1: none are (IDC-I)", ge=1, le=16)
 
 
-def read(path: Path, options: PackedOptions, _entry: int) -> Content:
-    """Read a list of images and labels; the images stay packed, and are decoded when they are used."""
-    path = within(path, FILE)
-    images, labels = pair_of(read_pickled(path), path.name)
-    if options.factor is None:
-        raise DataError(
-            f"{path.name} does not say how many images are packed into one: say --from 'idc[factor=2]' (IDC-I: 1)"
+class IDC(SetFormat[PackedOptions]):
+    """IDC's data.pt: a list of images and labels; the images stay packed, and are decoded when they are used."""
+
+    Options = PackedOptions
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether it is a folder of IDC's, or a pair of tensors was pickled."""
+        if path.is_dir():
+            return file_of_folder(path) == IDC_FILE
+        return path.suffix.lower() in PICKLED and pickled_form(path) == "pair"
+
+    def read(self, path: Path, entry: int) -> Content:
+        """Read the images and labels."""
+        path = within(path, IDC_FILE)
+        images, labels = pair_of(read_pickled(path), path.name)
+        factor = self.options.factor
+        if factor is None:
+            raise DataError(
+                f"{path.name} does not say how many images are packed into one: say --from 'idc[factor=2]' (IDC-I: 1)"
+            )
+        return Content(
+            where=path.name,
+            images=images,
+            labels=labels,
+            pixels=True,
+            provenance={"file": path.name, "format": "idc"},
+            encoding=StoredEncoding(*MULTI_FORMATION, {"factor": factor}) if factor > 1 else None,
         )
-    return Content(
-        where=path.name,
-        images=images,
-        labels=labels,
-        pixels=True,
-        provenance={"file": path.name, "format": "idc"},
-        encoding=StoredEncoding(*MULTI_FORMATION, {"factor": options.factor}) if options.factor > 1 else None,
-    )
-
-
-FORMAT = Format("idc", (), "IDC's data.pt: packed pixels, [images, labels]", read, options=PackedOptions)

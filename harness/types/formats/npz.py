@@ -12,6 +12,7 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
-from harness.types.formats.format import Format
+from harness.types.formats.format import SetFormat
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.own import ENCODING, PREFIX, content_of, tensors_of
@@ -41,58 +42,71 @@ class ArrayOptions(Options):
     regression: bool = option(False, "float labels are real values for the squared error, not class weights")
 
 
-def read(path: Path, options: ArrayOptions, _entry: int) -> Content:
-    """Read a file of these arrays; nothing in it is unpickled."""
-    arrays = _arrays(path)
-    if "ddbench" in arrays:
-        metadata = parse_metadata(_text(arrays["ddbench"], "ddbench", path.name), path.name)
-        tensors = {key: _tensor(value, key, path.name) for key, value in arrays.items() if key not in KEYS[2:]}
-        return content_of(metadata, tensors, path.name)
-    images = _images(arrays["images"], path.name)
-    pixels = images.dtype == np.uint8
-    if pixels:
-        images = images.astype(np.float32) / 255
-    return Content(
-        where=path.name,
-        images=_tensor(images, "images", path.name),
-        labels=_tensor(arrays["labels"], "labels", path.name),
-        pixels=pixels or options.pixels,
-        classes=_classes(arrays["classes"], path.name) if "classes" in arrays else None,
-        step_size=_number(arrays["step_size"], path.name) if "step_size" in arrays else None,
-        provenance={"file": path.name, "format": "npz"},
-        label_kind="regression" if options.regression else None,
-    )
+class Npz(SetFormat[ArrayOptions]):
+    """An .npz file of arrays, as NumPy writes it."""
+
+    Options = ArrayOptions
+    suffixes = (".npz",)
+
+    def read(self, path: Path, entry: int) -> Content:
+        """Read a file of these arrays; nothing in it is unpickled."""
+        arrays = read_arrays(path, lambda name: name in KEYS or name.startswith((PREFIX, ENCODING)))
+        for name in ("images", "labels"):
+            if name not in arrays:
+                raise DataError(f"{path.name} has no array {name!r}: it must hold images and labels")
+        if "ddbench" in arrays:
+            metadata = parse_metadata(_text(arrays["ddbench"], "ddbench", path.name), path.name)
+            tensors = {key: _tensor(value, key, path.name) for key, value in arrays.items() if key not in KEYS[2:]}
+            return content_of(metadata, tensors, path.name)
+        images = _images(arrays["images"], path.name)
+        pixels = images.dtype == np.uint8
+        if pixels:
+            images = images.astype(np.float32) / 255
+        return Content(
+            where=path.name,
+            images=_tensor(images, "images", path.name),
+            labels=_tensor(arrays["labels"], "labels", path.name),
+            pixels=pixels or self.options.pixels,
+            classes=_classes(arrays["classes"], path.name) if "classes" in arrays else None,
+            step_size=_number(arrays["step_size"], path.name) if "step_size" in arrays else None,
+            provenance={"file": path.name, "format": "npz"},
+            label_kind="regression" if self.options.regression else None,
+        )
+
+    def write(self, distilled: DistilledSet, path: Path) -> tuple[str, ...]:
+        """Write a set with all its metadata: nothing is lost."""
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
+        arrays["ddbench"] = np.array(as_text(metadata_of(distilled)))
+        arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
+        if distilled.step_size is not None:
+            arrays["step_size"] = np.array(distilled.step_size)
+        # Given a path, NumPy would append ``.npz`` to it.
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        return ()
 
 
-def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write a set with all its metadata: nothing is lost."""
-    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors_of(distilled).items()}
-    arrays["ddbench"] = np.array(as_text(metadata_of(distilled)))
-    arrays["classes"] = np.array(distilled.classes, dtype=np.str_)
-    if distilled.step_size is not None:
-        arrays["step_size"] = np.array(distilled.step_size)
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    return ()
+def read_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
+    """Return the arrays of an ``.npz`` file whose names are wanted; nothing in it is unpickled.
 
+    Args:
+        path: the file.
+        wanted: returns whether an array of that name is read.
 
-def _arrays(path: Path) -> dict[str, Array]:
+    Raises:
+        DataError: it is not a plain file, is damaged, holds objects, or promises more than it can hold.
+    """
     size = plain_file(path)
     try:
         with path.open("rb") as file:
             _check_headers(file, size, path.name)
             with np.load(file, allow_pickle=False) as archive:
-                names = [name for name in archive.files if name in KEYS or name.startswith((PREFIX, ENCODING))]
-                arrays = {name: archive[name] for name in names}
+                return {name: archive[name] for name in archive.files if wanted(name)}
     except DataError:
         raise
     except Exception as error:  # a damaged archive fails in many ways
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise DataError(f"{path.name} cannot be read as plain arrays ({reason}): np.savez writes such files") from None
-    for name in ("images", "labels"):
-        if name not in arrays:
-            raise DataError(f"{path.name} has no array {name!r}: it must hold images and labels")
-    return arrays
 
 
 def _check_headers(file: Any, size: int, name: str) -> None:  # noqa: ANN401
@@ -159,8 +173,3 @@ def _text(value: Array, key: str, name: str) -> str:
     if value.ndim != 0 or value.dtype.kind != "U":
         raise DataError(f"{name}: {key} must be a text, not {value.dtype} {value.shape}")
     return str(value)
-
-
-FORMAT = Format(
-    "npz", (".npz",), "arrays images and labels; classes, step_size if there", read, write, options=ArrayOptions
-)

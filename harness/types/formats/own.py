@@ -13,7 +13,7 @@ from harness.types.data.labels import check_kind
 from harness.types.data.preprocessing import preprocessing_from
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content
-from harness.types.formats.format import Format
+from harness.types.formats.format import LAST, SetFormat
 from harness.types.formats.metadata import as_text, metadata_of, parse_metadata
 from harness.types.formats.safe import read_safetensors
 from harness.types.formats.scores import format_scores
@@ -22,11 +22,21 @@ from harness.types.options import Options
 PREFIX, ENCODING = "preprocessing.", "parametrisation."
 
 
-def read(path: Path, _options: Options, _entry: int) -> Content:
-    """Read a file that `write` wrote."""
-    text, tensors = _parts(path)
-    metadata = parse_metadata(text, path.name)
-    return content_of(metadata, tensors, path.name)
+class Safetensors(SetFormat[Options]):
+    """ddbench's own format, in which stores hold their sets: everything that is needed to use a set."""
+
+    suffixes = (".safetensors",)
+
+    def read(self, path: Path, entry: int = LAST) -> Content:
+        """Read a file that `write` wrote."""
+        text, tensors = _parts(path)
+        metadata = parse_metadata(text, path.name)
+        return content_of(metadata, tensors, path.name)
+
+    def write(self, distilled: DistilledSet, path: Path) -> tuple[str, ...]:
+        """Write a set with its classes, preprocessing, step size, parametrisation and provenance: nothing is lost."""
+        path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))}))
+        return ()
 
 
 def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Content:
@@ -63,12 +73,6 @@ def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def write(distilled: DistilledSet, path: Path) -> tuple[str, ...]:
-    """Write a set with all that belongs to it: nothing is lost."""
-    path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))}))
-    return ()
-
-
 def tensors_of(distilled: DistilledSet) -> dict[str, Tensor]:
     """Return all tensors by the names that they have in a file."""
     # safetensors refuses views: it stores one contiguous block for each tensor.
@@ -89,4 +93,5 @@ def _parts(path: Path) -> tuple[str, dict[str, Tensor]]:
     return header["ddbench"], tensors
 
 
-FORMAT = Format("safetensors", (".safetensors",), "our own: everything that is needed to use the set", read, write)
+OWN_FORMAT = Safetensors(Options())
+"""The format of a store's files, which are read and written by it whatever formats plugins register."""

@@ -1,5 +1,7 @@
 """Reading of files that ``torch.save`` wrote, without running code and without trusting the sizes they promise."""
 
+import functools
+import os
 import pickle
 import warnings
 import zipfile
@@ -16,6 +18,10 @@ from harness.errors import DataError
 from harness.types.formats.limits import check_directory, check_promise, plain_file, reason_of
 from harness.types.formats.pickle_audit import PickleAudit
 
+PICKLED = (".pt", ".pth")
+"""Suffixes of files that ``torch.save`` wrote."""
+MTT_FILE, RANKED_FILE, IDC_FILE = "images_best.pt", "images.pt", "data.pt"
+"""The files of images in folders that MTT, DD-Ranking and IDC write; a folder that has several is of the first."""
 _BEFORE_CONTENT = 3
 """Pickles before the content in a file of torch before 1.6: magic number, protocol, system."""
 _ZIP = b"PK\x03\x04"
@@ -48,6 +54,32 @@ def read_pickled(path: Path) -> Any:  # noqa: ANN401
         if prod(tensor.shape) * tensor.element_size() > size:
             raise DataError(f"{path.name} promises a tensor of {tuple(tensor.shape)} in {size:,} bytes: it is damaged")
     return content
+
+
+def file_of_folder(folder: Path) -> str | None:
+    """Return the name of the file in a folder that says which code wrote it; None if there is no such file."""
+    return next((name for name in (MTT_FILE, RANKED_FILE, IDC_FILE) if os.path.lexists(folder / name)), None)
+
+
+def pickled_form(path: Path) -> str | None:
+    """Return what a file holds: a ``tensor``, a ``pair`` of them, or a dictionary with ``data``; None for all else."""
+    try:
+        status = path.stat()
+        return _form(path, status.st_mtime_ns, status.st_size)
+    except (DataError, OSError, ValueError):  # whoever reads the file in the end says what is wrong with it
+        return None
+
+
+@functools.lru_cache(maxsize=16)
+def _form(path: Path, _changed: int, _size: int) -> str | None:
+    """Return the answer of `pickled_form`, for which several formats ask: a large file is read once."""
+    content = read_pickled(path)
+    # Suffixes do not distinguish the formats that torch.save writes, so the content has to.
+    if isinstance(content, Tensor):
+        return "tensor"
+    if isinstance(content, list | tuple) and len(content) == 2 and all(isinstance(part, Tensor) for part in content):
+        return "pair"
+    return "data" if isinstance(content, dict) and isinstance(content.get("data"), list) else None
 
 
 def pair_of(value: Any, where: str) -> tuple[Tensor, Tensor]:  # noqa: ANN401

@@ -10,12 +10,11 @@ from torch import Tensor
 from harness.errors import DataError
 from harness.types.data.labels import are_weights, check_label_form, check_labels
 from harness.types.formats.content import Content
-from harness.types.formats.format import Format
+from harness.types.formats.format import SetFormat
 from harness.types.formats.limits import beside, within
-from harness.types.formats.pickled import read_pickled
+from harness.types.formats.pickled import MTT_FILE, PICKLED, RANKED_FILE, file_of_folder, pickled_form, read_pickled
 from harness.types.options import Options, option
 
-MTT_FILE, RANKED_FILE = "images_best.pt", "images.pt"
 _IMAGES = re.compile(r"images(?=[_.])")
 
 
@@ -27,43 +26,65 @@ class LabelOptions(Options):
     )
 
 
-def read_mtt(path: Path, _options: Options, _entry: int) -> Content:
-    """Read files of MTT and its successors: network inputs, and labels as class indices or class weights.
+class MTT(SetFormat[Options]):
+    """Files of MTT and its successors: network inputs, and labels as class indices or class weights.
 
     ``images_best.pt`` with ``labels_best.pt`` beside it. MTT itself keeps its learned step size in no file; others of
     its family (DATM) write it to ``lr_best.pt``.
     """
-    path = within(path, MTT_FILE)
-    images, labels, rate = _parts(path)
-    if labels is None:
-        raise DataError(f"{path.name} needs its labels beside it, in {_sibling(path, 'labels')}")
-    if labels.is_floating_point():
-        try:
-            check_labels(labels, len(images), labels.shape[1], logits="say --from ddranking")
-        except DataError as error:
-            raise DataError(f"{path.name}: {error}") from None
-    return Content(path.name, images, labels, step_size=rate, provenance={"file": path.name, "format": "mtt"})
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether it is a folder of MTT's, or a tensor was pickled under any name but DD-Ranking's."""
+        if path.is_dir():
+            return file_of_folder(path) == MTT_FILE
+        return path.name != RANKED_FILE and path.suffix.lower() in PICKLED and pickled_form(path) == "tensor"
+
+    def read(self, path: Path, entry: int) -> Content:
+        """Read images and labels, and the step size if there is one."""
+        path = within(path, MTT_FILE)
+        images, labels, rate = _parts(path)
+        if labels is None:
+            raise DataError(f"{path.name} needs its labels beside it, in {_sibling(path, 'labels')}")
+        if labels.is_floating_point():
+            try:
+                check_labels(labels, len(images), labels.shape[1], logits="say --from ddranking")
+            except DataError as error:
+                raise DataError(f"{path.name}: {error}") from None
+        return Content(path.name, images, labels, step_size=rate, provenance={"file": path.name, "format": "mtt"})
 
 
-def read_ranked(path: Path, options: LabelOptions, _entry: int) -> Content:
-    """Read files of DD-Ranking: network inputs, and logits as labels; without labels, classes are in order.
+class DDRanking(SetFormat[LabelOptions]):
+    """Files of DD-Ranking: network inputs, and logits as labels; without labels, classes are in order.
 
     ``images.pt`` with ``labels.pt`` and ``lr.pt`` beside it, both optional.
     """
-    path = within(path, RANKED_FILE)
-    images, labels, rate = _parts(path)
-    provenance: dict[str, Any] = {"file": path.name, "format": "ddranking"}
-    notes: tuple[str, ...] = ()
-    if labels is not None and labels.is_floating_point():
-        note = f"labels of {path.name}: softmax of its logits at temperature {options.temperature:g}"
-        doubt = (
-            f"; but they are class weights already: to take them as they are, say --from mtt with {path.name} itself"
-        )
-        notes = (note + (doubt if are_weights(labels) else ""),)
-        # DD-Ranking's soft cross-entropy applies the same softmax to its stored labels while it trains.
-        labels = torch.softmax(labels.float() / options.temperature, dim=-1)
-        provenance["label_temperature"] = options.temperature
-    return Content(path.name, images, labels, step_size=rate, provenance=provenance, notes=notes)
+
+    Options = LabelOptions
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether it is a folder of DD-Ranking's, or its file of images."""
+        if path.is_dir():
+            return file_of_folder(path) == RANKED_FILE
+        return path.name == RANKED_FILE and pickled_form(path) == "tensor"
+
+    def read(self, path: Path, entry: int) -> Content:
+        """Read images, labels and step size, as far as they are there."""
+        path = within(path, RANKED_FILE)
+        images, labels, rate = _parts(path)
+        provenance: dict[str, Any] = {"file": path.name, "format": "ddranking"}
+        notes: tuple[str, ...] = ()
+        if labels is not None and labels.is_floating_point():
+            temperature = self.options.temperature
+            note = f"labels of {path.name}: softmax of its logits at temperature {temperature:g}"
+            doubt = (
+                "; but they are class weights already: to take them as they are, "
+                f"say --from mtt with {path.name} itself"
+            )
+            notes = (note + (doubt if are_weights(labels) else ""),)
+            # DD-Ranking's soft cross-entropy applies the same softmax to its stored labels while it trains.
+            labels = torch.softmax(labels.float() / temperature, dim=-1)
+            provenance["label_temperature"] = temperature
+        return Content(path.name, images, labels, step_size=rate, provenance=provenance, notes=notes)
 
 
 def _parts(path: Path) -> tuple[Tensor, Tensor | None, float | None]:
@@ -103,9 +124,3 @@ def _rate(path: Path) -> float:
     if isinstance(rate, bool) or not isinstance(rate, int | float):
         raise DataError(f"{path.name} holds no step size: it must be one number")
     return float(rate)
-
-
-MTT = Format("mtt", (), "MTT's images_best.pt with labels_best.pt (and lr_best.pt) beside it", read_mtt)
-DDRANKING = Format(
-    "ddranking", (), "DD-Ranking's images.pt; labels.pt (logits) and lr.pt if there", read_ranked, options=LabelOptions
-)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import Register, hookimpl
+from harness import DistilledSet, Register, hookimpl
+
+ddbench_contract = 2
 
 
 @hookimpl
@@ -18,6 +20,16 @@ def register_methods(register: Register) -> None:
 @hookimpl
 def register_pools(register: Register) -> None:
     register("bandit", "acme_distill.bandit:Bandit", "draws more often what is matched worst")
+
+
+@hookimpl
+def register_parametrisations(register: Register) -> None:
+    register("dimmed", "acme_distill.dimmed:Dimmed", "each image, and a copy of it in a light that all share")
+
+
+@hookimpl
+def register_formats(register: Register) -> None:
+    register("acme-raw", "acme_distill.raw:Raw", "a head of five numbers, then pixels and labels as bytes")
 
 
 @hookimpl
@@ -42,6 +54,15 @@ def step(cell: Mapping[str, Any], iteration: int, scalars: Mapping[str, float]) 
     if "ACME_STEPS" in os.environ:
         with Path(os.environ["ACME_STEPS"]).open("a") as log:
             log.write(f"{cell['key']} {iteration} {' '.join(sorted(scalars))}\n")
+
+
+@hookimpl
+def set_finished(cell: Mapping[str, Any], distilled: DistilledSet) -> None:
+    """Note how much each finished set stores, and shows to a student, in the file that ACME_SETS names."""
+    if "ACME_SETS" in os.environ:
+        images, _ = distilled.training_data()
+        with Path(os.environ["ACME_SETS"]).open("a") as log:
+            log.write(f"{cell['key']} {distilled.storage_bits} {len(images)}\n")
 
 
 @hookimpl
