@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.compute.machine import Compute
 from harness.compute.precision import float32_products
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method

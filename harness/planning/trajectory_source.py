@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from harness.learning.networks.pool_networks import Lottery, Resolve, mixture
 from harness.learning.pixel_method import PixelOptions
-from harness.learning.pool_networks import Lottery, Resolve, mixture
 from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text

@@ -9,7 +9,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.testing.awkward import BATCH_NORM, DROPOUT, Reordered, resolve
 from harness.testing.contract import Contract, finite, require, same_bits

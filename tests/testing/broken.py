@@ -517,10 +517,20 @@ class Choosy(Flat):
         return super().features(images)
 
 
+class Overwriting(Flat):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.name_taps({"hidden": "body.1"})
+
+    def features(self, images):
+        return super().features(images).add_(1)
+
+
 MapsArchitecture, SleepingArchitecture, UnseededArchitecture, DeafArchitecture = map(
     architecture, (Maps, Sleeping, Unseeded, Deaf)
 )
 NotingArchitecture, TogetherArchitecture, ChoosyArchitecture = map(architecture, (Noting, Together, Choosy))
+OverwritingArchitecture = architecture(Overwriting)
 
 
 class DrawingArchitecture(GoodArchitecture):

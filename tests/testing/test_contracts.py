@@ -178,9 +178,11 @@ CAUGHT = {
         "MapsArchitecture": {"test_features_and_classifier"},
         "SleepingArchitecture": {"test_in_training"},
         "UnseededArchitecture": {"test_weights_are_seeded"},
-        "DeafArchitecture": {"test_gradients_are_finite"},
+        "DeafArchitecture": {"test_gradients_are_finite", "test_taps_are_differentiable"},
+        "OverwritingArchitecture": {"test_taps"},
         "NotingArchitecture": {
             "test_features_and_classifier",
+            "test_taps",
             "test_state_round_trips",
             "test_images_do_not_matter_to_each_other",
         },  # fmt: skip,
