@@ -70,6 +70,8 @@ from .types.executor import Executor as Executor
 from .types.executor import Order as Order
 from .types.executor import Running as Running
 from .types.formats import save_distilled as save_distilled
+from .types.method import LiveNetwork as LiveNetwork
+from .types.method import LiveNetworks as LiveNetworks
 from .types.method import Method as Method
 from .types.method import Networks as Networks
 from .types.method import Task as Task

@@ -12,7 +12,7 @@ from harness.architectures.network_size import bounded_size
 from harness.cli.output import print_table
 from harness.datasets.problems import data_root
 from harness.errors import DDBenchError, UsageError
-from harness.learning.networks.pool_networks import mixture
+from harness.learning.networks.lottery import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
 from harness.types.names import parse_name

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.learning.networks.pool_networks import Resolve
+from harness.learning.networks.lottery import Resolve
 from harness.planning.set_sources import Source, machinery_digests, training_of
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import request as checked_request

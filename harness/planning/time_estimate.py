@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.learning.networks.pool_networks import mixture
+from harness.learning.networks.lottery import mixture
 from harness.planning.arms import Arm
 from harness.planning.artifact_space import missing_artifacts
 from harness.planning.plan import Plan

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.learning.networks.pool_networks import Lottery, Resolve, mixture
+from harness.learning.networks.lottery import Lottery, Resolve, mixture
 from harness.learning.pixel_method import PixelOptions
 from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved

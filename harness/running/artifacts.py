@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.compute.parallel import side_by_side
 from harness.compute.precision import float32_products
-from harness.learning.networks.pool_networks import Resolve
+from harness.learning.networks.lottery import Resolve
 from harness.planning.arms import Arm
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Resolved

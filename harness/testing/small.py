@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.learning.networks.pool_networks import Resolve, Supply
+from harness.learning.networks.lottery import Resolve
+from harness.learning.networks.pool_networks import Supply
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.data.preprocessing import Normalize
 from harness.types.distilled import DistilledSet
