@@ -26,8 +26,7 @@ class LiveNetwork(Protocol):
     Attributes:
         network: the present network, on the problem's device. At the beginning of each iteration it is in training
             mode and its parameters require gradients as its architecture has built them, whatever a step did.
-        architecture: the name of its architecture, with options.
-        age: steps that it was trained for.
+        age: steps that it was trained for, from 0 to the lifetime.
     """
 
     network: Network
@@ -36,6 +35,11 @@ class LiveNetwork(Protocol):
     @property
     def architecture(self) -> str:
         """The name of the network's architecture, with options."""
+        ...
+
+    @property
+    def lifetime(self) -> int:
+        """The age, in steps, at which the network is replaced."""
         ...
 
     def train(

@@ -29,6 +29,7 @@ from harness import (
     Parametrisation,
     Pool,
     RawData,
+    Recipe,
     Report,
     RunDefaults,
     Running,
@@ -349,6 +350,35 @@ class ReseedingMethod(MatchingMethod):
     def gradient(self, network, real, labels):
         torch.seed()
         return super().gradient(network, real, labels)
+
+
+class LivingMethod(GoodMethod):
+    """Images that approach the weights of a network that lives for three steps."""
+
+    uses_pool = True
+
+    def step(self, iteration, networks):
+        member = self.live(networks).choose()
+        for parameter in member.network.parameters():
+            self.images += 0.01 * parameter.detach().mean()
+        member.train(self.images, self.labels)
+        return {"age": float(member.age)}
+
+    def live(self, networks):
+        return networks.live(2, steps=3, recipe=Recipe(lr=0.1, schedule="constant"), staggered=True)
+
+
+class ExtraTrainingMethod(LivingMethod):
+    """Trains its networks by momentum of its own besides, which its state does not hold."""
+
+    def step(self, iteration, networks):
+        scalars = super().step(iteration, networks)
+        member = self.live(networks)[0]
+        change = vars(self).setdefault("momentum", torch.ones(()))
+        with torch.no_grad():
+            member.network.classifier.bias += change
+        self.momentum = change * 0.5
+        return scalars
 
 
 # --- evaluators ---
