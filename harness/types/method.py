@@ -24,8 +24,8 @@ class LiveNetwork(Protocol):
     """One of the networks that `Networks.live` returns: a place for a network, which is replaced when it is old.
 
     Attributes:
-        network: the present network, on the problem's device. At the beginning of each iteration it is in training
-            mode and its parameters require gradients as its architecture has built them, whatever a step did.
+        network: the present network, on the problem's device. At the beginning of each iteration, and after `train`, it
+            is in training mode and its parameters require gradients as its architecture has built them.
         age: steps that it was trained for, from 0 to the lifetime.
     """
 

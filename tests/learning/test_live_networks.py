@@ -97,7 +97,6 @@ class Living(PixelMethod[LiveOptions]):
             loss = loss + (network.features(self.images[self.mine(label)]).mean(0) - real).square().sum()
         (self.images.grad,) = torch.autograd.grad(loss, self.images)
         self.optimizer.step()
-        network.requires_grad_(True)
         labels = self.labels if self.loss is cross_entropy else nn.functional.one_hot(self.labels).float()
         losses = chosen.train(self.images.detach(), labels, loss=self.loss)
         self.log.append((chosen.architecture, chosen.age, bool(losses)))

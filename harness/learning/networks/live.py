@@ -91,6 +91,8 @@ class Member:
         if self.age >= self.lifetime:
             self.renew()
             return []
+        # A step may have frozen the weights, for a gradient of the images alone.
+        self.reset_modes()
         span = range(self.age, min(self.age + steps, self.lifetime))
         losses = train_classifier(
             self.network, images, labels, self._recipe, self._stream,
