@@ -87,6 +87,8 @@ from .types.formats.limits import plain_file as plain_file
 from .types.formats.npz import read_arrays as read_arrays
 from .types.formats.pickled import read_pickled as read_pickled
 from .types.formats.safe import read_safetensors as read_safetensors
+from .types.method import LiveNetwork as LiveNetwork
+from .types.method import LiveNetworks as LiveNetworks
 from .types.method import Method as Method
 from .types.method import Networks as Networks
 from .types.method import Task as Task

@@ -7,7 +7,7 @@ from torch import nn
 
 import mpdd_plugins
 from harness import builtin
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import Trajectory
 from harness.plugins.registry import Entry, Registry
 from harness.testing.small import MemoryScratch, supply

@@ -19,7 +19,7 @@ from harness import DISTANCES, Pair, Recipe, Streams, Task, gradient_of, train_c
 from harness.compute.compiling import compilation, set_compilation
 from harness.compute.precision import float32_products
 from harness.learning.batched_matching import match_together
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from mpdd_plugins.methods.dc import DC
 

@@ -15,7 +15,11 @@ class AlexNetOptions(Options):
 
 
 class AlexNet(Architecture[AlexNetOptions]):
-    """Five convolutions and one linear layer: AlexNet (Krizhevsky et al., NeurIPS 2012) in DC's version for 32x32."""
+    """Five convolutions and one linear layer: AlexNet (Krizhevsky et al., NeurIPS 2012) in DC's version for 32x32.
+
+    Taps: ``block1`` to ``block5``, the output (n, channels, h, w) of each convolution after activation and pooling, and
+    ``act1``, ``act2`` and ``act5``, the activations before the poolings.
+    """
 
     Options = AlexNetOptions
 
@@ -28,8 +32,10 @@ class AlexNet(Architecture[AlexNetOptions]):
         """
         norm = self.options.norm
         layers = Layers("alexnet", shape)
-        layers.conv(128, 5, padding=padding_to_32(shape, 2)).norm(norm).activation().pool("max")
-        layers.conv(192, 5).norm(norm).activation().pool("max")
-        for width in (256, 192, 192):
-            layers.conv(width).norm(norm).activation()
-        return layers.pool("max").network(classes)
+        layers.conv(128, 5, padding=padding_to_32(shape, 2)).norm(norm).activation().tap("act1")
+        layers.pool("max").tap("block1")
+        layers.conv(192, 5).norm(norm).activation().tap("act2").pool("max").tap("block2")
+        layers.conv(256).norm(norm).activation().tap("block3")
+        layers.conv(192).norm(norm).activation().tap("block4")
+        layers.conv(192).norm(norm).activation().tap("act5").pool("max").tap("block5")
+        return layers.network(classes)

@@ -41,6 +41,9 @@ class ConvNet(Architecture[ConvNetOptions]):
 
     The defaults and the padding of 28x28 images to 32x32 are those of DC (Zhao et al., ICLR 2021). The features are the
     flattened output of the last block: 128 * 4 * 4 by default, for 32x32 pixels.
+
+    Taps: ``actN``, the activations (n, width, h, w) of block N before its pooling, and ``blockN``, its output; N from 1
+    to depth. Without a pooling the two are the same.
     """
 
     Options = ConvNetOptions
@@ -66,7 +69,7 @@ class ConvNet(Architecture[ConvNetOptions]):
         for block in range(chosen.depth):
             last = block == chosen.depth - 1
             layers.conv(chosen.width, padding=padding_to_32(shape, 1) if block == 0 else None)
-            layers.norm(chosen.norm).activation(chosen.act)
+            layers.norm(chosen.norm).activation(chosen.act).tap(f"act{block + 1}")
             # No norm follows the last block, so that its maps may shrink to a single pixel.
-            layers.pool(chosen.pool, before="none" if last else chosen.norm)
+            layers.pool(chosen.pool, before="none" if last else chosen.norm).tap(f"block{block + 1}")
         return layers.network(classes)

@@ -1,6 +1,7 @@
 """Sequences of layers that know the shape of their output."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
@@ -25,14 +26,21 @@ NORM_MEANING = (
 
 
 class LayeredNetwork(Network):
-    """A network of a body, whose flattened output is the features, and a classifier on top of it."""
+    """A network of a body, whose flattened output is the features, and a classifier on top of it.
 
-    def __init__(self, body: nn.Module, classifier: nn.Module) -> None:
+    Args:
+        body: maps images (n, c, h, w) to features, flattened or not.
+        classifier: maps flattened features to logits.
+        taps: paths of submodules by the names of their taps, from input to output.
+    """
+
+    def __init__(self, body: nn.Module, classifier: nn.Module, taps: Mapping[str, str]) -> None:
         super().__init__()
         self.body = body
         self.classifier = classifier
+        self.name_taps(taps)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:  # type: ignore[override]  # the base class adds taps
         """Return the flattened output of the body, (n, features), for images (n, c, h, w)."""
         vectors: Tensor = self.body(images).flatten(1)
         return vectors
@@ -47,11 +55,13 @@ class Layers:
 
     Attributes:
         shape: shape of the present output (c, h, w).
+        taps: paths of marked layers in the network, by tap.
     """
 
     def __init__(self, name: str, shape: Shape) -> None:
         self.name = name
         self.shape = shape
+        self.taps: dict[str, str] = {}
         self._modules: list[nn.Module] = []
 
     def add(self, module: nn.Module, shape: Shape) -> "Layers":
@@ -110,13 +120,18 @@ class Layers:
             return self
         return self.add(AveragePool() if name == "avg" else MaxPool(), halved)
 
+    def tap(self, name: str) -> "Layers":
+        """Name the present output as a tap of the network."""
+        self.taps[name] = f"body.{len(self._modules) - 1}"
+        return self
+
     def body(self) -> nn.Sequential:
         """Return the layers as one module."""
         return nn.Sequential(*self._modules)
 
     def network(self, classes: int) -> LayeredNetwork:
         """Return a network of the layers with one linear layer on top."""
-        return LayeredNetwork(self.body(), nn.Linear(math.prod(self.shape), classes))
+        return LayeredNetwork(self.body(), nn.Linear(math.prod(self.shape), classes), self.taps)
 
 
 def leaves_enough(norm: NormName, shape: Shape) -> bool:

@@ -18,6 +18,9 @@ class LeNet(Architecture[Options]):
     """Two 5x5 convolutions and three linear layers, with ReLU and max pooling (after LeCun et al., 1998), as in DC.
 
     The features are the flattened output of the convolutions: 16 * 5 * 5 for 32x32 pixels.
+
+    Taps: ``act1`` and ``act2``, the activations (n, channels, h, w) of the convolutions, and ``block1`` and ``block2``,
+    the same after the poolings.
     """
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
@@ -32,9 +35,9 @@ class LeNet(Architecture[Options]):
                 "or take another architecture"
             )
         layers = Layers("lenet", shape)
-        layers.conv(6, 5, padding=padding_to_32(shape, 0)).activation().pool("max")
-        layers.conv(16, 5, padding=(0, 0)).activation().pool("max")
+        layers.conv(6, 5, padding=padding_to_32(shape, 0)).activation().tap("act1").pool("max").tap("block1")
+        layers.conv(16, 5, padding=(0, 0)).activation().tap("act2").pool("max").tap("block2")
         head = nn.Sequential(
             nn.Linear(math.prod(layers.shape), 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)
         )
-        return LayeredNetwork(layers.body(), head)
+        return LayeredNetwork(layers.body(), head, layers.taps)

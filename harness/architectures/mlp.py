@@ -20,6 +20,8 @@ class MLP(Architecture[MLPOptions]):
     """Three linear layers on the pixels, with ReLU between them, as in DC (Zhao et al., ICLR 2021).
 
     The features are the activations of the second hidden layer.
+
+    Taps: ``block1`` and ``block2``, the activations (n, width) of the hidden layers.
     """
 
     Options = MLPOptions
@@ -30,4 +32,4 @@ class MLP(Architecture[MLPOptions]):
         body = nn.Sequential(
             nn.Flatten(), nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
-        return LayeredNetwork(body, nn.Linear(width, classes))
+        return LayeredNetwork(body, nn.Linear(width, classes), {"block1": "body.2", "block2": "body.4"})

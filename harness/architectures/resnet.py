@@ -44,6 +44,9 @@ class ResNet(Architecture[ResNetOptions]):
 
     Widths, strides and the stem without pooling are those of DC's variant for small images. DC's code averages maps of
     4x4 pixels before the classifier; here maps of any size are averaged.
+
+    Taps: ``stem``, the activations (n, 64, h, w) of the first convolution, and ``block1`` to ``block4``, the output of
+    each stage. The features are the means of ``block4``, or ``block4`` flattened with ``downsample=avgpool``.
     """
 
     Options = ResNetOptions
@@ -59,10 +62,11 @@ class ResNet(Architecture[ResNetOptions]):
             DataError: the norm needs more pixels than the images have.
         """
         layers = Layers(type(self).__name__.lower(), shape)
-        layers.conv(WIDTHS[0], bias=False).norm(self.options.norm).activation()
+        layers.conv(WIDTHS[0], bias=False).norm(self.options.norm).activation().tap("stem")
         for stage, (width, count) in enumerate(zip(WIDTHS, self.blocks, strict=True)):
             for block in range(count):
                 self._add_block(layers, width, halve=stage > 0 and block == 0)
+            layers.tap(f"block{stage + 1}")
         if self.options.downsample == "stride":
             layers.add(nn.AdaptiveAvgPool2d(1), (layers.shape[0], 1, 1))
         return layers.network(classes)

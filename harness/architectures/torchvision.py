@@ -1,5 +1,6 @@
 """Torchvision's classifiers as architectures."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from pydantic import field_validator
 from torch import Tensor, nn
 
 from harness.errors import DataError, UsageError, did_you_mean
-from harness.types.network import Architecture, Network
+from harness.types.network import LAST_TAP, Architecture, Network
 from harness.types.options import Options, option
 from harness.types.problem import Shape
 
@@ -40,8 +41,36 @@ class TorchvisionNetwork(Network):
             self.trunk = model.get_submodule("features")
             maps = self.trunk.eval()(torch.zeros(1, 3, *shape[1:])).shape[1:]
             self.classifier = nn.Sequential(nn.Unflatten(1, maps), model.get_submodule("classifier"), nn.Flatten())
+        # Taps have torchvision's names, also where the trunk is a part of its model.
+        self._prefix = "" if linear else "features."
+        self._last = linear[-1] if linear else ""
 
-    def features(self, images: Tensor) -> Tensor:
+    def try_on(self, images: Tensor) -> None:
+        """Run the network on one image (1, c, h, w), in the present mode, and name its taps in the order of the run."""
+        ran: list[str] = []
+
+        def hook(place: str) -> Callable[..., None]:
+            def note(_module: nn.Module, _inputs: object, output: object) -> None:
+                # What is no batch of anything is counted twice, and so left out below.
+                is_batch = isinstance(output, Tensor) and output.ndim > 1 and len(output) == len(images)
+                ran.extend([place] if is_batch else [place, place])
+
+            return note
+
+        # Not the place of the last layer, nor what holds it: under these names torchvision returns logits.
+        parts = [(place, part) for place, part in _parts(self.trunk) if not f"{self._last}.".startswith(f"{place}.")]
+        handles = [part.register_forward_hook(hook(place)) for place, part in parts]
+        try:
+            self(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        names = {f"{self._prefix}{place}": f"trunk.{place}" for place in ran if ran.count(place) == 1}
+        # The sequence `features` returns what its last part does, and the name means the classifier's input here.
+        names.pop(LAST_TAP, None)
+        self.name_taps(names)
+
+    def features(self, images: Tensor) -> Tensor:  # type: ignore[override]  # the base class adds taps
         """Return the flattened input of the classifier, (n, features); a grey image is repeated on three channels."""
         vectors: Tensor = self.trunk(images.expand(-1, 3, -1, -1))
         return vectors.flatten(1)
@@ -52,6 +81,10 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
 
     Layers and initial weights are torchvision's, so a vision transformer, which is built for the size of the images,
     starts with a classifier of zeros. The auxiliary classifiers of GoogLeNet and Inception are left out.
+
+    Taps have the names that torchvision gives to a model's parts, and to the parts of sequences among them: ``layer1``
+    and ``layer1.0`` of a ResNet, ``features.3`` of a VGG, ``encoder.layers.encoder_layer_0`` of a vision transformer.
+    Parts that run more than once are left out. The axes after the first are the model's own.
     """
 
     Options = TorchvisionOptions
@@ -69,7 +102,7 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
         try:
             network = TorchvisionNetwork(self._model(shape, classes), shape).eval()
             with torch.no_grad():
-                network(torch.zeros(1, *shape))
+                network.try_on(torch.zeros(1, *shape))
         except (RuntimeError, ValueError, AssertionError) as error:
             raise DataError(
                 f"{self._name} cannot use images of {shape[1]}x{shape[2]}: resize them ({self._advice()}) or take "
@@ -102,6 +135,17 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
 
         height, width = next(iter(get_model_weights(self.options.model))).meta["min_size"]
         return f"it is meant for {height}x{width} or more"
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the children of a model with their paths, and the children of those that are sequences."""
+    for name, child in model.named_children():
+        yield name, child
+        # Vision transformers hold their blocks one level deeper than other models do: in encoder.layers.
+        inner = getattr(child, "layers", None)
+        path, sequence = (name, child) if inner is None else (f"{name}.layers", inner)
+        if isinstance(sequence, nn.Sequential | nn.ModuleList):
+            yield from ((f"{path}.{part_name}", part) for part_name, part in sequence.named_children())
 
 
 def classifiers() -> list[str]:

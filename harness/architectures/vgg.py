@@ -21,6 +21,9 @@ class VGG(Architecture[VGGOptions]):
     """Five stages of 3x3 convolutions with max pooling, then one linear layer (Simonyan and Zisserman, ICLR 2015).
 
     One linear layer in place of three, and the norm after each convolution, are DC's.
+
+    Taps: ``act1`` to ``act5``, the last activations (n, channels, h, w) of each stage, and ``block1`` to ``block5``,
+    its output after the pooling.
     """
 
     Options = VGGOptions
@@ -42,7 +45,7 @@ class VGG(Architecture[VGGOptions]):
                 padding = None  # only the first convolution pads 28x28 images to 32x32
             # No norm follows the last pooling, so that maps may shrink to a single pixel.
             last = stage == len(WIDTHS) - 1
-            layers.pool("max", before="none" if last else norm)
+            layers.tap(f"act{stage + 1}").pool("max", before="none" if last else norm).tap(f"block{stage + 1}")
         return layers.network(classes)
 
 

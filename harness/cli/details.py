@@ -12,7 +12,7 @@ from harness.architectures.network_size import bounded_size
 from harness.cli.output import print_table
 from harness.datasets.problems import data_root
 from harness.errors import DDBenchError, UsageError
-from harness.learning.pool_networks import mixture
+from harness.learning.networks.lottery import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
 from harness.types.data.labels import listed
@@ -121,11 +121,14 @@ def _print_pool(details: Details) -> None:
 
 
 def _architecture(resolved: Resolved[Any], registry: Registry) -> Details:
-    return {"parameters": [_count(resolved, shape) for shape in SHAPES]}
+    outlines = [_outline(resolved, shape) for shape in SHAPES]
+    # Of the first shape that it takes: a model without poolings that an image is too small for has the same taps.
+    taps: list[str] = next((row["taps"] for row in outlines if row["taps"]), [])
+    return {"parameters": [{key: row[key] for key in row if key != "taps"} for row in outlines], "taps": taps}
 
 
-def _count(resolved: Resolved[Any], shape: Shape) -> Details:
-    row: Details = {"shape": "x".join(map(str, shape)), "classes": CLASSES, "count": None, "reason": None}
+def _outline(resolved: Resolved[Any], shape: Shape) -> Details:
+    row: Details = {"shape": "x".join(map(str, shape)), "classes": CLASSES, "count": None, "reason": None, "taps": []}
     try:
         with (
             torch.device("meta"),
@@ -135,6 +138,7 @@ def _count(resolved: Resolved[Any], shape: Shape) -> Details:
             # On the meta device, building a network takes no memory for weights and no time.
             network = resolved.make().network(shape, CLASSES)
         row["count"] = sum(parameter.numel() for parameter in network.parameters())
+        row["taps"] = list(network.taps)
     except DDBenchError as error:
         row["reason"] = str(error)
     return row
@@ -147,6 +151,8 @@ def _print_architecture(details: Details) -> None:
         for row in details["parameters"]
     ]
     print_table(("images", "classes", "parameters"), rows)
+    if details["taps"]:
+        click.echo(f"\nTaps, from input to output: {', '.join(details['taps'])}.")
 
 
 def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from harness.cli.details import describe
 from harness.cli.group import cli
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import OWN, Entry
@@ -107,7 +108,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _component_blocks(entry: Entry) -> Iterator[str]:
-    """Render a component with a table of its options."""
+    """Render a component with a table of its options, and the taps of an architecture at its default options."""
     yield f"#### `{entry.name}`\n"
     yield f"{_escaped(entry.summary)}\n"
     options = list(entry.load().Options.describe())
@@ -121,6 +122,10 @@ def _component_blocks(entry: Entry) -> Iterator[str]:
             [_table_row(("option", *columns[1:])), _table_row(["---"] * len(columns)), *map(_table_row, rows)]
         )
         yield ""
+    # Of architectures; those of torchvision depend on the model, which has no default.
+    if entry.kind == "architecture" and not any(row["default"] == "required" for row in options):
+        taps = describe(entry.kind, entry.name, plugins().registry)["taps"]
+        yield f"Taps: {', '.join(f'`{tap}`' for tap in taps)}.\n"
 
 
 def _table_row(cells: Sequence[str]) -> str:

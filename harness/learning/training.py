@@ -37,6 +37,9 @@ _recorded_steps: LruCache[tuple[SharedNetwork, Stepper] | None] = LruCache()
 """Stages with recorded steps, by structure of the network and optimiser. It belongs to the process, because recordings
 hold memory of the device, and the networks of a run come from many places."""
 
+STEPS_WORTH_RECORDING = 10
+"""Fewest steps of a call that are recorded if no later call can use the recording, which costs about three steps."""
+
 
 def train_classifier(
     network: nn.Module,
@@ -87,7 +90,8 @@ def train_classifier(
     """
     network.train()
     gradient = in_slices if sliced and is_worth_slicing(network, images) else as_a_whole
-    with _steps(network, images, recipe, loss, gradient, reduced) as step:
+    brief = span is not None and not recipe.counts_epochs and len(span) < STEPS_WORTH_RECORDING
+    with _steps(network, images, recipe, loss, gradient, reduced, brief=brief) as step:
         sizes = _sizes(len(images), recipe, schedule, join_last=_has_batch_norm(network))
         if state is not None:
             step.load(state)
@@ -323,7 +327,14 @@ def _up_to_the_first_lost(losses: list[float]) -> list[float]:
 
 @contextlib.contextmanager
 def _steps(
-    network: nn.Module, images: Tensor, recipe: Recipe, loss: Loss, gradient: GradientOfLoss, reduced: PrecisionContext
+    network: nn.Module,
+    images: Tensor,
+    recipe: Recipe,
+    loss: Loss,
+    gradient: GradientOfLoss,
+    reduced: PrecisionContext,
+    *,
+    brief: bool,
 ) -> Iterator[Stepper]:
     """Provide the steps of a network; recordings of them are reused for the next network of the same structure."""
 
@@ -338,7 +349,7 @@ def _steps(
     # A custom loss may hold tensors that change from one training to the next (a teacher's logits), which a recording
     # would not notice: its steps are recorded anew in each training.
     if structure is None or loss not in (cross_entropy, squared_error):
-        record = recorded and not draws_from_global(network, images[:2])
+        record = recorded and not brief and not draws_from_global(network, images[:2])
         yield _stepper([network], recipe, [loss], gradient, reduced, record=record)
         return
     optimizer = recipe.optimizer, recipe.momentum, recipe.weight_decay

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from harness.compute.machine import Compute
 from harness.compute.precision import float32_products
-from harness.learning.pool_networks import PoolNetworks
+from harness.errors import PluginError
+from harness.learning.networks.live import PREFIX
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, check_declared
@@ -84,11 +86,14 @@ class Trajectory:
         """Return copies of the tensors and the history, from which `restore` continues bit for bit."""
         self.history.pool = self.networks.pool_state()
         copies = {name: tensor.detach().cpu().clone() for name, tensor in self._state().items()}
-        return copies, copy.deepcopy(self.history)
+        return {**copies, **self.networks.live_sets.state()}, copy.deepcopy(self.history)
 
     def restore(self, state: Mapping[str, Tensor], history: History) -> None:
         """Continue from what `state` returned."""
-        self.method.restore({name: tensor.to(self.problem.device) for name, tensor in state.items()})
+        is_live = {name: name.startswith(PREFIX) for name in state}
+        of_method = {name: tensor for name, tensor in state.items() if not is_live[name]}
+        self.method.restore({name: tensor.to(self.problem.device) for name, tensor in of_method.items()})
+        self.networks.live_sets.restore({name: tensor for name, tensor in state.items() if is_live[name]})
         self.history = copy.deepcopy(history)
         self.networks.restore_pool(self.history.pool)
 
@@ -128,7 +133,11 @@ class Trajectory:
         return "blown up" if blown_up else "done"
 
     def _state(self) -> dict[str, Tensor]:
-        return tensors(self.method.state(), call_of(self.method, "state"))
+        what = call_of(self.method, "state")
+        state = tensors(self.method.state(), what)
+        if taken := [name for name in state if name.startswith(PREFIX)]:
+            raise PluginError(f"{what}: {taken[0]!r}: names that begin with {PREFIX!r} are those of live networks")
+        return state
 
     def _mode(self) -> dict[str, Any]:
         return dataclasses.asdict(Compute.of(self.problem.device))
@@ -154,6 +163,8 @@ class Trajectory:
             self.history.diverged_at = self.history.iterations
             # Back to the last set in range. The step has changed the set in place, so it was copied beforehand.
             self.method.restore(before)
+            # No step follows that would need them, and they may hold values that are not finite.
+            self.networks.live_sets.restore({})
         return logged
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.learning.artifacts.real_networks import RealNetwork
-from harness.learning.pool_networks import Resolve
+from harness.learning.networks.lottery import Resolve
 from harness.planning.real_networks import real_network_cell
 from harness.planning.set_sources import Source, machinery_digests, training_of
 from harness.plugins.registry import Resolved

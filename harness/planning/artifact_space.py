@@ -10,7 +10,7 @@ import torch
 
 from harness.errors import UsageError
 from harness.learning.artifacts.real_networks import RealNetwork
-from harness.learning.pool_networks import Resolve
+from harness.learning.networks.lottery import Resolve
 from harness.planning.plan import Plan
 from harness.planning.set_sources import Source
 from harness.planning.trajectory_source import TrajectorySource

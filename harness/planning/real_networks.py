@@ -1,7 +1,7 @@
 """Cells of networks trained on the real data: one for each training, whoever asks for it."""
 
 from harness.learning.artifacts.real_networks import RealNetwork
-from harness.learning.pool_networks import Resolve
+from harness.learning.networks.lottery import Resolve
 from harness.planning.set_sources import machinery_digests
 from harness.plugins.code_digest import code_digest
 from harness.plugins.returns import plain_json

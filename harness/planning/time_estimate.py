@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.learning.artifacts.real_networks import RealNetwork
-from harness.learning.pool_networks import mixture
+from harness.learning.networks.lottery import mixture
 from harness.planning.arms import Arm
 from harness.planning.artifact_space import missing_artifacts
 from harness.planning.plan import Plan

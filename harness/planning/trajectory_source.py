@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from harness.learning.artifacts.real_networks import RealNetwork
+from harness.learning.networks.lottery import Lottery, Resolve, mixture
 from harness.learning.pixel_method import PixelOptions
-from harness.learning.pool_networks import Lottery, Resolve, mixture
 from harness.planning.real_networks import real_network_cell
 from harness.planning.set_sources import machinery_digests
 from harness.plugins.registry import Resolved

@@ -10,7 +10,7 @@ from torch import Tensor
 from harness.compute.parallel import side_by_side
 from harness.compute.precision import float32_products
 from harness.learning.artifacts.real_networks import RealNetwork, train_real_network
-from harness.learning.pool_networks import Resolve
+from harness.learning.networks.lottery import Resolve
 from harness.planning.arms import Arm
 from harness.planning.real_networks import real_network_cell
 from harness.planning.trajectory_source import TrajectorySource

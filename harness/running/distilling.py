@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource

@@ -1,5 +1,6 @@
 """The contract of architectures."""
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 from unittest import SkipTest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from harness.errors import DataError
 from harness.testing.contract import Contract, finite, require, same_bits
 from harness.testing.small import global_generators, small_problem
-from harness.types.network import Architecture, Network
+from harness.types.network import LAST_TAP, Architecture, Network
 from harness.types.problem import Shape
 
 SHAPES: tuple[Shape, ...] = ((3, 32, 32), (1, 28, 28), (1, 16, 16), (3, 64, 64))
@@ -36,6 +37,40 @@ class ArchitectureContract(Contract):
             require(torch.equal(network.classifier(features), logits), "classifier(features(x)) is not forward(x)")
         require(logits.dtype == torch.float32, f"logits are {logits.dtype}")
         require(finite({"logits": logits}), "logits are not finite")
+
+    def test_taps(self) -> None:
+        """Taps have unique names, are what their submodules return, (n, ...), and end with the features."""
+        network, images = self.network().eval(), self.images()
+        names = network.taps
+        require(names[-1:] == (LAST_TAP,), f"the last tap is not {LAST_TAP!r}: taps are {names}")
+        require(len(set(names)) == len(names), f"two taps have one name: {names}")
+        # Copied when the submodule returns: what a later layer changes in place would differ from its copy.
+        copies: dict[str, Tensor] = {}
+        handles = [
+            network.get_submodule(place).register_forward_hook(_copier(copies, name))
+            for name, place in network._tap_places
+        ]
+        with torch.no_grad():
+            plain = network.features(images)
+            for handle in handles:
+                handle.remove()
+            taps = network.features(images, taps=names)
+            require(torch.equal(taps[LAST_TAP], plain), f"the tap {LAST_TAP!r} is not features(x)")
+            require(torch.equal(network.features(images), plain), "reading taps changes the features")
+        require(tuple(taps) == names, f"features(x, taps={names}) has {tuple(taps)}")
+        for name, copy in copies.items():
+            shape = tuple(taps[name].shape)
+            require(len(shape) > 1 and shape[0] == len(images), f"tap {name!r} is {shape}, not ({len(images)}, ...)")
+            require(torch.equal(taps[name], copy), f"tap {name!r} is changed in place by a later layer")
+
+    def test_taps_are_differentiable(self) -> None:
+        """In training, too, a gradient reaches the images from every tap, and is finite."""
+        network, images = self.network(), self.images().requires_grad_()
+        for name, tap in network.features(images, taps=network.taps).items():
+            # Squared: the mean of what a norm returns is constant.
+            (gradient,) = torch.autograd.grad(tap.square().mean(), images, retain_graph=True, allow_unused=True)
+            require(gradient is not None, f"no gradient of tap {name!r} reaches the images")
+            require(finite({name: gradient}), f"the gradient of tap {name!r} is not finite")
 
     def test_in_training(self) -> None:
         """It is built in training mode, and returns finite logits there."""
@@ -129,3 +164,11 @@ class ArchitectureContract(Contract):
             else:
                 return shape
         raise SkipTest(f"it takes none of the usual shapes: {reasons[0]}")
+
+
+def _copier(copies: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def copy(_module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            copies[name] = output.clone()
+
+    return copy

@@ -27,8 +27,10 @@ class DropoutConvNet(Network):
         self.body = nn.Sequential(nn.Conv2d(shape[0], 4, 3, padding=1), nn.InstanceNorm2d(4), nn.ReLU())
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.5))
         self.classifier = nn.Linear(64, classes)
+        # For methods that match the output of blocks.
+        self.name_taps({"block1": "body"})
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:  # type: ignore[override]  # the base class adds taps
         """Return feature vectors (n, 64) after dropout."""
         features: Tensor = self.pool(self.body(images))
         return features
@@ -58,7 +60,7 @@ class WatchedConvNet(Network):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.classifier = nn.Linear(64, classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """Return feature vectors (n, 64)."""
         features: Tensor = self.pool(self.body(images))
         return features

@@ -1,7 +1,7 @@
 """The contract of distillation methods."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import History, Trajectory
 from harness.testing.awkward import BATCH_NORM, DROPOUT, WATCHED, Reordered, WatchedConvNet, resolve
 from harness.testing.contract import Contract, finite, require, same_bits
@@ -25,6 +25,7 @@ from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
 SMALL_CONVNET = "convnet[width=4,depth=2]"
+OTHER_ARCHITECTURE = "mlp[width=8]"
 OTHER_IMAGES = (3, 32, 32)
 _MANY = 80
 """Number of real images of a class: more than pass through a network at once."""
@@ -32,15 +33,15 @@ _NO_EFFECT = 0.005
 """Upper limit of the relative change of a step by rounding alone."""
 
 
-class OneArchitecture(Pool[Any]):
-    """A pool that always draws the same architecture, whatever pools are installed."""
+class EqualArchitectures(Pool[Any]):
+    """A pool that draws some architectures with equal probability, whatever pools are installed."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, *names: str) -> None:
+        self.names = names
 
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """Return probability 1 for the architecture."""
-        return {self.name: 1.0}
+        """Return the same probability for each architecture."""
+        return dict.fromkeys(self.names, 1 / len(self.names))
 
 
 class MethodContract(Contract):
@@ -137,6 +138,24 @@ class MethodContract(Contract):
         elsewhere = "what decides its steps is kept elsewhere than in state(): in a global or a cache of its module"
         require(self._same(wanted, got), f"restored in a fresh process, it goes on to other images; {elsewhere}")
         require(whole.history.scalars == history.scalars, f"there it logs other scalars; {elsewhere}")
+
+    def test_live_networks_go_on(self) -> None:
+        """With networks that live across iterations, it goes on with the same bits from every iteration."""
+        # Of two architectures, so that replacements change the shapes of what is stored.
+        drawn = tuple(dict.fromkeys((self.draws, OTHER_ARCHITECTURE)))
+        whole = self.started(draws=drawn)
+        states = []
+        for iteration in range(1, 3 * self.steps + 1 if self.cls.iterates else 2):
+            whole.advance(iteration)
+            states.append(whole.state())
+            if iteration == 1 and not whole.networks.live_sets.state():
+                raise SkipTest("it asks for no networks that live across iterations")
+        for tensors, history in states:
+            resumed = self.started(draws=drawn)
+            resumed.restore(tensors, history)
+            resumed.advance(whole.history.iterations)
+            fault = f"restored after iteration {history.iterations}, it goes on to other images or networks"
+            require(same_bits(resumed.state()[0], states[-1][0]), f"{fault}: ask for networks.live() in every step")
 
     def test_sets_are_copies(self) -> None:
         """A set that was returned is not changed by later steps, and needs no gradient."""
@@ -254,13 +273,14 @@ class MethodContract(Contract):
         ipc: int | None = None,
         distillation: int = 0,
         total: int = 100,
-        draws: str | None = None,
+        draws: str | Sequence[str] | None = None,
     ) -> Trajectory:
         """Return a distillation about to begin."""
         problem, streams = problem or self.problem, Streams(0, distillation)
         ipc = (ipc or self.ipc) if self.cls.uses_ipc else 0
         method: Method[Any] = self.resolved().make(Task(problem, ipc, streams, total))
-        pool = OneArchitecture(draws or self.draws) if self.cls.uses_pool else None
+        names = [draws] if isinstance(draws, str) else draws or [self.draws]
+        pool = EqualArchitectures(*names) if self.cls.uses_pool else None
         give = supply(method, problem, resolve, artifacts=self._artifacts)
         networks = PoolNetworks(pool, resolve, problem, streams, give)
         return Trajectory(method, networks, problem, streams)

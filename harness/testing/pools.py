@@ -4,7 +4,7 @@ import json
 from typing import Any
 from unittest import SkipTest
 
-from harness.learning.pool_networks import Lottery, mixture
+from harness.learning.networks.lottery import Lottery, mixture
 from harness.testing.contract import Contract, architecture, require
 from harness.types.pool import Pool
 from harness.types.seeds import Streams

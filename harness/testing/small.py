@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.learning.artifacts.real_networks import RealNetwork, train_real_network
-from harness.learning.pool_networks import Resolve, Supply
+from harness.learning.networks.lottery import Resolve
+from harness.learning.networks.pool_networks import Supply
 from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.data.labels import LabelKind
 from harness.types.data.preprocessing import Normalize

@@ -1,7 +1,7 @@
 """Base class of distillation methods, and what a method receives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -23,11 +23,106 @@ from harness.types.seeds import Streams
 O = TypeVar("O", bound=Options)  # noqa: E741
 
 
+class LiveNetwork(Protocol):
+    """One of the networks that `Networks.live` returns: a place for a network, which is replaced when it is old.
+
+    Attributes:
+        network: the present network, on the problem's device. At the beginning of each iteration, and after `train`, it
+            is in training mode and its parameters require gradients as its architecture has built them.
+        age: steps that it was trained for, from 0 to the lifetime.
+    """
+
+    network: Network
+    age: int
+
+    @property
+    def architecture(self) -> str:
+        """The name of the network's architecture, with options."""
+        ...
+
+    @property
+    def lifetime(self) -> int:
+        """The age, in steps, at which the network is replaced."""
+        ...
+
+    def train(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        steps: int = 1,
+        loss: Callable[[Any], Tensor] = ...,
+        augment: Any = None,  # noqa: ANN401
+        reduced: Callable[[], AbstractContextManager[Any]] = ...,
+    ) -> list[float]:
+        """Take the next steps of the recipe; an old network is replaced instead, by `renew`.
+
+        Adjacent calls do what `harness.train_classifier` does in a single call for the whole life, with the schedule
+        and the optimiser's momentum going on. Each step takes ``recipe.batch`` images, shuffled in each epoch.
+
+        Args:
+            images: network inputs (n, c, h, w), on the device.
+            labels: their labels (n, ...), as the loss takes them.
+            steps: number of steps, at least 1; fewer if the network's life ends before.
+            loss: a `harness.Loss`; cross-entropy by default.
+            augment: a `harness.Augment`; None for none.
+            reduced: context in which the network runs, such as ``task.reduced_precision``.
+
+        Returns:
+            Mean training losses, as `harness.train_classifier` returns them; empty if the network was replaced.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Replace the network by a fresh one: the pool draws its architecture, a draw of this iteration like others."""
+        ...
+
+
+class LiveNetworks(Protocol):
+    """The set of networks that `Networks.live` returns: a sequence from which a step chooses."""
+
+    def choose(self) -> LiveNetwork:
+        """Return one of the networks, drawn uniformly from the distillation's random stream of choices."""
+        ...
+
+    def __getitem__(self, index: int, /) -> LiveNetwork: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[LiveNetwork]: ...
+
+
 class Networks(Protocol):
     """The source of a step's networks: it draws from the pool, and returns artifacts that were made before."""
 
     def draw(self) -> Network:
         """Return a freshly initialised network, in training mode, of an architecture drawn for this iteration."""
+        ...
+
+    def live(
+        self,
+        count: int,
+        *,
+        steps: int,
+        recipe: Any,  # noqa: ANN401
+        staggered: bool = False,
+        name: str = "networks",
+    ) -> LiveNetworks:
+        """Return networks that live on from iteration to iteration (FRePo, Zhou et al., NeurIPS 2022).
+
+        Ask for them in every step. The first call draws them from the pool; weights, optimisers and ages are part of
+        the trajectory's state beside `Method.state`, so that a run that stops and goes on has the same ones.
+
+        Args:
+            count: number of networks, at least 1.
+            steps: age in steps at which a network is replaced by a fresh draw, at least 1.
+            recipe: a `harness.Recipe`; its length is replaced by ``steps``, over which its schedule runs.
+            staggered: whether network i begins at the age i * steps // count, so that they are replaced in turn.
+            name: distinguishes several sets of a method.
+
+        Raises:
+            PluginError: the method declares no pool, or asks for other networks than in an earlier step.
+        """
         ...
 
     def needed(self, network: Network | None) -> Sequence[Artifact]:

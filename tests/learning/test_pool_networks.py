@@ -12,7 +12,8 @@ from toys import TINY_CONVNET, component, resolve, toy_problem, toy_trajectory
 
 from harness.compute.compiling import is_compiled, set_compilation
 from harness.errors import PluginError, UsageError
-from harness.learning.pool_networks import PoolNetworks, mixture
+from harness.learning.networks.lottery import mixture
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.plugins.registry import Resolved
 from harness.types.network import Architecture
 from harness.types.options import Options

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from toys import TINY_CONVNET, component, resolve, toy_problem, toy_trajectory
 
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import Trajectory
 from harness.types.method import Method, Task
 from harness.types.options import Options

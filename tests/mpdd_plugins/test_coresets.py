@@ -10,7 +10,7 @@ from torch import nn
 from toys import TINY_CONVNET, TINY_MLP, FromFunction, MemoryScratch, registry, supplied, toy_problem
 
 from harness import Artifact, DDBenchError, Network, Streams, Task, UsageError
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import Trajectory
 from mpdd_plugins.methods import features as feature_module
 from mpdd_plugins.methods.coresets import Herding, KCenter

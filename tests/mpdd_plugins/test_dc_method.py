@@ -10,7 +10,7 @@ from torch.nn import functional
 from toys import TINY_CONVNET, component, registry, resolve, toy_problem, toy_trajectory
 
 from harness import DISTANCES, Streams, UsageError, gradient_of
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from mpdd_plugins.methods.dc import DCOptions
 
 SINGLE = f"single[main={TINY_CONVNET}]"

@@ -10,7 +10,7 @@ from torch.nn import functional
 from toys import TINY_CONVNET, DropoutNetwork, FromFunction, component, registry, resolve, toy_problem, toy_trajectory
 
 from harness import Streams, UsageError
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from mpdd_plugins.augmentations.dsa import siamese
 from mpdd_plugins.methods import dm
 

@@ -4,7 +4,7 @@ import pytest
 from toys import component, registry, resolve
 
 from harness import UsageError
-from harness.learning.pool_networks import mixture
+from harness.learning.networks.lottery import mixture
 from harness.planning.planner import Planner
 from harness.planning.request import Request
 

@@ -32,6 +32,7 @@ from harness import (
     Parametrisation,
     Pool,
     RawData,
+    Recipe,
     Report,
     RunDefaults,
     Running,
@@ -578,6 +579,35 @@ class UnseededFactorMethod(FactorisedMethod):
         return torch.full((1,), 0.9) + 0.05 * torch.rand(1)
 
 
+class LivingMethod(GoodMethod):
+    """Images that approach the weights of a network that lives for three steps."""
+
+    uses_pool = True
+
+    def step(self, iteration, networks):
+        member = self.live(networks).choose()
+        for parameter in member.network.parameters():
+            self.images += 0.01 * parameter.detach().mean()
+        member.train(self.images, self.labels)
+        return {"age": float(member.age)}
+
+    def live(self, networks):
+        return networks.live(2, steps=3, recipe=Recipe(lr=0.1, schedule="constant"), staggered=True)
+
+
+class ExtraTrainingMethod(LivingMethod):
+    """Trains its networks by momentum of its own besides, which its state does not hold."""
+
+    def step(self, iteration, networks):
+        scalars = super().step(iteration, networks)
+        member = self.live(networks)[0]
+        change = vars(self).setdefault("momentum", torch.ones(()))
+        with torch.no_grad():
+            member.network.classifier.bias += change
+        self.momentum = change * 0.5
+        return scalars
+
+
 # --- evaluators ---
 
 
@@ -771,10 +801,20 @@ class Choosy(Flat):
         return super().features(images)
 
 
+class Overwriting(Flat):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.name_taps({"hidden": "body.1"})
+
+    def features(self, images):
+        return super().features(images).add_(1)
+
+
 MapsArchitecture, SleepingArchitecture, UnseededArchitecture, DeafArchitecture = map(
     architecture, (Maps, Sleeping, Unseeded, Deaf)
 )
 NotingArchitecture, TogetherArchitecture, ChoosyArchitecture = map(architecture, (Noting, Together, Choosy))
+OverwritingArchitecture = architecture(Overwriting)
 
 
 class DrawingArchitecture(GoodArchitecture):

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from harness.datasets.problems import data_root, make_problem
 from harness.errors import DDBenchError
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.trajectory import Trajectory
 from harness.plugins.discovery import plugins
 from harness.types.artifact import Artifact

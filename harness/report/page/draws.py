@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import DDBenchError
-from harness.learning.pool_networks import Lottery
+from harness.learning.networks.lottery import Lottery
 from harness.plugins.registry import Registry
 from harness.report.page.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow

@@ -33,6 +33,7 @@ class PatchNetwork(Network):
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
         self.classifier = nn.Linear(width, classes)
+        self.name_taps({"patches": "embed", "mixed": "mix"})
 
     def features(self, images: Tensor) -> Tensor:
         """Mean features of all patches (n, width)."""
