@@ -65,6 +65,11 @@ class DistilledSet:
         """The kind of labels that the parametrisation has of its own; None if it passes on the stored ones."""
         return self.encoding.parametrisation.label_kind if self.encoding else None
 
+    @property
+    def _declared_kind(self) -> LabelKind | None:
+        """The kind if it had to be declared; None if the type of the labels says it, and may have changed since."""
+        return None if self.label_kind in ("hard", "soft") else self.label_kind
+
     def check(self) -> None:
         """Check everything that a reader of a file checks; tensors may have changed since the set was built.
 
@@ -78,7 +83,7 @@ class DistilledSet:
         if self.encoding is not None:
             images, labels = self.encoding.decode(self.images.detach(), self.labels)
             check_images(images)
-            check_labels(labels, len(images), len(self.classes), kind=self.label_kind)
+            check_labels(labels, len(images), len(self.classes), kind=self._decoded_kind or self._declared_kind)
             self._check_schedule(len(images))
             if self.encoding.parametrisation.decodes_to == "pixels":
                 check_pixels(images)
@@ -95,7 +100,7 @@ class DistilledSet:
             raise DataError(f"its parametrisation decodes to {own} labels, but label_kind says {self.label_kind!r:.50}")
         if own is not None and kind_of(self.labels) != "hard":
             raise DataError("its parametrisation has labels of its own, so the stored ones must be class indices")
-        check_labels(self.labels, len(self.images), len(self.classes), kind="hard" if own else self.label_kind)
+        check_labels(self.labels, len(self.images), len(self.classes), kind="hard" if own else self._declared_kind)
         if self.schedule is not None and not isinstance(self.schedule, Schedule):
             raise DataError(f"the schedule must be a Schedule, not {type(self.schedule).__name__}")
         if self.encoding is None:
