@@ -42,6 +42,7 @@ prints a line for each student that it has trained and scored. What else they pr
 @click.option("--method", "methods", metavar="NAME", multiple=True, help="Instead of dc and dsa, dm and mtt.")
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="One of them only.")
 @click.option("--ipc", multiple=True, type=click.IntRange(1), help="Instead of 1 and 10.")
+@click.option("--count", type=click.IntRange(1), help="Iterations a round.  [default: 3 at ipc 1, else 1]")
 @click.option(
     "--computed-ipc", type=click.IntRange(0), help="Whose iteration is computed from its parts; 0: none.  [default: 50]"
 )
