@@ -91,24 +91,21 @@ class IDC(PixelMethod[IDCOptions]):
     def _match_gradients(self, network: Network, iteration: int, round_: int) -> Tensor:
         """Set the gradient of the images to that of the loss summed over classes, and return the loss."""
         problem, reduced = self.task.problem, self.task.reduced_precision
-        chosen = [self._chosen(label, iteration, round_) for label in range(self.classes)]
+        places = self._places(iteration, round_)
 
         def pair(label: int) -> Pair:
-            return self._pair(label, chosen[label], iteration, round_)
+            return self._pair(label, places, iteration, round_)
 
         loss, gradient = match_classes(network, problem, pair, self._distance(network), reduced)
-        self._set_gradient(chosen, gradient)
+        self._set_gradient(places, gradient)
         return loss
 
     def _match_features(self, network: Network, iteration: int, round_: int) -> Tensor:
         """Do what `_match_gradients` does with the mean features of a class in place of its gradient (match=feat)."""
-        metric, chosen = (
-            DISTANCES[self.setting.metric],
-            [self._chosen(label, iteration, round_) for label in range(self.classes)],
-        )
+        metric, places = DISTANCES[self.setting.metric], self._places(iteration, round_)
 
         def match(label: int) -> tuple[Tensor, Tensor]:
-            pair = self._pair(label, chosen[label], iteration, round_)
+            pair = self._pair(label, places, iteration, round_)
             with torch.no_grad(), self.task.reduced_precision():
                 target = network.features(pair.real).to(pair.synthetic.dtype).mean(0)
             leaf = pair.synthetic.detach().requires_grad_()
@@ -119,30 +116,37 @@ class IDC(PixelMethod[IDCOptions]):
         problem, device = self.task.problem, self.images.device
         in_turn = draws_globally(network, problem) or couples_images(network, problem.shape, device)
         matched = list(side_by_side(match, range(self.classes), device, 1 if in_turn else None))
-        self._set_gradient(chosen, torch.cat([gradient for _, gradient in matched]))
+        self._set_gradient(places, torch.cat([gradient for _, gradient in matched]))
         return torch.stack([loss for loss, _ in matched]).sum(dtype=torch.float64)
 
-    def _pair(self, label: int, chosen: Tensor, iteration: int, round_: int) -> Pair:
+    def _pair(self, label: int, places: Tensor | None, iteration: int, round_: int) -> Pair:
         """Return the real and the decoded images of a class, with one augmentation of one draw for both."""
         transform: Callable[[Tensor], Tensor] = lambda images: images  # noqa: E731
         if self.strategy != "none":
             generator = self.task.streams.generator("augment", iteration, round_, label)
             transform = siamese(self.strategy, self.task.problem.shape, generator)
         real = self.real(label, self.options.batch_real, "real", iteration, round_)
-        return Pair(label, transform(real), self.images.detach()[chosen], transform)
+        synthetic = self.images.detach()[self.mine(label) if places is None else places[label]]
+        return Pair(label, transform(real), synthetic, transform)
 
-    def _chosen(self, label: int, iteration: int, round_: int) -> Tensor:
-        """Return the places in ``images`` of the class's that are matched: all of them, or some if they are many."""
-        own = torch.arange(len(self.labels))[self.mine(label)]
-        if len(own) > self.options.batch_syn:
+    def _places(self, iteration: int, round_: int) -> Tensor | None:
+        """Return the places in ``images`` (classes, batch_syn) of those that are matched; None for all of them."""
+        if self.per_class <= self.options.batch_syn:
+            return None
+        drawn = []
+        for label in range(self.classes):
             generator = self.task.streams.generator("subset", iteration, round_, label)
-            own = own[torch.randperm(len(own), generator=generator)[: self.options.batch_syn]]
-        return own.to(self.images.device)
+            order = torch.randperm(self.per_class, generator=generator)
+            drawn.append(label * self.per_class + order[: self.options.batch_syn])
+        return torch.stack(drawn).to(self.images.device)
 
-    def _set_gradient(self, chosen: Sequence[Tensor], gradient: Tensor) -> None:
-        whole = torch.zeros_like(self.images)
-        whole[torch.cat(list(chosen))] = gradient.to(whole.dtype)
-        self.images.grad = whole
+    def _set_gradient(self, places: Tensor | None, gradient: Tensor) -> None:
+        """Set the gradient of all images from that of the matched ones; the others have none."""
+        if places is not None:
+            whole = torch.zeros_like(self.images)
+            whole[places.flatten()] = gradient.to(whole.dtype)
+            gradient = whole
+        self.images.grad = gradient.to(self.images.dtype)
 
     def _distance(self, network: Network) -> Distance:
         """Return the distance of two gradients of a network, over the weights that count.
