@@ -22,6 +22,7 @@ from .learning.batchnorm import freeze_statistics as freeze_statistics
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
 from .learning.gradient_matching import match_classes as match_classes
+from .learning.gradient_matching import match_collectively as match_collectively
 from .learning.gradients import gradient_in_slices as gradient_in_slices
 from .learning.gradients import gradient_of as gradient_of
 from .learning.mixing import Composed as Composed

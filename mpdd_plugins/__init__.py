@@ -8,6 +8,9 @@ def register_methods(register: Register) -> None:
     """Register the distillation methods."""
     register("dc", "mpdd_plugins.methods.dc:DC", "gradient matching (Zhao, Mopuri, Bilen, ICLR 2021)")
     register("dsa", "mpdd_plugins.methods.dsa:DSA", "gradient matching under siamese augmentation (ICML 2021)")
+    register("dcc", "mpdd_plugins.methods.dcc:DCC", "gradient matching of all classes at once (Lee et al., ICML 2022)")
+    register("dsac", "mpdd_plugins.methods.dcc:DSAC", "dcc under siamese augmentation (Lee et al., ICML 2022)")
+    register("idc", "mpdd_plugins.methods.idc:IDC", "gradient matching of packed images (Kim et al., ICML 2022)")
     register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
     register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
     coresets = "mpdd_plugins.methods.coresets"

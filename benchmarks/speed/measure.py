@@ -42,6 +42,7 @@ prints a line for each student that it has trained and scored. What else they pr
 @click.option("--method", "methods", metavar="NAME", multiple=True, help="Instead of dc and dsa, dm and mtt.")
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="One of them only.")
 @click.option("--ipc", multiple=True, type=click.IntRange(1), help="Instead of 1 and 10.")
+@click.option("--count", type=click.IntRange(1), help="Iterations a round.  [default: 3 at ipc 1, else 1]")
 @click.option(
     "--computed-ipc", type=click.IntRange(0), help="Whose iteration is computed from its parts; 0: none.  [default: 50]"
 )
@@ -51,12 +52,13 @@ prints a line for each student that it has trained and scored. What else they pr
 @click.option("--compile", type=click.Choice(["auto", "never"]), help="As ddbench run takes it.  [default: auto]")
 @click.option("--other", "others", metavar="NAME=COMMAND", multiple=True, help="Another implementation of the methods.")
 @click.option("--other-students", metavar="NAME=COMMAND", multiple=True, help="Another way to train students.")
+@click.option("--rates/--no-rates", default=True, help="Measure the machine's own rates first.  [default: rates]")
 @click.option("--quick", is_flag=True, help="Small sizes, to try it out: the numbers mean nothing.")
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("ddbench-speed"), show_default=True,
     help="Folder of speed.json and speed.md; rewritten after each number.",
 )  # fmt: skip
-def main(parts, quick, output, others, other_students, **options):
+def main(parts, quick, rates, output, others, other_students, **options):
     settings = replace(
         QUICK if quick else Settings(),
         **{name: value for name, value in options.items() if value not in (None, ())},
@@ -70,8 +72,9 @@ def main(parts, quick, output, others, other_students, **options):
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.ClickException(f"--output {output} cannot be made: {error.strerror}") from None
-    progress("machine", "rates" if parts & {"machine", "steps"} else "description")
-    facts = machine.measure(settings, rates=bool(parts & {"machine", "steps"}))
+    rates = rates and bool(parts & {"machine", "steps"})
+    progress("machine", "rates" if rates else "description")
+    facts = machine.measure(settings, rates=rates)
     work = {
         "steps": lambda report: steps.measure(settings, facts, report),
         "students": lambda report: students.measure(settings, report),

@@ -14,6 +14,7 @@ class Settings:
 
     Attributes:
         methods: that match gradients along outer and inner loops; the other implementations are timed beside them.
+        count: iterations of a round; 0 is three at ipc 1, and else one.
         computed_ipc: of an iteration that is too long to be measured: its parts are; 0 is none.
         inner: epochs of an inner loop by which the time of one is known.
         of_class: training images of each class, so that mtt's experts are soon there.
@@ -27,6 +28,7 @@ class Settings:
     repeats: int = 3
     methods: tuple = METHODS
     ipc: tuple = (1, 10)
+    count: int = 0
     computed_ipc: int = 50
     precisions: tuple = PRECISIONS
     cheap: tuple = ("dm", "mtt[experts=1,train_epochs=2]")

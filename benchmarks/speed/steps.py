@@ -30,7 +30,7 @@ def measure(settings, machine, progress):
 
 def iterations(settings, machine, method, ipc):
     """One method at one ipc: in every precision, and by the other implementations, in turn."""
-    count, name = 3 if ipc == 1 else 1, method.partition("[")[0]
+    count, name = settings.count or (3 if ipc == 1 else 1), method.partition("[")[0]
     cases = [
         {"method": method, "ipc": ipc, "precision": precision, "count": count} for precision in settings.precisions
     ]

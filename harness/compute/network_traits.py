@@ -35,7 +35,9 @@ def draws_globally(network: nn.Module, problem: Problem) -> bool:
         network: neither it nor its mode is changed; other threads may be using it.
         problem: provides the shape of the images and the device.
     """
-    images = torch.zeros(2, *problem.shape, device=problem.device)
+    # In the precision of the weights, which formulas are checked in float64 with.
+    precision = next((weight.dtype for weight in network.parameters()), torch.float32)
+    images = torch.zeros(2, *problem.shape, device=problem.device, dtype=precision)
     structure = structure_of(network)
     if structure is None:
         return draws_from_global(network, images)

@@ -14,7 +14,8 @@ FULL_DEFAULTS = RunDefaults(iterations=(1000,), students=5)
 
 QUICK_DEFAULTS = RunDefaults(
     options={
-        **{method: {"batch_real": "64"} for method in ("dc", "dsa", "dm")},
+        **{method: {"batch_real": "64"} for method in ("dc", "dsa", "dcc", "dsac", "dm")},
+        "idc": {"inner": "10", "n_data": "128", "batch_real": "32", "metric": "l1", "lr_img": "0.001"},
         "mtt": {"experts": "5", "train_epochs": "20", "lr_img": "100"},
         **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd")},
     }

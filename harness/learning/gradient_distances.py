@@ -1,4 +1,4 @@
-"""Distances between two gradients of one network (DC, equation 9, and two alternatives)."""
+"""Distances between two gradients of one network (DC, equation 9; IDC)."""
 
 from collections.abc import Callable
 
@@ -35,6 +35,20 @@ def squared_difference(first: Gradient, second: Gradient) -> Tensor:
     return (_flat(first) - _flat(second)).square().sum()
 
 
+def absolute_difference(first: Gradient, second: Gradient) -> Tensor:
+    """Return the sum of absolute differences over all parameters (IDC, condense.py)."""
+    return (_flat(first) - _flat(second)).abs().sum()
+
+
+def mean_absolute_difference(first: Gradient, second: Gradient) -> Tensor:
+    """Return the mean absolute difference of each output's weights, summed over outputs and tensors (IDC).
+
+    A vector's outputs have a weight each.
+    """
+    pairs = zip(first, second, strict=True)
+    return torch.stack([(a - b).abs().reshape(len(a), -1).mean(1).sum() for a, b in pairs]).sum()
+
+
 def cosine(first: Gradient, second: Gradient) -> Tensor:
     """Return 1 - cosine of all parameters taken as one vector; 1e-6 is added to the product of the norms."""
     a, b = _flat(first), _flat(second)
@@ -42,8 +56,14 @@ def cosine(first: Gradient, second: Gradient) -> Tensor:
     return distance
 
 
-DISTANCES: dict[str, Distance] = {"layerwise": layerwise_cosine, "mse": squared_difference, "cosine": cosine}
-"""Distances by the names that the option ``distance`` of DC takes."""
+DISTANCES: dict[str, Distance] = {
+    "layerwise": layerwise_cosine,
+    "mse": squared_difference,
+    "cosine": cosine,
+    "l1": absolute_difference,
+    "l1-mean": mean_absolute_difference,
+}
+"""Distances by name: DC's option ``distance`` takes the first three, IDC's ``metric`` all but ``cosine``."""
 
 
 def _flat(gradient: Gradient) -> Tensor:

@@ -1,6 +1,6 @@
-"""Matching the gradients of synthetic and real images, class by class (DC, equation 8)."""
+"""Matching the gradients of synthetic and real images: class by class (DC, equation 8), or of all classes (DCC)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,13 +59,90 @@ def match_classes(
     if problem.device.type != "cpu" and can_be_sliced(network, torch.zeros(2, *problem.shape, device=problem.device)):
         losses, gradients = match_together(network, [pair(label) for label in classes], distance, reduced)
         return losses.sum(dtype=torch.float64), torch.cat(gradients)
+    matched = list(side_by_side(match, classes, problem.device, _workers(network, problem)))
+    total = torch.tensor(sum(loss for loss, _ in matched), dtype=torch.float64)
+    return total, torch.cat([gradient for _, gradient in matched])
+
+
+def match_collectively(
+    network: nn.Module,
+    problem: Problem,
+    pair: Callable[[int], Pair],
+    distance: Distance,
+    reduced: PrecisionContext,
+) -> tuple[Tensor, Tensor]:
+    """Match the gradient of all synthetic images with the mean of the classes' real gradients (DCC, Lee et al.).
+
+    The loss is D(1/C sum over c of g(T_c), g(X)): one distance, with the gradient of the mean cross-entropy of all
+    synthetic images, where DC sums the distances of the classes.
+
+    Args:
+        network: any network; if a layer couples the images of a batch or draws random numbers, all synthetic images
+            pass through it as one batch.
+        problem: provides the classes and the device.
+        pair: returns the images that a class, by its index, is matched on.
+        distance: distance of the two gradients, one of `DISTANCES`.
+        reduced: context in which the gradients of the real images are taken (`Task.reduced_precision`).
+
+    Returns:
+        The distance (a float64 scalar), and its gradient (classes * ipc, c, h, w) with respect to the synthetic images,
+        class by class.
+    """
+    pairs = [pair(label) for label in range(len(problem.classes))]
+    leaves = [each.synthetic.detach().requires_grad_() for each in pairs]
+    labels = [
+        torch.full((len(leaf),), each.label, device=leaf.device) for each, leaf in zip(pairs, leaves, strict=True)
+    ]
+    workers = _workers(network, problem)
+
+    def real_gradient(label: int) -> Sequence[Tensor]:
+        batch = pairs[label].real
+        with reduced():
+            return gradient_in_slices(network, batch, torch.full((len(batch),), label, device=batch.device))
+
+    def gradient_of_class(label: int, *, differentiable: bool = False) -> Sequence[Tensor]:
+        images = pairs[label].transform(leaves[label])
+        return gradient_of(network, images, labels[label], differentiable=differentiable)
+
+    classes = range(len(pairs))
+    target = _mean(list(side_by_side(real_gradient, classes, problem.device, workers)))
+    sliced = problem.device.type == "cpu" and workers is None
+    if not sliced or not can_be_sliced(network, torch.cat([leaf.detach()[:2] for leaf in leaves])):
+        images = torch.cat([each.transform(leaf) for each, leaf in zip(pairs, leaves, strict=True)])
+        gradient = gradient_of(network, images, torch.cat(labels), differentiable=True)
+        loss = distance(gradient, target)
+        return loss.detach().double(), torch.cat(torch.autograd.grad(loss, leaves))
+    # On a CPU class by class, one core each, with the memory of a class's graph: the distance of the mean gradient is
+    # differentiated by that gradient, and the chain rule then goes through each class's part of the mean.
+    shares = [len(leaf) / sum(map(len, leaves)) for leaf in leaves]
+    parts = list(side_by_side(gradient_of_class, classes, problem.device))
+    whole = [piece.requires_grad_() for piece in _mean(parts, shares)]
+    loss = distance(whole, target)
+    slopes = torch.autograd.grad(loss, whole, allow_unused=True)  # a distance may leave out weights, such as vectors
+
+    def of_images(label: int) -> Tensor:
+        own = gradient_of_class(label, differentiable=True)
+        sums = [(piece * slope).sum() for piece, slope in zip(own, slopes, strict=True) if slope is not None]
+        return torch.autograd.grad(torch.stack(sums).sum() * shares[label], leaves[label])[0]
+
+    return loss.detach().double(), torch.cat(list(side_by_side(of_images, classes, problem.device)))
+
+
+def _mean(gradients: Sequence[Sequence[Tensor]], shares: Sequence[float] | None = None) -> list[Tensor]:
+    """Return the mean of gradients, weight by weight; each counts by its share, by default equally."""
+    weights = shares or [1 / len(gradients)] * len(gradients)
+    return [
+        torch.stack([piece * weight for piece, weight in zip(pieces, weights, strict=True)]).sum(0)
+        for pieces in zip(*gradients, strict=True)
+    ]
+
+
+def _workers(network: nn.Module, problem: Problem) -> int | None:
+    """Return 1 if classes have to be taken in turn; otherwise None, one worker per core."""
     # Running statistics belong to the network, and the generator to the process: with several threads, the result
     # would depend on which of them comes first.
     in_turn = draws_globally(network, problem) or any(_updates_statistics(module) for module in network.modules())
-    workers = 1 if in_turn else None
-    matched = list(side_by_side(match, classes, problem.device, workers))
-    total = torch.tensor(sum(loss for loss, _ in matched), dtype=torch.float64)
-    return total, torch.cat([gradient for _, gradient in matched])
+    return 1 if in_turn else None
 
 
 def _updates_statistics(module: nn.Module) -> bool:

@@ -34,15 +34,18 @@ class PixelOptions(Options):
 
     @pydantic.field_validator("as_")
     @classmethod
-    def _shortest_name(cls, name: str) -> str:
+    def _shortest_name(cls, name: str | None) -> str | None:
         """Return the name without options at their defaults, so that one parametrisation has one key."""
         try:
-            return name if name == PLAIN else str(plugins().registry.resolve(KIND, name))
+            return name if name in (None, PLAIN) else str(plugins().registry.resolve(KIND, name))
         except UsageError as error:
             raise ValueError(str(error)) from None
 
     def parametrisation(self) -> Resolved[Parametrisation[Any]] | None:
-        """Return the parametrisation of the set; None for plain images."""
+        """Return the parametrisation of the set; None for plain images.
+
+        Of a method that leaves ``as`` to ``auto``, only the options that it has resolved for a task can say.
+        """
         return None if self.as_ == PLAIN else plugins().registry.resolve(KIND, self.as_)
 
     def as_json(self) -> dict[str, Any]:

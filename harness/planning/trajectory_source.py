@@ -113,7 +113,8 @@ class TrajectorySource:
     @cached_property
     def parametrisation(self) -> Resolved[Parametrisation[Any]] | None:
         """The parametrisation of the sets; None for plain images."""
-        options = self.method.options
+        # Those of the method and not of its name: a method may resolve ``as=auto`` by the data set.
+        options = self.first.options
         return options.parametrisation() if isinstance(options, PixelOptions) else None
 
     @cached_property

@@ -1,7 +1,7 @@
 """Options of a component: frozen and typed, each with its meaning and the source of its default."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -124,6 +124,9 @@ def as_text(value: Any) -> str:  # noqa: ANN401
 
 
 def _type_name(annotation: Any) -> str:  # noqa: ANN401
+    choices = [choice for choice in get_args(annotation) if get_origin(choice) is Literal]
+    if choices and type(None) in get_args(annotation):
+        return f"{_type_name(choices[0])}|auto"
     text = getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
     text = text.replace("typing.", "").replace("NoneType", "auto").replace("None", "auto")
     if text.startswith("Literal["):

@@ -79,13 +79,17 @@ class DC(PixelMethod[DCOptions]):
         """Set the images' gradient to that of the loss summed over classes, and return the loss (DC, equation 8)."""
 
         def pair(label: int) -> Pair:
-            transform = self._siamese(iteration, round_, label)
-            real = self.real(label, self.options.batch_real, "real", iteration, round_)
-            return Pair(label, transform(real), self.images[self.mine(label)], transform)
+            return self._pair(label, iteration, round_)
 
         problem, reduced = self.task.problem, self.task.reduced_precision
         loss, self.images.grad = match_classes(network, problem, pair, self.distance, reduced)
         return loss
+
+    def _pair(self, label: int, iteration: int, round_: int) -> Pair:
+        """Return the real and the synthetic images of a class that are matched in an update."""
+        transform = self._siamese(iteration, round_, label)
+        real = self.real(label, self.options.batch_real, "real", iteration, round_)
+        return Pair(label, transform(real), self.images[self.mine(label)], transform)
 
     def _siamese(self, iteration: int, round_: int, label: int) -> Callable[[Tensor], Tensor]:
         """Return what is applied to the real and the synthetic images of a class alike; in DC, nothing."""

@@ -168,6 +168,19 @@ def test_another_implementation_is_timed_beside_ours(steps):
     assert figures[WHAT, "toy / ddbench"]["value"] == pytest.approx(ratio)
 
 
+def test_a_number_of_iterations_can_be_asked_for_without_the_rates_of_the_machine(toy, tmp_path):
+    """Of a method without loops of its own, such as IDC, whose iterations are long."""
+    tiny = "idc[inner=1,batch_real=4,n_data=8]"
+    other = f"toy={toy} {{method}} {{ipc}} {{count}}"
+    words = ("--only", "steps", "--no-rates", "--count", "2", "--method", tiny, "--ipc", "1", "--computed-ipc", "0")
+    done = measure(tmp_path, *words, "--other", other)
+    assert done.exit_code == 0, done.output
+    figures = {f["name"]: f for f in json.loads((tmp_path / "speed.json").read_text())["figures"]}
+    assert figures["ddbench"]["count"] == figures["toy"]["count"] == 2
+    assert "convolutions at least" not in figures
+    assert figures["rate"]["unit"] == "GFLOP/s"
+
+
 def test_students_are_timed_beside_plain_eager_code(toy, tmp_path):
     other = f"toy={toy} {{architecture}} {{ipc}} {{count}}"
     done = measure(tmp_path, "--only", "students", "--other-students", other)

@@ -44,7 +44,21 @@ def cosine_by_hand(first, second):
     return 1 - dot / (math.sqrt(squares[0]) * math.sqrt(squares[1]) + 1e-6)
 
 
-BY_HAND = {"layerwise": layerwise_by_hand, "mse": mse_by_hand, "cosine": cosine_by_hand}
+def l1_by_hand(first, second):
+    return sum(np.abs(a - b).sum() for a, b in zip(first, second, strict=True))
+
+
+def l1_mean_by_hand(first, second):
+    return sum(np.abs(a[out] - b[out]).mean() for a, b in zip(first, second, strict=True) for out in range(len(a)))
+
+
+BY_HAND = {
+    "layerwise": layerwise_by_hand,
+    "mse": mse_by_hand,
+    "cosine": cosine_by_hand,
+    "l1": l1_by_hand,
+    "l1-mean": l1_mean_by_hand,
+}
 
 
 def random_gradient(shapes, seed, scale=1.0, zero_rows=False):

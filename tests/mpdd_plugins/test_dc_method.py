@@ -50,7 +50,7 @@ def watched(*args, **options):
     return trajectory, Watch(trajectory)
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("distance", ["layerwise", "mse", "cosine"])
 @pytest.mark.parametrize("ipc", [1, 3])
 def test_class_by_class_is_the_gradient_of_the_summed_loss(distance, ipc):
     trajectory, watch = watched(f"dc[batch_real=7,outer=1,distance={distance}]", ipc=ipc)

@@ -4,10 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from golden_inputs import GOLDEN, assert_golden, formula
 from scipy import stats
 from torch.nn import functional
 
 from harness import Problem
+from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.dsa import (
     EVERY,
     OPERATIONS,
@@ -49,6 +51,34 @@ def assert_whole(values, low, high):
     counts = torch.bincount((values - low).long(), minlength=high - low + 1)
     assert len(counts) == high - low + 1
     assert stats.chisquare(counts.numpy()).pvalue > SURE
+
+
+# --- golden values ----------------------------------------------------------------------------------------------------
+
+WHOLE = {"crop": "shifts", "cutout": "centres"}
+"""Operations that draw whole numbers, and how their draws are named in the golden values."""
+
+
+@pytest.mark.parametrize("name", GOLDEN["dsa"])
+def test_operations_are_those_of_the_code_of_dsa(name, monkeypatch):
+    """Each with a draw for each image, and with the first image's draw for all of them."""
+    golden, operation = GOLDEN["dsa"][name], name.partition(",")[0]
+    kind = WHOLE.get(operation, "uniform")
+    rows = torch.tensor(next(value for key, value in golden.items() if key.startswith(kind)), dtype=torch.float64)
+    # Its shift is that of the sampled pixels, ours that of the content: the draw is symmetric.
+    rows = iter(-rows if operation == "crop" else rows)
+    count = 1 if "siamese" in name else 3
+    monkeypatch.setattr(dsa, "_uniform", lambda many, _: next(rows)[:many])
+    monkeypatch.setattr(dsa, "_integers", lambda low, high, many, _: next(rows)[:many].long())
+    colours = ("brightness", "saturation", "contrast")
+    if operation in colours:  # DSA draws all three; the golden values are of each alone
+        (draws,) = rows
+        monkeypatch.setattr(dsa, "_uniform", lambda many, _: draws[:many])
+        stages = [OPERATIONS["color"]((3, 16, 16), count, generator())[colours.index(operation)]]
+    else:
+        stages = OPERATIONS[operation]((3, 16, 16), count, generator())
+    actual = dsa.as_transform(stages)(formula(1300, (3, 3, 16, 16), -2, 2))
+    assert_golden(actual, golden["images"])
 
 
 # --- distributions ----------------------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ BUILT_IN = {
     "method": [
         "dc[batch_real=8,outer=2,inner=1]",
         "dsa[batch_real=8,outer=2,inner=1]",
+        "dcc[batch_real=8,outer=2,inner=1,warm_outer=1,warm_inner=1]",
+        "dsac[batch_real=8,outer=2,inner=1,warm_outer=0]",
+        "idc[inner=2,batch_real=6,n_data=16,batch_train=8]",
         "dm[batch_real=8]",
         f"mtt[{MTT}]",
         f"mtt[{MTT},unroll=constant,labels=expert]",

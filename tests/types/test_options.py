@@ -18,6 +18,7 @@ class Sample(Options):
     depth: int | None = option(None, "blocks; auto: by size", ge=1)
     height: int | None = option(2, "auto: none")
     mode: Literal["one", "two"] = option("one", "a mode")
+    way: Literal["one", "two"] | None = option(None, "a way; auto: by size")
     fast: bool = option(False, "whether fast")
     of: NameList = option(("a", "b[c=1]"), "names")
     text: str = option("plain", "any text")
@@ -123,6 +124,7 @@ def test_description_of_every_option():
         "depth": ("int | auto", "auto"),
         "height": ("int | auto", "2"),
         "mode": ("one|two", "one"),
+        "way": ("one|two|auto", "auto"),
         "fast": ("bool", "false"),
         "of": ("names joined by +", "a+b[c=1]"),
         "text": ("str", "plain"),
