@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UsageError
+from harness.learning.batchnorm import freeze_statistics
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Resolved
 from harness.plugins.stored_sets import KIND, open_encoding
@@ -16,6 +17,7 @@ from harness.types.data.labels import LabelKind, class_indices
 from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, Task
+from harness.types.network import Network
 from harness.types.options import Options, option
 from harness.types.parametrisation import Encoding, InitialImages, Parametrisation
 
@@ -251,6 +253,20 @@ class PixelMethod(Method[P]):
         They are drawn by `Problem.real_batch` from the stream of ``role``, ``index`` and the class.
         """
         return self.task.problem.real_batch(label, count, self.task.streams.generator(role, *index, label))
+
+    def fix_batch_norm(self, network: Network, per_class: int, *index: int) -> None:
+        """Make a network's batch norm use statistics of real images of all classes, until it trains again.
+
+        On batches of a single class it would normalise by the statistics of that class. Nothing is drawn if the network
+        has no batch norm.
+
+        Args:
+            network: changed in place.
+            per_class: number of real images of each class.
+            index: where in the run this is, which the draw depends on.
+        """
+        batches = (self.real(label, per_class, "statistics", *index) for label in range(self.classes))
+        freeze_statistics(network, lambda: torch.cat(list(batches)))
 
     def distilled(self) -> DistilledSet:
         """Return the present images with hard labels, as they are stored."""

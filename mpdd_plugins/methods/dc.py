@@ -21,7 +21,6 @@ from harness import (
     PixelOptions,
     Recipe,
     Task,
-    freeze_statistics,
     match_classes,
     option,
     train_classifier,
@@ -67,7 +66,7 @@ class DC(PixelMethod[DCOptions]):
         # On the device: the loss is read once at the end, since each reading waits for the GPU.
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         for round_ in range(outer):
-            self._freeze(network, iteration, round_)
+            self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
             total += self._match(network, iteration, round_)
             self.optimizer.step()
             # The reference trains the network only between image updates, so ipc 1 (one outer loop) never trains it.
@@ -98,13 +97,6 @@ class DC(PixelMethod[DCOptions]):
     def _augment(self) -> Augment | None:
         """Return the augmentation of the network's training; None in DC."""
         return None
-
-    def _freeze(self, network: Network, iteration: int, round_: int) -> None:
-        # On batches of a single class, batch norm would normalise by the statistics of that class; those of real images
-        # of all classes are used instead. A generator, so that nothing is drawn if the network has no batch norm.
-        count = self.options.batch_statistics
-        batches = (self.real(label, count, "statistics", iteration, round_) for label in range(self.classes))
-        freeze_statistics(network, lambda: torch.cat(list(batches)))
 
     def _train(self, network: Network, epochs: int, iteration: int, round_: int) -> None:
         """Train the network on the present images by plain SGD: the update of theta in algorithm 1."""

@@ -5,10 +5,10 @@ which trains on real images between the updates. What is learned are the tensors
 that each hold several (multi-formation). The loss of a class is a distance between the gradients of real and of decoded
 images under one augmentation with one draw; only weights of convolutions count by default.
 
-Departures from the published code, all of which leave its loss as it is: real images are drawn anew for each update;
-the network does not train after its last update, when nothing uses it any more; the images are clamped to [0, 1] at the
-end of an iteration and not at the start of the next, so that a stored set is in range; and a class may have fewer real
-images than a batch.
+Departures from the published code. Batch norm, which its networks lack, uses statistics of all classes while a class
+is matched. All others leave the loss as it is: real images are drawn anew for each update; the network does not train
+after its last update, when nothing uses it any more; the images are clamped to [0, 1] at the end of an iteration and
+not at the start of the next, so that a stored set is in range; and a class may have fewer real images than a batch.
 """
 
 import math
@@ -73,6 +73,7 @@ class IDC(PixelMethod[IDCOptions]):
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         match = self._match_gradients if self.options.match == "gradients" else self._match_features
         for round_ in range(self.options.inner):
+            self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
             if self.update == "joint":
                 total += match(network, iteration, round_)
                 self.optimizer.step()

@@ -40,6 +40,7 @@ class IDCOptions(PixelOptions):
     )
     inner: int = option(100, "updates of the images with each network", source="IDC, inner_loop", ge=1)
     batch_real: int = option(64, "real images of each class that are matched", source="IDC", ge=1)
+    batch_statistics: int = option(16, "real images of each class that batch norm is fixed by", source="DC", ge=1)
     batch_syn: int = option(128, "most training images of a class that are matched at once", source="IDC", ge=1)
     update: Literal["class", "joint"] | None = option(
         None, "class: momentum moves all images after each class's turn; joint: a step for all classes; auto: class, "

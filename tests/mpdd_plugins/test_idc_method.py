@@ -9,7 +9,7 @@ from torch.nn import functional
 from toys import TINY_CONVNET, TINY_MLP, component, registry, resolve, toy_problem, toy_trajectory
 
 from harness import DISTANCES, DataError, Pair, Streams, Task, UsageError, gradient_of, match_classes
-from harness.learning.pool_networks import PoolNetworks
+from harness.learning.networks.pool_networks import PoolNetworks
 from mpdd_plugins.augmentations.idc import siamese
 from mpdd_plugins.methods import idc
 from mpdd_plugins.methods.idc import IDC, distance_of
