@@ -98,7 +98,7 @@ BAD = [
     ("convert res.pt out --store none", 2, "'res.pt' is not the beginning of a key"),
     ("convert res.pt notes.txt -d digits --to npz", 2, "notes.txt is there already", "--force"),
     ("convert res.pt others -d digits --force", 2, "others is a folder that ddbench did not write"),
-    ("convert abcd out", 2, "ddbench-store is not a store", "--store"),
+    ("convert abcd out", 2, "ddbench-store does not exist", "--store"),
     ("convert {student} out --store store", 2, "a cell of kind student", "its set is {set}"),
     ("convert {set} out --store store --entry 0", 2, "leave out --entry"),
     ("convert {set} out --store store --from npz", 2, "leave out --from"),
@@ -134,7 +134,7 @@ BAD = [
     ("report scores --method dcc", 2, "--method dcc: no score has this value"),
     # results
     ("results lst", 2, "there is no command 'lst': did you mean 'list'"),
-    ("results list", 2, "ddbench-store is not a store", "--store"),
+    ("results list", 2, "ddbench-store does not exist", "--store"),
     ("results verify --store others", 2, "others is not a store", "--store"),
     ("results clean --store newer", 2, "newer has schema 9", "use a newer one"),
     ("results show", 2, "'KEY'"),
