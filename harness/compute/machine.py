@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from harness.compute.compiling import Policy, compilation, set_compilation
+from harness.compute.deferred_dynamo import defer_dynamo
 from harness.errors import UsageError
 
 # Values of glibc's <malloc.h>, which Python has no names for.
@@ -39,10 +40,13 @@ def keep_large_tensors_mapped() -> bool:
 def prepare_process(policy: Policy = "auto") -> None:
     """Set up this process and thread for a run: memory, denormal numbers, and whether networks are compiled.
 
+    torch's compiler is imported only by what compiles.
+
     Args:
         policy: ``auto`` or ``never``, as for `set_compilation`.
     """
     keep_large_tensors_mapped()
+    defer_dynamo()
     # Numbers too small for full precision count as zero: gradients get that small once a network has learned a small
     # set by heart, and some processors compute with them many times slower.
     torch.set_flush_denormal(True)

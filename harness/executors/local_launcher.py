@@ -22,7 +22,7 @@ from harness.running.processes.child_process import Child, adopt_orphans, exit_n
 from harness.running.processes.starter import Starter, die_with, starter_environment
 from harness.system.process_identity import PYTHON_MODULE
 
-NEEDED = ("harness.running.processes.worker", "torch._dynamo", "torchvision", "kornia")
+NEEDED = ("harness.running.processes.worker", "torchvision", "kornia")
 """Modules that jobs import, imported once before the first fork. None of them starts to compute, for a fork takes
 neither threads nor a GPU's context along."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -8,11 +8,12 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from harness.compute.deferred_dynamo import defer_dynamo
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry, stdout_to_stderr
 
-PRELOADED = ["harness.testing", "torch._dynamo"]
-"""Modules that the server imports; torch takes seconds for the second at an optimiser's first step."""
+PRELOADED = ["harness.testing"]
+"""Modules that the server imports."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
 
 def _called(call: bytes, entries: Sequence[Entry], threads: int) -> bytes:
     torch.set_num_threads(threads)
+    defer_dynamo()
     # Components that a test registered by hand are unknown to a fresh discovery.
     plugins().registry.entries = list(entries)
     with stdout_to_stderr():
