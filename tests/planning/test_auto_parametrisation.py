@@ -20,7 +20,7 @@ def ran(tmp_path_factory):
 
 def set_of(store):
     """The folder's name and the record of the set."""
-    return next(found for found in records(store).items() if found[1]["kind"] == "distilled")
+    return next(item for item in records(store).items() if item[1]["kind"] == "distilled")
 
 
 def test_the_key_and_the_settings_name_it(ran):
