@@ -140,7 +140,7 @@ class Store:
                 raise StoreError(f"{self.path} {newer}: use a newer one")
         elif not self._has_sound_records():
             if not self.path.exists():
-                raise StoreError(f"{self.path} does not exist: choose another store")
+                raise StoreError(f"{self.path} does not exist: choose another --store")
             refusal = f"{self.path} is not a store: {problem}, and there is no sound record beside it"
             raise StoreError(f"{refusal}; choose another --store, or if it is one, {MARKER_REMEDY}")
         return problem

@@ -131,7 +131,7 @@ BAD = [
     ("report scores -r page -r robust-scores --output a", 2, "--output names one file"),
     ("report scores -r page -r page[cells=3]", 2, "two reports would be written to ddbench-page.html"),
     ("report scores --output no/such/folder/page.html", 2, "give another --output"),
-    ("report scores --method dcc", 2, "--method dcc: no score has this value"),
+    ("report scores --method dcx", 2, "--method dcx: no score has this value"),
     # results
     ("results lst", 2, "there is no command 'lst': did you mean 'list'"),
     ("results list", 2, "ddbench-store does not exist", "--store"),

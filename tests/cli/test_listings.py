@@ -188,7 +188,7 @@ def test_show_without_an_option_that_must_be_given(ddbench, ddbench_json):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("methods", "show", "dcc"), "there is no method 'dcc': did you mean 'dc'?"),
+        (("methods", "show", "mttt"), "there is no method 'mttt': did you mean 'mtt'?"),
         (("pools", "show", "main-similar[mian=1]"), "'main-similar' has no option 'mian': did you mean 'main'?"),
         (("pools", "show", "main-similar[main=2]"), "at most 1"),
         (("pools", "show", "single[main=[mlp,lenet]]"), "sweeps"),

@@ -118,8 +118,8 @@ def test_filters_choose_scores_with_all_that_they_rest_on(places, tmp_path):
 
 
 def test_a_filter_that_chooses_nothing_is_refused(places, tmp_path):
-    refused = ddbench("results", "pack", places[0], tmp_path / "part.tar.xz", "--method", "dcc")
-    assert_refused(refused, "--method dcc", "dc")
+    refused = ddbench("results", "pack", places[0], tmp_path / "part.tar.xz", "--method", "dcx")
+    assert_refused(refused, "--method dcx", "dc")
     assert not (tmp_path / "part.tar.xz").exists()
 
 

@@ -140,7 +140,7 @@ def test_what_is_no_key_is_refused(store, verb, key):
 
 @pytest.mark.parametrize("words", [["list"], ["verify"], ["clean"], ["show", "ab"], ["path", "ab"]])
 def test_what_is_no_store_is_refused(tmp_path, words):
-    assert_refused(run(*words, "--store", tmp_path / "none"), "none does not exist", "another store")
+    assert_refused(run(*words, "--store", tmp_path / "none"), "none does not exist", "another --store")
     (tmp_path / "store.json").write_text('{"schema": 9}')
     assert_refused(run(*words, "--store", tmp_path), "schema 9", "newer")
 

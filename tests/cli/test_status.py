@@ -259,7 +259,7 @@ def test_a_run_that_cannot_be_read_is_reported_and_hides_no_other(store, ddbench
 def test_what_cannot_be_shown_is_one_line(tmp_path, ddbench):
     result = ddbench("status", "--store", str(tmp_path / "nowhere"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "does not exist: choose another store" in result.stderr
+    assert "does not exist: choose another --store" in result.stderr
     result = ddbench("status", "--watch", "--json", "--store", str(Store(tmp_path / "store").open().path))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 

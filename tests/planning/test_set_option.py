@@ -88,7 +88,7 @@ def test_what_nothing_uses_is_noted(data, tmp_path):
         ("dc", "write --set COMPONENT.OPTION=VALUE"),
         ("dc.lr_img", "write --set COMPONENT.OPTION=VALUE"),
         ("dc.lr_img=", "write --set COMPONENT.OPTION=VALUE"),
-        ("dcc.lr_img=1", "no component 'dcc'.*dc"),
+        ("dcx.lr_img=1", "no component 'dcx'.*dc"),
         ("dc.lr_imgs=1", "no option 'lr_imgs'.*lr_img"),
         ("dc.lr_img=[1,2]", r"a sweep belongs to a name: dc\[lr_img=\[1,2\]\]"),
         ("dc.lr_img=-1", "greater than 0"),

@@ -215,10 +215,10 @@ def test_a_plugin_that_the_environment_misspells_is_a_broken_row(distribution, m
 def test_a_name_that_a_broken_plugin_would_bring_is_reported_with_its_reason(distribution):
     distribution("bad", "import no_such_package")
     with pytest.raises(UsageError) as caught:
-        plugins().registry.resolve("method", "dcc")
+        plugins().registry.resolve("method", "mttt")
     message = str(caught.value)
     absent = "these plugins may have it, but are not loaded: "
-    assert message.startswith(f"there is no method 'dcc': did you mean 'dc'?; {absent}")
+    assert message.startswith(f"there is no method 'mttt': did you mean 'mtt'?; {absent}")
     assert "plugin 'bad' of bad is broken (ModuleNotFoundError: No module named 'no_such_package')" in message
     assert "\n" not in message
 
@@ -227,7 +227,7 @@ def test_of_many_broken_plugins_a_few_are_named(distribution):
     for number in range(5):
         distribution(f"bad{number}", "1 / 0")
     with pytest.raises(UsageError, match=r"; and 2 more$"):
-        plugins().registry.resolve("method", "dcc")
+        plugins().registry.resolve("method", "mttt")
 
 
 @pytest.mark.parametrize("value", ["My_Plugin", "my-plugin", "MY.PLUGIN , none"])

@@ -106,8 +106,8 @@ def test_scores_can_be_restricted(store):
     )
     beside = read_results([store], plugins().registry, {"pool": ["single"]})
     assert {score.method for score in beside.scores} == {"dc[batch_real=4]", "random"}
-    with pytest.raises(UsageError, match="--method dcc: no score has this value"):
-        read_results([store], plugins().registry, {"method": ["dcc"]})
+    with pytest.raises(UsageError, match="--method dcx: no score has this value"):
+        read_results([store], plugins().registry, {"method": ["dcx"]})
 
 
 def test_what_is_no_store(tmp_path):
