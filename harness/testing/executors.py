@@ -19,8 +19,8 @@ _LOOK = 0.05
 _ENDS = """
 import sys, time
 print("to stdout", flush=True)
-print("to stderr", file=sys.stderr)
 time.sleep({seconds})
+print("to stderr", file=sys.stderr)
 open(sys.argv[1], "w").close()
 sys.exit({status})
 """
@@ -42,7 +42,7 @@ while os.getppid() == parent and time.monotonic() < until:
 
 
 def _ends(status: int, seconds: float = 0.0) -> str:
-    """Return a program that prints, creates its mark after some time, and ends with a status."""
+    """Return a program that prints, prints again after some time, creates its mark and ends with a status."""
     return _ENDS.format(status=status, seconds=seconds)
 
 
@@ -91,7 +91,8 @@ class ExecutorContract(Contract):
             trial.needs_a_process()
             # A job that is ordered again must not erase the log of its first attempt.
             trial.log(0).write_text("from before\n")
-            trial.do([_ends(0)])
+            # Who reads the log before the command has ended misses its last line, on a busy machine too.
+            trial.do([_ends(0, seconds=0.5)])
             lines = trial.log(0).read_text().splitlines()
             for line in ("from before", "to stdout", "to stderr"):
                 require(line in lines, f"{line!r} is not in the log: {lines}")
