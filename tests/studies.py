@@ -1,12 +1,15 @@
 """Studies so small that each takes a fraction of a second, and what tests ask of them."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 import harness
 from harness.cli.group import cli
+from harness.running.unfinished_tensors import PartialFiles
 from harness.store.records import parse_record
 
 METHOD = "dc[batch_real=4]"
@@ -91,6 +94,26 @@ def a_record(key, result=None, kind="artifact", **changes):
 def leftovers(store):
     """What has no business in a store: scratch folders and probes."""
     return [path for path in (store / "cells").rglob(".*") if path.name.startswith((".writing", ".probe"))]
+
+
+class Cut(harness.StoreError):
+    """Stands for a kill."""
+
+
+@contextmanager
+def stored_parts(most=None):
+    """The parts of unfinished artifacts, as they are stored; beyond so many of them, the run is cut."""
+    put, stored = PartialFiles.put, []
+
+    def put_and_note(self, part, tensors):
+        if most is not None and len(stored) >= most:
+            raise Cut("killed")
+        put(self, part, tensors)
+        stored.append(part)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialFiles, "put", put_and_note)
+        yield stored
 
 
 class Heard:

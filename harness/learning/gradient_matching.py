@@ -42,14 +42,10 @@ def match_classes(
 
     def match(label: int) -> tuple[float, Tensor]:
         batch = pair(label)
-        labels = torch.full((len(batch.real),), label, device=batch.real.device)
-        # Only this gradient may be in reduced precision: it is a constant of the loss, while that of the synthetic
-        # images is differentiated once more.
-        with reduced():
-            target = gradient_in_slices(network, batch.real, labels)
+        target = _real_gradient(network, batch, reduced)
         # A leaf of its own for each class: the graphs of two threads share nothing that autograd would write to.
         synthetic = batch.synthetic.detach().requires_grad_()
-        labels = labels.new_full((len(synthetic),), label)
+        labels = torch.full((len(synthetic),), label, device=synthetic.device)
         gradient = gradient_of(network, batch.transform(synthetic), labels, differentiable=True)
         loss = distance(gradient, target)
         (of_images,) = torch.autograd.grad(loss, synthetic)
@@ -95,10 +91,8 @@ def match_collectively(
     ]
     workers = _workers(network, problem)
 
-    def real_gradient(label: int) -> Sequence[Tensor]:
-        batch = pairs[label].real
-        with reduced():
-            return gradient_in_slices(network, batch, torch.full((len(batch),), label, device=batch.device))
+    def real_gradient(label: int) -> list[Tensor]:
+        return _real_gradient(network, pairs[label], reduced)
 
     def gradient_of_class(label: int, *, differentiable: bool = False) -> Sequence[Tensor]:
         images = pairs[label].transform(leaves[label])
@@ -126,6 +120,15 @@ def match_collectively(
         return torch.autograd.grad(torch.stack(sums).sum() * shares[label], leaves[label])[0]
 
     return loss.detach().double(), torch.cat(list(side_by_side(of_images, classes, problem.device)))
+
+
+def _real_gradient(network: nn.Module, pair: Pair, reduced: PrecisionContext) -> list[Tensor]:
+    """Return the gradient of the cross-entropy of a class's real images."""
+    labels = torch.full((len(pair.real),), pair.label, device=pair.real.device)
+    # Only this gradient may be in reduced precision: it is a constant of the loss, while that of the synthetic images
+    # is differentiated once more.
+    with reduced():
+        return gradient_in_slices(network, pair.real, labels)
 
 
 def _mean(gradients: Sequence[Sequence[Tensor]], shares: Sequence[float] | None = None) -> list[Tensor]:

@@ -101,7 +101,7 @@ class CellStates:
         own = state_in_store(cell, self._store)
         if own.state not in self._to_make:
             return own
-        dependents = (state_in_store(dependent, self._store).state for dependent in self._needed_by[cell.key])
+        dependents = (state_in_store(dependent, self._store).state for dependent in self._needed_by.get(cell.key, ()))
         return unneeded_or(blocked_or(own, self._needed_cells(cell)), cell.kind, dependents, self._to_make)
 
     def statuses(self) -> dict[str, CellStatus]:
@@ -157,8 +157,13 @@ def unneeded_or(
     """
     if kind != "artifact" or own.state is not CellState.MISSING:
         return own
-    states = set(dependents)
-    return own if not states or states.intersection(unfinished) else CellStatus(CellState.UNNEEDED)
+    is_wanted_for_itself = True
+    for state in dependents:
+        # No further than the first: the state of each is read from the store.
+        if state in unfinished:
+            return own
+        is_wanted_for_itself = False
+    return own if is_wanted_for_itself else CellStatus(CellState.UNNEEDED)
 
 
 def blocked_or(own: CellStatus, needed: Iterable[tuple[str, CellStatus]]) -> CellStatus:

@@ -7,13 +7,24 @@ import pytest
 import torch
 from safetensors.torch import save
 
-import harness
 from harness.errors import UsageError
 from harness.running.unfinished_tensors import PartialFiles
 from harness.store.cells import Cell
 from harness.store.store import Store
 from harness.store.unfinished import write_sealed
-from tests.studies import POOL, Heard, ddbench, leftovers, numbers, records, small_run, small_words, write_arrays
+from tests.studies import (
+    POOL,
+    Cut,
+    Heard,
+    ddbench,
+    leftovers,
+    numbers,
+    records,
+    small_run,
+    small_words,
+    stored_parts,
+    write_arrays,
+)  # fmt: skip
 from tests.toy_plugins import registered
 
 MTT = "mtt[experts=2,train_epochs=3,steps=2,expert_epochs=1,max_start_epoch=3,lr_img=1,batch_expert=12]"
@@ -85,30 +96,15 @@ def test_two_iterations_and_two_more_are_four(data, tmp_path):
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
 
 
-class Cut(harness.StoreError):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("after", [1, 2, 4])
-def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, monkeypatch, after):
+def test_a_killed_expert_goes_on_after_its_last_epoch(data, tmp_path, after):
     run(data, tmp_path / "whole")
-    put, stored = PartialFiles.put, []
-
-    def dies(self, part, tensors):
-        if len(stored) >= after:
-            raise Cut("killed")
-        put(self, part, tensors)
-        stored.append(part)
-
-    monkeypatch.setattr(PartialFiles, "put", dies)
-    with pytest.raises(Cut):
+    with stored_parts(after) as stored, pytest.raises(Cut):
         run(data, tmp_path / "cut")
     left = len(list((tmp_path / "cut" / "partial").glob("*/*.safetensors")))
     assert left == len(stored) - 3 * len(experts(tmp_path / "cut"))
-    monkeypatch.undo()
-    again = []
-    monkeypatch.setattr(PartialFiles, "put", lambda self, part, tensors: again.append(part) or put(self, part, tensors))
-    run(data, tmp_path / "cut")
+    with stored_parts() as again:
+        run(data, tmp_path / "cut")
     assert len(again) == 2 * 3 - len(stored), "no epoch is trained twice"
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")
     assert not list((tmp_path / "cut" / "partial").iterdir())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from studies import EVALUATOR, Heard, ddbench, leftovers, numbers, records, small_run, small_words
+from studies import EVALUATOR, Cut, Heard, ddbench, leftovers, numbers, records, small_run, small_words, stored_parts
 
 import harness
 from harness import Evaluator, NamedAugment, Options, RealNetwork, Recipe, option
@@ -14,7 +14,6 @@ from harness.planning.request import Request
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 from harness.running.jobs import ArtifactJob, SetJob, jobs_of
-from harness.running.unfinished_tensors import PartialFiles
 
 CONVNET, MLP = "convnet[width=4,depth=2]", "mlp[width=4]"
 TUTORED = "tutored[epochs=2]"
@@ -138,27 +137,14 @@ def test_its_jobs_come_before_those_of_sets_which_wait_for_them(data):
     assert all(job.after == (alone.key,) for job in rest)
 
 
-class Cut(harness.StoreError):
-    """Stands for a kill."""
-
-
 @pytest.mark.parametrize("after", [1, 4])
-def test_a_killed_training_goes_on_after_its_last_epoch(data, tmp_path, monkeypatch, after):
+def test_a_killed_training_goes_on_after_its_last_epoch(data, tmp_path, after):
     run(data, tmp_path / "whole")
-    put, stored, again = PartialFiles.put, [], []
-
-    def dies(self, part, tensors):
-        if len(stored) >= after:
-            raise Cut("killed")
-        put(self, part, tensors)
-        stored.append(part)
-
-    monkeypatch.setattr(PartialFiles, "put", dies)
-    with pytest.raises(Cut):
+    with stored_parts(after) as stored, pytest.raises(Cut):
         run(data, tmp_path / "cut")
     assert {path.name.partition("-")[0] for path in (tmp_path / "cut" / "partial").glob("*/*")} >= {"training"}
-    monkeypatch.setattr(PartialFiles, "put", lambda self, part, tensors: again.append(part) or put(self, part, tensors))
-    run(data, tmp_path / "cut")
+    with stored_parts() as again:
+        run(data, tmp_path / "cut")
     # Four epochs and the last one's snapshot, which is stored again if the epoch was not.
     assert again == [*["training"] * (4 - stored.count("training") - 1), "snapshot-4", "training"]
     assert numbers(tmp_path / "cut") == numbers(tmp_path / "whole")

@@ -115,9 +115,9 @@ def _lines(look: _Look) -> Iterator[str]:
     if not overview.runs:
         yield f"{overview.path} holds no run: start one with `ddbench run`"
         return
-    # Seldom, and then only in stores that were packed without their artifacts.
-    are_absent = not any(run.counts[CellState.UNNEEDED] for run in overview.runs)
-    states = [state for state in STATES if not (are_absent and state is CellState.UNNEEDED)]
+    # A column for it only where there are any: few stores were packed without their artifacts.
+    has_unneeded = any(run.counts[CellState.UNNEEDED] for run in overview.runs)
+    states = [state for state in STATES if has_unneeded or state is not CellState.UNNEEDED]
     columns = ("run", *map(_word, states), "ordered", "executor", "created", "what")
     yield _table(columns, [_row(run, states, look.ordered) for run in overview.runs])
     if running := [cell for cell in overview.cells if cell.state is CellState.RUNNING]:

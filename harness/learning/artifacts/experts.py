@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from harness.compute.network_traits import draws_globally
 from harness.errors import DDBenchError
+from harness.learning.named_tensors import tensors_under
 from harness.learning.recipe import Augment, Draw, Recipe
 from harness.learning.training import train_classifier
 from harness.types.artifact import Scratch
@@ -79,8 +80,7 @@ def snapshot(tensors: Mapping[str, Tensor], epoch: int, device: torch.device) ->
         epoch: 0 for the initial weights.
         device: where the returned tensors are.
     """
-    prefix = f"{epoch}."
-    return {name.removeprefix(prefix): tensors[name].to(device) for name in tensors if name.startswith(prefix)}
+    return {name: tensor.to(device) for name, tensor in tensors_under(f"{epoch}.", tensors).items()}
 
 
 def _one_epoch(

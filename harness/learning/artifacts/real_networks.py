@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.compute.network_traits import draws_globally
 from harness.errors import DDBenchError
 from harness.learning.artifacts.experts import snapshot
+from harness.learning.named_tensors import copies_under, tensors_under
 from harness.learning.recipe import Augment, Recipe
 from harness.learning.students import score
 from harness.learning.training import train_classifier
@@ -199,7 +200,7 @@ def _train(
 
     wanted, snapshots = request.snapshots, dict[str, Tensor]()
     if wanted[0] == 0:
-        snapshots |= _prefixed("0.", network.state_dict())
+        snapshots |= copies_under("0.", network.state_dict())
     images, labels = problem.train_inputs, problem.train.labels.to(problem.device)
     augment = request.augmentation.build(problem) if request.augmentation else None
     drops, optimizer = draws_globally(network, problem), OptimizerState()
@@ -223,7 +224,7 @@ def _train(
             raise DDBenchError(f"the loss of a network on the real data is {loss} in epoch {epoch + 1}: {remedy}")
         losses.append(loss)
         if len(losses) in wanted:
-            taken = _prefixed(f"{len(losses)}.", network.state_dict())
+            taken = copies_under(f"{len(losses)}.", network.state_dict())
             snapshots |= taken
             scratch.put(f"snapshot-{len(losses)}", taken)
         # After the snapshot: whoever finds this part finds all snapshots up to its epoch.
@@ -246,22 +247,12 @@ def _resume(
         return []
     for part in parts:
         snapshots |= part or {}
-    network.load_state_dict(_under(_NETWORK, state))
-    optimizer.tensors = _under(_OPTIMIZER, state)
+    network.load_state_dict(tensors_under(_NETWORK, state))
+    optimizer.tensors = tensors_under(_OPTIMIZER, state)
     return losses
 
 
 def _state(network: nn.Module, optimizer: OptimizerState, losses: list[float]) -> dict[str, Tensor]:
     """Return all that decides the epochs to come, with the losses of those before."""
     own = {_LOSSES: torch.tensor(losses, dtype=torch.float64)}
-    return {**own, **_prefixed(_NETWORK, network.state_dict()), **_prefixed(_OPTIMIZER, optimizer.tensors)}
-
-
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors on the CPU, with a prefix before their names."""
-    # copy=True: on a CPU, `to` would return the tensor itself, and training would go on changing the copy.
-    return {f"{prefix}{name}": tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {**own, **copies_under(_NETWORK, network.state_dict()), **copies_under(_OPTIMIZER, optimizer.tensors)}

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import overload
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from harness.compute.precision import PrecisionContext
 from harness.errors import PluginError
+from harness.learning.named_tensors import copies_under, tensors_under
 from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier
 from harness.learning.training_step import OptimizerState
@@ -121,8 +123,7 @@ class Member:
         # A name as bytes: a state holds tensors and nothing else.
         name = torch.tensor(list(birth.architecture.encode()), dtype=torch.uint8)
         weights = tensors(self.network.state_dict(), f"the weights of {birth.architecture}")
-        parts = {**_prefixed("network/", weights), **_prefixed("optimizer/", self._optimizer.tensors)}
-        copies = {key: tensor.detach().cpu().clone() for key, tensor in parts.items()}
+        copies = {**copies_under("network/", weights), **copies_under("optimizer/", self._optimizer.tensors)}
         return {"architecture": name, "life": life, **copies}
 
     def _trained_parameters(self) -> list[bool]:
@@ -227,11 +228,7 @@ class LiveSets:
         if name not in self._sets:
             stored = self._stored.pop(name, None)
             members = self._first_members(terms) if stored is None else self._restored(name, stored, terms)
-            self._sets[name] = LiveSet(
-                list(members),
-                terms,
-                lambda choice: self._streams.generator(f"live choice {name}", self._iteration, choice),
-            )
+            self._sets[name] = LiveSet(list(members), terms, partial(self._choice_stream, name))
         if self._sets[name].terms != terms:
             raise PluginError(
                 f"networks.live(..., name={name!r}) asks for other networks than before: ask for the same count, steps "
@@ -277,15 +274,7 @@ class LiveSets:
             architecture = bytes(member["architecture"].tolist()).decode()
             birth = Birth(architecture, iteration, index, bool(is_seldom))
             network = self._rebuild(birth)
-            network.load_state_dict(_part(member, "network/"))
+            network.load_state_dict(tensors_under("network/", member))
             # On the CPU as they are stored: the optimiser moves them, except counters that it wants there.
-            optimizer = _part(member, "optimizer/")
+            optimizer = tensors_under("optimizer/", member)
             yield Member(self._draw, self._streams, terms.recipe, (network, birth), age, optimizer)
-
-
-def _prefixed(prefix: str, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}{name}": tensor for name, tensor in parts.items()}
-
-
-def _part(member: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in member.items() if name.startswith(prefix)}
