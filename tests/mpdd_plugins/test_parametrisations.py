@@ -24,7 +24,10 @@ from harness import (
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 
-WAYS = ("pixels", "unit-pixels", "multi-formation", "multi-formation[factor=3]", "downsample", "downsample[factor=3]")
+WAYS = (
+    "pixels", "unit-pixels", "multi-formation", "multi-formation[factor=3]", "multi-formation[formation=multi-scale]",
+    "multi-formation[formation=bounded,bound=4]", "downsample", "downsample[factor=3]",
+)  # fmt: skip
 
 
 def golden_input(number, shape):
@@ -61,6 +64,52 @@ def test_multi_formation_decodes_as_idc_does(factor):
     close(decoded.norm(), norm)
     for index, value in at.items():
         close(decoded.flatten()[index], value)
+
+
+def test_multi_scale_formation_decodes_as_idc_does():
+    images = golden_input(210, (2, 1, 16, 16))
+    encoding = open_encoding("multi-formation[factor=3,formation=multi-scale]", (1, 16, 16))
+    decoded, labels = encoding.decode(images, torch.tensor([1, 2]))
+    assert labels.tolist() == [1, 2] * 14
+    assert decoded.shape == (28, 1, 16, 16)
+    close(decoded.sum(), 3733.408480079569)
+    close(decoded.norm(), 47.089373638042616)
+    for index, value in {0: 0.19106625362246427, 1433: 0.3622464275007495, 2867: 0.23542894973518538,
+                         4300: 0.4275756970120915, 5734: 0.6449200403467572, 7167: 0.5}.items():  # fmt: skip
+        close(decoded.flatten()[index], value)
+
+
+def test_bounded_formation_decodes_a_class_as_idc_does():
+    images = golden_input(211, (6, 1, 16, 16))
+    encoding = open_encoding("multi-formation[formation=bounded,bound=13]", (1, 16, 16))
+    decoded, labels = encoding.decode(images, torch.zeros(6, dtype=torch.long))
+    assert labels.tolist() == [0] * 9
+    close(decoded.sum(), 1158.3999200559608)
+    close(decoded.norm(), 27.013575034342665)
+    for index, value in {0: 0.9075647047067054, 461: 0.3303000399720196, 921: 0.5504084640751474,
+                         1382: 0.1349055661037274, 2303: 0.4887578694913561}.items():  # fmt: skip
+        close(decoded.flatten()[index], value)
+
+
+@settings(deadline=None, max_examples=60)
+@given(factor=st.integers(1, 5), bound=st.integers(1, 60), ipc=st.integers(1, 12), soft=st.booleans())
+def test_bounded_formation_shows_every_image_and_keeps_the_bound_of_each_class(factor, bound, ipc, soft):
+    images = (torch.arange(3 * ipc) + 1).view(-1, 1, 1, 1).expand(-1, 1, 10, 10) / 255
+    indices = torch.arange(3).repeat(ipc)  # classes in turn: a class is not a slice
+    labels = torch.nn.functional.one_hot(indices, 3).float() if soft else indices
+    encoding = open_encoding(f"multi-formation[factor={factor},formation=bounded,bound={bound}]", (1, 10, 10))
+    decoded, targets = encoding.decode(images, labels)
+    classes = targets.argmax(1) if soft else targets
+    shown = (decoded[:, 0, 0, 0] * 255).round().long() - 1
+    assert torch.equal(indices[shown], classes), "each under the label of its image"
+    assert torch.equal(shown.unique(), torch.arange(3 * ipc)), "every image is shown"
+    counts = torch.bincount(classes)
+    assert len(counts.unique()) == 1, "as many of each class"
+    assert counts[0] <= max(bound, ipc)
+    if factor > 1:  # the published count, which does not reuse the place that each packed image had
+        whole = min(max(bound - ipc, 0) // factor**2, ipc)
+        assert torch.equal(torch.bincount(shown)[: 3 * whole], torch.full((3 * whole,), factor**2))
+        assert (torch.bincount(shown)[3 * whole :] < factor**2).all()
 
 
 class InOrder(InitialImages):
