@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.report.tables.wording import one_line
 from harness.types.names import Name, name_or_text
 
 
@@ -42,7 +43,7 @@ def arm_names(kind: str, names: Iterable[str], labels: Mapping[str, str] | None 
         rest = str(_without(value, shared))
         if short[name] != name and short[name] != rest:
             legend.append(f"{short[name]}: {rest}")
-    return ArmNames(short, tuple(legend))
+    return ArmNames({name: one_line(text) for name, text in short.items()}, tuple(map(one_line, legend)))
 
 
 def _shared(names: Sequence[Name]) -> tuple[tuple[str, str], ...]:
