@@ -1,6 +1,6 @@
 """What ``ddbench run`` and ``ddbench eval`` do, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness.planning.stages import Stages
 from harness.planning.time_estimate import format_estimate, total_seconds
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
+from harness.report.comparing.arm_scores import Values
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
 from harness.running.engine import Execution, execute
@@ -37,6 +38,7 @@ class RunResult:
         store: the folder of its store.
         cells: every cell with key, kind, state and label.
         rows: the table, accuracies as fractions.
+        values: for each row, the accuracies of its students by distillation.
         failed: reasons by key of the cells that could not be made or used.
         notes: the lines beneath the table.
         warnings: why numbers that stand side by side may not be comparable, a line each.
@@ -47,6 +49,7 @@ class RunResult:
     store: Path
     cells: list[dict[str, str]]
     rows: list[RunRow]
+    values: Sequence[Values] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -144,7 +147,7 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         choice.record([cell["key"] for cell in explored.cells], store)
         chosen = stages.chosen(choice)
         if not chosen.plan.arms:
-            return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
+            return replace(explored, rows=[], values=(), notes=(*explored.notes, *choice.notes()))
         reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
         scored = _tabulate(execute(chosen.run, chosen.plan, reporter, warnings_of(chosen.plan)))
         return _joined(explored, scored, choice, stages, chosen.plan)
@@ -161,7 +164,7 @@ def _tabulate(execution: Execution) -> RunResult:
                          planned_only=True)  # fmt: skip
     table = table_of(plan, store)
     notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
-    return RunResult(store.path, execution.cells, table.rows, execution.failed, notes, warnings)
+    return RunResult(store.path, execution.cells, table.rows, table.values, execution.failed, notes, warnings)
 
 
 def _joined(explored: RunResult, scored: RunResult, choice: Choice, stages: Stages, plan: Plan) -> RunResult:

@@ -199,8 +199,25 @@ def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
     return request_from({**defaults, **options}, str(config) if config else "options")
 
 
-def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
-    """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed."""
+def view_options(command: F) -> F:
+    """Add the options that say how much a table for people shows."""
+    details = "Show all that is known: medians, both spreads, published numbers, and marks with their footnotes."
+    command = click.option("--details", is_flag=True, help=details)(command)
+    published = "Show published numbers below those of their architecture."
+    return click.option("--published", is_flag=True, help=published)(command)
+
+
+def show(
+    work: "Callable[[Reporter], RunResult]", as_json: bool, *, published: bool = False, details: bool = False
+) -> None:
+    """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed.
+
+    Args:
+        work: gives the result.
+        as_json: print JSON in place of a table.
+        published: show published numbers, too.
+        details: show all that is known.
+    """
     from harness.cli.progress import reporter_for_stderr
     from harness.plugins.registry import stdout_to_stderr
 
@@ -214,14 +231,19 @@ def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
         for note in (*result.warnings, *result.notes):
             click.echo(note, err=True)
     else:
-        _print(result)
+        _print(result, published, details)
     if result.failed:
         sys.exit(1)
 
 
-def _print(result: "RunResult") -> None:
+def _print(result: "RunResult", published: bool, details: bool) -> None:
     from harness.report.tables.run_table import print_table
+    from harness.report.tables.run_view import print_run
 
+    notes = [*result.notes, f"store: {result.store}"]
+    if result.rows and not (result.planned_only or details):
+        print_run(result.rows, result.values, published=published, warnings=result.warnings, notes=notes)
+        return
     if result.planned_only:
         for cell in result.cells:
             click.echo(f"{cell['state']:8} {cell['kind']:10} {cell['label']}")
@@ -229,9 +251,8 @@ def _print(result: "RunResult") -> None:
         print_table(result.rows)
     for warning in result.warnings:
         click.secho(warning, fg="red", bold=True)
-    for note in result.notes:
+    for note in notes:
         click.echo(note)
-    click.echo(f"store: {result.store}")
 
 
 def _numbers(key: str, texts: tuple[str, ...]) -> list[int]:

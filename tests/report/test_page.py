@@ -233,7 +233,8 @@ def keys_of(command):
     name, verb, *arguments = shlex.split(command)
     assert (name, verb) == ("ddbench", "run")
     with run.make_context("run", arguments, help_option_names=["-h", "--help"]) as context:
-        options = {key: value for key, value in context.params.items() if key not in ("config", "dry_run", "as_json")}
+        of_output = ("config", "dry_run", "as_json", "published", "details")
+        options = {key: value for key, value in context.params.items() if key not in of_output}
     plan = Planner(values_of(options, None), plugins().registry).plan()
     return {cell.key for cell in plan.cells if cell.kind == "student"}
 

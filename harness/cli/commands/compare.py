@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import filters_of, score_filters
+from harness.cli.options import filters_of, score_filters, view_options
 from harness.cli.output import put
 from harness.errors import UsageError
 
@@ -47,9 +47,7 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 )
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="terminal", show_default=True,
               help="Output format; csv: a tidy table with unrounded numbers; latex: with booktabs.")  # fmt: skip
-@click.option("--published", is_flag=True, help="Show published numbers below those measured (format terminal).")
-@click.option("--details", is_flag=True, help="Show all that is known (format terminal): medians, both spreads, "
-              "corrected p values, published numbers, marks with their footnotes, and more rows.")  # fmt: skip
+@view_options
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [stdout]")
 def compare(
     stores: tuple[Path, ...],

@@ -89,7 +89,7 @@ class Question:
             raise UsageError(f"--by {self.by}: no score has a value; compare by another of {', '.join(AXES)}")
         option = f"--by {self.by} --baseline"
         if self.baseline is None:
-            usual = scores[0].store if self.by == "store" else _usual(self.by, values)
+            usual = scores[0].store if self.by == "store" else usual_value(self.by, values)
             if usual is None:
                 raise UsageError(f"{option} NAME is required; the values are {', '.join(values)}")
             return usual
@@ -175,7 +175,7 @@ def _values(scores: Iterable[Score], axis: str) -> list[str]:
     return in_natural_order(value for score in scores if (value := value_of(score, axis)) is not None)
 
 
-def _usual(axis: str, values: Sequence[str]) -> str | None:
+def usual_value(axis: str, values: Sequence[str]) -> str | None:
     """Return the default baseline: the default pool of a run, the smallest number, or the only value; else None."""
     if axis in NUMBERS or len(values) == 1:
         return values[0]
