@@ -41,6 +41,7 @@ class RunResult:
         values: for each row, the accuracies of its students by distillation.
         failed: reasons by key of the cells that could not be made or used.
         notes: the lines beneath the table.
+        labels: by name, the label that the user gave it.
         warnings: why numbers that stand side by side may not be comparable, a line each.
         planned_only: nothing was executed, and there are no rows.
         estimate: the seconds that such a plan would take; None if that is not known.
@@ -53,12 +54,19 @@ class RunResult:
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     planned_only: bool = False
     estimate: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as ``--json`` prints it."""
-        content = {"store": str(self.store), "cells": self.cells, "rows": self.rows, "warnings": self.warnings}
+        content: dict[str, Any] = {
+            "store": str(self.store),
+            "cells": self.cells,
+            "rows": self.rows,
+            "warnings": self.warnings,
+        }
+        content |= {"labels": self.labels} if self.labels else {}
         return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
 
 
@@ -161,10 +169,12 @@ def _tabulate(execution: Execution) -> RunResult:
         submitted = f"{counted(count, 'job was', 'jobs were')} ordered from {execution.executor}"
         note = f"{submitted}: `ddbench status` shows how {plural(count, 'it stands', 'they stand')}"
         return RunResult(store.path, execution.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
-                         planned_only=True)  # fmt: skip
+                         labels=plan.labels, planned_only=True)  # fmt: skip
     table = table_of(plan, store)
     notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
-    return RunResult(store.path, execution.cells, table.rows, table.values, execution.failed, notes, warnings)
+    return RunResult(
+        store.path, execution.cells, table.rows, table.values, execution.failed, notes, warnings, plan.labels
+    )
 
 
 def _joined(explored: RunResult, scored: RunResult, choice: Choice, stages: Stages, plan: Plan) -> RunResult:
@@ -226,7 +236,8 @@ def _planned(
     store: Store, cells: list[dict[str, str]], notes: tuple[str, ...], plan: Plan, seconds: float | None
 ) -> RunResult:
     warnings = warnings_of(plan)  # known before a single number is: plans differ, not only results
-    return RunResult(store.path, cells, [], notes=notes, warnings=warnings, planned_only=True, estimate=seconds)
+    return RunResult(store.path, cells, [], notes=notes, warnings=warnings, labels=plan.labels,
+                     planned_only=True, estimate=seconds)  # fmt: skip
 
 
 def _registry(request: Request) -> Registry:

@@ -34,6 +34,15 @@ read_store_option = _store_option("Folder of the store, or a file of `ddbench re
 """For commands that only read."""
 
 
+label_option = click.option(
+    "--label",
+    multiple=True,
+    metavar="LABEL=NAME",
+    help="Label that tables and pages show in place of the name of a method, pool, evaluator, architecture or data "
+    "set; in `ddbench run` the same as --pool LABEL=NAME and so on. Repeatable.",
+)
+
+
 def score_filters(command: F) -> F:
     """Add the options that filter the scores of stores."""
     chosen = {
@@ -112,6 +121,7 @@ def study_options(command: F) -> F:
                 metavar="NAME",
                 help="Executor that starts the work: local[slots=2], inline, slurm, ray. [DDBENCH_EXECUTOR or local]",
             ),
+            label_option,
             click.option(
                 "--track",
                 multiple=True,
@@ -242,7 +252,8 @@ def _print(result: "RunResult", published: bool, details: bool) -> None:
 
     notes = [*result.notes, f"store: {result.store}"]
     if result.rows and not (result.planned_only or details):
-        print_run(result.rows, result.values, published=published, warnings=result.warnings, notes=notes)
+        print_run(result.rows, result.values, published=published, labels=result.labels,
+                  warnings=result.warnings, notes=notes)  # fmt: skip
         return
     if result.planned_only:
         for cell in result.cells:

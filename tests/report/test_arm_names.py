@@ -48,8 +48,8 @@ def test_short_texts(names, short, legend):
 def test_a_label_is_taken_as_it_stands():
     names = ["single[main=mlp]", "main-similar[main=mlp]"]
     shown = arm_names("pool", names, {names[1]: "ours"})
-    assert [shown[name] for name in names] == ["single[main=mlp]", "ours"]
-    assert shown.legend == ("ours: main-similar[main=mlp]",)
+    assert [shown[name] for name in names] == ["single", "ours"]
+    assert shown.legend == ("ours: main-similar[main=mlp]", "single: single[main=mlp]")
 
 
 def test_a_short_text_never_equals_a_label():

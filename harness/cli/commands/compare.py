@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import filters_of, score_filters, view_options
+from harness.cli.options import filters_of, label_option, score_filters, view_options
 from harness.cli.output import put
 from harness.errors import UsageError
+from harness.types.names import split_names
 
 if TYPE_CHECKING:
     from harness.report.comparing.comparison import Comparison
@@ -47,6 +48,7 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 )
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="terminal", show_default=True,
               help="Output format; csv: a tidy table with unrounded numbers; latex: with booktabs.")  # fmt: skip
+@label_option
 @view_options
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [stdout]")
 def compare(
@@ -61,6 +63,7 @@ def compare(
     interval: str,
     seed: int,
     form: str,
+    label: tuple[str, ...],
     published: bool,
     details: bool,
     output: Path | None,
@@ -72,6 +75,7 @@ def compare(
     ddbench compare --by pool --baseline single
     ddbench compare old-store new-store --by store --format markdown
     """  # noqa: D301 - the backspace is how click knows lines to keep
+    from harness.report.comparing.arm_labels import with_labels
     from harness.report.comparing.comparison import compare as answer
     from harness.report.comparing.question import Question
     from harness.report.comparing.statistics import Bootstrap
@@ -79,7 +83,7 @@ def compare(
 
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
     question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric, equal_storage)
-    scores = read_scores(stores or (Path("ddbench-store"),))
+    scores = with_labels(read_scores(stores or (Path("ddbench-store"),)), split_names(label))
     if (published or details) and form != "terminal":
         raise UsageError(f"--{'details' if details else 'published'} is for --format terminal: {form} holds all of it")
     comparison = answer(scores, question)

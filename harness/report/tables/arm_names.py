@@ -34,7 +34,7 @@ def arm_names(kind: str, names: Iterable[str], labels: Mapping[str, str] | None 
     chosen = {name: label for name in names if (label := (labels or {}).get(name))}
     parsed = {name: name_or_text(name) for name in dict.fromkeys(names) if name not in chosen}
     shared = _shared(list(parsed.values()))
-    short = {**chosen, **_shortened(parsed)}
+    short = {**chosen, **(_shortened(parsed) if len(parsed) + len(chosen) > 1 else {name: name for name in parsed})}
     if len(set(short.values())) < len(short):  # their options do not distinguish them
         short, shared = {**chosen, **{name: name for name in parsed}}, ()
     legend = [f"{label}: {name}" for name, label in chosen.items()]
@@ -58,8 +58,6 @@ def _without(name: Name, options: Sequence[tuple[str, str]]) -> Name:
 
 
 def _shortened(parsed: Mapping[str, Name]) -> dict[str, str]:
-    if len(parsed) < 2:
-        return {name: name for name in parsed}
     by_head: dict[str, list[str]] = {}
     for name, value in parsed.items():
         by_head.setdefault(value.name, []).append(name)

@@ -213,6 +213,9 @@ class _View:
         about = protocol_lines(sorted({score.protocol for score in scores}), devices)
         return [
             "; ".join([line, *about]),
+            *dict.fromkeys(
+                f"{getattr(score, field)}: {score.full_name(field)}" for score in scores for field in score.labels
+            ),
             *(text for names in self._names.values() for text in names.legend),
             *self._published_captions(),
             *self._doubts(),

@@ -109,7 +109,7 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         *mark_lines({row["status"] for row in rows}),
         *mixed_code_lines(any(map(is_mixed, rows))),
         *collapsed_lines(any(row["collapsed"] for row in rows)),
-        *_storage(rows),
+        *storage_lines(rows),
         *copy_lines((row["dataset"], row["like"]) for row in rows),
         *(choice_line(row, rows) for row in rows if row.get("chosen")),
         *split_lines(rows),
@@ -119,7 +119,7 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
     ]
 
 
-def _storage(rows: Sequence[Row]) -> list[str]:
+def storage_lines(rows: Sequence[Row]) -> list[str]:
     """Return a caption for each kind of set that does not store ipc plain images of each class."""
     varying = [key for key in ("dataset", "ipc") if len({row[key] for row in rows}) > 1]
     lines: dict[str, None] = {}

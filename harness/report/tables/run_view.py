@@ -13,7 +13,15 @@ from harness.report.published import published_for
 from harness.report.tables.arm_blocks import GAP, ArmBlock, ArmColumn, RowHead, parts_of
 from harness.report.tables.arm_names import arm_names
 from harness.report.tables.drawing import Grid, Words, draw
-from harness.report.tables.run_table import LINE, by_line, choice_line, is_mixed, published_cell, split_lines
+from harness.report.tables.run_table import (
+    LINE,
+    by_line,
+    choice_line,
+    is_mixed,
+    published_cell,
+    split_lines,
+    storage_lines,
+)
 from harness.report.tables.wording import (
     MARKS,
     comma_list,
@@ -42,6 +50,7 @@ def print_run(
     values: Sequence[Values] = (),
     *,
     published: bool = False,
+    labels: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     notes: Sequence[str] = (),
     file: TextIO | None = None,
@@ -52,12 +61,13 @@ def print_run(
         rows: of the run's table.
         values: for each row, the accuracies of its students; empty if they are not known, and nothing is compared.
         published: whether published numbers stand below those of their architecture.
+        labels: by name, the label to show in its place.
         warnings: lines beneath the captions.
         notes: lines beneath these; only verdicts come after them.
         file: the stream; None is stdout.
     """
     file = file or sys.stdout
-    file.write(draw(_view_of(RunView(rows, values, published), warnings, notes), file))
+    file.write(draw(_view_of(RunView(rows, values, published, labels), warnings, notes), file))
     file.flush()
 
 
@@ -88,14 +98,23 @@ class _Group:
 class RunView:
     """What the parts of a run's view have in common."""
 
-    def __init__(self, rows: Sequence[Row], values: Sequence[Values] = (), published: bool = False) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        values: Sequence[Values] = (),
+        published: bool = False,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self._rows, self._published = rows, published
         # By identity: no field of a row names it.
         self._arms = {id(row): _arm(row, of_row) for row, of_row in zip(rows, values, strict=False) if of_row}
         self._varying = [field for field in LINE if len({row[field] for row in rows}) > 1]
+        of_rows = {field: [str(row[field]) for row in rows if row[field] is not None] for field in LINE}
+        of_rows["architecture"] = [row["architecture"] for row in rows]
         self._names = {
-            field: arm_names(field, [str(row[field]) for row in rows if row[field] is not None])
-            for field in ("architecture", *(field for field in _NAMES if field in self._varying))
+            field: arm_names(field, names, labels)
+            for field, names in of_rows.items()
+            if field == "architecture" or field in _NAMES
         }
         pools = list(dict.fromkeys(row["pool"] for row in rows if row["pool"] is not None))
         self._baseline = usual_value("pool", pools) if len(pools) > 1 else None
@@ -106,7 +125,7 @@ class RunView:
     def title(self) -> str:
         """The values that all rows have in common."""
         common = {field: self._rows[0][field] for field in LINE if self._rows and field not in self._varying}
-        return "  ".join(one_line(describe_value(field, value)) for field, value in common.items() if value is not None)
+        return "  ".join(self._shown(field, value) for field, value in common.items() if value is not None)
 
     @property
     def blocks(self) -> list[ArmBlock]:
@@ -141,10 +160,10 @@ class RunView:
 
     def _describe(self, row: Row, fields: Collection[str]) -> str:
         values = ((field, row[field]) for field in LINE if field in fields and row[field] is not None)
-        return "  ".join(
-            self._names[field][str(value)] if field in self._names else one_line(describe_value(field, value))
-            for field, value in values
-        )
+        return "  ".join(self._shown(field, value) for field, value in values)
+
+    def _shown(self, field: str, value: object) -> str:
+        return self._names[field][str(value)] if field in self._names else one_line(describe_value(field, value))
 
     def _has_summary(self, group: _Group) -> bool:
         return group.is_compared and len(group.architectures) > 1
@@ -223,6 +242,7 @@ class RunView:
         return [
             "; ".join([line, *about]),
             *(text for names in self._names.values() for text in names.legend),
+            *storage_lines(rows),
             *copy_lines((row["dataset"], row["like"]) for row in rows),
             *(choice_line(row, rows) for row in rows if row.get("chosen")),
             *split_lines(rows),
