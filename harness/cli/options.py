@@ -121,7 +121,6 @@ def study_options(command: F) -> F:
                 metavar="NAME",
                 help="Executor that starts the work: local[slots=2], inline, slurm, ray. [DDBENCH_EXECUTOR or local]",
             ),
-            label_option,
             click.option(
                 "--track",
                 multiple=True,

@@ -8,6 +8,7 @@ import click
 from harness.cli.options import (
     ListsFormats,
     config_option,
+    label_option,
     reading_of,
     reading_options,
     show,
@@ -25,6 +26,7 @@ from harness.cli.options import (
 @click.argument("file", type=click.Path(path_type=Path))
 @study_options
 @reading_options
+@label_option
 @config_option
 @view_options
 @click.option("--json", "as_json", is_flag=True, help="Print the store, the cells and the rows of the table as JSON.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import config_option, show, study_options, values_of, view_options
+from harness.cli.options import config_option, label_option, show, study_options, values_of, view_options
 
 
 @click.command(
@@ -49,6 +49,7 @@ from harness.cli.options import config_option, show, study_options, values_of, v
     default=None,
     help="Distil without the validation split also if students are scored on test, from fewer images than usual.",
 )
+@label_option
 @config_option
 @click.option(
     "--dry-run", is_flag=True, help="Only print the plan, what the store already holds, and an estimate of the time."

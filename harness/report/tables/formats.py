@@ -44,12 +44,12 @@ def _layout(sheet: Sheet) -> list[Grid | Words]:
 
 def markdown(sheet: Sheet) -> str:
     """Render a sheet as a Markdown table with its title and captions."""
-    headings = [_markdown(column.heading) for column in sheet.columns]
+    headings = [escape_markdown(column.heading) for column in sheet.columns]
     rules = ["---:" if column.number else "---" for column in sheet.columns]
-    lines = [f"**{_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
+    lines = [f"**{escape_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
     lines += [_markdown_row([_markdown_cell(cell) for cell in cells]) for cells in sheet.lines]
-    lines += ["", *(f"* <sup>{mark}</sup> {_markdown(meaning)}" for mark, meaning in sheet.marks.items())]
-    lines += [f"* {_markdown(text)}" for text in sheet.caption]
+    lines += ["", *(f"* <sup>{mark}</sup> {escape_markdown(meaning)}" for mark, meaning in sheet.marks.items())]
+    lines += [f"* {escape_markdown(text)}" for text in sheet.caption]
     return "\n".join(lines) + "\n"
 
 
@@ -110,11 +110,12 @@ def _markdown_row(cells: list[str]) -> str:
 
 def _markdown_cell(cell: SheetCell) -> str:
     marks = f"<sup>{','.join(cell.marks)}</sup>" if cell.marks else ""
-    text = _markdown(cell.text) + marks
+    text = escape_markdown(cell.text) + marks
     return f"*{text}*" if cell.grey else text
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Escape a text for Markdown."""
     escaped = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", escaped)
 
