@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from studies import ddbench
 from synthetic import set_record, student_record, write_store
 from terminals import at_width, on_a_terminal
 
@@ -29,14 +30,14 @@ LETTERS = st.characters(codec="utf-8", categories=("L", "N", "P", "S"))
 
 
 def check(name, columns, text):
-    """Compare a view with its file, and check that it fits."""
-    path = GOLDEN / f"{name}-{columns}.txt"
+    """Compare a view with its file, and check that it fits; a table of a paper has no width."""
+    path = GOLDEN / (f"{name}-{columns}.txt" if columns else f"{name}.txt")
     text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     if os.environ.get("DDBENCH_WRITE_VIEWS"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
-    assert all(cell_len(line) <= columns for line in text.splitlines())
+    assert columns is None or all(cell_len(line) <= columns for line in text.splitlines())
 
 
 def records(pools, methods=("dc",), evaluators=("plain",), distillations=4):
@@ -73,6 +74,19 @@ STUDIES = {
     "compare-details": (TWO, {}, ("--details",)),
     "compare-many": (MANY, {}, ("--baseline", "single")),
     "compare-conditions": (TWO, {"methods": ("dc", "dm[lr_img=1]"), "evaluators": ("plain", "kd")}, ()),
+    "compare-labels": (
+        MANY,
+        {},
+        (
+            "--baseline",
+            "base",
+            *(
+                f"--label={label}"
+                for label in ("base=single", "ours=main-similar[warmup=500]", "no warm-up=main-similar[warmup=0]")
+            ),
+        ),
+    ),
+    "compare-architectures": (TWO, {}, ("--by", "architecture", "--baseline", "convnet", "--pool", "single")),
     "compare-students-of-one-set": (TWO, {"distillations": 1}, ()),
 }
 
@@ -84,6 +98,14 @@ def test_comparisons_look_as_in_their_files(tmp_path, monkeypatch, study, column
     pools, more, words = STUDIES[study]
     write_store(tmp_path / "ddbench-store", list(records(pools, **more)))
     check(study, columns, on_a_terminal(columns, "compare", *words))
+
+
+@pytest.mark.parametrize("form", ["latex", "markdown", "csv"])
+def test_tables_of_papers_look_as_in_their_files(tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    write_store(tmp_path / "ddbench-store", list(records(MANY, methods=("dc", "dm"))))
+    words = ("--label", "ours=main-similar[warmup=500]", "--format", form)
+    check(f"table-{form}", None, ddbench("table", *words).stdout)
 
 
 ROW = {

@@ -121,6 +121,8 @@ class _View:
         return ArmBlock("  ".join(words), tuple(heads), tuple(self._column(label, rows) for label in present), verdicts)
 
     def _head(self, row: ComparisonRow) -> str:
+        if not row.over:  # architectures are the arms
+            return self._question.metric
         return self._names["architecture"][row.over] if row.kind == "architecture" else one_line(row.over)
 
     def _describe(self, axis: str, value: object) -> str:
@@ -169,7 +171,7 @@ class _View:
         names = self._names[self._question.by]
         for label, row, effect, verdict in self._verdicts(rows):
             unit = " points" if self._question.metric == ACCURACY else ""
-            over = f" over {row.over}" if row.kind == "all" else labelled(" on ", self._head(row))
+            over = f" over {row.over}" if row.kind == "all" else f" on {self._head(row)}" if row.over else ""
             numbers = f"{self._difference(effect)}{unit}{over}"
             yield verdict_line(names[label], names[self._comparison.baseline], verdict, numbers)
 
