@@ -247,7 +247,7 @@ def show(
 
 def _print(result: "RunResult", published: bool, details: bool) -> None:
     from harness.report.tables.run_table import print_table
-    from harness.report.tables.run_view import print_run
+    from harness.report.tables.run_view import RunView, print_run
 
     notes = [*result.notes, f"store: {result.store}"]
     if result.rows and not (result.planned_only or details):
@@ -258,11 +258,13 @@ def _print(result: "RunResult", published: bool, details: bool) -> None:
         for cell in result.cells:
             click.echo(f"{cell['state']:8} {cell['kind']:10} {cell['label']}")
     elif result.rows:
-        print_table(result.rows)
+        print_table(result.rows, labels=result.labels)
     for warning in result.warnings:
         click.secho(warning, fg="red", bold=True)
     for note in notes:
         click.echo(note)
+    for verdict in RunView(result.rows, result.values, labels=result.labels).verdicts:
+        click.echo(verdict)
 
 
 def _numbers(key: str, texts: tuple[str, ...]) -> list[int]:

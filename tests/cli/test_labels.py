@@ -90,6 +90,17 @@ def test_a_run_shows_them(labelled):
     assert text.splitlines()[-1].startswith("both against single: ")
 
 
+def test_the_details_of_a_run_show_them(labelled):
+    folder, _ = labelled
+    words = small_words(folder / "a.npz", folder / "store", method="match=dc[batch_real=4]", distillations=2,
+                        pool=f"{SINGLE},both={MIX}")  # fmt: skip
+    text = ddbench("run", *words, "--details").stdout
+    assert "│ both " in text
+    assert f"both: {MIX}" in text
+    assert "match" in text.splitlines()[0]
+    assert text.splitlines()[-1].startswith("both against single: ")
+
+
 def test_compare_shows_those_of_the_runs(labelled):
     folder, _ = labelled
     text = ddbench("compare", folder / "store").stdout

@@ -35,32 +35,44 @@ _TURNED = ("student", "accuracy")
 Row = Mapping[str, Any]
 
 
-def print_table(rows: Sequence[Row], notes: Iterable[str] = (), file: TextIO | None = None) -> None:
-    """Print the rows of a run as a table."""
+def print_table(
+    rows: Sequence[Row],
+    notes: Iterable[str] = (),
+    file: TextIO | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Print the rows of a run as a table, with labels in place of the names that have one."""
     file = file or sys.stdout
-    file.write(draw(layout(rows, notes), file))
+    file.write(draw(layout(rows, notes, labels or {}), file))
     file.flush()
 
 
-def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]:
+def layout(rows: Sequence[Row], notes: Iterable[str], labels: Mapping[str, str]) -> list[Grid | Words]:
     """Lay out the table with its title and its captions."""
     varying = [key for key in LINE if len({row[key] for row in rows}) > 1]
     common = {key: rows[0][key] for key in LINE if rows and key not in varying}
-    shared = [describe_value(key, value) for key, value in common.items() if value is not None]
+    shared = [_shown(describe_value(key, value), labels) for key, value in common.items() if value is not None]
     architectures = list(dict.fromkeys(row["architecture"] for row in rows))
     # A table needs at least one column that identifies its rows.
     names = varying or ["evaluator"]
-    columns = [*map(Column, names), *(Column(architecture, right=True) for architecture in architectures)]
-    lines = tuple(line for same in by_line(rows) for line in _drawn_lines(same, names, architectures))
+    columns = [*map(Column, names), *(Column(_shown(name, labels), right=True) for name in architectures)]
+    lines = tuple(line for same in by_line(rows) for line in _drawn_lines(same, names, architectures, labels))
     grid = Grid(tuple(columns), lines, heading_columns=len(names), turned=_TURNED)
-    return [Words("  ".join(shared), "bold"), grid, Words("\n".join(_captions(rows, notes)))]
+    legend = [f"{label}: {name}" for name, label in labels.items()]
+    return [Words("  ".join(shared), "bold"), grid, Words("\n".join([*legend, *_captions(rows, notes)]))]
 
 
-def _drawn_lines(same: Sequence[Row], names: Sequence[str], architectures: Sequence[str]) -> Iterator[Line]:
+def _shown(name: str, labels: Mapping[str, str]) -> str:
+    return labels.get(name, name)
+
+
+def _drawn_lines(
+    same: Sequence[Row], names: Sequence[str], architectures: Sequence[str], labels: Mapping[str, str]
+) -> Iterator[Line]:
     """Yield the line of an arm, and below it the published numbers for it."""
     by_name = {row["architecture"]: row for row in same}
     cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
-    yield Line((*(or_dash(same[0][key]) for key in names), *cells))
+    yield Line((*(_shown(or_dash(same[0][key]), labels) for key in names), *cells))
     beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
     if beside:
         numbers = [published_cell(beside.get(name)) for name in architectures]
