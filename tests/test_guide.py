@@ -70,7 +70,11 @@ def test_the_pool_is_measured_beside_another(followed):
     assert "3 distillations" in second
     assert re.search(r"drawn by growing.*: .*convnet\[.*width=32.*\] \d+", second)
     table = [line for line in second.splitlines() if line.startswith("│")]
-    assert [line.split()[1] for line in table] == ["single[main=convnet[width=32]]", "growing", "lenet", "mlp", "all"]
+    assert [line.split()[1] for line in table] == ["single[main=convnet[width=32]]", "growing"]
+    *_, compared = second.partition("\nstudent ")
+    students = [line.split()[0] for line in compared.partition("\naccuracy on")[0].splitlines()[2:] if line.strip()]
+    assert students == ["lenet", "mlp", "all"]
+    assert re.search(r"^growing against single: \w", compared, re.MULTILINE)
     assert (followed[1] / "ddbench-page.html").stat().st_size > 10_000
 
 

@@ -1,6 +1,6 @@
 """What ``ddbench run`` and ``ddbench eval`` do, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness.planning.stages import Stages
 from harness.planning.time_estimate import format_estimate, total_seconds
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
+from harness.report.comparing.arm_scores import Values
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
 from harness.running.engine import Execution, execute
@@ -37,8 +38,10 @@ class RunResult:
         store: the folder of its store.
         cells: every cell with key, kind, state and label.
         rows: the table, accuracies as fractions.
+        values: for each row, the accuracies of its students by distillation.
         failed: reasons by key of the cells that could not be made or used.
         notes: the lines beneath the table.
+        labels: by name, the label that the user gave it.
         warnings: why numbers that stand side by side may not be comparable, a line each.
         planned_only: nothing was executed, and there are no rows.
         estimate: the seconds that such a plan would take; None if that is not known.
@@ -47,15 +50,23 @@ class RunResult:
     store: Path
     cells: list[dict[str, str]]
     rows: list[RunRow]
+    values: Sequence[Values] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
     planned_only: bool = False
     estimate: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as ``--json`` prints it."""
-        content = {"store": str(self.store), "cells": self.cells, "rows": self.rows, "warnings": self.warnings}
+        content: dict[str, Any] = {
+            "store": str(self.store),
+            "cells": self.cells,
+            "rows": self.rows,
+            "warnings": self.warnings,
+        }
+        content |= {"labels": self.labels} if self.labels else {}
         return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
 
 
@@ -144,7 +155,7 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         choice.record([cell["key"] for cell in explored.cells], store)
         chosen = stages.chosen(choice)
         if not chosen.plan.arms:
-            return replace(explored, rows=[], notes=(*explored.notes, *choice.notes()))
+            return replace(explored, rows=[], values=(), notes=(*explored.notes, *choice.notes()))
         reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
         scored = _tabulate(execute(chosen.run, chosen.plan, reporter, warnings_of(chosen.plan)))
         return _joined(explored, scored, choice, stages, chosen.plan)
@@ -158,10 +169,12 @@ def _tabulate(execution: Execution) -> RunResult:
         submitted = f"{counted(count, 'job was', 'jobs were')} ordered from {execution.executor}"
         note = f"{submitted}: `ddbench status` shows how {plural(count, 'it stands', 'they stand')}"
         return RunResult(store.path, execution.cells, [], notes=(*plan.notes, note), warnings=warnings_of(plan),
-                         planned_only=True)  # fmt: skip
+                         labels=plan.labels, planned_only=True)  # fmt: skip
     table = table_of(plan, store)
     notes, warnings = (*notes_of(table), *plan.notes), warnings_of(plan, table)
-    return RunResult(store.path, execution.cells, table.rows, execution.failed, notes, warnings)
+    return RunResult(
+        store.path, execution.cells, table.rows, table.values, execution.failed, notes, warnings, plan.labels
+    )
 
 
 def _joined(explored: RunResult, scored: RunResult, choice: Choice, stages: Stages, plan: Plan) -> RunResult:
@@ -223,7 +236,8 @@ def _planned(
     store: Store, cells: list[dict[str, str]], notes: tuple[str, ...], plan: Plan, seconds: float | None
 ) -> RunResult:
     warnings = warnings_of(plan)  # known before a single number is: plans differ, not only results
-    return RunResult(store.path, cells, [], notes=notes, warnings=warnings, planned_only=True, estimate=seconds)
+    return RunResult(store.path, cells, [], notes=notes, warnings=warnings, labels=plan.labels,
+                     planned_only=True, estimate=seconds)  # fmt: skip
 
 
 def _registry(request: Request) -> Registry:

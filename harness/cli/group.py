@@ -22,6 +22,7 @@ VERBS = {
     "run": Verb("run:run", "Distil data sets, train students on the results and print the table."),
     "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
     "compare": Verb("compare:compare", "Compare the results in stores: differences, confidence intervals and tests."),
+    "table": Verb("table:table", "Print the results in stores as the table of a paper: LaTeX, Markdown or CSV."),
     "convert": Verb("convert:convert", "Convert a distilled set to another format, or export one from a store."),
     "results": Verb("results:results", "List, show, verify, adopt, pack, unpack and clean up the records of a store."),
     "status": Verb("status:status", "Show the progress of the runs in a store, and which process works on which cell."),

@@ -34,6 +34,15 @@ read_store_option = _store_option("Folder of the store, or a file of `ddbench re
 """For commands that only read."""
 
 
+label_option = click.option(
+    "--label",
+    multiple=True,
+    metavar="LABEL=NAME",
+    help="Label that tables and pages show in place of the name of a method, pool, evaluator, architecture or data "
+    "set; in `ddbench run` the same as --pool LABEL=NAME and so on. Repeatable.",
+)
+
+
 def score_filters(command: F) -> F:
     """Add the options that filter the scores of stores."""
     chosen = {
@@ -199,8 +208,25 @@ def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
     return request_from({**defaults, **options}, str(config) if config else "options")
 
 
-def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
-    """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed."""
+def view_options(command: F) -> F:
+    """Add the options that say how much a table for people shows."""
+    details = "Show all that is known: medians, both spreads, published numbers, and marks with their footnotes."
+    command = click.option("--details", is_flag=True, help=details)(command)
+    published = "Show published numbers below those of their architecture."
+    return click.option("--published", is_flag=True, help=published)(command)
+
+
+def show(
+    work: "Callable[[Reporter], RunResult]", as_json: bool, *, published: bool = False, details: bool = False
+) -> None:
+    """Do the work with progress on stderr, print its table or JSON on stdout, and exit 1 if a cell failed.
+
+    Args:
+        work: gives the result.
+        as_json: print JSON in place of a table.
+        published: show published numbers, too.
+        details: show all that is known.
+    """
     from harness.cli.progress import reporter_for_stderr
     from harness.plugins.registry import stdout_to_stderr
 
@@ -214,24 +240,31 @@ def show(work: "Callable[[Reporter], RunResult]", as_json: bool) -> None:
         for note in (*result.warnings, *result.notes):
             click.echo(note, err=True)
     else:
-        _print(result)
+        _print(result, published, details)
     if result.failed:
         sys.exit(1)
 
 
-def _print(result: "RunResult") -> None:
+def _print(result: "RunResult", published: bool, details: bool) -> None:
     from harness.report.tables.run_table import print_table
+    from harness.report.tables.run_view import RunView, print_run
 
+    notes = [*result.notes, f"store: {result.store}"]
+    if result.rows and not (result.planned_only or details):
+        print_run(result.rows, result.values, published=published, labels=result.labels,
+                  warnings=result.warnings, notes=notes)  # fmt: skip
+        return
     if result.planned_only:
         for cell in result.cells:
             click.echo(f"{cell['state']:8} {cell['kind']:10} {cell['label']}")
     elif result.rows:
-        print_table(result.rows)
+        print_table(result.rows, labels=result.labels)
     for warning in result.warnings:
         click.secho(warning, fg="red", bold=True)
-    for note in result.notes:
+    for note in notes:
         click.echo(note)
-    click.echo(f"store: {result.store}")
+    for verdict in RunView(result.rows, result.values, labels=result.labels).verdicts:
+        click.echo(verdict)
 
 
 def _numbers(key: str, texts: tuple[str, ...]) -> list[int]:

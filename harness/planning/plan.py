@@ -1,7 +1,7 @@
 """Plans: arms, and the cells that they need."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -22,6 +22,7 @@ class Plan:
         set_options: the options that were set by component (``NAME.OPTION=VALUE``): records keep them, for whoever
             wants to make a cell again.
         checkpoint_every: seconds between the checkpoints of a trajectory.
+        labels: by the name of a component as tables show it, the label that the user gave it.
     """
 
     arms: list[Arm]
@@ -31,6 +32,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     set_options: tuple[str, ...] = ()
     checkpoint_every: float = 60.0
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

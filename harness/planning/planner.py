@@ -22,7 +22,7 @@ from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import call_of, lines, returned
 from harness.types.dataset import RunDefaults
 from harness.types.evaluator import check_takes
-from harness.types.names import Name, expand, parse_name
+from harness.types.names import Name, expand, name_or_text, parse_name, read_labels
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
 
@@ -44,6 +44,8 @@ class Planner:
     _left_out: dict[str, None] = field(default_factory=dict)  # as a set, in the order of insertion
     _architectures: dict[str, Resolved[Any]] = field(default_factory=dict)
     _buildable: set[tuple[Any, ...]] = field(default_factory=set)
+    _shown: dict[str, dict[str, None]] = field(default_factory=dict)
+    """By a name as it was typed, the names that tables show for it."""
 
     @cached_property
     def set_options(self) -> SetOptions:
@@ -68,10 +70,32 @@ class Planner:
         return replace(
             plans[0],
             arms=arms,
-            notes=(*notes, *self.notes()),
+            notes=(*notes, *self.notes(), *self.label_notes(arms)),
             set_options=self.request.set,
             checkpoint_every=self.request.checkpoint_every,
+            labels=self.labels(arms),
         )
+
+    def labels(self, arms: Sequence[Arm]) -> dict[str, str]:
+        """Return the labels of the arms' components, by the names that tables show.
+
+        Raises:
+            UsageError: a label is the name of something else in the plan.
+        """
+        names, labels = _names_of(arms), dict[str, str]()
+        for label, text in read_labels(self.request.label).items():
+            shown = [name for name in self._shown.get(text, (text,)) if name in names]
+            labels |= dict.fromkeys(shown, label)
+            others = names - set(shown)
+            if label in {*others, *(name_or_text(name).name for name in others)}:
+                raise UsageError(f"label {label!r} of {text} is the name of another arm: choose another label")
+        return labels
+
+    def label_notes(self, arms: Sequence[Arm]) -> list[str]:
+        """Return a line for each label of a name that nothing here has."""
+        labels = read_labels(self.request.label)
+        unused = labels.keys() - self.labels(arms).values()
+        return [f"label {label}: nothing here is called {text}" for label, text in labels.items() if label in unused]
 
     def notes(self) -> list[str]:
         """Return lines on names that were left out, and on options that nothing uses."""
@@ -86,7 +110,9 @@ class Planner:
     def _resolve_variants(self, kind: str, text: str, defaults: RunDefaults) -> Iterator[Resolved[Any]]:
         if text != "all":
             for name in expand(text, self.request.max_cells):
-                yield self.complete(kind, name, defaults)
+                resolved = self.complete(kind, name, defaults)
+                self._shown.setdefault(text, {})[str(resolved)] = None
+                yield resolved
             return
         for entry in self.registry.of_kind(kind):
             try:
@@ -212,6 +238,12 @@ class Planner:
                 if artifact.architecture:
                     self._check_buildable(self.architecture(artifact.architecture), problem)
             yield source, points
+
+
+def _names_of(arms: Sequence[Arm]) -> set[str]:
+    """Return the names of all components of arms, as tables show them."""
+    fields = ("dataset", "method", "pool", "evaluator", "architecture")
+    return {str(shown[field]) for arm in arms for shown in [arm.describe()] for field in fields if shown.get(field)}
 
 
 def _not_applicable(without_pool: Sequence[str]) -> list[str]:

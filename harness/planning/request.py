@@ -6,13 +6,13 @@ import re
 import reprlib
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import UsageError, did_you_mean
-from harness.types.names import split_names
+from harness.types.names import read_labels, split_label, split_names
 
 MOST_ITERATIONS = 1_000_000
 """Updates of one trajectory: each is looked at when a plan is made, for the networks that a pool can draw there."""
@@ -25,8 +25,10 @@ _DEEPEST_KEY = 50
 # Possessive (``++``): a pattern that can backtrack would itself take time by the square of a hostile file.
 _KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _DEEP_KEY = re.compile(rf"""(?<![\w."'-])(?:{_KEY_PART}\.[ \t]*+){{{_DEEPEST_KEY}}}""")
-_NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set", "track")
+_NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set", "track", "label")
 """Options of which a text may hold several, with commas between them."""
+_LABELLED = ("method", "pool", "evaluator", "architecture", "dataset")
+"""Options whose names may have labels: ``similar=main-similar[warmup=500]``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class Request:
         executor: starts the work; None is the environment's ``DDBENCH_EXECUTOR``, else ``local``.
         timeout: seconds that a cell may take before it is ended and failed.
         retry_failed: make failed cells once more.
+        label: names of arms for tables and pages, ``LABEL=NAME``; they decide no number, and no key depends on them.
         track: trackers that follow the work; they decide no number, and no key depends on them.
         detach: order the work and do not wait for it.
     """
@@ -84,6 +87,7 @@ class Request:
     retry_failed: bool = False
     detach: bool = False
     track: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
 
     @property
     def starter(self) -> str:
@@ -91,6 +95,7 @@ class Request:
         return self.executor or os.environ.get("DDBENCH_EXECUTOR") or "local"
 
     def __post_init__(self) -> None:
+        read_labels(self.label)
         for name in ("distillations", "students"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -130,11 +135,26 @@ def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:
     converted: dict[str, Any] = {}
     for raw_key, value in values.items():
         key = raw_key.replace("-", "_")
+        if key == "labels" and isinstance(value, Mapping):  # the table of a config file
+            continue
         if key not in known:
             raise UsageError(f"{where}: there is no option {raw_key!r}: {did_you_mean(key, known)}")
         if value is not None:
             converted[key] = _convert(key, str(known[key].type), value, where)
-    return Request(**converted)
+    table = values.get("labels")
+    labels = [f"{label}={name}" for label, name in table.items()] if isinstance(table, Mapping) else []
+    return Request(**_with_labels(converted, labels))
+
+
+def _with_labels(options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
+    """Return the options with all labels, and ``more``, apart from the names that they stand for."""
+    labels, names = [*more, *options.get("label", ())], {}
+    for option in _LABELLED:
+        pairs = [split_label(text) for text in options.get(option, ())]
+        names[option] = tuple(name for _, name in pairs)
+        labels += [f"{label}={name}" for label, name in pairs if label]
+    present = {option: texts for option, texts in names.items() if option in options}
+    return {**options, **present, **({"label": tuple(labels)} if labels else {})}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -29,8 +29,11 @@ from harness.store.store_errors import cannot
 from harness.system.clock import now
 from harness.types.distilled import DistilledSet
 from harness.types.formats import Reading, display_name
+from harness.types.names import read_labels
 
-_OF_THE_START = ("store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells", "track")
+_OF_THE_START = (
+    "store", "executor", "timeout", "retry_failed", "detach", "checkpoint_every", "max_cells", "track", "label",
+)  # fmt: skip
 """Options that say how the work is done, and not what it is: the key of a run does not depend on them."""
 
 
@@ -89,16 +92,34 @@ class Run:
             request.students or defaults.students,
             1,
             request.rerun_stale,
-            (*completed.notes, *(note for note in [kind_note(source)] if note), *planner.notes()),
+            (
+                *completed.notes,
+                *(note for note in [kind_note(source)] if note),
+                *planner.notes(),
+                *planner.label_notes(arms),
+            ),
             request.set,
+            labels=planner.labels(arms),
         )
 
     def folder(self, store: Store) -> Path:
         """Return the run's folder in a store."""
         return store.path / RUNS / self.key
 
-    def save(self, store: Store, jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -> Path:
+    def save(
+        self,
+        store: Store,
+        jobs: Sequence[PlannedJob],
+        needs: Mapping[str, Sequence[Cell]],
+        labels: Mapping[str, str] | None = None,
+    ) -> Path:
         """Write the run, with its jobs and what their cells need, into a store, and return its folder.
+
+        Args:
+            store: the store.
+            jobs: the jobs of the plan.
+            needs: by the key of a cell, the cells that it needs.
+            labels: by name, its label; readers of the store show it.
 
         Raises:
             StoreError: it cannot be written.
@@ -112,6 +133,8 @@ class Run:
             "jobs": list_jobs(jobs, needs),
         }
         request = {"folder": os.getcwd(), **self.as_json()}
+        # By the names in records, so that whoever reads the store needs no plugin to know what was typed.
+        request["request"]["label"] = [f"{label}={name}" for name, label in (labels or {}).items()]
         store.make_folder(folder.parent)
         try:
             make_way_for_folder(store.path, folder, store.notice)
@@ -148,12 +171,16 @@ class Run:
     def label(self) -> str:
         """The label of the run: its methods and pools, or its file, for people."""
         request = self.request
+        label_of = {name: label for label, name in read_labels(request.label).items()}
+        methods, pools, datasets = (
+            ", ".join(label_of.get(name, name) for name in names)
+            for names in (request.method, request.pool, request.dataset)
+        )
         scored = ", scored on validation" if request.score_on == "validation" else ""
         scored += ", without validation" if request.keep_hold_out else ""
         if self.file:
-            return f"eval {self.file.name} on {', '.join(request.dataset)}{scored}"
-        through = f" through {', '.join(request.pool)}"
-        return f"{', '.join(request.method)}{through} on {', '.join(request.dataset)}{scored}"
+            return f"eval {self.file.name} on {datasets}{scored}"
+        return f"{methods} through {pools} on {datasets}{scored}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the run as JSON, from which `load` reads it."""

@@ -41,7 +41,7 @@ def published_beside(arm: ArmScores) -> Nearest | None:
         return None
     fields = (*_FIELDS, "score_on", "preprocessing", "hold_out")
     score = arm.scores[0]
-    return nearest_published({name: getattr(score, name) for name in fields}, score.names)
+    return nearest_published({name: score.full_name(name) for name in fields}, score.names)
 
 
 def published_for(row: Mapping[str, Any]) -> Published | None:

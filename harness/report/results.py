@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import DDBenchError, few
 from harness.plugins.registry import Registry
 from harness.plugins.stored_sets import load_stored
+from harness.report.comparing.arm_labels import with_labels
 from harness.report.comparing.comparison import without_duplicates
 from harness.report.comparing.question import selected_values, value_of
 from harness.report.rerun_command import Commands, NoCommand
@@ -31,7 +32,10 @@ class _Incomplete(Exception):
 
 
 def read_results(
-    stores: Sequence[Path], registry: Registry, only: Mapping[str, Sequence[str]] | None = None
+    stores: Sequence[Path],
+    registry: Registry,
+    only: Mapping[str, Sequence[str]] | None = None,
+    labels: Sequence[str] = (),
 ) -> Results:
     """Return the results in stores; a cell that is in several of them is taken from the first.
 
@@ -40,6 +44,7 @@ def read_results(
         registry: finds the components that commands name.
         only: by axis, the names that scores are restricted to, as ``ddbench compare`` takes them; methods without a
             pool are listed beside every pool.
+        labels: ``LABEL=NAME``; the label stands in place of the name.
 
     Raises:
         StoreError: a folder is not a store, or cannot be read.
@@ -50,7 +55,7 @@ def read_results(
     def keep(store: str, record: Record) -> None:
         records[store, record.key] = record
 
-    read = read_scores(stores, keep)
+    read = with_labels(read_scores(stores, keep), labels)
     scores, notes = without_duplicates(read.scores)
     for axis, names in (only or {}).items():
         if names:

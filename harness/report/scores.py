@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from harness.store.records import (
     StoredSet,
     StoredStudent,
 )
+from harness.store.run_labels import labels_of_runs
+from harness.store.store import Store
 from harness.system.home import expand_home
 from harness.types.data.hold_out import HoldOut
 from harness.types.plurals import counted
@@ -49,12 +51,14 @@ class Scores:
         notes: a line for each thing that was left out or is doubtful.
         stores: the folders that were read, as the user wrote them, each once.
         choices: the choices that were made on validation.
+        labels: by name, the label that the runs of the stores gave it.
     """
 
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     stores: tuple[str, ...]
     choices: tuple[ChoiceRecord, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Scores:
@@ -75,21 +79,23 @@ def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Sc
     scores: list[Score] = []
     choices: list[ChoiceRecord] = []
     notes: list[str] = []
+    labels: dict[str, str] = {}
     for folder in folders.values():
-        stored, chosen, lost = _read_store(folder, on_record, notes.append)
+        # Of a packed store only the records are unpacked: tensors may take minutes, and no score needs them.
+        store = open_store(folder, notes.append, records_only=True)
+        stored, chosen, lost = _read_store(folder, store, on_record)
+        labels = {**labels_of_runs(store), **labels}
         scores += stored
         choices += chosen
         notes += _lost_notes(folder, lost)
     names = tuple(map(str, folders.values()))
-    return Scores(tuple(with_known_hold_outs(scores)), tuple(notes), names, tuple(choices))
+    return Scores(tuple(with_known_hold_outs(scores)), tuple(notes), names, tuple(choices), labels)
 
 
 def _read_store(
-    folder: Path, on_record: OnRecord | None, notice: Callable[[str], object]
+    folder: Path, store: Store, on_record: OnRecord | None
 ) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
     """Return the scores and choices of one store, and a line for each record that cannot be used."""
-    # Of a packed store only the records are unpacked: tensors may take minutes, and no score needs them.
-    store = open_store(folder, notice, records_only=True)
     if store.is_new():
         raise StoreError(f"{folder} holds no store: `ddbench run --store {folder}` makes one")
     store.check_schema()

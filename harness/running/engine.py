@@ -96,7 +96,7 @@ class Engine:
             Stopped: the run was asked to stop; every job has ended, and has saved what it had.
             DDBenchError: the store cannot be written, or nothing can be started.
         """
-        self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
+        self.run.save(self.store, list(self._jobs.values()), self.plan.needs, self.plan.labels)
         try:
             while self._waiting or self._started_jobs:
                 self._start_ready_jobs(executor)
@@ -119,7 +119,7 @@ class Engine:
 
         No job waits for another here: one whose artifacts are missing makes them by itself.
         """
-        self.run.save(self.store, list(self._jobs.values()), self.plan.needs)
+        self.run.save(self.store, list(self._jobs.values()), self.plan.needs, self.plan.labels)
         executor.start([self._order_for(job) for job in self._waiting], detach=True)
         executor.close()
         return len(self._waiting)

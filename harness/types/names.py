@@ -3,7 +3,7 @@
 ``main-similar[main=0.8,warmup=500]`` is a name with two options. Brackets nest (``single[main=vgg11[norm=batch]]``),
 ``[a,b]`` as a value sweeps (``dc[lr_img=[0.1,1]]``), a list that is one value is joined by ``+``
 (``others=lenet+vgg11``), and a value in double quotes is taken literally (``folder[path="/data/a,b"]``; a double
-quote within it is written twice).
+quote within it is written twice). ``similar=main-similar[main=0.8]`` gives the name a label, which tables show.
 """
 
 import itertools
@@ -21,6 +21,10 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _BRACKETED = re.compile(r"[A-Za-z0-9_.:-]+\[.*\]", re.DOTALL)
+_LABELLED = re.compile(r"([^\[\]=\"]*)=(.*)", re.DOTALL)
+_RESERVED = "[]=,+:\"'`\\|<>"
+MOST_LABEL = 40
+"""How many characters a label may have."""
 MOST_DEPTH = 20
 """How deep brackets may nest: far beyond any meaningful name, and within the parser's stack."""
 MOST_VARIANTS = 10_000
@@ -146,6 +150,46 @@ def _several(text: str) -> list[str]:
         return [text] if text.startswith("file:") else split(text, ",")
     except UsageError:
         return [text]
+
+
+def split_label(text: str) -> tuple[str, str]:
+    """Split ``similar=main-similar[warmup=500]`` into the label and the name; without a label that is empty."""
+    labelled = None if text.startswith("file:") else _LABELLED.fullmatch(text)
+    return (labelled[1].strip(), labelled[2].strip()) if labelled else ("", text)
+
+
+def read_labels(texts: Sequence[str]) -> dict[str, str]:
+    """Return labels with the names that they stand for, from texts ``LABEL=NAME``.
+
+    Raises:
+        UsageError: a label has a reserved character, stands for several names, or is not the only one of its name.
+    """
+    names: dict[str, str] = {}
+    for text in texts:
+        label, _, name = (part.strip() for part in text.partition("="))
+        if not name:
+            raise UsageError(f"label {text!r} is not LABEL=NAME, for instance similar=main-similar[warmup=500]")
+        _check_label(label, name)
+        if names.setdefault(label, name) != name:
+            raise UsageError(f"label {label!r} stands for {names[label]} and for {name}: choose another for either")
+    labels: dict[str, str] = {}
+    for label, name in names.items():
+        if labels.setdefault(name, label) != label:
+            raise UsageError(f"{name} has the labels {labels[name]!r} and {label!r}: give it one")
+    return names
+
+
+def _check_label(label: str, name: str) -> None:
+    if label == "all" or not label or len(label) > MOST_LABEL:
+        raise UsageError(f"label {label!r} of {name} is not possible: write 1 to {MOST_LABEL} characters, and not all")
+    reserved = sorted({letter for letter in label if letter in _RESERVED or not letter.isprintable()})
+    if reserved:
+        signs = " ".join(letter if letter.isprintable() else repr(letter) for letter in reserved)
+        raise UsageError(
+            f"label {label!r} of {name} has reserved characters: {signs}; use letters, digits, spaces, - . _"
+        )
+    if not name.startswith("file:") and (name == "all" or count_variants(name)[1] > 1):
+        raise UsageError(f"label {label!r} is for a single arm, but {name} stands for several: name each of them")
 
 
 class _Pattern(Protocol):

@@ -54,6 +54,7 @@ class Score:
         metrics: other measurements by name; None if one was not finite.
         qualifiers: by field, what follows the name there because equal names stand for different things:
             ``" (version 2)"``.
+        labels: by field, the name for which the label stands that the field holds.
     """
 
     store: str
@@ -98,6 +99,7 @@ class Score:
     code: Mapping[str, str] = field(default_factory=dict)
     qualifiers: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> Mapping[str, Name]:
@@ -108,7 +110,7 @@ class Score:
     @cached_property
     def main_name(self) -> Name | None:
         """The parsed name of the pool's main architecture; None if there is none or it is unknown."""
-        return None if self.main is None else name_or_text(self.main)
+        return None if self.main is None else name_or_text(self.labels.get("main", self.main))
 
     def value(self, metric: str) -> float | None:
         """Return the accuracy or a metric by its name; None if the student has none of this name, or no finite one."""
@@ -116,8 +118,21 @@ class Score:
 
     def typed_name(self, field: str) -> str | None:
         """Return a component's name as it is typed on the command line, without its qualifier."""
-        text: str | None = getattr(self, field)
+        text = self.full_name(field)
         return None if text is None else text.removesuffix(self.qualifiers.get(field, ""))
+
+    def full_name(self, field: str) -> str | None:
+        """Return a component's name with its qualifier, and without a label."""
+        text: str | None = getattr(self, field)
+        return f"{self.labels[field]}{self.qualifiers.get(field, '')}" if field in self.labels else text
+
+    def labelled(self, labels: Mapping[str, str]) -> "Score":
+        """Return a copy with labels in place of names; ``labels`` are by name."""
+        own = {field: name for field in (*COMPONENTS, "main") if (name := getattr(self, field)) in labels}
+        if not own:
+            return self
+        shown = {field: labels[name] for field, name in own.items()}
+        return replace(self, **shown, labels={**self.labels, **own})  # type: ignore[arg-type]
 
     def qualified(self, field: str, words: str) -> "Score":
         """Return a copy whose component is called ``NAME (words)``."""
@@ -155,6 +170,7 @@ class ChoiceRecord:
 
     def covers(self, score: Score) -> bool:
         """Return whether the score is one of the chosen component in the choice's condition."""
-        if score.store != self.store or self.value not in (score.method, score.pool, score.evaluator):
+        parts = [score.full_name(field) for field in ("method", "pool", "evaluator")]
+        if score.store != self.store or self.value not in parts:
             return False
-        return all(getattr(score, field) in (value, self.value) for field, value in self.condition.items())
+        return all(score.full_name(field) in (value, self.value) for field, value in self.condition.items())

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -161,7 +162,7 @@ def test_json_has_no_nan(store):
 
 
 def test_a_pipe_gets_every_word_on_its_row(store):
-    text = ddbench("compare", store).stdout
+    text = ddbench("compare", store, "--details").stdout
     lines = [line for line in text.splitlines() if line.startswith("│")]
     assert len(lines) == 2 * 2 * 2 * (3 + 3)
     assert all(line.count("│") == lines[0].count("│") for line in lines)
@@ -222,11 +223,30 @@ def test_names_are_never_markup(evil, form):
         assert {row["pool"] for row in json.loads(result.stdout)["rows"]} == {"single", EVIL["pool"]}
 
 
-def test_a_terminal_gets_its_width(store):
+@pytest.mark.parametrize("words", [(), ("--details",), ("--published",)])
+def test_a_terminal_gets_its_width(store, words):
     for columns in (60, 100):
-        text = on_a_terminal(columns, "compare", store, "-m", "dc")
+        text = on_a_terminal(columns, "compare", store, "-m", "dc", *words)
         assert max(len(line) for line in text.splitlines() if not line.startswith("store: ")) <= columns
         assert "…" not in text
+
+
+def test_the_last_line_says_the_verdict(store):
+    """Of three pools, main-similar and main-model are compared with single, each in words and numbers."""
+    text = ddbench("compare", store, "-m", "dc", "-e", "plain", "--iterations", "100").stdout
+    *_, first, second = text.splitlines()
+    for line, pool in ((first, "main-model"), (second, "main-similar")):
+        assert re.fullmatch(
+            rf"{pool} against single: (helps|hurts|no difference above 1 point|undecided: [^(]+ each)"
+            r" \([+−][\d.]+ \[[+−][\d.]+, [+−][\d.]+\] points over all architectures\)",
+            line,
+        )
+
+
+def test_details_are_of_a_text_only(store):
+    result = ddbench("compare", store, "--details", "--format", "csv")
+    assert result.exit_code == 2
+    assert "--details is for --format terminal" in result.stderr
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def test_the_students_of_one_set_decide_nothing_about_others(tmp_path):
     assert entry["decided"] is False
     assert "1 distillation in each arm" in entry["effect_doubts"]
     assert "the variance between sets is unknown" in entry["effect_doubts"]
-    text = ddbench("compare", tmp_path).stdout
+    text = ddbench("compare", tmp_path, "--details").stdout
     assert "every effect: 1 distillation in each arm" in text
     assert "p=0.0011" in text
     assert "p=0.0011*" not in text
@@ -101,7 +101,7 @@ def test_one_student_is_not_testable(tmp_path):
     assert entry["difference"] == close(0.1)
     assert entry["low"] is entry["p"] is entry["p_holm"] is None
     assert "not testable" in entry["effect_doubts"]
-    assert "+10.0 │" in ddbench("compare", tmp_path).stdout
+    assert "+10.0 │" in ddbench("compare", tmp_path, "--details").stdout
 
 
 def test_equal_scores_are_not_testable(tmp_path):
@@ -123,7 +123,7 @@ def test_only_what_both_have_is_paired(tmp_path):
     assert (entry["units"], entry["left_out_baseline"], entry["left_out"]) == ("3", 4, 1)
     assert "unequal repeats: 4 scores of single and 1 of main-similar left out" in entry["effect_doubts"]
     assert "unequal repeats: 2 to 3 students" in row(answer, value="single")["arm_doubts"]
-    text = ddbench("compare", tmp_path).stdout
+    text = ddbench("compare", tmp_path, "--details").stdout
     assert "n=4×3" in text
     assert "n=3×3" in text
     assert "left out of the pairs" in text
@@ -261,7 +261,7 @@ def test_sets_that_went_wrong_are_flagged(tmp_path, status, word):
     assert f"2 of 2 sets {status}" in entry["arm_doubts"]
     assert word in entry["arm_doubts"]
     assert row(answer, value="single")["status"] == "done"
-    assert f"(a) 2 of 2 sets {status}" in ddbench("compare", tmp_path).stdout
+    assert f"(a) 2 of 2 sets {status}" in ddbench("compare", tmp_path, "--details").stdout
 
 
 def test_collapsed_students_are_counted_and_the_median_stands_beside(tmp_path):
@@ -270,7 +270,7 @@ def test_collapsed_students_are_counted_and_the_median_stands_beside(tmp_path):
     records += [of, student_record(of, accuracy=0.1, collapsed=True)]
     entry = row(compare(write_store(tmp_path, records)), value="main-similar")
     assert (entry["collapsed"], entry["mean"], entry["median"]) == (1, close(0.34), close(0.4))
-    text = ddbench("compare", tmp_path).stdout
+    text = ddbench("compare", tmp_path, "--details").stdout
     assert "34.0 (40.0)" in text
     assert "1 collapsed" in text
     assert "99 % of the images" in text
@@ -479,7 +479,7 @@ def test_a_bootstrap_interval(tmp_path):
     lows = [row(answer, value="main-similar")["low"] for answer in (t, first, other)]
     assert len(set(lows)) == 3
     assert lows[1:] == pytest.approx([lows[0]] * 2, abs=0.02)
-    assert "BCa bootstrap" in ddbench("compare", tmp_path, "--interval", "bootstrap").stdout
+    assert "BCa bootstrap" in ddbench("compare", tmp_path, "--details", "--interval", "bootstrap").stdout
 
 
 def test_too_few_units_for_a_bootstrap_are_reported(tmp_path):
@@ -505,7 +505,7 @@ def test_published_numbers_stand_beside_and_say_what_departs(tmp_path, iteration
     entry = row(compare(tmp_path), value="total-random")
     assert (entry["published"], entry["published_departures"]) == (close(0.1029), departs)
     assert "table 5" in entry["published_source"]
-    text = ddbench("compare", tmp_path).stdout
+    text = ddbench("compare", tmp_path, "--details").stdout
     assert "published total-random" in text
     assert "10.3" in text
     assert "published: Zhou, Zhong, Chen (model pool), table 5" in text

@@ -16,6 +16,7 @@ from terminals import Terminal, at_width, on_a_terminal
 
 from harness.report.tables.drawing import Column, Grid, Line, Words, draw, fold, legible, terminal_width
 from harness.report.tables.run_table import print_table
+from harness.report.tables.run_view import print_run
 from tests.report.test_table import ROW
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -72,20 +73,26 @@ def test_nothing_is_wider_than_the_terminal_but_names_that_are(columns):
 
 
 def test_the_readme_shows_the_table_of_a_terminal_of_100_columns():
-    """Bit for bit: the rows are read out of it, and drawn again."""
+    """Bit for bit: the rows are read out of it, and drawn again; any terminal of 80 columns shows the same table."""
     block = re.search(r"```text\n(digits .*?)```", README, re.DOTALL).group(1)
-    title, *table = [line for line in block.splitlines() if line[0] in "d┏┃┡│└" and not line.startswith("drawn")]
-    heading, *lines = [re.split(" *[┃│] *", line.strip("┃│").strip()) for line in table if line[0] in "┃│"]
+    title, heading, _, *table = block.partition("\n\n")[0].splitlines()
     dataset, ipc, iterations, method, pool = re.split("  +", title)
+    of_all = re.search(r"every evaluator: (.*)", block).group(1)
+    evaluators = [f"{name}[{of_all}]" for name in heading.split()[1:]]
     rows = [
         {**ROW, "dataset": dataset, "ipc": int(ipc.split()[1]), "iterations": int(iterations.split()[0]),
-         "method": method, "pool": pool, "evaluator": line[0], "architecture": name, "like": None,
+         "method": method, "pool": pool, "evaluator": evaluator, "architecture": name, "like": None,
+         "protocol": f"{evaluator.partition('[')[0]} quick v1", "students": 2,
          "mean": float(cell.split("±")[0]) / 100, "std_students": float(cell.split("±")[1]) / 100}
-        for line in lines for name, cell in zip(heading[1:], line[1:], strict=True)
+        for name, *cells in map(str.split, table) for evaluator, cell in zip(evaluators, cells, strict=True)
     ]  # fmt: skip
-    for columns in (100, 92):
-        text = at_width(columns, lambda file: print_table(rows, (), file))
-        assert text.splitlines()[: len(table) + 1] == [title, *table]
+    assert len(rows) == 2 * 6
+    rows.sort(key=lambda row: evaluators.index(row["evaluator"]))
+    for columns, whole in ((100, True), (80, False)):
+        text = at_width(columns, lambda file: print_run(rows, notes=["store: .../ddbench-store"], file=file))
+        lines = [line.rstrip() for line in text.splitlines()]
+        wanted = block.splitlines()
+        assert lines == wanted if whole else lines[: len(table) + 3] == wanted[: len(table) + 3]
 
 
 @given(st.text(LETTERS | st.just(" "), min_size=1), st.integers(12, 60))
@@ -174,6 +181,7 @@ def store(tmp_path_factory):
 def test_commands_cut_nothing(store, columns):
     for words in (
         ("compare", store),
+        ("compare", store, "--details"),
         ("results", "list", "--store", store),
         ("methods",),
         ("datasets", "show", "cifar10"),

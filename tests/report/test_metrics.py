@@ -125,7 +125,7 @@ def test_a_metric_is_never_shown_in_percent(store, form):
     assert result.exit_code == 0, result.output
     assert "3.067" in result.stdout
     assert "306" not in result.stdout
-    assert "nll on test: mean (median)" in result.stdout
+    assert ("nll on test, mean ±" if form == "terminal" else "nll on test: mean (median)") in result.stdout
     assert "percentage points" not in result.stdout
 
 

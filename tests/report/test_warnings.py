@@ -183,7 +183,7 @@ def test_students_of_different_code_in_one_cell_are_marked_and_named(tmp_path):
     doubts = {row["value"]: row["arm_doubts"] for row in answer["rows"]}
     assert "its students, sets or teachers were made by different versions of the code" in doubts["main-similar"]
     assert doubts["single"] == ""
-    text = ddbench("compare", store).stdout
+    text = ddbench("compare", store, "--details").stdout
     assert re.search(r"40\.0 \(40\.0\) ±0\.0 ±– n=1×5 \(≠\)", text)
     assert "(≠) its students, sets or teachers were made by different versions of the code" in text
     assert line in text

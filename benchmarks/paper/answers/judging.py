@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
+from harness.report.comparing.verdict import UNDECIDED
+
 MARGIN = 0.01
 """The smallest gain that matters: one percentage point."""
 SUM_MARGIN = 2 * MARGIN
@@ -13,7 +15,7 @@ LEVEL = 0.95
 POWER = 0.8
 MOST_REPEATS = 1000
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+HOLDS, FAILS, OPEN = "holds", "does not hold", UNDECIDED
 
 
 @dataclass(frozen=True)

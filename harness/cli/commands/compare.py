@@ -1,12 +1,16 @@
 """``ddbench compare``: compare the scores in stores along one axis."""
 
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import filters_of, score_filters
+from harness.cli.options import filters_of, label_option, score_filters, view_options
 from harness.cli.output import put
+from harness.errors import UsageError
+from harness.types.names import split_names
 
 if TYPE_CHECKING:
     from harness.report.comparing.comparison import Comparison
@@ -16,8 +20,9 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 
 @click.command(
     epilog="Differences are paired over the distillations that both arms have, and within them over the students. If "
-    "each arm has one distillation, its students are compared; this says nothing about other distilled sets, so no "
-    "star is printed. Names are as in `ddbench run`; a name without options stands for every component of that name."
+    "each arm has one distillation, its students are compared; this says nothing about other distilled sets, so that "
+    "the verdict is undecided. Names are as in `ddbench run`; a name without options stands for every component of "
+    "that name."
 )
 @click.argument("stores", nargs=-1, type=click.Path(path_type=Path), metavar="[STORE]...")
 @click.option("--by", metavar="AXIS", default="pool", show_default=True, help="What to compare: pool, method, "
@@ -43,6 +48,8 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 )
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="terminal", show_default=True,
               help="Output format; csv: a tidy table with unrounded numbers; latex: with booktabs.")  # fmt: skip
+@label_option
+@view_options
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [stdout]")
 def compare(
     stores: tuple[Path, ...],
@@ -56,6 +63,9 @@ def compare(
     interval: str,
     seed: int,
     form: str,
+    label: tuple[str, ...],
+    published: bool,
+    details: bool,
     output: Path | None,
     **only: tuple[str, ...],
 ) -> None:
@@ -65,6 +75,7 @@ def compare(
     ddbench compare --by pool --baseline single
     ddbench compare old-store new-store --by store --format markdown
     """  # noqa: D301 - the backspace is how click knows lines to keep
+    from harness.report.comparing.arm_labels import with_labels
     from harness.report.comparing.comparison import compare as answer
     from harness.report.comparing.question import Question
     from harness.report.comparing.statistics import Bootstrap
@@ -72,20 +83,37 @@ def compare(
 
     bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
     question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric, equal_storage)
-    scores = read_scores(stores or (Path("ddbench-store"),))
-    _write(answer(scores, question), form, output)
+    scores = with_labels(read_scores(stores or (Path("ddbench-store"),)), split_names(label))
+    if (published or details) and form != "terminal":
+        raise UsageError(f"--{'details' if details else 'published'} is for --format terminal: {form} holds all of it")
+    comparison = answer(scores, question)
+    if form == "terminal":
+        _write_view(comparison, published, details, output)
+    else:
+        _write(comparison, form, output)
+
+
+def _write_view(comparison: "Comparison", published: bool, details: bool, output: Path | None) -> None:
+    from harness.report.tables.comparison_table import sheet_of
+    from harness.report.tables.comparison_view import print_comparison
+    from harness.report.tables.formats import print_sheet
+
+    file = sys.stdout if output is None else io.StringIO()
+    if details:
+        print_sheet(sheet_of(comparison), file)
+    else:
+        print_comparison(comparison, published, file)
+    if isinstance(file, io.StringIO) and output is not None:
+        put(output, file.getvalue())
 
 
 def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
     from harness.report.tables.comparison_table import sheet_of
-    from harness.report.tables.formats import latex, markdown, print_sheet, terminal
+    from harness.report.tables.formats import latex, markdown
     from harness.report.tables.tidy import as_csv, as_json
 
-    if form == "terminal" and output is None:
-        print_sheet(sheet_of(comparison))
-        return
     of_comparison: dict[str, Any] = {"csv": as_csv, "json": as_json}
-    of_sheet: dict[str, Any] = {"terminal": terminal, "markdown": markdown, "latex": latex}
+    of_sheet: dict[str, Any] = {"markdown": markdown, "latex": latex}
     # A CSV table has no place for notes, and must stay readable by programs: they go to stderr.
     for note in (*comparison.warnings, *comparison.notes) if form == "csv" else ():
         click.echo(note, err=True)

@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from harness.cli.options import ListsFormats, config_option, reading_of, reading_options, show, study_options, values_of
+from harness.cli.options import (
+    ListsFormats,
+    config_option,
+    label_option,
+    reading_of,
+    reading_options,
+    show,
+    study_options,
+    values_of,
+    view_options,
+)
 
 
 @click.command(
@@ -16,7 +26,9 @@ from harness.cli.options import ListsFormats, config_option, reading_of, reading
 @click.argument("file", type=click.Path(path_type=Path))
 @study_options
 @reading_options
+@label_option
 @config_option
+@view_options
 @click.option("--json", "as_json", is_flag=True, help="Print the store, the cells and the rows of the table as JSON.")
 def evaluate(
     file: Path,
@@ -24,6 +36,8 @@ def evaluate(
     entry: int | None,
     format: str | None,
     step_size: float | None,
+    published: bool,
+    details: bool,
     as_json: bool,
     **typed: Any,  # noqa: ANN401
 ) -> None:
@@ -38,4 +52,9 @@ def evaluate(
     from harness.api.runs import evaluate_request
 
     request, reading = values_of(typed, config), reading_of(entry, format, step_size)
-    show(lambda reporter: evaluate_request(file, request, reporter, reading), as_json)
+    show(
+        lambda reporter: evaluate_request(file, request, reporter, reading),
+        as_json,
+        published=published,
+        details=details,
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from harness.cli.errors import report as report_error
+from harness.cli.options import label_option
 from harness.cli.output import put
 from harness.cli.streams import write_bytes
 from harness.cli.usable_plugins import usable_plugins
@@ -25,11 +26,13 @@ from harness.types.names import split_names
 @click.option(
     "--architecture", "-a", multiple=True, metavar="NAME,...", help="Only students of these architectures; repeatable."
 )
+@label_option
 @click.option("--output", "-o", metavar="FILE", help="Output file; - for stdout. [./ddbench-NAME.SUFFIX]")
 @click.option("--open", "opened", is_flag=True, help="Open the written file in the browser.")
 def report(
     stores: tuple[Path, ...],
     names: tuple[str, ...],
+    label: tuple[str, ...],
     output: str | None,
     opened: bool,
     **only: tuple[str, ...],
@@ -50,7 +53,7 @@ def report(
     # Before the stores are read, which may take a while.
     files = targets(reports, output)
     filters = {axis: split_names(texts) for axis, texts in only.items()}
-    results = read_results(stores or (Path("ddbench-store"),), registry, filters)
+    results = read_results(stores or (Path("ddbench-store"),), registry, filters, split_names(label))
     failed = False
     for resolved, file in zip(reports, files, strict=True):
         try:

@@ -69,17 +69,19 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
     A name without options stands for the component with any options: --method dc, or --method 'dc[lr_img=0.1]'.
     """
     from harness.store.inventory import costs, inventory_cells
+    from harness.store.run_labels import labels_of_runs
 
     opened_store = _readable(store)
     every = list(inventory_cells(opened_store))
     wanted = {name: split_names(values) for name, values in filters.items() if values}
     rows = [row for row in every if row.has(wanted)] if wanted else every
     spent = costs(opened_store, every)
+    labels = labels_of_runs(opened_store)
     if as_json:
-        cells = [dataclasses.asdict(row) for row in rows]
+        cells = [_with_labels(dataclasses.asdict(row), row.result, labels) for row in rows]
         print_json({"store": _place(store), "cells": cells, "costs": [dataclasses.asdict(cost) for cost in spent]})
         return
-    _print_cells(rows)
+    _print_cells(rows, labels)
     click.echo("")
     _print_costs(spent)
     click.echo(f"{len(rows):,} of {counted(len(every), 'cell')}; store: {_place(store)}")
@@ -92,6 +94,7 @@ def list_cells(store: Path, as_json: bool, **filters: tuple[str, ...]) -> None:
 def show(key: str, store: Path, as_json: bool) -> None:
     """Show the whole record of a cell, or why it failed; KEY is the beginning of its key."""
     from harness.store.record_files import read_raw_record
+    from harness.store.run_labels import labels_of_runs
 
     opened_store = _readable(store)
     whole = opened_store.find(key)
@@ -99,6 +102,7 @@ def show(key: str, store: Path, as_json: bool) -> None:
     record = read_raw_record(folder) if folder else None
     failure = None if record else opened_store.failures.get(whole)
     content = dataclasses.asdict(failure) if failure else record or {}
+    content = _with_labels(content, content.get("result"), labels_of_runs(opened_store))
     if as_json:
         print_json(content)
         return
@@ -256,10 +260,22 @@ def _left_out(store: "Store") -> int:
         return 0
 
 
-def _print_cells(rows: "list[InventoryCell]") -> None:
-    from harness.store.cells import SHORT
+def _with_labels(content: dict[str, Any], result: object, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return a cell as JSON shows it, with the labels of its names if it has any."""
+    from harness.store.run_labels import labels_of_result
 
-    lines = [(row.key[:SHORT], row.kind, row.status, row.label, format_size(row.size)) for row in rows]
+    own = labels_of_result(result, labels) if isinstance(result, Mapping) else {}
+    return {**content, "labels": own} if own else content
+
+
+def _print_cells(rows: "list[InventoryCell]", labels: Mapping[str, str]) -> None:
+    from harness.store.cells import SHORT
+    from harness.store.run_labels import with_labels_in
+
+    lines = [
+        (row.key[:SHORT], row.kind, row.status, with_labels_in(row.label, labels), format_size(row.size))
+        for row in rows
+    ]
     print_table(("key", "kind", "status", "label", "size"), lines)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import config_option, show, study_options, values_of
+from harness.cli.options import config_option, label_option, show, study_options, values_of, view_options
 
 
 @click.command(
@@ -49,12 +49,14 @@ from harness.cli.options import config_option, show, study_options, values_of
     default=None,
     help="Distil without the validation split also if students are scored on test, from fewer images than usual.",
 )
+@label_option
 @config_option
 @click.option(
     "--dry-run", is_flag=True, help="Only print the plan, what the store already holds, and an estimate of the time."
 )
+@view_options
 @click.option("--json", "as_json", is_flag=True, help="Print the store, the cells and the rows of the table as JSON.")
-def run(config: Path | None, dry_run: bool, as_json: bool, **typed: Any) -> None:  # noqa: ANN401
+def run(config: Path | None, dry_run: bool, published: bool, details: bool, as_json: bool, **typed: Any) -> None:  # noqa: ANN401
     """Distil with methods and pools, train students on the sets and print the cross-architecture table.
 
     The store keeps all finished cells, so the same command runs only what is missing: more students or distillations
@@ -68,6 +70,6 @@ def run(config: Path | None, dry_run: bool, as_json: bool, **typed: Any) -> None
 
     request = values_of(typed, config)
     if dry_run:
-        show(lambda _: plan_request(request), as_json)
+        show(lambda _: plan_request(request), as_json, published=published, details=details)
     else:
-        show(partial(run_request, request), as_json)
+        show(partial(run_request, request), as_json, published=published, details=details)

@@ -46,8 +46,8 @@ def status(store: Path, watch: bool, as_json: bool) -> None:
 class _Look:
     """The state of the runs at one moment, and the number of queued jobs of each, if the executor knows it."""
 
-    def __init__(self, overview: "Overview") -> None:
-        self.overview = overview
+    def __init__(self, overview: "Overview", labels: Mapping[str, str]) -> None:
+        self.overview, self.labels = overview, labels
         from harness.store.cell_states import CellState
 
         # Asking a cluster's queue takes seconds: only for runs that are not finished.
@@ -62,10 +62,12 @@ class _Look:
 
 
 def _look(store: Path, seen: "SeenRecords | None" = None) -> _Look:
+    from harness.store.run_labels import labels_of_runs
     from harness.store.run_status import Overview
     from harness.store.store import Store
 
-    return _Look(Overview(Store(store), seen))
+    opened = Store(store)
+    return _Look(Overview(opened, seen), labels_of_runs(opened))
 
 
 def _ordered(run: "RunStatus") -> int | None:
@@ -108,9 +110,14 @@ def _pause() -> None:
 
 def _lines(look: _Look) -> Iterator[str]:
     from harness.store.cell_states import CellState
+    from harness.store.run_labels import with_labels_in
     from harness.store.run_status import STATES, counts
 
     overview = look.overview
+
+    def shown(cell: "RunCell") -> str:
+        return with_labels_in(cell.label, look.labels)
+
     yield from map(plain, overview.notes)
     if not overview.runs:
         yield f"{overview.path} holds no run: start one with `ddbench run`"
@@ -122,15 +129,18 @@ def _lines(look: _Look) -> Iterator[str]:
     yield _table(columns, [_row(run, states, look.ordered) for run in overview.runs])
     if running := [cell for cell in overview.cells if cell.state is CellState.RUNNING]:
         yield ""
-        yield _table(("running", "for", "where", "heartbeat", "iteration", "left"), map(_running_row, running))
+        yield _table(
+            ("running", "for", "where", "heartbeat", "iteration", "left"),
+            [_running_row(cell, shown(cell)) for cell in running],
+        )
     if damaged := [cell for cell in overview.cells if cell.state is CellState.DAMAGED]:
         yield ""
-        yield _table(("damaged", "reason"), [(cell.label, cell.reason) for cell in damaged[:_MOST_LOST]])
+        yield _table(("damaged", "reason"), [(shown(cell), cell.reason) for cell in damaged[:_MOST_LOST]])
         more = f"{len(damaged) - _MOST_LOST} more; " if len(damaged) > _MOST_LOST else ""
         yield f"{more}`ddbench results verify` lists all"
     if failed := [cell for cell in overview.cells if cell.state is CellState.FAILED]:
         yield ""
-        yield _table(("failed", "reason"), [(cell.label, cell.reason) for cell in failed[:_MOST_LOST]])
+        yield _table(("failed", "reason"), [(shown(cell), cell.reason) for cell in failed[:_MOST_LOST]])
         more = f"{len(failed) - _MOST_LOST} more; " if len(failed) > _MOST_LOST else ""
         yield f"{more}logs: {overview.logs}; `ddbench run --retry-failed` tries again"
     yield ""
@@ -147,12 +157,12 @@ def _row(run: "RunStatus", states: Sequence["CellState"], ordered: Mapping[str, 
     return (run.run, *numbers, str(ordered.get(run.run, "")), run.executor, run.created, run.label)
 
 
-def _running_row(cell: "RunCell") -> tuple[str, ...]:
+def _running_row(cell: "RunCell", label: str) -> tuple[str, ...]:
     holder = cell.holder
     assert holder, "a running cell has a lease"
     iteration = f"{holder.iteration} of {holder.total}" if holder.iteration is not None else ""
     left = f"about {_duration(holder.seconds_left)}" if holder.seconds_left is not None else ""
-    return (cell.label, _duration(holder.seconds), str(holder), f"{_duration(holder.age)} ago", iteration, left)
+    return (label, _duration(holder.seconds), str(holder), f"{_duration(holder.age)} ago", iteration, left)
 
 
 def _word(state: "CellState") -> str:
@@ -187,4 +197,5 @@ def _as_json(look: _Look) -> dict[str, Any]:
         ],
         "counts": {_word(state): number for state, number in counts(overview.cells).items()},
         "notes": overview.notes,
+        **({"labels": look.labels} if look.labels else {}),
     }

@@ -89,7 +89,7 @@ class Question:
             raise UsageError(f"--by {self.by}: no score has a value; compare by another of {', '.join(AXES)}")
         option = f"--by {self.by} --baseline"
         if self.baseline is None:
-            usual = scores[0].store if self.by == "store" else _usual(self.by, values)
+            usual = scores[0].store if self.by == "store" else _usual_of(self.by, values, scores)
             if usual is None:
                 raise UsageError(f"{option} NAME is required; the values are {', '.join(values)}")
             return usual
@@ -117,6 +117,9 @@ def values_meant_by(text: str, scores: Iterable[Score], axis: str) -> list[str]:
     # An exact value wins: single is not ambiguous beside single[main=mlp].
     if text in examples:
         return [text]
+    # So does the exact name of which a value is the label.
+    if exact := [value for value, score in examples.items() if score.labels.get(axis) == text]:
+        return in_natural_order(exact)
     try:
         wanted = expand(text)
     except UsageError:
@@ -175,7 +178,15 @@ def _values(scores: Iterable[Score], axis: str) -> list[str]:
     return in_natural_order(value for score in scores if (value := value_of(score, axis)) is not None)
 
 
-def _usual(axis: str, values: Sequence[str]) -> str | None:
+def _usual_of(axis: str, values: Sequence[str], scores: Sequence[Score]) -> str | None:
+    """Return the default baseline of scores, whose values may be labels."""
+    of_label = {str(getattr(score, axis)): score.labels[axis] for score in scores if axis in score.labels}
+    value_of_name = {of_label.get(value, value): value for value in values}
+    usual = usual_value(axis, list(value_of_name))
+    return None if usual is None else value_of_name[usual]
+
+
+def usual_value(axis: str, values: Sequence[str]) -> str | None:
     """Return the default baseline: the default pool of a run, the smallest number, or the only value; else None."""
     if axis in NUMBERS or len(values) == 1:
         return values[0]

@@ -1,7 +1,5 @@
 """The section of effects: the effects of pools against the baseline pool, in words and numbers."""
 
-import math
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +10,7 @@ from harness.report.comparing.comparison import Comparison, compare
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.effects import Effect, correct_for_many_tests, effect_of
 from harness.report.comparing.question import Question, in_natural_order, values_meant_by
+from harness.report.comparing.verdict import Verdict, in_summary, verdict_of
 from harness.report.page.panel import Panel
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
@@ -23,9 +22,6 @@ _MOST_POOLS = 3
 """Maximum number of pools beside the baseline whose main effects are in the summary."""
 _MOST_SENTENCES = 8
 """Maximum number of effects that the summary lists one by one."""
-_POWER = 0.8
-"""Power of the test for which the number of distillations is computed."""
-_MOST_DISTILLATIONS = 1000
 _FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
@@ -61,12 +57,12 @@ class EffectInWords:
     Attributes:
         where: the method, the pool and the condition.
         words: the difference, its interval and the verdict.
-        verdict: ``better``, ``worse`` or ``undecided``.
+        verdict: the verdict alone.
     """
 
     where: str
     words: str
-    verdict: str
+    verdict: Verdict
 
 
 def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, list[str]]:
@@ -80,13 +76,11 @@ def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[s
     more = [f"{others} more in the section on effects."] if others > 0 else []
     main = main_effects(comparison)
     if main and len(main) <= _MOST_POOLS:
-        effects = {label: _describe_effect(effect, comparison.baseline, len(main))[0] for label, effect in main.items()}
+        effects = {label: _describe_effect(effect, comparison)[0] for label, effect in main.items()}
         words = "; ".join(f"{label} changes accuracy by {effect}" for label, effect in effects.items())
         return f"{what}: {words}.", [*shown, *more]
-    verdicts = Counter(each.verdict for each in sentences)
-    by_verdict = [f"{verdicts[word]} {word}" for word in ("better", "worse", "undecided") if verdicts[word]]
-    differences = f"of {len(sentences)} differences from {comparison.baseline}, {' and '.join(by_verdict)}"
-    return f"{what}: {differences}.", [*shown, *more]
+    verdicts = in_summary((each.verdict for each in sentences), "comparison")
+    return f"{what}: against {comparison.baseline}, another pool {verdicts}.", [*shown, *more]
 
 
 def main_effects(comparison: Comparison) -> dict[str, Effect]:
@@ -154,18 +148,15 @@ def _in_words(row: ComparisonRow, label: str, effect: Effect, comparison: Compar
     parts += [condition["evaluator"]] if "evaluator" in varying else []
     parts += [row.over] if row.kind == "architecture" else []
     where = f"{condition['method']} through {label}" + (f" ({', '.join(parts)})" if parts else "")
-    words, verdict = _describe_effect(effect, comparison.baseline, comparison.family)
+    words, verdict = _describe_effect(effect, comparison)
     return EffectInWords(where, words, verdict)
 
 
-def _describe_effect(effect: Effect, baseline: str, tests: int) -> tuple[str, str]:
+def _describe_effect(effect: Effect, comparison: Comparison) -> tuple[str, Verdict]:
     """Describe a difference with its interval and verdict, and return the verdict."""
     between = interval(effect, " (95\u00a0% interval ", ")")
-    words = f"{points(effect)} points against {baseline}{between}"
-    if effect.decided:
-        verdict = "better" if effect.estimate.difference > 0 else "worse"
-        return f"{words}: {verdict}", verdict
-    return f"{words}: undecided{_describe_distillations_needed(effect, tests)}", "undecided"
+    verdict = verdict_of(effect, comparison.question.level)
+    return f"{points(effect)} points against {comparison.baseline}{between}: {verdict}", verdict
 
 
 def points(effect: Effect) -> str:
@@ -179,42 +170,6 @@ def interval(effect: Effect, before: str = "", after: str = "") -> str:
     if low is None or high is None:
         return ""
     return f"{before}{percent(low, signed=True)} … {percent(high, signed=True)}{after}"
-
-
-def _describe_distillations_needed(effect: Effect, tests: int) -> str:
-    """Describe how many distillations it would take to detect a difference of such a size, if that can be computed."""
-    # Students of one set say nothing about the variance between sets.
-    if effect.design == "students":
-        return ", because one distillation says nothing about others"
-    number = distillations_needed(effect, tests)
-    if number is None:
-        return ""
-    if number > _MOST_DISTILLATIONS:
-        return f", it would take more than {_MOST_DISTILLATIONS:,} distillations"
-    return f", it would take about {number:,} distillations"
-
-
-def distillations_needed(effect: Effect, tests: int) -> int | None:
-    """Return the number of distillations with which a paired t test detects such a difference in 80 % of cases.
-
-    Its level is 5 % divided by the number of tests, the first step of Holm's correction. None if the spread is
-    unknown; one more than `_MOST_DISTILLATIONS` if even they are too few.
-    """
-    from scipy.special import nctdtr, stdtrit
-
-    estimate = effect.estimate
-    units = estimate.units[0] if effect.design == "distillations" else 0
-    if estimate.low is None or estimate.high is None or units < 2 or not estimate.difference:
-        return None
-    # The interval's half width gives the standard error back, with which the effect size is scaled.
-    error = (estimate.high - estimate.low) / 2 / float(stdtrit(units - 1, 0.975))
-    ratio = abs(estimate.difference) / (error * math.sqrt(units))
-
-    def suffices(number: int) -> bool:
-        critical = float(stdtrit(number - 1, 1 - 0.025 / max(tests, 1)))
-        return 1 - float(nctdtr(number - 1, ratio * math.sqrt(number), critical)) >= _POWER
-
-    return bisect_left(range(_MOST_DISTILLATIONS + 1), True, lo=units + 1, key=suffices)
 
 
 def effects_section(comparison: Comparison | str) -> Section | None:

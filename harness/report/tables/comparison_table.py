@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
@@ -14,10 +13,13 @@ from harness.report.published import Nearest, published_beside
 from harness.report.tables.wording import (
     DASH,
     MINUS,
+    Show,
     collapsed_lines,
     comma_list,
     copy_lines,
+    counts_caption,
     describe_value,
+    difference,
     labelled,
     or_dash,
     percent,
@@ -26,17 +28,8 @@ from harness.report.tables.wording import (
     significant,
     spread_caption,
 )
-from harness.types.plurals import count_range, counted
+from harness.types.plurals import counted
 from harness.types.score import ACCURACY
-
-
-class Show(Protocol):
-    """A function that formats a number, with its sign if it is a difference."""
-
-    def __call__(self, value: float, /, signed: bool = False) -> str:
-        """Format the number."""
-        ...
-
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -188,9 +181,7 @@ def _effect_cell(effect: Effect | None, marks: _Marks, show: Show) -> SheetCell:
     if effect is None:
         return SheetCell(DASH)
     estimate = effect.estimate
-    text = show(estimate.difference, True)
-    if estimate.low is not None and estimate.high is not None:
-        text += f" [{show(estimate.low, True)}, {show(estimate.high, True)}]"
+    text = difference(estimate.difference, estimate.low, estimate.high, show)
     if effect.holm is not None:
         text += f" p{_format_p(effect.holm)}{'*' if effect.decided else ''}"
     return SheetCell(text, marks.of(effect.doubts))
@@ -217,13 +208,10 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
     question, rows = comparison.question, comparison.rows
     arms = [arm for row in rows for arm in row.arms.values()]
     scores = [score for arm in arms for score in arm.scores]
-    sets, students = (
-        count_range([arm.counts[index] for arm in arms], noun) for index, noun in ((0, "distillation"), (1, "student"))
-    )
     of_values, of_differences = (" in %", " in percentage points") if question.metric == ACCURACY else ("", "")
     lines = [
         f"{question.metric} on {question.score_on}{of_values}: mean (median){spread_caption(2, 2)}; "
-        f"{students} on each of {sets}"
+        f"{counts_caption([arm.counts for arm in arms])}"
         f"{labelled(', seed ', comma_list(score.seed for score in scores))}",
     ]
     if comparison.others:

@@ -62,17 +62,19 @@ class Grid:
     Attributes:
         columns: headings and how cells are drawn.
         lines: the rows.
-        frame: the lines around and between them.
+        frame: the lines around and between them; an open one has no empty lines around it.
         heading_columns: number of columns, from the first, that identify a row.
         turned: two headings of a table with a row for each cell of the other columns, which replaces a table that is
             too wide: what the cell belongs to, and the cell. None if there is no such table.
+        instead: what replaces a table that is too wide; empty if nothing does.
     """
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
-    frame: Literal["heavy", "simple"] = "heavy"
+    frame: Literal["heavy", "simple", "open"] = "heavy"
     heading_columns: int = 1
     turned: tuple[str, str] | None = None
+    instead: tuple["Grid | Words", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,15 @@ def draw(parts: Iterable[Grid | Words], file: TextIO) -> str:
     width, page = terminal_width(file), _Page(getattr(file, "encoding", None) or "utf-8")
     console = _console(page, width)
     for part in parts:
-        part = _legible(part, page.encoding)
-        if isinstance(part, Words):
-            _print_folded(console, part.text, width, part.style)
-        else:
-            _draw_grid(console, part, width)
+        _draw_part(console, _legible(part, page.encoding), width)
     return page.getvalue()
+
+
+def _draw_part(console: "Console", part: Grid | Words, width: int | None) -> None:
+    if isinstance(part, Words):
+        _print_folded(console, part.text, width, part.style)
+    else:
+        _draw_grid(console, part, width)
 
 
 class _Page(io.StringIO):
@@ -193,7 +198,8 @@ def _legible(part: Grid | Words, encoding: str) -> Grid | Words:
         Line(tuple(map(readable, line.cells)), line.style, line.begins_section, line.title and readable(line.title))
         for line in part.lines
     )
-    return replace(part, columns=columns, lines=lines)
+    instead = tuple(_legible(other, encoding) for other in part.instead)
+    return replace(part, columns=columns, lines=lines, instead=instead)
 
 
 def console_for(file: TextIO) -> "Console":
@@ -224,6 +230,10 @@ def _print_folded(console: "Console", text: str, width: int | None, style: str |
 
 def _draw_grid(console: "Console", grid: Grid, width: int | None) -> None:
     table = _table_within(console, grid, width)
+    if table is None and grid.instead:
+        for part in grid.instead:
+            _draw_part(console, part, width)
+        return
     if table is None and grid.turned:
         table = _table_within(console, _turn(grid, grid.turned), width)
     if table is not None:
@@ -288,7 +298,12 @@ def _table(grid: Grid, widths: Sequence[int] | None) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table() if grid.frame == "heavy" else Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    frames = {
+        "heavy": lambda: Table(),
+        "simple": lambda: Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold"),
+        "open": lambda: Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold"),
+    }
+    table = frames[grid.frame]()
     for index, column in enumerate(grid.columns):
         # Text, because brackets in names are not rich's markup
         table.add_column(Text(column.heading), justify="right" if column.right else "left", overflow="fold",

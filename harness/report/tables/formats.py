@@ -1,6 +1,5 @@
 """Output formats of a sheet: terminal, Markdown and LaTeX. All its texts are escaped: they are data, not markup."""
 
-import io
 import re
 import sys
 import unicodedata
@@ -9,6 +8,7 @@ from typing import TextIO
 
 from harness.report.tables.comparison_table import Sheet, SheetCell
 from harness.report.tables.drawing import Column, Grid, Line, Words, draw
+from harness.report.tables.wording import one_line
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -29,36 +29,27 @@ def print_sheet(sheet: Sheet, file: TextIO | None = None) -> None:
 
 def _layout(sheet: Sheet) -> list[Grid | Words]:
     columns = [
-        Column(_line(column.heading), right=column.number, style="dim" if column.grey else None)
+        Column(one_line(column.heading), right=column.number, style="dim" if column.grey else None)
         for column in sheet.columns
     ]
     lines = [
-        Line(
-            tuple(_line(cell.text) + _marks_in_brackets(cell) for cell in cells), begins_section=index in sheet.sections
-        )
+        Line(tuple(map(_terminal_cell, cells)), begins_section=index in sheet.sections)
         for index, cells in enumerate(sheet.lines)
     ]
     names = sum(not column.number for column in sheet.columns)
     beneath = [*(f"({mark}) {meaning}" for mark, meaning in sheet.marks.items()), *sheet.caption]
     grid = Grid(tuple(columns), tuple(lines), heading_columns=names, turned=("of", "value"))
-    return [Words(_line(sheet.title), "bold"), grid, Words("\n".join(_line(text) for text in beneath))]
-
-
-def terminal(sheet: Sheet) -> str:
-    """Render a sheet as `print_sheet` writes it into a file."""
-    file = io.StringIO()
-    print_sheet(sheet, file)
-    return file.getvalue()
+    return [Words(one_line(sheet.title), "bold"), grid, Words("\n".join(one_line(text) for text in beneath))]
 
 
 def markdown(sheet: Sheet) -> str:
     """Render a sheet as a Markdown table with its title and captions."""
-    headings = [_markdown(column.heading) for column in sheet.columns]
+    headings = [escape_markdown(column.heading) for column in sheet.columns]
     rules = ["---:" if column.number else "---" for column in sheet.columns]
-    lines = [f"**{_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
+    lines = [f"**{escape_markdown(sheet.title)}**", "", _markdown_row(headings), _markdown_row(rules)]
     lines += [_markdown_row([_markdown_cell(cell) for cell in cells]) for cells in sheet.lines]
-    lines += ["", *(f"* <sup>{mark}</sup> {_markdown(meaning)}" for mark, meaning in sheet.marks.items())]
-    lines += [f"* {_markdown(text)}" for text in sheet.caption]
+    lines += ["", *(f"* <sup>{mark}</sup> {escape_markdown(meaning)}" for mark, meaning in sheet.marks.items())]
+    lines += [f"* {escape_markdown(text)}" for text in sheet.caption]
     return "\n".join(lines) + "\n"
 
 
@@ -83,7 +74,7 @@ def latex(sheet: Sheet) -> str:
 def escape_latex(text: str) -> str:
     """Escape a text for LaTeX; letters that pdflatex does not know become their code points."""
     # Two hyphens in a row would become a dash.
-    return re.sub("-(?=-)", "-{}", "".join(_latex_letters(_line(text))))
+    return re.sub("-(?=-)", "-{}", "".join(_latex_letters(one_line(text))))
 
 
 def _latex_letters(text: str) -> Iterator[str]:
@@ -119,19 +110,15 @@ def _markdown_row(cells: list[str]) -> str:
 
 def _markdown_cell(cell: SheetCell) -> str:
     marks = f"<sup>{','.join(cell.marks)}</sup>" if cell.marks else ""
-    text = _markdown(cell.text) + marks
+    text = escape_markdown(cell.text) + marks
     return f"*{text}*" if cell.grey else text
 
 
-def _markdown(text: str) -> str:
-    escaped = _line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def escape_markdown(text: str) -> str:
+    """Escape a text for Markdown."""
+    escaped = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", escaped)
 
 
-def _marks_in_brackets(cell: SheetCell) -> str:
-    return f" ({','.join(cell.marks)})" if cell.marks else ""
-
-
-def _line(text: str) -> str:
-    """Join a text into one line without control characters."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+def _terminal_cell(cell: SheetCell) -> str:
+    return one_line(cell.text) + (f" ({','.join(cell.marks)})" if cell.marks else "")

@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.set_sources import hold_out_of
+from harness.report.comparing.arm_scores import Values
 from harness.report.comparing.code_versions import CodeVersions, Digests, digests_of
 from harness.report.comparing.statistics import pooled_std, std
 from harness.store.records import Record, SetResult, StoredArtifact, StoredSet, StoredStudent, StudentResult
@@ -71,11 +72,13 @@ class Table:
     Attributes:
         rows: one for each arm, in the plan's order.
         code: for each row, the versions of the code that made its students, their sets and teachers.
+        values: for each row, the accuracies of its students.
         left_out: a line for each record that exists but cannot be used, with the reason.
     """
 
     rows: list[RunRow]
     code: list[CodeVersions]
+    values: list[Values]
     left_out: list[str]
 
 
@@ -88,13 +91,14 @@ def table_of(plan: Plan, store: Store) -> Table:
     versions of the code that made the row.
     """
     records = _Records(store)
-    rows, codes = [], []
+    rows, codes, values = [], [], []
     for arm in plan.arms:
         distillations = [_Distillation.read(arm, index, plan.students, records) for index in range(plan.distillations)]
         code = CodeVersions.of(digests for distillation in distillations for digests in distillation.digests)
         rows.append(_row(arm, plan, distillations, code))
         codes.append(code)
-    return Table(rows, codes, list(records.left_out.values()))
+        values.append(_values(arm.source.seed, distillations))
+    return Table(rows, codes, values, list(records.left_out.values()))
 
 
 class _Records:
@@ -208,6 +212,15 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
     if metrics := _metrics(scores):
         row["metrics"] = metrics
     return row
+
+
+def _values(seed: int, distillations: Sequence[_Distillation]) -> Values:
+    """Return the accuracies of students by distillation."""
+    by_distillation = {
+        (seed, index): {record.result.student: record.result.accuracy for record in distillation.students}
+        for index, distillation in enumerate(distillations)
+    }
+    return {unit: students for unit, students in by_distillation.items() if students}
 
 
 def _metrics(scores: Sequence[Sequence[StudentResult]]) -> dict[str, MetricSummary]:

@@ -28,49 +28,62 @@ from harness.report.tables.wording import (
 from harness.types.data.hold_out import HoldOut
 from harness.types.plurals import counted
 
-_LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
+LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
 _MOST_DRAWN = 4
 """Number of a pool's architectures that are named with their count; the others are counted together."""
 _TURNED = ("student", "accuracy")
 Row = Mapping[str, Any]
 
 
-def print_table(rows: Sequence[Row], notes: Iterable[str] = (), file: TextIO | None = None) -> None:
-    """Print the rows of a run as a table."""
+def print_table(
+    rows: Sequence[Row],
+    notes: Iterable[str] = (),
+    file: TextIO | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Print the rows of a run as a table, with labels in place of the names that have one."""
     file = file or sys.stdout
-    file.write(draw(layout(rows, notes), file))
+    file.write(draw(layout(rows, notes, labels or {}), file))
     file.flush()
 
 
-def layout(rows: Sequence[Row], notes: Iterable[str] = ()) -> list[Grid | Words]:
+def layout(rows: Sequence[Row], notes: Iterable[str], labels: Mapping[str, str]) -> list[Grid | Words]:
     """Lay out the table with its title and its captions."""
-    varying = [key for key in _LINE if len({row[key] for row in rows}) > 1]
-    common = {key: rows[0][key] for key in _LINE if rows and key not in varying}
-    shared = [describe_value(key, value) for key, value in common.items() if value is not None]
+    varying = [key for key in LINE if len({row[key] for row in rows}) > 1]
+    common = {key: rows[0][key] for key in LINE if rows and key not in varying}
+    shared = [_shown(describe_value(key, value), labels) for key, value in common.items() if value is not None]
     architectures = list(dict.fromkeys(row["architecture"] for row in rows))
     # A table needs at least one column that identifies its rows.
     names = varying or ["evaluator"]
-    columns = [*map(Column, names), *(Column(architecture, right=True) for architecture in architectures)]
-    lines = tuple(line for same in _lines(rows) for line in _drawn_lines(same, names, architectures))
+    columns = [*map(Column, names), *(Column(_shown(name, labels), right=True) for name in architectures)]
+    lines = tuple(line for same in by_line(rows) for line in _drawn_lines(same, names, architectures, labels))
     grid = Grid(tuple(columns), lines, heading_columns=len(names), turned=_TURNED)
-    return [Words("  ".join(shared), "bold"), grid, Words("\n".join(_captions(rows, notes)))]
+    legend = [f"{label}: {name}" for name, label in labels.items()]
+    return [Words("  ".join(shared), "bold"), grid, Words("\n".join([*legend, *_captions(rows, notes)]))]
 
 
-def _drawn_lines(same: Sequence[Row], names: Sequence[str], architectures: Sequence[str]) -> Iterator[Line]:
+def _shown(name: str, labels: Mapping[str, str]) -> str:
+    return labels.get(name, name)
+
+
+def _drawn_lines(
+    same: Sequence[Row], names: Sequence[str], architectures: Sequence[str], labels: Mapping[str, str]
+) -> Iterator[Line]:
     """Yield the line of an arm, and below it the published numbers for it."""
     by_name = {row["architecture"]: row for row in same}
     cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
-    yield Line((*(or_dash(same[0][key]) for key in names), *cells))
+    yield Line((*(_shown(or_dash(same[0][key]), labels) for key in names), *cells))
     beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
     if beside:
-        numbers = [_reference(beside.get(name)) for name in architectures]
+        numbers = [published_cell(beside.get(name)) for name in architectures]
         yield Line(("published", *[""] * (len(names) - 1), *numbers), style="dim", title="published")
 
 
-def _lines(rows: Sequence[Row]) -> list[list[Row]]:
+def by_line(rows: Sequence[Row]) -> list[list[Row]]:
+    """Group the rows that differ only in the architecture, in order."""
     lines: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        lines.setdefault(tuple(row[key] for key in _LINE), []).append(row)
+        lines.setdefault(tuple(row[key] for key in LINE), []).append(row)
     return list(lines.values())
 
 
@@ -79,16 +92,18 @@ def _cell(row: Row) -> str:
     if row["mean"] is None:
         return f"{DASH}{mark}"
     spread = spreads(row["std_students"], row["std_distillations"])
-    mixed = MIXED if _is_mixed(row) else ""
+    mixed = MIXED if is_mixed(row) else ""
     collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
     return f"{percent(row['mean'])}{spread}{mark}{mixed}{collapsed}"
 
 
-def _is_mixed(row: Row) -> bool:
+def is_mixed(row: Row) -> bool:
+    """Return whether several versions of the code made the numbers of a row."""
     return int(row.get("code_versions", 1)) > 1
 
 
-def _reference(reference: Published | None) -> str:
+def published_cell(reference: Published | None) -> str:
+    """Format a published number as ``28.3±0.5``; None gives an empty text."""
     if reference is None:
         return ""
     return tenths(reference.accuracy) + ("" if reference.std is None else f"±{tenths(reference.std)}")
@@ -104,19 +119,19 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         f"accuracy{labelled(' on ', split)} in %, mean{spread_caption(students, distillations)}; {counts}{seeds}",
         *protocol_lines((row["protocol"] for row in rows), (row["device"] for row in rows)),
         *mark_lines({row["status"] for row in rows}),
-        *mixed_code_lines(any(map(_is_mixed, rows))),
+        *mixed_code_lines(any(map(is_mixed, rows))),
         *collapsed_lines(any(row["collapsed"] for row in rows)),
-        *_storage(rows),
+        *storage_lines(rows),
         *copy_lines((row["dataset"], row["like"]) for row in rows),
-        *(_choice(row, rows) for row in rows if row.get("chosen")),
-        *_splits(rows),
+        *(choice_line(row, rows) for row in rows if row.get("chosen")),
+        *split_lines(rows),
         *_mixes(rows),
         *published_lines(reference.source for row in rows if (reference := published_for(row))),
         *notes,
     ]
 
 
-def _storage(rows: Sequence[Row]) -> list[str]:
+def storage_lines(rows: Sequence[Row]) -> list[str]:
     """Return a caption for each kind of set that does not store ipc plain images of each class."""
     varying = [key for key in ("dataset", "ipc") if len({row[key] for row in rows}) > 1]
     lines: dict[str, None] = {}
@@ -158,16 +173,16 @@ def _row_name(row: Row, rows: Sequence[Row]) -> str:
     return " ".join(describe_value(key, row[key]) for key in varying)
 
 
-def _choice(row: Row, rows: Sequence[Row]) -> str:
+def choice_line(row: Row, rows: Sequence[Row]) -> str:
     """Describe the choice of a row: the chosen name, and the scores of all candidates."""
     chosen, split = row["chosen"], HoldOut.from_json(row.get("validation"))
-    varying = [key for key in _LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
+    varying = [key for key in LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
     words = [describe_value(key, row[key]) for key in varying if row[key] != chosen["value"]]
     on = f" on validation ({split})" if split else ""
     return f"{' '.join([*words, row['architecture']])}: {chosen['value']} chosen from {_curve(chosen)}{on}"
 
 
-def _splits(rows: Sequence[Row]) -> list[str]:
+def split_lines(rows: Sequence[Row]) -> list[str]:
     """Return a caption for each data set whose validation split was scored or held out of the distillation."""
     # A dictionary in place of a set keeps the order of the rows.
     lines: dict[str, None] = {}

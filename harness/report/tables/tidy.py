@@ -56,15 +56,21 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
         if arm is None:
             continue
         condition = {name: row.condition.get(name) for name in _CONDITION} | {"architecture": row.over}
+        # Programs get the whole names, and the labels in a column of their own.
+        full = {str(getattr(score, axis)): score.full_name(axis) for score in arm.scores for axis in score.labels
+                if axis != "main"}  # fmt: skip
+        value = full.get(label) or label
+        condition = {name: full.get(str(text)) or text for name, text in condition.items()}
         yield {
-            **{name: _axis_value(by, label) if name == by else value for name, value in condition.items()},
+            **{name: _axis_value(by, value) if name == by else text for name, text in condition.items()},
             "over": row.kind,
             "protocol": "; ".join(sorted({score.protocol for score in arm.scores})),
             "score_on": comparison.question.score_on,
             "metric": comparison.question.metric,
             "by": by,
-            "value": label,
-            "baseline": comparison.baseline,
+            "value": value,
+            "label": label if value != label else None,
+            "baseline": _full_baseline(comparison),
             "mean": arm.mean,
             "median": arm.median,
             "std_students": arm.std_students,
@@ -81,6 +87,14 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
             **_published(arm, comparison.question.metric),
             **_effect(row, label),
         }
+
+
+def _full_baseline(comparison: Comparison) -> str:
+    """Return the baseline's name without a label."""
+    arms = (row.arms.get(comparison.baseline) for row in comparison.rows)
+    arm = next((arm for arm in arms if arm), None)
+    by = comparison.question.by
+    return str(arm.scores[0].full_name(by)) if arm and by in arm.scores[0].labels else comparison.baseline
 
 
 def _training(arm: ArmScores) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Wording that the run table, the comparison and the page share: numbers, values of fields, marks and captions."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
-from harness.types.plurals import counted, plural
+from harness.types.plurals import count_range, counted, plural
 
 MINUS = "−"
 DASH = "–"
@@ -54,6 +55,41 @@ def plus_minus(std: float | None) -> str:
 def spreads(between_students: float | None, between_distillations: float | None) -> str:
     """Format both standard deviations as ``±0.3 ±0.4``, without those that are None."""
     return plus_minus(between_students) + labelled(" ", plus_minus(between_distillations))
+
+
+def one_line(text: str) -> str:
+    """Join a text into one line without control characters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+class Show(Protocol):
+    """A function that formats a number, with its sign if it is a difference."""
+
+    def __call__(self, value: float, /, signed: bool = False) -> str:
+        """Format the number."""
+        ...
+
+
+def mean_with_spread(mean: float, spread: float | None, show: Show = percent) -> str:
+    """Format a mean with a standard deviation as ``28.4±0.7``; without one if it is None."""
+    return show(mean) + ("" if spread is None else f"±{show(spread)}")
+
+
+def difference(value: float, low: float | None, high: float | None, show: Show = percent) -> str:
+    """Format a difference with its interval as ``+0.4 [−0.3, +1.1]``; without one if there is none."""
+    between = "" if low is None or high is None else f" [{show(low, True)}, {show(high, True)}]"
+    return f"{show(value, True)}{between}"
+
+
+def verdict_line(arm: str, baseline: str, verdict: object, numbers: str) -> str:
+    """Write the verdict on an arm, with the numbers that it rests on in brackets."""
+    return f"{arm} against {baseline}: {verdict} ({numbers})"
+
+
+def counts_caption(counts: Sequence[tuple[int, int]]) -> str:
+    """Describe numbers of distillations and of students on each: ``2 students on each of 5 distillations``."""
+    sets, students = ([each[index] for each in counts] for index in (0, 1))
+    return f"{count_range(students, 'student')} on each of {count_range(sets, 'distillation')}"
 
 
 def or_dash(value: object) -> str:
