@@ -21,7 +21,7 @@ from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
-from harness.running.engine import Execution, execute
+from harness.running.engine import Execution, execute, resolved_executor
 from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
@@ -187,6 +187,7 @@ def plan_request(request: Request) -> RunResult:
     damages: list[str] = []
     # The store is not opened, for that would write its folder: a plan changes nothing on disk.
     registry, store = _registry(request), Store(request.store, damages.append)
+    resolved_executor(request)  # refuses what the run would refuse, such as a package that is not installed
     check_size(Planner(request, registry))
     if not store.is_new():
         store.check_schema()

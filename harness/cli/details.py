@@ -195,7 +195,8 @@ def _print_format(details: Details) -> None:
 
 
 def _executor(resolved: Resolved[Any], registry: Registry) -> Details:
-    return {"in_process": resolved.cls.in_process, "detaches": resolved.cls.detaches}
+    cls = resolved.cls
+    return {"in_process": cls.in_process, "detaches": cls.detaches, "needs_packages": dict(cls.needs)}
 
 
 def _print_executor(details: Details) -> None:
@@ -203,6 +204,7 @@ def _print_executor(details: Details) -> None:
         click.echo("\nIt works in this process: a crash or a hang ends the run.")
     if details["detaches"]:
         click.echo("\nIts jobs continue after the process of the run has ended: `ddbench run --detach`.")
+    _print_packages(details)
 
 
 def _print_parametrisation(details: Details) -> None:
@@ -214,7 +216,7 @@ def _print_evaluator(details: Details) -> None:
     click.echo(f"\nIt trains on {listed(details['label_kinds'])} labels.")
 
 
-def _print_tracker(details: Details) -> None:
+def _print_packages(details: Details) -> None:
     for module, package in details["needs_packages"].items():
         click.echo(f"\nIt needs the package {module}: pip install '{package}'.")
 
@@ -240,5 +242,5 @@ _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "dataset": _print_dataset,
     "format": _print_format,
     "executor": _print_executor,
-    "tracker": _print_tracker,
+    "tracker": _print_packages,
 }
