@@ -1,12 +1,13 @@
 """What ``ddbench run`` and ``ddbench eval`` do, as functions: ``harness.run(method="dc", pool="main-similar")``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.api.precision_choice import decide_precision
 from harness.compute.machine import prepared
+from harness.datasets.summary import DatasetSummary
 from harness.errors import UsageError
 from harness.planning.choose_option import Choice
 from harness.planning.plan import Plan
@@ -131,7 +132,7 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         check_size(Planner(request, registry), of_file=run.file is not None)
         if not request.choose:
             plan = run.plan(registry)
-            return _tabulate(execute(run, plan, reporter, warnings_of(plan)))
+            return _tabulate(execute(run, plan, reporter, (*_described(plan), *warnings_of(plan))))
         stages, store = Stages.planned(run, registry), Store(request.store)
         if not store.is_new():
             store.check_schema()
@@ -139,7 +140,8 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         artifact_notes([RemainingWork.of(stages.first.plan, store), stages.largest(store)], request.max_storage)
         reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
         first = stages.first
-        explored = _tabulate(execute(first.run, first.plan, reporter, warnings_of(first.plan)))
+        lines = (*_described(first.plan), *warnings_of(first.plan))
+        explored = _tabulate(execute(first.run, first.plan, reporter, lines))
         choice = Choice.of(stages.option, first.plan.arms, explored.rows)
         choice.record([cell["key"] for cell in explored.cells], store)
         chosen = stages.chosen(choice)
@@ -148,6 +150,13 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
         scored = _tabulate(execute(chosen.run, chosen.plan, reporter, warnings_of(chosen.plan)))
         return _joined(explored, scored, choice, stages, chosen.plan)
+
+
+def _described(plan: Plan) -> Iterator[str]:
+    """Yield two lines on each data set of a plan."""
+    problems = {problem.name: problem for problem in (source.problem for source in plan.sources)}
+    for problem in problems.values():
+        yield from DatasetSummary(problem).lines()
 
 
 def _tabulate(execution: Execution) -> RunResult:

@@ -275,14 +275,14 @@ class Execution:
     submitted: int | None = None
 
 
-def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = ()) -> Execution:
+def execute(run: Run, plan: Plan, reporter: Reporter, lines: Sequence[str] = ()) -> Execution:
     """Make the cells of a plan that its store lacks.
 
     Args:
         run: what was asked for.
         plan: its plan.
         reporter: hears of the progress.
-        warnings: what the user should know before the work begins, which may last days, and not only after it.
+        lines: what the user should know before the work begins, which may last days, and not only after it.
 
     Raises:
         DDBenchError: the plan needs too much room, the store cannot be written, or nothing can be started.
@@ -296,7 +296,7 @@ def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = 
     work = RemainingWork.of(plan, store)
     room = artifact_notes([work], request.max_storage)
     _announce(plan, work.statuses.values(), reporter)
-    for line in (*room, *(warnings if work.missing else ())):
+    for line in (*room, *(lines if work.missing else ())):
         reporter.notice(line)
     engine = Engine(plan, run, store, plugins(), reporter, work.missing)
     if request.detach:
