@@ -1,11 +1,12 @@
-"""What ``ddbench run`` and ``ddbench eval`` do, as functions: ``harness.run(method="dc", pool="main-similar")``."""
+"""What ``ddbench run`` and ``ddbench eval`` do, as functions of a request."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.api.precision_choice import decide_precision
+from harness.api.run_result import RunResult
 from harness.compute.machine import prepared
 from harness.datasets.summary import DatasetSummary
 from harness.errors import UsageError
@@ -14,7 +15,7 @@ from harness.planning.plan import Plan
 from harness.planning.plan_size import check_size
 from harness.planning.planner import Planner
 from harness.planning.remaining_work import RemainingWork, artifact_notes
-from harness.planning.request import Request, request_from
+from harness.planning.request import Request
 from harness.planning.run import Run
 from harness.planning.stages import Stages
 from harness.planning.time_estimate import format_estimate, total_seconds
@@ -26,78 +27,8 @@ from harness.running.engine import Execution, execute, resolved_executor
 from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
-from harness.types.formats import LAST, Reading, display_name
+from harness.types.formats import Reading, display_name
 from harness.types.plurals import counted, plural
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """The result of a run.
-
-    Attributes:
-        store: the folder of its store.
-        cells: every cell with key, kind, state and label.
-        rows: the table, accuracies as fractions.
-        failed: reasons by key of the cells that could not be made or used.
-        notes: the lines beneath the table.
-        warnings: why numbers that stand side by side may not be comparable, a line each.
-        planned_only: nothing was executed, and there are no rows.
-        estimate: the seconds that such a plan would take; None if that is not known.
-    """
-
-    store: Path
-    cells: list[dict[str, str]]
-    rows: list[RunRow]
-    failed: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    planned_only: bool = False
-    estimate: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as ``--json`` prints it."""
-        content = {"store": str(self.store), "cells": self.cells, "rows": self.rows, "warnings": self.warnings}
-        return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
-
-
-def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # noqa: ANN401
-    """Distil, evaluate and tabulate; what the store already holds is not done again.
-
-    Args:
-        reporter: hears of the progress.
-        options: those of ``ddbench run``, with underscores; see `harness.planning.request.Request`.
-
-    Raises:
-        DDBenchError: an option is wrong or cannot work; nothing was started.
-    """
-    return run_request(request_from(options), reporter or Reporter())
-
-
-def evaluate(
-    file: str | Path,
-    *,
-    entry: int = LAST,
-    format: str | None = None,
-    step_size: float | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,  # noqa: ANN401
-) -> RunResult:
-    """Evaluate a distilled set that lies in a file, as ``ddbench eval`` does.
-
-    Args:
-        file: a file or folder of one of the formats that `harness.load_distilled` reads.
-        entry: which set of a file that holds several.
-        format: its format with options, if its content does not say.
-        step_size: the learned step size, if the file does not hold it.
-        reporter: hears of the progress.
-        options: those of ``ddbench eval``; ``dataset`` gives the test images, and the preprocessing of a file
-            that does not name its own.
-
-    Raises:
-        DDBenchError: an option is wrong or cannot work; nothing was started.
-    """
-    reading = Reading(entry, format, step_size)
-    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Reporter(), reading)
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:

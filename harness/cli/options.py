@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from harness.api.runs import RunResult
+    from harness.api.run_result import RunResult
     from harness.planning.request import Request
     from harness.running.reporter import Reporter
     from harness.types.formats import Reading

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import filters_of, score_filters
+from harness.cli.options import score_filters
 from harness.cli.output import put
 
 if TYPE_CHECKING:
@@ -44,36 +44,16 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="terminal", show_default=True,
               help="Output format; csv: a tidy table with unrounded numbers; latex: with booktabs.")  # fmt: skip
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [stdout]")
-def compare(
-    stores: tuple[Path, ...],
-    by: str,
-    baseline: str | None,
-    over: tuple[str, ...],
-    equal_storage: bool,
-    score_on: str,
-    metric: str,
-    level: float,
-    interval: str,
-    seed: int,
-    form: str,
-    output: Path | None,
-    **only: tuple[str, ...],
-) -> None:
+def compare(stores: tuple[Path, ...], form: str, output: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Compare the results in STOREs along one axis, with confidence intervals and tests. [./ddbench-store]
 
     \b
     ddbench compare --by pool --baseline single
     ddbench compare old-store new-store --by store --format markdown
     """  # noqa: D301 - the backspace is how click knows lines to keep
-    from harness.report.comparing.comparison import compare as answer
-    from harness.report.comparing.question import Question
-    from harness.report.comparing.statistics import Bootstrap
-    from harness.report.scores import read_scores
+    from harness.api.comparing import compare as answer
 
-    bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric, equal_storage)
-    scores = read_scores(stores or (Path("ddbench-store"),))
-    _write(answer(scores, question), form, output)
+    _write(answer(*stores, **options).comparison, form, output)
 
 
 def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
