@@ -59,14 +59,14 @@ def run(
     Args:
         method: names such as ``"dc[lr_img=[0.1,1]]"``, which sweeps; ``"all"`` is every one.
         pool: names of model pools.
-        evaluator: names of evaluators; empty for the data set's default, as for the five below.
-        architecture: names of the students' architectures.
+        evaluator: names of evaluators; empty for the data set's default.
+        architecture: names of the students' architectures; empty for the data set's default.
         dataset: names such as ``"folder[path=my-images]"``.
         set: options by component, ``"mtt.experts=5"``, wherever it is used.
-        ipc: images per class.
-        iterations: after which a set is evaluated; all lie on one trajectory.
-        distillations: number of independent distillations.
-        students: number of students of each architecture.
+        ipc: images per class; empty for the data set's default.
+        iterations: after which a set is evaluated, all on one trajectory; empty for the data set's default.
+        distillations: number of independent distillations; None for the data set's default.
+        students: number of students of each architecture; None for the data set's default.
         seed: of all random numbers.
         score_on: images on which students are scored.
         choose: a swept option, ``"kd.temperature"``, whose value is chosen on a validation split.
@@ -80,7 +80,8 @@ def run(
         max_storage: GB of new artifacts, above which nothing is started.
         max_cells: number of sets and students, above which nothing is started.
         strict_plugins: whether a broken plugin is an error.
-        executor: what starts the work; None for the environment's ``DDBENCH_EXECUTOR``, else ``"local"``.
+        executor: a name or a table, such as ``{"name": "slurm", "sbatch": {"gres": "gpu:2"}}``; None for the
+            environment's ``DDBENCH_EXECUTOR``, else ``"local"``.
         timeout: seconds that a cell may take.
         retry_failed: do failed cells again.
         detach: submit the work to a cluster, and return.
@@ -132,9 +133,9 @@ def evaluate(
         format: its format with options, if its content does not say.
         step_size: the learned step size, if the file does not hold it.
         dataset: gives the test images, and the preprocessing of a file that does not name its own.
-        evaluator: names of evaluators; empty for the data set's default, as for the two below.
-        architecture: names of the students' architectures.
-        students: number of students of each architecture.
+        evaluator: names of evaluators; empty for the data set's default.
+        architecture: names of the students' architectures; empty for the data set's default.
+        students: number of students of each architecture; None for the data set's default.
         seed: of all random numbers.
         set: options by component, ``"kd.temperature=2"``, wherever it is used.
         score_on: images on which students are scored.

@@ -148,7 +148,8 @@ class RunResult:
             spread = spreads(row["std_students"], row["std_distillations"])
             status = "" if row["status"] == "done" else f" ({row['status']})"
             line[row["architecture"]] = f"{'' if row['mean'] is None else percent(row['mean'])}{spread}{status}"
-        beneath = ("accuracy in %, mean ±standard deviations", *self.warnings, *self.notes)
+        numbers = ["accuracy in %, mean ±standard deviations"] if self.rows else []
+        beneath = (*numbers, *self.warnings, *self.notes)
         return html(repr(self), (*LINE, *architectures), list(lines.values()), beneath)
 
 

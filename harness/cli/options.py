@@ -20,7 +20,8 @@ _NUMBERS = ("ipc", "iterations")
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file with these options as keys; options on the command line take precedence.",
+    help="TOML file with these options as keys; options on the command line take precedence. The executor may be a "
+    "table of its name and options, with [executor.sbatch] for those of sbatch.",
 )
 
 
