@@ -1,8 +1,12 @@
 """The public names of ddbench, each with the module that it is imported from when it is first used."""
 
-from .api.runs import RunResult as RunResult
-from .api.runs import evaluate as evaluate
-from .api.runs import run as run
+from .api.comparing import ComparisonResult as ComparisonResult
+from .api.comparing import compare as compare
+from .api.python import evaluate as evaluate
+from .api.python import load_results as load_results
+from .api.python import run as run
+from .api.run_result import RunResult as RunResult
+from .api.run_result import StoredResults as StoredResults
 from .compute.network_traits import couples_images as couples_images
 from .compute.network_traits import draws_globally as draws_globally
 from .compute.parallel import SLICE as SLICE

@@ -1,113 +1,34 @@
-"""What ``ddbench run`` and ``ddbench eval`` do, as functions: ``harness.run(method="dc", pool="main-similar")``."""
+"""What ``ddbench run`` and ``ddbench eval`` do, as functions of a request."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.api.precision_choice import decide_precision
+from harness.api.run_result import RunResult
 from harness.compute.machine import prepared
+from harness.datasets.summary import DatasetSummary
 from harness.errors import UsageError
 from harness.planning.choose_option import Choice
 from harness.planning.plan import Plan
 from harness.planning.plan_size import check_size
 from harness.planning.planner import Planner
 from harness.planning.remaining_work import RemainingWork, artifact_notes
-from harness.planning.request import Request, request_from
+from harness.planning.request import Request
 from harness.planning.run import Run
 from harness.planning.stages import Stages
 from harness.planning.time_estimate import format_estimate, total_seconds
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Registry
-from harness.report.comparing.arm_scores import Values
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
-from harness.running.engine import Execution, execute
+from harness.running.engine import Execution, execute, resolved_executor
 from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
-from harness.types.formats import LAST, Reading, display_name
+from harness.types.formats import Reading, display_name
 from harness.types.plurals import counted, plural
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """The result of a run.
-
-    Attributes:
-        store: the folder of its store.
-        cells: every cell with key, kind, state and label.
-        rows: the table, accuracies as fractions.
-        values: for each row, the accuracies of its students by distillation.
-        failed: reasons by key of the cells that could not be made or used.
-        notes: the lines beneath the table.
-        labels: by name, the label that the user gave it.
-        warnings: why numbers that stand side by side may not be comparable, a line each.
-        planned_only: nothing was executed, and there are no rows.
-        estimate: the seconds that such a plan would take; None if that is not known.
-    """
-
-    store: Path
-    cells: list[dict[str, str]]
-    rows: list[RunRow]
-    values: Sequence[Values] = ()
-    failed: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    planned_only: bool = False
-    estimate: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the result as ``--json`` prints it."""
-        content: dict[str, Any] = {
-            "store": str(self.store),
-            "cells": self.cells,
-            "rows": self.rows,
-            "warnings": self.warnings,
-        }
-        content |= {"labels": self.labels} if self.labels else {}
-        return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
-
-
-def run(*, reporter: Reporter | None = None, **options: Any) -> RunResult:  # noqa: ANN401
-    """Distil, evaluate and tabulate; what the store already holds is not done again.
-
-    Args:
-        reporter: hears of the progress.
-        options: those of ``ddbench run``, with underscores; see `harness.planning.request.Request`.
-
-    Raises:
-        DDBenchError: an option is wrong or cannot work; nothing was started.
-    """
-    return run_request(request_from(options), reporter or Reporter())
-
-
-def evaluate(
-    file: str | Path,
-    *,
-    entry: int = LAST,
-    format: str | None = None,
-    step_size: float | None = None,
-    reporter: Reporter | None = None,
-    **options: Any,  # noqa: ANN401
-) -> RunResult:
-    """Evaluate a distilled set that lies in a file, as ``ddbench eval`` does.
-
-    Args:
-        file: a file or folder of one of the formats that `harness.load_distilled` reads.
-        entry: which set of a file that holds several.
-        format: its format with options, if its content does not say.
-        step_size: the learned step size, if the file does not hold it.
-        reporter: hears of the progress.
-        options: those of ``ddbench eval``; ``dataset`` gives the test images, and the preprocessing of a file
-            that does not name its own.
-
-    Raises:
-        DDBenchError: an option is wrong or cannot work; nothing was started.
-    """
-    reading = Reading(entry, format, step_size)
-    return evaluate_request(Path(file), request_from(options, "evaluate()"), reporter or Reporter(), reading)
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
@@ -142,7 +63,7 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         check_size(Planner(request, registry), of_file=run.file is not None)
         if not request.choose:
             plan = run.plan(registry)
-            return _tabulate(execute(run, plan, reporter, warnings_of(plan)))
+            return _tabulate(execute(run, plan, reporter, (*_described(plan), *warnings_of(plan))))
         stages, store = Stages.planned(run, registry), Store(request.store)
         if not store.is_new():
             store.check_schema()
@@ -150,7 +71,8 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         artifact_notes([RemainingWork.of(stages.first.plan, store), stages.largest(store)], request.max_storage)
         reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
         first = stages.first
-        explored = _tabulate(execute(first.run, first.plan, reporter, warnings_of(first.plan)))
+        lines = (*_described(first.plan), *warnings_of(first.plan))
+        explored = _tabulate(execute(first.run, first.plan, reporter, lines))
         choice = Choice.of(stages.option, first.plan.arms, explored.rows)
         choice.record([cell["key"] for cell in explored.cells], store)
         chosen = stages.chosen(choice)
@@ -159,6 +81,13 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
         reporter.notice(f"{stages.option} is chosen: {choice.names}; {stages.outcome}")
         scored = _tabulate(execute(chosen.run, chosen.plan, reporter, warnings_of(chosen.plan)))
         return _joined(explored, scored, choice, stages, chosen.plan)
+
+
+def _described(plan: Plan) -> Iterator[str]:
+    """Yield two lines on each data set of a plan."""
+    problems = {problem.name: problem for problem in (source.problem for source in plan.sources)}
+    for problem in problems.values():
+        yield from DatasetSummary(problem).lines()
 
 
 def _tabulate(execution: Execution) -> RunResult:
@@ -200,6 +129,7 @@ def plan_request(request: Request) -> RunResult:
     damages: list[str] = []
     # The store is not opened, for that would write its folder: a plan changes nothing on disk.
     registry, store = _registry(request), Store(request.store, damages.append)
+    resolved_executor(request)  # refuses what the run would refuse, such as a package that is not installed
     check_size(Planner(request, registry))
     if not store.is_new():
         store.check_schema()

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -104,8 +105,10 @@ def plugin_health() -> list[Check]:
     loaded = 0
     for entry in installed.registry.entries:
         try:
-            entry.load()
+            cls = entry.load()
             loaded += 1
+            if entry.kind in ("executor", "tracker") and cls.needs:
+                checks.append(_packages(entry.kind, entry.name, cls.needs))
         # Plugins can raise anything when they are imported.
         except Exception as error:
             checks.append(Check(f"{entry.kind} {entry.name}", "broken", message_for(error) or repr(error)))
@@ -114,6 +117,19 @@ def plugin_health() -> list[Check]:
         detail = f"{', '.join(clashes)}: several plugins provide it; write DISTRIBUTION:NAME"
         checks.append(Check("names claimed twice", "note", detail))
     return [*checks, Check("components", "ok", f"{loaded} of {len(installed.registry.entries)} can be loaded")]
+
+
+def _packages(kind: str, name: str, needs: Mapping[str, str]) -> Check:
+    """Check the optional packages of a component; they are missed only by who has asked for it."""
+    from harness.planning.request import Request
+    from harness.system.packages import lacking_package
+    from harness.types.names import parse_name
+
+    lacking = lacking_package(needs)
+    is_chosen = kind == "executor" and parse_name(Request().starter).name == name
+    status: Literal["ok", "note", "broken"] = "ok" if lacking is None else "broken" if is_chosen else "note"
+    detail = f"{', '.join(needs)} can be imported" if lacking is None else f"it needs the package {lacking}"
+    return Check(f"{kind} {name}", status, detail)
 
 
 def _dependencies() -> list[str]:

@@ -10,8 +10,9 @@ import torch
 
 from harness.architectures.network_size import bounded_size
 from harness.cli.output import print_table
-from harness.datasets.problems import data_root
-from harness.errors import DDBenchError, UsageError
+from harness.datasets.problems import data_root, make_problem
+from harness.datasets.summary import DatasetSummary
+from harness.errors import DataError, DDBenchError, UsageError
 from harness.learning.networks.lottery import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
@@ -23,6 +24,8 @@ from harness.types.problem import Shape
 SHAPES: tuple[Shape, ...] = ((3, 32, 32), (1, 28, 28))
 """Shapes of the images of CIFAR-10 and MNIST, for which parameters are counted."""
 CLASSES = 10
+MOST_CLASSES = 20
+"""Classes of a data set that are printed with their numbers of images."""
 LATER = 100_000
 """An iteration after any warm-up, for which a pool's distribution is shown too if it differs."""
 
@@ -160,7 +163,14 @@ def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
     # A mistyped path of an option is reported here, and not only when a run reads the images.
     dataset.check_files(data_root())
     traits = dataset.traits
+    images, reason = None, None
+    try:
+        images = DatasetSummary(make_problem(resolved, root=data_root())).as_json()
+    except DataError as error:  # not downloaded, say: the rest can be described all the same
+        reason = str(error)
     return {
+        "images": images,
+        "images_unread": reason,
         "normalize": traits.normalize,
         "like": traits.like,
         "augmentations": dict(traits.augmentations),
@@ -169,6 +179,7 @@ def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
 
 
 def _print_dataset(details: Details) -> None:
+    _print_images(details)
     click.echo("")
     normalize = details["normalize"] or "unknown: computed from the training images"
     rows = [("normalisation", normalize), ("published numbers of", details["like"] or "none")]
@@ -180,6 +191,27 @@ def _print_dataset(details: Details) -> None:
         else:
             rows.append((f"default {key}", ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)))
     print_table(("what", "value"), rows)
+
+
+def _print_images(details: Details) -> None:
+    images = details["images"]
+    if images is None:
+        click.echo(f"\nIts images cannot be read: {details['images_unread']}")
+        return
+    smallest, size = images["smallest_class"], images["shape"]
+    classes = [f"{row['name']} {row['train']}+{row['test']}" for row in images["classes"]]
+    more = [f"{len(classes) - MOST_CLASSES} more (--json lists them)"] if len(classes) > MOST_CLASSES else []
+    rows = [
+        ("training images", f"{images['train']:,}"),
+        ("test images", f"{images['test']:,}"),
+        (f"{len(classes)} classes, training + test", ", ".join(classes[:MOST_CLASSES] + more)),
+        ("smallest class", f"{smallest['name']}, {smallest['train']:,} training images"),
+        ("image size", f"{size['height']}x{size['width']}, channels: {size['channels']}"),
+        ("mean of the pixels", ", ".join(f"{value:.4f}" for value in images["mean"])),
+        ("std of the pixels", ", ".join(f"{value:.4f}" for value in images["std"])),
+    ]
+    click.echo("")
+    print_table(("images", "value"), rows)
 
 
 def _format(resolved: Resolved[Any], registry: Registry) -> Details:
@@ -195,7 +227,8 @@ def _print_format(details: Details) -> None:
 
 
 def _executor(resolved: Resolved[Any], registry: Registry) -> Details:
-    return {"in_process": resolved.cls.in_process, "detaches": resolved.cls.detaches}
+    cls = resolved.cls
+    return {"in_process": cls.in_process, "detaches": cls.detaches, "needs_packages": dict(cls.needs)}
 
 
 def _print_executor(details: Details) -> None:
@@ -203,6 +236,7 @@ def _print_executor(details: Details) -> None:
         click.echo("\nIt works in this process: a crash or a hang ends the run.")
     if details["detaches"]:
         click.echo("\nIts jobs continue after the process of the run has ended: `ddbench run --detach`.")
+    _print_packages(details)
 
 
 def _print_parametrisation(details: Details) -> None:
@@ -214,7 +248,7 @@ def _print_evaluator(details: Details) -> None:
     click.echo(f"\nIt trains on {listed(details['label_kinds'])} labels.")
 
 
-def _print_tracker(details: Details) -> None:
+def _print_packages(details: Details) -> None:
     for module, package in details["needs_packages"].items():
         click.echo(f"\nIt needs the package {module}: pip install '{package}'.")
 
@@ -240,5 +274,5 @@ _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "dataset": _print_dataset,
     "format": _print_format,
     "executor": _print_executor,
-    "tracker": _print_tracker,
+    "tracker": _print_packages,
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from harness.api.runs import RunResult
+    from harness.api.run_result import RunResult
     from harness.planning.request import Request
     from harness.running.reporter import Reporter
     from harness.types.formats import Reading
@@ -20,7 +20,8 @@ _NUMBERS = ("ipc", "iterations")
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="TOML file with these options as keys; options on the command line take precedence.",
+    help="TOML file with these options as keys; options on the command line take precedence. The executor may be a "
+    "table of its name and options, with [executor.sbatch] for those of sbatch.",
 )
 
 

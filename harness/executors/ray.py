@@ -38,6 +38,7 @@ class Ray(Executor[RayOptions]):
 
     Options = RayOptions
     poll_seconds = 0.5
+    needs = {"ray": "ddbench[ray]"}
 
     def __init__(self, options: RayOptions) -> None:
         super().__init__(options)
@@ -84,7 +85,7 @@ class Ray(Executor[RayOptions]):
         """Return Ray connected to the cluster; a connection that this process already has is used, and left open."""
         if self._ray is None:
             with _quietly():
-                self._ray = _ray()
+                self._ray = importlib.import_module("ray")
                 if not self._ray.is_initialized():
                     _connect(self._ray, self.options)
                     self._is_ours = True
@@ -147,13 +148,6 @@ def _interrupts() -> Iterator[list[int]]:
         yield came
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
-
-
-def _ray() -> Any:  # noqa: ANN401
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise UsageError("the executor ray needs Ray: pip install 'ddbench[ray]'") from None
 
 
 def _connect(ray: Any, options: RayOptions) -> None:  # noqa: ANN401

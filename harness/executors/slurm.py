@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -22,13 +23,26 @@ from harness.running.processes.child_process import children_of, sigint_not_igno
 from harness.system.home import expand_home
 from harness.system.process_identity import PYTHON_MODULE
 from harness.types.executor import LOST, Executor, Order, Running
-from harness.types.options import Options, option
+from harness.types.options import Options, OptionTable, option
 
 if TYPE_CHECKING:
     import submitit
 
 ARRAY = 1000
 """Most tasks of an array: SLURM's limit is 1001 unless its administrator has changed it."""
+_SBATCH_OPTION = re.compile("[a-z][a-z0-9-]+")
+_OWN_FLAGS = {
+    **{flag: f"write slurm[{key}=...]" for flag, key in {
+        "partition": "partition", "time": "time", "mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus",
+        "account": "account", "qos": "qos", "constraint": "constraint",
+    }.items()},
+    **dict.fromkeys(("array", "job-name", "output", "error", "open-mode", "signal", "wrap", "test-only"),
+                    "it follows its jobs by it, so leave it out"),
+    **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node"), "a job is one process on one node, so leave it out"),
+}  # fmt: skip
+"""Options of sbatch that are not the user's to set, each with the remedy."""
+_GPU_FLAGS = {"gres", "gpus", "gpus-per-task", "gpus-per-socket", "tres-per-task", "tres-per-node"}
+"""Options of sbatch that ask for GPUs by other words than ours, beside which ours could contradict them."""
 SHORTEST = 5
 """Minutes of the shortest job that has time to work: `NOTICE` and SLURM's own minute go off its end."""
 
@@ -67,6 +81,9 @@ class SlurmOptions(Options):
     qos: str | None = option(None, "quality of service")
     constraint: str | None = option(None, "features that a node must have")
     setup: str | None = option(None, "shell script that is read first on the node: modules, an environment")
+    sbatch: OptionTable = option(
+        (), "any other option of sbatch by its long name: sbatch.gres=gpu:a100:2; true for one without a value"
+    )
     cluster: Literal["slurm", "local"] = option("slurm", "local: submitit's processes on this machine, to try it out")
 
     @pydantic.field_validator("time")
@@ -75,6 +92,18 @@ class SlurmOptions(Options):
         if minutes_of(value) < SHORTEST:
             raise ValueError(f"should be {SHORTEST} minutes or more: SLURM warns a job of its end minutes before")
         return value
+
+    @pydantic.field_validator("sbatch")
+    @classmethod
+    def _check_sbatch(cls, entries: OptionTable) -> OptionTable:
+        for key, value in entries:
+            if not _SBATCH_OPTION.fullmatch(key):
+                raise ValueError(f"{key!r} is no long option of sbatch: write its name in lower case, without --")
+            if owner := _OWN_FLAGS.get(key):
+                raise ValueError(f"{key} is set by ddbench: {owner}")
+            if not value.isprintable():
+                raise ValueError(f"the value of {key} has a character that cannot be printed")
+        return entries
 
 
 class Slurm(Executor[SlurmOptions]):
@@ -88,6 +117,7 @@ class Slurm(Executor[SlurmOptions]):
     Options = SlurmOptions
     detaches = True
     poll_seconds = 1.0
+    needs = {"submitit": "ddbench[slurm]"}
 
     def __init__(self, options: SlurmOptions) -> None:
         super().__init__(options)
@@ -129,10 +159,8 @@ class Slurm(Executor[SlurmOptions]):
         return [SlurmJob(job, self._queue) for job in jobs]
 
     def _executor(self, logs: Path, gpu: bool) -> "submitit.AutoExecutor":
-        try:
-            import submitit
-        except ImportError:
-            raise UsageError("the executor slurm needs submitit: pip install 'ddbench[slurm]'") from None
+        import submitit
+
         options = self.options
         try:
             python = shlex.join(PYTHON_MODULE[:-1])
@@ -147,14 +175,15 @@ class Slurm(Executor[SlurmOptions]):
         return executor
 
     def _parameters(self, name: str, gpu: bool) -> dict[str, Any]:
-        options = self.options
+        options, sbatch = self.options, dict(self.options.sbatch)
+        gpus = 0 if sbatch.keys() & _GPU_FLAGS else int(gpu)
         setup = [f". {expand_home(options.setup).absolute()}"] if options.setup else None
         parameters: dict[str, Any] = {
             "name": name,
             "timeout_min": minutes_of(options.time),
             "mem_gb": options.memory,
             "cpus_per_task": options.cpus,
-            "gpus_per_node": options.gpus if options.gpus is not None else int(gpu),
+            "gpus_per_node": options.gpus if options.gpus is not None else gpus,
             "stderr_to_stdout": True,
             f"{options.cluster}_setup": setup,
             "slurm_partition": options.partition,
@@ -163,6 +192,10 @@ class Slurm(Executor[SlurmOptions]):
             "slurm_constraint": options.constraint,
             "slurm_array_parallelism": options.slots,
             "slurm_signal_delay_s": NOTICE,
+            "slurm_additional_parameters": {
+                key: value == "true" or value for key, value in sbatch.items() if value != "false"
+            }
+            or None,
         }
         return {name: value for name, value in parameters.items() if value not in (None, 0)}
 

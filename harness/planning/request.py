@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import UsageError, did_you_mean
-from harness.types.names import read_labels, split_label, split_names
+from harness.types.names import Name, read_labels, split_label, split_names
+from harness.types.options import as_text
 
 MOST_ITERATIONS = 1_000_000
 """Updates of one trajectory: each is looked at when a plan is made, for the networks that a pool can draw there."""
@@ -128,6 +129,8 @@ class Request:
 def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:
     """Return a request made of keyword arguments or a config file's table; a single value stands for a list of one.
 
+    The executor may be a table of its ``name`` and its options, whose values need no quotes for commas and brackets.
+
     Raises:
         UsageError: an unknown key, or a value of the wrong type.
     """
@@ -139,6 +142,8 @@ def request_from(values: Mapping[str, Any], where: str = "run()") -> Request:
             continue
         if key not in known:
             raise UsageError(f"{where}: there is no option {raw_key!r}: {did_you_mean(key, known)}")
+        if key == "executor" and isinstance(value, Mapping):
+            value = _executor_name(value, where)
         if value is not None:
             converted[key] = _convert(key, str(known[key].type), value, where)
     table = values.get("labels")
@@ -226,6 +231,24 @@ def _convert(key: str, kind: str, value: Any, where: str) -> Any:  # noqa: ANN40
     if several:
         return split_names(list(map(str, values))) if key in _NAMES else tuple(values)
     return Path(value) if key == "store" else value
+
+
+def _executor_name(table: Mapping[str, Any], where: str) -> str:
+    """Return an executor with its options as it is typed: ``slurm[time=90,sbatch.gres=gpu:2]``."""
+    if not isinstance(table.get("name"), str):
+        raise UsageError(f'{where}: the table executor has no name: write name = "slurm" into it')
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            options |= {f"{key}.{entry}": part for entry, part in value.items()}
+        elif key != "name":
+            options[key] = value
+    for key, value in options.items():
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"{where}: executor.{key} = {reprlib.repr(value)} is neither text, number nor true")
+        if value == "":
+            raise UsageError(f"{where}: executor.{key} is empty: leave it out")
+    return str(Name(table["name"], tuple((key, as_text(value)) for key, value in options.items())))
 
 
 def _type_of(kind: str) -> tuple[tuple[type, ...], str]:

@@ -1,12 +1,11 @@
 """Base class of trackers: observers with options, which a run asks for by name (``--track tensorboard``)."""
 
-import importlib.util
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from harness.errors import UsageError
+from harness.system.packages import require_packages
 from harness.types.options import Options
 
 if TYPE_CHECKING:  # a tracker of scalars needs no torch
@@ -31,11 +30,7 @@ class Tracker(ABC, Generic[O]):
 
     def __init__(self, options: O) -> None:
         self.options = options
-        # Found and not imported: the process that starts a run may never track anything, and an import takes seconds.
-        lacking = [module for module in self.needs if importlib.util.find_spec(module) is None]
-        if lacking:
-            remedy = f"pip install '{self.needs[lacking[0]]}'"
-            raise UsageError(f"{type(self).__name__} needs the package {lacking[0]}, which is not installed: {remedy}")
+        require_packages(type(self).__name__, self.needs)
 
     @abstractmethod
     def step(self, cell: Mapping[str, Any], iteration: int, scalars: Mapping[str, float]) -> None:

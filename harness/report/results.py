@@ -1,7 +1,7 @@
 """Results for reports: the scores and distilled sets of stores, and the origin of each record."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from harness.store.cells import SHORT
 from harness.store.packing import open_store
 from harness.store.records import Record, StoredSet, StoredStudent
 from harness.store.store import Store
+from harness.system.home import expand_home
 from harness.types.distilled import DistilledSet
 from harness.types.plurals import counted, plural
 from harness.types.report import Origin, Results, SetRecord
 from harness.types.score import Score
 
+SET_FILE = "set.safetensors"
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 """Errors raised by the identity of a component that this version of ddbench would write differently."""
 
@@ -36,6 +38,7 @@ def read_results(
     registry: Registry,
     only: Mapping[str, Sequence[str]] | None = None,
     labels: Sequence[str] = (),
+    keys: Collection[str] | None = None,
 ) -> Results:
     """Return the results in stores; a cell that is in several of them is taken from the first.
 
@@ -45,6 +48,7 @@ def read_results(
         only: by axis, the names that scores are restricted to, as ``ddbench compare`` takes them; methods without a
             pool are listed beside every pool.
         labels: ``LABEL=NAME``; the label stands in place of the name.
+        keys: of the cells that are read; None for all.
 
     Raises:
         StoreError: a folder is not a store, or cannot be read.
@@ -55,7 +59,7 @@ def read_results(
     def keep(store: str, record: Record) -> None:
         records[store, record.key] = record
 
-    read = with_labels(read_scores(stores, keep), labels)
+    read = with_labels(read_scores(stores, keep, keys), labels)
     scores, notes = without_duplicates(read.scores)
     for axis, names in (only or {}).items():
         if names:
@@ -166,8 +170,16 @@ def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRe
         draws=history.draws,
         checksum=record.checksum,
         load=partial(_load, opened, store, record.key),
+        path=_path(opened, store, record.key),
     )
 
 
+def _path(opened: Callable[[str], Store], store: str, key: str) -> Path | None:
+    if expand_home(store).is_file():
+        return None
+    folder = opened(store).folder(key)
+    return folder and folder / SET_FILE
+
+
 def _load(opened: Callable[[str], Store], store: str, key: str) -> DistilledSet:
-    return load_stored(opened(store).file(key, "set.safetensors"))
+    return load_stored(opened(store).file(key, SET_FILE))

@@ -1,7 +1,7 @@
 """Scores in stores: one for each student, with all that decides with which others it may be compared."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from harness.errors import StoreError
 from harness.report.comparing.code_versions import Digests, digests_of
 from harness.report.tables.hold_outs import with_known_hold_outs
 from harness.store.cells import SHORT, canonical_json
+from harness.store.files.folders import key_of_attempt
 from harness.store.packing import open_store
 from harness.store.record_files import remedy
 from harness.store.records import (
@@ -61,7 +62,9 @@ class Scores:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Scores:
+def read_scores(
+    stores: Sequence[Path], on_record: OnRecord | None = None, keys: Collection[str] | None = None
+) -> Scores:
     """Return the newest score of every student in the stores; a store that is listed twice is read once.
 
     Records that cannot be read or used are named in the notes and counted.
@@ -69,6 +72,7 @@ def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Sc
     Args:
         stores: their folders.
         on_record: called with each record that could be read, and its store.
+        keys: of the cells that are read; None for all.
 
     Raises:
         StoreError: a folder is not a store, or cannot be read.
@@ -83,7 +87,7 @@ def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Sc
     for folder in folders.values():
         # Of a packed store only the records are unpacked: tensors may take minutes, and no score needs them.
         store = open_store(folder, notes.append, records_only=True)
-        stored, chosen, lost = _read_store(folder, store, on_record)
+        stored, chosen, lost = _read_store(folder, store, on_record, keys)
         labels = {**labels_of_runs(store), **labels}
         scores += stored
         choices += chosen
@@ -93,7 +97,7 @@ def read_scores(stores: Sequence[Path], on_record: OnRecord | None = None) -> Sc
 
 
 def _read_store(
-    folder: Path, store: Store, on_record: OnRecord | None
+    folder: Path, store: Store, on_record: OnRecord | None, keys: Collection[str] | None
 ) -> tuple[list[Score], list[ChoiceRecord], list[str]]:
     """Return the scores and choices of one store, and a line for each record that cannot be used."""
     if store.is_new():
@@ -104,6 +108,8 @@ def _read_store(
     choices: list[ChoiceRecord] = []
     lost: list[str] = []
     for cell in store.folders():
+        if keys is not None and key_of_attempt(cell) not in keys:
+            continue
         try:
             record = store.read(cell)
         except StoreError as error:

@@ -15,6 +15,7 @@ from harness.planning.request import Request
 from harness.planning.run import Run
 from harness.plugins.discovery import Plugins, plugins
 from harness.plugins.guard import guarded
+from harness.plugins.registry import Resolved
 from harness.plugins.returns import all_of, number, whole_number
 from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import pass_on
@@ -27,6 +28,7 @@ from harness.store.cells import Cell
 from harness.store.event_files import LOST, REFUSED, EventReader
 from harness.store.store import Store
 from harness.system.interrupts import AT_ONCE, KEPT, Stopped
+from harness.system.packages import require_packages
 from harness.system.process_identity import python_module
 from harness.types.executor import REFUSED as REFUSED_STATUS
 from harness.types.executor import STOPPED, Executor, Order, Running
@@ -273,14 +275,14 @@ class Execution:
     submitted: int | None = None
 
 
-def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = ()) -> Execution:
+def execute(run: Run, plan: Plan, reporter: Reporter, lines: Sequence[str] = ()) -> Execution:
     """Make the cells of a plan that its store lacks.
 
     Args:
         run: what was asked for.
         plan: its plan.
         reporter: hears of the progress.
-        warnings: what the user should know before the work begins, which may last days, and not only after it.
+        lines: what the user should know before the work begins, which may last days, and not only after it.
 
     Raises:
         DDBenchError: the plan needs too much room, the store cannot be written, or nothing can be started.
@@ -294,7 +296,7 @@ def execute(run: Run, plan: Plan, reporter: Reporter, warnings: Sequence[str] = 
     work = RemainingWork.of(plan, store)
     room = artifact_notes([work], request.max_storage)
     _announce(plan, work.statuses.values(), reporter)
-    for line in (*room, *(warnings if work.missing else ())):
+    for line in (*room, *(lines if work.missing else ())):
         reporter.notice(line)
     engine = Engine(plan, run, store, plugins(), reporter, work.missing)
     if request.detach:
@@ -315,19 +317,30 @@ def make_executor(request: Request) -> Executor[Any]:
     Raises:
         UsageError: there is none of this name, or it cannot do what is asked.
     """
-    name = request.starter
-    resolved = plugins().registry.resolve("executor", name)
+    resolved = resolved_executor(request)
     executor: Executor[Any] = resolved.make()
     whole_number(executor.slots, f"{resolved.described}: slots", 1)
     number(executor.poll_seconds, f"{resolved.described}: poll_seconds", least=0)
-    if executor.in_process and request.timeout:
-        raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
-    if request.detach and not executor.detaches:
-        raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
     if ":" in request.device and executor.slots > 1:
-        conflict = f"--device {request.device} is one GPU, but {name} does {executor.slots} jobs at once"
+        conflict = f"--device {request.device} is one GPU, but {request.starter} does {executor.slots} jobs at once"
         raise UsageError(f"{conflict}, each on a GPU of its own: say --device cuda")
     return executor
+
+
+def resolved_executor(request: Request) -> Resolved[Executor[Any]]:
+    """Return the executor that a request asks for, checked as far as that is possible without starting anything.
+
+    Raises:
+        UsageError: there is none of this name, it lacks a package, or it cannot do what is asked.
+    """
+    name = request.starter
+    resolved: Resolved[Executor[Any]] = plugins().registry.resolve("executor", name)
+    require_packages(f"the executor {name}", resolved.cls.needs)
+    if resolved.cls.in_process and request.timeout:
+        raise UsageError(f"--timeout needs a process for each job: leave out --executor {name}")
+    if request.detach and not resolved.cls.detaches:
+        raise UsageError(f"--detach needs an executor that goes on by itself, and {name} does not: use slurm")
+    return resolved
 
 
 def _announce(plan: Plan, statuses: Collection[CellStatus], reporter: Reporter) -> None:

@@ -5,7 +5,7 @@ alone: the harness looks there, and orders again what is missing.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -73,6 +73,8 @@ class Executor(ABC, Generic[O]):
     """Whether started work goes on when this process ends, so that ``--detach`` is possible."""
     poll_seconds: ClassVar[float] = 0.1
     """Seconds between two calls of `Running.poll`."""
+    needs: ClassVar[Mapping[str, str]] = {}
+    """By module that it imports, what pip installs it from: ``{"submitit": "ddbench[slurm]"}``."""
 
     def __init__(self, options: O) -> None:
         self.options = options

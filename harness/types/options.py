@@ -47,18 +47,39 @@ class Options(pydantic.BaseModel):
         Raises:
             UsageError: an option is unknown or outside its range; one line, with the nearest known names.
         """
-        for key, _ in name.options:
+        values = cls._gathered(name)
+        for key in values:
             if key not in cls.fields_by_name():
                 known = did_you_mean(key, cls.fields_by_name()) if cls.model_fields else "it takes no options"
                 raise UsageError(f"{name.name!r} has no option {key!r}: {known}")
         try:
-            return cls(**dict(name.options))
+            return cls(**values)
         except pydantic.ValidationError as error:
             # One line can hold one fault; the others show up when this one is corrected.
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"][:1])
-            value = dict(name.options).get(where)
+            # Of a table, the message names the entry.
+            value = values.get(where) if where not in cls._tables() else "..."
             raise UsageError(_one_line(name.name, where, value, first["msg"])) from None
+
+    @classmethod
+    def _tables(cls) -> set[str]:
+        """Return the names of the options that are tables."""
+        return {key for key, field in cls.fields_by_name().items() if field.annotation == _ENTRIES}
+
+    @classmethod
+    def _gathered(cls, name: Name) -> dict[str, Any]:
+        """Return the typed options, with the entries of each table together: ``sbatch.gres`` belongs to ``sbatch``."""
+        values: dict[str, Any] = {}
+        for key, value in name.options:
+            table, dot, entry = key.partition(".")
+            if dot and table in cls._tables():
+                values.setdefault(table, []).append((entry, value))
+            elif key in cls._tables():
+                raise UsageError(f"{name.name}[{key}=...]: its entries have names: write {key}.NAME=VALUE")
+            else:
+                values[key] = value
+        return values
 
     def defaults(self) -> dict[str, Any]:
         """Return the value that each option has if it is not typed, beside those that are.
@@ -71,7 +92,10 @@ class Options(pydantic.BaseModel):
         """Return the options that differ from their defaults, as text that `from_name` can parse."""
         fields, defaults = type(self).model_fields, self.defaults().items()
         values = ((fields[key].alias or key, getattr(self, key), default) for key, default in defaults)
-        return {key: as_text(value) for key, value, default in values if value != default}
+        changed = {key: value for key, value, default in values if value != default}
+        tables = {key: changed.pop(key) for key in self._tables() & changed.keys()}
+        entries = {f"{key}.{entry}": text for key, table in tables.items() for entry, text in table}
+        return {key: as_text(value) for key, value in changed.items()} | entries
 
     def as_json(self) -> dict[str, Any]:
         """Return every option with its value, as JSON: part of a cell's key."""
@@ -110,6 +134,10 @@ def _split_list(value: Any) -> Any:  # noqa: ANN401
 NameList = Annotated[tuple[str, ...], pydantic.BeforeValidator(_split_list)]
 """A list that is one value, joined by ``+``: ``others=lenet+vgg11[norm=batch]``."""
 
+_ENTRIES = tuple[tuple[str, str], ...]
+OptionTable = Annotated[_ENTRIES, pydantic.AfterValidator(lambda entries: tuple(sorted(entries)))]
+"""A table of named entries, typed as one option each: ``sbatch.gres=gpu:2,sbatch.exclusive=true``."""
+
 
 def as_text(value: Any) -> str:  # noqa: ANN401
     """Return a value as it is typed in brackets."""
@@ -131,7 +159,7 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401
     text = text.replace("typing.", "").replace("NoneType", "auto").replace("None", "auto")
     if text.startswith("Literal["):
         text = text[len("Literal[") : -1].replace("'", "").replace(", ", "|")
-    return {"tuple[str, ...]": "names joined by +"}.get(text, text)
+    return {"tuple[str, ...]": "names joined by +", "tuple[tuple[str, str], ...]": "table"}.get(text, text)
 
 
 def _one_line(component: str, key: str, value: str | None, message: str) -> str:

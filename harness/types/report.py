@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from harness.types.distilled import DistilledSet
@@ -27,6 +28,7 @@ class SetRecord:
         architectures: names of the architectures drawn; ``draws`` holds indices into it for each iteration.
         checksum: of the record.
         load: reads the set and checks it against its digest; raises `StoreError` or `DataError`.
+        path: the file of the set; None in a packed store.
     """
 
     store: str
@@ -46,6 +48,11 @@ class SetRecord:
     draws: Sequence[Sequence[int]]
     checksum: str
     load: Callable[[], DistilledSet]
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        through = f" through {self.pool}" if self.pool else ""
+        return f"<SetRecord {self.key[:8]}: {self.method}{through} #{self.distillation}, {self.dataset}>"
 
 
 @dataclass(frozen=True)

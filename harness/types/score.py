@@ -101,6 +101,10 @@ class Score:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        student = f"student {self.student} of {self.evaluator} on {self.architecture}"
+        return f"<Score {self.accuracy:.4f}: {student}, {self.method} #{self.distillation}, {self.dataset}>"
+
     @cached_property
     def names(self) -> Mapping[str, Name]:
         """The parsed names of the components by field, without qualifiers; a component that it lacks is missing."""

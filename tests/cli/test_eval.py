@@ -136,8 +136,9 @@ def test_the_choice_on_a_set_from_elsewhere_is_scored_as_without_a_choice(publis
 
 
 def test_a_file_was_distilled_with_whatever_images_it_was(published, data, tmp_path):
-    with pytest.raises(harness.UsageError, match="--keep-hold-out is about a distillation"):
-        harness.evaluate(published, dataset=f"arrays[path={data}]", keep_hold_out=True, store=tmp_path / "none")
+    (tmp_path / "file.toml").write_text("keep-hold-out = true")
+    words = ("--dataset", f"arrays[path={data}]", "--store", tmp_path / "none", "--config", tmp_path / "file.toml")
+    assert_refused(ddbench("eval", published, *words), "--keep-hold-out is about a distillation")
     assert not (tmp_path / "none").exists()
 
 

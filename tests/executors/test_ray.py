@@ -10,7 +10,9 @@ from executors.orders import PATIENCE, end_of, order, wait_until
 
 from harness import UsageError
 from harness.executors.ray import LOST
+from harness.planning.request import Request
 from harness.plugins.discovery import plugins
+from harness.running.engine import resolved_executor
 from harness.testing import ExecutorContract
 from harness.types.executor import STOPPED
 
@@ -120,8 +122,8 @@ def test_where_no_cluster_answers_it_is_one_line():
 
 def test_without_the_extra_it_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"needs Ray: pip install 'ddbench\[ray\]'"):
-        ray().start([])
+    with pytest.raises(UsageError, match=r"needs the package ray, .* pip install 'ddbench\[ray\]'"):
+        resolved_executor(Request(executor="ray"))
 
 
 def test_a_worker_that_dies_is_an_end(executor, tmp_path):

@@ -1,6 +1,8 @@
 """The executor slurm: what is asked of SLURM, and real processes of submitit's local cluster."""
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,11 +11,14 @@ import pytest
 from executors.orders import KEEPS, PATIENCE, SLEEP, end_of, order, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from studies import ddbench
 
 from harness import Order, UsageError
+from harness.cli.checkup import plugin_health
 from harness.executors import slurm_queue as queue
 from harness.executors import slurm_task as task
 from harness.executors.slurm import LOST, Slurm, minutes_of
+from harness.planning.request import read_config, request_from
 from harness.plugins.discovery import plugins
 from harness.testing import ExecutorContract
 
@@ -115,6 +120,74 @@ def test_orders_with_and_without_a_gpu_are_two_arrays_in_the_order_given(cluster
     assert flags(cluster)["gpus-per-node"] == "2"
 
 
+# --- any option of sbatch ---
+
+TABLE = """
+method = "dm"
+[executor]
+name = "slurm"
+time = "8:00:00"
+slots = 4
+[executor.sbatch]
+gres = "gpu:a100:2"
+nodelist = "node[01-04,07],big2"
+mail-type = "END,FAIL"
+comment = 'it says "now, or never"'
+exclusive = true
+requeue = false
+"""
+TYPED = (
+    'slurm[time=8:00:00,slots=4,sbatch.gres=gpu:a100:2,sbatch.nodelist="node[01-04,07],big2",'
+    'sbatch.mail-type="END,FAIL",sbatch.comment=it says "now, or never",sbatch.exclusive=true,sbatch.requeue=false]'
+)
+
+
+def test_a_table_needs_no_quotes_and_brackets_say_the_same(tmp_path, cluster):
+    (tmp_path / "table.toml").write_text(TABLE)
+    request = request_from(read_config(tmp_path / "table.toml"))
+    assert request.executor == TYPED
+    slurm(TYPED).start([order(cluster, SLEEP, gpu=True)])
+    lines = (cluster / "script").read_text().splitlines()
+    asked = flags(cluster)
+    wanted = {"gres": "gpu:a100:2", "nodelist": "'node[01-04,07],big2'", "mail-type": "END,FAIL"}
+    assert wanted.items() <= asked.items()
+    assert "#SBATCH --exclusive" in lines
+    assert shlex.split(next(line for line in lines if "comment" in line))[1] == '--comment=it says "now, or never"'
+    assert not asked.keys() & {"gpus-per-node", "requeue"}, "gres asks for the GPUs, and what is false is left out"
+    resolved = plugins().registry.resolve("executor", TYPED)
+    assert plugins().registry.resolve("executor", str(resolved)).options == resolved.options
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("sbatch.mem=4G", r"slurm\[sbatch=...\]: mem is set by ddbench: write slurm\[memory=...\]"),
+        ("sbatch.array=1-9", "array is set by ddbench: it follows its jobs by it, so leave it out"),
+        ("sbatch.--gres=gpu", "'--gres' is no long option of sbatch"),
+        ('sbatch.comment="a\nb"', "comment has a character that cannot be printed"),
+        ("sbatch=gres", r"its entries have names: write sbatch.NAME=VALUE"),
+        ("sbach.gres=gpu", "'slurm' has no option 'sbach.gres'"),
+        ("time.gres=gpu", "'slurm' has no option 'time.gres'"),
+    ],
+)
+def test_options_of_sbatch_that_cannot_be_set_are_refused(options, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        slurm(f"slurm[{options}]")
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"time": "90"}, 'the table executor has no name: write name = "slurm" into it'),
+        ({"name": "slurm", "sbatch": {"nodelist": ["a", "b"]}}, r"executor.sbatch.nodelist = \['a', 'b'\] is neither"),
+        ({"name": "slurm", "qos": ""}, "executor.qos is empty: leave it out"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_refused(table, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        request_from({"executor": table})
+
+
 @pytest.mark.parametrize("name", ["17", "17_0"])
 def test_a_job_that_is_no_more_is_lost(cluster, name):
     (job, *_) = slurm().start([order(cluster, SLEEP, f"{number}") for number in range(1 + ("_" in name))])
@@ -186,10 +259,25 @@ def test_where_there_is_no_slurm_it_is_one_line(tmp_path, monkeypatch):
         slurm().start([order(tmp_path, SLEEP)])
 
 
-def test_without_the_extra_it_is_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", [("--dry-run",), ()])
+def test_without_the_extra_it_is_one_line_before_anything_starts(tmp_path, monkeypatch, words):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UsageError, match=r"needs submitit: pip install 'ddbench\[slurm\]'"):
-        slurm().start([order(tmp_path, SLEEP)])
+    result = ddbench("run", "-m", "dm", "--executor", "slurm[time=90]", "--store", tmp_path / "store", *words)
+    remedy = "which is not installed: pip install 'ddbench[slurm]'"
+    assert result.stderr.splitlines()[-1] == (
+        f"ddbench: error: the executor slurm[time=90] needs the package submitit, {remedy}"
+    )
+    assert (result.exit_code, (tmp_path / "store").exists()) == (2, False)
+    details = json.loads(ddbench("executors", "show", "slurm", "--json").stdout)
+    assert details["needs_packages"] == {"submitit": "ddbench[slurm]"}
+
+
+@pytest.mark.parametrize(("chosen", "status"), [("local", "note"), ("slurm[time=90]", "broken")])
+def test_doctor_says_what_an_executor_lacks(monkeypatch, chosen, status):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    monkeypatch.setenv("DDBENCH_EXECUTOR", chosen)
+    (check,) = [check for check in plugin_health() if check.name == "executor slurm"]
+    assert (check.status, check.detail.partition(",")[0]) == (status, "it needs the package submitit")
 
 
 # --- real processes ---

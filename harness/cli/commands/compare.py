@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import filters_of, label_option, score_filters, view_options
+from harness.cli.options import label_option, score_filters, view_options
 from harness.cli.output import put
 from harness.errors import UsageError
-from harness.types.names import split_names
 
 if TYPE_CHECKING:
     from harness.report.comparing.comparison import Comparison
@@ -53,21 +52,11 @@ _FORMATS = ("terminal", "markdown", "csv", "latex", "json")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Output file. [stdout]")
 def compare(
     stores: tuple[Path, ...],
-    by: str,
-    baseline: str | None,
-    over: tuple[str, ...],
-    equal_storage: bool,
-    score_on: str,
-    metric: str,
-    level: float,
-    interval: str,
-    seed: int,
     form: str,
-    label: tuple[str, ...],
     published: bool,
     details: bool,
     output: Path | None,
-    **only: tuple[str, ...],
+    **options: Any,  # noqa: ANN401
 ) -> None:
     """Compare the results in STOREs along one axis, with confidence intervals and tests. [./ddbench-store]
 
@@ -75,18 +64,11 @@ def compare(
     ddbench compare --by pool --baseline single
     ddbench compare old-store new-store --by store --format markdown
     """  # noqa: D301 - the backspace is how click knows lines to keep
-    from harness.report.comparing.arm_labels import with_labels
-    from harness.report.comparing.comparison import compare as answer
-    from harness.report.comparing.question import Question
-    from harness.report.comparing.statistics import Bootstrap
-    from harness.report.scores import read_scores
+    from harness.api.comparing import compare as answer
 
-    bootstrap = Bootstrap(seed) if interval == "bootstrap" else None
-    question = Question(by, baseline, filters_of(only), over, score_on, level, bootstrap, metric, equal_storage)
-    scores = with_labels(read_scores(stores or (Path("ddbench-store"),)), split_names(label))
     if (published or details) and form != "terminal":
         raise UsageError(f"--{'details' if details else 'published'} is for --format terminal: {form} holds all of it")
-    comparison = answer(scores, question)
+    comparison = answer(*stores, **options).comparison
     if form == "terminal":
         _write_view(comparison, published, details, output)
     else:

@@ -1,0 +1,27 @@
+"""Optional packages: what a component imports, and what pip installs it from."""
+
+import importlib.util
+from collections.abc import Mapping
+
+from harness.errors import UsageError
+
+
+def lacking_package(needs: Mapping[str, str]) -> str | None:
+    """Return the first module of ``needs`` that is not installed, with its remedy; None if all are.
+
+    Args:
+        needs: by module, what pip installs it from: ``{"submitit": "ddbench[slurm]"}``.
+    """
+    # Looked for and not imported: whoever starts a run may never use it, and an import takes seconds.
+    lacking = next((module for module in needs if importlib.util.find_spec(module) is None), None)
+    return lacking and f"{lacking}, which is not installed: pip install '{needs[lacking]}'"
+
+
+def require_packages(who: str, needs: Mapping[str, str]) -> None:
+    """Refuse to go on without a package.
+
+    Raises:
+        UsageError: one of ``needs`` is not installed; the message has the remedy.
+    """
+    if lacking := lacking_package(needs):
+        raise UsageError(f"{who} needs the package {lacking}")
