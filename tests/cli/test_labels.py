@@ -170,5 +170,5 @@ def test_the_page_shows_them(labelled, tmp_path):
     folder, _ = labelled
     assert ddbench("report", folder / "store", "--output", tmp_path / "page.html").exit_code == 0
     text = (tmp_path / "page.html").read_text()
-    assert "both changes accuracy by" in text
+    assert "both is compared with" in text
     assert re.search(r"<th[^>]*>\s*match\s*<", text)

@@ -49,7 +49,7 @@ class Page(html.parser.HTMLParser):
 def tables(text):
     """By caption, the rows of each table as lists of the cells' texts."""
     by_caption = {}
-    for part in re.findall(r"<table>.*?</table>", text, re.DOTALL):
+    for part in re.findall(r"<table.*?</table>", text, re.DOTALL):
         page = Page(f"<html><body>{part}</body></html>")
         rows = re.findall(r"<tr.*?</tr>", part, re.DOTALL)
         cells = [Page(f"<html><body>{row}</body></html>") for row in rows]
@@ -73,7 +73,13 @@ def browse(page, folder, width):
       const images = [...page.images];
       await Promise.all(images.map((image) => image.decode().catch(() => null)));
       const root = page.documentElement;
-      const measures = { width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
+      const cut = [...page.body.querySelectorAll("*")].filter((element) => {
+        const box = element.getBoundingClientRect();
+        const hidden = getComputedStyle(element).position === "absolute";  // captions that only screen readers read
+        return !hidden && (box.right > root.clientWidth + 0.5 || box.left < -0.5
+          || (element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== "visible"));
+      }).map((element) => `${element.tagName} ${element.textContent.slice(0, 60)}`);
+      const measures = { cut: cut, width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
         decoded: images.filter((image) => image.naturalWidth > 0).length, title: page.title,
         color: getComputedStyle(page.body).color, scripts: page.scripts.length };
       document.querySelector("pre").textContent = JSON.stringify(measures);

@@ -133,7 +133,7 @@ def test_every_table_can_be_read_aloud(text):
     assert len(page.all("table")) == len(page.all("caption")) > 5
     for head in page.all("th"):
         assert head["attrs"]["scope"] in ("col", "row", "rowgroup")
-    for part in re.findall(r"<table>.*?</table>", text, re.DOTALL):
+    for part in re.findall(r"<table.*?</table>", text, re.DOTALL):
         columns = part.count('scope="col"')
         assert columns > 1
         for row in re.findall(r"<tr.*?</tr>", part, re.DOTALL):
@@ -201,8 +201,8 @@ def test_the_numbers_are_those_of_the_records(store, text):
             scores = [
                 result
                 for result in results
-                if (result["method"], result["architecture"]) == (row[0], architecture)
-                and (result["pool"] or "real images, nothing learned") == pool
+                if (head(result["method"]), head(result["architecture"])) == (row[0], architecture)
+                and (head(result["pool"]) or "real images, nothing learned") == pool
                 and str(result["iterations"] or "") == row[1]
             ]
             groups = [[s["accuracy"] for s in scores if s["distillation"] == d] for d in (0, 1)]
@@ -213,7 +213,25 @@ def test_the_numbers_are_those_of_the_records(store, text):
             assert len(scores) == 4
             checked += 1
     assert checked == 12
-    assert columns[2:] == ["convnet[width=4,depth=2]", "mlp[width=8]"]
+    assert columns[2:] == ["convnet", "mlp"]
+
+
+def head(name):
+    """The name without options, which is enough to distinguish names here."""
+    return name and name.partition("[")[0]
+
+
+def test_short_names_stand_beside_full_ones(store, text):
+    page = Page(text)
+    details = next(part for part in text.split("<details") if "Names in full" in part)
+    listed = Page(f"<html><body><details{details.split('</details>')[0]}</details></body></html>")
+    short, full = ([element["text"] for element in listed.all(tag)] for tag in ("dt", "dd"))
+    results = [record["result"] for record in records(store).values() if record["kind"] == "student"]
+    names = {result[field] for result in results for field in ("method", "pool", "evaluator", "architecture")}
+    assert set(full) == {name for name in names if name and "[" in name}
+    assert [head(name) for name in full] == short
+    heads = [element["text"] for element in page.all("th") if element["attrs"]["scope"] == "col"]
+    assert all(name not in text for text in heads for name in full)
 
 
 def test_every_cell_stands_on_the_page_with_its_checksum(store, text):
@@ -295,7 +313,7 @@ def test_the_draws_are_those_of_the_histories(store, text):
         if record["result"]["pool"].startswith("mix"):
             for name, number in record["result"]["draws"].items():
                 counts[name] = counts.get(name, 0) + number
-    (rows,) = [rows for caption, rows in tables(text).items() if caption.startswith("mix") and "networks" in caption]
+    (rows,) = [rows for caption, rows in tables(text).items() if caption.startswith("mix:")]
     shown = {row[0]: (int(row[1]), float(row[2])) for row in rows if row[1].isdigit()}
     assert {name: drawn for name, (drawn, _) in shown.items() if drawn} == counts
     assert sum(expected for _, expected in shown.values()) == sum(counts.values()) == 8
@@ -328,14 +346,45 @@ def test_published_numbers_stand_beneath_ours_in_grey_with_their_source(tmp_path
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
-def test_the_summary_says_what_was_compared_and_what_is_known(text):
-    (summary,) = [element["text"] for element in Page(text).all("p") if element["attrs"].get("class") == "summary"]
-    assert summary.startswith("2 methods through 2 pools on arrays[path=")
-    assert "scored by 2 architectures: mix" in summary
-    assert re.search(r"changes accuracy by [+−]\d+\.\d points against single", summary)
-    assert re.search(
-        r"95\u00a0% interval [+−][\d.]+ … [+−][\d.]+\): (helps|hurts|no difference above 1 point|undecided: )", summary
-    )
+def summary(text):
+    """The sentences at the top."""
+    page = Page(text)
+    return [element["text"] for element in page.all("p") if "div" in element["in"] and "class" not in element["attrs"]]
+
+
+def test_the_summary_says_what_was_compared_and_what_came_out(text):
+    question, verdicts, certainty = summary(text)
+    assert re.match(r"mix is compared with single by the mean accuracy of ", question)
+    assert ": 2 methods, arrays[path=" in question
+    assert re.match(r"mix (helps|hurts|makes no difference above 1 point for|is undecided for) d[cm]", verdicts)
+    assert len(re.findall(r"d[cm], [+−]\d+\.\d( \[[+−][\d.]+, [+−][\d.]+\])?", verdicts)) == 2
+    assert "95\u00a0% intervals in points" in certainty
+    assert "from 2 distillations of each" in certainty
+
+
+def test_the_matrix_holds_the_differences_of_the_records(store, text):
+    by_caption = tables(text)
+    (caption,) = [
+        caption for caption in by_caption if caption.startswith("Difference from single") and "mean" in caption
+    ]
+    _, *rows = by_caption[caption]
+    results = [record["result"] for record in records(store).values() if record["kind"] == "student"]
+
+    def mean(method, pool, distillation):
+        values = [
+            score["accuracy"]
+            for score in results
+            if (head(score["method"]), score["pool"], score["distillation"]) == (method, pool, distillation)
+            and score["iterations"] == 2
+            and ("other than" not in caption or not score["architecture"].startswith("convnet"))
+        ]
+        return statistics.fmean(values)
+
+    assert [row[0] for row in rows] == ["dc", "dm"]
+    for method, cell in rows:
+        difference = statistics.fmean(mean(method, OTHER, d) - mean(method, POOL, d) for d in (0, 1))
+        assert cell.replace("−", "-").startswith(f"{100 * difference:+.1f} ")
+        assert re.search(r"(helps|hurts|no difference above 1 point|undecided: .*); 2 distillations each$", cell)
 
 
 def test_one_distillation_decides_nothing_about_others(data, tmp_path):
@@ -361,21 +410,22 @@ def test_a_baseline_that_is_not_there_or_may_be_several_is_said(store, data, tmp
     text = written(tmp_path / "store", tmp_path / "page.html")
     assert f"because the baseline single is any of {POOL}, single[main=mlp[width=8]]" in text
     text = written(tmp_path / "store", tmp_path / "page.html", "--report", f"page[baseline={POOL}]")
-    assert "changes accuracy by" in text
+    assert len(summary(text)) == 3
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_and_asks_for_nothing(store, text, tmp_path, width):
+@pytest.mark.parametrize("width", [360, 390, 768, 1280, 1440])
+def test_a_browser_shows_it_whole_and_asks_for_nothing(store, text, tmp_path, width):
     page = tmp_path / "page.html"
     page.write_text(text)
     measures, said, asked = browse(page, tmp_path / "browser", width)
     assert said == []
     assert measures["images"] == measures["decoded"] == len(Page(text).all("img")) > 10
     assert measures["scripts"] == 0
+    assert measures["cut"] == [], "nothing is cut off or has to be scrolled sideways"
     assert measures["scroll"] <= measures["width"] == width
     assert measures["color"] == "rgb(29, 36, 48)"
     assert asked == set()
@@ -394,6 +444,7 @@ def test_a_browser_would_say_what_is_wrong(text, tmp_path):
     assert measures["decoded"] < measures["images"]
     assert (measures["scripts"], measures["width"]) == (1, 390)
     assert measures["scroll"] > 900
+    assert any(line.startswith("P") for line in measures["cut"])
     assert asked == {"http://127.0.0.1:9/a.png"}
     page.write_text(text.replace("</h1>", f"</h1>{wrong}</p>"))
     measures, said, asked = browse(page, tmp_path / "again", 390)

@@ -53,8 +53,8 @@ class PoolDraws:
         return [(name, number, mean if self.expected is not None else None) for name, number, mean in rows]
 
 
-def draws_of(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -> PoolDraws:
-    """Count the draws of a pool in trajectories, each given by the record of its last set."""
+def draws_of(pool: str, trajectories: Sequence[SetRecord], registry: Registry, full_name: str) -> PoolDraws:
+    """Count the draws of a pool in trajectories, each represented by the record of its last set."""
     counts: Counter[str] = Counter()
     for record in trajectories:
         names = record.architectures
@@ -62,7 +62,7 @@ def draws_of(pool: str, trajectories: Sequence[SetRecord], registry: Registry) -
     total = sum(counts.values())
     by_frequency = dict(counts.most_common())
     try:
-        expected = _expected(pool, trajectories, registry)
+        expected = _expected(full_name, trajectories, registry)
     except DDBenchError as error:
         return PoolDraws(pool, len(trajectories), total, by_frequency, None, str(error))
     if expected is None:
@@ -105,15 +105,23 @@ def draw_bars(draws: PoolDraws) -> Picture:
         return as_svg(figure, f"Networks drawn by {draws.pool}: {counts}", draws.pool)
 
 
-def pools_section(trajectories: Sequence[SetRecord], registry: Registry) -> Section | None:
-    """Return the actual and the expected draws of each pool, as pictures and as tables."""
+def pools_section(
+    trajectories: Sequence[SetRecord], registry: Registry, pool_names: Mapping[str, str]
+) -> Section | None:
+    """Return the actual and the expected draws of each pool, as pictures and as tables.
+
+    Args:
+        trajectories: the last set of each.
+        registry: finds pools and architectures.
+        pool_names: full names of the pools that have shorter ones in ``trajectories``.
+    """
     by_pool: dict[str, list[SetRecord]] = defaultdict(list)
     for record in trajectories:
         if record.pool and record.draws:
             by_pool[record.pool].append(record)
     pictures, tables = [], []
     for index, (pool, records) in enumerate(sorted(by_pool.items())):
-        draws = draws_of(pool, records, registry)
+        draws = draws_of(pool, records, registry, pool_names.get(pool, pool))
         tables.append(_table(f"pool-{index}", draws))
         if len(draws.rows) > 1:
             pictures.append(draw_bars(draws))

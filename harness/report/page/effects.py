@@ -1,20 +1,18 @@
 """The section of effects: the effects of pools against the baseline pool, in words and numbers."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
 
-from harness.report.comparing.arm_scores import combine_arms, mean_of_all
+from harness.report.answer.matrix import matrix_of
+from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.comparison import Comparison, compare
 from harness.report.comparing.comparison_rows import ComparisonRow
-from harness.report.comparing.effects import Effect, correct_for_many_tests, effect_of
+from harness.report.comparing.effects import Effect
 from harness.report.comparing.question import Question, in_natural_order, values_meant_by
-from harness.report.comparing.verdict import Verdict, in_summary, verdict_of
 from harness.report.page.panel import Panel
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
-from harness.report.tables.wording import DASH, per_class, percent
+from harness.report.tables.wording import DASH, interval, per_class, percent
 from harness.types.plurals import counted
 from harness.types.report import Results
 
@@ -42,7 +40,9 @@ def compare_pools(results: Results, panels: Sequence[Panel], baseline: str) -> C
         return "there is no pool to compare with another"
     baselines = values_meant_by(baseline, scores, "pool")
     if len(baselines) != 1:
-        which = f"any of {', '.join(baselines)}" if baselines else f"none of {', '.join(pools)}"
+        full = {score.pool: score.full_name("pool") or "" for score in scores if score.pool}
+        names = ", ".join(full[pool] for pool in baselines or pools)
+        which = f"{'any' if baselines else 'none'} of {names}"
         return f"pools are not compared, because the baseline {baseline} is {which}: set page[baseline=...]"
     comparison = compare(Scores(scores, (), results.stores), Question("pool", baselines[0]))
     if not any(row.effects for row in comparison.rows):
@@ -50,80 +50,11 @@ def compare_pools(results: Results, panels: Sequence[Panel], baseline: str) -> C
     return comparison
 
 
-@dataclass(frozen=True)
-class EffectInWords:
-    """An effect in words.
-
-    Attributes:
-        where: the method, the pool and the condition.
-        words: the difference, its interval and the verdict.
-        verdict: the verdict alone.
-    """
-
-    where: str
-    words: str
-    verdict: Verdict
-
-
-def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, list[str]]:
-    """Summarise the comparison in one sentence, followed by sentences on effects if there are several."""
-    what = _describe_panels(panels)
+def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, ...]:
+    """Return the page's first sentences: the answer of the comparison, or what there is and why it is not compared."""
     if isinstance(comparison, str):
-        return f"{what}; {comparison}.", []
-    sentences = [_in_words(row, label, effect, comparison) for row, label, effect in summed_effects(comparison)]
-    shown = [f"{each.where}: {each.words}." for each in sentences[:_MOST_SENTENCES]] if len(sentences) > 1 else []
-    others = len(sentences) - _MOST_SENTENCES
-    more = [f"{others} more in the section on effects."] if others > 0 else []
-    main = main_effects(comparison)
-    if main and len(main) <= _MOST_POOLS:
-        effects = {label: _describe_effect(effect, comparison)[0] for label, effect in main.items()}
-        words = "; ".join(f"{label} changes accuracy by {effect}" for label, effect in effects.items())
-        return f"{what}: {words}.", [*shown, *more]
-    verdicts = in_summary((each.verdict for each in sentences), "comparison")
-    return f"{what}: against {comparison.baseline}, another pool {verdicts}.", [*shown, *more]
-
-
-def main_effects(comparison: Comparison) -> dict[str, Effect]:
-    """Return each pool's effect on the mean over all methods and architectures that it shares with the baseline.
-
-    Empty if data sets, sizes, evaluators or iterations differ, over which a mean is not meaningful. Holm's correction
-    is over these effects.
-    """
-    rows = [row for row in comparison.rows if row.kind == "architecture"]
-    # Methods may differ: their mean is what a pool does for methods in general.
-    fields = ("dataset", "ipc", "iterations", "evaluator", "precision")
-    if len({tuple(row.condition.get(name) for name in fields) for row in rows if row.effects}) != 1:
-        return {}
-    by_pool: dict[str, Effect] = {}
-    for label in comparison.others:
-        both = [row.arms for row in rows if label in row.effects]
-        baseline, other = (
-            (
-                combine_arms(
-                    {str(place): replace(arms[name], label=name) for place, arms in enumerate(both)}, mean_of_all
-                )
-                for name in (comparison.baseline, label)
-            )
-            if both
-            else (None, None)
-        )
-        if baseline and other:
-            by_pool[label] = effect_of(baseline, other, comparison.question.level)
-    return dict(zip(by_pool, correct_for_many_tests(list(by_pool.values()), comparison.question.level), strict=True))
-
-
-def summed_effects(comparison: Comparison) -> Iterator[tuple[ComparisonRow, str, Effect]]:
-    """Yield the effects over all architectures of a condition, or on its only one."""
-    summed = {_condition(row) for row in comparison.rows if row.kind == "all"}
-    for row in comparison.rows:
-        if row.kind == "all" or (row.kind == "architecture" and _condition(row) not in summed):
-            yield from ((row, label, effect) for label, effect in row.effects.items())
-
-
-def _condition(row: ComparisonRow) -> tuple[Any, ...]:
-    return tuple(
-        row.condition.get(name) for name in ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
-    )
+        return (f"{_describe_panels(panels)}; {comparison}.",)
+    return sentences_of(matrix_of(comparison))
 
 
 def _describe_panels(panels: Sequence[Panel]) -> str:
@@ -135,41 +66,6 @@ def _describe_panels(panels: Sequence[Panel]) -> str:
     where = datasets[0] if len(datasets) == 1 else counted(len(datasets), "data set")
     students = f"scored by {counted(len(architectures), 'architecture')}"
     return f"{counted(len(methods), 'method')}{through} on {where}, {students}"
-
-
-def _in_words(row: ComparisonRow, label: str, effect: Effect, comparison: Comparison) -> EffectInWords:
-    condition = row.condition
-    varying = {name for name in _FIELDS if len({other.condition.get(name) for other in comparison.rows}) > 1}
-    parts = [condition["dataset"]] if "dataset" in varying else []
-    parts += [per_class(condition["ipc"])] if "ipc" in varying and condition["ipc"] else []
-    parts += (
-        [counted(condition["iterations"], "iteration")] if "iterations" in varying and condition["iterations"] else []
-    )
-    parts += [condition["evaluator"]] if "evaluator" in varying else []
-    parts += [row.over] if row.kind == "architecture" else []
-    where = f"{condition['method']} through {label}" + (f" ({', '.join(parts)})" if parts else "")
-    words, verdict = _describe_effect(effect, comparison)
-    return EffectInWords(where, words, verdict)
-
-
-def _describe_effect(effect: Effect, comparison: Comparison) -> tuple[str, Verdict]:
-    """Describe a difference with its interval and verdict, and return the verdict."""
-    between = interval(effect, " (95\u00a0% interval ", ")")
-    verdict = verdict_of(effect, comparison.question.level)
-    return f"{points(effect)} points against {comparison.baseline}{between}: {verdict}", verdict
-
-
-def points(effect: Effect) -> str:
-    """Format the difference in percentage points."""
-    return percent(effect.estimate.difference, signed=True)
-
-
-def interval(effect: Effect, before: str = "", after: str = "") -> str:
-    """Format the interval in percentage points; empty if there is none."""
-    low, high = effect.estimate.low, effect.estimate.high
-    if low is None or high is None:
-        return ""
-    return f"{before}{percent(low, signed=True)} … {percent(high, signed=True)}{after}"
 
 
 def effects_section(comparison: Comparison | str) -> Section | None:
@@ -199,10 +95,11 @@ def _title(row: ComparisonRow) -> str:
 def _entry(effect: Effect | None) -> Entry:
     if effect is None:
         return Entry(DASH)
+    estimate = effect.estimate
     p = "not testable" if effect.holm is None else f"p = {effect.holm:.2g}" if effect.holm >= 0.001 else "p < 0.001"
     kind = "best" if effect.decided else ""
     mark = {"distillations": "", "students": " §", "unpaired": " ¶"}[effect.design]
-    return Entry(points(effect), interval(effect, "[", "]") + mark, p, kind)
+    return Entry(percent(estimate.difference, signed=True), interval(estimate.low, estimate.high) + mark, p, kind)
 
 
 def _captions(comparison: Comparison) -> list[str]:

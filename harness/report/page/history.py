@@ -1,5 +1,6 @@
 """The section of curves: logged losses, and accuracy over iterations."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,11 +51,12 @@ def _losses(trajectories: Sequence[SetRecord], palette: Palette) -> Iterator[Par
                 curves.append(curve)
                 keys[dataset, ipc][key.name] = key
         if curves and len(pictures[dataset, ipc]) < MOST_LINES:
-            pictures[dataset, ipc].append(draw_curves(curves, title=method, x="iteration", y=scalar))
-    for (dataset, ipc), drawn in pictures.items():
+            drawn = draw_curves(curves, title=method, x="iteration", y=scalar, within=_range_of(curves))
+            pictures[dataset, ipc].append(drawn)
+    for (dataset, ipc), of_size in pictures.items():
         size = f", {per_class(ipc)}" if ipc else ""
         legend = draw_legend(list(keys[dataset, ipc].values()), "Legend")
-        yield Part(f"What the methods minimise, on {dataset}{size}", pictures=[*drawn, legend])
+        yield Part(f"What the methods minimise, on {dataset}{size}", pictures=[*of_size, legend])
 
 
 def _scalar(record: SetRecord) -> str:
@@ -72,6 +74,11 @@ def _mean_curve(key: Key, histories: Sequence[Sequence[float | None]]) -> Curve 
             y.append(statistics.fmean(finite))
             spread.append(statistics.stdev(finite) if len(finite) > 1 else 0.0)
     return Curve(key, x, y, spread) if x else None
+
+
+def _range_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Return the range that bands are cut to: from zero on if no value is negative, as those of squares never are."""
+    return (0.0, math.inf) if min(min(curve.y) for curve in curves) >= 0 else None
 
 
 def _accuracies(panel: Panel, palette: Palette) -> Iterator[Part]:

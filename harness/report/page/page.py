@@ -10,11 +10,16 @@ from markupsafe import Markup
 
 from harness.errors import UsageError
 from harness.plugins.discovery import plugins
+from harness.report.answer.matrix import matrix_of
 from harness.report.comparing.ambiguous_names import distinguish
+from harness.report.comparing.question import in_natural_order
+from harness.report.page.answer import answer_part
 from harness.report.page.effects import compare_pools, summary_of
 from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
+from harness.report.tables.arm_names import arm_names
 from harness.report.tables.hold_outs import hold_out_notes
+from harness.types.names import name_or_text
 from harness.types.options import Options, option
 from harness.types.plurals import counted
 from harness.types.report import Report, Results
@@ -45,23 +50,25 @@ class Page(Report[PageOptions]):
         template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
             room.joinpath("template.html").read_text(encoding="utf-8")
         )
+        results, names = shorten_names(results)
         results = distinguish_names(results)
         panels = panels_of(results.scores, self.options.baseline)
         comparison = compare_pools(results, panels, self.options.baseline)
-        sentence, effects = summary_of(panels, comparison)
         # The page's Content-Security-Policy allows only this very style sheet, and nothing else.
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return template.render(
             title=self.options.title,
             about=_about(results),
-            summary=sentence,
+            names=names,
+            summary=summary_of(panels, comparison),
+            answer=None if isinstance(comparison, str) else answer_part(matrix_of(comparison)),
             warnings=warnings_on(panels),
-            effects=effects,
             sections=sections_of(
                 results,
                 panels,
                 comparison,
                 plugins().registry,
+                {short: name for field, short, name in names if field == "pool"},
                 baseline=self.options.baseline,
                 cells=self.options.cells,
                 pictures=self.options.pictures,
@@ -70,6 +77,28 @@ class Page(Report[PageOptions]):
             style_hash=f"sha256-{digest}",
             footer=_footer(results),
         )
+
+
+def shorten_names(results: Results) -> tuple[Results, tuple[tuple[str, str, str], ...]]:
+    """Return the results with the shortest names that tell components apart, and field, short and full name of each.
+
+    Data sets keep their names, which say where the images are from.
+    """
+    short_names: dict[str, str] = {}
+    for field in ("method", "pool", "evaluator", "architecture"):
+        typed = in_natural_order(name for score in results.scores if (name := getattr(score, field)))
+        of_field, alone = arm_names(field, typed), len(typed) == 1
+        short_names |= {name: name_or_text(name).name if alone else of_field[name] for name in typed}
+    changed = {name: text for name, text in short_names.items() if text != name}
+    scores = tuple(score.labelled(changed) for score in results.scores)
+    sets = tuple(
+        replace(
+            record, method=changed.get(record.method, record.method), pool=changed.get(record.pool or "", record.pool)
+        )
+        for record in results.sets
+    )
+    names = {(field, getattr(score, field), name) for score in scores for field, name in score.labels.items()}
+    return replace(results, scores=scores, sets=sets), tuple(sorted(name for name in names if name[0] != "main"))
 
 
 def distinguish_names(results: Results) -> Results:

@@ -1,6 +1,6 @@
 """The sections of the page in their order, with the short ones themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.plugins.registry import Registry
 from harness.report.comparing.comparison import Comparison
@@ -36,6 +36,7 @@ def sections_of(
     panels: Sequence[Panel],
     comparison: Comparison | str,
     registry: Registry,
+    pool_names: Mapping[str, str],
     *,
     baseline: str,
     cells: int,
@@ -48,6 +49,7 @@ def sections_of(
         panels: the panels of its scores.
         comparison: the comparison of pools, or why there is none.
         registry: the components, to ask pools for their distributions.
+        pool_names: full names of pools by those that the results have, where these are shorter.
         baseline: the pool that comes first.
         cells: maximum number of cells that are listed one by one.
         pictures: maximum number of sets whose images are shown.
@@ -65,7 +67,7 @@ def sections_of(
         cost_section(shown, palette),
         curves_section(shown, trajectories, palette),
         images_section(results.sets, palette, pictures),
-        pools_section(trajectories, registry),
+        pools_section(trajectories, registry, pool_names),
         cells_section(panels, results, cells),
         _notes(results),
     ]

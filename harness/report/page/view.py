@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from harness.report.page.pictures import Picture
 
+_LAYOUTS = {3: "narrow", 6: "medium", 9: "wide"}
+"""The layout of tables with at most so many columns."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -23,7 +26,7 @@ class Entry:
         text: the text.
         spread: text beside it, smaller.
         below: text below it, smaller.
-        kind: ``best`` or empty.
+        kind: ``best``, the verdict (``helps``, ``hurts``, ``same``, ``undecided``) or empty.
         number: whether it is aligned to the right.
     """
 
@@ -60,6 +63,14 @@ class Table:
     columns: Sequence[Column]
     groups: Sequence[Group]
     notes: Sequence[str] = ()
+
+    @property
+    def layout(self) -> str:
+        """How wide a screen its columns need: ``narrow`` that of a phone, ``medium``, ``wide`` or ``widest``.
+
+        On narrower ones, each row is a list of its cells, so that nothing is cut off or has to be scrolled sideways.
+        """
+        return next((name for most, name in _LAYOUTS.items() if len(self.columns) <= most), "widest")
 
 
 @dataclass(frozen=True)

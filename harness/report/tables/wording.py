@@ -77,8 +77,12 @@ def mean_with_spread(mean: float, spread: float | None, show: Show = percent) ->
 
 def difference(value: float, low: float | None, high: float | None, show: Show = percent) -> str:
     """Format a difference with its interval as ``+0.4 [−0.3, +1.1]``; without one if there is none."""
-    between = "" if low is None or high is None else f" [{show(low, True)}, {show(high, True)}]"
-    return f"{show(value, True)}{between}"
+    return f"{show(value, True)}{labelled(' ', interval(low, high, show))}"
+
+
+def interval(low: float | None, high: float | None, show: Show = percent) -> str:
+    """Format an interval as ``[−0.3, +1.1]``; empty if there is none."""
+    return "" if low is None or high is None else f"[{show(low, True)}, {show(high, True)}]"
 
 
 def verdict_line(arm: str, baseline: str, verdict: object, numbers: str) -> str:
