@@ -26,6 +26,7 @@ BUILT_IN = {
         "dsac[batch_real=8,outer=2,inner=1,warm_outer=0]",
         "idc[inner=2,batch_real=6,n_data=16,batch_train=8]",
         "dm[batch_real=8]",
+        "cafe[batch_real=8,batch_query=4,most_updates=3,most_epochs=2]",
         f"mtt[{MTT}]",
         f"mtt[{MTT},unroll=constant,labels=expert]",
         "random",
