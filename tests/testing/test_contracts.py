@@ -31,6 +31,7 @@ BUILT_IN = {
         "cafe[batch_real=8,batch_query=4,most_updates=3,most_epochs=2]",
         f"mtt[{MTT}]",
         f"mtt[{MTT},unroll=constant,labels=expert]",
+        f"mtt[{MTT},flat_radius=0.01,average=0.9]",
         "random",
         f"herding[network={SMALL},epochs=2]",
         f"k-center[network={SMALL},epochs=2]",
