@@ -70,7 +70,7 @@ class CAFEOptions(PixelOptions):
     )  # fmt: skip
     most_updates: int = option(100, "most updates with each network", source="HMDC's copy of CAFE", ge=1)
     most_epochs: int = option(
-        100, "most epochs of the network between two updates", source="own choice: none in CAFE, 1000 in HMDC's copy",
+        20, "most epochs of the network between two updates", source="own choice: none in CAFE, 1000 in HMDC's copy",
         ge=0,
     )  # fmt: skip
     augment: str | None = option(
@@ -111,7 +111,7 @@ class CAFE(PixelMethod[CAFEOptions]):
         options, network = self.options, networks.draw()
         halvings = sum(iteration >= milestone for milestone in HALVED_AT)
         self.optimizer.param_groups[0]["lr"] = options.lr_img * 0.5**halvings
-        query = [self.real(label, options.batch_query, "query", iteration) for label in range(self.classes)]
+        query = self._query(iteration)
         # On the device: the loss is read once at the end.
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         accuracies, epochs, update = deque[float](maxlen=WINDOW), 0, 0
@@ -120,7 +120,7 @@ class CAFE(PixelMethod[CAFEOptions]):
             self.optimizer.step()
             total += loss
             update += 1
-            accuracies.append(accuracy(network, query))
+            accuracies.append(accuracy(network, *query))
             settled = len(accuracies) == WINDOW and _range(accuracies) < options.lambda_1
             if settled or update == options.most_updates:
                 break
@@ -137,7 +137,6 @@ class CAFE(PixelMethod[CAFEOptions]):
             transform(self.real(label, self.options.batch_real, "real", iteration, update))
             for label, transform in enumerate(transforms)
         ]
-        labels = torch.arange(self.classes).repeat_interleave(torch.tensor([len(images) for images in real]))
         leaf = self.images.detach().requires_grad_()
         mine = torch.cat([transform(leaf[self.mine(label)]) for label, transform in enumerate(transforms)])
         target = self._layers(network, taps, real)
@@ -149,7 +148,7 @@ class CAFE(PixelMethod[CAFEOptions]):
         loss = loss_of(
             target,
             Layers(means[:-1], outputs[VECTORS], means[-1]),
-            labels.to(leaf.device),
+            self._labels_of(real),
             early_weight=self.options.early_weight,
             discrimination=self.options.discrimination,
         )
@@ -188,9 +187,19 @@ class CAFE(PixelMethod[CAFEOptions]):
         generator = self.task.streams.generator("augment", iteration, update, label)
         return siamese(self.strategy, self.task.problem.shape, generator)
 
+    def _query(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Return the real images (n, c, h, w) whose accuracy is followed, and their labels."""
+        parts = [self.real(label, self.options.batch_query, "query", iteration) for label in range(self.classes)]
+        return torch.cat(parts), self._labels_of(parts)
+
+    def _labels_of(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return the labels of batches, each of which holds the images of a class."""
+        counts = torch.tensor([len(images) for images in parts])
+        return torch.arange(self.classes).repeat_interleave(counts).to(self.images.device)
+
     # --- the network's training ---------------------------------------------------------------------------------------
 
-    def _train(self, network: Network, query: Sequence[Tensor], iteration: int, update: int) -> int:
+    def _train(self, network: Network, query: tuple[Tensor, Tensor], iteration: int, update: int) -> int:
         """Train the network on the images until its accuracy has changed, and return the number of epochs."""
         recipe = Recipe(1, self.options.lr_net, "sgd", "constant", 0.0, 0.0, self.options.batch_train)
         augment = None if self.strategy == "none" else dsa_augmentation(self.strategy)
@@ -201,7 +210,7 @@ class CAFE(PixelMethod[CAFEOptions]):
                 return self.task.streams.generator(f"inner-{purpose}", iteration, update, epoch)
 
             train_classifier(network, self.images.detach(), self.labels, recipe, draw, augment=augment)
-            accuracies.append(accuracy(network, query))
+            accuracies.append(accuracy(network, *query))
             if _range(accuracies) > self.options.lambda_2:
                 return epoch + 1
         return self.options.most_epochs
@@ -248,22 +257,20 @@ def loss_of(real: Layers, synthetic: Layers, labels: Tensor, *, early_weight: fl
     return loss + discrimination * functional.cross_entropy(logits, labels, reduction="sum")
 
 
-@torch.no_grad()
-def accuracy(network: Network, parts: Sequence[Tensor]) -> float:
-    """Return the share of images, a batch for each class, that a network classifies rightly; its mode is not changed.
-
-    Batch norm uses its running statistics.
-    """
+def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
+    """Return the share of images that a network classifies rightly, by running statistics; its mode is not changed."""
     training = network.training
     network.eval()
+    # On a CPU slices, one core each; a GPU is filled by the whole batch.
+    parts = torch.split(images, SLICE if images.device.type == "cpu" else len(images))
 
-    def right(label: int) -> Tensor:
-        passes = [network(images).argmax(1) == label for images in torch.split(parts[label], SLICE)]
-        return torch.cat(passes).sum()
+    def answer(part: int) -> Tensor:
+        with torch.no_grad():
+            return network(parts[part]).argmax(1)
 
-    counts = torch.stack(list(side_by_side(right, range(len(parts)), parts[0].device)))
+    answers = list(side_by_side(answer, range(len(parts)), images.device))
     network.train(training)
-    return float(counts.sum()) / sum(map(len, parts))
+    return float((torch.cat(answers) == labels).float().mean())
 
 
 def _range(accuracies: Sequence[float]) -> float:
