@@ -266,7 +266,8 @@ def accuracy(network: Network, images: Tensor, labels: Tensor) -> float:
 
     def answer(part: int) -> Tensor:
         with torch.no_grad():
-            return network(parts[part]).argmax(1)
+            logits: Tensor = network(parts[part])
+        return logits.argmax(1)
 
     answers = list(side_by_side(answer, range(len(parts)), images.device))
     network.train(training)
