@@ -70,7 +70,7 @@ class CAFEOptions(PixelOptions):
     )  # fmt: skip
     most_updates: int = option(100, "most updates with each network", source="HMDC's copy of CAFE", ge=1)
     most_epochs: int = option(
-        20, "most epochs of the network between two updates", source="own choice: none in CAFE, 1000 in HMDC's copy",
+        WINDOW, "most epochs of the network between two updates", source="own choice: none in CAFE, 1000 in HMDC's copy",
         ge=0,
     )  # fmt: skip
     augment: str | None = option(
