@@ -70,8 +70,8 @@ class CAFEOptions(PixelOptions):
     )  # fmt: skip
     most_updates: int = option(100, "most updates with each network", source="HMDC's copy of CAFE", ge=1)
     most_epochs: int = option(
-        WINDOW, "most epochs of the network between two updates", source="own choice: none in CAFE, 1000 in HMDC's copy",
-        ge=0,
+        WINDOW, "most epochs of the network between two updates",
+        source="own choice: none in CAFE, 1000 in HMDC's copy", ge=0,
     )  # fmt: skip
     augment: str | None = option(
         "none", "operations, of which one is drawn for each class and update, joined by +; auto, the data set's, is "
