@@ -13,6 +13,8 @@ def register_methods(register: Register) -> None:
     register("idc", "mpdd_plugins.methods.idc:IDC", "gradient matching of packed images (Kim et al., ICML 2022)")
     register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
     register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
+    register("cafe", "mpdd_plugins.methods.cafe:CAFE", "matching features of all layers (Wang et al., CVPR 2022)")
+    register("ncfm", "mpdd_plugins.methods.ncfm:NCFM", "matching characteristic functions (Wang et al., CVPR 2025)")
     coresets = "mpdd_plugins.methods.coresets"
     register("random", f"{coresets}:Random", "real images drawn uniformly")
     register("herding", f"{coresets}:Herding", "real images whose mean feature is the class's (Welling, ICML 2009)")

@@ -12,7 +12,7 @@ from studies import ddbench
 from harness.plugins.discovery import plugins
 
 CONFIG = Path(__file__).with_name("crossing.toml")
-LEARNING = {"dc", "dcc", "dm", "dsa", "dsac", "idc", "mtt"}
+LEARNING = {"cafe", "dc", "dcc", "dm", "dsa", "dsac", "idc", "mtt", "ncfm"}
 CHOOSING = {"random", "herding", "k-center", "whole"}
 POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
 

@@ -103,6 +103,48 @@ def in_slices(
     return value.detach(), [_sum(pieces) for pieces in zip(first, *rest, strict=True)]
 
 
+def flat(gradient: GradientOfLoss, radius: float, gap: float) -> GradientOfLoss:
+    """Return GSAM's gradient, adaptive to the size of each weight (Zhuang et al., ICLR 2022; ASAM, Kwon et al., 2021).
+
+    With g the gradient at the weights w, and g' at w + radius w² g / ‖w g‖, where the loss is higher: g' - gap g⊥, with
+    g⊥ the part of g that is orthogonal to g'. Buffers are left as the pass at w leaves them.
+
+    Args:
+        gradient: returns g.
+        radius: rho, of the neighbourhood in which the loss is to be low.
+        gap: alpha, how strongly the difference between the loss there and at w counts.
+    """
+
+    def flattened(
+        network: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], reduced: PrecisionContext
+    ) -> tuple[Tensor, Parts]:
+        value, plain = gradient(network, images, loss, reduced)
+        used = [(weight, part) for weight, part in zip(trainable(network), plain, strict=True) if part is not None]
+        before = [tensor.detach().clone() for tensor in (*(weight for weight, _ in used), *network.buffers())]
+        with torch.no_grad():
+            length = _norm([weight * part for weight, part in used]) + 1e-12
+            for weight, part in used:
+                weight.add_(weight.square() * part * (radius / length))
+        _, perturbed = gradient(network, images, loss, reduced)
+        with torch.no_grad():
+            for tensor, old in zip((*(weight for weight, _ in used), *network.buffers()), before, strict=True):
+                tensor.copy_(old)
+            pairs = [(first, second) for first, second in zip(plain, perturbed, strict=True) if second is not None]
+            along = sum((first * second).sum() for first, second in pairs if first is not None)
+            share = along / (_norm([second for _, second in pairs]).square() + 1e-12)
+            return value, [
+                second if first is None or second is None else second - gap * (first - share * second)
+                for first, second in zip(plain, perturbed, strict=True)
+            ]
+
+    return flattened
+
+
+def _norm(pieces: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all pieces together."""
+    return torch.stack([piece.square().sum() for piece in pieces]).sum().sqrt()
+
+
 def _sum(pieces: Parts) -> Tensor | None:
     """Return the sum in the order of the slices; None if the loss does not depend on this weight."""
     tensors = [piece for piece in pieces if piece is not None]

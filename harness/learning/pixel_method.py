@@ -157,6 +157,7 @@ class EncodedImages:
         step_size: float | None = None,
         labels: Tensor | None = None,
         schedule: Schedule | None = None,
+        tensors: Mapping[str, Tensor] | None = None,
     ) -> DistilledSet:
         """Return the set that is stored: the tensors, and a label for each stored image.
 
@@ -165,15 +166,18 @@ class EncodedImages:
             step_size: the learning rate for students, if one was learned.
             labels: labels of ``images``, if as many images are decoded as are stored; None for the classes.
             schedule: ordered steps that own their ``images``; None if there are none.
+            tensors: others of the same names and shapes that are stored, such as means of these; None for these.
         """
-        encoding = replace(self._encoding, tensors=self._beside())
+        whole = self.tensors if tensors is None else tensors
+        beside = {name: tensor for name, tensor in whole.items() if name != "images"}
+        encoding = replace(self._encoding, tensors=beside)
         stored = self._stored_labels if labels is None else labels
         if labels is not None and self._order is not None:
             stored = torch.empty_like(labels)
             stored[self._order] = labels
         if schedule is not None and self._order is not None:
             schedule = schedule.renumbered(self._order.tolist())
-        return task.distilled(self.tensors["images"], stored, step_size, encoding, schedule=schedule)
+        return task.distilled(whole["images"], stored, step_size, encoding, schedule=schedule)
 
 
 class EncodedSGD(torch.optim.SGD):

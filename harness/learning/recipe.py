@@ -71,6 +71,9 @@ class Recipe:
         factor: above 0; the rate's factor at each milestone.
         warmup: number of first epochs (or steps) in which the rate rises linearly to ``lr``. ``cosine`` anneals over
             those after them.
+        flat_radius: above 0, gradients are GSAM's with this rho, so that the network ends where the loss is flat; each
+            step then takes two passes.
+        flat_gap: alpha of GSAM.
 
     Raises:
         ValueError: a value is outside its range, or two contradict each other.
@@ -88,6 +91,8 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
     warmup: int = 0
+    flat_radius: float = 0.0
+    flat_gap: float = 0.0
 
     def __post_init__(self) -> None:
         lengths = {"epochs": self.epochs or None, "steps": self.steps, "images": self.images}
@@ -105,6 +110,8 @@ class Recipe:
             raise ValueError(f"milestones are ascending and from 1 on, not {self.milestones}")
         if not 0 < self.factor < math.inf:
             raise ValueError(f"the factor of a milestone is a finite number above 0, not {self.factor:g}")
+        if self.flat_radius < 0 or (self.flat_gap and not self.flat_radius):
+            raise ValueError("GSAM has a radius above 0: set flat_radius, or leave out flat_gap")
         if self.warmup < 0:
             raise ValueError(f"a warm-up has 0 epochs or steps, or more, not {self.warmup}")
 
@@ -129,7 +136,15 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """Return the fields as JSON for the key of an artifact; those that came later only if they are set."""
         # Keys of artifacts that exist already must not change when a field is added here.
-        later = {"steps": None, "images": None, "milestones": (), "factor": 0.1, "warmup": 0}
+        later = {
+            "steps": None,
+            "images": None,
+            "milestones": (),
+            "factor": 0.1,
+            "warmup": 0,
+            "flat_radius": 0.0,
+            "flat_gap": 0.0,
+        }
         fields = {**asdict(self), "milestones": list(self.milestones)}
         return {key: value for key, value in fields.items() if key not in later or getattr(self, key) != later[key]}
 

@@ -17,7 +17,7 @@ from harness.compute.network_traits import draws_from_global, is_worth_slicing
 from harness.compute.parallel import on_streams
 from harness.compute.precision import PrecisionContext
 from harness.errors import DataError
-from harness.learning.gradients import GradientOfLoss, Parts, as_a_whole, in_slices, trainable
+from harness.learning.gradients import GradientOfLoss, Parts, as_a_whole, flat, in_slices, trainable
 from harness.learning.recipe import (
     Augment,
     Batch,
@@ -352,7 +352,7 @@ def _steps(
         record = recorded and not brief and not draws_from_global(network, images[:2])
         yield _stepper([network], recipe, [loss], gradient, reduced, record=record)
         return
-    optimizer = recipe.optimizer, recipe.momentum, recipe.weight_decay
+    optimizer = recipe.optimizer, recipe.momentum, recipe.weight_decay, recipe.flat_radius, recipe.flat_gap
     staged_steps = _recorded_steps.fetch((structure, loss, optimizer, torch_modes(images.device, reduced)), staged)
     if staged_steps is None:
         yield _stepper([network], recipe, [loss], gradient, reduced, record=False)
@@ -375,6 +375,8 @@ def _stepper(
     record: bool = True,
 ) -> Stepper:
     """Return the steps of several networks; the tensors of a batch hold one row for each network."""
+    if recipe.flat_radius:
+        gradient = flat(gradient, recipe.flat_radius, recipe.flat_gap)
 
     def gradient_of_network(which: int, *batch: Tensor) -> tuple[Tensor, Parts]:
         index, images, labels, *numbers = (tensor[which] for tensor in batch)

@@ -41,6 +41,14 @@ def check_strategy(strategy: str | None) -> str | None:
     return "+".join(sorted(names, key=OPERATIONS.index))
 
 
+def check_matched(strategy: str | None) -> str | None:
+    """Validate an option as `check_strategy` does, for images that are matched: without CutMix."""
+    checked = check_strategy(strategy)
+    if "cutmix" in (checked or "").split("+"):
+        raise ValueError("cutmix changes labels, so that it is for augment_net only")
+    return checked
+
+
 def own_strategy(problem: Problem) -> str:
     """Return the operations of students' training that suit the data set: DSA's for it without cutout, and CutMix.
 
@@ -51,10 +59,15 @@ def own_strategy(problem: Problem) -> str:
     suited = dsa.own_strategy(problem).split("+")
     if suited == ["none"]:
         return "none"
-    mixed = "flip" in suited or problem.shape[0] > 1
+    mixed = is_mixed(problem)
     return "+".join(
         name for name in OPERATIONS if (name == "cutmix" and mixed) or (name in suited and name != "cutout")
     )
+
+
+def is_mixed(problem: Problem) -> bool:
+    """Return whether CutMix suits the data set: not if its images are grey and never mirrored, as MNIST's."""
+    return "flip" in dsa.own_strategy(problem).split("+") or problem.shape[0] > 1
 
 
 def siamese(strategy: str, shape: Shape, generator: torch.Generator) -> Transform:

@@ -50,8 +50,8 @@ class KDOptions(TrainingOptions):
     """Options of `KD`."""
 
     # Without dd: its few steps at learned rates are for the cross-entropy that they were learned with.
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc"] = option(
-        "v1", PROTOCOLS, source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py"
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm"] = option(
+        "v1", PROTOCOLS, source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM"
     )
     temperature: float = option(1.5, "tau, by which both logits are divided", source="the paper's code", gt=0)
     alpha: float = option(0.5, "weight of the teacher's part", source="the paper's code", ge=0, le=1)

@@ -1,8 +1,9 @@
 """Training protocols of evaluators: recipes by name and version, and the options that depart from them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, Literal, Self
 
 import pydantic
@@ -21,7 +22,7 @@ from harness import (
     Streams,
     option,
 )
-from mpdd_plugins.augmentations import dc, dsa, idc
+from mpdd_plugins.augmentations import dc, dsa, idc, ncfm
 
 EPOCHS = {
     "v1": (301, 1001),
@@ -29,16 +30,26 @@ EPOCHS = {
     "dsa": (1001, 1001),
     "mtt": (1001, 1001),
     "idc": (1000, 1000),
+    "ncfm": (2000, 2000),
     "dd": (1, 1),
 }
 """Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000). Under dd, how
 often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4)."""
-FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc", "dd": "dd"}
+FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc", "ncfm": "ncfm", "dd": "dd"}
 """Family of augmentations of each protocol."""
-OWN: Mapping[str, Mapping[str, Any]] = {"idc": {"schedule": "milestones", "batch": 64}}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "idc": {"schedule": "milestones", "batch": 64},
+    "ncfm": {"optimizer": "adamw", "schedule": "milestones", "batch": 128},
+}
 """Options that a protocol has in place of the defaults."""
-MILESTONE_FACTOR = 0.2
-"""Factor of the rate at each milestone (IDC, train.py)."""
+RATES = {"ncfm": 0.001}
+"""Learning rates of protocols that have another than v1's."""
+FALLS: Mapping[str, tuple[Sequence[Fraction], float]] = {
+    "ncfm": ([Fraction(part, 5) for part in range(1, 5)], 0.5),
+}
+"""Of a protocol with a schedule of its own, the shares of the epochs at which the rate falls, and its factor there."""
+USUAL_FALLS = ([Fraction(2, 3), Fraction(5, 6)], 0.2)
+"""Those of ``schedule=milestones`` under every other protocol (IDC, train.py)."""
 
 
 def _check_none(operations: str | None) -> str | None:
@@ -49,16 +60,24 @@ def _check_none(operations: str | None) -> str | None:
 
 
 # By family: how an option is validated, how an augmentation is created, and what the protocol has for a data set.
-CHECK = {"dc": dc.check_strategy, "dsa": dsa.check_strategy, "idc": idc.check_strategy, "dd": _check_none}
+CHECK = {
+    "dc": dc.check_strategy,
+    "dsa": dsa.check_strategy,
+    "idc": idc.check_strategy,
+    "ncfm": ncfm.check_strategy,
+    "dd": _check_none,
+}
 MAKE: dict[str, Callable[[str, int], Augment]] = {
     "dc": lambda operations, classes: dc.dc_augmentation(operations),
     "dsa": lambda operations, classes: dsa.dsa_augmentation(operations),
     "idc": idc.idc_augmentation,
+    "ncfm": ncfm.ncfm_augmentation,
 }
 OF_SET: dict[str, Callable[[Problem], str]] = {
     "dc": lambda problem: problem.augmentations.get("dc", "none"),
     "dsa": dsa.own_strategy,
     "idc": idc.own_strategy,
+    "ncfm": ncfm.own_strategy,
     "dd": lambda problem: "none",
 }
 PROTOCOLS = (
@@ -66,48 +85,57 @@ PROTOCOLS = (
     "fresh momentum, batch 256; 1001 epochs where the set is augmented (mnist). quick: 101 epochs, lower after "
     "index 51. dsa: v1 with 1001 epochs under DSA's augmentation. mtt: dsa with the learning rate that the set has "
     "learned. idc: 1000 epochs of v1's SGD, a fifth of the rate from two thirds and again from five sixths of them "
-    "on with the momentum kept, batch 64, under IDC's augmentation with CutMix"
+    "on with the momentum kept, batch 64, under IDC's augmentation with CutMix. ncfm: 2000 epochs of AdamW, lr "
+    "0.001, weight decay 5e-4, half the rate at each fifth of them, batch 128, under DSA's augmentation with CutMix"
 )
 """The meaning of the option ``protocol`` of every evaluator."""
 DD_FIXES = ("lr", "optimizer", "schedule", "batch")
 """Options that the protocol dd does not have, because the set's schedule decides them."""
 
 
-def milestones_of(epochs: int) -> tuple[int, ...]:
-    """Return two thirds and five sixths of the epochs, rounded down, where IDC lowers the rate (train.py)."""
-    # At least 1: of a single epoch, which has no milestone within it, both would be 0.
-    return tuple(sorted({max(1, 2 * epochs // 3), max(1, 5 * epochs // 6)}))
+def falls_of(protocol: str, epochs: int) -> dict[str, Any]:
+    """Return the milestones of a protocol in so many epochs, rounded down, and its factor, as fields of a recipe."""
+    shares, factor = FALLS.get(protocol, USUAL_FALLS)
+    # At least 1: of a single epoch, which has no milestone within it, all would be 0.
+    milestones = tuple(sorted({max(1, int(share * epochs)) for share in shares}))
+    return {"schedule": "milestones", "milestones": milestones, "factor": factor}
 
 
 class TrainingOptions(Options):
     """Options of every evaluator's training; those that are not set are the protocol's."""
 
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "dd"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "dd"] = option(
         "v1",
         f"{PROTOCOLS}. dd: the steps of the set's schedule in their order, each one step of gradient descent on its "
         "own images at its own rate, without augmentation; as many times as epochs says, 1 by default",
-        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; DD, section 3.4",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; DD, section 3.4",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
     lr: float | None = option(
-        None, "learning rate at the start; auto: 0.01, or under mtt the set's own", source="DC", gt=0
+        None,
+        "learning rate at the start; auto: 0.01, under ncfm 0.001, under mtt the set's own",
+        source="DC; NCFM",
+        gt=0,
     )
-    optimizer: Literal["sgd", "adam", "adamw", "lion", "lamb"] = option("sgd", "optimiser", source="DC")
+    optimizer: Literal["sgd", "adam", "adamw", "lion", "lamb"] = option(
+        "sgd", "optimiser. The default is adamw under ncfm", source="DC; NCFM"
+    )
     schedule: Literal["step", "cosine", "constant", "milestones"] = option(
         "step",
         "step: tenfold lower half-way, with fresh momentum; cosine to zero; constant; milestones: a fifth from two "
-        "thirds and again from five sixths of the epochs on. The default is milestones under idc",
-        source="DC, utils.py; IDC, train.py",
+        "thirds and again from five sixths of the epochs on, under ncfm half from each fifth on. The default is "
+        "milestones under idc and ncfm",
+        source="DC, utils.py; IDC, train.py; NCFM",
     )
-    batch: int = option(256, "images a step. The default is 64 under idc", source="DC; IDC", ge=1)
+    batch: int = option(256, "images a step. The default is 64 under idc, 128 under ncfm", source="DC; IDC; NCFM", ge=1)
     augment: str | None = option(
         None,
         "operations on training images joined by +, or none. v1, quick: of crop, scale, rotate, noise, one for each "
         "image; auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none. dsa, mtt: of "
         "color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own. idc: of flip, color, crop, "
         "scale, rotate, cutout, cutmix, all of them but of crop, scale and rotate one a batch; auto: dsa's without "
-        "cutout, and cutmix unless the images are grey and never mirrored",
-        source="DC, utils.py; DSA; IDC",
+        "cutout, and cutmix unless the images are grey and never mirrored. ncfm: dsa's and cutmix; auto: likewise",
+        source="DC, utils.py; DSA; IDC; NCFM",
     )
 
     precision: Precision = option(
@@ -168,10 +196,10 @@ class TrainingOptions(Options):
         recipe = Recipe(epochs=EPOCHS[self.protocol][augmented])
         if self.protocol == "dd":
             return replace(recipe, schedule="constant", momentum=0.0, weight_decay=0.0)
-        if self.protocol != "idc":
+        if self.protocol not in OWN:
             return recipe
-        milestones = milestones_of(recipe.epochs)
-        return replace(recipe, milestones=milestones, factor=MILESTONE_FACTOR, **OWN["idc"])
+        own = {**OWN[self.protocol], **falls_of(self.protocol, recipe.epochs)}
+        return replace(recipe, lr=RATES.get(self.protocol, recipe.lr), **own)
 
     def recipe(self, augmented: bool) -> Recipe:
         """Return the protocol's recipe with the options' departures."""
@@ -179,16 +207,8 @@ class TrainingOptions(Options):
         epochs = self.epochs or recipe.epochs
         if self.protocol == "dd":
             return replace(recipe, epochs=epochs)
-        falls = self.schedule == "milestones"
-        return Recipe(
-            epochs=epochs,
-            lr=self.lr or recipe.lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            batch=self.batch,
-            milestones=milestones_of(epochs) if falls else (),
-            factor=MILESTONE_FACTOR if falls else recipe.factor,
-        )
+        falls = falls_of(self.protocol, epochs) if self.schedule == "milestones" else {"schedule": self.schedule}
+        return Recipe(epochs=epochs, lr=self.lr or recipe.lr, optimizer=self.optimizer, batch=self.batch, **falls)
 
     def lesson(
         self,

@@ -7,7 +7,7 @@ from typing import Literal
 import pydantic
 
 from harness import PixelOptions, Problem, Task, option
-from mpdd_plugins.augmentations.idc import check_strategy
+from mpdd_plugins.augmentations.idc import check_matched, check_strategy
 
 Metric = Literal["mse", "l1", "l1-mean", "layerwise"]
 LARGE = 128
@@ -71,13 +71,8 @@ class IDCOptions(PixelOptions):
         source="IDC",
     )  # fmt: skip
 
-    @pydantic.field_validator("augment", "augment_net")
-    @classmethod
-    def _check_operations(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
-        operations = check_strategy(value)
-        if info.field_name == "augment" and "cutmix" in (operations or "").split("+"):
-            raise ValueError("cutmix changes labels, so that it is for augment_net only")
-        return operations
+    _check_augment = pydantic.field_validator("augment")(check_matched)
+    _check_augment_net = pydantic.field_validator("augment_net")(check_strategy)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Options of MTT, and the published settings by data set and ipc that replace ``auto``."""
+"""Options of MTT, TESLA and FTD, and the published settings by data set and ipc that replace ``auto``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Self
 
 import pydantic
 
@@ -57,7 +57,37 @@ class MTTOptions(PixelOptions):
         source="TESLA, teacher_label",
     )  # fmt: skip
 
+    flat_radius: float = option(
+        0.0, "above 0, experts are trained by GSAM with this rho, to where their loss is flat; FTD has 0.01",
+        source="FTD", ge=0,
+    )  # fmt: skip
+    flat_gap: float | None = option(
+        None, "alpha of GSAM; auto: 1 from 50 images a class on, else 0.3", source="FTD, table 7", ge=0
+    )
+    average: float = option(
+        0.0, "share that a running mean of the images, which is then the result, retains at each iteration; FTD has "
+        "0.9999, 0.9995, 0.999 at ipc 1, 10, 50. 0: the images themselves",
+        source="FTD, ema_decay", ge=0, lt=1,
+    )  # fmt: skip
+
     _check_augment = pydantic.field_validator("augment")(check_strategy)
+
+    @pydantic.model_validator(mode="after")
+    def _gap_needs_a_radius(self) -> Self:
+        if self.flat_gap and not self.flat_radius:
+            raise ValueError("flat_gap is an option of GSAM: set flat_radius too")
+        return self
+
+    def gap(self, ipc: int) -> float:
+        """Return alpha of GSAM, 0 for experts of plain SGD."""
+        published = 1.0 if ipc >= 50 else 0.3
+        return (published if self.flat_gap is None else self.flat_gap) if self.flat_radius else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value; FTD's only if they are set."""
+        # MTT's cells have the keys that they had before there were FTD's options.
+        of_ftd = {"flat_radius": 0.0, "flat_gap": None, "average": 0.0}
+        return {key: value for key, value in super().as_json().items() if key not in of_ftd or value != of_ftd[key]}
 
 
 @dataclass(frozen=True)

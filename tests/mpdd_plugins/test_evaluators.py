@@ -219,6 +219,8 @@ def test_v1_is_the_recipe_of_the_reference(lessons, toy):
         "milestones": (),
         "factor": 0.1,
         "warmup": 0,
+        "flat_radius": 0.0,
+        "flat_gap": 0.0,
     }
 
 

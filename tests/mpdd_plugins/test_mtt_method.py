@@ -121,6 +121,7 @@ class _Nothing:
         "lr_img=1,lr_lr=0.001,batch=2",
         "lr_img=1,labels=expert",
         "lr_img=1,statistics=expert",
+        "lr_img=1,flat_radius=0.01,average=0.9",
     ],
 )
 @pytest.mark.parametrize("main", [TINY_CONVNET, TINY_MLP, "convnet[width=4,depth=1,norm=batch]"])
@@ -151,6 +152,35 @@ def test_the_set_carries_its_step_size():
     assert distilled.step_size == pytest.approx(float(running.method.step_size.detach()))
     assert distilled.step_size != pytest.approx(0.05, rel=1e-6)
     assert trajectory("lr_lr=0,step_size=0.05").advance(1).step_size == pytest.approx(0.05)
+
+
+def test_experts_of_ftd_are_flat_with_the_published_gap():
+    def recipe(more, ipc=1):
+        return trajectory(more, ipc=ipc).method.needs(0, "convnet")[0].identity["recipe"]
+
+    assert "flat_gap" not in recipe("augment=none")
+    flat = "augment=none,flat_radius=0.01"
+    assert [recipe(flat, ipc)["flat_gap"] for ipc in (1, 10, 50)] == [0.3, 0.3, 1.0]
+    assert (recipe(flat)["flat_radius"], recipe(f"{flat},flat_gap=0.4")["flat_gap"]) == (0.01, 0.4)
+    assert "flat_gap" not in recipe(f"{flat},flat_gap=0"), "GSAM without its alpha is SAM"
+    with pytest.raises(UsageError, match="flat_radius"):
+        trajectory("flat_gap=0.4")
+
+
+def test_options_of_ftd_change_no_key_unless_they_are_set():
+    assert not {"flat_radius", "flat_gap", "average"} & MTTOptions().as_json().keys()
+    assert MTTOptions(flat_radius=0.01, average=0.99).as_json().items() >= {("flat_radius", 0.01), ("average", 0.99)}
+
+
+@pytest.mark.parametrize("as_", ["pixels", "unit-pixels"])
+def test_the_result_is_the_running_mean_of_the_images(as_):
+    plain, averaged = (trajectory(f"lr_img=1,augment=none,as={as_}{more}") for more in ("", ",average=0.75"))
+    mean = plain.advance(0).images
+    for iteration in range(1, 5):
+        mean = 0.75 * mean + 0.25 * plain.advance(iteration).images
+        torch.testing.assert_close(averaged.advance(iteration).images, mean)
+    assert plain.method.step_size == averaged.method.step_size, "the step size is not averaged"
+    assert torch.equal(plain.method.images, averaged.method.images), "the mean decides no step"
 
 
 def test_the_step_size_stays_positive():

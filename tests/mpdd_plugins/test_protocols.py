@@ -1,4 +1,4 @@
-"""The protocols dsa, mtt and idc: what is printed, what is trained, at which rate, under which augmentation."""
+"""The protocols dsa, mtt, idc and ncfm: what is printed, what is trained, at which rate, under which augmentation."""
 
 import pytest
 import torch
@@ -66,12 +66,25 @@ def short(monkeypatch):
         ("protocol=idc,schedule=step", "idc v1 + schedule=step"),
         ("protocol=idc,augment=color+crop", "idc v1 + augment=color+crop"),
         ("schedule=milestones", "v1 + schedule=milestones"),
+        ("protocol=ncfm", "ncfm v1"),
+        ("protocol=ncfm,batch=128,schedule=milestones,optimizer=adamw,epochs=2000,lr=0.001", "ncfm v1"),
+        ("protocol=ncfm,lr=0.01,optimizer=sgd", "ncfm v1 + lr=0.01 + optimizer=sgd"),
+        ("protocol=ncfm,augment=cutmix_crop", "ncfm v1 + augment=crop+cutmix"),
         ("batch=64,optimizer=lion", "v1 + optimizer=lion + batch=64"),
     ],
 )
 def test_what_is_printed(kind, options, printed):
     evaluator = component("evaluator", f"{kind}[{options}]")
     assert evaluator.protocol(PROBLEM, component("architecture", TINY_MLP)) == f"{kind} {printed}"
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_ncfms_rate_is_halved_at_each_fifth(augmented):
+    recipe = TrainingOptions(protocol="ncfm").recipe(augmented)
+    assert (recipe.epochs, recipe.optimizer, recipe.batch, recipe.weight_decay) == (2000, "adamw", 128, 5e-4)
+    rates = [recipe.rate(epoch) for epoch in (0, 399, 400, 800, 1200, 1999)]
+    assert rates == [1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5]
+    assert TrainingOptions(protocol="ncfm", epochs=10).recipe(augmented).milestones == (2, 4, 6, 8)
 
 
 @pytest.mark.parametrize("name", ["dsa", "mtt"])
@@ -209,7 +222,7 @@ def test_teachers_of_other_protocols_are_others():
         ("protocol=dsa,augment=noise", "no operation 'noise'.*color"),
         ("protocol=v1,augment=color", "no operation 'color'.*noise"),
         ("augment=flip", "no operation 'flip'"),
-        ("protocol=dsb", "'v1', 'quick', 'dsa', 'mtt', 'idc' or 'dd'"),
+        ("protocol=dsb", "'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm' or 'dd'"),
     ],
 )
 def test_operations_belong_to_the_protocols_family(options, message):
