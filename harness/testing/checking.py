@@ -61,7 +61,9 @@ class Checkable:
 
 
 def checkables(loaded: Plugins, plugin: str, names: Sequence[str]) -> list[Checkable]:
-    """Return the components of a plugin, each without options, or only those that are named.
+    """Return the components of a plugin, or only those that are named, each with the options that were typed.
+
+    Without any, a method is checked with its own `check_options`.
 
     Args:
         loaded: all plugins.
@@ -73,7 +75,7 @@ def checkables(loaded: Plugins, plugin: str, names: Sequence[str]) -> list[Check
     """
     entries = [entry for entry in loaded.registry.entries if entry.plugin == plugin]
     if not names:
-        return [Checkable(entry, _name(loaded, entry)) for entry in entries]
+        return [Checkable(entry, _name(loaded, entry) + _usual_options(entry)) for entry in entries]
     return [component for text in names for component in _named(loaded, plugin, entries, text)]
 
 
@@ -86,7 +88,16 @@ def _named(loaded: Plugins, plugin: str, entries: Sequence[Entry], text: str) ->
         known = did_you_mean(short, {entry.name for entry in entries})
         raise UsageError(f"plugin {plugin!r} has no component {short!r}: {known}")
     options = text.strip()[len(wanted.name) :]
-    return (Checkable(entry, _name(loaded, entry) + options) for entry in mine)
+    return (Checkable(entry, _name(loaded, entry) + (options or _usual_options(entry))) for entry in mine)
+
+
+def _usual_options(entry: Entry) -> str:
+    """Return the options by which a component is checked if none are typed, in brackets; empty for its defaults."""
+    try:
+        options = getattr(entry.load(), "check_options", "")
+    except DDBenchError:  # the check that it loads says why it does not
+        return ""
+    return f"[{options}]" if isinstance(options, str) and options else ""
 
 
 def _name(loaded: Plugins, entry: Entry) -> str:

@@ -210,6 +210,8 @@ class Method(ABC, Generic[O]):
     """Whether it iterates; if not, it chooses the set in one step, and a number of iterations is not applicable."""
     uses_ipc: ClassVar[bool] = True
     """Whether the set's size is asked for; not so for all training data."""
+    check_options: ClassVar[str] = ""
+    """Options, ``"steps=2,batch=8"``, by which the contract kit checks it where its defaults would take minutes."""
 
     def __init__(self, task: Task, options: O) -> None:
         self.task = task

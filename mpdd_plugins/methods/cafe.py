@@ -101,6 +101,7 @@ class CAFE(PixelMethod[CAFEOptions]):
     """Learns images whose mean features equal those of real images in all layers of networks that train on them."""
 
     Options = CAFEOptions
+    check_options = "batch_real=8,batch_query=4,most_updates=3,most_epochs=2"
 
     def __init__(self, task: Task, options: CAFEOptions) -> None:
         super().__init__(task, options)

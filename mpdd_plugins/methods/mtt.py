@@ -53,6 +53,7 @@ class MTT(PixelMethod[MTTOptions]):
     """Learns images such that N student steps from an expert snapshot end near the expert's weights M epochs later."""
 
     Options = MTTOptions
+    check_options = "experts=2,train_epochs=3,steps=2,expert_epochs=1,max_start_epoch=2"
 
     def __init__(self, task: Task, options: MTTOptions) -> None:
         # What the user set is needed for `notes`; everything else reads the options with their published values.

@@ -130,6 +130,7 @@ class NCFM(PixelMethod[NCFMOptions]):
     """Learns images, several in one, whose features have the characteristic function of real images' features."""
 
     Options = NCFMOptions
+    check_options = "batch_real=8,frequencies=16,pairs=2,train_epochs=2"
 
     def __init__(self, task: Task, options: NCFMOptions) -> None:
         super().__init__(task, options)

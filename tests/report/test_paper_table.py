@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 
 import pytest
 from studies import ddbench
@@ -80,13 +82,29 @@ def test_latex_has_all_its_parts_and_closes_them(store):
     assert depth == 0
     assert "\\caption{50 \\% of\\_it}" in text
     assert "\\label{tab:mine}" in text
-    assert "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%" in text
+    assert "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%" in text
     (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
     assert {len(cells) for cells in rows_of(text) if not cells[0].startswith("\\multicolumn")} == {len(columns)}
     notes = text.partition("\\footnotesize\n")[2].partition("\\end{minipage}")[0]
     for line in notes.splitlines():
         text_of(line.removesuffix("\\par"))
     assert "ours: main-similar{[}main=convnet{]}" in notes
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no pdflatex")
+@pytest.mark.parametrize("columns", ["onecolumn", "twocolumn"])
+def test_latex_compiles_and_is_no_wider_than_the_text(store, tmp_path, columns):
+    long = "a_pool & its #1 option"
+    (tmp_path / "table.tex").write_text(table(store, "--label", f"{long}=main-similar", "--rows", "pool"))
+    (tmp_path / "paper.tex").write_text(
+        f"\\documentclass[{columns}]{{article}}\\usepackage{{booktabs,graphicx}}"
+        "\\begin{document}\\input{table}See \\ref{tab:ddbench-pool}.\\end{document}"
+    )
+    for _ in range(2):  # the second run knows the reference
+        words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    assert not re.findall(r"Overfull.*|LaTeX Warning.*", done.stdout)
 
 
 @pytest.mark.parametrize("form", ["latex", "markdown", "csv"])

@@ -11,7 +11,7 @@ import torch
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
 from harness.testing import ExecutorContract, FormatContract, MethodContract, PoolContract
-from harness.testing.checking import CONTRACTS
+from harness.testing.checking import CONTRACTS, checkables
 
 sys.path.insert(0, str(Path(__file__).parent))  # where targets of entries are imported from
 broken = importlib.import_module("broken")
@@ -73,6 +73,14 @@ BUILT_IN = {
     "executor": ["local", "inline"],
     "tracker": ["tensorboard"],
 }
+
+
+def test_methods_that_take_long_are_checked_with_smaller_options_unless_others_are_typed():
+    names = {component.name.partition("[")[0]: component.name for component in checkables(plugins(), "mpdd", ())}
+    assert names["mtt"] == f"mtt[{MTT}]"
+    assert names["dm"] == "dm"
+    assert [each.name for each in checkables(plugins(), "mpdd", ["mtt[steps=3]"])] == ["mtt[steps=3]"]
+    assert [each.name for each in checkables(plugins(), "mpdd", ["mtt"])] == [names["mtt"]]
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in BUILT_IN.items() for name in names])

@@ -127,10 +127,13 @@ def terminal_width(file: TextIO) -> int | None:
     except (OSError, ValueError):
         columns = 0
     # As shells and rich do: COLUMNS overrides what the terminal says.
+    return min(_wanted_columns() or columns or _USUAL_WIDTH, _WIDEST)
+
+
+def _wanted_columns() -> int:
+    """Return the width that COLUMNS asks for; 0 if it does not."""
     wanted = os.environ.get("COLUMNS", "")
-    if re.fullmatch("[0-9]{1,5}", wanted) and int(wanted):
-        columns = int(wanted)
-    return min(columns or _USUAL_WIDTH, _WIDEST)
+    return int(wanted) if re.fullmatch("[0-9]{1,5}", wanted) else 0
 
 
 def fold(text: str, width: int | None, indent: str = "") -> list[str]:
@@ -229,7 +232,10 @@ def _print_folded(console: "Console", text: str, width: int | None, style: str |
 
 
 def _draw_grid(console: "Console", grid: Grid, width: int | None) -> None:
-    table = _table_within(console, grid, width)
+    # In a pipe lines have no limit, since programs read them; but a table that can be divided is meant for people.
+    table = _table_within(
+        console, grid, (_wanted_columns() or _USUAL_WIDTH) if width is None and grid.instead else width
+    )
     if table is None and grid.instead:
         for part in grid.instead:
             _draw_part(console, part, width)

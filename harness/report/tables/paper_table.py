@@ -172,7 +172,7 @@ def as_latex(table: PaperTable, caption: str | None = None, label: str = "") -> 
         f"\\caption{{{escape_latex(caption or table.caption)}}}",
         f"\\label{{{label or f'tab:ddbench-{table.rows}'}}}",
         # Narrower if it has to be, and never wider than it is.
-        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"\\begin{{tabular}}{{l{'r' * (width - 1)}}}",
         "\\toprule",
         _latex_row([escape_latex(text) for text in columns]),
@@ -185,7 +185,7 @@ def as_latex(table: PaperTable, caption: str | None = None, label: str = "") -> 
             cells = [_latex_cell(row.get(architecture)) for architecture in table.architectures]
             lines.append(_latex_row([escape_latex(table.names[table.rows][name]), *cells]))
     notes = [f"{escape_latex(line)}\\par" for line in table.notes]
-    end = ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip", "\\begin{minipage}{\\textwidth}\\footnotesize"]
+    end = ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip", "\\begin{minipage}{\\linewidth}\\footnotesize"]
     return "\n".join([*lines, *end, *notes, "\\end{minipage}", "\\end{table}"]) + "\n"
 
 
