@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import click  # noqa: E402
 from answers.compute import compute  # noqa: E402
 from answers.figures import effects  # noqa: E402
 from answers.page import page  # noqa: E402
 from answers.questions import answers  # noqa: E402
+from one_screen import as_markdown, draw, matrix_from  # noqa: E402
 
 from harness.errors import DDBenchError  # noqa: E402
 from harness.report.comparing.comparison import without_duplicates  # noqa: E402
@@ -61,8 +62,14 @@ def _write(collected, records, failed, output):
             figures[answer.question] = path
         else:
             (output / path).unlink(missing_ok=True)
+    matrix, picture = matrix_from(collected), Path("figures") / "matrix.png"
+    if matrix:
+        draw(matrix, output / picture)
+    else:
+        (output / picture).unlink(missing_ok=True)
+    summary = as_markdown(matrix, picture) if matrix else ""
     configs = [HERE / f"table{number}.toml" for number in (4, 5)]
-    (output / "RESULTS.md").write_text(page(collected, answered, configs, figures, compute(records), failed))
+    (output / "RESULTS.md").write_text(page(collected, summary, answered, configs, figures, compute(records), failed))
     with (output / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

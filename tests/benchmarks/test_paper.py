@@ -170,7 +170,7 @@ def test_the_grid_counts_each_student_once_and_none_beyond_it(tmp_path):
 def test_sets_that_were_lost_and_students_at_chance_are_counted_in_the_second_answer():
     scores = (*arm(0.1, pool="total-random", status="blown-up"), *arm(0.2, pool="main-model"))
     collected = Scores(scores, (), ("s",))
-    text = page(collected, answers(collected), [], {}, [])
+    text = page(collected, "", answers(collected), [], {}, [])
     lost = "4 of 4 sets diverged or blew up, 24 of 24 students ended at chance"
     assert f"* `total-random`, ipc 1, 300 iterations, dc: {lost}" in text
     assert "* `main-model`, ipc 1, 300 iterations, dc: 0 of 4 sets diverged or blew up, 0 of 24 students" in text
@@ -178,14 +178,14 @@ def test_sets_that_were_lost_and_students_at_chance_are_counted_in_the_second_an
 
 def test_the_page_says_what_was_left_out():
     collected = Scores((), ("1 record of s left out",), ("s",))
-    text = page(collected, answers(collected), [], {}, [], ["failed, and not made since: x"])
+    text = page(collected, "", answers(collected), [], {}, [], ["failed, and not made since: x"])
     assert "## What was left out\n\n* 1 record of s left out\n* failed, and not made since: x\n" in text
 
 
 def test_the_page_says_what_was_not_run_and_escapes_nothing_of_a_number():
     scores = (*arm(0.2), *arm(0.22, pool="main-similar"))
     collected = Scores(scores, (), ("s",))
-    text = page(collected, answers(collected), [PAPER / "table4.toml"], {}, ["machine"])
+    text = page(collected, "", answers(collected), [PAPER / "table4.toml"], {}, ["machine"])
     assert text.count("* not run") == 5
     assert "48 of 14,400 students" not in text
     assert "`table4.toml`: 0 of" in text
@@ -200,7 +200,7 @@ def test_the_authors_own_numbers_stand_beside_ours_run_or_not():
         arm(0.3, method="dsa", evaluator="kd", protocol="kd v1"),
     )
     collected = Scores(tuple(itertools.chain(*ours, *others)), (), ("s",))
-    text = page(collected, answers(collected), [], {}, [])
+    text = page(collected, "", answers(collected), [], {}, [])
     rows = text.split("## The authors' own numbers")[1].split("##")[0].strip().splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [(method, ipc, mean.split(" ")[0], near.split(" (")[0]) for method, ipc, *_, mean, _, near in cells] == [
@@ -234,6 +234,14 @@ def test_what_is_committed_is_what_the_command_writes(tmp_path):
     assert rows
     keys = open_store(PACKED, records_only=True).attempts().keys()
     assert all(row["key"] in keys for row in rows)
+
+
+def test_the_readme_says_what_the_page_says():
+    sentences = (PAPER / "RESULTS.md").read_text().partition("## Which pool helps?\n\n")[2].split("\n\n")[:3]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert all(len(sentence) > 80 and " ".join(sentence.split()) in readme for sentence in sentences)
+    assert "](benchmarks/paper/figures/matrix.png)" in readme
+    assert (PAPER / "figures" / "matrix.png").stat().st_size > 10_000
 
 
 def test_the_packed_store_is_sound_and_whole():

@@ -24,11 +24,12 @@ OWN = (
 """Whose authors' numbers are asked for: method, images per class, evaluator and its protocol."""
 
 
-def page(scores, answered, configs, figures, compute, failed=()):
+def page(scores, summary, answered, configs, figures, compute, failed=()):
     """The whole page.
 
     Args:
-        found: the scores of the stores.
+        scores: the scores of the stores.
+        summary: which pool helps, in one screen; empty if no pools can be compared.
         answered: the six answers.
         configs: the grids that it is a part of.
         figures: by caption, the picture's path as it is linked.
@@ -37,6 +38,7 @@ def page(scores, answered, configs, figures, compute, failed=()):
     """
     parts = [
         _HEAD.format(stores=" ".join(scores.stores), images=_images(scores.scores)),
+        *(["## Which pool helps?\n", summary] if summary else []),
         "## The six answers\n",
         *(_in_short(answer) for answer in answered),
         _WORDS.format(level=100 * LEVEL, margin=100 * MARGIN, both=100 * SUM_MARGIN, power=100 * POWER),

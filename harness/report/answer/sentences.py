@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from harness.report.answer.matrix import Matrix, MatrixCell, MatrixRow
-from harness.report.comparing.verdict import SAME, UNDECIDED, WORDS, in_summary
+from harness.report.comparing.verdict import HIGHER, LOWER, SAME, UNDECIDED, WORDS, in_summary
 from harness.report.tables.wording import difference, labelled, percent
 from harness.types.plurals import count_range, counted, plural
 
@@ -11,6 +11,8 @@ _MOST_ARMS = 4
 """Up to so many arms are named in the question."""
 _MOST_CELLS = 6
 """Up to so many verdicts are written with their numbers; more are counted."""
+_VERBS = {SAME: f"makes {SAME}", UNDECIDED: f"is {UNDECIDED}", HIGHER: f"is {HIGHER}", LOWER: f"is {LOWER}"}
+"""Verdicts as verbs, which *helps* and *hurts* are already."""
 
 
 def sentences_of(matrix: Matrix) -> tuple[str, str, str]:
@@ -53,19 +55,17 @@ def _named(cells: Sequence[tuple[MatrixRow, MatrixCell]], alone: bool) -> str:
     parts = []
     for word in WORDS:
         with_word = [(row, cell) for row, cell in cells if cell.verdict.word == word]
-        if with_word:
-            rows = _join(_numbers(cell) if alone else f"{row.name}, {_numbers(cell)}" for row, cell in with_word)
-            parts.append(f"{_phrase(word, alone)} ({rows})" if alone else f"{_phrase(word, alone)} {rows}")
+        if with_word and alone:
+            parts.append(f"{_VERBS.get(word, word)} ({_join(_numbers(cell) for _, cell in with_word)})")
+        elif with_word:
+            rows = _join(f"{_for_row(word, row)}, {_numbers(cell)}" for row, cell in with_word)
+            parts.append(f"{_VERBS.get(word, word)} {rows}")
     return _join(parts)
 
 
-def _phrase(word: str, alone: bool) -> str:
-    """Put a verdict's word where a verb is expected."""
-    if word == SAME:
-        return f"makes {word}" if alone else f"makes {word} for"
-    if word == UNDECIDED:
-        return "is undecided" if alone else "is undecided for"
-    return word if word in ("helps", "hurts") else f"is {word}" if alone else f"is {word} for"
+def _for_row(word: str, row: MatrixRow) -> str:
+    """Put a row's name behind a verb: ``helps dm``, ``is undecided for dm``, ``is undecided with kd``."""
+    return f"for {row.name}" if word in _VERBS and not row.name.startswith("with ") else row.name
 
 
 def _numbers(cell: MatrixCell) -> str:
