@@ -21,7 +21,7 @@ from harness.planning.request import Request
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 STUDY = {**SMALL, "method": ["random", "dm[batch_real=4]"], "distillations": 2}
-OF_THE_SHELL = {"config", "as_json", "form", "output"}
+OF_THE_SHELL = {"config", "as_json", "form", "output", "details", "published"}
 """Options of commands that say where options come from, or how a result is printed."""
 
 

@@ -5,7 +5,7 @@ multi-scale formation; the bounded one is in the published code alone.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +29,12 @@ class MultiFormationOptions(Options):
         source="IDC, section 4 and published code (single, multi, bound)",
     )
     bound: int = option(128, "most training images of a class if formation=bounded", source="IDC, published code", ge=1)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value; the formation and its bound only if they are set."""
+        # Files and cells are those that there were before there was another formation.
+        uniform = {"formation": "uniform", "bound": 128}
+        return {key: value for key, value in super().as_json().items() if key not in uniform or value != uniform[key]}
 
 
 class MultiFormation(UnitPixels):

@@ -47,7 +47,7 @@ def undisturbed(tmp_path_factory):
 
 def reference(undisturbed, start, tmp_path, executor):
     if not undisturbed:
-        run = start(*GRID, store=tmp_path / "undisturbed", executor=executor)
+        run = start(*GRID, "--details", store=tmp_path / "undisturbed", executor=executor)
         assert run.wait() == 0, run.printed
         undisturbed.update(store=comparable(tmp_path / "undisturbed"), table=table(run))
     return undisturbed
@@ -61,12 +61,12 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     store, before = tmp_path / "store", len(notes())
     moments = random.Random(f"{executor} {rounds}")
     for _ in range(rounds):
-        run = start(*GRID, store=store, executor=executor)
+        run = start(*GRID, "--details", store=store, executor=executor)
         wait_until(lambda run=run: run.poll() is not None or "cells to make" in run.printed)
         time.sleep(moments.uniform(0, 1.0 if executor == "inline" else 5.0))
         run.kill()
         run.wait()
-    last = start(*GRID, store=store, executor=executor)
+    last = start(*GRID, "--details", store=store, executor=executor)
     assert last.wait() == 0, last.printed
     assert comparable(store) == wanted["store"]
     assert table(last) == wanted["table"]

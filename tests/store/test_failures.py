@@ -131,7 +131,7 @@ def test_a_note_that_cannot_be_read_is_a_failure_still(data, tmp_path):
 
 def test_the_command_line_exits_with_1_where_a_cell_failed(data, tmp_path):
     words = small_words(data, tmp_path, method="boom")
-    result = ddbench("run", *words, "--method", METHOD)
+    result = ddbench("run", *words, "--method", METHOD, "--details")
     assert result.exit_code == 1
     assert "✗" in result.stdout
     assert "FAILED" in result.stderr
@@ -157,7 +157,7 @@ def test_a_diverged_distillation_keeps_its_last_set(data, tmp_path):
 
 
 def test_diverged_counts_as_good(data, tmp_path):
-    result = ddbench("run", *small_words(data, tmp_path, method="lost"))
+    result = ddbench("run", *small_words(data, tmp_path, method="lost"), "--details")
     assert result.exit_code == 0
     assert "†" in result.stdout
     assert "diverged" in result.stdout

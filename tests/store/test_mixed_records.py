@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("toys")
 
 def table(data, store, **changes):
     """What the command prints on stdout."""
-    done = ddbench("run", *small_words(data, store, **changes))
+    done = ddbench("run", *small_words(data, store, **changes), "--details")
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -100,7 +100,7 @@ def change(store, kind, name, *values):
 def test_students_with_impossible_accuracies_are_left_out_and_named(data, tmp_path):
     small_run(data, tmp_path, evaluator="scripted", students=7)
     keys = change(tmp_path, "student", "accuracy", None, "0.9", -0.5, 7.0)
-    done = ddbench("run", *small_words(data, tmp_path, evaluator="scripted", students=7))
+    done = ddbench("run", *small_words(data, tmp_path, evaluator="scripted", students=7), "--details")
     (note,) = [line for line in done.stdout.splitlines() if "left out" in line]
     assert note.startswith("4 records that cannot be used left out: ")
     assert sum(key in note for key in keys) == note.count("accuracy is ") == 3
