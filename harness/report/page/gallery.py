@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError, StoreError
-from harness.report.page.pictures import Palette, Picture, as_png
+from harness.report.page.drawing.pictures import Palette, Picture, as_png
 from harness.report.page.view import Part, Section, Strips
 from harness.report.tables.wording import per_class
 from harness.running.set_picture import pixels_by_class

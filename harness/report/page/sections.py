@@ -6,6 +6,7 @@ from harness.plugins.registry import Registry
 from harness.report.comparing.comparison import Comparison
 from harness.report.page.cells import cells_section
 from harness.report.page.cost import cost_section
+from harness.report.page.drawing.pictures import Palette
 from harness.report.page.draws import pools_section
 from harness.report.page.effects import effects_section
 from harness.report.page.gallery import images_section
@@ -13,7 +14,6 @@ from harness.report.page.history import curves_section, trajectories_of
 from harness.report.page.maps import maps_section
 from harness.report.page.metrics import metrics_section
 from harness.report.page.panel import MOST_LINES, Panel, pools_called
-from harness.report.page.pictures import Palette
 from harness.report.page.tables import paper_table
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.tables.wording import describe_value, percent
