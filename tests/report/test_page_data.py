@@ -206,7 +206,7 @@ def test_a_set_from_a_file_is_described_by_the_images_that_score_it(store, array
         "--dataset",
         f"arrays[path={arrays[0]}]",
         "--evaluator",
-        "plain[epochs=2]",
+        EVALUATOR,
         "--architecture",
         "mlp[width=8]",
     )
