@@ -113,6 +113,7 @@ from .types.pool import Pool as Pool
 from .types.problem import Problem as Problem
 from .types.problem import Shape as Shape
 from .types.problem import Split as Split
+from .types.report import DataRecord as DataRecord
 from .types.report import Origin as Origin
 from .types.report import Report as Report
 from .types.report import Results as Results

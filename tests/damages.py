@@ -61,6 +61,8 @@ FILES = {
     "events of a job": "runs/*/*.events",
     "log of a job": "runs/*/*.log",
     "checkpoint": "partial/*/*",
+    "description of data": "data/*/description.json",
+    "picture of data": "data/*/images.png",
 }
 """By kind, where files lie beside those of cells."""
 
@@ -106,7 +108,7 @@ class Sample:
     def folders(self) -> dict[str, str]:
         """A folder of each kind, by what it is; the store itself is the empty one."""
         attempt = sorted(self.store.glob("cells/??/*-*"))[0].relative_to(self.store)
-        (run,), (partial,) = (list((self.store / name).iterdir()) for name in ("runs", "partial"))
+        (run,), (partial,), (data,) = (list((self.store / name).iterdir()) for name in ("runs", "partial", "data"))
         return {
             "folder of cells": "cells",
             "folder of a shelf": str(attempt.parent),
@@ -118,6 +120,8 @@ class Sample:
             "folder of parts": "partial",
             "folder of a trajectory's parts": str(partial.relative_to(self.store)),
             "folder of what was set aside": "discarded",
+            "folder of descriptions": "data",
+            "folder of a description": str(data.relative_to(self.store)),
         }
 
     def files(self) -> dict[str, str]:

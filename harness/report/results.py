@@ -12,6 +12,7 @@ from harness.plugins.stored_sets import load_stored
 from harness.report.comparing.arm_labels import with_labels
 from harness.report.comparing.comparison import without_duplicates
 from harness.report.comparing.question import selected_values, value_of
+from harness.report.data_records import DataRecords, read_data
 from harness.report.rerun_command import Commands, NoCommand
 from harness.report.scores import read_scores
 from harness.store.cells import SHORT
@@ -59,7 +60,15 @@ def read_results(
     def keep(store: str, record: Record) -> None:
         records[store, record.key] = record
 
-    read = with_labels(read_scores(stores, keep, keys), labels)
+    data, damages = DataRecords(), list[str]()
+
+    def describe(store: Store) -> None:
+        described, lost = read_data(store)
+        # Of several stores the first that has it.
+        data.update({place: record for place, record in described.items() if place not in data})
+        damages.extend(lost)
+
+    read = with_labels(read_scores(stores, keep, keys, describe), labels)
     scores, notes = without_duplicates(read.scores)
     for axis, names in (only or {}).items():
         if names:
@@ -80,7 +89,8 @@ def read_results(
     if unusable:
         notes.append(f"{_left_out(len(unusable), 'set', 'its history', 'their histories')}: {few(unusable)}")
     choices = tuple(choice for choice in read.choices if any(choice.covers(score) for score in scores))
-    return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins, choices)
+    notes += damages
+    return Results(tuple(scores), tuple(sets), (*read.notes, *notes), read.stores, origins, choices, data)
 
 
 def _left_out(count: int, noun: str, single: str, several: str) -> str:

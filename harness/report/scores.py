@@ -35,6 +35,7 @@ UNKNOWN = "unknown"
 _NAMED = 3
 """Records that cannot be used are named up to this number; the others of a store are counted."""
 OnRecord = Callable[[str, Record], None]
+OnStore = Callable[[Store], None]
 _OF_A_STUDENT = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "score_on", "seed",
     "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss", "like", "preprocessing",
@@ -63,7 +64,10 @@ class Scores:
 
 
 def read_scores(
-    stores: Sequence[Path], on_record: OnRecord | None = None, keys: Collection[str] | None = None
+    stores: Sequence[Path],
+    on_record: OnRecord | None = None,
+    keys: Collection[str] | None = None,
+    on_store: OnStore | None = None,
 ) -> Scores:
     """Return the newest score of every student in the stores; a store that is listed twice is read once.
 
@@ -73,6 +77,7 @@ def read_scores(
         stores: their folders.
         on_record: called with each record that could be read, and its store.
         keys: of the cells that are read; None for all.
+        on_store: called with each store after its records.
 
     Raises:
         StoreError: a folder is not a store, or cannot be read.
@@ -88,6 +93,8 @@ def read_scores(
         # Of a packed store only the records are unpacked: tensors may take minutes, and no score needs them.
         store = open_store(folder, notes.append, records_only=True)
         stored, chosen, lost = _read_store(folder, store, on_record, keys)
+        if on_store:
+            on_store(store)
         labels = {**labels_of_runs(store), **labels}
         scores += stored
         choices += chosen

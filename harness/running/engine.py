@@ -18,6 +18,7 @@ from harness.plugins.guard import guarded
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import all_of, number, whole_number
 from harness.running.cell_tracker import CellTracker
+from harness.running.described_data import describe_data
 from harness.running.event_log import pass_on
 from harness.running.jobs import Job, finish_job, jobs_of
 from harness.running.reporter import Reporter
@@ -298,6 +299,8 @@ def execute(run: Run, plan: Plan, reporter: Reporter, lines: Sequence[str] = ())
     _announce(plan, work.statuses.values(), reporter)
     for line in (*room, *(lines if work.missing else ())):
         reporter.notice(line)
+    # Also if nothing is missing, so that stores of older versions get theirs from the same command.
+    describe_data({source.problem for source in plan.sources}, store)
     engine = Engine(plan, run, store, plugins(), reporter, work.missing)
     if request.detach:
         return Execution(plan, store, request.starter, work.cells, submitted=engine.submit_jobs(executor))

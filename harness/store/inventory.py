@@ -15,7 +15,7 @@ from typing import Any
 from harness.errors import StoreError, UsageError
 from harness.store.cells import key_of
 from harness.store.failures import UNREADABLE, Failure
-from harness.store.files.folders import CELLS, DISCARDED, FAILURES, LEASES, LOCKS, MARKER, PARTIAL, RUNS
+from harness.store.files.folders import CELLS, DATA, DISCARDED, FAILURES, LEASES, LOCKS, MARKER, PARTIAL, RUNS
 from harness.store.record_files import damaged_files, has_record, newest
 from harness.store.records import SetIdentity, StoredSet
 from harness.store.store import RecordError, Store
@@ -23,7 +23,7 @@ from harness.store.unfinished import CheckpointFile, checkpoint_files_in
 from harness.types.names import Name, parse_name
 
 NO_RECORD = "an attempt without a record"
-PARTS = (PARTIAL, FAILURES, DISCARDED, RUNS, LEASES, LOCKS)
+PARTS = (PARTIAL, FAILURES, DISCARDED, RUNS, LEASES, LOCKS, DATA)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,8 @@ def _scratch(store: Store) -> Iterator[Path]:
         yield from (path for path in _entries(folder) if path.name.startswith(prefixes))
     for folder in _entries(store.path / PARTIAL):
         yield from (path for path in _entries(folder) if path.name.startswith("."))
-    yield from (path for path in _entries(store.path / RUNS) if path.name.startswith("."))
+    for place in (RUNS, DATA):
+        yield from (path for path in _entries(store.path / place) if path.name.startswith("."))
 
 
 def _passed_checkpoints(store: Store, attempts: Mapping[str, Sequence[Path]]) -> Iterator[Path]:

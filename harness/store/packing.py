@@ -1,8 +1,8 @@
 """Packed stores: a whole store, or a part of it, in one file that is read like the folder, and never written to.
 
 A packed store holds ``store.json``, every attempt at a cell that has a record, with the files that the record names,
-and the notes of failures. What runs and their processes leave (leases, checkpoints, plans, logs of jobs) stays out:
-nothing that reads scores needs it. `harness.store.files.archive` is the container.
+the notes of failures, and the descriptions of the data sets. What runs and their processes leave (leases, checkpoints,
+plans, logs of jobs) stays out: nothing that reads scores needs it. `harness.store.files.archive` is the container.
 """
 
 import os
@@ -16,12 +16,13 @@ from typing import NoReturn
 
 from harness.errors import StoreError, UsageError
 from harness.store.cells import canonical_json
+from harness.store.data_descriptions import DESCRIPTION, IMAGES, DataDescriptions
 from harness.store.files.archive import Content, UnwritableFolder, extract, is_name, write_archive
 from harness.store.files.folders import CELLS, MARKER, RECORD, Notice, entries_of
 from harness.store.files.left_out import LEFT_OUT, absent, left_out_text
 from harness.store.files.reading import DamagedFile
 from harness.store.record_files import has_record
-from harness.store.records import SCHEMA
+from harness.store.records import SCHEMA, Record, StoredSet, StoredStudent
 from harness.store.store import Store
 from harness.system.home import expand_home
 from harness.system.whole_files import beside
@@ -54,7 +55,8 @@ class Selection:
 
     Attributes:
         keys: keys of the cells; None for all cells, with the failures, which no filter can select.
-        sets: whether the files beside the records go in: the tensors of sets and artifacts, and the pictures of sets.
+        sets: whether the files beside the records go in: the tensors of sets and artifacts, and the pictures of sets
+            and of real images.
         artifacts: whether teachers and experts go in, which take much room and can be made again.
     """
 
@@ -161,6 +163,8 @@ class _Contents:
         """By name, the digest of each file that a record names."""
         self.left_out = set[str]()
         self.cells = 0
+        self._fingerprints = set[str]()
+        """Of the training and scored images of the packed cells."""
         before = absent(store.path)
         for key, folders in store.attempts().items():
             if selection.keys is None or key in selection.keys:
@@ -168,6 +172,7 @@ class _Contents:
                 self.cells += any(added)
         if selection.keys is None:
             self._add_failures()
+        self._add_descriptions(before)
         if self.left_out:
             self.sources[LEFT_OUT] = left_out_text(self.left_out).encode()
 
@@ -176,14 +181,28 @@ class _Contents:
         record = self._store.read(folder)
         if record.kind == _ARTIFACT and not self._selection.artifacts:
             return False
+        self._fingerprints.update(_fingerprints(record))
         self.sources[self._name(folder / RECORD)] = folder / RECORD
         for file_name, digest in record.files.items():
-            name = self._name(folder / file_name)
-            if not self._selection.sets or name in before:
-                self.left_out.add(name)
-            else:
-                self.sources[name], self.digests[name] = folder / file_name, digest
+            self._add_file(folder / file_name, digest, before)
         return True
+
+    def _add_file(self, path: Path, digest: str, before: Collection[str]) -> None:
+        """Add a file beside a record or description, or the name of one that is left out."""
+        name = self._name(path)
+        if not self._selection.sets or name in before:
+            self.left_out.add(name)
+        else:
+            self.sources[name], self.digests[name] = path, digest
+
+    def _add_descriptions(self, before: Collection[str]) -> None:
+        """Add the descriptions of the data sets that the selected cells rest on."""
+        descriptions = DataDescriptions(self._store.path)
+        for key in descriptions.all_keys():
+            description, folder = descriptions.read(key), descriptions.folder / key
+            if self._selection.keys is None or {description.problem, description.scored} & self._fingerprints:
+                self.sources[self._name(folder / DESCRIPTION)] = folder / DESCRIPTION
+                self._add_file(folder / IMAGES, description.picture.digest, before)
 
     def _add_failures(self) -> None:
         failures = self._store.failures
@@ -195,6 +214,17 @@ class _Contents:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._store.path).as_posix()
+
+
+def _fingerprints(record: Record) -> Collection[str]:
+    """Return the fingerprints of real data in a record."""
+    match record:
+        case StoredSet():
+            return [record.identity.trajectory.problem]
+        case StoredStudent():
+            return [record.identity.score]
+        case _:
+            return []
 
 
 def _write(file: Path, contents: _Contents) -> None:

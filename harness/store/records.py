@@ -23,7 +23,7 @@ Identity = dict[str, Any]
 """Identity of a component: name, options, provider and version."""
 
 
-class _Part(BaseModel):
+class RecordPart(BaseModel):
     """A part of a record: no value is converted, and no number is NaN or infinite."""
 
     # Extra fields are allowed because a key is the hash of a whole identity, named fields or not, and because
@@ -35,7 +35,7 @@ class _Part(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-class Provider(_Part):
+class Provider(RecordPart):
     """The distribution that a component came from."""
 
     name: str
@@ -44,13 +44,13 @@ class Provider(_Part):
     source: str | None = None
 
 
-class ComputeMode(_Part):
+class ComputeMode(RecordPart):
     """The machine, with all else that decides the last bits of a number (see `harness.compute.machine.Compute`)."""
 
     device: str
 
 
-class Adoption(_Part):
+class Adoption(RecordPart):
     """The check that showed that another version of the code computes the same (``ddbench results adopt``)."""
 
     at: str
@@ -59,7 +59,7 @@ class Adoption(_Part):
     ddbench: str
 
 
-class Provenance(_Part):
+class Provenance(RecordPart):
     """The components, code and machine that made a cell, and the time.
 
     Attributes:
@@ -78,7 +78,7 @@ class Provenance(_Part):
     finished: str = ""
 
 
-class TableFields(_Part):
+class TableFields(RecordPart):
     """The fields of a result by which tables list a set and its students."""
 
     dataset: str
@@ -90,7 +90,7 @@ class TableFields(_Part):
     distillation: Count
 
 
-class HoldOutResult(_Part):
+class HoldOutResult(RecordPart):
     """The validation split that was cut from the training set."""
 
     images: Count
@@ -125,7 +125,7 @@ class StudentResult(TableFields):
     hold_out: HoldOutResult | None = None
 
 
-class StudentIdentity(_Part):
+class StudentIdentity(RecordPart):
     """All that decides a score, except the set."""
 
     artifact: Key | None
@@ -153,7 +153,7 @@ class SetResult(TableFields):
     hold_out: HoldOutResult | None = None
 
 
-class TrajectoryIdentity(_Part):
+class TrajectoryIdentity(RecordPart):
     """All that decides a trajectory."""
 
     problem: str
@@ -165,7 +165,7 @@ class TrajectoryIdentity(_Part):
     settings: Any = None
 
 
-class SetIdentity(_Part):
+class SetIdentity(RecordPart):
     """All that decides a set."""
 
     trajectory: TrajectoryIdentity
@@ -173,7 +173,7 @@ class SetIdentity(_Part):
     iterations: Count
 
 
-class SetHistory(_Part):
+class SetHistory(RecordPart):
     """The course of a trajectory up to a set (see `harness.learning.trajectory.History`)."""
 
     iterations: Count = 0
@@ -198,13 +198,13 @@ class SetHistory(_Part):
         return {"scalars", "architectures", "draws"} <= self.model_fields_set
 
 
-class ArtifactIdentity(_Part):
+class ArtifactIdentity(RecordPart):
     """The part of an artifact's identity that the harness reads; the rest is its plugin's."""
 
     architecture: Identity | None
 
 
-class ChoiceResult(_Part):
+class ChoiceResult(RecordPart):
     """The chosen value of an option, and the mean of every value on validation."""
 
     option: str
@@ -218,7 +218,7 @@ class ChoiceResult(_Part):
         return self
 
 
-class _Record(_Part):
+class _Record(RecordPart):
     """The fields that records of all kinds have in common.
 
     Attributes:
@@ -316,7 +316,7 @@ class StoredArtifact(_Record):
         return "collapsed" if self.result.get("collapsed") else str(self.result.get("status") or "done")
 
 
-class ChoiceCondition(_Part):
+class ChoiceCondition(RecordPart):
     """The fields that the candidates of a choice share; the swept component is named without the option."""
 
     dataset: str

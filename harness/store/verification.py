@@ -15,6 +15,7 @@ from harness.errors import StoreError
 from harness.store import run_files
 from harness.store import unfinished as sealed
 from harness.store.cells import key_of
+from harness.store.data_descriptions import DataDescriptions
 from harness.store.files.archive import MANIFEST
 from harness.store.files.folders import (
     CELLS,
@@ -84,6 +85,8 @@ def _checks(store: Store) -> Iterator[Check]:
         yield from (partial(sealed.damages, path) for path in _paths(folder))
     yield from (partial(store.failures.damages, path.name) for path in _paths(store.path / FAILURES))
     yield from (partial(lease.damages, path) for path in _paths(store.path / LEASES))
+    descriptions = DataDescriptions(store.path)
+    yield from (partial(descriptions.damages, path.name) for path in _paths(descriptions.folder))
     for folder in _paths(store.path / RUNS):
         yield partial(_check_folder, folder)
         if folder.is_dir():

@@ -1,10 +1,14 @@
 """Base class of reports, and the results that a report receives."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.types.distilled import DistilledSet
 from harness.types.options import Options
@@ -79,6 +83,32 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
+class DataRecord:
+    """The description of the real data that scores rest on.
+
+    Attributes:
+        classes: class names; label i is ``classes[i]``.
+        train, scored: numbers of training and of scored images by label.
+        score_on: whether the scored images are the ``test`` set or a ``validation`` split.
+        shape: channels, height and width of an image.
+        mean, std: of each channel of the training images, of pixels in [0, 1].
+        preprocessing: name of the map from pixels to network inputs.
+        images: of each of the first classes, its first training images (n, height, width, 1 or 3), scaled down if they
+            are large; empty if the store does not hold them.
+    """
+
+    classes: tuple[str, ...]
+    train: tuple[int, ...]
+    scored: tuple[int, ...]
+    score_on: str
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preprocessing: str
+    images: tuple[NDArray[np.uint8], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Results:
     """The results in all stores that a report was asked for.
 
@@ -89,6 +119,8 @@ class Results:
         stores: the folders as they were typed.
         origins: origins of the scores, by store and key.
         choices: the choices on validation that concern one of the scores.
+        data: descriptions of the real data, by the fingerprints of the problem and of the scored images; stores of
+            older versions have none.
     """
 
     scores: tuple[Score, ...]
@@ -97,10 +129,23 @@ class Results:
     stores: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], Origin] = field(default_factory=dict)
     choices: tuple[ChoiceRecord, ...] = ()
+    data: Mapping[tuple[str, str], DataRecord] = field(default_factory=dict)
 
     def origin(self, score: Score) -> Origin:
         """Return the origin of a score."""
         return self.origins[score.store, score.key]
+
+    def data_of(self, score: Score) -> DataRecord | None:
+        """Return the description of the real data that a score rests on; None if no store describes it."""
+        identity = score.identities.get("dataset")
+        # A set from a file does not say what it was distilled from: then the scored images alone have to decide.
+        problem = json.loads(identity)[0] if identity else None
+        fitting = [
+            record
+            for (fingerprint, scored), record in self.data.items()
+            if scored == score.scored and problem in (fingerprint, None)
+        ]
+        return fitting[0] if len(fitting) == 1 else None
 
 
 class Report(ABC, Generic[O]):

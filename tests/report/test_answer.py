@@ -12,8 +12,8 @@ from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.comparison import compare
 from harness.report.comparing.question import Question
 from harness.report.page.answer import answer_part
+from harness.report.page.drawing.pictures import Palette
 from harness.report.page.history import curves_section
-from harness.report.page.pictures import Palette
 from harness.report.scores import read_scores
 from harness.types.report import SetRecord
 

@@ -301,7 +301,8 @@ def test_what_is_unpacked_to_be_read_goes_with_the_store(packed, monkeypatch, tm
 # --- hostile and damaged files ----------------------------------------------------------------------------------------
 
 KEY = "ab" * 32
-NAME_PARTS = ("cells/", "ab/", KEY, "-1", "/", "..", "failures/", ".json", "x", "\\", "\0", "~", "store.json")
+NAME_PARTS = ("cells/", "ab/", KEY, "-1", "/", "..", "failures/", ".json", "x", "\\", "\0", "~", "store.json", "data/",
+              "/description.json")  # fmt: skip
 
 
 def entry(name, content, **changes):
@@ -380,7 +381,7 @@ HOSTILE = {
     "deep": (compressed([entry("pack.json", b"[" * 10**5)]), "nested more than"),
     "a format in words": (compressed([manifest({"store.json": MARKER}, form="1")]), "'1' is not a format"),
     "no format": (compressed([manifest({"store.json": MARKER}, form=0)]), "0 is not a format"),
-    "a newer format": (compressed([manifest([], form=2)]), "packed by a newer ddbench"),
+    "a newer format": (compressed([manifest([], form=3)]), "packed by a newer ddbench"),
 }  # fmt: skip
 
 

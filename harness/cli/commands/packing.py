@@ -22,7 +22,7 @@ from harness.types.plurals import counted
 @click.option(
     "--without-sets",
     is_flag=True,
-    help="Leave out the tensors and pictures of sets and artifacts, but keep their records.",
+    help="Leave out the tensors and pictures of sets and artifacts, and real images, but keep all records.",
 )
 @click.option("--without-artifacts", is_flag=True, help="Leave out teachers and experts, which a run computes again.")
 @score_filters

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 
 from harness.report.answer.matrix import Matrix, MatrixCell
 from harness.report.comparing.verdict import HELPS, HIGHER, HURTS, LOWER, MARGIN, SAME, UNDECIDED
-from harness.report.page.pictures import INK, WIDTH, Picture, as_svg, drawing, short
+from harness.report.page.drawing.pictures import INK, WIDTH, Picture, as_svg, drawing, short
 from harness.report.page.view import Column, Entry, Group, Part, Table, TableRow
 from harness.report.tables.wording import DASH, difference, interval, percent
 from harness.types.plurals import counted

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import NullFormatter
 
+from harness.report.page.drawing.pictures import (
+    WIDTH,
+    Key,
+    Palette,
+    Picture,
+    as_svg,
+    draw_legend,
+    drawing,
+    plain_number,
+)
 from harness.report.page.panel import Panel
-from harness.report.page.pictures import WIDTH, Key, Palette, Picture, as_svg, draw_legend, drawing, plain_number
 from harness.report.page.view import Part, Section
 
 _LEAST = 1e-3

@@ -9,7 +9,7 @@ import numpy as np
 from harness.errors import DDBenchError
 from harness.learning.networks.lottery import Lottery
 from harness.plugins.registry import Registry
-from harness.report.page.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
+from harness.report.page.drawing.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.tables.wording import DASH
 from harness.types.plurals import counted

@@ -1,20 +1,21 @@
 """The section of images: distilled sets, each at several iterations of its trajectory."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError, StoreError
-from harness.report.page.pictures import Palette, Picture, as_png
+from harness.report.page.drawing.pictures import Palette, Picture, as_png
 from harness.report.page.view import Part, Section, Strips
 from harness.report.tables.wording import per_class
 from harness.running.set_picture import pixels_by_class
 from harness.types.distilled import DistilledSet
 from harness.types.plurals import counted
-from harness.types.report import SetRecord
+from harness.types.report import DataRecord, SetRecord
 
 _SNAPSHOTS = 5
 """Maximum number of sets of a trajectory that are shown, the first and the last among them."""
@@ -25,19 +26,24 @@ _LARGEST = 30_000_000
 _MOST_CLASSES = 20
 """Maximum number of classes of a set that are shown."""
 _MOST_PER_CLASS = 10
+_REAL = "real"
+"""At the side of real images."""
 _GAP = 2
 """Pixels between images; the page shows through."""
 _GRID_WIDTH = 560
 """Maximum width in CSS pixels to which a grid is enlarged by a whole factor."""
 
 
-def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Section | None:
+def images_section(
+    sets: Sequence[SetRecord], palette: Palette, most: int, data: Mapping[tuple[str, str], DataRecord]
+) -> Section | None:
     """Return the images of the first distillation of each method and pool, at several iterations.
 
     Args:
         sets: all distilled sets.
         palette: the order of pools.
-        most: maximum number of pictures.
+        most: maximum number of pictures of sets.
+        data: the real data by store and key of the sets, whose first images stand above theirs.
     """
     cards = list(_first_trajectories(sets, palette).items())
     shown, left, skipped, lost = 0, 0, 0, []
@@ -63,14 +69,19 @@ def images_section(sets: Sequence[SetRecord], palette: Palette, most: int) -> Se
             classes[dataset, ipc] = names
         shown += len(rows)
         if rows:
-            parts[dataset, ipc].append(Strips(name, rows))
+            record = chosen[0]
+            real = _real_images(data.get((record.store, record.key)), classes[dataset, ipc], rows[0]) if ipc else []
+            parts[dataset, ipc].append(Strips(name, [*real, *rows]))
     if not parts:
         return Section("images", "Images", lost, []) if lost else None
     intro = ["The first distillation of each; a column for each class, pixels before preprocessing, clipped to [0, 1]."]
     hidden = counted(left, "method with its pool", "methods with their pools")
     intro += [f"{hidden} more are not shown."] if left else []
     intro += [f"{counted(skipped, 'set')} too large to be shown."] if skipped else []
-    shown_parts = [Part(_title(*key), [_columns(classes[key])], strips=strips) for key, strips in parts.items()]
+    shown_parts = []
+    for key, strips in parts.items():
+        with_real = any(row.title == _REAL for strip in strips for row in strip.rows)
+        shown_parts.append(Part(_title(*key), [_columns(classes[key], with_real)], strips=strips))
     return Section("images", "Images", intro + lost, shown_parts)
 
 
@@ -105,10 +116,11 @@ def _picture(record: SetRecord, name: str) -> tuple[Picture, tuple[str, ...]]:
     return _draw_images(distilled, f"{title}{flag}", alt, most), distilled.classes
 
 
-def _columns(classes: Sequence[str]) -> str:
+def _columns(classes: Sequence[str], with_real: bool) -> str:
     shown = ", ".join(classes[:_MOST_CLASSES])
     more = f", and {len(classes) - _MOST_CLASSES} classes that are not shown" if len(classes) > _MOST_CLASSES else ""
-    return f"Columns: {shown}{more}; the first images of each. At the side: iterations."
+    side = f"iterations, or {_REAL} for training images" if with_real else "iterations"
+    return f"Columns: {shown}{more}; the first images of each. At the side: {side}."
 
 
 def _title(dataset: str, ipc: int | None) -> str:
@@ -120,6 +132,17 @@ def _draw_images(distilled: DistilledSet, title: str, alt: str, most: int) -> Pi
     pixels = _mosaic(pixels_by_class(distilled, _MOST_CLASSES, most))
     scale = max(1, min(4, _GRID_WIDTH // pixels.shape[1]))
     return as_png(pixels, alt, title, scale)
+
+
+def _real_images(data: DataRecord | None, classes: tuple[str, ...], below: Picture) -> list[Picture]:
+    """Return a picture of real images of the same classes, as wide as the one below; none if there are none."""
+    columns = min(len(classes), _MOST_CLASSES)
+    if data is None or data.classes != classes or len(data.images) < columns:
+        return []
+    pixels = _mosaic([(images / 255).astype(np.float32) for images in data.images[:columns]])
+    picture = as_png(pixels, "Real images: the first training images of each class, a column for each", _REAL)
+    # Large images are stored scaled down: shown at the same width, their columns lie above those of the set.
+    return [replace(picture, width=below.width, height=round(picture.height * below.width / picture.width))]
 
 
 def _mosaic(columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

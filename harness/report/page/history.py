@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from harness.report.page.curves import Curve, draw_curves
+from harness.report.page.drawing.curves import Curve, draw_curves
+from harness.report.page.drawing.pictures import Key, Palette, Picture, draw_legend
 from harness.report.page.panel import MOST_LINES, Line, Panel
-from harness.report.page.pictures import Key, Palette, Picture, draw_legend
 from harness.report.page.tables import iterations_table
 from harness.report.page.view import Part, Section
 from harness.report.tables.wording import per_class

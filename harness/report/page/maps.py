@@ -9,8 +9,8 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 
 from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison_rows import ComparisonRow
+from harness.report.page.drawing.pictures import Picture, as_svg, drawing, short
 from harness.report.page.panel import Line, Panel
-from harness.report.page.pictures import Picture, as_svg, drawing, short
 from harness.report.page.view import Part, Section
 from harness.report.tables.wording import tenths
 

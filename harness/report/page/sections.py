@@ -6,6 +6,8 @@ from harness.plugins.registry import Registry
 from harness.report.comparing.comparison import Comparison
 from harness.report.page.cells import cells_section
 from harness.report.page.cost import cost_section
+from harness.report.page.data import data_section
+from harness.report.page.drawing.pictures import Palette
 from harness.report.page.draws import pools_section
 from harness.report.page.effects import effects_section
 from harness.report.page.gallery import images_section
@@ -13,12 +15,11 @@ from harness.report.page.history import curves_section, trajectories_of
 from harness.report.page.maps import maps_section
 from harness.report.page.metrics import metrics_section
 from harness.report.page.panel import MOST_LINES, Panel, pools_called
-from harness.report.page.pictures import Palette
 from harness.report.page.tables import paper_table
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.tables.wording import describe_value, percent
 from harness.types.plurals import counted
-from harness.types.report import Results
+from harness.types.report import DataRecord, Results
 from harness.types.score import ChoiceRecord
 
 MOST_PANELS = 12
@@ -60,18 +61,25 @@ def sections_of(
     palette = _palette(results, baseline)
     sections = [
         _tables(shown, len(panels)),
+        data_section(shown, results),
         _choices(results),
         effects_section(comparison),
         metrics_section(shown),
         maps_section(shown, comparison),
         cost_section(shown, palette),
         curves_section(shown, trajectories, palette),
-        images_section(results.sets, palette, pictures),
+        images_section(results.sets, palette, pictures, _data_of_sets(results)),
         pools_section(trajectories, registry, pool_names),
         cells_section(panels, results, cells),
         _notes(results),
     ]
     return [section for section in sections if section]
+
+
+def _data_of_sets(results: Results) -> Mapping[tuple[str, str], DataRecord]:
+    """Return the real data of distilled sets by their store and key."""
+    data = {(score.store, score.set_key): results.data_of(score) for score in results.scores}
+    return {place: record for place, record in data.items() if record}
 
 
 def _palette(results: Results, baseline: str) -> Palette:

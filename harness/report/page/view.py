@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.report.page.pictures import Picture
+from harness.report.page.drawing.pictures import Picture
 
 _LAYOUTS = {3: "narrow", 6: "medium", 9: "wide"}
 """The layout of tables with at most so many columns."""

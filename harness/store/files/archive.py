@@ -24,13 +24,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from harness.store.files.folders import CELLS, FAILURES, MARKER, RECORD
+from harness.store.files.folders import CELLS, DATA, FAILURES, MARKER, RECORD
 from harness.store.files.left_out import LEFT_OUT
 from harness.store.files.reading import MOST_BYTES, DamagedFile, digest_of, open_plain, parse_checked, with_checksum
 from harness.store.records import KEY
 
 MANIFEST = "pack.json"
-FORMAT = 1
+FORMATS = (1, 2)
+"""The formats that are read; files with descriptions of data, which older versions refuse, have the second."""
 MOST_FILES = 2**20
 MOST_PER_BYTE, SMALL = 1000, 2**28
 """Maximum number of unpacked bytes for each packed one, and in all for a small file: a bomb would fill the disk."""
@@ -44,7 +45,8 @@ _END = 2 * tarfile.RECORDSIZE
 _NAME = re.compile(
     rf"{re.escape(MARKER)}|{re.escape(LEFT_OUT)}"
     rf"|{CELLS}/(?P<shelf>[0-9a-f]{{2}})/(?P=shelf)[0-9a-f]{{0,62}}-[1-9][0-9]{{0,17}}/[^/\0.][^/\0]*"
-    rf"|{FAILURES}/{KEY}\.(?:json|log)",
+    rf"|{FAILURES}/{KEY}\.(?:json|log)"
+    rf"|{DATA}/{KEY}/(?:description\.json|images\.png)",
     re.ASCII,
 )
 Content = Path | bytes
@@ -86,7 +88,9 @@ def write_archive(file: Path, sources: Mapping[str, Content]) -> None:
     members = sorted((_member(name, source) for name, source in sources.items()), key=_order)
     if len(members) > MOST_FILES:
         raise ValueError(f"it has {len(members):,} files, and a packed store has at most {MOST_FILES:,}: pack a part")
-    manifest = json.dumps(with_checksum({"format": FORMAT, "files": members}), separators=(",", ":")).encode()
+    manifest = json.dumps(
+        with_checksum({"format": _format_of(members), "files": members}), separators=(",", ":")
+    ).encode()
     # USTAR has no extended headers, which the reader refuses; a name that does not fit into its 255 bytes is an error.
     with (
         lzma.open(file, "wb", format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=_FILTERS) as compressed,
@@ -96,6 +100,11 @@ def write_archive(file: Path, sources: Mapping[str, Content]) -> None:
         for member in members:
             with _opened(sources[member.name]) as content:
                 archive.addfile(_header(member.name, member.size), content)
+
+
+def _format_of(members: Sequence[Member]) -> int:
+    """Return the lowest format that holds these files, so that older versions read all that they can."""
+    return FORMATS[any(member.name.startswith(f"{DATA}/") for member in members)]
 
 
 def is_name(name: str) -> bool:
@@ -243,9 +252,9 @@ def _read_manifest(stream: _DecompressingReader) -> list[Member]:
     try:
         manifest = parse_checked(_read_padded(stream, header.size), ("format", "files"))
         packing_format = manifest["format"]
-        if type(packing_format) is int and packing_format > FORMAT:
+        if type(packing_format) is int and packing_format > FORMATS[-1]:
             raise _WrongArchive("it was packed by a newer ddbench: use that")
-        if type(packing_format) is not int or packing_format != FORMAT:
+        if type(packing_format) is not int or packing_format not in FORMATS:
             raise ValueError(f"{packing_format!r:.120} is not a format")
         members = [_listed_member(entry) for entry in manifest["files"]]
     except (TypeError, ValueError) as error:

@@ -15,9 +15,10 @@ from harness.system.whole_files import hidden_beside, sync
 
 MARKER, RECORD = "store.json", "record.json"
 CELLS, FAILURES, LEASES, RUNS, PARTIAL, DISCARDED = "cells", "failures", "leases", "runs", "partial", "discarded"
+DATA = "data"
 LOCKS = "locks"
 """The folder of leases in stores of an older ddbench."""
-FOLDERS = (CELLS, FAILURES, LEASES, RUNS, PARTIAL, DISCARDED)
+FOLDERS = (CELLS, FAILURES, LEASES, RUNS, PARTIAL, DISCARDED, DATA)
 Notice = Callable[[str], object]
 _ATTEMPT = re.compile(rf"({KEY})-([1-9][0-9]{{0,17}})", re.ASCII)
 

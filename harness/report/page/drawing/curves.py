@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from harness.report.page.pictures import WIDTH, Key, Picture, as_svg, drawing, plain_number
+from harness.report.page.drawing.pictures import WIDTH, Key, Picture, as_svg, drawing, plain_number
 
 _HEIGHT = 2.6
 _MOST_POINTS = 400
