@@ -13,6 +13,9 @@ def register_methods(register: Register) -> None:
     register("idc", "mpdd_plugins.methods.idc:IDC", "gradient matching of packed images (Kim et al., ICML 2022)")
     register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
     register("haba", "mpdd_plugins.methods.haba:HaBa", "mtt of bases and hallucinators (Liu et al., NeurIPS 2022)")
+    seqmatch = "mpdd_plugins.methods.seqmatch"
+    register("seqmatch-mtt", f"{seqmatch}:SeqMTT", "mtt, one subset after the other (Du et al., NeurIPS 2023)")
+    register("seqmatch-idc", f"{seqmatch}:SeqIDC", "idc, one subset after the other (Du et al., NeurIPS 2023)")
     register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
     register("cafe", "mpdd_plugins.methods.cafe:CAFE", "matching features of all layers (Wang et al., CVPR 2022)")
     register("ncfm", "mpdd_plugins.methods.ncfm:NCFM", "matching characteristic functions (Wang et al., CVPR 2025)")

@@ -12,7 +12,7 @@ from studies import ddbench
 from harness.plugins.discovery import plugins
 
 CONFIG = Path(__file__).with_name("crossing.toml")
-LEARNING = {"cafe", "dc", "dcc", "dm", "dsa", "dsac", "haba", "idc", "mtt", "ncfm"}
+LEARNING = {"cafe", "dc", "dcc", "dm", "dsa", "dsac", "haba", "idc", "mtt", "ncfm", "seqmatch-idc", "seqmatch-mtt"}
 CHOOSING = {"random", "herding", "k-center", "whole"}
 POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
 

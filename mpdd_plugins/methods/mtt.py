@@ -80,10 +80,9 @@ class MTT(PixelMethod[MTTOptions]):
         """Match one stretch of one expert's trajectory (MTT, algorithm 1)."""
         # Only the structure of the drawn network is used: its weights come from the expert.
         options, network = self.options, networks.draw()
-        (expert,) = networks.needed(network)
-        epoch = self._start_epoch(iteration)
+        tensors, epoch = self._expert(network, networks, iteration), self._start_epoch(iteration)
         start, target = (
-            snapshot(expert.tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)
+            snapshot(tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)
         )
         if self.options.labels == "expert":
             self.soft_labels = self._predictions(network, target)
@@ -107,6 +106,11 @@ class MTT(PixelMethod[MTTOptions]):
                 for name, tensor in PixelMethod.learned(self).items():
                     self.stored[name].lerp_(tensor, 1 - options.average)
         return {"loss": float(loss), "step_size": float(self.step_size.detach()), "start_epoch": float(epoch)}
+
+    def _expert(self, network: Network, networks: Networks, iteration: int) -> Mapping[str, Tensor]:
+        """Return the weights after each epoch of the expert that is matched, of the network's architecture."""
+        (expert,) = networks.needed(network)
+        return expert.tensors
 
     def _extra_loss(self, iteration: int, networks: Networks) -> float:
         """Add the gradients of further terms of a variant's loss to those of the images; of MTT, there are none."""

@@ -127,7 +127,7 @@ BOTH = ("hallucinators[count=2]", "latent-codes[codes=2]")
 
 
 @pytest.mark.parametrize("way", BOTH)
-@pytest.mark.parametrize("method", ["dm[batch_real=6,as={}]", "dc[batch_real=6,as={}]"])
+@pytest.mark.parametrize("method", ["dm[batch_real=6,as={}]", "dc[batch_real=6,outer=2,inner=1,as={}]"])
 def test_codes_and_decoders_are_learned_and_resume_bit_for_bit(way, method):
     whole, first, second = (toy_trajectory(method.format(way), ipc=2) for _ in range(3))
     begin, wanted = whole.advance(0), whole.advance(3)
