@@ -3,8 +3,10 @@
 Each stored image is a basis, and each of ``count`` hallucinators, which all classes share, makes a training image of
 it: deconv(scale * conv(basis) + shift), without any nonlinearity. Bases and images are network inputs.
 
-Every basis is decoded by every hallucinator, where the published students draw one at each access of a basis: an epoch
-over this set is ``count`` of theirs, so that the length of a published training is divided by ``count``.
+Every basis is decoded by every hallucinator, where the published students draw one at each access of a basis: an
+epoch over this set is ``count`` of theirs, so that the length of a published training is divided by ``count``. The
+gradient of a hallucinator is the sum over all classes: with many of them, ``lr_img`` has to be lower than for plain
+images.
 """
 
 import math

@@ -8,8 +8,8 @@ Our reading is the rest. A code is smaller than an image by 2^``stages`` a side,
 them. A decoder doubles the size in each stage by a transposed convolution (kernel 4, stride 2) and a ReLU, and ends
 with a convolution (kernel 3); what exceeds the size of an image is cut off. At the start codes are shrunken real
 images, and decoders enlarge bilinearly, up to the outermost pixels and a random part that distinguishes them. Both
-are learned by the method's SGD at one rate. Storage counts both. Without stages a code is an image, and there is
-nothing to learn beside it.
+are learned by the method's SGD at one rate, lower than that of plain images, because a decoder's gradient is the sum
+over all classes. Storage counts both. Without stages a code is an image, and there is nothing to learn beside it.
 """
 
 import math
