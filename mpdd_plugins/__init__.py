@@ -12,6 +12,10 @@ def register_methods(register: Register) -> None:
     register("dsac", "mpdd_plugins.methods.dcc:DSAC", "dcc under siamese augmentation (Lee et al., ICML 2022)")
     register("idc", "mpdd_plugins.methods.idc:IDC", "gradient matching of packed images (Kim et al., ICML 2022)")
     register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
+    register("haba", "mpdd_plugins.methods.haba:HaBa", "mtt of bases and hallucinators (Liu et al., NeurIPS 2022)")
+    seqmatch = "mpdd_plugins.methods.seqmatch"
+    register("seqmatch-mtt", f"{seqmatch}:SeqMTT", "mtt, one subset after the other (Du et al., NeurIPS 2023)")
+    register("seqmatch-idc", f"{seqmatch}:SeqIDC", "idc, one subset after the other (Du et al., NeurIPS 2023)")
     register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
     register("cafe", "mpdd_plugins.methods.cafe:CAFE", "matching features of all layers (Wang et al., CVPR 2022)")
     register("ncfm", "mpdd_plugins.methods.ncfm:NCFM", "matching characteristic functions (Wang et al., CVPR 2025)")
@@ -42,6 +46,10 @@ def register_parametrisations(register: Register) -> None:
     multi = f"{ways}.multi_formation:MultiFormation"
     register("multi-formation", multi, "several images packed into one (IDC, Kim et al., ICML 2022)")
     register("downsample", f"{ways}.downsample:Downsample", "smaller images, which are enlarged")
+    hallucinators = f"{ways}.hallucinators:Hallucinators"
+    register("hallucinators", hallucinators, "bases that shared hallucinators decode (HaBa, NeurIPS 2022)")
+    codes = f"{ways}.latent_codes:LatentCodes"
+    register("latent-codes", codes, "small codes that shared decoders enlarge, like KFS (Lee et al., 2022)")
 
 
 @hookimpl

@@ -5,11 +5,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.compute.compiling import is_compiled, logits_of
 from harness.compute.machine import peak_memory, reset_peak_memory
@@ -17,7 +17,7 @@ from harness.compute.network_traits import builds_drawing_networks, draws_global
 from harness.compute.parallel import SLICE, side_by_side
 from harness.compute.precision import PrecisionContext
 from harness.errors import DataError
-from harness.learning.recipe import Augment, Loss, Recipe, cross_entropy
+from harness.learning.recipe import Augment, Draw, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier, train_together
 from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
@@ -53,9 +53,11 @@ class Lesson:
         precision: precision of training and scoring.
         by_schedule: whether an epoch consists of the steps of the set's schedule, in place of the recipe's batches and
             rates.
+        by_stages: whether the whole recipe is repeated for each step of the set's schedule in turn, on the images and
+            at the rate of that step, with the weights going on and a new optimiser.
 
     Raises:
-        DataError: it is by a schedule, and the set has none.
+        DataError: it is by a schedule or its stages, and the set has none.
     """
 
     distilled: DistilledSet
@@ -66,15 +68,48 @@ class Lesson:
     augment: Augment | None = None
     precision: Precision = "fp32"
     by_schedule: bool = False
+    by_stages: bool = False
 
     def __post_init__(self) -> None:
-        if self.by_schedule and self.distilled.schedule is None:
+        if (self.by_schedule or self.by_stages) and self.distilled.schedule is None:
             raise DataError("students are to train by the set's schedule, which this set does not have")
 
     @property
     def schedule(self) -> Schedule | None:
         """The steps of an epoch; None for the recipe's batches."""
         return self.distilled.schedule if self.by_schedule else None
+
+    def stages(self, device: torch.device) -> Iterator["Stage"]:
+        """Yield what is trained in turn: the stages of the schedule, or the whole set at once."""
+        images, labels = (tensor.to(device) for tensor in self.distilled.training_data())
+        if not self.by_stages:
+            yield Stage(images, labels, self.recipe, 0)
+            return
+        assert self.distilled.schedule is not None, "checked when the lesson was built"
+        for number, step in enumerate(self.distilled.schedule.steps):
+            own = torch.tensor(step.images, device=device)
+            yield Stage(images[own], labels[own], replace(self.recipe, lr=step.step_size), number * self.recipe.epochs)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Holds what one stage of a lesson trains on.
+
+    Attributes:
+        images: network inputs (n, c, h, w).
+        labels: their labels (n, ...).
+        recipe: how long and at which rate.
+        first: the epochs before this stage, which number its random streams.
+    """
+
+    images: Tensor
+    labels: Tensor
+    recipe: Recipe
+    first: int
+
+    def draw(self, draw: Draw, purpose: str, epoch: int) -> torch.Generator:
+        """Return the random stream of an epoch of this stage, from those of all epochs."""
+        return draw(purpose, self.first + epoch)
 
 
 def train_students(
@@ -144,12 +179,16 @@ def train_networks(
 ) -> list[tuple[Network, list[float]]]:
     """Return what `train_network` does, for several students at once, whose networks draw no random numbers."""
     networks = [_begin(lesson, problem, architecture, student) for student in students]
-    images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
-    draws = [functools.partial(_draw, lesson, student) for student in students]
+    own_draws = [functools.partial(_draw, lesson, student) for student in students]
     losses = [lesson.loss(student) for student in students]
     reduced = _context(problem.device, lesson.precision == "bf16")
-    recipe, schedule = lesson.recipe, lesson.schedule
-    curves = train_together(networks, images, labels, recipe, draws, losses, lesson.augment, reduced, schedule)
+    curves: list[list[float]] = [[] for _ in students]
+    for stage in lesson.stages(problem.device):
+        draws = [functools.partial(stage.draw, draw) for draw in own_draws]
+        more = train_together(
+            networks, stage.images, stage.labels, stage.recipe, draws, losses, lesson.augment, reduced, lesson.schedule
+        )
+        curves = [curve + part if _is_finite(curve) else curve for curve, part in zip(curves, more, strict=True)]
     return list(zip(networks, curves, strict=True))
 
 
@@ -168,29 +207,38 @@ def train_network(
         The trained network, and the mean training loss of each epoch up to the first one that is not finite.
     """
     network, draw = _begin(lesson, problem, architecture, student), functools.partial(_draw, lesson, student)
-    images, labels = (tensor.to(problem.device) for tensor in lesson.distilled.training_data())
 
     def train() -> list[float]:
-        # A student has a core of its own, so slices cannot run side by side. They only pay for compiled code, which is
-        # made for batches of at most `SLICE` images.
-        return train_classifier(
-            network,
-            images,
-            labels,
-            lesson.recipe,
-            draw,
-            loss=lesson.loss(student),
-            augment=lesson.augment,
-            sliced=is_compiled(network, images),
-            reduced=_context(problem.device, lesson.precision == "bf16"),
-            schedule=lesson.schedule,
-        )
+        losses: list[float] = []
+        for stage in lesson.stages(problem.device):
+            if not _is_finite(losses):
+                break
+            # A student has a core of its own, so slices cannot run side by side. They only pay for compiled code, which
+            # is made for batches of at most `SLICE` images.
+            losses += train_classifier(
+                network,
+                stage.images,
+                stage.labels,
+                stage.recipe,
+                functools.partial(stage.draw, draw),
+                loss=lesson.loss(student),
+                augment=lesson.augment,
+                sliced=is_compiled(network, stage.images),
+                reduced=_context(problem.device, lesson.precision == "bf16"),
+                schedule=lesson.schedule,
+            )
+        return losses
 
     if not draws_globally(network, problem):
         return network, train()
     # Dropout draws from the process-wide generator, whichever student trained before.
     with global_rng_from(lesson.streams.generator(f"{lesson.role}-dropout", 0, student)):
         return network, train()
+
+
+def _is_finite(losses: Sequence[float]) -> bool:
+    """Return whether a training may go on: its last loss, if any, is finite."""
+    return not losses or math.isfinite(losses[-1])
 
 
 def _begin(lesson: Lesson, problem: Problem, architecture: Architecture[Any], student: int) -> Network:

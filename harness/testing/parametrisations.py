@@ -119,7 +119,7 @@ class ParametrisationContract(Contract):
             assert gradient is not None
             direction = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
             steps = ({**tensors, name: tensor.detach() + sign * _STEP * direction} for sign in (1, -1))
-            up, down = (float(total(step)) for step in steps)
+            up, down = (float(total(step).detach()) for step in steps)
             difference, product = (up - down) / (2 * _STEP), float((gradient * direction).sum())
             off = abs(difference - product) / max(abs(difference), 1.0)
             require(off < _TOLERANCE, f"the gradient of {name!r} is {product:g}, by differences {difference:g}")

@@ -54,8 +54,8 @@ class Plain(Evaluator[PlainOptions]):
 
     @property
     def needs_schedule(self) -> bool:
-        """Whether it trains by a set's schedule: under the protocol dd."""
-        return self.options.protocol == "dd"
+        """Whether it trains by a set's schedule: under the protocols dd and seqmatch."""
+        return self.options.needs_schedule
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``plain v1 + epochs=5``."""

@@ -32,10 +32,21 @@ EPOCHS = {
     "idc": (1000, 1000),
     "ncfm": (2000, 2000),
     "dd": (1, 1),
+    "seqmatch": (1001, 1001),
 }
 """Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000). Under dd, how
-often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4)."""
-FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc", "ncfm": "ncfm", "dd": "dd"}
+often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4).
+Under seqmatch, epochs of each step of the schedule."""
+FAMILY = {
+    "v1": "dc",
+    "quick": "dc",
+    "dsa": "dsa",
+    "mtt": "dsa",
+    "seqmatch": "dsa",
+    "idc": "idc",
+    "ncfm": "ncfm",
+    "dd": "dd",
+}
 """Family of augmentations of each protocol."""
 OWN: Mapping[str, Mapping[str, Any]] = {
     "idc": {"schedule": "milestones", "batch": 64},
@@ -89,8 +100,8 @@ PROTOCOLS = (
     "0.001, weight decay 5e-4, half the rate at each fifth of them, batch 128, under DSA's augmentation with CutMix"
 )
 """The meaning of the option ``protocol`` of every evaluator."""
-DD_FIXES = ("lr", "optimizer", "schedule", "batch")
-"""Options that the protocol dd does not have, because the set's schedule decides them."""
+FIXED = {"dd": ("lr", "optimizer", "schedule", "batch"), "seqmatch": ("lr",)}
+"""Options that a protocol does not have, because the set's schedule decides them."""
 
 
 def falls_of(protocol: str, epochs: int) -> dict[str, Any]:
@@ -104,11 +115,12 @@ def falls_of(protocol: str, epochs: int) -> dict[str, Any]:
 class TrainingOptions(Options):
     """Options of every evaluator's training; those that are not set are the protocol's."""
 
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "dd"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "dd", "seqmatch"] = option(
         "v1",
         f"{PROTOCOLS}. dd: the steps of the set's schedule in their order, each one step of gradient descent on its "
-        "own images at its own rate, without augmentation; as many times as epochs says, 1 by default",
-        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; DD, section 3.4",
+        "own images at its own rate, without augmentation; as many times as epochs says, 1 by default. seqmatch: dsa "
+        "for each step of the set's schedule in turn, on its images at its rate, with the weights going on",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; DD, section 3.4; SeqMatch",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
     lr: float | None = option(
@@ -131,10 +143,11 @@ class TrainingOptions(Options):
     augment: str | None = option(
         None,
         "operations on training images joined by +, or none. v1, quick: of crop, scale, rotate, noise, one for each "
-        "image; auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none. dsa, mtt: of "
-        "color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own. idc: of flip, color, crop, "
-        "scale, rotate, cutout, cutmix, all of them but of crop, scale and rotate one a batch; auto: dsa's without "
-        "cutout, and cutmix unless the images are grey and never mirrored. ncfm: dsa's and cutmix; auto: likewise",
+        "image; auto: crop+scale+rotate on mnist, crop+noise for a ConvNet with batch norm, else none. dsa, mtt, "
+        "seqmatch: of color, crop, cutout, flip, scale, rotate, one a batch; auto: the data set's own. idc: of "
+        "flip, color, crop, scale, rotate, cutout, cutmix, all of them but of crop, scale and rotate one a batch; "
+        "auto: dsa's without cutout, and cutmix unless the images are grey and never mirrored. ncfm: dsa's and "
+        "cutmix; auto: likewise",
         source="DC, utils.py; DSA; IDC; NCFM",
     )
 
@@ -159,10 +172,16 @@ class TrainingOptions(Options):
 
     @pydantic.model_validator(mode="after")
     def _leave_the_schedule_alone(self) -> Self:
-        departing = [name for name in DD_FIXES if name in self.changed()] if self.protocol == "dd" else []
+        departing = [name for name in FIXED.get(self.protocol, ()) if name in self.changed()]
         if departing:
-            raise ValueError(f"the protocol dd takes the steps of the set's schedule: leave out {', '.join(departing)}")
+            steps = f"the protocol {self.protocol} takes the steps of the set's schedule"
+            raise ValueError(f"{steps}: leave out {', '.join(departing)}")
         return self
+
+    @property
+    def needs_schedule(self) -> bool:
+        """Whether the protocol trains by a set's schedule."""
+        return self.protocol in FIXED
 
     def defaults(self) -> dict[str, Any]:
         """Return the options' defaults under this protocol."""
@@ -186,7 +205,7 @@ class TrainingOptions(Options):
         operations = self.own_operations(problem, architecture)
         # An option that repeats the protocol's own value is no departure, and must not make the name longer.
         recipe = self.protocol_recipe(augmented=operations != "none")
-        lr = None if self.protocol == "mtt" else recipe.lr
+        lr = None if self.protocol in ("mtt", "seqmatch") else recipe.lr
         own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": lr, "augment": operations}
         departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
         return "".join(f" + {key}={value}" for key, value in departing.items())
@@ -230,17 +249,15 @@ class TrainingOptions(Options):
         Raises:
             DataError: the protocol needs a learned step size or a schedule, and the set has none.
         """
-        if self.protocol == "dd" and distilled.schedule is None:
-            raise DataError(
-                "the protocol dd trains by the set's schedule, which this set does not have: choose another"
-            )
+        if self.needs_schedule and distilled.schedule is None:
+            fault = f"the protocol {self.protocol} trains by the set's schedule, which this set does not have"
+            raise DataError(f"{fault}: choose another")
         operations = self.augmentation(problem, architecture)
         recipe = self.recipe(operations != "none")
         # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
         augment = self._augment(operations, problem)
-        by_schedule = self.protocol == "dd"
         return Lesson(
             distilled,
             recipe,
@@ -248,7 +265,8 @@ class TrainingOptions(Options):
             loss=loss_of,
             augment=augment,
             precision=self.precision,
-            by_schedule=by_schedule,
+            by_schedule=self.protocol == "dd",
+            by_stages=self.protocol == "seqmatch",
         )
 
     def teaching(

@@ -68,6 +68,7 @@ class IDC(PixelMethod[IDCOptions]):
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
         """Update the images with one fresh network, which trains on real images meanwhile (IDC, algorithm 1)."""
         network, state = networks.draw(), OptimizerState()
+        self._warm_up(network, iteration)
         if self.setting.early:
             inputs, labels = self.task.problem.train_inputs, self.task.problem.resident.train.labels
             self._train(network, inputs, labels, self.setting.early, state, iteration, 0)
@@ -87,6 +88,9 @@ class IDC(PixelMethod[IDCOptions]):
             self.encoded.constrain()
             self.encoded.refresh()
         return {"loss": float(total) / (self.classes * self.options.inner)}
+
+    def _warm_up(self, network: Network, iteration: int) -> None:
+        """Train a fresh network as a variant begins; IDC's begins with none."""
 
     # --- matching -----------------------------------------------------------------------------------------------------
 
@@ -135,12 +139,16 @@ class IDC(PixelMethod[IDCOptions]):
         """Return the places in ``images`` (classes, batch_syn) of those that are matched; None for all of them."""
         if self.per_class <= self.options.batch_syn:
             return None
+        places = torch.arange(len(self.images)).view(self.classes, -1)
+        return self._drawn_of(places, iteration, round_).to(self.images.device)
+
+    def _drawn_of(self, places: Tensor, iteration: int, round_: int) -> Tensor:
+        """Return ``batch_syn`` places of each class (classes, batch_syn), drawn from places (classes, n)."""
         drawn = []
-        for label in range(self.classes):
+        for label, own in enumerate(places):
             generator = self.task.streams.generator("subset", iteration, round_, label)
-            order = torch.randperm(self.per_class, generator=generator)
-            drawn.append(label * self.per_class + order[: self.options.batch_syn])
-        return torch.stack(drawn).to(self.images.device)
+            drawn.append(own[torch.randperm(len(own), generator=generator)[: self.options.batch_syn]])
+        return torch.stack(drawn)
 
     def _set_gradient(self, places: Tensor | None, gradient: Tensor) -> None:
         """Set the gradient of all images from that of the matched ones; the others have none."""

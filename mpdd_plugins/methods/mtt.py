@@ -81,10 +81,9 @@ class MTT(PixelMethod[MTTOptions]):
         """Match one stretch of one expert's trajectory (MTT, algorithm 1)."""
         # Only the structure of the drawn network is used: its weights come from the expert.
         options, network = self.options, networks.draw()
-        (expert,) = networks.needed(network)
-        epoch = self._start_epoch(iteration)
+        tensors, epoch = self._expert(network, networks, iteration), self._start_epoch(iteration)
         start, target = (
-            snapshot(expert.tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)
+            snapshot(tensors, at, self.images.device) for at in (epoch, epoch + self.setting.expert_epochs)
         )
         if self.options.labels == "expert":
             self.soft_labels = self._predictions(network, target)
@@ -98,6 +97,7 @@ class MTT(PixelMethod[MTTOptions]):
             self.step_size,
             self._steps(network, iteration),
         )
+        loss = loss + self._extra_loss(iteration, networks)
         self.optimizer.step()
         self.step_optimizer.step()
         with torch.no_grad():
@@ -107,6 +107,15 @@ class MTT(PixelMethod[MTTOptions]):
                 for name, tensor in PixelMethod.learned(self).items():
                     self.stored[name].lerp_(tensor, 1 - options.average)
         return {"loss": float(loss), "step_size": float(self.step_size.detach()), "start_epoch": float(epoch)}
+
+    def _expert(self, network: Network, networks: Networks, iteration: int) -> Mapping[str, Tensor]:
+        """Return the weights after each epoch of the expert that is matched, of the network's architecture."""
+        (expert,) = networks.needed(network)
+        return expert.tensors
+
+    def _extra_loss(self, iteration: int, networks: Networks) -> float:
+        """Add the gradients of further terms of a variant's loss to those of the images; of MTT, there are none."""
+        return 0.0
 
     def _start_epoch(self, iteration: int) -> int:
         generator = self.task.streams.generator("start-epoch", iteration)
@@ -135,12 +144,8 @@ class MTT(PixelMethod[MTTOptions]):
         return logits.softmax(1)
 
     def _steps(self, network: Network, iteration: int) -> list[Step]:
-        """Return the student's steps: batches of all images in a random order, reshuffled when they are used up."""
-        streams, size, count = self.task.streams, self.setting.batch, self.setting.steps
-        order: list[Tensor] = []
-        while len(order) < count:
-            generator = streams.generator("batches", iteration, len(order))
-            order += torch.split(torch.randperm(len(self.images), generator=generator).to(self.images.device), size)
+        """Return the student's steps, with an augmentation each."""
+        streams, batches = self.task.streams, self._batches(iteration, self.setting.steps)
         # Each step has an augmentation of its own. A network with dropout gets a seed for each step, because TESLA's
         # second pass has to repeat the first one exactly.
         drops = draws_globally(network, self.task.problem)
@@ -150,8 +155,22 @@ class MTT(PixelMethod[MTTOptions]):
                 self._transform(len(index), iteration, number),
                 streams.number("dropout", iteration, number) if drops else None,
             )
-            for number, index in enumerate(order[:count])
+            for number, index in enumerate(batches)
         ]
+
+    @property
+    def _batch_total(self) -> int:
+        """How many there are of what the student's batches are drawn from."""
+        return len(self.images)
+
+    def _batches(self, iteration: int, count: int) -> list[Tensor]:
+        """Return the images of each step: all of them in a random order, reshuffled when they are used up."""
+        batches: list[Tensor] = []
+        while len(batches) < count:
+            generator = self.task.streams.generator("batches", iteration, len(batches))
+            order = torch.randperm(self._batch_total, generator=generator).to(self.images.device)
+            batches += torch.split(order, self.setting.batch)
+        return batches[:count]
 
     def _transform(self, count: int, iteration: int, number: int) -> Callable[[Tensor], Tensor]:
         if self.strategy == "none":

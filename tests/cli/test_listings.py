@@ -38,7 +38,10 @@ def test_disabled_plugins_are_listed(ddbench_json, distribution, monkeypatch):
         ("evaluators", {"plain", "kd"}),
         ("architectures", {"mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18", "torchvision"}),
         ("datasets", {"digits", "cifar10", "mnist", "folder", "arrays"}),
-        ("parametrisations", {"pixels", "unit-pixels", "multi-formation", "downsample"}),
+        (
+            "parametrisations",
+            {"pixels", "unit-pixels", "multi-formation", "downsample", "hallucinators", "latent-codes"},
+        ),
         ("executors", {"local", "inline", "slurm", "ray"}),
     ],
 )
