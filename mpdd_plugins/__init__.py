@@ -13,6 +13,9 @@ def register_methods(register: Register) -> None:
     register("idc", "mpdd_plugins.methods.idc:IDC", "gradient matching of packed images (Kim et al., ICML 2022)")
     register("mtt", "mpdd_plugins.methods.mtt:MTT", "matching training trajectories (CVPR 2022), and TESLA")
     register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
+    register("frepo", "mpdd_plugins.methods.frepo:FRePo", "regression on features of a pool of networks (NeurIPS 2022)")
+    register("kip", "mpdd_plugins.methods.kip:KIP", "regression with kernels of infinitely wide networks (ICLR 2021)")
+    register("dd", "mpdd_plugins.methods.dd:DD", "images and step sizes of a few steps of gradient descent (2018)")
     coresets = "mpdd_plugins.methods.coresets"
     register("random", f"{coresets}:Random", "real images drawn uniformly")
     register("herding", f"{coresets}:Herding", "real images whose mean feature is the class's (Welling, ICML 2009)")
@@ -47,6 +50,7 @@ def register_evaluators(register: Register) -> None:
     """Register the evaluators: ways to train and score students."""
     register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
+    register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
 
 
 @hookimpl

@@ -12,7 +12,8 @@ from studies import ddbench
 from harness.plugins.discovery import plugins
 
 CONFIG = Path(__file__).with_name("crossing.toml")
-LEARNING = {"dc", "dcc", "dm", "dsa", "dsac", "idc", "mtt"}
+LEARNING = {"dc", "dcc", "dd", "dm", "dsa", "dsac", "frepo", "idc", "mtt"}
+WITHOUT_NETWORK = {"kip"}
 CHOOSING = {"random", "herding", "k-center", "whole"}
 POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
 
@@ -39,7 +40,7 @@ def test_everything_that_is_registered_is_crossed(crossed):
     """What a plugin beside ours registers is crossed too; ours must be there."""
     rows = crossed[0]["rows"]
     mine = {entry.name for entry in plugins().registry.of_kind("method") if entry.provider == "ddbench"}
-    assert mine == LEARNING | CHOOSING
+    assert mine == LEARNING | CHOOSING | WITHOUT_NETWORK
     assert {bare(row["method"]) for row in rows} >= mine
     for method in LEARNING:
         through = [row for row in rows if bare(row["method"]) == method]
@@ -64,7 +65,7 @@ def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
         assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
     assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
     (line,) = [line for line in output.splitlines() if "not applicable" in line]
-    assert line == "herding, k-center, random and whole draw no network: a pool is not applicable"
+    assert line == "herding, k-center, kip, random and whole draw no network: a pool is not applicable"
 
 
 def test_experts_and_the_feature_network_are_shared(crossed):
