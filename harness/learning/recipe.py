@@ -71,6 +71,7 @@ class Recipe:
         factor: above 0; the rate's factor at each milestone.
         warmup: number of first epochs (or steps) in which the rate rises linearly to ``lr``. ``cosine`` anneals over
             those after them.
+        last: part of the rate that ``cosine`` leaves at the end, from 0 to 1.
 
     Raises:
         ValueError: a value is outside its range, or two contradict each other.
@@ -88,6 +89,7 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
     warmup: int = 0
+    last: float = 0.0
 
     def __post_init__(self) -> None:
         lengths = {"epochs": self.epochs or None, "steps": self.steps, "images": self.images}
@@ -107,6 +109,8 @@ class Recipe:
             raise ValueError(f"the factor of a milestone is a finite number above 0, not {self.factor:g}")
         if self.warmup < 0:
             raise ValueError(f"a warm-up has 0 epochs or steps, or more, not {self.warmup}")
+        if not 0 <= self.last <= 1:
+            raise ValueError(f"the part of a rate that is left at the end is from 0 to 1, not {self.last:g}")
 
     @property
     def counts_epochs(self) -> bool:
@@ -129,7 +133,7 @@ class Recipe:
     def identity(self) -> dict[str, Any]:
         """Return the fields as JSON for the key of an artifact; those that came later only if they are set."""
         # Keys of artifacts that exist already must not change when a field is added here.
-        later = {"steps": None, "images": None, "milestones": (), "factor": 0.1, "warmup": 0}
+        later = {"steps": None, "images": None, "milestones": (), "factor": 0.1, "warmup": 0, "last": 0.0}
         fields = {**asdict(self), "milestones": list(self.milestones)}
         return {key: value for key, value in fields.items() if key not in later or getattr(self, key) != later[key]}
 
@@ -150,7 +154,8 @@ class Recipe:
             return self.lr * (0.1 if unit > self._half(total) else 1.0)
         if self.schedule == "cosine":
             rest = max(1, self._total(total) - self.warmup)
-            return self.lr * 0.5 * (1 + math.cos(math.pi * (unit - self.warmup) / rest))
+            annealed = self.lr * 0.5 * (1 + math.cos(math.pi * (unit - self.warmup) / rest))
+            return self.last * self.lr + (1 - self.last) * annealed
         passed = sum(unit >= milestone for milestone in self.milestones)
         return self.lr * self.factor**passed if passed else self.lr
 

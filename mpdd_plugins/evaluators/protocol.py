@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, Self
 
 import pydantic
+import torch
 
 from harness import (
     Architecture,
@@ -19,6 +20,7 @@ from harness import (
     Problem,
     Recipe,
     Streams,
+    centred_one_hot,
     option,
 )
 from mpdd_plugins.augmentations import dc, dsa, idc
@@ -30,15 +32,36 @@ EPOCHS = {
     "mtt": (1001, 1001),
     "idc": (1000, 1000),
     "dd": (1, 1),
+    "frepo": (1000, 1000),
+    "frepo-softmax": (1000, 1000),
 }
 """Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000). Under dd, how
-often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4)."""
-FAMILY = {"v1": "dc", "quick": "dc", "dsa": "dsa", "mtt": "dsa", "idc": "idc", "dd": "dd"}
+often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4).
+FRePo's depend on the number of images: these are those of ten."""
+FAMILY = {
+    "v1": "dc",
+    "quick": "dc",
+    "dsa": "dsa",
+    "mtt": "dsa",
+    "idc": "idc",
+    "dd": "dd",
+    "frepo": "dsa",
+    "frepo-softmax": "dsa",
+}
 """Family of augmentations of each protocol."""
-OWN: Mapping[str, Mapping[str, Any]] = {"idc": {"schedule": "milestones", "batch": 64}}
+FREPO: Mapping[str, Any] = {"optimizer": "adam", "schedule": "cosine", "batch": 500}
+OWN: Mapping[str, Mapping[str, Any]] = {
+    "idc": {"schedule": "milestones", "batch": 64}, "frepo": FREPO, "frepo-softmax": FREPO
+}  # fmt: skip
 """Options that a protocol has in place of the defaults."""
 MILESTONE_FACTOR = 0.2
 """Factor of the rate at each milestone (IDC, train.py)."""
+FREPO_STEPS = {10: 1000, 100: 2000, 200: 20000, 500: 5000, 1000: 10000}
+"""Steps of FRePo's students by the most images for which they are taken (FRePo, script/eval)."""
+FREPO_MOST, FREPO_WARMUP = 40000, 500
+"""Steps on more images than these, and those in which the rate rises."""
+LABEL_TEMPERATURE = 0.1
+"""By which real labels are divided before their softmax under frepo-softmax: onehot - 1/10 has 0.9996 for its class."""
 
 
 def _check_none(operations: str | None) -> str | None:
@@ -68,6 +91,7 @@ PROTOCOLS = (
     "learned. idc: 1000 epochs of v1's SGD, a fifth of the rate from two thirds and again from five sixths of them "
     "on with the momentum kept, batch 64, under IDC's augmentation with CutMix"
 )
+SOFTMAX = "frepo-softmax: frepo's steps with the cross-entropy; real labels y become the class weights softmax(y / 0.1)"
 """The meaning of the option ``protocol`` of every evaluator."""
 DD_FIXES = ("lr", "optimizer", "schedule", "batch")
 """Options that the protocol dd does not have, because the set's schedule decides them."""
@@ -82,11 +106,14 @@ def milestones_of(epochs: int) -> tuple[int, ...]:
 class TrainingOptions(Options):
     """Options of every evaluator's training; those that are not set are the protocol's."""
 
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "dd"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "dd", "frepo", "frepo-softmax"] = option(
         "v1",
         f"{PROTOCOLS}. dd: the steps of the set's schedule in their order, each one step of gradient descent on its "
-        "own images at its own rate, without augmentation; as many times as epochs says, 1 by default",
-        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; DD, section 3.4",
+        "own images at its own rate, without augmentation; as many times as epochs says, 1 by default. frepo: half the "
+        "squared distance from labels, of classes onehot - 1/classes; Adam, lr 3e-4, 500 steps of warm-up, a cosine to "
+        "1 %, batch 500, 1000 steps on 10 images and 2000 to 40000 on more, under DSA's augmentation. "
+        f"{SOFTMAX}",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; DD, section 3.4; FRePo, script/eval",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
     lr: float | None = option(
@@ -99,7 +126,9 @@ class TrainingOptions(Options):
         "thirds and again from five sixths of the epochs on. The default is milestones under idc",
         source="DC, utils.py; IDC, train.py",
     )
-    batch: int = option(256, "images a step. The default is 64 under idc", source="DC; IDC", ge=1)
+    batch: int = option(
+        256, "images a step. The default is 64 under idc and 500 under frepo", source="DC; IDC; FRePo", ge=1
+    )
     augment: str | None = option(
         None,
         "operations on training images joined by +, or none. v1, quick: of crop, scale, rotate, noise, one for each "
@@ -159,12 +188,26 @@ class TrainingOptions(Options):
         # An option that repeats the protocol's own value is no departure, and must not make the name longer.
         recipe = self.protocol_recipe(augmented=operations != "none")
         lr = None if self.protocol == "mtt" else recipe.lr
-        own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": lr, "augment": operations}
+        # Under frepo the number of steps depends on the set, so that any epochs are a departure.
+        epochs = None if self.is_frepos else recipe.epochs
+        own = {"protocol": self.protocol, "epochs": epochs, "lr": lr, "augment": operations}
         departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
         return "".join(f" + {key}={value}" for key, value in departing.items())
 
-    def protocol_recipe(self, augmented: bool) -> Recipe:
-        """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's."""
+    @property
+    def is_frepos(self) -> bool:
+        """Whether the protocol takes FRePo's steps."""
+        return self.protocol in ("frepo", "frepo-softmax")
+
+    def protocol_recipe(self, augmented: bool, images: int = 10) -> Recipe:
+        """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's.
+
+        Args:
+            augmented: whether training images are augmented.
+            images: number of training images, on which FRePo's steps depend.
+        """
+        if self.is_frepos:
+            return frepo_recipe(next((steps for most, steps in FREPO_STEPS.items() if images <= most), FREPO_MOST))
         recipe = Recipe(epochs=EPOCHS[self.protocol][augmented])
         if self.protocol == "dd":
             return replace(recipe, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -173,9 +216,11 @@ class TrainingOptions(Options):
         milestones = milestones_of(recipe.epochs)
         return replace(recipe, milestones=milestones, factor=MILESTONE_FACTOR, **OWN["idc"])
 
-    def recipe(self, augmented: bool) -> Recipe:
-        """Return the protocol's recipe with the options' departures."""
-        recipe = self.protocol_recipe(augmented)
+    def recipe(self, augmented: bool, images: int = 10) -> Recipe:
+        """Return the protocol's recipe with the options' departures; see `protocol_recipe`."""
+        recipe = self.protocol_recipe(augmented, images)
+        if self.is_frepos:
+            return self._frepo_recipe(recipe, images)
         epochs = self.epochs or recipe.epochs
         if self.protocol == "dd":
             return replace(recipe, epochs=epochs)
@@ -189,6 +234,36 @@ class TrainingOptions(Options):
             milestones=milestones_of(epochs) if falls else (),
             factor=MILESTONE_FACTOR if falls else recipe.factor,
         )
+
+    def _frepo_recipe(self, recipe: Recipe, images: int) -> Recipe:
+        steps = self.epochs * math.ceil(images / self.batch) if self.epochs else recipe.steps
+        assert steps is not None, "the recipe counts steps"
+        falls = self.schedule == "milestones"
+        return replace(
+            frepo_recipe(steps),
+            lr=self.lr or recipe.lr,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            batch=self.batch,
+            milestones=milestones_of(steps) if falls else (),
+            factor=MILESTONE_FACTOR if falls else recipe.factor,
+        )
+
+    def taught(self, distilled: DistilledSet) -> DistilledSet:
+        """Return the set with the labels that the protocol's loss takes; the set itself if they are its own.
+
+        Under frepo these are real values, and under frepo-softmax none are.
+        """
+        is_real = distilled.label_kind == "regression"
+        if not self.is_frepos or is_real == (self.protocol == "frepo"):
+            return distilled
+        images, labels = distilled.training_data()
+        if is_real:
+            weights = torch.softmax(labels / LABEL_TEMPERATURE, 1)
+            return DistilledSet(images, weights, distilled.classes, distilled.preprocessing)
+        classes = len(distilled.classes)
+        values = centred_one_hot(labels, classes) if labels.ndim == 1 else labels - 1 / classes
+        return DistilledSet(images, values, distilled.classes, distilled.preprocessing, label_kind="regression")
 
     def lesson(
         self,
@@ -215,7 +290,7 @@ class TrainingOptions(Options):
                 "the protocol dd trains by the set's schedule, which this set does not have: choose another"
             )
         operations = self.augmentation(problem, architecture)
-        recipe = self.recipe(operations != "none")
+        recipe = self.recipe(operations != "none", len(distilled.training_data()[0]))
         # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
@@ -240,7 +315,7 @@ class TrainingOptions(Options):
             DataError: as for `lesson`, even if ``lr`` is set, which is the students' alone.
         """
         operations = self.own_operations(problem, architecture)
-        recipe = self.protocol_recipe(operations != "none")
+        recipe = self.protocol_recipe(operations != "none", len(distilled.training_data()[0]))
         recipe = self._at_learned_rate(recipe, distilled, "give another protocol (lr= is not the teacher's)")
         return Lesson(distilled, recipe, streams, "teacher", augment=self._augment(operations, problem))
 
@@ -260,4 +335,12 @@ class TrainingOptions(Options):
         """Return the passes of one student: three for each image and epoch, one for each scored image."""
         # An estimate, made before there is an architecture: that of the data set's augmentation is close enough.
         augmented = (self.augment or OF_SET[FAMILY[self.protocol]](problem)) != "none"
-        return 3.0 * self.recipe(augmented).epochs * images + len(problem.score)
+        recipe = self.recipe(augmented, images)
+        trained = recipe.epochs * images if recipe.steps is None else recipe.steps * min(images, recipe.batch)
+        return 3.0 * trained + len(problem.score)
+
+
+def frepo_recipe(steps: int) -> Recipe:
+    """Return the recipe of FRePo's students of so many steps; a shorter one than the published has less warm-up."""
+    warmup = min(FREPO_WARMUP, steps // 2)
+    return Recipe(epochs=0, lr=3e-4, weight_decay=0.0, steps=steps, warmup=warmup, last=0.01, **FREPO)

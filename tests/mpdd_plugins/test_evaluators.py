@@ -219,6 +219,7 @@ def test_v1_is_the_recipe_of_the_reference(lessons, toy):
         "milestones": (),
         "factor": 0.1,
         "warmup": 0,
+        "last": 0.0,
     }
 
 

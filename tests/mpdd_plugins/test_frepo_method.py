@@ -122,7 +122,8 @@ def test_every_step_moves_images_and_labels_by_the_rate_times_their_norm():
     before = {name: tensor.detach().clone() for name, tensor in trajectory.method.tensors.items()}
     trajectory.advance(1)
     for name, tensor in trajectory.method.tensors.items():
-        assert float((tensor - before[name]).norm() / before[name].norm()) == pytest.approx(0.01, rel=1e-4)
+        moved = tensor.detach() - before[name]
+        assert float(moved.norm() / before[name].norm()) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_a_network_is_replaced_after_its_last_step():
@@ -170,7 +171,7 @@ def test_sets_that_may_be_mirrored_are_doubled():
 @pytest.mark.parametrize("channels", [3, 1])
 def test_the_network_is_frepos(channels):
     golden = FREPO[f"network with batch norm, {channels} channels"]
-    network = component("architecture", "doubling-convnet[width=4]").network((channels, 8, 8), 3).double()
+    network = component("architecture", "frepo-net[width=4]").network((channels, 8, 8), 3).double()
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     images = formula(1250, (4, 8, 8, channels), -2, 2).permute(0, 3, 1, 2).contiguous()
@@ -206,7 +207,7 @@ def test_the_network_is_frepos(channels):
 
 
 def test_its_weights_are_lecuns():
-    network = component("architecture", "doubling-convnet").build((3, 32, 32), 10, Streams(0).generator("weights"))
+    network = component("architecture", "frepo-net").build((3, 32, 32), 10, Streams(0).generator("weights"))
     assert network.features(torch.zeros(2, 3, 32, 32)).shape == (2, 8192)
     layer = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
     deviation = float(layer.weight.detach().std()) * (9 * 256) ** 0.5

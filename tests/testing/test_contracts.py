@@ -26,6 +26,9 @@ BUILT_IN = {
         "dsac[batch_real=8,outer=2,inner=1,warm_outer=0]",
         "idc[inner=2,batch_real=6,n_data=16,batch_train=8]",
         "dm[batch_real=8]",
+        "frepo[networks=2,batch_real=8,max_updates=2]",
+        "kip[batch_real=9,learn_labels=true]",
+        "dd[epochs=2,batch_real=8]",
         f"mtt[{MTT}]",
         f"mtt[{MTT},unroll=constant,labels=expert]",
         "random",
@@ -56,6 +59,8 @@ BUILT_IN = {
         "plain[protocol=dsa,epochs=3]",
         "plain[protocol=mtt,epochs=3]",
         "plain[protocol=dd,epochs=3]",
+        "plain[protocol=frepo,epochs=3]",
+        "kernel[epochs=3]",
         "kd[epochs=3,protocol=quick,teacher=mlp[width=8]]",
     ],
     "architecture": [

@@ -1,4 +1,4 @@
-"""DoublingConvNet: the network that FRePo is published with, whose width doubles from block to block."""
+"""FRePoNet: the network that FRePo is published with, whose width doubles from block to block."""
 
 import math
 
@@ -15,8 +15,8 @@ TRUNCATED = 0.87962566103423978
 """Standard deviation of a standard normal cut off at 2 on both sides."""
 
 
-class DoublingConvNetOptions(Options):
-    """Options of `DoublingConvNet`."""
+class FRePoNetOptions(Options):
+    """Options of `FRePoNet`."""
 
     width: int = option(128, "channels of the first convolution; each later has twice as many", source="FRePo", gt=0)
     depth: int = option(3, "number of blocks", source="FRePo", gt=0)
@@ -25,7 +25,7 @@ class DoublingConvNetOptions(Options):
     )
 
 
-class DoublingConvNet(Architecture[DoublingConvNetOptions]):
+class FRePoNet(Architecture[FRePoNetOptions]):
     """Blocks of norm, convolution, ReLU and pooling, then one linear layer (Zhou et al., NeurIPS 2022, FRePo).
 
     Features are the flattened output of the last block: 512 * 4 * 4 by default, for 32x32 pixels. Grey images are
@@ -35,7 +35,7 @@ class DoublingConvNet(Architecture[DoublingConvNetOptions]):
     Taps: ``blockN``, the output of block N, from 1 to depth.
     """
 
-    Options = DoublingConvNetOptions
+    Options = FRePoNetOptions
 
     def network(self, shape: Shape, classes: int) -> LayeredNetwork:
         """Build a network, without the poolings that its images are too small for.
@@ -47,7 +47,7 @@ class DoublingConvNet(Architecture[DoublingConvNetOptions]):
         Raises:
             DataError: the norm needs more pixels than the images have.
         """
-        chosen, layers = self.options, Layers("doubling-convnet", shape)
+        chosen, layers = self.options, Layers("frepo-net", shape)
         for block in range(chosen.depth):
             if block:
                 layers.norm(chosen.norm)
