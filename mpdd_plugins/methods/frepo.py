@@ -38,6 +38,8 @@ from mpdd_plugins.evaluators.plain import half_squared_distance
 LAST_RATE = 0.1
 """Part of the images' learning rate that is left at the end."""
 SETTINGS = "FRePo, script/distill"
+WHITENED = ("cifar10", "cifar100", "tinyimagenet")
+"""Data sets that the paper whitens."""
 NETWORK_BATCH = 1000
 """Most learned images of a network's step."""
 
@@ -177,10 +179,14 @@ class FRePo(TensorMethod[FRePoOptions]):
 
     def notes(self) -> Sequence[str]:
         """Return how the run departs from the published setting, one line each."""
-        published = FRePoOptions.model_fields["lr_img"].default
-        if self.task.problem.like is None or self.options.lr_img == published:
-            return ()
-        return [f"frepo was published with lr_img {published:g}, and not {self.options.lr_img:g}"]
+        problem, published = self.task.problem, FRePoOptions.model_fields["lr_img"].default
+        lines = []
+        if problem.like is not None and self.options.lr_img != published:
+            lines.append(f"frepo was published with lr_img {published:g}, and not {self.options.lr_img:g}")
+        if problem.like in WHITENED and not problem.preprocessing.name.startswith("frepo-zca"):
+            remedy = "normalize=frepo-zca in --dataset does so"
+            lines.append(f"frepo was published for {problem.like} on whitened images: {remedy}")
+        return lines
 
 
 def label_margin(labels: Tensor, cap: float) -> Tensor:

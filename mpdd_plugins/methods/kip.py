@@ -7,7 +7,7 @@ The kernel is the model: no network is drawn, so that a model pool is not applic
 their Adam counts its steps from 2, ours from 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pydantic
@@ -37,6 +37,8 @@ KERNELS = (
 )
 """The meaning of the option ``kernel`` of methods and evaluators."""
 MEGABYTE = 2**20
+WHITENED = ("cifar10", "cifar100", "svhn")
+"""Data sets that the paper whitens."""
 
 
 class KIPOptions(Options):
@@ -112,6 +114,13 @@ class KIP(TensorMethod[KIPOptions]):
         parts = [self.task.problem.real_batch(label, count, draw) for label, draw in enumerate(draws)]
         sizes = torch.tensor([len(part) for part in parts])
         return torch.cat(parts), torch.arange(self.classes).repeat_interleave(sizes).to(self.labels.device)
+
+    def notes(self) -> Sequence[str]:
+        """Return how the run departs from the published setting, one line each."""
+        problem = self.task.problem
+        if problem.like not in WHITENED or problem.preprocessing.name.startswith("kip-zca"):
+            return ()
+        return [f"kip was published for {problem.like} on whitened images: normalize=kip-zca in --dataset does so"]
 
     def distilled(self) -> DistilledSet:
         """Return the present images with learned labels of regression, or with hard ones."""

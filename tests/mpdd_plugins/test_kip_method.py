@@ -74,6 +74,15 @@ def test_one_kernel_has_one_key():
     assert kip(",kernel=fc[depth=1,of=ntk]").method.options == kip(",kernel=fc").method.options
 
 
+def test_departures_from_the_published_images_are_noted():
+    assert kip().method.notes() == ()
+    (line,) = kip(problem=toy_problem(like="cifar10")).method.notes()
+    assert line == "kip was published for cifar10 on whitened images: normalize=kip-zca in --dataset does so"
+    first, second = toy_trajectory("frepo[lr_img=0.1]", problem=toy_problem(like="cifar10")).method.notes()
+    assert first == "frepo was published with lr_img 0.0003, and not 0.1"
+    assert second.endswith("normalize=frepo-zca in --dataset does so")
+
+
 # --- the evaluator ----------------------------------------------------------------------------------------------------
 
 

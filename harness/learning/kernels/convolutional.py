@@ -92,10 +92,6 @@ class Convolutional(Kernel):
         # Only the first block and the convolution before it have all pixels; each later one has a sixteenth of them.
         return COPIES * 2.2 * float(shape[1] * shape[2]) ** 2
 
-    def operations_of_pair(self, shape: Shape) -> float:
-        """Return about how many arithmetic operations a pair of images takes, without its gradient."""
-        return 100.0 * 2.2 * float(shape[1] * shape[2]) ** 2
-
 
 def _check_size(depth: int, height: int, width: int) -> None:
     size = f"{height}x{width}"

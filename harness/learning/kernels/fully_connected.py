@@ -31,9 +31,3 @@ class FullyConnected(Kernel):
     def floats_of_pair(self, shape: Shape) -> float:
         """Return about how many float64 values of memory a pair of images takes, with the graph."""
         return 16.0 * self.options.depth
-
-    def operations_of_pair(self, shape: Shape) -> float:
-        """Return about how many arithmetic operations a pair of images takes, without its gradient."""
-        channels, height, width = shape
-        # The inner product, and some 40 operations' time for each angle and root.
-        return 2.0 * channels * height * width + 100.0 * self.options.depth

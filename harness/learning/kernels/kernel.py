@@ -53,10 +53,6 @@ class Kernel(ABC):
     def floats_of_pair(self, shape: Shape) -> float:
         """Return about how many float64 values of memory a pair of images takes, with the graph."""
 
-    @abstractmethod
-    def operations_of_pair(self, shape: Shape) -> float:
-        """Return about how many arithmetic operations a pair of images takes, without its gradient."""
-
     def activated(self, covariance: Tensor, first: Tensor, second: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
         """Return E[phi(u) phi(v)] and E[phi'(u) phi'(v)] of Gaussian u and v with mean zero.
 
