@@ -231,5 +231,5 @@ def test_large_images_are_refused_with_the_number():
 
 
 def test_too_little_memory_is_refused():
-    with pytest.raises(UsageError, match=r"a pair of 8x8 images takes about 2 MB of this kernel, more than memory=1:"):
+    with pytest.raises(UsageError, match=r"a pair of 8x8 images takes about 3 MB of this kernel, more than memory=1:"):
         BlockedKernel(kernel_named("conv"), 2**20).matrix(SUPPORT, SUPPORT)

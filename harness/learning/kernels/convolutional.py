@@ -13,8 +13,8 @@ from harness.types.problem import Shape
 
 MOST_PIXELS = 16 * 16
 """Pixels of the largest images: a pair of 32x32 has 8 MB of covariances, and takes several times that."""
-COPIES = 30.0
-"""Copies of a pair's covariances that the graph of one layer holds, or the sum over the window of a convolution."""
+COPIES = 40.0
+"""Copies of a pair's covariances that the graph of one layer holds: measured, with some reserve."""
 
 
 class ConvolutionalOptions(KernelOptions):
