@@ -64,7 +64,7 @@ BUILT_IN = {
         "kd[epochs=3,protocol=quick,teacher=mlp[width=8]]",
     ],
     "architecture": [
-        *("mlp", "convnet", "convnet[norm=batch]", "lenet", "alexnet", "vgg11", "resnet18"),
+        *("mlp", "convnet", "convnet[norm=batch]", "lenet", "alexnet", "vgg11", "resnet18", "frepo-net"),
         "torchvision[model=mobilenet_v3_small]",
     ],
     "dataset": ["digits"],
