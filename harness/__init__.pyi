@@ -29,11 +29,18 @@ from .learning.gradient_matching import match_classes as match_classes
 from .learning.gradient_matching import match_collectively as match_collectively
 from .learning.gradients import gradient_in_slices as gradient_in_slices
 from .learning.gradients import gradient_of as gradient_of
+from .learning.kernels.blocks import BlockedKernel as BlockedKernel
+from .learning.kernels.blocks import kernel_regression as kernel_regression
+from .learning.kernels.named import kernel_name as kernel_name
+from .learning.kernels.named import kernel_named as kernel_named
+from .learning.kernels.ridge import centred_one_hot as centred_one_hot
+from .learning.kernels.ridge import ridge_predictions as ridge_predictions
 from .learning.mixing import Composed as Composed
 from .learning.mixing import CutMix as CutMix
 from .learning.mixing import Mixup as Mixup
 from .learning.pixel_method import PixelMethod as PixelMethod
 from .learning.pixel_method import PixelOptions as PixelOptions
+from .learning.pixel_method import TensorMethod as TensorMethod
 from .learning.recipe import Augment as Augment
 from .learning.recipe import Batch as Batch
 from .learning.recipe import DrawingLoss as DrawingLoss
@@ -52,6 +59,7 @@ from .learning.unroll import Step as Step
 from .learning.unroll import Student as Student
 from .learning.unroll import unroll_constantly as unroll_constantly
 from .learning.unroll import unroll_exactly as unroll_exactly
+from .learning.unroll import unroll_to_loss as unroll_to_loss
 from .plugins.hookspecs import CONTRACT_VERSION as CONTRACT_VERSION
 from .plugins.hookspecs import Register as Register
 from .plugins.hookspecs import hookimpl as hookimpl

@@ -12,6 +12,8 @@ def register_architectures(register: Register) -> None:
     register(
         "convnet", f"{conv}.convnet:ConvNet", "blocks of conv, norm, activation, pool; the field's standard network"
     )
+    frepo = f"{conv}.frepo_net:FRePoNet"
+    register("frepo-net", frepo, "convolutions of doubling width after batch norm; FRePo's network")
     register("lenet", f"{conv}.lenet:LeNet", "two 5x5 convolutions and three linear layers")
     register("alexnet", f"{conv}.alexnet:AlexNet", "five convolutions, adapted to small images")
     for depth in (11, 13, 16, 19):

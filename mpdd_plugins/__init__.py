@@ -19,6 +19,9 @@ def register_methods(register: Register) -> None:
     register("dm", "mpdd_plugins.methods.dm:DM", "distribution matching (Zhao and Bilen, WACV 2023)")
     register("cafe", "mpdd_plugins.methods.cafe:CAFE", "matching features of all layers (Wang et al., CVPR 2022)")
     register("ncfm", "mpdd_plugins.methods.ncfm:NCFM", "matching characteristic functions (Wang et al., CVPR 2025)")
+    register("frepo", "mpdd_plugins.methods.frepo:FRePo", "regression on features of a pool of networks (NeurIPS 2022)")
+    register("kip", "mpdd_plugins.methods.kip:KIP", "regression with kernels of infinitely wide networks (ICLR 2021)")
+    register("dd", "mpdd_plugins.methods.dd:DD", "images and step sizes of a few steps of gradient descent (2018)")
     coresets = "mpdd_plugins.methods.coresets"
     register("random", f"{coresets}:Random", "real images drawn uniformly")
     register("herding", f"{coresets}:Herding", "real images whose mean feature is the class's (Welling, ICML 2009)")
@@ -57,6 +60,7 @@ def register_evaluators(register: Register) -> None:
     """Register the evaluators: ways to train and score students."""
     register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
+    register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
 
 
 @hookimpl

@@ -12,7 +12,11 @@ from studies import ddbench
 from harness.plugins.discovery import plugins
 
 CONFIG = Path(__file__).with_name("crossing.toml")
-LEARNING = {"cafe", "dc", "dcc", "dm", "dsa", "dsac", "haba", "idc", "mtt", "ncfm", "seqmatch-idc", "seqmatch-mtt"}
+LEARNING = {
+    "cafe", "dc", "dcc", "dd", "dm", "dsa", "dsac", "frepo", "haba", "idc", "mtt", "ncfm", "seqmatch-idc",
+    "seqmatch-mtt",
+}  # fmt: skip
+WITHOUT_NETWORK = {"kip"}
 CHOOSING = {"random", "herding", "k-center", "whole"}
 POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
 
@@ -39,7 +43,7 @@ def test_everything_that_is_registered_is_crossed(crossed):
     """What a plugin beside ours registers is crossed too; ours must be there."""
     rows = crossed[0]["rows"]
     mine = {entry.name for entry in plugins().registry.of_kind("method") if entry.provider == "ddbench"}
-    assert mine == LEARNING | CHOOSING
+    assert mine == LEARNING | CHOOSING | WITHOUT_NETWORK
     assert {bare(row["method"]) for row in rows} >= mine
     for method in LEARNING:
         through = [row for row in rows if bare(row["method"]) == method]
@@ -64,7 +68,7 @@ def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
         assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
     assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
     (line,) = [line for line in output.splitlines() if "not applicable" in line]
-    assert line == "herding, k-center, random and whole draw no network: a pool is not applicable"
+    assert line == "herding, k-center, kip, random and whole draw no network: a pool is not applicable"
 
 
 def test_experts_and_the_feature_network_are_shared(crossed):
@@ -90,7 +94,9 @@ def test_a_second_time_nothing_is_left_to_do(crossed):
 
 def test_all_of_everything_from_the_command_line(tmp_path):
     """As a plan: the same names, without the file."""
-    words = ["run", "--method", "all", "--pool", "all", "--evaluator", "all", "--set", "mtt.expert_epochs=2", "--store"]
+    words = ["run", "--method", "all", "--pool", "all", "--evaluator", "all", "--set", "mtt.expert_epochs=2"]
+    # kd takes no regression labels under its default protocol.
+    words += ["--set", "frepo.learn_labels=false", "--store"]
     done = ddbench(*words, tmp_path / "store", "--dry-run", "--iterations", "1")
     assert done.exit_code == 0, done.output
     assert re.search(r"mtt\[[^]]*expert_epochs=2", done.stdout)

@@ -257,7 +257,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
     "parametrisation": lambda resolved, registry: {"decodes_to": resolved.cls.decodes_to},
-    "evaluator": lambda resolved, registry: {"label_kinds": list(resolved.cls.label_kinds)},
+    "evaluator": lambda resolved, registry: {"label_kinds": list(resolved.make().label_kinds)},
     "architecture": _architecture,
     "dataset": _dataset,
     "format": _format,

@@ -18,6 +18,7 @@ from harness.system.home import cache_home, expand_home
 from harness.types.data.class_names import canonical_name
 from harness.types.data.hold_out import HoldOut
 from harness.types.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, Whiten
+from harness.types.data.whitening import FITS
 from harness.types.dataset import Dataset, DatasetOptions, Outline, RawData, Traits
 from harness.types.problem import Problem, Shape, Split
 from harness.types.seeds import Streams
@@ -127,7 +128,7 @@ def known_facts(dataset: Resolved[Dataset[Any]]) -> Facts | None:
     if source.outline is None:
         return None
     outline = returned(source.outline, Outline, f"{dataset.described}: outline")
-    computed = options.zca or normalization == "auto"
+    computed = options.zca or normalization in ("auto", *FITS)
     preprocessing = None if computed else Normalize.named(normalization, outline.shape[0])
     return Facts(name, outline.shape, outline.classes, preprocessing)
 
@@ -161,8 +162,8 @@ def _normalization(known: Traits, options: DatasetOptions, name: str) -> str:
     if options.zca and options.normalize != "own":
         raise UsageError(f"{name}: zca whitens instead of normalising, so leave out either zca or normalize")
     wanted = (known.normalize or "auto") if options.normalize == "own" else options.normalize
-    if wanted not in NORMALIZATIONS and wanted != "auto":
-        nearest = did_you_mean(wanted, [*NORMALIZATIONS, "auto", "own"])
+    if wanted not in NORMALIZATIONS and wanted not in ("auto", *FITS):
+        nearest = did_you_mean(wanted, [*NORMALIZATIONS, *FITS, "auto", "own"])
         raise UsageError(f"{name}: there is no normalisation {wanted!r}: {nearest}")
     return wanted
 
@@ -177,6 +178,8 @@ def _hold_out(raw: RawData, seed: int, name: str) -> tuple[Split, Split]:
 def _preprocessing(train: Split, normalization: str, options: DatasetOptions, root: Path) -> Preprocessing:
     if options.zca:
         return _whitening(train, options.zca_eps, root)
+    if normalization in FITS:
+        return _relative_whitening(train, normalization, options.zca_eps, root)
     if normalization == "auto":
         return Normalize.computed(train.images)
     return Normalize.named(normalization, train.images.shape[1])
@@ -188,3 +191,10 @@ def _whitening(train: Split, eps: float, root: Path) -> Whiten:
     names = ("mean", "transform", "inverse")
     fitted = cached(root, "zca", key, names, lambda: Whiten.fitted(train.images, eps).tensors())
     return Whiten(f"zca eps={eps:g}", **fitted)
+
+
+def _relative_whitening(train: Split, kind: str, reg: float, root: Path) -> Whiten:
+    key = hashlib.sha256(f"{kind} 1 {train.fingerprint} {reg!r}".encode()).hexdigest()
+    names = ("mean", "transform", "inverse", *(["typical"] if kind == "kip-zca" else []))
+    fitted = cached(root, kind, key, names, lambda: FITS[kind](train.images, reg).tensors())
+    return Whiten(f"{kind} reg={reg:g}", **fitted)

@@ -17,7 +17,9 @@ QUICK_DEFAULTS = RunDefaults(
         **{method: {"batch_real": "64"} for method in ("dc", "dsa", "dcc", "dsac", "dm")},
         "idc": {"inner": "10", "n_data": "128", "batch_real": "32", "metric": "l1", "lr_img": "0.001"},
         "mtt": {"experts": "5", "train_epochs": "20", "lr_img": "100"},
-        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd")},
+        "frepo": {"batch_real": "256", "networks": "4", "lr_img": "0.003"},
+        "dd": {"batch_real": "256", "epochs": "10", "lr_img": "0.05"},
+        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd", "kernel")},
     }
 )
 """Defaults of a run of a few minutes, for small sets and for unknown ones."""

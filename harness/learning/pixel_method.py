@@ -1,6 +1,6 @@
-"""Base class of methods that learn images, plain or by a parametrisation, which may have learned labels too."""
+"""Base classes of methods that learn images: plain or by a parametrisation, or together with other tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -202,6 +202,64 @@ class EncodedSGD(torch.optim.SGD):
         """Forget the gradients of the tensors, and of the images and labels that they come from."""
         super().zero_grad(set_to_none)
         self._encoded.forget_gradients()
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+class TensorMethod(Method[O]):
+    """Learns tensors by any optimiser, whose memory is part of the state.
+
+    A subclass calls `learn` in its ``__init__``, and defines `step`, which sets the gradients of the tensors and calls
+    ``optimizer.step()``.
+
+    Attributes:
+        tensors: the learned tensors by name, leaves that require their gradients; ``images`` are the set's images.
+        optimizer: the optimiser of the tensors.
+    """
+
+    tensors: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+
+    def learn(self, tensors: Mapping[str, Tensor], optimizer: Callable[[Sequence[Any]], torch.optim.Optimizer]) -> None:
+        """Start to learn tensors.
+
+        Args:
+            tensors: their initial values by name, which are copied.
+            optimizer: returns an optimiser of a list of tensors.
+        """
+        self.tensors = {name: tensor.detach().clone().requires_grad_() for name, tensor in tensors.items()}
+        self.optimizer = optimizer(list(self.tensors.values()))
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next steps."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def learned(self) -> Mapping[str, Tensor]:
+        """Return the learned tensors."""
+        return self.tensors
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return the learned tensors and what the optimiser remembers of each, as ``NAME.KIND``."""
+        remembered = {
+            f"{name}.{kind}": value
+            for name, tensor in self.tensors.items()
+            for kind, value in self.optimizer.state[tensor].items()
+        }
+        return {**self.tensors, **remembered}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set the tensors and what the optimiser remembers to those that `state` returned."""
+        entries: dict[int, dict[str, Tensor]] = {}
+        for index, (name, tensor) in enumerate(self.tensors.items()):
+            with torch.no_grad():
+                tensor.copy_(state[name])
+            memory = {key: value for key, value in state.items() if key.startswith(f"{name}.")}
+            entries[index] = {key.removeprefix(f"{name}."): value.clone() for key, value in memory.items()}
+        # By the optimiser itself, which knows where its step counters have to be.
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**whole, "state": {index: entry for index, entry in entries.items() if entry}})
 
 
 P = TypeVar("P", bound=PixelOptions)

@@ -74,6 +74,7 @@ class Recipe:
         flat_radius: above 0, gradients are GSAM's with this rho, so that the network ends where the loss is flat; each
             step then takes two passes.
         flat_gap: alpha of GSAM.
+        last: part of the rate that ``cosine`` leaves at the end, from 0 to 1.
 
     Raises:
         ValueError: a value is outside its range, or two contradict each other.
@@ -93,6 +94,7 @@ class Recipe:
     warmup: int = 0
     flat_radius: float = 0.0
     flat_gap: float = 0.0
+    last: float = 0.0
 
     def __post_init__(self) -> None:
         lengths = {"epochs": self.epochs or None, "steps": self.steps, "images": self.images}
@@ -114,6 +116,8 @@ class Recipe:
             raise ValueError("GSAM has a radius above 0: set flat_radius, or leave out flat_gap")
         if self.warmup < 0:
             raise ValueError(f"a warm-up has 0 epochs or steps, or more, not {self.warmup}")
+        if not 0 <= self.last <= 1:
+            raise ValueError(f"the part of a rate that is left at the end is from 0 to 1, not {self.last:g}")
 
     @property
     def counts_epochs(self) -> bool:
@@ -144,6 +148,7 @@ class Recipe:
             "warmup": 0,
             "flat_radius": 0.0,
             "flat_gap": 0.0,
+            "last": 0.0,
         }
         fields = {**asdict(self), "milestones": list(self.milestones)}
         return {key: value for key, value in fields.items() if key not in later or getattr(self, key) != later[key]}
@@ -165,7 +170,8 @@ class Recipe:
             return self.lr * (0.1 if unit > self._half(total) else 1.0)
         if self.schedule == "cosine":
             rest = max(1, self._total(total) - self.warmup)
-            return self.lr * 0.5 * (1 + math.cos(math.pi * (unit - self.warmup) / rest))
+            annealed = self.lr * 0.5 * (1 + math.cos(math.pi * (unit - self.warmup) / rest))
+            return self.last * self.lr + (1 - self.last) * annealed
         passed = sum(unit >= milestone for milestone in self.milestones)
         return self.lr * self.factor**passed if passed else self.lr
 

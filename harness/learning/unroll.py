@@ -1,4 +1,4 @@
-"""Unrolled training of a student, and its distance from an expert's later weights (MTT, algorithm 1; TESLA)."""
+"""Unrolled training of a student, to its distance from an expert (MTT, algorithm 1; TESLA) or to a loss (DD)."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -161,3 +161,60 @@ def _inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
 
 def _squared(first: Weights, second: Weights) -> Tensor:
     return torch.stack([(first[name] - second[name]).square().sum() for name in first]).sum()
+
+
+class Played(NamedTuple):
+    """Holds a final loss (a scalar), its gradients by all images and by each step's size (steps,), and the weights."""
+
+    loss: Tensor
+    images: Tensor
+    step_sizes: Tensor
+    weights: Weights
+
+
+def unroll_to_loss(
+    student: Student,
+    start: Weights,
+    images: Tensor,
+    step_sizes: Tensor,
+    steps: Sequence[Step],
+    loss: Callable[[Weights], tuple[Tensor, Sequence[Tensor]]],
+) -> Played:
+    """Return a loss of the student's last weights, and its exact gradients by images and step sizes (DD, section 3).
+
+    The backward recursion holds the graph of one step at a time, beside the weights before each: with g the gradient
+    of the loss by the weights after step k, and G_k the gradient of the step, those by step size and images are -g.G_k
+    and -eta_k d(g.G_k)/dX, and then g <- g - eta_k d(g.G_k)/dtheta. `unroll_exactly` holds all graphs instead.
+
+    Args:
+        student: takes a plain gradient step for each of ``steps``.
+        start: weights before the first step, theta_0.
+        images: all synthetic images (n, c, h, w).
+        step_sizes: one for each step, eta: (steps,).
+        steps: the images that each step takes.
+        loss: returns the loss of weights, and its gradient by each, in their order.
+    """
+    images, rates = images.detach(), step_sizes.detach()
+    passed, weights = [], {name: tensor.detach() for name, tensor in start.items()}
+    for rate, step in zip(rates, steps, strict=True):
+        leaves = {name: weight.requires_grad_() for name, weight in weights.items()}
+        passed.append(leaves)
+        gradient = student.gradient(leaves, step.transform(images[step.index]), step, differentiable=False)
+        weights = {
+            name: (weight - rate * part).detach() for (name, weight), part in zip(leaves.items(), gradient, strict=True)
+        }
+    final, outer = loss(weights)
+    of_images, of_rates = torch.zeros_like(images), torch.zeros_like(rates)
+    for number in range(len(steps) - 1, -1, -1):
+        step, rate, leaves = steps[number], rates[number], passed[number]
+        mine = images[step.index].requires_grad_()
+        gradient = student.gradient(leaves, step.transform(mine), step, differentiable=True)
+        product = _inner(gradient, outer)
+        of_rates[number] = -product.detach()
+        part, *of_weights = torch.autograd.grad(
+            product, [mine, *leaves.values()], allow_unused=True, materialize_grads=True
+        )  # fmt: skip
+        # An image takes part in several steps when the steps are repeated.
+        of_images.index_add_(0, step.index, -rate * part)
+        outer = [before - rate * piece for before, piece in zip(outer, of_weights, strict=True)]
+    return Played(final.detach(), of_images, of_rates, weights)

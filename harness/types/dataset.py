@@ -75,11 +75,15 @@ class DatasetOptions(Options):
     normalize: str = option(
         "own",
         "mean and std: own (what goes with the set), auto (computed from the training images), or those of mnist, "
-        "fashion-mnist, svhn, cifar10, cifar100, tinyimagenet",
-        source="DC, utils.py",
+        "fashion-mnist, svhn, cifar10, cifar100, tinyimagenet; frepo-zca: each channel standardised, then whitened; "
+        "kip-zca: each image less its mean and of unit norm, then whitened",
+        source="DC, utils.py; FRePo; KIP",
     )
     zca: bool = option(False, "whiten the pixels instead of normalising them", source="MTT")
-    zca_eps: float = option(0.1, "regulariser of the whitening, added to the eigenvalues", source="MTT", gt=0)
+    zca_eps: float = option(
+        0.1, "regulariser of the whitening, added to the eigenvalues; of frepo-zca and kip-zca, relative to their mean",
+        source="MTT; FRePo; KIP", gt=0,
+    )  # fmt: skip
 
 
 O = TypeVar("O", bound=DatasetOptions)  # noqa: E741

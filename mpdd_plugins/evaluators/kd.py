@@ -15,6 +15,7 @@ from harness import (
     Batch,
     DistilledSet,
     Evaluator,
+    LabelKind,
     Loss,
     Problem,
     Streams,
@@ -23,7 +24,7 @@ from harness import (
     train_network,
     train_students,
 )
-from mpdd_plugins.evaluators.protocol import PROTOCOLS, TrainingOptions
+from mpdd_plugins.evaluators.protocol import PROTOCOLS, SOFTMAX, TrainingOptions
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
@@ -50,8 +51,11 @@ class KDOptions(TrainingOptions):
     """Options of `KD`."""
 
     # Without dd: its few steps at learned rates are for the cross-entropy that they were learned with.
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm"] = option(
-        "v1", PROTOCOLS, source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM"
+    # Nor frepo, whose loss is no cross-entropy.
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "frepo-softmax"] = option(
+        "v1",
+        f"{PROTOCOLS}. {SOFTMAX}: Adam, lr 3e-4, 500 steps of warm-up, a cosine to 1 %, batch 500",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; FRePo, script/eval",
     )
     temperature: float = option(1.5, "tau, by which both logits are divided", source="the paper's code", gt=0)
     alpha: float = option(0.5, "weight of the teacher's part", source="the paper's code", ge=0, le=1)
@@ -65,12 +69,17 @@ class KDOptions(TrainingOptions):
 class KD(Evaluator[KDOptions]):
     """Trains a teacher for each student index on the distilled set, then students on its logits and the labels.
 
-    It takes no regression labels: a teacher that fits them has outputs near 0 and 1, or centred ones, whose softmax is
-    close to uniform, so that the divergence of equation 1 would teach next to nothing.
+    It takes regression labels only under the protocol frepo-softmax, which makes class weights of them: a teacher that
+    fits them as they are has outputs near 0 and 1, or centred ones, whose softmax is close to uniform, so that the
+    divergence of equation 1 would teach next to nothing.
     """
 
     Options = KDOptions
-    label_kinds = ("hard", "soft")
+
+    @property
+    def label_kinds(self) -> Sequence[LabelKind]:  # type: ignore[override]  # by protocol, and not of the class
+        """The kinds of labels that it trains students on."""
+        return ("hard", "soft", "regression") if self.options.protocol == "frepo-softmax" else ("hard", "soft")
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``kd v1 + epochs=5``."""
@@ -93,7 +102,7 @@ class KD(Evaluator[KDOptions]):
     ) -> Artifact:
         """Train the teacher with cross-entropy from a seed of its own, and return its weights."""
         assert architecture is not None
-        lesson = self.options.teaching(distilled, problem, architecture, streams)
+        lesson = self.options.teaching(self.options.taught(distilled), problem, architecture, streams)
         network, losses = train_network(lesson, problem, architecture, request.index)
         return Artifact(network.state_dict(), {"loss": losses[-1]})
 
@@ -107,6 +116,7 @@ class KD(Evaluator[KDOptions]):
         streams: Streams,
     ) -> Iterator[StudentRecord]:
         """Train and score students, side by side if that is faster."""
+        distilled = self.options.taught(distilled)
         augmented = self.options.augmentation(problem, architecture) != "none"
         batch = self.options.recipe(augmented).batch
 

@@ -46,7 +46,8 @@ def half_squared_distance(batch: Batch) -> Tensor:
 class Plain(Evaluator[PlainOptions]):
     """Trains each student on the distilled set with cross-entropy, and scores it after the last epoch.
 
-    On regression labels it trains with half the squared distance; the accuracy is that of the largest logit as always.
+    On regression labels it trains with half the squared distance, unless the protocol makes weights of them; the
+    accuracy is that of the largest logit as always.
     """
 
     Options = PlainOptions
@@ -71,6 +72,7 @@ class Plain(Evaluator[PlainOptions]):
         streams: Streams,
     ) -> Iterator[StudentRecord]:
         """Train and score students, side by side if that is faster."""
+        distilled = self.options.taught(distilled)
         error = half_squared_distance if distilled.label_kind == "regression" else cross_entropy
 
         def loss(batch: Batch) -> Tensor:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, Literal, Self
 
 import pydantic
+import torch
 
 from harness import (
     Architecture,
@@ -20,6 +21,7 @@ from harness import (
     Problem,
     Recipe,
     Streams,
+    centred_one_hot,
     option,
 )
 from mpdd_plugins.augmentations import dc, dsa, idc, ncfm
@@ -33,10 +35,12 @@ EPOCHS = {
     "ncfm": (2000, 2000),
     "dd": (1, 1),
     "seqmatch": (1001, 1001),
+    "frepo": (1000, 1000),
+    "frepo-softmax": (1000, 1000),
 }
 """Epochs of each protocol, without and with augmentation (DC, utils.py: the last index is 300 or 1000). Under dd, how
 often the steps of the set's schedule are repeated: a schedule lists DD's own repetitions (Wang et al., section 3.4).
-Under seqmatch, epochs of each step of the schedule."""
+Under seqmatch, epochs of each step of the schedule. FRePo's depend on the number of images: these are those of ten."""
 FAMILY = {
     "v1": "dc",
     "quick": "dc",
@@ -46,11 +50,16 @@ FAMILY = {
     "idc": "idc",
     "ncfm": "ncfm",
     "dd": "dd",
+    "frepo": "dsa",
+    "frepo-softmax": "dsa",
 }
 """Family of augmentations of each protocol."""
+FREPO: Mapping[str, Any] = {"optimizer": "adam", "schedule": "cosine", "batch": 500}
 OWN: Mapping[str, Mapping[str, Any]] = {
     "idc": {"schedule": "milestones", "batch": 64},
     "ncfm": {"optimizer": "adamw", "schedule": "milestones", "batch": 128},
+    "frepo": FREPO,
+    "frepo-softmax": FREPO,
 }
 """Options that a protocol has in place of the defaults."""
 RATES = {"ncfm": 0.001}
@@ -61,6 +70,12 @@ FALLS: Mapping[str, tuple[Sequence[Fraction], float]] = {
 """Of a protocol with a schedule of its own, the shares of the epochs at which the rate falls, and its factor there."""
 USUAL_FALLS = ([Fraction(2, 3), Fraction(5, 6)], 0.2)
 """Those of ``schedule=milestones`` under every other protocol (IDC, train.py)."""
+FREPO_STEPS = {10: 1000, 100: 2000, 200: 20000, 500: 5000, 1000: 10000}
+"""Steps of FRePo's students by the most images for which they are taken (FRePo, script/eval)."""
+FREPO_MOST, FREPO_WARMUP = 40000, 500
+"""Steps on more images than these, and those in which the rate rises."""
+LABEL_TEMPERATURE = 0.1
+"""By which real labels are divided before their softmax under frepo-softmax: onehot - 1/10 has 0.9996 for its class."""
 
 
 def _check_none(operations: str | None) -> str | None:
@@ -99,6 +114,7 @@ PROTOCOLS = (
     "on with the momentum kept, batch 64, under IDC's augmentation with CutMix. ncfm: 2000 epochs of AdamW, lr "
     "0.001, weight decay 5e-4, half the rate at each fifth of them, batch 128, under DSA's augmentation with CutMix"
 )
+SOFTMAX = "frepo-softmax: frepo's steps with the cross-entropy; real labels y become the class weights softmax(y / 0.1)"
 """The meaning of the option ``protocol`` of every evaluator."""
 FIXED = {"dd": ("lr", "optimizer", "schedule", "batch"), "seqmatch": ("lr",)}
 """Options that a protocol does not have, because the set's schedule decides them."""
@@ -115,12 +131,15 @@ def falls_of(protocol: str, epochs: int) -> dict[str, Any]:
 class TrainingOptions(Options):
     """Options of every evaluator's training; those that are not set are the protocol's."""
 
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "dd", "seqmatch"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "dd", "seqmatch", "frepo", "frepo-softmax"] = option(
         "v1",
         f"{PROTOCOLS}. dd: the steps of the set's schedule in their order, each one step of gradient descent on its "
         "own images at its own rate, without augmentation; as many times as epochs says, 1 by default. seqmatch: dsa "
-        "for each step of the set's schedule in turn, on its images at its rate, with the weights going on",
-        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; DD, section 3.4; SeqMatch",
+        "for each step of the set's schedule in turn, on its images at its rate, with the weights going on. frepo: "
+        "half the squared distance from labels, of classes onehot - 1/classes; Adam, lr 3e-4, 500 steps of warm-up, a "
+        "cosine to 1 %, batch 500, 1000 steps on 10 images and 2000 to 40000 on more, under DSA's augmentation. "
+        f"{SOFTMAX}",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; DD, section 3.4; SeqMatch; FRePo, script/eval",
     )
     epochs: int | None = option(None, "epochs; auto: the protocol's", ge=1)
     lr: float | None = option(
@@ -139,7 +158,12 @@ class TrainingOptions(Options):
         "milestones under idc and ncfm",
         source="DC, utils.py; IDC, train.py; NCFM",
     )
-    batch: int = option(256, "images a step. The default is 64 under idc, 128 under ncfm", source="DC; IDC; NCFM", ge=1)
+    batch: int = option(
+        256,
+        "images a step. The default is 64 under idc, 128 under ncfm and 500 under frepo",
+        source="DC; IDC; NCFM; FRePo",
+        ge=1,
+    )
     augment: str | None = option(
         None,
         "operations on training images joined by +, or none. v1, quick: of crop, scale, rotate, noise, one for each "
@@ -206,12 +230,26 @@ class TrainingOptions(Options):
         # An option that repeats the protocol's own value is no departure, and must not make the name longer.
         recipe = self.protocol_recipe(augmented=operations != "none")
         lr = None if self.protocol in ("mtt", "seqmatch") else recipe.lr
-        own = {"protocol": self.protocol, "epochs": recipe.epochs, "lr": lr, "augment": operations}
+        # Under frepo the number of steps depends on the set, so that any epochs are a departure.
+        epochs = None if self.is_frepos else recipe.epochs
+        own = {"protocol": self.protocol, "epochs": epochs, "lr": lr, "augment": operations}
         departing = {key: value for key, value in self.changed().items() if getattr(self, key) != own.get(key)}
         return "".join(f" + {key}={value}" for key, value in departing.items())
 
-    def protocol_recipe(self, augmented: bool) -> Recipe:
-        """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's."""
+    @property
+    def is_frepos(self) -> bool:
+        """Whether the protocol takes FRePo's steps."""
+        return self.protocol in ("frepo", "frepo-softmax")
+
+    def protocol_recipe(self, augmented: bool, images: int = 10) -> Recipe:
+        """Return the protocol's recipe without departures; under mtt, its rate is later replaced by the set's.
+
+        Args:
+            augmented: whether training images are augmented.
+            images: number of training images, on which FRePo's steps depend.
+        """
+        if self.is_frepos:
+            return frepo_recipe(next((steps for most, steps in FREPO_STEPS.items() if images <= most), FREPO_MOST))
         recipe = Recipe(epochs=EPOCHS[self.protocol][augmented])
         if self.protocol == "dd":
             return replace(recipe, schedule="constant", momentum=0.0, weight_decay=0.0)
@@ -220,14 +258,40 @@ class TrainingOptions(Options):
         own = {**OWN[self.protocol], **falls_of(self.protocol, recipe.epochs)}
         return replace(recipe, lr=RATES.get(self.protocol, recipe.lr), **own)
 
-    def recipe(self, augmented: bool) -> Recipe:
-        """Return the protocol's recipe with the options' departures."""
-        recipe = self.protocol_recipe(augmented)
+    def recipe(self, augmented: bool, images: int = 10) -> Recipe:
+        """Return the protocol's recipe with the options' departures; see `protocol_recipe`."""
+        recipe = self.protocol_recipe(augmented, images)
+        if self.is_frepos:
+            return self._frepo_recipe(recipe, images)
         epochs = self.epochs or recipe.epochs
         if self.protocol == "dd":
             return replace(recipe, epochs=epochs)
         falls = falls_of(self.protocol, epochs) if self.schedule == "milestones" else {"schedule": self.schedule}
         return Recipe(epochs=epochs, lr=self.lr or recipe.lr, optimizer=self.optimizer, batch=self.batch, **falls)
+
+    def _frepo_recipe(self, recipe: Recipe, images: int) -> Recipe:
+        steps = self.epochs * math.ceil(images / self.batch) if self.epochs else recipe.steps
+        assert steps is not None, "the recipe counts steps"
+        falls = falls_of(self.protocol, steps) if self.schedule == "milestones" else {"schedule": self.schedule}
+        return replace(
+            frepo_recipe(steps), lr=self.lr or recipe.lr, optimizer=self.optimizer, batch=self.batch, **falls
+        )
+
+    def taught(self, distilled: DistilledSet) -> DistilledSet:
+        """Return the set with the labels that the protocol's loss takes; the set itself if they are its own.
+
+        Under frepo these are real values, and under frepo-softmax none are.
+        """
+        is_real = distilled.label_kind == "regression"
+        if not self.is_frepos or is_real == (self.protocol == "frepo"):
+            return distilled
+        images, labels = distilled.training_data()
+        if is_real:
+            weights = torch.softmax(labels / LABEL_TEMPERATURE, 1)
+            return DistilledSet(images, weights, distilled.classes, distilled.preprocessing)
+        classes = len(distilled.classes)
+        values = centred_one_hot(labels, classes) if labels.ndim == 1 else labels - 1 / classes
+        return DistilledSet(images, values, distilled.classes, distilled.preprocessing, label_kind="regression")
 
     def lesson(
         self,
@@ -253,7 +317,7 @@ class TrainingOptions(Options):
             fault = f"the protocol {self.protocol} trains by the set's schedule, which this set does not have"
             raise DataError(f"{fault}: choose another")
         operations = self.augmentation(problem, architecture)
-        recipe = self.recipe(operations != "none")
+        recipe = self.recipe(operations != "none", len(distilled.training_data()[0]))
         # A rate that the user sets is a departure, and replaces the learned one.
         if self.lr is None:
             recipe = self._at_learned_rate(recipe, distilled, "give lr=... or another protocol")
@@ -278,7 +342,7 @@ class TrainingOptions(Options):
             DataError: as for `lesson`, even if ``lr`` is set, which is the students' alone.
         """
         operations = self.own_operations(problem, architecture)
-        recipe = self.protocol_recipe(operations != "none")
+        recipe = self.protocol_recipe(operations != "none", len(distilled.training_data()[0]))
         recipe = self._at_learned_rate(recipe, distilled, "give another protocol (lr= is not the teacher's)")
         return Lesson(distilled, recipe, streams, "teacher", augment=self._augment(operations, problem))
 
@@ -298,4 +362,12 @@ class TrainingOptions(Options):
         """Return the passes of one student: three for each image and epoch, one for each scored image."""
         # An estimate, made before there is an architecture: that of the data set's augmentation is close enough.
         augmented = (self.augment or OF_SET[FAMILY[self.protocol]](problem)) != "none"
-        return 3.0 * self.recipe(augmented).epochs * images + len(problem.score)
+        recipe = self.recipe(augmented, images)
+        trained = recipe.epochs * images if recipe.steps is None else recipe.steps * min(images, recipe.batch)
+        return 3.0 * trained + len(problem.score)
+
+
+def frepo_recipe(steps: int) -> Recipe:
+    """Return the recipe of FRePo's students of so many steps; a shorter one than the published has less warm-up."""
+    warmup = min(FREPO_WARMUP, steps // 2)
+    return Recipe(epochs=0, lr=3e-4, weight_decay=0.0, steps=steps, warmup=warmup, last=0.01, **FREPO)

@@ -221,6 +221,7 @@ def test_v1_is_the_recipe_of_the_reference(lessons, toy):
         "warmup": 0,
         "flat_radius": 0.0,
         "flat_gap": 0.0,
+        "last": 0.0,
     }
 
 

@@ -222,7 +222,10 @@ def test_teachers_of_other_protocols_are_others():
         ("protocol=dsa,augment=noise", "no operation 'noise'.*color"),
         ("protocol=v1,augment=color", "no operation 'color'.*noise"),
         ("augment=flip", "no operation 'flip'"),
-        ("protocol=dsb", "'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm', 'dd' or 'seqmatch'"),
+        (
+            "protocol=dsb",
+            "'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm', 'dd', 'seqmatch', 'frepo' or 'frepo-softmax'",
+        ),
     ],
 )
 def test_operations_belong_to_the_protocols_family(options, message):

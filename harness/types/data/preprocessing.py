@@ -102,12 +102,22 @@ class Normalize(Preprocessing):
 
 @dataclass(frozen=True, eq=False)
 class Whiten(Preprocessing):
-    """ZCA whitening of pixels in [0, 1], without any other normalisation (as MTT has it: eps 0.1)."""
+    """ZCA whitening of pixels in [0, 1], by default without any other normalisation (as MTT has it: eps 0.1).
+
+    Attributes:
+        name: says which whitening it is, with its regulariser.
+        mean: the mean of a flat image (d,), after its normalisation if there is one.
+        transform: maps a flat image less the mean to its inputs (d, d).
+        inverse: the inverse of ``transform`` (d, d).
+        typical: if it is set, each image first loses its own mean and gets unit norm (KIP): the mean and norm (2,)
+            that `invert` gives back to all images in place of their own.
+    """
 
     name: str
     mean: Tensor
     transform: Tensor
     inverse: Tensor
+    typical: Tensor | None = None
 
     @classmethod
     def fitted(cls, pixels: Tensor, eps: float) -> "Whiten":
@@ -129,17 +139,22 @@ class Whiten(Preprocessing):
 
     def apply(self, images: Tensor) -> Tensor:
         """Return the whitened images, of the same shape."""
-        flat = images.flatten(1) - self.mean.to(images)
+        own = images if self.typical is None else layer_normalised(images)
+        flat = own.flatten(1) - self.mean.to(images)
         return (flat @ self.transform.to(images)).view_as(images)
 
     def invert(self, inputs: Tensor) -> Tensor:
         """Return the images for whitened inputs, of the same shape."""
         flat = inputs.flatten(1) @ self.inverse.to(inputs) + self.mean.to(inputs)
+        if self.typical is not None:
+            mean, norm = self.typical.to(inputs)
+            flat = flat * norm + mean
         return flat.view_as(inputs)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return ``mean`` (d,), ``transform`` (d, d) and ``inverse`` (d, d) over the d values of a flat image."""
-        return {"mean": self.mean, "transform": self.transform, "inverse": self.inverse}
+        """Return ``mean``, ``transform``, ``inverse`` and, if it is set, ``typical``."""
+        typical = {} if self.typical is None else {"typical": self.typical}
+        return {"mean": self.mean, "transform": self.transform, "inverse": self.inverse, **typical}
 
     def identity(self) -> str:
         """Return the regulariser as text; the matrices follow from the training images, up to machine rounding."""
@@ -157,6 +172,15 @@ def preprocessing_from(name: str, tensors: dict[str, Tensor]) -> Preprocessing:
         return kind(name, **tensors)
     except TypeError:
         raise DataError(f"the preprocessing {name!r} cannot be built from {sorted(tensors)}") from None
+
+
+def layer_normalised(images: Tensor) -> Tensor:
+    """Return each image (n, c, h, w) less its mean and divided by its norm; an even image becomes zero."""
+    centred = images - images.mean((1, 2, 3), keepdim=True)
+    norm = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)
+    # Rounding leaves an even image a norm of about 1e-7 times its pixels, which would be scaled to 1.
+    normalised: Tensor = centred / norm.clamp(min=1e-4)
+    return normalised
 
 
 def _per_channel(values: Tensor, images: Tensor) -> Tensor:
