@@ -24,8 +24,8 @@ from torch.nn import functional
 from harness import Network, Networks, Recipe, Task, UsageError, open_encoding, option
 from mpdd_plugins.augmentations.dsa import per_image
 from mpdd_plugins.methods.mtt import MTT
-from mpdd_plugins.methods.mtt_settings import MTTOptions
 from mpdd_plugins.parametrisations.hallucinators import Hallucinators
+from mpdd_plugins.published_settings.mtt import MTTOptions
 
 FEATURE_MOMENTUM = "feature_momentum."
 

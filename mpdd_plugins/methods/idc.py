@@ -37,7 +37,7 @@ from harness import (
     train_classifier,
 )
 from mpdd_plugins.augmentations.idc import idc_augmentation, siamese
-from mpdd_plugins.methods.idc_settings import IDCOptions, augmentations_for, departures, setting_for
+from mpdd_plugins.published_settings.idc import IDCOptions, augmentations_for, departures, setting_for
 
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 

@@ -41,7 +41,7 @@ from harness import (
     unroll_exactly,
 )
 from mpdd_plugins.augmentations.dsa import dsa_augmentation, own_strategy, per_image
-from mpdd_plugins.methods.mtt_settings import MTTOptions, departures, setting_for
+from mpdd_plugins.published_settings.mtt import MTTOptions, departures, setting_for
 
 # How the student's steps are differentiated, by the option ``unroll``.
 UNROLL = {"exact": unroll_exactly, "constant": unroll_constantly}

@@ -47,9 +47,9 @@ from harness import (
 from mpdd_plugins.augmentations.dsa import dsa_augmentation
 from mpdd_plugins.augmentations.idc import idc_augmentation
 from mpdd_plugins.methods.idc import IDC
-from mpdd_plugins.methods.idc_settings import IDCOptions
 from mpdd_plugins.methods.mtt import MTT
-from mpdd_plugins.methods.mtt_settings import MTTOptions
+from mpdd_plugins.published_settings.idc import IDCOptions
+from mpdd_plugins.published_settings.mtt import MTTOptions
 
 STUDENT_RATE = 0.01
 """The rate of IDC's students, which it does not learn."""

@@ -13,7 +13,7 @@ from harness.learning.networks.pool_networks import PoolNetworks
 from mpdd_plugins.augmentations.idc import siamese
 from mpdd_plugins.methods import idc
 from mpdd_plugins.methods.idc import IDC, distance_of
-from mpdd_plugins.methods.idc_settings import IDCOptions, published, setting_for
+from mpdd_plugins.published_settings.idc import IDCOptions, published, setting_for
 
 FEW = "inner=2,batch_real=6,n_data=16,batch_train=8"
 SINGLE = f"single[main={TINY_CONVNET}]"

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from harness import DistilledSet, Task, UsageError, Whiten, snapshot
 from harness.types.seeds import Streams
-from mpdd_plugins.methods.mtt_settings import PUBLISHED, SCRIPT, MTTOptions, departures, setting_for
+from mpdd_plugins.published_settings.mtt import PUBLISHED, SCRIPT, MTTOptions, departures, setting_for
 from tests.toys import TINY_CONVNET, TINY_MLP, registry, supplied, toy_problem, toy_trajectory
 
 OPTIONS = "experts=2,train_epochs=3,steps=3,expert_epochs=1,max_start_epoch=3,batch_expert=12"

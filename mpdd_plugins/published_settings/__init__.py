@@ -1,0 +1,1 @@
+"""Options of methods whose published values depend on the data set, with these values."""
