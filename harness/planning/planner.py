@@ -89,6 +89,9 @@ class Planner:
             others = names - set(shown)
             if label in {*others, *(name_or_text(name).name for name in others)}:
                 raise UsageError(f"label {label!r} of {text} is the name of another arm: choose another label")
+            # A later run may bring the component of that name into the store.
+            if label != name_or_text(text).name and any(entry.name == label for entry in self.registry.entries):
+                raise UsageError(f"label {label!r} of {text} is the name of a component: choose another label")
         return labels
 
     def label_notes(self, arms: Sequence[Arm]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from os.path import isdir
 from typing import Any, Generic, TypeVar
 
 from harness.errors import PluginError, UsageError, did_you_mean, error_line
@@ -218,7 +219,9 @@ class Registry:
         entries = [e for e in self.of_kind(kind) if e.name == short and provider in ("", e.provider)]
         if not entries:
             known = {e.name for e in self.of_kind(kind)}
-            raise UsageError(f"there is no {kind} {name!r}: {did_you_mean(name, known)}{self._doubts()}")
+            remedy = f"for a folder of images write folder[path={name}]" if kind == "dataset" and isdir(name) else ""
+            remedy = remedy or did_you_mean(name, known)
+            raise UsageError(f"there is no {kind} {name!r}: {remedy}{self._doubts()}")
         if len(entries) > 1:
             claims = " and ".join(f"{e.provider}:{e.name}" for e in entries)
             raise UsageError(f"{kind} {name!r} is claimed by two plugins: write {claims.replace(' and ', ' or ')}")

@@ -315,7 +315,7 @@ def test_a_profile_shows_the_operators_that_take_longest(asked, message):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (["--method", "dd"], "there is no method 'dd'"),
+        (["--method", "dcm"], "there is no method 'dcm'"),
         (["--student", "mlp", "--evaluator", "plane"], "there is no evaluator 'plane'"),
         (["--precision", "fp8"], "'fp8' is not one of"),
         (["--ipc", "0"], "0 is not in the range"),

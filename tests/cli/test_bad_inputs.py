@@ -18,7 +18,7 @@ NO_NORMALISATION = "does not say how its images were normalised"
 BAD = [
     # run: names and their options
     (RUN, 2, "no method was given", "--method dc"),
-    (f"{RUN} -m dd", 2, "there is no method 'dd'", "'dc'"),
+    (f"{RUN} -m dcm", 2, "there is no method 'dcm'", "'dc'"),
     (f"{RUN} -m dc[lr_image=1]", 2, "'lr_image'", "'lr_img'"),
     (f"{RUN} -m dc[lr_img=fast]", 2, "lr_img", "fast"),
     (f"{RUN} -m dc[lr_img=-1]", 2, "lr_img", "-1"),
@@ -59,7 +59,7 @@ BAD = [
     (f"{RUN} -m dc --config none.toml", 2, "none.toml", "cannot be read"),
     (f"{RUN} -m dc --max-storage -1", 2, "--max-storage", "-1"),
     (f"{RUN} -m dc --student 3", 2, "--student", "--students"),
-    (f"{RUN} -m dd --dry-run --json", 2, "there is no method 'dd'"),
+    (f"{RUN} -m dcm --dry-run --json", 2, "there is no method 'dcm'"),
     # run: the store
     (f"{RUN} -m dc --store notes.txt", 2, "notes.txt", "--store"),
     (f"{RUN} -m dc --store others", 2, "others is not empty and not a store", "--store"),
@@ -160,7 +160,9 @@ BAD = [
     # listings, prepare, doctor and the words before the verb
     ("methods dc", 2, "write `ddbench methods show NAME`"),
     ("methods --jsn", 2, "--json"),
-    ("methods show dd", 2, "there is no method 'dd'"),
+    ("methods show dcm", 2, "there is no method 'dcm'"),
+    ("datasets show others", 2, "there is no dataset 'others'", "write folder[path=others]"),
+    (f"{RUN} -m dm -p total-random=single --dry-run", 2, "label 'total-random' of single is the name of a component"),
     ("pools show", 2, "'NAME'"),
     ("evaluators show plain[epoch=2]", 2, "'epochs'"),
     ("architectures show vgg", 2, "vgg13"),

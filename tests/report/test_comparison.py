@@ -312,6 +312,13 @@ def test_rows_that_sum_up_architectures(tmp_path):
         assert entry["std_distillations"] == close(expected["main-similar"].mean(axis=1).std(ddof=1))
 
 
+def test_rows_that_there_are_not_are_refused_with_the_reason(tmp_path):
+    store = write_store(tmp_path / "store", study(architectures=("convnet", "mlp")))
+    result = ddbench("compare", store, "--over", "others")
+    assert result.exit_code == 2
+    assert "--over others: there is no such row; all, others and gap take two architectures or more" in result.stderr
+
+
 def test_a_summary_is_over_the_architectures_that_both_have(tmp_path):
     records = list(study(architectures=ARCHITECTURES[:3]))
     remaining = [

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from harness.errors import UsageError
 from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.comparison_rows import ComparisonRow, rows_of
 from harness.report.comparing.comparison_warnings import warnings_of
@@ -66,6 +67,9 @@ def compare(stored: Scores, question: Question) -> Comparison:
     others = tuple(label for label in labels if label != baseline)
     # After filtering: the family of tests is what is shown, nothing else.
     rows, family = _correct_rows(rows_of(compared, question, baseline), question.level)
+    if not rows and question.over:
+        wanted = ", ".join(question.over)
+        raise UsageError(f"--over {wanted}: there is no such row; all, others and gap take two architectures or more")
     notes = [*stored.notes, *repeated, *distinctions, *storage_notes]
     notes += [*(f"{name} has no {by}: left out" for name in left), *unmeasured]
     unqualified = _with_stored_names(compared, stored.scores)
