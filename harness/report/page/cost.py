@@ -64,7 +64,7 @@ def _draw(
             axes.plot([place(point)], [point.accuracy], point.key.marker, color=point.key.colour, markersize=7.5)
         # Seconds range from milliseconds for random images to days; within a decade a logarithmic axis has no ticks.
         places = [place(point) for point in points]
-        if logarithmic and max(places) > 10 * min(places) > 0:
+        if logarithmic and places and max(places) > 10 * min(places) > 0:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(plain_number)
             axes.xaxis.set_minor_formatter(NullFormatter())
