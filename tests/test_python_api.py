@@ -110,7 +110,9 @@ def test_an_evaluation_is_that_of_the_command(data, result, tmp_path):
     assert scored.sets == ()
 
 
-@pytest.mark.parametrize("options", [{}, {"interval": "bootstrap", "seed": 3, "over": "architecture", "architecture": "mlp"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"interval": "bootstrap", "seed": 3, "over": "architecture", "architecture": "mlp"}]
+)
 def test_a_comparison_is_that_of_the_command(store, result, options):
     comparison = harness.compare(store, by="method", baseline="random", ipc=1, **options)
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
