@@ -88,21 +88,17 @@ class Matrix:
         return students.pop() if len(students) == 1 else None
 
 
-def matrix_of(comparison: Comparison, labels: Mapping[str, str] | None = None) -> Matrix:
+def matrix_of(comparison: Comparison) -> Matrix:
     """Return the matrix of a comparison, whose rows are means over students.
 
     A condition is represented by the mean over all students but those of the pools' main model; without a main model by
     the mean over all, and if there is only one architecture by that.
-
-    Args:
-        comparison: what was compared.
-        labels: by name, the label that its author chose.
     """
     chosen = list(_rows(comparison))
     values = {field: _values(field, chosen) for field in _FIELDS}
     varying = [field for field in _FIELDS if len(values[field]) > 1]
-    methods = arm_names("method", values["method"], labels) if "method" in varying else ArmNames()
-    arms = arm_names(comparison.question.by, comparison.labels, labels)
+    methods = arm_names("method", values["method"]) if "method" in varying else ArmNames()
+    arms = arm_names(comparison.question.by, comparison.labels)
     students = {row.over for row in chosen}
     rows, asked = [], (comparison.question.level, comparison.question.metric)
     for row in chosen:

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.report.answer.matrix import matrix_of
-from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.comparison import Comparison, compare
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.effects import Effect
@@ -15,12 +13,6 @@ from harness.report.scores import Scores
 from harness.report.tables.wording import DASH, interval, per_class, percent
 from harness.types.plurals import counted
 from harness.types.report import Results
-
-_MOST_POOLS = 3
-"""Maximum number of pools beside the baseline whose main effects are in the summary."""
-_MOST_SENTENCES = 8
-"""Maximum number of effects that the summary lists one by one."""
-_FIELDS = ("dataset", "ipc", "iterations", "method", "evaluator", "precision")
 
 
 def compare_pools(results: Results, panels: Sequence[Panel], baseline: str) -> Comparison | str:
@@ -50,14 +42,8 @@ def compare_pools(results: Results, panels: Sequence[Panel], baseline: str) -> C
     return comparison
 
 
-def summary_of(panels: Sequence[Panel], comparison: Comparison | str) -> tuple[str, ...]:
-    """Return the page's first sentences: the answer of the comparison, or what there is and why it is not compared."""
-    if isinstance(comparison, str):
-        return (f"{_describe_panels(panels)}; {comparison}.",)
-    return sentences_of(matrix_of(comparison))
-
-
-def _describe_panels(panels: Sequence[Panel]) -> str:
+def describe_panels(panels: Sequence[Panel]) -> str:
+    """Describe what was scored, for a page on which nothing is compared."""
     learned = [line for panel in panels for line in panel.lines if not line.is_baseline]
     methods, pools = {line.method for line in learned}, {line.pool for line in learned if line.pool}
     datasets = sorted({panel.dataset for panel in panels})

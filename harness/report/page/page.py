@@ -11,10 +11,11 @@ from markupsafe import Markup
 from harness.errors import UsageError
 from harness.plugins.discovery import plugins
 from harness.report.answer.matrix import matrix_of
+from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.ambiguous_names import distinguish
 from harness.report.comparing.question import in_natural_order
 from harness.report.page.answer import answer_part
-from harness.report.page.effects import compare_pools, summary_of
+from harness.report.page.effects import compare_pools, describe_panels
 from harness.report.page.panel import panels_of, warnings_on
 from harness.report.page.sections import sections_of
 from harness.report.tables.arm_names import arm_names
@@ -54,14 +55,15 @@ class Page(Report[PageOptions]):
         results = distinguish_names(results)
         panels = panels_of(results.scores, self.options.baseline)
         comparison = compare_pools(results, panels, self.options.baseline)
+        matrix = None if isinstance(comparison, str) else matrix_of(comparison)
         # The page's Content-Security-Policy allows only this very style sheet, and nothing else.
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return template.render(
             title=self.options.title,
             about=_about(results),
             names=names,
-            summary=summary_of(panels, comparison),
-            answer=None if isinstance(comparison, str) else answer_part(matrix_of(comparison)),
+            summary=sentences_of(matrix) if matrix else (f"{describe_panels(panels)}; {comparison}.",),
+            answer=answer_part(matrix) if matrix else None,
             warnings=warnings_on(panels),
             sections=sections_of(
                 results,
