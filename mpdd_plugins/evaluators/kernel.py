@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pydantic
 import torch
 
 from harness import (
@@ -15,15 +14,13 @@ from harness import (
     Problem,
     Streams,
     StudentRecord,
-    UsageError,
     centred_one_hot,
-    kernel_name,
     kernel_named,
     option,
     ridge_predictions,
 )
 from mpdd_plugins.evaluators.plain import Plain, PlainOptions
-from mpdd_plugins.methods.kip import KERNELS, MEGABYTE
+from mpdd_plugins.methods.kip import KERNELS, MEGABYTE, KernelName
 
 METRIC = "kernel_accuracy"
 """The name of the metric."""
@@ -32,17 +29,9 @@ METRIC = "kernel_accuracy"
 class KernelOptions(PlainOptions):
     """Options of `Kernel`."""
 
-    kernel: str = option("fc", KERNELS, source="KIP, notebook")
+    kernel: KernelName = option("fc", KERNELS, source="KIP, notebook")
     ridge: float = option(1e-6, "lambda, relative to the mean of the kernel's diagonal", source="KIP, notebook", gt=0)
     memory: float = option(1024.0, "megabytes that a block of the kernel may take", source="own choice", gt=0)
-
-    @pydantic.field_validator("kernel")
-    @classmethod
-    def _shortest_name(cls, name: str) -> str:
-        try:
-            return kernel_name(name)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
 
 
 class Kernel(Plain):

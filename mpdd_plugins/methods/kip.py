@@ -8,7 +8,7 @@ their Adam counts its steps from 2, ours from 1.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 import torch
@@ -41,10 +41,22 @@ WHITENED = ("cifar10", "cifar100", "svhn")
 """Data sets that the paper whitens."""
 
 
+def _shortest_name(name: str) -> str:
+    """Return the name without options at their defaults, so that one kernel has one key."""
+    try:
+        return kernel_name(name)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+KernelName = Annotated[str, pydantic.AfterValidator(_shortest_name)]
+"""The name of a kernel, as an option."""
+
+
 class KIPOptions(Options):
     """Options of `KIP`."""
 
-    kernel: str = option("fc", KERNELS, source="KIP, notebook: FC-1 with the NTK")
+    kernel: KernelName = option("fc", KERNELS, source="KIP, notebook: FC-1 with the NTK")
     init: Literal["noise", "real"] = option("real", "initial images: standard normal, or real ones", source="KIP")
     lr_img: float = option(0.04, "learning rate of images, and of labels (Adam)", source="KIP, notebook", gt=0)
     learn_labels: bool = option(
@@ -56,15 +68,6 @@ class KIPOptions(Options):
     )
     ridge: float = option(1e-6, "lambda, relative to the mean of the kernel's diagonal", source="KIP, notebook", gt=0)
     memory: float = option(1024.0, "megabytes that a block of the kernel may take", source="own choice", gt=0)
-
-    @pydantic.field_validator("kernel")
-    @classmethod
-    def _shortest_name(cls, name: str) -> str:
-        """Return the name without options at their defaults, so that one kernel has one key."""
-        try:
-            return kernel_name(name)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
 
 
 class KIP(TensorMethod[KIPOptions]):
