@@ -79,6 +79,7 @@ _CALLS: dict[str, dict[str, Call]] = {
         **dict.fromkeys(("evaluate", "make_artifact"), _AT_WORK),
         **dict.fromkeys(("protocol", "artifact", "work"), _ASKED),
     },
+    "metric": {"measure": _AT_WORK, "check": _ASKED, "work": _ASKED},
     "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
     "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},
     # A full disk is no fault of a format: whoever asked for the file says so.

@@ -88,6 +88,11 @@ def register_trackers(register: Register) -> None:
 
 
 @hookspec
+def register_metrics(register: Register) -> None:
+    """Register metrics, what a run measures of its students beside the accuracy, subclasses of `harness.Metric`."""
+
+
+@hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
     """Receive a notice that work on a cell starts, in the process that runs it.
 

@@ -115,6 +115,8 @@ class StudentResult(TableFields):
     epochs: Count | None = None
     abreast: Count | None = None
     metrics: dict[str, float | None] = {}
+    # By the full name of a metric that was asked for: its name, provider, version and options.
+    measured: dict[str, Identity] = {}
     precision: str | None = None
     like: str | None = None
     preprocessing: str | None = None
