@@ -171,7 +171,16 @@ def train_block(
         metrics = measurements(network, problem, lesson.streams)
         seconds, peak = shared + time.perf_counter() - started, peak_memory(problem.device)
         yield StudentRecord(
-            student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses), len(block), metrics
+            student,
+            accuracy,
+            losses[-1],
+            len(losses),
+            seconds,
+            peak,
+            collapsed,
+            _tenths(losses),
+            len(block),
+            metrics=metrics,
         )
 
 

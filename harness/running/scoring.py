@@ -66,6 +66,8 @@ class Scorer:
                 if not score.metrics:  # records of evaluators without metrics stay as earlier versions wrote them
                     del result["metrics"]
                 _check_measured(score, metrics, call_of(evaluator, "evaluate"))
+                if not score.extra_bits:
+                    del result["extra_bits"]
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture, *metrics]
                 record = self.tracker.record(
                     StoredStudent, cell, problem, components, result=result, set=self.set_cell.key, **file
