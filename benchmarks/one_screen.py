@@ -1,5 +1,6 @@
 """The answer to *which pool helps which method?* in one screen, for the pages of benchmarks: sentences and a matrix."""
 
+import base64
 import textwrap
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from harness.report.answer.matrix import matrix_of
 from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.comparison import compare
 from harness.report.comparing.question import Question
+from harness.report.page.answer import forest_plot
 from harness.report.tables.wording import DASH, difference
 from harness.types.plurals import counted
 
@@ -68,6 +70,13 @@ def draw(matrix, path):
     # Without the date and the version of the library, so that equal records give equal files.
     figure.savefig(path, dpi=130, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def draw_forest(matrix, path):
+    """Write the differences as the forest plot of the report's page, and return what it shows in words."""
+    picture = forest_plot(matrix)
+    path.write_bytes(base64.b64decode(picture.source.partition(",")[2]))
+    return picture.alt
 
 
 def _cell(cell):

@@ -24,7 +24,9 @@ VERBS = {
     "compare": Verb("compare:compare", "Compare the results in stores: differences, confidence intervals and tests."),
     "table": Verb("table:table", "Print the results in stores as the table of a paper: LaTeX, Markdown or CSV."),
     "convert": Verb("convert:convert", "Convert a distilled set to another format, or export one from a store."),
-    "results": Verb("results:results", "List, show, verify, adopt, pack, unpack and clean up the records of a store."),
+    "results": Verb(
+        "results:results", "List, show, verify, adopt, export, pack, unpack and clean up records of a store."
+    ),
     "status": Verb("status:status", "Show the progress of the runs in a store, and which process works on which cell."),
     "plugins": Verb("plugins:plugins", "List the installed plugins, check one, or create a new one."),
     "methods": Verb("listings:methods", "List the distillation methods, or show one."),
