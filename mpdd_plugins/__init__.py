@@ -1,5 +1,7 @@
 """The built-in methods, pools, parametrisations and evaluators, which are registered like those of any other plugin."""
 
+from pathlib import Path
+
 from harness import Register, hookimpl
 
 
@@ -61,6 +63,12 @@ def register_evaluators(register: Register) -> None:
     register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
     register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
+
+
+@hookimpl
+def published_sets() -> str:
+    """Return the file of released sets."""
+    return str(Path(__file__).with_name("released_sets.toml"))
 
 
 @hookimpl

@@ -1,5 +1,6 @@
 """Results of runs and of stores, as programs receive them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from harness.api.notebook import frame, html
 from harness.plugins.discovery import plugins
 from harness.report.comparing.arm_scores import Values
+from harness.report.reproduction import Reproduction, reproductions
 from harness.report.results import read_results
 from harness.report.tables.run_rows import RunRow
 from harness.report.tables.student_rows import ARM, polars_frame, student_rows
 from harness.report.tables.wording import percent, spreads
 from harness.store.store import Store
+from harness.types.formats.published_set import PublishedSet
 from harness.types.plurals import counted
 from harness.types.report import Results, SetRecord
 from harness.types.score import Score
@@ -89,6 +92,7 @@ class RunResult:
         warnings: why numbers that stand side by side may not be comparable, a line each.
         labels: by name, the label that the user gave it.
         planned_only: nothing was executed, and there are no rows.
+        published: the published set that the students' set is said to be; None if nothing was said.
         estimate: the seconds that such a plan would take; None if that is not known.
     """
 
@@ -101,6 +105,7 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     planned_only: bool = False
+    published: PublishedSet | None = None
     estimate: float | None = None
 
     @property
@@ -118,6 +123,11 @@ class RunResult:
         if Store(self.store).is_new():  # a plan has not made any
             return StoredResults((str(self.store),), (), ())
         return StoredResults.of(read_results([self.store], plugins().registry, keys=frozenset(self.keys)))
+
+    @property
+    def reproductions(self) -> list[Reproduction]:
+        """For each architecture with a stated accuracy, whether it is reproduced; empty without a published set."""
+        return reproductions(self.rows, self.published) if self.published else []
 
     @property
     def students(self) -> tuple[Score, ...]:
@@ -138,6 +148,9 @@ class RunResult:
             "warnings": self.warnings,
         }
         content |= {"labels": self.labels} if self.labels else {}
+        if self.published:
+            comparisons = [dataclasses.asdict(each) for each in self.reproductions]
+            content["published"] = {"name": self.published.name, "accuracies": comparisons}
         return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
 
     def to_pandas(self) -> "pandas.DataFrame":

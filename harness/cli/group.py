@@ -21,6 +21,7 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("run:run", "Distil data sets, train students on the results and print the table."),
     "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
+    "published": Verb("published:published", "List the published sets that `ddbench eval --as` knows."),
     "compare": Verb("compare:compare", "Compare the results in stores: differences, confidence intervals and tests."),
     "table": Verb("table:table", "Print the results in stores as the table of a paper: LaTeX, Markdown or CSV."),
     "convert": Verb("convert:convert", "Convert a distilled set to another format, or export one from a store."),

@@ -194,8 +194,13 @@ def reading_of(entry: int | None, form: str | None, step_size: float | None) -> 
     return Reading(LAST if entry is None else entry, form, step_size)
 
 
-def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
+def values_of(typed: Mapping[str, Any], config: Path | None, defaults: Mapping[str, Any] | None = None) -> "Request":
     """Create a request from the options of the command line, which override those of the config file.
+
+    Args:
+        typed: the options of the command line.
+        config: the config file.
+        defaults: options that hold if neither has them.
 
     Raises:
         UsageError: a key is unknown, or a value is not valid.
@@ -205,8 +210,8 @@ def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
     # An option that was not typed is None or empty, and must not hide the value of the config file.
     used = {key: value for key, value in typed.items() if value is not None and value != ()}
     options = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in used.items()}
-    defaults = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
-    return request_from({**defaults, **options}, str(config) if config else "options")
+    in_file = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
+    return request_from({**(defaults or {}), **in_file, **options}, str(config) if config else "options")
 
 
 def view_options(command: F) -> F:

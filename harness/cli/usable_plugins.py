@@ -2,6 +2,7 @@
 
 from harness.cli.errors import warn
 from harness.plugins.discovery import PluginRow, Plugins, plugins
+from harness.plugins.published_sets import PublishedSets, published_sets
 
 
 def usable_plugins() -> Plugins:
@@ -11,6 +12,14 @@ def usable_plugins() -> Plugins:
         if row.status == "broken":
             warn(f"{label(row)} is broken and not used: {row.reason}")
     return installed
+
+
+def usable_published_sets() -> PublishedSets:
+    """Return the published sets of all plugins, and warn about each file that cannot be used in one line on stderr."""
+    known = published_sets(usable_plugins())
+    for complaint in known.complaints:
+        warn(complaint)
+    return known
 
 
 def label(row: PluginRow) -> str:
