@@ -20,6 +20,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "run": Verb("run:run", "Distil data sets, train students on the results and print the table."),
+    "tune": Verb("tune:tune", "Search options of a method on a validation split, and score the best once on test."),
     "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
     "published": Verb("published:published", "List the published sets that `ddbench eval --as` knows."),
     "compare": Verb("compare:compare", "Compare the results in stores: differences, confidence intervals and tests."),
