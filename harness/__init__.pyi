@@ -38,6 +38,7 @@ from .learning.kernels.ridge import ridge_predictions as ridge_predictions
 from .learning.mixing import Composed as Composed
 from .learning.mixing import CutMix as CutMix
 from .learning.mixing import Mixup as Mixup
+from .learning.mixing import cutmix_box as cutmix_box
 from .learning.pixel_method import PixelMethod as PixelMethod
 from .learning.pixel_method import PixelOptions as PixelOptions
 from .learning.pixel_method import TensorMethod as TensorMethod

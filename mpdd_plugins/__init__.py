@@ -62,6 +62,8 @@ def register_evaluators(register: Register) -> None:
     """Register the evaluators: ways to train and score students."""
     register("plain", "mpdd_plugins.evaluators.plain:Plain", "students trained with cross-entropy")
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
+    stored = "mpdd_plugins.evaluators.soft_labels:SoftLabels"
+    register("soft-labels", stored, "students taught by stored labels of a network on real data (FKD, ECCV 2022)")
     register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
 
 

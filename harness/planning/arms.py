@@ -56,6 +56,7 @@ class Arm:
             **self.describe(),
             "protocol": self.protocol,
             "precision": self.source.precision,
+            **({"real_data": True} if self.uses_real_data else {}),
             "seed": self.source.seed,
             "score_on": problem.score_on,
             "like": problem.like,
@@ -94,6 +95,13 @@ class Arm:
         }
         label = f"{request.kind} {student} for {self.set_cell(distillation).label}"
         return Cell("artifact", identity, label, self._code_digests(distillation, architecture))
+
+    @property
+    def uses_real_data(self) -> bool:
+        """Whether the evaluator trains students by anything that has seen real training images, beside the set."""
+        evaluator = self.evaluator.make()
+        stated = returned(evaluator.uses_real_data, bool, f"{self.evaluator.described}: uses_real_data")
+        return stated or self.real_network(0) is not None
 
     def real_network(self, student: int) -> RealNetwork | None:
         """Return the network on the real data that the evaluator asks for before this student; None if none."""

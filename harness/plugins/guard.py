@@ -77,7 +77,8 @@ _CALLS: dict[str, dict[str, Call]] = {
     "parametrisation": dict.fromkeys(("initial", "decode", "constrain", "check", "storage_bits"), _AT_WORK),
     "evaluator": {
         **dict.fromkeys(("evaluate", "make_artifact"), _AT_WORK),
-        **dict.fromkeys(("protocol", "artifact", "work"), _ASKED),
+        **dict.fromkeys(("protocol", "artifact", "unsuited", "work"), _ASKED),
+        "uses_real_data": _READ,
     },
     "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
     "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},

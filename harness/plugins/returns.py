@@ -251,6 +251,7 @@ def student_record(value: Any, student: int, what: str) -> StudentRecord:  # noq
         collapsed=record.collapsed,
         losses=tuple(number(part, f"{where}: one of the losses", finite=False) for part in listed),
         abreast=whole_number(record.abreast, f"{where}: abreast", 1),
+        extra_bits=whole_number(record.extra_bits, f"{where}: extra_bits"),
         metrics=metrics(record.metrics, f"{where}: metrics"),
     )
 

@@ -39,7 +39,7 @@ OnStore = Callable[[Store], None]
 _OF_A_STUDENT = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "score_on", "seed",
     "distillation", "student", "accuracy", "collapsed", "seconds", "peak_memory", "loss", "like", "preprocessing",
-    "training_images", "epochs", "metrics",
+    "training_images", "epochs", "metrics", "real_data",
 )  # fmt: skip
 """The fields that a score copies from a student's result."""
 
@@ -230,6 +230,11 @@ class _Dependencies:
             self.teachers[record.key] = _Teacher(_text(record.identity.architecture), record.provenance)
 
 
+def _with_extra(storage: int | None, bits: int) -> int | None:
+    """Return the storage of a set in numbers of 32 bits with that of its evaluator; None if the set's is unknown."""
+    return None if storage is None else storage + -(-bits // 32)
+
+
 def _score(store: str, record: StoredStudent, dependencies: _Dependencies) -> Score:
     """Return the score of a student from its record, that of its set (none for a set from a file) and of its artifact.
 
@@ -264,7 +269,7 @@ def _score(store: str, record: StoredStudent, dependencies: _Dependencies) -> Sc
         from_file=of_set is None,
         hold_out=_hold_out(result.hold_out),
         identities={**parts, **own},
-        storage=of_set.storage if of_set else result.set_storage,
+        storage=_with_extra(of_set.storage if of_set else result.set_storage, result.extra_bits),
         set_options=of_set.set_options if of_set else (),
         code=digests_of(record, of_set.provenance if of_set else None, teacher.provenance if teacher else None),
     )

@@ -59,6 +59,8 @@ class Scorer:
                 cell, result = cells[score.student], {**dataclasses.asdict(score), **of_set}
                 if not score.metrics:  # records of evaluators without metrics stay as earlier versions wrote them
                     del result["metrics"]
+                if not score.extra_bits:
+                    del result["extra_bits"]
                 components: list[Any] = [self.arm.evaluator, self.arm.architecture]
                 record = self.tracker.record(
                     StoredStudent, cell, problem, components, result=result, set=self.set_cell.key, **file

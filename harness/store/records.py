@@ -115,6 +115,8 @@ class StudentResult(TableFields):
     epochs: Count | None = None
     abreast: Count | None = None
     metrics: dict[str, float | None] = {}
+    extra_bits: Count = 0
+    real_data: bool = False
     precision: str | None = None
     like: str | None = None
     preprocessing: str | None = None

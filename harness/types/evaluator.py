@@ -31,6 +31,7 @@ class StudentRecord:
         collapsed: a non-finite loss, or one class predicted for at least 99 % of the scored images.
         losses: training loss after each tenth of the epochs.
         abreast: number of students that were trained at once (on a GPU).
+        extra_bits: storage that the training needs beside the set's, such as soft labels of every epoch, in bits.
         metrics: any other measurements by name, such as ``{"nll": 0.31}``; a name consists of letters, digits and any
             of ``. _ -``, begins with a letter, and is not ``accuracy``.
     """
@@ -44,6 +45,7 @@ class StudentRecord:
     collapsed: bool
     losses: tuple[float, ...] = ()
     abreast: int = 1
+    extra_bits: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -63,6 +65,22 @@ class Evaluator(ABC, Generic[O]):
     def needs_schedule(self) -> bool:
         """Whether it trains by a set's schedule, so that a set without one is refused before any work."""
         return False
+
+    @property
+    def uses_real_data(self) -> bool:
+        """Whether anything that it trains students by has seen real training images, beside the set itself.
+
+        Tables mark such scores, and never set them against those of evaluators that have seen none. An evaluator that
+        asks for a `harness.RealNetwork` uses real data whatever this says.
+        """
+        return False
+
+    def unsuited(self, problem: Problem, architecture: Architecture[Any]) -> str | None:
+        """Return why it is not applicable to students of an architecture, as a phrase; None if it is.
+
+        A plan leaves such students out, and says so.
+        """
+        return None
 
     @abstractmethod
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:

@@ -47,11 +47,13 @@ class Score:
         identities: by part (``dataset``, ``augmentations``, ``method``, ``total``, ``pool``, ``drawn``,
             ``evaluator``, ``artifact``, ``architecture``), as JSON, what the name stands for; equal names with other
             identities are other things. A set from a file has only its own as its method's.
-        storage: how many numbers the set takes; None if no record says.
+        storage: how many numbers of 32 bits the set takes, with what its evaluator stores beside it, such as soft
+            labels of every epoch; None if no record says.
         epochs: how many the student trained; None if its record does not say.
         set_options: options that were set by component (``--set``) where the set was made.
         code: by part and component, digests of the source that made the student, its set and its teacher.
         metrics: other measurements by name; None if one was not finite.
+        real_data: whether its evaluator used real training images beside the set, say for a teacher.
         qualifiers: by field, what follows the name there because equal names stand for different things:
             ``" (version 2)"``.
         labels: by field, the name for which the label stands that the field holds.
@@ -99,6 +101,7 @@ class Score:
     code: Mapping[str, str] = field(default_factory=dict)
     qualifiers: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    real_data: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:

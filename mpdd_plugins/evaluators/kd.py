@@ -1,9 +1,14 @@
-"""Knowledge distillation: students learn from a teacher trained on the same set (model-pool paper, equation 1)."""
+"""Knowledge distillation: students learn from a teacher trained on the same set (model-pool paper, equation 1).
+
+With ``teacher-data=real`` the teacher is trained on the real data, as SRe2L's and RDED's are, and is asked at every
+step: what it says of an image is not stored (`SoftLabels` stores it).
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+import pydantic
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,11 +28,32 @@ from harness import (
     option,
     train_network,
     train_students,
+    trained_network,
 )
-from mpdd_plugins.evaluators.protocol import PROTOCOLS, SOFTMAX, TrainingOptions
+from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, TEACHER_MODES, TEMPERATURES
+from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol_tables import PROTOCOLS, SOFTMAX
+from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
+
+OWN: Mapping[str, Mapping[str, Any]] = {
+    name: {
+        "temperature": TEMPERATURES[name],
+        "alpha": 1.0,
+        "teacher-data": "real",
+        "teacher-mode": TEACHER_MODES[name],
+        "rescale": False,
+    }
+    for name in DECOUPLED
+}
+"""Options of the teacher that a protocol has in place of the defaults."""
+_LATER = {
+    "teacher-data": "distilled", "teacher-mode": "eval", "teacher-epochs": EPOCHS, "teacher-lr": LR, "rescale": True,
+}  # fmt: skip
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
+def distillation_loss(
+    student: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float, rescale: bool = True
+) -> Tensor:
     """Return alpha tau^2 KL(teacher || student) + (1 - alpha) CE, with the logits in KL divided by tau (equation 1).
 
     Args:
@@ -36,6 +62,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha
         labels: class indices (n,) or class weights (n, classes).
         alpha: weight of the teacher's term, in [0, 1].
         temperature: tau, above 0.
+        rescale: whether the divergence is multiplied by tau^2.
 
     Returns:
         The mean over the n images, a scalar.
@@ -44,7 +71,9 @@ def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor, *, alpha
     # the factor the weight of the teacher would depend on the temperature.
     y_s, y_t = (functional.log_softmax(logits / temperature, dim=1) for logits in (student, teacher))
     divergence = functional.kl_div(y_s, y_t, reduction="batchmean", log_target=True)
-    return alpha * temperature**2 * divergence + (1 - alpha) * functional.cross_entropy(student, labels)
+    return alpha * (temperature**2 if rescale else 1.0) * divergence + (1 - alpha) * functional.cross_entropy(
+        student, labels
+    )
 
 
 class KDOptions(TrainingOptions):
@@ -52,18 +81,84 @@ class KDOptions(TrainingOptions):
 
     # Without dd: its few steps at learned rates are for the cross-entropy that they were learned with.
     # Nor frepo, whose loss is no cross-entropy.
-    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "frepo-softmax"] = option(
+    protocol: Literal["v1", "quick", "dsa", "mtt", "idc", "ncfm", "sre2l", "rded", "frepo-softmax"] = option(
         "v1",
-        f"{PROTOCOLS}. {SOFTMAX}: Adam, lr 3e-4, 500 steps of warm-up, a cosine to 1 %, batch 500",
-        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; FRePo, script/eval",
+        f"{PROTOCOLS}, both with a teacher on the real data. {SOFTMAX}: Adam, lr 3e-4, 500 steps of warm-up, a cosine "
+        "to 1 %, batch 500",
+        source="DC, utils.py; DSA; MTT, evaluation; IDC, train.py; NCFM; SRe2L, relabel_cifar.py; RDED, validation; "
+        "FRePo, script/eval",
     )
-    temperature: float = option(1.5, "tau, by which both logits are divided", source="the paper's code", gt=0)
-    alpha: float = option(0.5, "weight of the teacher's part", source="the paper's code", ge=0, le=1)
+    temperature: float = option(
+        1.5,
+        "tau, by which both logits are divided. The default is 30 under sre2l and 20 under rded",
+        source="the paper's code; SRe2L; RDED",
+        gt=0,
+    )
+    alpha: float = option(
+        0.5,
+        "weight of the teacher's part. The default is 1 under sre2l and rded",
+        source="the paper's code; SRe2L; RDED",
+        ge=0,
+        le=1,
+    )
     teacher: str = option(
         "convnet",
         "architecture of the teacher, which is trained by the protocol itself whatever the students depart by",
         source="model-pool paper, section 3.3",
     )
+    teacher_data: Literal["distilled", "real"] = option(
+        "distilled",
+        "what the teacher is trained on: the distilled set, anew for each student; or the real training images, once. "
+        "The default is real under sre2l and rded",
+        source="model-pool paper, section 3.3; SRe2L; RDED",
+        alias="teacher-data",
+    )
+    teacher_epochs: int = option(
+        EPOCHS,
+        "epochs of a teacher on the real data, with a cosine to zero",
+        source="SRe2L, squeeze of CIFAR",
+        alias="teacher-epochs",
+        ge=1,
+    )
+    teacher_lr: float = option(
+        LR, "its learning rate at the start", source="SRe2L, squeeze of CIFAR", alias="teacher-lr", gt=0
+    )
+    teacher_mode: Literal["eval", "train"] = option(
+        "eval",
+        "the teacher's mode while it teaches; in train, batch norm takes the statistics of each batch. The default is "
+        "train under sre2l, whose code does so",
+        source="model-pool paper, section 3.3; RDED, validation; SRe2L, relabel_cifar.py",
+        alias="teacher-mode",
+    )
+    rescale: bool = option(
+        True,
+        "multiply the teacher's part by tau squared. The default is false under sre2l and rded",
+        source="Hinton et al., 2015; SRe2L; RDED",
+    )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _fill_in_teachers(cls, values: Any) -> Any:  # noqa: ANN401
+        """Fill in the options of the teacher that the protocol has in place of the defaults."""
+        return {**OWN.get(str(values.get("protocol")), {}), **values} if isinstance(values, dict) else values
+
+    @pydantic.model_validator(mode="after")
+    def _leave_the_real_teacher_alone(self) -> Self:
+        unused = [name for name in ("teacher-epochs", "teacher-lr") if name in self.changed()]
+        if self.teacher_data == "distilled" and unused:
+            remedy = f"leave out {', '.join(unused)}, or set teacher-data=real"
+            raise ValueError(f"a teacher on the distilled set is trained by the protocol itself: {remedy}")
+        return self
+
+    def defaults(self) -> dict[str, Any]:
+        """Return the options' defaults under this protocol."""
+        own = {name.replace("-", "_"): value for name, value in OWN.get(self.protocol, {}).items()}
+        return {**super().defaults(), **own}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value; those of teachers on the real data only if they are set."""
+        # Cells keep the keys that they had before there were such teachers.
+        return {key: value for key, value in super().as_json().items() if key not in _LATER or value != _LATER[key]}
 
 
 class KD(Evaluator[KDOptions]):
@@ -77,6 +172,11 @@ class KD(Evaluator[KDOptions]):
     Options = KDOptions
 
     @property
+    def uses_real_data(self) -> bool:
+        """Whether the teacher is trained on the real data."""
+        return self.options.teacher_data == "real"
+
+    @property
     def label_kinds(self) -> Sequence[LabelKind]:  # type: ignore[override]  # by protocol, and not of the class
         """The kinds of labels that it trains students on."""
         return ("hard", "soft", "regression") if self.options.protocol == "frepo-softmax" else ("hard", "soft")
@@ -87,7 +187,10 @@ class KD(Evaluator[KDOptions]):
 
     def artifact(self, student: int) -> ArtifactRequest:
         """Request the teacher of a student, trained by the protocol itself, without the students' departures."""
-        recipe = self.options.protocol_recipe(augmented=False).identity()
+        options = self.options
+        if options.teacher_data == "real":  # the same for all students, as the published ones
+            return real_teacher(options.teacher, epochs=options.teacher_epochs, lr=options.teacher_lr)
+        recipe = options.protocol_recipe(augmented=False).identity()
         # v1 and quick differ in the recipe already; their keys name no protocol, so that stored teachers stay valid.
         family = {} if self.options.protocol in ("v1", "quick") else {"protocol": self.options.protocol}
         return ArtifactRequest("teacher", student, self.options.teacher, recipe | family)
@@ -122,7 +225,7 @@ class KD(Evaluator[KDOptions]):
 
         def loss_of(student: int) -> Loss:
             teacher = self._teacher(artifacts[student], problem)
-            if augmented:
+            if augmented or self.options.teacher_mode == "train":
                 return lambda batch: self._loss(batch, teacher(batch.images))
             # The teacher's logits of images that are never augmented are always the same: compute them once, in
             # batches, so that a large set takes no more memory than a step of training does.
@@ -139,15 +242,21 @@ class KD(Evaluator[KDOptions]):
 
     def _loss(self, batch: Batch, teacher: Tensor) -> Tensor:
         alpha, temperature = self.options.alpha, self.options.temperature
-        return distillation_loss(batch.logits, teacher, batch.labels, alpha=alpha, temperature=temperature)
+        return distillation_loss(
+            batch.logits, teacher, batch.labels, alpha=alpha, temperature=temperature, rescale=self.options.rescale
+        )
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
         """Return the trained teacher as a function from images (n, c, h, w) to logits (n, classes), without graph."""
         if artifact.architecture is None:
             raise TypeError("the artifact of a teacher has no architecture to build its network with")
-        network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
-        network.load_state_dict(dict(artifact.tensors))
-        return torch.no_grad()(network.to(problem.device).eval().requires_grad_(False))
+        if self.options.teacher_data == "real":
+            network = trained_network(artifact, problem)
+        else:
+            network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
+            network.load_state_dict(dict(artifact.tensors))
+        network = network.to(problem.device).eval().requires_grad_(False)
+        return torch.no_grad()(by_batch_statistics(network) if self.options.teacher_mode == "train" else network)
 
     def work(self, problem: Problem, images: int) -> float:
         """Return the passes of one student; those of its teacher are counted as an artifact."""

@@ -224,7 +224,7 @@ def test_teachers_of_other_protocols_are_others():
         ("augment=flip", "no operation 'flip'"),
         (
             "protocol=dsb",
-            "'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm', 'dd', 'seqmatch', 'frepo' or 'frepo-softmax'",
+            "'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm', 'sre2l', 'rded', 'dd', 'seqmatch', 'frepo' or 'frepo-softmax'",
         ),
     ],
 )

@@ -1,0 +1,47 @@
+"""The teacher that is trained on the real data, by one recipe for all who ask, so that they share its weights."""
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from harness import Augment, NamedAugment, Network, Problem, RealNetwork, Recipe
+from mpdd_plugins.augmentations import views
+
+EPOCHS = 200
+"""Epochs of a teacher (SRe2L, squeeze of CIFAR)."""
+LR = 0.1
+"""Its learning rate at the start (SRe2L, squeeze of CIFAR)."""
+OPERATIONS = "crop+flip"
+
+
+def real_teacher(architecture: str, *, epochs: int = EPOCHS, lr: float = LR, index: int = 0) -> RealNetwork:
+    """Request a network that is trained on the real data as SRe2L's "squeeze" trains one on CIFAR.
+
+    That is SGD with momentum 0.9, weight decay 5e-4, a cosine to zero and batches of 128, on shifted and mirrored
+    images; images that their data set does not mirror are shifted alone.
+
+    Args:
+        architecture: its name.
+        epochs: passes over the training images, from 1 on.
+        lr: learning rate at the start.
+        index: from 0 on; teachers of other indices have other initial weights and batches.
+    """
+    return RealNetwork(
+        architecture=architecture,
+        recipe=Recipe(epochs, lr, schedule="cosine", batch=128),
+        index=index,
+        augmentation=NamedAugment(f"views {OPERATIONS}", _augmentation),
+    )
+
+
+def by_batch_statistics(network: Network) -> Network:
+    """Let the batch norm of a network in evaluation mode take the statistics of each batch; return the network.
+
+    Dropout stays off: its draws would come from the process-wide generator.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+    return network
+
+
+def _augmentation(problem: Problem) -> Augment:
+    return views.view_augmentation(views.own_strategy(OPERATIONS)(problem), len(problem.classes))
