@@ -35,6 +35,8 @@ from .learning.kernels.named import kernel_name as kernel_name
 from .learning.kernels.named import kernel_named as kernel_named
 from .learning.kernels.ridge import centred_one_hot as centred_one_hot
 from .learning.kernels.ridge import ridge_predictions as ridge_predictions
+from .learning.measuring import logits_for as logits_for
+from .learning.measuring import measurements as measurements
 from .learning.mixing import Composed as Composed
 from .learning.mixing import CutMix as CutMix
 from .learning.mixing import Mixup as Mixup
@@ -130,5 +132,6 @@ from .types.report import SetRecord as SetRecord
 from .types.score import ChoiceRecord as ChoiceRecord
 from .types.score import Score as Score
 from .types.seeds import Streams as Streams
+from .types.students.metric import Metric as Metric
 
 __version__: str

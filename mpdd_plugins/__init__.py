@@ -1,4 +1,4 @@
-"""The built-in methods, pools, parametrisations and evaluators, which are registered like those of any other plugin."""
+"""The built-in components, which are registered like those of any other plugin."""
 
 from pathlib import Path
 
@@ -65,6 +65,20 @@ def register_evaluators(register: Register) -> None:
     stored = "mpdd_plugins.evaluators.soft_labels:SoftLabels"
     register("soft-labels", stored, "students taught by stored labels of a network on real data (FKD, ECCV 2022)")
     register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Register the metrics: what a run measures of its students beside the accuracy."""
+    metrics = "mpdd_plugins.metrics"
+    register("ece", f"{metrics}.ece:ECE", "expected calibration error (Guo et al., ICML 2017)")
+    register("class-accuracy", f"{metrics}.class_accuracy:ClassAccuracy", "accuracy on each class, and their mean")
+    corrupted = "accuracy on corrupted images (Hendrycks, Dietterich, ICLR 2019)"
+    register("corrupted", f"{metrics}.corrupted:Corrupted", corrupted)
+    register("fgsm", f"{metrics}.adversarial:FGSM", "accuracy under an attack of one step (ICLR 2015)")
+    register("pgd", f"{metrics}.adversarial:PGD", "accuracy under an attack of several steps (Madry et al., ICLR 2018)")
+    membership = "advantage of an attack that recognises training images (Yeom et al., 2018)"
+    register("membership", f"{metrics}.membership:Membership", membership)
 
 
 @hookimpl

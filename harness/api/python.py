@@ -56,6 +56,7 @@ def run(
     track: Names = (),
     dry_run: bool = False,
     label: Names = (),
+    metric: Names = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Distil, train students and tabulate, as ``ddbench run`` does; what the store holds already is not done again.
@@ -91,6 +92,8 @@ def run(
         detach: submit the work to a cluster, and return.
         track: trackers of the distillations, such as ``"tensorboard"``.
         dry_run: only plan: the result has the cells with their states, and an estimate of the time.
+        metric: what is measured of every student beside the accuracy, such as ``"ece"``; a student whose record lacks
+            it is trained again, with the same numbers.
         label: ``"similar=main-similar[warmup=500]"`` shows the label in place of the name; so do names of that form.
         reporter: hears of the progress.
 
@@ -130,6 +133,7 @@ def evaluate(
     strict_plugins: bool = False,
     rerun_stale: bool = False,
     label: Names = (),
+    metric: Names = (),
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Train and score students on a distilled set that lies in a file, as ``ddbench eval`` does.
@@ -161,6 +165,7 @@ def evaluate(
         detach: submit the work to a cluster, and return.
         strict_plugins: whether a broken plugin is an error.
         rerun_stale: do cells again that a different version of the code has made.
+        metric: what is measured of every student beside the accuracy, such as ``"ece"``.
         label: ``"similar=NAME"`` shows the label in place of the name; so do names of that form.
         reporter: hears of the progress.
 

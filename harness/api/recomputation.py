@@ -25,7 +25,7 @@ from harness.planning.request import Request, request_from
 from harness.planning.run import Run
 from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins import hookspecs
-from harness.plugins.discovery import Plugins
+from harness.plugins.discovery import Plugins, plugins
 from harness.plugins.registry import Registry
 from harness.report.rerun_command import Commands, NoCommand
 from harness.running.artifacts import Artifacts, MethodArtifacts, RealNetworks
@@ -167,6 +167,9 @@ def _distil(
 def _score(arm: Arm, distillation: int, student: int, students: int, tracker: CellTracker, record: Record) -> None:
     # Students that were trained at once are trained at once again, since that may decide the last bits.
     were_together = isinstance(record, StoredStudent) and (record.result.abreast or 1) > 1
+    # A run that asked for fewer metrics may be the one that is repeated.
+    measured = record.result.measured if isinstance(record, StoredStudent) else {}
+    arm = replace(arm, metrics=tuple(plugins().registry.resolve("metric", name) for name in measured))
     Scorer(tracker, arm, distillation).score(range(students) if were_together else [student])
 
 

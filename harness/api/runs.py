@@ -149,7 +149,7 @@ def plan_request(request: Request) -> RunResult:
         return replace(result, notes=(*damages, *precision_notes, *result.notes))
     work = RemainingWork.of(Run(request).plan(registry), store)
     room = artifact_notes([work], request.max_storage)
-    notes = (*damages, *work.plan.notes, *precision_notes, *room, work.summary)
+    notes = (*damages, *work.plan.notes, *precision_notes, *room, *work.metric_notes(store), work.summary)
     return _planned(store, work.cells, notes, work.plan, work.seconds)
 
 

@@ -264,6 +264,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "report": lambda resolved, registry: {},
     "executor": _executor,
     "tracker": lambda resolved, registry: {"needs_packages": dict(resolved.cls.needs)},
+    "metric": lambda resolved, registry: {},
 }
 _PRINT_MORE: dict[str, Callable[[Details], None]] = {
     "method": _print_method,

@@ -41,6 +41,9 @@ VERBS = {
     "reports": Verb("listings:reports", "List the reports, or show one."),
     "executors": Verb("listings:executors", "List the executors, which start the work of a run, or show one."),
     "trackers": Verb("listings:trackers", "List the trackers, which show the course of distillations, or show one."),
+    "metrics": Verb(
+        "listings:metrics", "List what can be measured of students beside the accuracy, or show one metric."
+    ),
     "report": Verb("report:report", "Write an HTML page, or another report, about the results in stores."),
     "prepare": Verb("prepare:prepare", "Download and decode data sets before a run."),
     "doctor": Verb("doctor:doctor", "Check versions, devices, disk space and plugins."),

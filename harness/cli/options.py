@@ -70,6 +70,21 @@ def filters_of(typed: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...
     return names | {axis: tuple(part.strip() for text in typed[axis] for part in text.split(",")) for axis in _NUMBERS}
 
 
+_set_option = click.option(
+    "--set",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    help="Set an option of a component wherever it is used, for instance mtt.experts=5; repeatable.",
+)
+_metric_option = click.option(
+    "--metric",
+    multiple=True,
+    metavar="NAME,...",
+    help="Measure this of every student beside the accuracy (`ddbench metrics`); repeatable. A student whose record "
+    "lacks it is trained again, with the same numbers.",
+)
+
+
 def study_options(command: F) -> F:
     """Add the options for the evaluation of distilled sets, the execution and the store."""
     for add in reversed(
@@ -83,16 +98,12 @@ def study_options(command: F) -> F:
                 help="Architecture of the students, or all; repeatable.",
             ),
             click.option("--dataset", "-d", multiple=True, metavar="NAME,...", help="Data set; repeatable. [digits]"),
+            _metric_option,
             click.option(
                 "--students", type=click.IntRange(1), metavar="N", help="Number of students of each architecture."
             ),
             click.option("--seed", type=int, metavar="N", help="Seed of all random numbers. [0]"),
-            click.option(
-                "--set",
-                multiple=True,
-                metavar="NAME.OPTION=VALUE",
-                help="Set an option of a component wherever it is used, for instance mtt.experts=5; repeatable.",
-            ),
+            _set_option,
             click.option(
                 "--score-on",
                 type=click.Choice(["test", "validation"]),

@@ -37,6 +37,7 @@ _LISTINGS = {
     "report": "reports",
     "executor": "executors",
     "tracker": "trackers",
+    "metric": "metrics",
 }
 """By kind of component, the command that lists it."""
 

@@ -17,6 +17,8 @@ from harness.compute.network_traits import builds_drawing_networks, draws_global
 from harness.compute.parallel import SLICE, side_by_side
 from harness.compute.precision import PrecisionContext
 from harness.errors import DataError
+from harness.learning.measuring import IMAGES_AT_ONCE as SCORED_AT_ONCE
+from harness.learning.measuring import measurements
 from harness.learning.recipe import Augment, Draw, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier, train_together
 from harness.types.data.schedule import Schedule
@@ -32,8 +34,6 @@ BLOCK = 20
 """Most students of a block, which a GPU trains at once."""
 IMAGES_AT_ONCE = 2560
 """Most images of one step of all students of a block, so that memory does not grow with the batch."""
-SCORED_AT_ONCE = {"cpu": 128, "cuda": 1024}
-"""Images that are scored at once, by device type; compiled code takes `SLICE`."""
 
 Precision = Literal["fp32", "bf16-scoring", "bf16"]
 """Where students compute in bfloat16: nowhere, when they are scored, or when they are trained as well."""
@@ -168,9 +168,19 @@ def train_block(
         started = time.perf_counter()
         accuracy, share = score(network, problem, lesson.precision)
         collapsed = not math.isfinite(losses[-1]) or share >= COLLAPSED_SHARE
+        metrics = measurements(network, problem, lesson.streams)
         seconds, peak = shared + time.perf_counter() - started, peak_memory(problem.device)
         yield StudentRecord(
-            student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses), len(block)
+            student,
+            accuracy,
+            losses[-1],
+            len(losses),
+            seconds,
+            peak,
+            collapsed,
+            _tenths(losses),
+            len(block),
+            metrics=metrics,
         )
 
 

@@ -16,17 +16,23 @@ from harness.types.artifact import ArtifactRequest
 from harness.types.evaluator import Evaluator
 from harness.types.names import Name
 from harness.types.network import Architecture
+from harness.types.students.metric import Metric
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """Students of one architecture, trained by one evaluator on the sets of one source after so many iterations."""
+    """Students of one architecture, trained by one evaluator on the sets of one source after so many iterations.
+
+    Attributes:
+        metrics: what is measured of each student beside the accuracy.
+    """
 
     source: Source
     iterations: int | None
     evaluator: Resolved[Evaluator[Any]]
     architecture: Resolved[Architecture[Any]]
     resolve: Resolve
+    metrics: tuple[Resolved[Metric[Any]], ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return the fields that identify the arm's row in a table."""
@@ -135,7 +141,9 @@ class Arm:
             "student": student,
         }
         label = f"{self.evaluator} {self.architecture} student {student} on {self.set_cell(distillation).label}"
-        return Cell("student", identity, label, self._code_digests(distillation, self.architecture))
+        digests = self._code_digests(distillation, self.architecture) | dict(metric.code for metric in self.metrics)
+        metrics = {str(metric): metric.identity() for metric in self.metrics}
+        return Cell("student", identity, label, digests, metrics)
 
     def _code_digests(self, distillation: int, architecture: Resolved[Architecture[Any]] | None) -> dict[str, str]:
         # A student depends on the code that made its set, too: with other code there it would train on other images.

@@ -159,6 +159,9 @@ class Planner:
         """Cross sources (with their iterations) with the evaluators and architectures that were asked for."""
         evaluators = self.names("evaluator", self.request.evaluator or defaults.evaluators, defaults)
         architectures = self.names("architecture", self.request.architecture or defaults.architectures, defaults)
+        metrics = tuple(self.names("metric", self.request.metric, defaults))
+        for metric in metrics:
+            metric.make().check(problem)
         for architecture in architectures:
             self._check_buildable(architecture, problem)
         # One source is enough to check: what evaluators ask for depends on the problem, which all of them share.
@@ -172,7 +175,7 @@ class Planner:
             sets = source.describe(None)["method"]
             check_takes(evaluator.make(), source.label_kind, has_schedule=source.has_schedule, sets=sets)
         for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
-            yield Arm(source, iterations, evaluator, architecture, self.architecture)
+            yield Arm(source, iterations, evaluator, architecture, self.architecture, metrics)
 
     def problem(self, dataset: Resolved[Any]) -> Problem:
         """Load a data set as the request wants it split."""

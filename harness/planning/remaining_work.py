@@ -30,6 +30,17 @@ class RemainingWork:
         to_make = states_to_make(self.plan.rerun_stale)
         return frozenset(key for key, status in self.statuses.items() if status.state in to_make)
 
+    def metric_notes(self, store: Store) -> list[str]:
+        """Return a line on students that are there, but without a metric that is asked for."""
+        again = [
+            cell for cell in self.plan.cells if cell.metrics and cell.key in self.missing and store.holds(cell.key)
+        ]
+        if not again:
+            return []
+        names, count = ", ".join(again[0].metrics), len(again)
+        there = f"{counted(count, 'student')} {plural(count, 'is', 'are')} there without {names}"
+        return [f"{there}: trained again, with the same key and numbers, to be measured"]
+
     @property
     def cells(self) -> list[dict[str, str]]:
         """Every cell with its state, and the reason if it is lost."""

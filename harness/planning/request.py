@@ -26,7 +26,7 @@ _DEEPEST_KEY = 50
 # Possessive (``++``): a pattern that can backtrack would itself take time by the square of a hostile file.
 _KEY_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
 _DEEP_KEY = re.compile(rf"""(?<![\w."'-])(?:{_KEY_PART}\.[ \t]*+){{{_DEEPEST_KEY}}}""")
-_NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set", "track", "label")
+_NAMES = ("method", "pool", "evaluator", "architecture", "dataset", "set", "track", "label", "metric")
 """Options of which a text may hold several, with commas between them."""
 _LABELLED = ("method", "pool", "evaluator", "architecture", "dataset")
 """Options whose names may have labels: ``similar=main-similar[warmup=500]``."""
@@ -38,6 +38,8 @@ class Request:
 
     Attributes:
         method, pool, evaluator, architecture, dataset: names with options; ``all`` is every one of the kind.
+        metric: metrics that are measured of every student beside the accuracy; they decide no other number, and no key
+            depends on them.
         set: options by component, ``NAME.OPTION=VALUE``, wherever it is used.
         choose: a swept option, say ``kd.temperature``, whose value is chosen on a validation split; then the chosen
             value is distilled on the whole training set and scored on test.
@@ -89,6 +91,7 @@ class Request:
     detach: bool = False
     track: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
+    metric: tuple[str, ...] = ()
 
     @property
     def starter(self) -> str:

@@ -58,6 +58,8 @@ class Run:
         """The key of the run, which depends on what is to be done and not on how."""
         content = self.as_json()
         what = {name: value for name, value in content["request"].items() if name not in _OF_THE_START}
+        if not what["metric"]:  # runs without metrics keep the keys that they had before there were any
+            del what["metric"]
         return key_of({**content, "request": what})[:SHORT]
 
     def plan(self, registry: Registry) -> Plan:

@@ -103,8 +103,11 @@ def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:
 def _student(arm: Arm, architecture: Resolved[Architecture[Any]]) -> float | None:
     problem = arm.source.problem
     evaluator = arm.evaluator.make()
-    work = checked_work(evaluator.work(problem, arm.source.images), call_of(evaluator, "work"))
-    return None if work is None else _seconds(work, architecture, problem)
+    work = [checked_work(evaluator.work(problem, arm.source.images), call_of(evaluator, "work"))]
+    for metric in (resolved.make() for resolved in arm.metrics):
+        work.append(checked_work(metric.work(problem), call_of(metric, "work")))
+    total = total_seconds(work)  # unknown if a part is
+    return None if total is None else _seconds(total, architecture, problem)
 
 
 def _seconds(work: float, architecture: Resolved[Architecture[Any]], problem: Problem) -> float:

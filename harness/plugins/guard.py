@@ -80,6 +80,7 @@ _CALLS: dict[str, dict[str, Call]] = {
         **dict.fromkeys(("protocol", "artifact", "unsuited", "work"), _ASKED),
         "uses_real_data": _READ,
     },
+    "metric": {"measure": _AT_WORK, "check": _ASKED, "work": _ASKED},
     "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
     "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},
     # A full disk is no fault of a format: whoever asked for the file says so.

@@ -88,6 +88,11 @@ def register_trackers(register: Register) -> None:
 
 
 @hookspec
+def register_metrics(register: Register) -> None:
+    """Register metrics, what a run measures of its students beside the accuracy, subclasses of `harness.Metric`."""
+
+
+@hookspec
 def published_sets() -> str:
     """Return the path of a TOML file of published distilled sets, for ``ddbench published`` and ``eval --as``.
 

@@ -19,7 +19,7 @@ from harness.types.options import Options
 
 KINDS = (
     *("method", "pool", "parametrisation", "evaluator", "architecture", "dataset", "format", "report", "executor"),
-    "tracker",
+    *("tracker", "metric"),
 )
 _BASES = {
     "method": "harness.types.method:Method",
@@ -32,6 +32,7 @@ _BASES = {
     "report": "harness.types.report:Report",
     "executor": "harness.types.executor:Executor",
     "tracker": "harness.plugins.tracker:Tracker",
+    "metric": "harness.types.students.metric:Metric",
 }
 OWN = "ddbench"
 """The distribution of the harness and of the plugin that comes with it."""

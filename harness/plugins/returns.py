@@ -23,7 +23,8 @@ from harness.types.problem import Problem
 
 T = TypeVar("T")
 _LONGEST_NAME, _LONGEST_TEXT, _SHOWN = 200, 2000, 80
-_METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+_METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]*(\[[^\[\]]*(\[.*\])?[^\[\]]*\](\.[A-Za-z0-9_.-]+)?)?")
+"""A word; of a run's metric, its name with options, and a part of it."""
 _STORABLE = {
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,

@@ -13,7 +13,7 @@ from harness.plugins.hookspecs import CONTRACT_VERSION
 
 KINDS = (
     *("pool", "method", "parametrisation", "evaluator", "architecture", "dataset", "format", "report", "executor"),
-    "tracker",
+    *("tracker", "metric"),
 )
 """The kinds of components that there are templates of."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
@@ -28,6 +28,7 @@ _SUMMARIES = {
     "report": "a table of all students, a line each",
     "executor": "processes of this machine that let others go first",
     "tracker": "losses of each distillation in a CSV file",
+    "metric": "share of the scored images whose class is among the likeliest",
 }
 
 

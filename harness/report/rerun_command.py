@@ -64,6 +64,7 @@ class Commands:
         precision = distilled.identity.trajectory.precision
         if precision != "fp32":
             words += ["--precision", precision]
+        words += [word for name in student.result.measured for word in ("--metric", name)]
         words += [word for text in self._set(student, distilled) for word in ("--set", text)]
         return list(map(str, words))
 

@@ -295,6 +295,7 @@ def execute(run: Run, plan: Plan, reporter: Reporter, lines: Sequence[str] = ())
         for cell in plan.cells:
             store.failures.forget(cell.key)
     work = RemainingWork.of(plan, store)
+    lines = (*work.metric_notes(store), *lines)
     room = artifact_notes([work], request.max_storage)
     _announce(plan, work.statuses.values(), reporter)
     for line in (*room, *(lines if work.missing else ())):

@@ -1,12 +1,14 @@
 """Makes students: those of one arm on one distilled set, and before them the artifacts that they need."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import PluginError
+from harness.errors import PluginError, UsageError
 from harness.planning.arms import Arm
 from harness.planning.set_sources import FileSource, Source, status_of
+from harness.plugins.discovery import plugins
+from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, student_record
 from harness.plugins.stored_sets import load_stored
 from harness.running.artifacts import Artifacts, EvaluatorArtifacts
@@ -16,6 +18,7 @@ from harness.store.records import StoredStudent
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import StudentRecord, check_takes
 from harness.types.seeds import Streams
+from harness.types.students.metric import Metric
 
 
 class Scorer:
@@ -50,7 +53,10 @@ class Scorer:
             needs, supply = maker.needs(missing), Artifacts(maker, self.tracker)
             supply.prepare(list(needs.values()))
             artifacts = {student: supply.get(need) for student, need in needs.items()}
-            of_set = self._of_set(distilled)
+            metrics = self._metrics(cells[student] for student in missing)
+            if metrics:
+                problem = dataclasses.replace(problem, metrics={str(metric): metric.make() for metric in metrics})
+            of_set = self._of_set(distilled) | _of_metrics(metrics)
             file = set_file(self.tracker, self.arm.source, self.set_cell.key)
             for student in missing:
                 self.tracker.start(cells[student])
@@ -59,13 +65,27 @@ class Scorer:
                 cell, result = cells[score.student], {**dataclasses.asdict(score), **of_set}
                 if not score.metrics:  # records of evaluators without metrics stay as earlier versions wrote them
                     del result["metrics"]
+                _check_measured(score, metrics, call_of(evaluator, "evaluate"))
                 if not score.extra_bits:
                     del result["extra_bits"]
-                components: list[Any] = [self.arm.evaluator, self.arm.architecture]
+                components: list[Any] = [self.arm.evaluator, self.arm.architecture, *metrics]
                 record = self.tracker.record(
                     StoredStudent, cell, problem, components, result=result, set=self.set_cell.key, **file
                 )
                 self.tracker.commit(cell, record)
+
+    def _metrics(self, cells: Iterable[Cell]) -> list[Resolved[Metric[Any]]]:
+        """Return the metrics of students that are made now: those asked for, and those of records that they replace."""
+        # A newer record stands in place of an older one, whose measurements must not be lost by it.
+        asked = {str(metric): metric for metric in self.arm.metrics}
+        records = filter(None, (self.store.record(cell.key) for cell in cells))
+        recorded = (record.result.measured for record in records if isinstance(record, StoredStudent))
+        for name in dict.fromkeys(name for measured in recorded for name in measured):
+            try:
+                asked.setdefault(name, plugins().registry.resolve("metric", name))
+            except (PluginError, UsageError) as error:
+                self.tracker.reporter.notice(f"{name} was measured before, and is not measured again: {error}")
+        return list(asked.values())
 
     def _of_set(self, distilled: DistilledSet) -> dict[str, Any]:
         """Return the fields of a result that are the same for all students of the set."""
@@ -96,6 +116,19 @@ def _scores(answers: Iterator[Any], students: Sequence[int], what: str) -> Itera
         if student == students[-1] and next(answers, None) is not None:
             raise PluginError(f"{what} gave more than the students {list(students)} that it was asked for")
         yield record
+
+
+def _of_metrics(metrics: Sequence[Resolved[Metric[Any]]]) -> dict[str, Any]:
+    """Return the field of a result that says what was measured; none if nothing was asked for."""
+    return {"measured": {str(metric): metric.identity() for metric in metrics}} if metrics else {}
+
+
+def _check_measured(score: StudentRecord, metrics: Sequence[Resolved[Metric[Any]]], what: str) -> None:
+    """Raise `PluginError` if an evaluator's record lacks a metric that was asked for."""
+    lacking = [str(metric) for metric in metrics if str(metric) not in score.metrics]
+    if lacking:
+        remedy = "it has to train students by harness.train_students, or to report harness.measurements() of each"
+        raise PluginError(f"{what} measured no {lacking[0]}: {remedy}; or leave out --metric")
 
 
 def distilled_set(tracker: CellTracker, source: Source, key: str) -> DistilledSet:

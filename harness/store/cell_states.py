@@ -14,7 +14,7 @@ class CellState(StrEnum):
     """The state of a cell.
 
     Attributes:
-        MISSING: no record of it exists yet.
+        MISSING: no record of it exists yet, or that of a student lacks a metric which is asked for.
         RUNNING: a process works on it.
         DONE: its record is in the store.
         STALE: its record is in the store, but was made by a different version of the code.
@@ -136,10 +136,11 @@ def state_in_store(cell: Cell, store: Store) -> CellStatus:
         record = store.record(cell.key)
     except RecordError as error:
         return CellStatus(CellState.DAMAGED, str(error))
-    if record is not None:
+    if record is not None and not cell.lacks_metrics(record):
         return CellStatus(CellState.STALE if cell.is_stale(record) else CellState.DONE)
     failure = store.failures.get(cell.key)
-    if failure is None:
+    # One from before a record is history; a later one is of the attempt to measure what that record lacks.
+    if failure is None or (record is not None and failure.at and failure.at < record.finished):
         return CellStatus(CellState.MISSING)
     return CellStatus(CellState.FAILED, failure.reason, failure.is_unreadable)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from harness.store.records import Record, StoredChoice
+from harness.store.records import Record, StoredChoice, StoredStudent
 
 SHORT = 12
 """Number of digits of a key that are shown: with a million cells, two share them in one of five hundred stores."""
@@ -39,17 +39,25 @@ class Cell:
         identity: as JSON, all that decides its numbers.
         label: what it is, for people.
         code_digests: by component, the digest of the code that computes it now, which shows whether a record is stale.
+        metrics: of a student, by full name what its record has to hold beside the score: name, provider, version and
+            options. Not part of the key, since they decide no other number.
     """
 
     kind: str
     identity: Mapping[str, Any]
     label: str
     code_digests: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
         """The key of the cell."""
         return key_of({"kind": self.kind, **self.identity})
+
+    def lacks_metrics(self, record: Record) -> bool:
+        """Return whether a record holds no measurement of some metric, or one of another version."""
+        measured = record.result.measured if isinstance(record, StoredStudent) else {}
+        return any(measured.get(name) != identity for name, identity in self.metrics.items())
 
     def is_stale(self, record: Record) -> bool:
         """Return whether a different version of the code made ``record``."""

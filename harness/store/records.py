@@ -115,6 +115,8 @@ class StudentResult(TableFields):
     epochs: Count | None = None
     abreast: Count | None = None
     metrics: dict[str, float | None] = {}
+    # By the full name of a metric that was asked for: its name, provider, version and options.
+    measured: dict[str, Identity] = {}
     extra_bits: Count = 0
     real_data: bool = False
     precision: str | None = None

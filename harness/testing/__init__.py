@@ -17,6 +17,7 @@ from harness.testing.evaluators import EvaluatorContract
 from harness.testing.executors import ExecutorContract
 from harness.testing.formats import FormatContract
 from harness.testing.methods import MethodContract
+from harness.testing.metrics import MetricContract
 from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
@@ -30,6 +31,7 @@ __all__ = [
     "ExecutorContract",
     "FormatContract",
     "MethodContract",
+    "MetricContract",
     "Outcome",
     "ParametrisationContract",
     "PoolContract",

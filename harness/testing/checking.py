@@ -13,6 +13,7 @@ from harness.testing.evaluators import EvaluatorContract
 from harness.testing.executors import ExecutorContract
 from harness.testing.formats import FormatContract
 from harness.testing.methods import MethodContract
+from harness.testing.metrics import MetricContract
 from harness.testing.parametrisations import ParametrisationContract
 from harness.testing.pools import PoolContract
 from harness.testing.reports import ReportContract
@@ -32,6 +33,7 @@ CONTRACTS: dict[str, type[Contract]] = {
         ReportContract,
         ExecutorContract,
         TrackerContract,
+        MetricContract,
     )
 }
 _LOADS = "The class loads, and the options given are taken"

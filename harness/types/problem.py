@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from harness.system.memory import require_memory
 from harness.types.data.hold_out import HoldOut
 from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.seeds import send
+
+if TYPE_CHECKING:
+    from harness.types.students.metric import Metric
 
 CPU = torch.device("cpu")
 Shape = tuple[int, int, int]
@@ -62,6 +65,7 @@ class Problem:
         provider: distribution and version of the data set's plugin, for records.
         device: the device of networks and their inputs.
         hold_out: the validation split that was cut from the training set; None if ``train`` is all of it.
+        metrics: by full name, what `train_students` measures of each student beside the accuracy.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Problem:
     provider: Mapping[str, str] = field(default_factory=dict)
     device: torch.device = CPU
     hold_out: HoldOut | None = None
+    metrics: Mapping[str, "Metric[Any]"] = field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:

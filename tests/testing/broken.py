@@ -26,6 +26,7 @@ from harness import (
     Evaluator,
     Executor,
     Method,
+    Metric,
     Network,
     Options,
     Outline,
@@ -44,6 +45,7 @@ from harness import (
     freeze_statistics,
     gradient_in_slices,
     gradient_of,
+    logits_for,
     lost_metadata,
     open_encoding,
     option,
@@ -1063,3 +1065,67 @@ class SingleTracker(GoodTracker):
 class HastyTracker(GoodTracker):
     def close(self):
         assert self.losses, "nothing to close"
+
+
+# --- metrics ---
+
+
+class GoodMetric(Metric):
+    """The mean of all logits of the scored images, and of the noise that it adds to them."""
+
+    def measure(self, network, problem, streams):
+        logits = logits_for(network, problem, problem.score.images)
+        noise = torch.rand((), generator=streams.generator("noise"))
+        return {"all": float(logits.mean()), "noise": float(noise)}
+
+
+class NamelessMetric(GoodMetric):
+    def measure(self, network, problem, streams):
+        return {"noise": 1.0}
+
+
+class CountingMetric(GoodMetric):
+    """Its parts differ from student to student."""
+
+    def measure(self, network, problem, streams):
+        mean = float(logits_for(network, problem, problem.score.images).mean())
+        return {"all": mean, f"mean-{hash(mean)}": 1.0}
+
+
+class GlobalMetric(GoodMetric):
+    def measure(self, network, problem, streams):
+        return {"all": float(torch.rand(()))}
+
+
+class TrainingMetric(GoodMetric):
+    """Moves the weights."""
+
+    def measure(self, network, problem, streams):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1)
+        return super().measure(network, problem, streams)
+
+
+class InPlaceMetric(GoodMetric):
+    def measure(self, network, problem, streams):
+        problem.score.images.bitwise_xor_(1)
+        return {"all": 1.0}
+
+
+class ColourMetric(GoodMetric):
+    def measure(self, network, problem, streams):
+        assert problem.shape[0] == 1, "these images are not grey"
+        return {"all": 1.0}
+
+
+class StrictMetric(GoodMetric):
+    def measure(self, network, problem, streams):
+        measured = super().measure(network, problem, streams)
+        assert all(value == value for value in measured.values()), "a logit is NaN"
+        return measured
+
+
+class NegativeMetric(GoodMetric):
+    def work(self, problem):
+        return -1.0

@@ -77,6 +77,15 @@ BUILT_IN = {
     "report": ["page", "robust-scores"],
     "executor": ["local", "inline"],
     "tracker": ["tensorboard"],
+    "metric": [
+        "ece",
+        "class-accuracy",
+        "corrupted",
+        "fgsm",
+        "pgd[steps=2]",
+        "membership",
+        "membership[threshold=best]",
+    ],
 }
 
 
@@ -315,6 +324,19 @@ CAUGHT = {
         "FiniteTracker": {"test_follows_a_distillation", "test_follows_cells_side_by_side"},
         "SingleTracker": {"test_follows_cells_side_by_side"},
         "HastyTracker": {"test_takes_any_end"},
+    },
+    "metric": {
+        "NamelessMetric": {
+            *("test_numbers_by_part", "test_same_seed_same_numbers", "test_images_are_left_alone"),
+            *("test_shapes", "test_lost_students"),
+        },
+        "CountingMetric": {"test_numbers_by_part"},
+        "GlobalMetric": {"test_same_seed_same_numbers"},
+        "TrainingMetric": {"test_the_student_is_left_alone"},
+        "InPlaceMetric": {"test_images_are_left_alone"},
+        "ColourMetric": {"test_shapes"},
+        "StrictMetric": {"test_lost_students"},
+        "NegativeMetric": {"test_work_is_a_number"},
     },
 }
 NEVER_DONE = {"SoftExecutor", "EndingExecutor"}

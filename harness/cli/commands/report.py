@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,11 @@ from harness.cli.options import label_option
 from harness.cli.output import put
 from harness.cli.streams import write_bytes
 from harness.cli.usable_plugins import usable_plugins
-from harness.types.names import split_names
+from harness.errors import UsageError
+from harness.types.names import Name, parse_name, split_names
+
+if TYPE_CHECKING:
+    from harness.plugins.registry import Registry
 
 
 @click.command(
@@ -26,12 +31,15 @@ from harness.types.names import split_names
 @click.option(
     "--architecture", "-a", multiple=True, metavar="NAME,...", help="Only students of these architectures; repeatable."
 )
+@click.option("--metric", multiple=True, metavar="NAME,...", help="Metrics of the students to show beside the accuracy "
+              "on the page; repeatable. [all, without their parts]")  # fmt: skip
 @label_option
 @click.option("--output", "-o", metavar="FILE", help="Output file; - for stdout. [./ddbench-NAME.SUFFIX]")
 @click.option("--open", "opened", is_flag=True, help="Open the written file in the browser.")
 def report(
     stores: tuple[Path, ...],
     names: tuple[str, ...],
+    metric: tuple[str, ...],
     label: tuple[str, ...],
     output: str | None,
     opened: bool,
@@ -49,7 +57,7 @@ def report(
     from harness.report.results import read_results
 
     registry = usable_plugins().registry
-    reports = [registry.resolve("report", name) for name in split_names(names) or ("page",)]
+    reports = [registry.resolve("report", _named(name, metric, registry)) for name in split_names(names) or ("page",)]
     # Before the stores are read, which may take a while.
     files = targets(reports, output)
     filters = {axis: split_names(texts) for axis, texts in only.items()}
@@ -72,3 +80,13 @@ def report(
             click.launch(str(file))
     if failed:
         sys.exit(1)
+
+
+def _named(text: str, metrics: tuple[str, ...], registry: "Registry") -> Name:
+    """Return the name of a report with the metrics that it is to show."""
+    name = parse_name(text)
+    if not metrics:
+        return name
+    if "metrics" not in registry.find("report", name.name).load().Options.fields_by_name():
+        raise UsageError(f"--metric is for reports that show metrics, and {name.name} does not: leave it out")
+    return name.with_defaults({"metrics": "+".join(split_names(metrics))})

@@ -20,6 +20,8 @@ from harness.types.names import split_names
 @score_filters
 @click.option("--score-on", type=click.Choice(["test", "validation"]), default="test", show_default=True,
               help="Images on which students were scored.")  # fmt: skip
+@click.option("--metric", metavar="NAME", default="accuracy", show_default=True,
+              help="What is shown: the accuracy, or any metric of the students.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["latex", "markdown", "csv"]), default="latex", show_default=True,
               help="Output format; csv: unrounded numbers.")  # fmt: skip
 @click.option("--caption", metavar="TEXT", help="Caption. [what the numbers have in common]")
@@ -30,6 +32,7 @@ def table(
     stores: tuple[Path, ...],
     rows: str,
     score_on: str,
+    metric: str,
     form: str,
     caption: str | None,
     reference: str | None,
@@ -50,7 +53,7 @@ def table(
     if reference and (form != "latex" or not reference.isprintable() or set(reference) & set("{}\\%#&$~^_ ,")):
         raise UsageError(f"--reference {reference!r} is for --format latex, of letters, digits, : and -")
     scores = with_labels(read_scores(stores or (Path("ddbench-store"),)), split_names(label))
-    content = PaperTable(scores, rows, filters_of(only), score_on)
+    content = PaperTable(scores, rows, filters_of(only), score_on, metric)
     if form == "latex":
         text = as_latex(content, caption, reference or "")
     else:

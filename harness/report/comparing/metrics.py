@@ -16,6 +16,12 @@ def metric_names(scores: Iterable[Score]) -> list[str]:
     return [ACCURACY, *sorted({name for score in scores for name in score.metrics})]
 
 
+def whole_names(names: Iterable[str]) -> list[str]:
+    """Return the sorted names of metrics that are no parts of others: not ``corrupted.blur`` beside ``corrupted``."""
+    every = sorted(set(names))
+    return [name for name in every if not any(name.startswith(f"{other}.") for other in every)]
+
+
 def with_metric(scores: Sequence[Score], metric: str, by: str) -> tuple[list[Score], list[str]]:
     """Return the scores that have a finite value of a metric, and a line about the others, counted along an axis.
 

@@ -2,23 +2,42 @@
 
 from collections.abc import Sequence
 
+from harness.errors import UsageError, few
 from harness.report.comparing.arm_scores import ArmScores
-from harness.report.comparing.metrics import metric_names
+from harness.report.comparing.metrics import metric_names, whole_names
 from harness.report.page.panel import Line, Panel
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.tables.wording import DASH, labelled, significant
 from harness.types.plurals import counted
 
 _INTRO = (
-    "Numbers that evaluators report of their students beside the accuracy: the mean over all students that have a "
-    "finite value, with the standard deviations between students and between distillations, in the evaluator's units. "
-    "`ddbench compare --metric NAME` compares them."
+    "Numbers that were measured of students beside the accuracy: the mean over all students that have a "
+    "finite value, with the standard deviations between students and between distillations, in the metric's units. "
+    "`ddbench compare --metric NAME` compares them; `ddbench report --metric NAME` shows parts, such as one class."
 )
 
 
-def metrics_section(panels: Sequence[Panel]) -> Section | None:
-    """Return a table of the metrics for each panel that has some; None if no student reports any."""
-    tables = [_table(panel, names) for panel in panels if (names := _names(panel))]
+def metrics_section(panels: Sequence[Panel], wanted: Sequence[str] = ()) -> Section | None:
+    """Return a table of the metrics for each panel that has some; None if no student reports any.
+
+    Args:
+        panels: the panels of the page.
+        wanted: names of the metrics to show; empty for all that are no parts of others.
+
+    Raises:
+        UsageError: no student has one of these.
+    """
+    of_panels = [_names(panel) for panel in panels]
+    there = sorted({name for names in of_panels for name in names})
+    for name in wanted:
+        if name not in there:
+            raise UsageError(f"metric {name}: no student on the page has it: there is {few(there) or 'none'}")
+    shown = wanted or whole_names(there)
+    tables = [
+        _table(panel, own)
+        for panel, names in zip(panels, of_panels, strict=True)
+        if (own := [name for name in shown if name in names])
+    ]
     return Section("metrics", "Other metrics", [_INTRO], [Part(tables=tables)]) if tables else None
 
 

@@ -21,7 +21,7 @@ from harness.report.page.sections import sections_of
 from harness.report.tables.arm_names import arm_names
 from harness.report.tables.hold_outs import hold_out_notes
 from harness.types.names import name_or_text
-from harness.types.options import Options, option
+from harness.types.options import NameList, Options, option
 from harness.types.plurals import counted
 from harness.types.report import Report, Results
 
@@ -32,6 +32,7 @@ class PageOptions(Options):
     title: str = option("Dataset distillation: what was measured", "heading of the page")
     baseline: str = option("single", "pool that the others are compared with")
     cells: int = option(2000, "maximum number of cells that are listed one by one", ge=0)
+    metrics: NameList = option((), "metrics that are shown beside the accuracy, joined by +; empty: all without parts")
     pictures: int = option(48, "maximum number of sets whose images are shown", ge=0)
 
 
@@ -73,6 +74,7 @@ class Page(Report[PageOptions]):
                 {short: name for field, short, name in names if field == "pool"},
                 baseline=self.options.baseline,
                 cells=self.options.cells,
+                metrics=self.options.metrics,
                 pictures=self.options.pictures,
             ),
             style=Markup(style),

@@ -42,6 +42,7 @@ def sections_of(
     baseline: str,
     cells: int,
     pictures: int,
+    metrics: Sequence[str] = (),
 ) -> list[Section]:
     """Return all sections that are not empty.
 
@@ -54,6 +55,7 @@ def sections_of(
         baseline: the pool that comes first.
         cells: maximum number of cells that are listed one by one.
         pictures: maximum number of sets whose images are shown.
+        metrics: names of the metrics to show; empty for all that are no parts of others.
     """
     # A page of hundreds of pictures would not open.
     shown = panels[:MOST_PANELS]
@@ -64,7 +66,7 @@ def sections_of(
         data_section(shown, results),
         _choices(results),
         effects_section(comparison),
-        metrics_section(shown),
+        metrics_section(shown, metrics),
         maps_section(shown, comparison),
         cost_section(shown, palette),
         curves_section(shown, trajectories, palette),

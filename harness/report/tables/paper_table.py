@@ -13,6 +13,7 @@ from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison import without_duplicates
 from harness.report.comparing.conditions import Block, blocks_of
 from harness.report.comparing.effects import effect_of
+from harness.report.comparing.metrics import with_metric
 from harness.report.comparing.question import FILTERS, in_natural_order, selected_values, value_of
 from harness.report.comparing.verdict import HELPS, verdict_of
 from harness.report.scores import Score, Scores
@@ -23,8 +24,8 @@ from harness.report.tables.wording import (
     counts_caption,
     describe_value,
     labelled,
-    mean_with_spread,
     percent,
+    significant,
 )
 from harness.types.score import ACCURACY
 
@@ -37,16 +38,22 @@ _SHORTENED = ("dataset", "method", "pool", "evaluator")
 
 @dataclass(frozen=True)
 class PaperCell:
-    """A mean in percent with its standard deviation, and whether it is better than all others of its column."""
+    """A mean with its standard deviation, and whether it is better than all others of its column."""
 
     mean: float
     std: float | None
     is_best: bool
+    is_accuracy: bool = True
+
+    @property
+    def shown(self) -> str:
+        """The mean as text: an accuracy in percent, any other metric in its own unit."""
+        return percent(self.mean) if self.is_accuracy else significant(self.mean)
 
     @property
     def spread(self) -> str:
         """The standard deviation as text; empty if there is none."""
-        return "" if self.std is None else f"±{percent(self.std)}"
+        return "" if self.std is None else f"±{(percent if self.is_accuracy else significant)(self.std)}"
 
 
 @dataclass(frozen=True)
@@ -65,17 +72,26 @@ class PaperTable:
         rows: what stands in the rows, one of `ROWS`.
         only: names or numbers that scores are restricted to, by axis.
         score_on: ``test`` or ``validation``.
+        metric: the accuracy, or a metric that students have; of another one nobody knows whether more is better, so
+            that none is best.
 
     Raises:
         UsageError: there is nothing to show, or a row has several protocols on an architecture.
     """
 
     def __init__(
-        self, stored: Scores, rows: str, only: Mapping[str, Sequence[str]] | None = None, score_on: str = "test"
+        self,
+        stored: Scores,
+        rows: str,
+        only: Mapping[str, Sequence[str]] | None = None,
+        score_on: str = "test",
+        metric: str = ACCURACY,
     ) -> None:
-        self.rows, self._score_on = rows, score_on
-        self._scores = _chosen(stored, rows, only or {}, score_on)
-        self._blocks = blocks_of(self._scores, rows, ACCURACY)
+        self.rows, self._score_on, self._metric = rows, score_on, metric
+        self._scores, self._left_out = with_metric(_chosen(stored, rows, only or {}, score_on), metric, rows)
+        if not self._scores:
+            raise UsageError(f"--metric {metric}: no score has a finite value of it")
+        self._blocks = blocks_of(self._scores, rows, metric)
         self._between_distillations = any(
             arm.std_distillations is not None
             for block in self._blocks
@@ -115,7 +131,7 @@ class PaperTable:
         place = block.fields.index("architecture")
         by_row: dict[str, dict[str, PaperCell]] = {}
         for condition, arms in block.arms.items():
-            best = _best(list(arms.values()))
+            best = _best(list(arms.values())) if self._metric == ACCURACY else None
             for label, arm in arms.items():
                 row = by_row.setdefault(label, {})
                 if condition[place] in row:
@@ -123,7 +139,7 @@ class PaperTable:
                         f"{label} was scored on {condition[place]} by several protocols: choose by --evaluator"
                     )
                 std = arm.std_distillations if self._between_distillations else arm.std_students
-                row[condition[place]] = PaperCell(arm.mean, std, arm is best)
+                row[condition[place]] = PaperCell(arm.mean, std, arm is best, self._metric == ACCURACY)
         condition_words = {name: self._condition(block)[name] for name in self._varying}
         words = (self._describe(name, value) for name, value in condition_words.items() if value is not None)
         return PaperGroup(", ".join(words), {label: by_row[label] for label in in_natural_order(by_row)})
@@ -139,7 +155,10 @@ class PaperTable:
         if common.get("precision") == "fp32":
             del common["precision"]
         words = ", ".join(describe_value(name, value) for name, value in common.items())
-        return f"Accuracy on {self._score_on} in % by {self.rows} and student architecture: {words}"
+        what = (
+            f"Accuracy on {self._score_on} in %" if self._metric == ACCURACY else f"{self._metric} on {self._score_on}"
+        )
+        return f"{what} by {self.rows} and student architecture: {words}"
 
     @property
     def notes(self) -> list[str]:
@@ -151,7 +170,9 @@ class PaperTable:
         lines = [f"Mean{spread}; {counts_caption([arm.counts for arm in arms])}"
                  f"{labelled(', seed ', comma_list(score.seed for score in self._scores))}."]  # fmt: skip
         best = "above that of every other row of its group, with a 95 % interval of the difference above zero"
-        lines.append(f"Bold: {best}." if any(cell.is_best for cell in cells) else f"No mean is {best}.")
+        if self._metric == ACCURACY:
+            lines.append(f"Bold: {best}." if any(cell.is_best for cell in cells) else f"No mean is {best}.")
+        lines += [f"{line}." for line in self._left_out]
         if len(self.groups) > 1:
             lines.append("Rows that a rule divides are not comparable.")
         lines.append(f"Students are trained by {comma_list(sorted({score.protocol for score in self._scores}))}.")
@@ -242,21 +263,22 @@ def _best(arms: Sequence[ArmScores]) -> ArmScores | None:
 def _latex_cell(cell: PaperCell | None) -> str:
     if cell is None:
         return "--"
-    mean = escape_latex(percent(cell.mean))
+    mean = escape_latex(cell.shown)
     return (f"\\textbf{{{mean}}}" if cell.is_best else mean) + escape_latex(cell.spread)
 
 
 def _markdown_cell(cell: PaperCell | None) -> str:
     if cell is None:
         return "–"
-    return f"**{percent(cell.mean)}**{cell.spread}" if cell.is_best else mean_with_spread(cell.mean, cell.std)
+    return f"**{cell.shown}**{cell.spread}" if cell.is_best else f"{cell.shown}{cell.spread}"
 
 
 def _csv_cells(cell: PaperCell | None) -> Iterator[object]:
     if cell is None:
         yield from ("", "", "")
     else:
-        yield from (100 * cell.mean, "" if cell.std is None else 100 * cell.std, cell.is_best)
+        unit = 100 if cell.is_accuracy else 1
+        yield from (unit * cell.mean, "" if cell.std is None else unit * cell.std, cell.is_best)
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from harness.report.published import published_for
 from harness.report.tables.arm_blocks import GAP, ArmBlock, ArmColumn, RowHead, parts_of
 from harness.report.tables.arm_names import arm_names
 from harness.report.tables.drawing import Grid, Words, draw
+from harness.report.tables.metric_blocks import metric_block
 from harness.report.tables.run_table import (
     LINE,
     by_line,
@@ -74,7 +75,7 @@ def print_run(
 def _view_of(view: "RunView", warnings: Sequence[str], notes: Sequence[str]) -> list[Grid | Words]:
     return [
         *([Words(view.title, "bold")] if view.title else []),
-        *(part for block in view.blocks for part in parts_of(block)),
+        *(part for block in (*view.blocks, *view.metric_blocks) for part in parts_of(block)),
         Words("\n".join(map(one_line, view.captions))),
         *(Words(one_line(warning), "bold red") for warning in warnings),
         *([Words("\n".join(map(one_line, notes)))] if notes else []),
@@ -131,6 +132,17 @@ class RunView:
     def blocks(self) -> list[ArmBlock]:
         """A block for each condition in which pools are compared, and last one for all other arms."""
         return [self._block(group) for group in self._groups]
+
+    @property
+    def metric_blocks(self) -> list[ArmBlock]:
+        """A block for each of these with the metrics of its students, if they have any."""
+        blocks = []
+        for group in self._groups:
+            of_arm = {"pool"} if group.is_compared else set(self._varying)
+            columns = {self._describe(line[0], of_arm) or "value": line for line in group.lines}
+            shown = {name: self._names["architecture"][name] for name in group.architectures}
+            blocks.append(metric_block(columns, shown, self._between_distillations))
+        return [block for block in blocks if block]
 
     @property
     def verdicts(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""Metrics: what a run measures of its students beside the accuracy."""
