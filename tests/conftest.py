@@ -6,10 +6,6 @@ import sys
 os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores of the processes beside them
 
-# Every worker and every process that a test starts would compile the same 600 modules again.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
 import pytest
 import torch
 import toy_plugins
@@ -18,6 +14,10 @@ from studies import write_arrays
 from toys import toy_problem
 
 from harness.plugins.registry import Resolved
+
+# Every worker and every process that a test starts would compile the same 600 modules again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Hypothesis takes an example that lasts long for a fault, as each one does on a busy machine.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
