@@ -13,9 +13,9 @@ from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison import compare as compared
 from harness.report.comparing.question import FILTERS, KINDS, NUMBERS, Question
 from harness.report.comparing.statistics import Bootstrap
+from harness.report.exports.student_rows import ARM, polars_frame
+from harness.report.exports.tidy import tidy
 from harness.report.scores import read_scores
-from harness.report.tables.student_rows import ARM, polars_frame
-from harness.report.tables.tidy import tidy
 from harness.report.tables.wording import percent
 from harness.types.names import split_names
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from harness.api.notebook import frame, html
 from harness.plugins.discovery import plugins
 from harness.report.comparing.arm_scores import Values
+from harness.report.exports.student_rows import ARM, polars_frame, student_rows
 from harness.report.reproduction import Reproduction, reproductions
 from harness.report.results import read_results
 from harness.report.tables.run_rows import RunRow
-from harness.report.tables.student_rows import ARM, polars_frame, student_rows
 from harness.report.tables.wording import percent, spreads
 from harness.store.store import Store
 from harness.types.formats.published_set import PublishedSet

@@ -14,7 +14,7 @@ import harness
 from harness.report.scores import read_scores
 
 PACKED = Path(__file__).parents[2] / "benchmarks" / "paper" / "store.tar.xz"
-SCHEMA = Path(harness.__file__).parent / "report" / "grid_summary.schema.json"
+SCHEMA = Path(harness.__file__).parent / "report" / "exports" / "grid_summary.schema.json"
 
 
 def export(*words):

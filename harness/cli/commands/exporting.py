@@ -12,8 +12,8 @@ from harness.errors import UsageError
 
 @click.command(
     "export",
-    epilog="The schema of --json is in the package, harness/report/grid_summary.schema.json. --parquet needs the "
-    "package polars: pip install 'ddbench[polars]'.",
+    epilog="The schema of --json is in the package: harness/report/exports/grid_summary.schema.json. --parquet "
+    "needs the package polars: pip install 'ddbench[polars]'.",
 )
 @click.argument("stores", nargs=-1, type=click.Path(path_type=Path), metavar="[STORE]...")
 @click.option("--csv", "form", flag_value="csv", help="A line for each student.")
@@ -31,10 +31,10 @@ def export(stores: tuple[Path, ...], form: str | None, output: Path | None, **on
     ddbench results export --json --method dc benchmarks/paper/store.tar.xz
     """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.report.comparing.comparison import without_duplicates
+    from harness.report.exports.grid_summary import summary_json
+    from harness.report.exports.student_rows import students_csv, students_parquet
     from harness.report.scores import read_scores
     from harness.report.selection import selected_scores
-    from harness.report.tables.grid_summary import summary_json
-    from harness.report.tables.student_rows import students_csv, students_parquet
 
     if form is None:
         raise UsageError("say what to export: --csv, --parquet or --json")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.report.comparing.arm_scores import ArmScores
-from harness.report.tables.student_rows import ARM
+from harness.report.exports.student_rows import ARM
 from harness.types.score import ACCURACY, Score
 
 SCHEMA_VERSION = 1

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.report.tables.csv_rows import csv_of
+from harness.report.exports.csv_rows import csv_of
 from harness.system.packages import require_packages
 from harness.types.score import Score
 

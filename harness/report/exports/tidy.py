@@ -9,8 +9,8 @@ from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.question import NUMBERS
+from harness.report.exports.csv_rows import csv_of
 from harness.report.published import published_beside
-from harness.report.tables.csv_rows import csv_of
 from harness.types.score import ACCURACY
 
 _CONDITION = ("dataset", "ipc", "iterations", "method", "pool", "evaluator", "precision")
