@@ -16,12 +16,14 @@ import click  # noqa: E402
 from answers.judging import repeats_needed  # noqa: E402
 from one_screen import as_markdown, draw, draw_forest, matrix_from  # noqa: E402
 
+from harness.datasets.problems import traits_of  # noqa: E402
+from harness.plugins.discovery import plugins  # noqa: E402
 from harness.report.comparing.comparison import compare, without_duplicates  # noqa: E402
 from harness.report.comparing.question import Question  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
 from harness.report.tables.comparison_table import sheet_of  # noqa: E402
 from harness.report.tables.formats import markdown  # noqa: E402
-from harness.report.tables.wording import percent  # noqa: E402
+from harness.report.tables.wording import difference, percent  # noqa: E402
 from harness.types.names import Name, parse_name  # noqa: E402
 
 CAMPAIGNS = {"campaign.toml": "store.tar.xz", "digits.toml": "digits.tar.xz"}
@@ -97,41 +99,56 @@ def _spreads(matrix):
 
 
 def _frame(collected):
-    """Return a table of every method against real images, over all students."""
-    if FRAME not in {parse_name(score.method).name for score in collected.scores}:
+    """Return a table of every method against real images: the mean over all students."""
+    if FRAME not in {score.method for score in collected.scores}:
         return ["Not run yet.\n"]
-    return [markdown(sheet_of(_compared(collected, Question("method", FRAME, over=("all",)))))]
+    comparison = _compared(collected, Question("method", FRAME, over=("all",)))
+    rows = []
+    for row in comparison.rows:
+        for method, effect in row.effects.items():
+            estimate = effect.estimate
+            names = [f"`{method}`", str(row.condition["pool"] or "–"), f"`{row.condition['evaluator']}`"]
+            numbers = [percent(row.arms[FRAME].mean), percent(row.arms[method].mean)]
+            rows.append([*names, *numbers, difference(estimate.difference, estimate.low, estimate.high)])
+    headings = ["method", "pool", "evaluator", "real images", "learned", "difference"]
+    return [_table(headings, sorted(rows)), "Accuracy in %, the mean over all students' architectures.\n"]
 
 
 def _run(scores, config):
     """Return a table of the students that the configuration asks for, and how many of them there are."""
-    students = defaultdict(set)
+    students, recorded = defaultdict(set), {}
     for score in scores:
-        place = (_typed(score.method), score.iterations or 0, _typed(score.pool or "").name)
-        students[place].add(
-            (_typed(score.evaluator), _typed(score.architecture).name, score.distillation, score.student)
-        )
+        student = (_typed(score.evaluator), _typed(score.architecture).name, score.distillation, score.student)
+        students[score.method, score.iterations or 0, _typed(score.pool or "").name].add(student)
     rows = []
     for stage in config["stage"]:
         asked = {**config["common"], **stage}
         for method, iterations in stage["iterations"].items():
+            recorded[method] = recorded.get(method) or _recorded(method, asked["dataset"][0])
             for pool in stage["pool"] if iterations else [""]:
-                rows.append(
-                    [f"`{method}`", str(iterations), pool or "–", *_share(asked, method, iterations, pool, students)]
-                )
+                share = _share(asked, students[recorded[method], iterations, pool])
+                rows.append([f"`{method}`", str(iterations), pool or "–", *share])
     headings = ["method", "iterations", "pool", "students' architectures", "whole distillations", "students"]
     return [_table(headings, rows)]
 
 
-def _share(asked, method, iterations, pool, students):
-    """Return the cells about one method and pool of a stage: architectures, distillations, students."""
+def _recorded(method, dataset):
+    """Return a method's name as records have it: with the data set's defaults, and without its own."""
+    registry = plugins().registry
+    defaults = traits_of(registry.resolve("dataset", dataset)).defaults.options
+    name = parse_name(method)
+    return str(registry.resolve("method", name.with_defaults(dict(defaults.get(name.name, {})))))
+
+
+def _share(asked, students):
+    """Return the cells about the students of one method and pool: architectures, distillations, students."""
     architectures, evaluators = asked["architecture"], [_typed(name) for name in asked["evaluator"]]
     every = len(architectures) * len(evaluators) * asked["students"]
     there = [
         distillation
-        for evaluator, name, distillation, student in students[_typed(method), iterations, pool]
-        if any(_means(asked_for, evaluator) for asked_for in evaluators) and name in architectures
-        if distillation < asked["distillations"] and student < asked["students"]
+        for evaluator, name, distillation, student in students
+        if any(_means(asked_for, evaluator) for asked_for in evaluators)
+        if name in architectures and distillation < asked["distillations"] and student < asked["students"]
     ]
     whole = sum(there.count(distillation) == every for distillation in range(asked["distillations"]))
     wanted = asked["distillations"]
