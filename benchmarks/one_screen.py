@@ -1,5 +1,6 @@
 """The answer to *which pool helps which method?* in one screen, for the pages of benchmarks: sentences and a matrix."""
 
+import base64
 import textwrap
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from harness.report.answer.matrix import matrix_of
 from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.comparison import compare
 from harness.report.comparing.question import Question
+from harness.report.page.answer import forest_plot
 from harness.report.tables.wording import DASH, difference
 from harness.types.plurals import counted
 
@@ -37,7 +39,8 @@ def as_markdown(matrix, picture):
     words = (
         "Verdicts are by the interval alone; tests below are corrected for their number and may leave more undecided."
     )
-    return "\n\n".join([*sentences, f"![{verdicts}]({picture})", "\n".join(lines), words]) + "\n"
+    legend = [f"{line}." for line in matrix.legend]
+    return "\n\n".join([*sentences, f"![{verdicts}]({picture})", "\n".join(lines), " ".join([words, *legend])]) + "\n"
 
 
 def draw(matrix, path):
@@ -48,7 +51,8 @@ def draw(matrix, path):
     from matplotlib import pyplot
 
     names, rows = list(matrix.others.values()), matrix.rows
-    figure, axes = pyplot.subplots(figsize=(1.6 + 1.75 * len(names), 0.75 + 0.85 * len(rows)), layout="constrained")
+    width = 2.3 + 1.9 * len(names)
+    figure, axes = pyplot.subplots(figsize=(width, 0.8 + 0.55 * len(rows)), layout="constrained")
     for y, row in enumerate(rows):
         for x, label in enumerate(matrix.others):
             cell = row.cells.get(label)
@@ -60,14 +64,24 @@ def draw(matrix, path):
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xticks(range(len(names)), names, fontsize=8.5)
-    axes.set_yticks(range(len(rows)), [textwrap.fill(row.name, 22) for row in rows], fontsize=8.5)
+    axes.set_yticks(
+        range(len(rows)), [textwrap.fill(row.name, 30, break_long_words=False) for row in rows], fontsize=8.5
+    )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.supxlabel(f"difference from {matrix.baseline} in points, {matrix.over or 'students'}", fontsize=8)
+    label = f"difference from {matrix.baseline} in points, {matrix.over or 'students'}"
+    figure.supxlabel(textwrap.fill(label, round(16 * width)), fontsize=8)
     # Without the date and the version of the library, so that equal records give equal files.
     figure.savefig(path, dpi=130, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def draw_forest(matrix, path):
+    """Write the differences as the forest plot of the report's page, and return what it shows in words."""
+    picture = forest_plot(matrix)
+    path.write_bytes(base64.b64decode(picture.source.partition(",")[2]))
+    return picture.alt
 
 
 def _cell(cell):

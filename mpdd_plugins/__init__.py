@@ -1,5 +1,7 @@
 """The built-in components, which are registered like those of any other plugin."""
 
+from pathlib import Path
+
 from harness import Register, hookimpl
 
 
@@ -80,6 +82,12 @@ def register_metrics(register: Register) -> None:
     register("pgd", f"{metrics}.adversarial:PGD", "accuracy under an attack of several steps (Madry et al., ICLR 2018)")
     membership = "advantage of an attack that recognises training images (Yeom et al., 2018)"
     register("membership", f"{metrics}.membership:Membership", membership)
+
+
+@hookimpl
+def published_sets() -> str:
+    """Return the file of released sets."""
+    return str(Path(__file__).with_name("released_sets.toml"))
 
 
 @hookimpl

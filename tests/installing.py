@@ -25,9 +25,3 @@ def environment(site, **more):
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("DDBENCH_")}
     paths = [str(site), os.getcwd(), os.environ.get("PYTHONPATH", "")]
     return {**inherited, "PYTHONPATH": os.pathsep.join(path for path in paths if path), **more}
-
-
-def ddbench(*words, env, cwd=None):
-    """The command line in a process of its own."""
-    command = [sys.executable, "-m", "harness", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=env, cwd=cwd)

@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from studies import ddbench
 
 from harness.plugins.discovery import plugins
+from tests.forks import ddbench as in_process
 
 CONFIG = Path(__file__).with_name("crossing.toml")
 LEARNING = {
@@ -24,11 +23,6 @@ CHOOSING = {"random", "herding", "k-center", "whole"}
 POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
 
 
-def crossing(store, *more):
-    command = [sys.executable, "-m", "harness", "run", "--config", CONFIG, "--store", store, "--json", *more]
-    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600, check=False)
-
-
 def bare(name):
     return name.partition("[")[0] if name else None
 
@@ -37,7 +31,7 @@ def bare(name):
 def crossed(tmp_path_factory):
     """Once for all tests: what the command printed."""
     store = tmp_path_factory.mktemp("crossing") / "store"
-    done = crossing(store)
+    done = in_process("run", "--config", CONFIG, "--store", store, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr, store
 

@@ -30,10 +30,12 @@ def imported():
 
 def test_what_is_imported_is_declared_and_the_other_way_round():
     third_party = set(imported()) - set(sys.stdlib_module_names) - {"harness", "mpdd_plugins"}
-    optional = {"submitit", "trackio", "wandb", "pandas"}  # Ray is imported by name, where somebody asks for it
+    # Ray is imported by name, where somebody asks for it.
+    optional = {"submitit", "trackio", "wandb", "pandas", "polars", "optuna"}
     assert third_party - optional == names(PROJECT["dependencies"])
     extras = PROJECT["optional-dependencies"]
-    assert optional == {name for extra in ("slurm", "trackio", "wandb", "pandas") for name in names(extras[extra])}
+    of_extras = ("slurm", "trackio", "wandb", "pandas", "polars", "tune")
+    assert optional == {name for extra in of_extras for name in names(extras[extra])}
 
 
 def test_dependencies_are_floors():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.installing import ddbench, environment, install
+from tests.forks import ddbench
+from tests.installing import environment, install
 from tests.studies import numbers, records
 
 PACKAGE = Path(__file__).parent / "thirdparty"

@@ -1,4 +1,4 @@
-"""Work off campaign.toml in its order: python benchmarks/pools/campaign.py STORE
+"""Work off the stages of a campaign in their order: python benchmarks/pools/campaign.py STORE [--config CONFIG]
 
 What the store holds is not made again, so that any number of runs go on with it, one after the other or at once.
 """
@@ -31,8 +31,9 @@ def main() -> None:
     """Compute what the store does not hold yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="the campaign [campaign.toml beside this file]")
     arguments = parser.parse_args()
-    for options in requests(tomllib.loads(CONFIG.read_text())):
+    for options in requests(tomllib.loads(arguments.config.read_text())):
         result = harness.run(store=arguments.store, **options)
         states = [cell["state"] for cell in result.cells]
         print(

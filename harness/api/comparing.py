@@ -6,24 +6,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.api.notebook import LINE, frame, html
+from harness.api.notebook import frame, html
 from harness.errors import UsageError, did_you_mean
 from harness.report.comparing.arm_labels import with_labels
 from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison import compare as compared
 from harness.report.comparing.question import FILTERS, KINDS, NUMBERS, Question
 from harness.report.comparing.statistics import Bootstrap
+from harness.report.exports.student_rows import ARM, polars_frame
+from harness.report.exports.tidy import tidy
 from harness.report.scores import read_scores
-from harness.report.tables.tidy import tidy
 from harness.report.tables.wording import percent
 from harness.types.names import split_names
 
 if TYPE_CHECKING:  # optional, and only imported by who asks for a frame
     import pandas
+    import polars
 
 SPLITS, INTERVALS = ("test", "validation"), ("t", "bootstrap")
 _OF_A_COMPARISON = (
-    *LINE, "architecture", "value", "mean", "difference", "low", "high", "p_holm", "design", "units"
+    *ARM, "architecture", "value", "mean", "difference", "low", "high", "p_holm", "design", "units"
 )  # fmt: skip
 _SHARES = ("mean", "difference", "low", "high")
 Names = str | Sequence[str]
@@ -68,6 +70,14 @@ class ComparisonResult:
             UsageError: pandas is not installed.
         """
         return frame(self.rows)
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Return a frame of polars of the rows.
+
+        Raises:
+            UsageError: polars is not installed.
+        """
+        return polars_frame(self.rows, "to_polars()")
 
     def __repr__(self) -> str:
         answer = self.comparison

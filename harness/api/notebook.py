@@ -12,8 +12,6 @@ from harness.types.plurals import counted
 if TYPE_CHECKING:  # optional, and only imported by who asks for a frame
     import pandas
 
-LINE = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
-"""What the rows of a line of the run's table have in common."""
 _MOST_ROWS = 60
 """Rows that a notebook shows."""
 

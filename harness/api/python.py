@@ -4,15 +4,18 @@ They plan and work by the same code as the commands of the same names, so that k
 same, and a store that one of them has filled is complete for the other.
 """
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.api.comparing import Counts, Names
+from harness.api.published import options_of
 from harness.api.run_result import RunResult, StoredResults
 from harness.api.runs import evaluate_request, plan_request, run_request
 from harness.planning.request import request_from
 from harness.plugins.discovery import plugins
+from harness.plugins.published_sets import published_sets
 from harness.report.results import read_results
 from harness.running.reporter import Reporter
 from harness.types.formats import LAST, Reading
@@ -109,6 +112,7 @@ def evaluate(
     entry: int = LAST,
     format: str | None = None,
     step_size: float | None = None,
+    published_set: str | None = None,
     evaluator: Names = (),
     architecture: Names = (),
     dataset: Names = "digits",
@@ -139,6 +143,9 @@ def evaluate(
         entry: which set of a file that holds several; the last by default.
         format: its format with options, if its content does not say.
         step_size: the learned step size, if the file does not hold it.
+        published_set: the published set that the file is, as ``ddbench published`` lists it: it supplies data set,
+            evaluator, architectures and number of students where they have their defaults, and the result's
+            ``reproductions`` say whether the stated accuracy is reproduced.
         dataset: gives the test images, and the preprocessing of a file that does not name its own.
         evaluator: names of evaluators; empty for the data set's default.
         architecture: names of the students' architectures; empty for the data set's default.
@@ -167,8 +174,12 @@ def evaluate(
     """
     options: dict[str, Any] = dict(locals())  # first of all, when there is nothing in it but the arguments
     reading = Reading(options.pop("entry"), options.pop("format"), options.pop("step_size"))
-    path, heard = Path(options.pop("file")), options.pop("reporter") or Reporter()
-    return evaluate_request(path, request_from(options, "evaluate()"), heard, reading)
+    path, heard, name = Path(options.pop("file")), options.pop("reporter") or Reporter(), options.pop("published_set")
+    published = published_sets(plugins()).named(name) if name else None
+    if published:
+        defaults = inspect.signature(evaluate).parameters
+        options |= {key: value for key, value in options_of(published).items() if options[key] == defaults[key].default}
+    return evaluate_request(path, request_from(options, "evaluate()"), heard, reading, published)
 
 
 def load_results(*stores: str | Path) -> StoredResults:

@@ -1,31 +1,29 @@
 """Results of runs and of stores, as programs receive them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.notebook import LINE, frame, html
+from harness.api.notebook import frame, html
 from harness.plugins.discovery import plugins
 from harness.report.comparing.arm_scores import Values
+from harness.report.exports.student_rows import ARM, polars_frame, student_rows
+from harness.report.reproduction import Reproduction, reproductions
 from harness.report.results import read_results
 from harness.report.tables.run_rows import RunRow
 from harness.report.tables.wording import percent, spreads
 from harness.store.store import Store
+from harness.types.formats.published_set import PublishedSet
 from harness.types.plurals import counted
 from harness.types.report import Results, SetRecord
 from harness.types.score import Score
 
 if TYPE_CHECKING:  # optional, and only imported by who asks for a frame
     import pandas
-
-_OF_A_STUDENT = (
-    "store", "key", "set_key", *LINE, "architecture", "protocol", "precision", "score_on", "seed", "distillation",
-    "student", "accuracy", "collapsed", "status", "loss", "epochs", "training_images", "storage", "device", "seconds",
-    "peak_memory",
-)  # fmt: skip
-"""Columns of the students' frame; a metric follows as ``metrics.NAME``."""
+    import polars
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,15 +58,23 @@ class StoredResults:
         Raises:
             UsageError: pandas is not installed.
         """
-        return frame([_student(score) for score in self.students])
+        return frame(student_rows(self.students))
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Return a frame of polars with a row for each student; accuracies are fractions.
+
+        Raises:
+            UsageError: polars is not installed.
+        """
+        return polars_frame(student_rows(self.students), "to_polars()")
 
     def __repr__(self) -> str:
         what = f"{counted(len(self.students), 'student')}, {counted(len(self.sets), 'distilled set')}"
         return f"<StoredResults: {what} in {', '.join(self.stores)}>"
 
     def _repr_html_(self) -> str:
-        columns = (*LINE, "architecture", "seed", "distillation", "student", "accuracy", "status")
-        rows = [{**_student(score), "accuracy": percent(score.accuracy)} for score in self.students]
+        columns = (*ARM, "architecture", "seed", "distillation", "student", "accuracy", "status")
+        rows = [{**row, "accuracy": percent(row["accuracy"])} for row in student_rows(self.students)]
         return html(repr(self), columns, rows, ("accuracy in %", *self.notes))
 
 
@@ -86,6 +92,7 @@ class RunResult:
         warnings: why numbers that stand side by side may not be comparable, a line each.
         labels: by name, the label that the user gave it.
         planned_only: nothing was executed, and there are no rows.
+        published: the published set that the students' set is said to be; None if nothing was said.
         estimate: the seconds that such a plan would take; None if that is not known.
     """
 
@@ -98,6 +105,7 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     planned_only: bool = False
+    published: PublishedSet | None = None
     estimate: float | None = None
 
     @property
@@ -115,6 +123,11 @@ class RunResult:
         if Store(self.store).is_new():  # a plan has not made any
             return StoredResults((str(self.store),), (), ())
         return StoredResults.of(read_results([self.store], plugins().registry, keys=frozenset(self.keys)))
+
+    @property
+    def reproductions(self) -> list[Reproduction]:
+        """For each architecture with a stated accuracy, whether it is reproduced; empty without a published set."""
+        return reproductions(self.rows, self.published) if self.published else []
 
     @property
     def students(self) -> tuple[Score, ...]:
@@ -135,6 +148,9 @@ class RunResult:
             "warnings": self.warnings,
         }
         content |= {"labels": self.labels} if self.labels else {}
+        if self.published:
+            comparisons = [dataclasses.asdict(each) for each in self.reproductions]
+            content["published"] = {"name": self.published.name, "accuracies": comparisons}
         return {**content, "estimate_seconds": self.estimate} if self.planned_only else content
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -145,6 +161,14 @@ class RunResult:
         """
         return frame([_flat(row) for row in self.rows])
 
+    def to_polars(self) -> "polars.DataFrame":
+        """Return a frame of polars with the rows of the table; ``stored.to_polars()`` has the students.
+
+        Raises:
+            UsageError: polars is not installed.
+        """
+        return polars_frame([_flat(row) for row in self.rows], "to_polars()")
+
     def __repr__(self) -> str:
         what = f"{counted(len(self.cells), 'cell')}, {counted(len(self.rows), 'row')}"
         failed = f", {len(self.failed)} failed" if self.failed else ""
@@ -154,20 +178,14 @@ class RunResult:
         lines: dict[tuple[Any, ...], dict[str, Any]] = {}
         architectures = dict.fromkeys(row["architecture"] for row in self.rows)
         for row in self.rows:
-            names = {name: value for name, value in row.items() if name in LINE}
+            names = {name: value for name, value in row.items() if name in ARM}
             line = lines.setdefault(tuple(names.values()), names)
             spread = spreads(row["std_students"], row["std_distillations"])
             status = "" if row["status"] == "done" else f" ({row['status']})"
             line[row["architecture"]] = f"{'' if row['mean'] is None else percent(row['mean'])}{spread}{status}"
         numbers = ["accuracy in %, mean ±standard deviations"] if self.rows else []
         beneath = (*numbers, *self.warnings, *self.notes)
-        return html(repr(self), (*LINE, *architectures), list(lines.values()), beneath)
-
-
-def _student(score: Score) -> dict[str, Any]:
-    """Return the fields of a score for a frame."""
-    metrics = {f"metrics.{name}": value for name, value in score.metrics.items()}
-    return {name: getattr(score, name) for name in _OF_A_STUDENT} | metrics
+        return html(repr(self), (*ARM, *architectures), list(lines.values()), beneath)
 
 
 def _flat(row: RunRow) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.precision_choice import decide_precision
+from harness.api.published import file_notes, reading_as, with_reproductions
 from harness.api.run_result import RunResult
 from harness.compute.machine import prepared
 from harness.datasets.summary import DatasetSummary
@@ -28,6 +29,7 @@ from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
 from harness.types.formats import Reading, display_name
+from harness.types.formats.published_set import PublishedSet
 from harness.types.plurals import counted, plural
 
 
@@ -40,15 +42,22 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
     return replace(result, notes=(*result.notes, *notes))
 
 
-def evaluate_request(file: Path, request: Request, reporter: Reporter, reading: Reading) -> RunResult:
-    """Do what a request of ``ddbench eval`` asks for."""
+def evaluate_request(
+    file: Path, request: Request, reporter: Reporter, reading: Reading, published: PublishedSet | None = None
+) -> RunResult:
+    """Do what a request of ``ddbench eval`` asks for, and compare a published set's accuracy with what is stated."""
     if request.keep_hold_out:
         raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
+    doubts = list(file_notes(file, published)) if published else []
+    for doubt in doubts:
+        reporter.notice(doubt)
+    reading = reading_as(published, reading) if published else reading
     result = prepare_and_run(Run(request, file.absolute(), reading), reporter)
     if request.choose or request.score_on == "validation":
         note = f"{display_name(file)} was distilled elsewhere and may have seen the validation split"
         result = replace(result, notes=(*result.notes, note))
-    return result
+    result = replace(result, notes=(*result.notes, *doubts))
+    return with_reproductions(result, request, published) if published and result.rows else result
 
 
 def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:

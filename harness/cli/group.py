@@ -20,11 +20,15 @@ class Verb(NamedTuple):
 
 VERBS = {
     "run": Verb("run:run", "Distil data sets, train students on the results and print the table."),
+    "tune": Verb("tune:tune", "Search options of a method on a validation split, and score the best once on test."),
     "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
+    "published": Verb("published:published", "List the published sets that `ddbench eval --as` knows."),
     "compare": Verb("compare:compare", "Compare the results in stores: differences, confidence intervals and tests."),
     "table": Verb("table:table", "Print the results in stores as the table of a paper: LaTeX, Markdown or CSV."),
     "convert": Verb("convert:convert", "Convert a distilled set to another format, or export one from a store."),
-    "results": Verb("results:results", "List, show, verify, adopt, pack, unpack and clean up the records of a store."),
+    "results": Verb(
+        "results:results", "List, show, verify, adopt, export, pack, unpack and clean up records of a store."
+    ),
     "status": Verb("status:status", "Show the progress of the runs in a store, and which process works on which cell."),
     "plugins": Verb("plugins:plugins", "List the installed plugins, check one, or create a new one."),
     "methods": Verb("listings:methods", "List the distillation methods, or show one."),

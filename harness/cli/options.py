@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -162,6 +163,59 @@ def study_options(command: F) -> F:
     return command
 
 
+def run_options(command: F) -> F:
+    """Add the options for distillations and for their evaluation, in the order in which help shows them."""
+    for add in reversed(
+        [
+            click.option(
+                "--method", "-m", multiple=True, metavar="NAME,...", help="Distillation method, or all; repeatable."
+            ),
+            click.option(
+                "--pool", "-p", multiple=True, metavar="NAME,...", help="Model pool, or all; repeatable. [single]"
+            ),
+            study_options,
+            click.option("--ipc", multiple=True, metavar="N,...", help="Images per class."),
+            click.option(
+                "--iterations",
+                multiple=True,
+                metavar="N,...",
+                help="Iterations after which the distilled set is evaluated; all of them lie on one trajectory.",
+            ),
+            click.option(
+                "--distillations", type=click.IntRange(1), metavar="N", help="Number of independent distillations."
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["fp32", "tf32", "bf16", "auto"]),
+                help="Precision of the distillation. tf32: TensorFloat-32 for all matrix products, on a GPU; bf16: "
+                "bfloat16 for the gradient of real images; auto: the fastest of them on this machine. [fp32]",
+            ),
+            click.option(
+                "--max-storage",
+                type=click.FloatRange(0),
+                metavar="GB",
+                help="Refuse to start if new artifacts, such as expert trajectories, would take more disk space. [20]",
+            ),
+            click.option(
+                "--checkpoint-every",
+                type=click.FloatRange(0),
+                metavar="SECONDS",
+                help="Time between checkpoints, from which an interrupted distillation continues; 0: after every "
+                "iteration. [60]",
+            ),
+            click.option(
+                "--keep-hold-out",
+                is_flag=True,
+                default=None,
+                help="Distil without the validation split also if students are scored on test, from fewer images than "
+                "usual.",
+            ),
+        ]
+    ):
+        command = add(command)
+    return command
+
+
 class ListsFormats(click.Command):
     """A command whose help ends with the file formats of all installed plugins."""
 
@@ -205,8 +259,13 @@ def reading_of(entry: int | None, form: str | None, step_size: float | None) -> 
     return Reading(LAST if entry is None else entry, form, step_size)
 
 
-def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
+def values_of(typed: Mapping[str, Any], config: Path | None, defaults: Mapping[str, Any] | None = None) -> "Request":
     """Create a request from the options of the command line, which override those of the config file.
+
+    Args:
+        typed: the options of the command line.
+        config: the config file.
+        defaults: options that hold if neither has them.
 
     Raises:
         UsageError: a key is unknown, or a value is not valid.
@@ -216,8 +275,8 @@ def values_of(typed: Mapping[str, Any], config: Path | None) -> "Request":
     # An option that was not typed is None or empty, and must not hide the value of the config file.
     used = {key: value for key, value in typed.items() if value is not None and value != ()}
     options = {key: _numbers(key, value) if key in _NUMBERS else value for key, value in used.items()}
-    defaults = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
-    return request_from({**defaults, **options}, str(config) if config else "options")
+    in_file = {key.replace("-", "_"): value for key, value in read_config(config).items()} if config else {}
+    return request_from({**(defaults or {}), **in_file, **options}, str(config) if config else "options")
 
 
 def view_options(command: F) -> F:
@@ -239,11 +298,7 @@ def show(
         published: show published numbers, too.
         details: show all that is known.
     """
-    from harness.cli.progress import reporter_for_stderr
-    from harness.plugins.registry import stdout_to_stderr
-
-    # Whatever a plugin or a library prints must not end up within the table or the JSON.
-    with reporter_for_stderr() as reporter, stdout_to_stderr():
+    with reporting() as reporter:
         result = work(reporter)
     if as_json:
         # NaN is not JSON: strict readers refuse it, so it must not be written.
@@ -252,12 +307,24 @@ def show(
         for note in (*result.warnings, *result.notes):
             click.echo(note, err=True)
     else:
-        _print(result, published, details)
+        print_result(result, published, details)
     if result.failed:
         sys.exit(1)
 
 
-def _print(result: "RunResult", published: bool, details: bool) -> None:
+@contextmanager
+def reporting() -> Iterator["Reporter"]:
+    """Show progress on stderr while work is done."""
+    from harness.cli.progress import reporter_for_stderr
+    from harness.plugins.registry import stdout_to_stderr
+
+    # Whatever a plugin or a library prints must not end up within the table or the JSON.
+    with reporter_for_stderr() as reporter, stdout_to_stderr():
+        yield reporter
+
+
+def print_result(result: "RunResult", published: bool = False, details: bool = False) -> None:
+    """Print the table of a run, with captions and verdict, on stdout."""
     from harness.report.tables.run_table import print_table
     from harness.report.tables.run_view import RunView, print_run
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.learning.artifacts.real_networks import RealNetwork
@@ -76,8 +77,18 @@ class Arm:
 
     def artifact_request(self, student: int) -> ArtifactRequest | None:
         """Return the artifact that the evaluator asks for before this student; None if it asks for none."""
-        request = self.evaluator.make().artifact(student)
-        return None if request is None else checked_request(request, f"{self.evaluator.described}: artifact()")
+        if self.evaluator.cls.artifact is Evaluator.artifact:  # most evaluators ask for nothing, whatever the student
+            return None
+        if student not in self._artifact_requests:
+            request = self.evaluator.make().artifact(student)
+            what = f"{self.evaluator.described}: artifact()"
+            self._artifact_requests[student] = None if request is None else checked_request(request, what)
+        return self._artifact_requests[student]
+
+    @cached_property
+    def _artifact_requests(self) -> dict[int, ArtifactRequest | None]:
+        """What was asked for before each student: a plan looks at it for each cell, set and estimate again."""
+        return {}
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """Return the cell of the artifact that this student needs; None if it needs none."""
@@ -116,8 +127,6 @@ class Arm:
 
     def real_networks(self, students: int) -> dict[str, RealNetwork]:
         """Return the networks on the real data that the first so many students need, by the keys of their cells."""
-        if self.evaluator.cls.artifact is Evaluator.artifact:  # most evaluators ask for nothing, whatever the student
-            return {}
         asked = (self.real_network(student) for student in range(students))
         return {self._real_network_cell(request).key: request for request in asked if request}
 

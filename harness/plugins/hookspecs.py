@@ -93,6 +93,17 @@ def register_metrics(register: Register) -> None:
 
 
 @hookspec
+def published_sets() -> str:
+    """Return the path of a TOML file of published distilled sets, for ``ddbench published`` and ``eval --as``.
+
+    Each table is a set by its name, with the keys ``file``, ``source``, ``dataset``, ``evaluator``, ``sha256``,
+    ``format``, ``entry``, ``step_size``, ``students``, ``note``, and ``accuracy`` for what is stated, in percent:
+    ``accuracy = { convnet = [28.3, 0.5], mlp = 26.5 }``, with the standard deviation if it was published.
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def cell_started(cell: Mapping[str, Any]) -> None:
     """Receive a notice that work on a cell starts, in the process that runs it.
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from os.path import isdir
 from typing import Any, Generic, TypeVar
 
@@ -102,7 +103,7 @@ class Resolved(Generic[C]):
     options: Options
     qualified: bool = False
 
-    @property
+    @cached_property
     def name(self) -> Name:
         """The component's name with those options that are not at their defaults."""
         name = f"{self.entry.provider}:{self.entry.name}" if self.qualified else self.entry.name

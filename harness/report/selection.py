@@ -6,6 +6,7 @@ from pathlib import Path
 from harness.report.comparing.question import selected_values, value_of
 from harness.report.scores import read_scores
 from harness.store.records import Record
+from harness.types.score import Score
 
 _RESULTS = ("result", "history", "provenance", "files")
 """Parts of a record that refer to no other cell, and may be long."""
@@ -24,10 +25,7 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
     """
     records: dict[str, Record] = {}
     read = read_scores([store], lambda _store, record: records.update({record.key: record}))
-    scores = list(read.scores)
-    for axis, names in only.items():
-        values = selected_values(scores, axis, names)
-        scores = [score for score in scores if value_of(score, axis) in values]
+    scores = selected_scores(read.scores, only)
     keys = {score.key for score in scores}
     keys |= {choice.key for choice in read.choices if any(choice.covers(score) for score in scores)}
     # Any text that is a key counts as a reference, in whatever field: so no list of fields can fall behind the records.
@@ -38,6 +36,20 @@ def selected_cells(store: Path, only: Mapping[str, Sequence[str]]) -> tuple[set[
         unvisited += (needed & records.keys()) - keys
         keys |= needed & records.keys()
     return keys, read.notes
+
+
+def selected_scores(scores: Sequence[Score], only: Mapping[str, Sequence[str]]) -> list[Score]:
+    """Return the scores that filters select; an axis without names selects all.
+
+    Raises:
+        UsageError: no score has one of the names.
+    """
+    selection = list(scores)
+    for axis, names in only.items():
+        if names:
+            values = selected_values(selection, axis, names)
+            selection = [score for score in selection if value_of(score, axis) in values]
+    return selection
 
 
 def _texts(part: object) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """The campaign behind the page of pools: its order, and its packed store."""
 
 import importlib.util
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from studies import ddbench
 
 from harness.store.packing import open_store
@@ -12,12 +14,21 @@ from harness.store.packing import open_store
 CAMPAIGN = Path(__file__).parents[2] / "benchmarks" / "pools" / "campaign.py"
 
 
-@pytest.fixture(scope="module")
-def campaign():
-    spec = importlib.util.spec_from_file_location("campaign", CAMPAIGN)
+def _module(name):
+    spec = importlib.util.spec_from_file_location(f"pools_{name}", CAMPAIGN.with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def campaign():
+    return _module("campaign")
+
+
+@pytest.fixture(scope="module")
+def results():
+    return _module("results")
 
 
 def test_distillations_grow_in_step_over_methods_and_pools(campaign):
@@ -47,3 +58,30 @@ def test_the_packed_store_is_sound_and_holds_no_teacher(campaign):
     assert done.exit_code == 0, done.output
     assert done.stdout == "63 records of 63 cells read, 0 things wrong, 0 left over\n"
     assert {record.kind for record in open_store(packed).records()} == {"distilled", "student"}
+
+
+def test_each_request_on_the_digits_is_one_that_a_run_takes(campaign):
+    from harness.planning.request import request_from
+
+    requests = list(campaign.requests(tomllib.loads(CAMPAIGN.with_name("digits.toml").read_text())))
+    assert {request["distillations"] for request in requests} == {1, 2, 3, 4}
+    for request in requests:
+        assert request_from(request).pool == ("single", "main-similar")
+
+
+def test_the_committed_page_is_what_the_command_writes(results, tmp_path):
+    done = CliRunner().invoke(results.main, ["--output", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text == CAMPAIGN.with_name("RESULTS.md").read_text()
+    pictures = re.findall(r"\]\((figures/[^)]+)\)", text)
+    assert len(pictures) == 2 * len(results.CAMPAIGNS)
+    assert all((CAMPAIGN.parent / picture).stat().st_size > 5000 for picture in pictures)
+
+
+def test_the_page_counts_what_its_stores_hold(results):
+    text = CAMPAIGN.with_name("RESULTS.md").read_text()
+    shares = re.findall(r"\| (\d+) of \d+ \|$", text, re.MULTILINE)
+    stores = [open_store(CAMPAIGN.with_name(name)) for name in results.CAMPAIGNS.values()]
+    students = [record for store in stores for record in store.records() if record.kind == "student"]
+    assert sum(map(int, shares)) == len(students)

@@ -14,7 +14,7 @@ from fake_distributions import POOL, registering
 
 from harness.plugins.discovery import plugins
 from harness.plugins.skeleton import KINDS
-from tests.installing import ddbench as in_process
+from tests.forks import ddbench as in_process
 from tests.installing import declare, environment, install
 from tests.studies import stripes
 

@@ -27,6 +27,8 @@ def code_cache(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def policy(monkeypatch, code_cache):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", code_cache)
+    # Otherwise a pool of processes, each of which imports torch, waits for kernels that are compiled here.
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     monkeypatch.setattr(compiling._CompilationState, "refused", set())
     monkeypatch.setattr(compiling, "_compiled_forwards", {})
     set_compilation("auto")

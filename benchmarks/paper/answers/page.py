@@ -40,6 +40,7 @@ def page(scores, summary, answered, configs, figures, compute, failed=()):
         _HEAD.format(stores=" ".join(scores.stores), images=_images(scores.scores)),
         *(["## Which pool helps?\n", summary] if summary else []),
         "## The six answers\n",
+        _verdicts(answered),
         *(_in_short(answer) for answer in answered),
         _WORDS.format(level=100 * LEVEL, margin=100 * MARGIN, both=100 * SUM_MARGIN, power=100 * POWER),
         *(f"![{caption}]({path})\n" for caption, path in figures.items()),
@@ -85,6 +86,16 @@ def _images(scores):
         also = f", a copy of {like}: accuracies may differ a little from those on the original" if copy else ""
         lines += f"\n\nData set: `{dataset}`{also}."
     return lines
+
+
+def _verdicts(answered):
+    """Return a row for each question: how often each verdict came out."""
+    rows = []
+    for answer in answered:
+        counts = Counter(finding.verdict.word for finding in answer.findings)
+        words = ", ".join(f"*{word}* {counts[word]}" for word in (HOLDS, FAILS, OPEN) if counts[word])
+        rows.append([f"{answer.number}. {answer.question}", words or NOT_RUN])
+    return "\n".join([*_table(["question", "effects with each verdict"], rows), ""])
 
 
 def _in_short(answer):

@@ -90,9 +90,9 @@ def _write_view(comparison: "Comparison", published: bool, details: bool, output
 
 
 def _write(comparison: "Comparison", form: str, output: Path | None) -> None:
+    from harness.report.exports.tidy import as_csv, as_json
     from harness.report.tables.comparison_table import sheet_of
     from harness.report.tables.formats import latex, markdown
-    from harness.report.tables.tidy import as_csv, as_json
 
     of_comparison: dict[str, Any] = {"csv": as_csv, "json": as_json}
     of_sheet: dict[str, Any] = {"markdown": markdown, "latex": latex}

@@ -16,6 +16,7 @@ from harness.cli.options import (
     values_of,
     view_options,
 )
+from harness.cli.usable_plugins import usable_published_sets
 
 
 @click.command(
@@ -26,6 +27,9 @@ from harness.cli.options import (
 @click.argument("file", type=click.Path(path_type=Path))
 @study_options
 @reading_options
+@click.option("--as", "published_set", metavar="NAME",
+              help="Published set that FILE is, as `ddbench published` lists it: supplies data set, evaluator, "
+              "architectures and students, and says whether the stated accuracy is reproduced.")  # fmt: skip
 @label_option
 @config_option
 @view_options
@@ -36,6 +40,7 @@ def evaluate(
     entry: int | None,
     format: str | None,
     step_size: float | None,
+    published_set: str | None,
     published: bool,
     details: bool,
     as_json: bool,
@@ -48,12 +53,16 @@ def evaluate(
 
     \b
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20
+    ddbench eval res_DC_CIFAR10_ConvNet_1ipc_3000.pt --as dc/cifar10/ipc1
     """  # noqa: D301 - the backspace is how click knows lines to keep
+    from harness.api.published import options_of
     from harness.api.runs import evaluate_request
 
-    request, reading = values_of(typed, config), reading_of(entry, format, step_size)
+    known = usable_published_sets().named(published_set) if published_set else None
+    request = values_of(typed, config, options_of(known) if known else {})
+    reading = reading_of(entry, format, step_size)
     show(
-        lambda reporter: evaluate_request(file, request, reporter, reading),
+        lambda reporter: evaluate_request(file, request, reporter, reading, known),
         as_json,
         published=published,
         details=details,

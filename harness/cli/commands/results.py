@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from harness.cli.commands.exporting import export
 from harness.cli.commands.packing import pack, unpack
 from harness.cli.errors import warn
 from harness.cli.group import VERBS
@@ -48,6 +49,7 @@ def results() -> None:
     """Group the commands on records."""
 
 
+results.add_command(export)
 results.add_command(pack)
 results.add_command(unpack)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import config_option, label_option, show, study_options, values_of, view_options
+from harness.cli.options import config_option, label_option, run_options, show, values_of, view_options
 
 
 @click.command(
@@ -14,41 +14,7 @@ from harness.cli.options import config_option, label_option, show, study_options
     "are left out take the data set's defaults. Exit code: 0 success, 1 some cells failed, 2 wrong usage, 130 "
     "interrupted."
 )
-@click.option("--method", "-m", multiple=True, metavar="NAME,...", help="Distillation method, or all; repeatable.")
-@click.option("--pool", "-p", multiple=True, metavar="NAME,...", help="Model pool, or all; repeatable. [single]")
-@study_options
-@click.option("--ipc", multiple=True, metavar="N,...", help="Images per class.")
-@click.option(
-    "--iterations",
-    multiple=True,
-    metavar="N,...",
-    help="Iterations after which the distilled set is evaluated; all of them lie on one trajectory.",
-)
-@click.option("--distillations", type=click.IntRange(1), metavar="N", help="Number of independent distillations.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16", "auto"]),
-    help="Precision of the distillation. tf32: TensorFloat-32 for all matrix products, on a GPU; bf16: bfloat16 for "
-    "the gradient of real images; auto: the fastest of them on this machine. [fp32]",
-)
-@click.option(
-    "--max-storage",
-    type=click.FloatRange(0),
-    metavar="GB",
-    help="Refuse to start if new artifacts, such as expert trajectories, would take more disk space. [20]",
-)
-@click.option(
-    "--checkpoint-every",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Time between checkpoints, from which an interrupted distillation continues; 0: after every iteration. [60]",
-)
-@click.option(
-    "--keep-hold-out",
-    is_flag=True,
-    default=None,
-    help="Distil without the validation split also if students are scored on test, from fewer images than usual.",
-)
+@run_options
 @label_option
 @config_option
 @click.option(

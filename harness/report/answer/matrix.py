@@ -97,13 +97,13 @@ def matrix_of(comparison: Comparison) -> Matrix:
     chosen = list(_rows(comparison))
     values = {field: _values(field, chosen) for field in _FIELDS}
     varying = [field for field in _FIELDS if len(values[field]) > 1]
-    methods = arm_names("method", values["method"]) if "method" in varying else ArmNames()
+    short = {field: arm_names(field, values[field]) for field in ("method", "evaluator") if field in varying}
     arms = arm_names(comparison.question.by, comparison.labels)
     students = {row.over for row in chosen}
     rows, asked = [], (comparison.question.level, comparison.question.metric)
     for row in chosen:
-        name = _describe("method", row.condition.get("method"), methods)
-        beside = [_describe(field, row.condition.get(field), methods) for field in varying if field != "method"]
+        name = _describe("method", row.condition.get("method"), short)
+        beside = [_describe(field, row.condition.get(field), short) for field in varying if field != "method"]
         beside += [describe_students(row.over)] if len(students) > 1 else []
         cells = {
             label: MatrixCell(effect, verdict_of(effect, *asked), more_distillations(effect, *asked))
@@ -116,7 +116,7 @@ def matrix_of(comparison: Comparison) -> Matrix:
         others={label: arms[label] for label in comparison.others if any(label in row.cells for row in rows)},
         rows=tuple(rows),
         level=comparison.question.level,
-        legend=(*methods.legend, *arms.legend),
+        legend=(*(line for names in short.values() for line in names.legend), *arms.legend),
         methods=len(values["method"]),
         shared=_shared(values),
     )
@@ -151,16 +151,17 @@ def _row_name(method: str, beside: Sequence[str], methods_vary: bool) -> str:
 def _shared(values: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """Return the values that all rows share, in words, without the usual precision."""
     alone = {field: several[0] for field, several in values.items() if len(several) == 1 and several[0] is not None}
-    return tuple(_describe(field, value, ArmNames()) for field, value in alone.items() if value != "fp32")
+    return tuple(_describe(field, value, {}) for field, value in alone.items() if value != "fp32")
 
 
 def _values(field: str, rows: Sequence[ComparisonRow]) -> list[Any]:
     return list(dict.fromkeys(row.condition.get(field) for row in rows))
 
 
-def _describe(field: str, value: object, methods: ArmNames) -> str:
+def _describe(field: str, value: object, short: Mapping[str, ArmNames]) -> str:
     if value is None:
         return ""
+    name = short[field][str(value)] if field in short else value
     if field == "method":
-        return methods[str(value)]
-    return f"with {value}" if field == "evaluator" else describe_value(field, value)
+        return str(name)
+    return f"with {name}" if field == "evaluator" else describe_value(field, value)

@@ -23,7 +23,7 @@ _NEED = (
 
 def answer_part(matrix: Matrix) -> Part:
     """Return the matrix as a table, and its differences as a forest plot."""
-    return Part(tables=[_table(matrix)], pictures=[_forest_plot(matrix)])
+    return Part(tables=[_table(matrix)], pictures=[forest_plot(matrix)])
 
 
 def _table(matrix: Matrix) -> Table:
@@ -50,7 +50,7 @@ def _entry(cell: MatrixCell | None) -> Entry:
     return Entry(percent(estimate.difference, signed=True), between, below, _KINDS[cell.verdict.word], number=False)
 
 
-def _forest_plot(matrix: Matrix) -> Picture:
+def forest_plot(matrix: Matrix) -> Picture:
     """Draw each difference with its interval, in the colour of its verdict; the band is one point on both sides."""
     cells = matrix.cells[:MOST_DRAWN]
     title = f"Difference from {matrix.baseline} in points"

@@ -1,1 +1,1 @@
-"""Tables of runs and comparisons, for terminals, Markdown, CSV and JSON."""
+"""Tables of runs and comparisons, for terminals, papers and Markdown."""

@@ -1,8 +1,6 @@
 """A comparison for programs: a tidy table with a row for each arm of each condition, as CSV or JSON."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +9,7 @@ from harness.report.comparing.arm_scores import ArmScores
 from harness.report.comparing.comparison import Comparison
 from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.question import NUMBERS
+from harness.report.exports.csv_rows import csv_of
 from harness.report.published import published_beside
 from harness.types.score import ACCURACY
 
@@ -28,11 +27,7 @@ def tidy(comparison: Comparison) -> list[dict[str, Any]]:
 def as_csv(comparison: Comparison) -> str:
     """Render the tidy table as CSV with unrounded numbers; None is an empty field."""
     rows = tidy(comparison)
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
-    return file.getvalue()
+    return csv_of(rows, list(rows[0]) if rows else ())
 
 
 def as_json(comparison: Comparison) -> str:
@@ -109,12 +104,6 @@ def _training(arm: ArmScores) -> dict[str, Any]:
 
 def _axis_value(by: str, label: str) -> str | int:
     return int(label) if by in NUMBERS else label
-
-
-def _inert(value: Any) -> Any:  # noqa: ANN401
-    """Put a quote before text that a spreadsheet would take for a formula."""
-    # Names may come from files that somebody else wrote.
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _published(arm: ArmScores, metric: str) -> dict[str, Any]:

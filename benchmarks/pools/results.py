@@ -1,0 +1,175 @@
+"""Write RESULTS.md and its pictures from the packed stores of the campaigns: python benchmarks/pools/results.py
+
+Everything is computed from the records and the campaigns' configurations; the same stores give the same files.
+"""
+
+import sys
+import tomllib
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "paper")]
+
+import click  # noqa: E402
+from answers.judging import repeats_needed  # noqa: E402
+from one_screen import as_markdown, draw, draw_forest, matrix_from  # noqa: E402
+
+from harness.datasets.problems import traits_of  # noqa: E402
+from harness.plugins.discovery import plugins  # noqa: E402
+from harness.report.comparing.comparison import compare, without_duplicates  # noqa: E402
+from harness.report.comparing.question import Question  # noqa: E402
+from harness.report.scores import Scores, read_scores  # noqa: E402
+from harness.report.tables.comparison_table import sheet_of  # noqa: E402
+from harness.report.tables.formats import markdown  # noqa: E402
+from harness.report.tables.wording import difference, percent  # noqa: E402
+from harness.types.names import Name, parse_name  # noqa: E402
+
+CAMPAIGNS = {"campaign.toml": "store.tar.xz", "digits.toml": "digits.tar.xz"}
+"""The packed store of each campaign, by its configuration."""
+BASELINE = "single"
+FRAME = "random"
+"""Real images, which every method is compared with."""
+HEAD = """# Which pool helps which method?
+
+Written by `python benchmarks/pools/results.py` from the packed stores beside this page; no number is typed by hand.
+[README.md](README.md) says how they were computed and where that departs from the published recipes.
+"""
+PLANNED = """\
+*points ±* is half the 95 % interval of a difference, from so many pairs of distillations. *For 1 point*: so many pairs
+would find a difference of one point with 80 % probability, if they spread as these did; the spread of few pairs is
+itself uncertain.
+"""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=HERE, help="Folder. [beside this]")
+def main(output):
+    """Write the page of pools."""
+    (output / "figures").mkdir(parents=True, exist_ok=True)
+    parts = [HEAD]
+    for config, packed in CAMPAIGNS.items():
+        parts += _campaign(tomllib.loads((HERE / config).read_text()), config, packed, output)
+    (output / "RESULTS.md").write_text("\n".join(parts))
+    click.echo(output / "RESULTS.md")
+
+
+def _campaign(config, name, packed, output):
+    """Return the parts of the page about one campaign, and write its pictures."""
+    read = read_scores([HERE / packed])
+    scores, notes = without_duplicates(read.scores)
+    collected = Scores(tuple(score for score in scores if score.score_on == "test"), (*read.notes, *notes), (packed,))
+    parts = [f"## {config['title']}\n", f"`{name}`, `{packed}`\n"]
+    if matrix := matrix_from(collected, BASELINE):
+        stem = Path("figures") / Path(name).stem
+        picture, forest = f"{stem}-matrix.png", f"{stem}-forest.svg"
+        draw(matrix, output / picture)
+        parts += [as_markdown(matrix, picture), f"![{draw_forest(matrix, output / forest)}]({forest})\n"]
+        parts += ["### How many distillations a point takes\n", _spreads(matrix), PLANNED]
+        parts += ["### Beside real images\n", *_frame(collected)]
+        parts += ["### All differences\n", markdown(sheet_of(_compared(collected, Question("pool", BASELINE))))]
+    parts += ["### What was run\n", *_run(collected.scores, config)]
+    return [*parts, *([*(f"* {note}" for note in collected.notes), ""] if collected.notes else [])]
+
+
+def _compared(collected, question):
+    """Compare at the last iteration of each method."""
+    last = defaultdict(int)
+    for score in collected.scores:
+        last[score.method] = max(last[score.method], score.iterations or 0)
+    chosen = tuple(score for score in collected.scores if (score.iterations or 0) == last[score.method])
+    return compare(replace(collected, scores=chosen), question)
+
+
+def _spreads(matrix):
+    """Return a table of the half-widths of all intervals, with the number of pairs that would show one point."""
+    rows = []
+    for row, pool, cell in matrix.cells:
+        estimate = cell.effect.estimate
+        if estimate.low is None or cell.effect.of_one_set:
+            rows.append([row.name, pool, str(cell.distillations), "–", "–"])
+            continue
+        width = estimate.high - estimate.low
+        paired = len(estimate.units) == 1
+        needed = repeats_needed(width, estimate.units[0]) if paired else None
+        number = "not paired" if not paired else "more than 1000" if needed is None else str(needed)
+        rows.append([row.name, pool, str(cell.distillations), percent(width / 2), number])
+    return _table(["condition", f"pool against {matrix.baseline}", "pairs", "points ±", "for 1 point"], rows)
+
+
+def _frame(collected):
+    """Return a table of every method against real images: the mean over all students."""
+    if FRAME not in {score.method for score in collected.scores}:
+        return ["Not run yet.\n"]
+    comparison = _compared(collected, Question("method", FRAME, over=("all",)))
+    rows = []
+    for row in comparison.rows:
+        for method, effect in row.effects.items():
+            estimate = effect.estimate
+            names = [f"`{method}`", str(row.condition["pool"] or "–"), f"`{row.condition['evaluator']}`"]
+            numbers = [percent(row.arms[FRAME].mean), percent(row.arms[method].mean)]
+            rows.append([*names, *numbers, difference(estimate.difference, estimate.low, estimate.high)])
+    headings = ["method", "pool", "evaluator", "real images", "learned", "difference"]
+    return [_table(headings, sorted(rows)), "Accuracy in %, the mean over all students' architectures.\n"]
+
+
+def _run(scores, config):
+    """Return a table of the students that the configuration asks for, and how many of them there are."""
+    students, recorded = defaultdict(set), {}
+    for score in scores:
+        student = (_typed(score.evaluator), _typed(score.architecture).name, score.distillation, score.student)
+        students[score.method, score.iterations or 0, _typed(score.pool or "").name].add(student)
+    rows = []
+    for stage in config["stage"]:
+        asked = {**config["common"], **stage}
+        for method, iterations in stage["iterations"].items():
+            recorded[method] = recorded.get(method) or _recorded(method, asked["dataset"][0])
+            for pool in stage["pool"] if iterations else [""]:
+                share = _share(asked, students[recorded[method], iterations, pool])
+                rows.append([f"`{method}`", str(iterations), pool or "–", *share])
+    headings = ["method", "iterations", "pool", "students' architectures", "whole distillations", "students"]
+    return [_table(headings, rows)]
+
+
+def _recorded(method, dataset):
+    """Return a method's name as records have it: with the data set's defaults, and without its own."""
+    registry = plugins().registry
+    defaults = traits_of(registry.resolve("dataset", dataset)).defaults.options
+    name = parse_name(method)
+    return str(registry.resolve("method", name.with_defaults(dict(defaults.get(name.name, {})))))
+
+
+def _share(asked, students):
+    """Return the cells about the students of one method and pool: architectures, distillations, students."""
+    architectures, evaluators = asked["architecture"], [_typed(name) for name in asked["evaluator"]]
+    every = len(architectures) * len(evaluators) * asked["students"]
+    there = [
+        distillation
+        for evaluator, name, distillation, student in students
+        if any(_means(asked_for, evaluator) for asked_for in evaluators)
+        if name in architectures and distillation < asked["distillations"] and student < asked["students"]
+    ]
+    whole = sum(there.count(distillation) == every for distillation in range(asked["distillations"]))
+    wanted = asked["distillations"]
+    return [", ".join(architectures), f"{whole} of {wanted}", f"{len(there)} of {every * wanted}"]
+
+
+def _means(typed, evaluator):
+    """Whether an evaluator is the one that was typed: its name holds the protocol, too, which has a default."""
+    return evaluator.name == typed.name and set(typed.options) <= set(evaluator.options)
+
+
+def _typed(text):
+    """Return a name with its options in one order, however they were typed."""
+    name = parse_name(text) if text else Name("")
+    return Name(name.name, tuple(sorted(name.options)))
+
+
+def _table(headings, rows):
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Results for other programs: rows, CSV, Parquet and a JSON summary."""
