@@ -22,6 +22,7 @@ from harness import (
     Evaluator,
     LabelKind,
     Loss,
+    Network,
     Problem,
     Streams,
     StudentRecord,
@@ -74,6 +75,15 @@ def distillation_loss(
     return alpha * (temperature**2 if rescale else 1.0) * divergence + (1 - alpha) * functional.cross_entropy(
         student, labels
     )
+
+
+def own_teacher(artifact: Artifact, problem: Problem) -> Network:
+    """Return the teacher that was trained on a distilled set, in evaluation mode and without gradients."""
+    if artifact.architecture is None:
+        raise TypeError("the artifact of a teacher has no architecture to build its network with")
+    network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
+    network.load_state_dict(dict(artifact.tensors))
+    return network.to(problem.device).eval().requires_grad_(False)
 
 
 class KDOptions(TrainingOptions):
@@ -248,14 +258,8 @@ class KD(Evaluator[KDOptions]):
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
         """Return the trained teacher as a function from images (n, c, h, w) to logits (n, classes), without graph."""
-        if artifact.architecture is None:
-            raise TypeError("the artifact of a teacher has no architecture to build its network with")
-        if self.options.teacher_data == "real":
-            network = trained_network(artifact, problem)
-        else:
-            network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
-            network.load_state_dict(dict(artifact.tensors))
-        network = network.to(problem.device).eval().requires_grad_(False)
+        is_real = self.options.teacher_data == "real"
+        network = (trained_network if is_real else own_teacher)(artifact, problem)
         return torch.no_grad()(by_batch_statistics(network) if self.options.teacher_mode == "train" else network)
 
     def work(self, problem: Problem, images: int) -> float:
