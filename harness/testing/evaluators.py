@@ -48,6 +48,16 @@ class EvaluatorContract(Contract):
             protocol == self.component().protocol(self.problem, self._architecture()), "asked again, it gives another"
         )
 
+    def test_protocols_have_constants(self) -> None:
+        """The table of its protocols, if there is one, has the same constants in every row, and a source."""
+        rows = self.component().protocols()
+        names = [list(row) for row in rows]
+        require(all(own == names[0] for own in names), f"protocols() has rows of {names}")
+        texts = all(isinstance(text, str) for row in rows for text in row.values())
+        require(texts, "protocols() has values that are not texts")
+        ordered = all(own[0] == "protocol" and own[-1] == "source" for own in names)
+        require(ordered, "a row of protocols() begins with the protocol and ends with its source")
+
     def test_students_come_in_order(self) -> None:
         """Every requested student is yielded, in order, with a record that makes sense."""
         require([record.student for record in self.scored] == list(_STUDENTS), f"students {self.scored}")

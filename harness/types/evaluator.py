@@ -92,6 +92,13 @@ class Evaluator(ABC, Generic[O]):
         """
         return None
 
+    def protocols(self) -> Sequence[Mapping[str, str]]:
+        """Return a row for each of its protocols: constants by name, as text, ``protocol`` first and ``source`` last.
+
+        ``ddbench evaluators show NAME`` prints them; every row has the same names. Empty if it has a single one.
+        """
+        return ()
+
     @abstractmethod
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the recipe's name and version with every departure from it: ``plain v1 + lr=0.0003``."""

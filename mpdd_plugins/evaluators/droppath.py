@@ -45,6 +45,7 @@ from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.several import several_augmentation
 from mpdd_plugins.evaluators.drop_paths import PathArchitecture, PathNetwork, why_no_paths
 from mpdd_plugins.evaluators.kd import distillation_loss, own_teacher
+from mpdd_plugins.evaluators.protocol_overview import preset_rows
 from mpdd_plugins.evaluators.restarts import RestartRecipe, keep_rate
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -158,6 +159,12 @@ class DropPath(Evaluator[DropPathOptions]):
     Options = DropPathOptions
     label_kinds = ("hard", "soft", "regression")
     check_options = "epochs=8,teacher-epochs=3,teacher=convnet[width=4]"
+
+    def protocols(self) -> list[dict[str, str]]:
+        """Return the constants and sources of the presets, each of which is a protocol."""
+        paper = "arXiv 2309.04195"
+        sources = {"paper": paper, "as-released": f"{paper}, code", "short": "own choice"}
+        return preset_rows(DropPathOptions, list(PRESETS), sources)
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``droppath short v1 + drop=false``."""

@@ -41,7 +41,7 @@ from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.evaluators.cut_networks import CutNetwork, map_shape, place_of
 from mpdd_plugins.evaluators.drop_paths import layers_of
 from mpdd_plugins.evaluators.protocol import TrainingOptions
-from mpdd_plugins.evaluators.protocol_tables import PROTOCOLS
+from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 
 FrontLoss = Literal["cross-entropy", "l2", "l1", "cosine"]
 BATCH = 256
@@ -52,7 +52,12 @@ class ELFOptions(TrainingOptions):
     """Options of `ELF`."""
 
     # None that mixes labels, for a stored map belongs to a single image.
-    protocol: Literal["dsa", "v1", "quick", "mtt"] = option("dsa", PROTOCOLS, source="ELF: MTT's evaluation")
+    protocol: Literal["dsa", "v1", "quick", "mtt"] = option(
+        "dsa",
+        "the recipe of the students, as of plain: dsa: 1001 epochs of SGD under DSA's augmentation; v1: 301, or 1001 "
+        "where the set is augmented; quick: 101; mtt: dsa with the learning rate that the set has learned",
+        source="ELF: MTT's evaluation",
+    )
     precision: Literal["fp32"] = option("fp32", "students are trained and scored in float32", source="own choice")
     teacher: str = option(
         "convnet[width=512]", "architecture of the network on the real data", source="ELF, code: MTT's experts"
@@ -104,6 +109,10 @@ class ELF(Evaluator[ELFOptions]):
     def uses_real_data(self) -> bool:
         """Whether maps are those of a network on the real data: always."""
         return True
+
+    def protocols(self) -> list[dict[str, str]]:
+        """Return the constants and sources of the protocols, with those of the stored maps."""
+        return protocol_rows(ELFOptions, ("teacher", "tap", "teacher_epochs", "front", "rear", "front_loss"))
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``elf dsa v1 + epochs=5``."""

@@ -33,6 +33,7 @@ from harness import (
 )
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 from mpdd_plugins.evaluators.protocol_tables import PROTOCOLS, SOFTMAX
 from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
 
@@ -190,6 +191,10 @@ class KD(Evaluator[KDOptions]):
     def label_kinds(self) -> Sequence[LabelKind]:  # type: ignore[override]  # by protocol, and not of the class
         """The kinds of labels that it trains students on."""
         return ("hard", "soft", "regression") if self.options.protocol == "frepo-softmax" else ("hard", "soft")
+
+    def protocols(self) -> list[dict[str, str]]:
+        """Return the constants and sources of the protocols, with those of the teacher."""
+        return protocol_rows(KDOptions, ("temperature", "alpha", "rescale", "teacher_data", "teacher_mode"))
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``kd v1 + epochs=5``."""
