@@ -24,6 +24,9 @@ def register_methods(register: Register) -> None:
     register("frepo", "mpdd_plugins.methods.frepo:FRePo", "regression on features of a pool of networks (NeurIPS 2022)")
     register("kip", "mpdd_plugins.methods.kip:KIP", "regression with kernels of infinitely wide networks (ICLR 2021)")
     register("dd", "mpdd_plugins.methods.dd:DD", "images and step sizes of a few steps of gradient descent (2018)")
+    decoupled = "mpdd_plugins.methods.decoupled"
+    register("rded", f"{decoupled}.rded:RDED", "crops of real images that a teacher knows best (Sun et al., CVPR 2024)")
+    register("sre2l", f"{decoupled}.sre2l:SRe2L", "images with a teacher's batch statistics (Yin et al., NeurIPS 2023)")
     coresets = "mpdd_plugins.methods.coresets"
     register("random", f"{coresets}:Random", "real images drawn uniformly")
     register("herding", f"{coresets}:Herding", "real images whose mean feature is the class's (Welling, ICML 2009)")

@@ -16,6 +16,9 @@ LEARNING = {
     "seqmatch-mtt",
 }  # fmt: skip
 WITHOUT_NETWORK = {"kip"}
+CHOOSING_BY_TEACHERS = {"rded"}
+REFUSING = {"sre2l"}
+"""What no pool of the file has an architecture for: all of them draw networks without batch norm."""
 CHOOSING = {"random", "herding", "k-center", "whole"}
 POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
 
@@ -37,9 +40,9 @@ def test_everything_that_is_registered_is_crossed(crossed):
     """What a plugin beside ours registers is crossed too; ours must be there."""
     rows = crossed[0]["rows"]
     mine = {entry.name for entry in plugins().registry.of_kind("method") if entry.provider == "ddbench"}
-    assert mine == LEARNING | CHOOSING | WITHOUT_NETWORK
-    assert {bare(row["method"]) for row in rows} >= mine
-    for method in LEARNING:
+    assert mine == LEARNING | CHOOSING | WITHOUT_NETWORK | CHOOSING_BY_TEACHERS | REFUSING
+    assert {bare(row["method"]) for row in rows} >= mine - REFUSING
+    for method in LEARNING | CHOOSING_BY_TEACHERS:
         through = [row for row in rows if bare(row["method"]) == method]
         assert {bare(row["pool"]) for row in through} == POOLS
         assert len(through) == len(POOLS) * 2 * 2, "pools, evaluators, architectures"
@@ -61,8 +64,9 @@ def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
         assert len(rows) == 2 * 2
         assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
     assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
-    (line,) = [line for line in output.splitlines() if "not applicable" in line]
-    assert line == "herding, k-center, kip, random and whole draw no network: a pool is not applicable"
+    lines = [line for line in output.splitlines() if "not applicable" in line]
+    assert "herding, k-center, kip, random and whole draw no network: a pool is not applicable" in lines
+    assert sum(line.startswith("sre2l through ") for line in lines) == len(POOLS) == len(lines) - 1
 
 
 def test_experts_and_the_feature_network_are_shared(crossed):

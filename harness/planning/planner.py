@@ -24,6 +24,7 @@ from harness.plugins.returns import text as checked_text
 from harness.types.artifact import ArtifactRequest
 from harness.types.dataset import RunDefaults
 from harness.types.evaluator import check_takes
+from harness.types.method import Method
 from harness.types.names import Name, expand, name_or_text, parse_name, read_labels
 from harness.types.network import Architecture, Network
 from harness.types.problem import Problem
@@ -46,6 +47,8 @@ class Planner:
     _left_out: dict[str, None] = field(default_factory=dict)  # as a set, in the order of insertion
     _architectures: dict[str, Resolved[Any]] = field(default_factory=dict)
     _buildable: set[tuple[Any, ...]] = field(default_factory=set)
+    _refused: dict[str, None] = field(default_factory=dict)
+    """Lines on methods and pools whose architectures the methods refuse, as a set."""
     _shown: dict[str, dict[str, None]] = field(default_factory=dict)
     """By a name as it was typed, the names that tables show for it."""
 
@@ -105,7 +108,7 @@ class Planner:
     def notes(self) -> list[str]:
         """Return lines on names that were left out, and on options that nothing uses."""
         unused = [f"--set {name}: nothing here uses {name}" for name in self.set_options.unused]
-        return [*self._left_out, *unused]
+        return [*self._left_out, *self._refused, *unused]
 
     def names(self, kind: str, texts: Sequence[str], defaults: RunDefaults) -> list[Resolved[Any]]:
         """Resolve names of a kind with their sweeps multiplied out; ``all`` is every one that needs no options."""
@@ -205,6 +208,18 @@ class Planner:
         self._left_out.update(dict.fromkeys(reasons))
         return pairs
 
+    def _refusal(self, source: TrajectorySource, problem: Problem) -> str | None:
+        """Return a line on why a method refuses the architectures of its pool; None if it takes them all."""
+        method = source.method
+        if method.cls.refusal is Method.refusal:
+            return None
+        for drawable in source.drawable():
+            reason = source.first.refusal(build_without_memory(drawable, problem))
+            if reason is not None:
+                why = checked_text(reason, call_of(source.first, "refusal"), longest=500)
+                return f"{method} through {source.pool} is not applicable: {drawable} {why}"
+        return None
+
     def problem(self, dataset: Resolved[Any]) -> Problem:
         """Load a data set as the request wants it split."""
         request = self.request
@@ -237,6 +252,8 @@ class Planner:
             for point in points:
                 # By key: a method that uses no pool or no ipc is crossed with all of them, and gives one set.
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
+        if not sources and self._refused:
+            raise UsageError("; ".join(self._refused))
         return Plan(
             list(self.arms(list(sources.values()), problem, defaults)),
             request.students or defaults.students,
@@ -268,6 +285,9 @@ class Planner:
             _ = source.main, source.settings  # read now, so that a wrong answer is refused before any work
             for drawable in source.drawable():
                 self._check_buildable(drawable, problem)
+            if refusal := self._refusal(source, problem):
+                self._refused[refusal] = None
+                continue
             for artifact in source.needs(0, source.total):
                 if artifact.architecture:
                     self._check_buildable(self.architecture(artifact.architecture), problem)
@@ -307,8 +327,14 @@ def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem)
         DataError: the architecture cannot take images of this shape.
         PluginError: it builds something other than a network.
     """
+    build_without_memory(architecture, problem)
+
+
+def build_without_memory(architecture: Resolved[Architecture[Any]], problem: Problem) -> Network:
+    """Return a network whose tensors have shapes and no memory; see `check_buildable`."""
     who = f"architecture {architecture} of {architecture.entry.provider}"
     # On the meta device nothing is allocated, so that absurd sizes are refused by a number and not by the system.
     with torch.device("meta"), bounded_size(who):
         network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
     check_parameters(returned(network, Network, f"{who}: build()"), who)
+    return network

@@ -203,14 +203,19 @@ class TrajectorySource:
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
         seen: set[tuple[str, int, str | None, str]] = set()
         for iteration in range(self.total):
-            drawn = str(lottery.draw(iteration)) if lottery else None
-            for request in requests(method.needs(iteration, drawn), call_of(method, "needs")):
+            for request in self._needs_at(method, iteration, lottery):
                 # Networks on the real data that a method asks for may differ in recipe or snapshots alone.
                 own = canonical_json(request.identity) if isinstance(request, RealNetwork) else ""
                 name = (request.kind, request.index, request.architecture, own)
                 if name not in seen:
                     seen.add(name)
                     yield iteration, request
+
+    def _needs_at(self, method: Method[Any], iteration: int, lottery: Lottery | None) -> Iterator[ArtifactRequest]:
+        """Yield what a step asks for, for each of its draws."""
+        drawn = [str(lottery.draw(iteration, index)) for index in range(method.draws)] if lottery else [None]
+        for architecture in dict.fromkeys(drawn):
+            yield from requests(method.needs(iteration, architecture), call_of(method, "needs"))
 
     def artifact_cell(self, request: ArtifactRequest) -> Cell:
         """Return the cell of an artifact: shared by every distillation and pool, and by methods of one provider.

@@ -15,6 +15,7 @@ from harness.report.comparing.statistics import std
 from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
 from harness.types.data.labels import LabelKind
+from harness.types.names import name_or_text
 from harness.types.options import Options, option
 from harness.types.report import Report, Results
 from harness.types.score import Score
@@ -29,9 +30,17 @@ Line = tuple[str, str | None, int | None]
 class RobustOptions(Options):
     """Options of `RobustScores`; evaluators are matched by name and by the options in brackets."""
 
-    hard: str = option("plain[protocol=v1]", "evaluator that trains on hard labels without augmentation")
+    hard: str = option(
+        "plain[protocol=v1]",
+        "evaluator that trains on hard labels without augmentation; of sets with soft labels one with labels=hard",
+        source=_SOURCE,
+    )
     own: str | None = option(None, "evaluator that the methods' authors use; auto: as hard", source=_SOURCE)
     augmented: str = option("plain[protocol=dsa]", "evaluator with augmentation", source=_SOURCE)
+    bare: str | None = option(
+        None, "evaluator without augmentation that the augmented one is beside, of the same labels; auto: as hard",
+        source=_SOURCE,
+    )  # fmt: skip
     whole: str = option("whole", "method that takes all training images")
     random: str = option("random", "method that draws real images")
     weight: float = option(0.5, "w, the share of the improvement over random images", source=_SOURCE, ge=0, le=1)
@@ -92,7 +101,7 @@ class RobustScores(Report[RobustOptions]):
         mixed = mixed_code_warning(list(_code_by_place(scores)))
         notes = [*([mixed] if mixed else []), *results.notes, *distinctions]
         evaluators = self._evaluators(scores)
-        soft = _soft_label_lines(results, scores)
+        soft = {} if _makes_hard(evaluators["hard"]) else _soft_label_lines(results, scores)
         robust = list(robust_scores(scores, evaluators, self.options, soft))
         lacking = [
             name for name, some in (("LRS", _any_value(robust, "lrs")), ("ARS", _any_value(robust, "ars"))) if not some
@@ -100,8 +109,10 @@ class RobustScores(Report[RobustOptions]):
         if len(lacking) == 2:
             raise UsageError(self._missing(scores, evaluators))
         notes += [f"{name} is incomplete: {self._missing(scores, evaluators)}" for name in lacking]
+        hard = evaluators["hard"] or self.options.hard
         notes += [
-            f"{name} has {soft[name]} labels, and no evaluator trains on them as hard labels: no LRS"
+            f"{name} has {soft[name]} labels, and {hard} does not train on them as hard labels: no LRS; set hard= to "
+            "an evaluator with labels=hard"
             for name in sorted(soft)
         ]
         return markdown(_sheet(robust, evaluators, self.options, notes))
@@ -109,7 +120,7 @@ class RobustScores(Report[RobustOptions]):
     def _evaluators(self, scores: Sequence[Score]) -> dict[str, str | None]:
         """Return the evaluator of each role as the scores name it; None if no score has it."""
         roles = {"hard": self.options.hard, "own": self.options.own or self.options.hard}
-        roles["augmented"] = self.options.augmented
+        roles["augmented"], roles["bare"] = self.options.augmented, self.options.bare or self.options.hard
         by_role: dict[str, str | None] = {}
         for role, text in roles.items():
             names = values_meant_by(text, scores, "evaluator")
@@ -121,7 +132,7 @@ class RobustScores(Report[RobustOptions]):
     def _missing(self, scores: Sequence[Score], evaluators: Mapping[str, str | None]) -> str:
         """Describe what is missing, and the command that computes it."""
         texts = {"hard": self.options.hard, "own": self.options.own or self.options.hard}
-        texts["augmented"] = self.options.augmented
+        texts["augmented"], texts["bare"] = self.options.augmented, self.options.bare or self.options.hard
         methods_there = {score.names["method"].name for score in scores}
         lacking = [f"evaluator {texts[role]}" for role, name in evaluators.items() if name is None]
         lacking += [f"method {name}" for name in (self.options.random, self.options.whole) if name not in methods_there]
@@ -158,6 +169,11 @@ def _soft_label_lines(results: Results, scores: Sequence[Score]) -> dict[str, La
     return {name: kind for name, kind in kinds.items() if kind != "hard"}
 
 
+def _makes_hard(evaluator: str | None) -> bool:
+    """Return whether an evaluator makes hard labels of a set's own, as its name says."""
+    return evaluator is not None and ("labels", "hard") in name_or_text(evaluator).options
+
+
 def _name(method: str, pool: str | None) -> str:
     return f"{method} through {pool}" if pool else method
 
@@ -172,7 +188,7 @@ def robust_scores(
 
     Args:
         scores: scores on test.
-        evaluators: by role (``hard``, ``own``, ``augmented``), as the scores name them.
+        evaluators: by role (``hard``, ``own``, ``augmented``, ``bare``), as the scores name them.
         options: weights and the names of the baselines.
         soft: methods, with their pools, that have no score with hard labels.
     """
@@ -182,7 +198,8 @@ def robust_scores(
         method, pool, iterations = line
         if heads[line] in (options.whole, options.random):
             continue
-        own, hard, augmented = (_means(arms, place, line, evaluators[role]) for role in ("own", "hard", "augmented"))
+        roles = ("own", "hard", "augmented", "bare")
+        own, hard, augmented, unaugmented = (_means(arms, place, line, evaluators[role]) for role in roles)
         # Random images are drawn through no pool and after no iterations.
         drawn: Line = (options.random, None, None)
         real = {role: _means(arms, place, drawn, name) for role, name in evaluators.items()}
@@ -192,7 +209,9 @@ def robust_scores(
             upper = statistics.fmean(whole.values())
             for ours, random, bare in _join_by_distillation(own, real["own"], hard):
                 lrs.append(label_robust(ours, random, bare, upper, options.weight))
-        for ours, random, bare, random_bare in _join_by_distillation(augmented, real["augmented"], hard, real["hard"]):
+        for ours, random, bare, random_bare in _join_by_distillation(
+            augmented, real["augmented"], unaugmented, real["bare"]
+        ):
             ars.append(augmentation_robust(ours, random, bare, random_bare, options.gamma))
         yield Robust(place, method, pool, iterations, tuple(lrs), tuple(ars))
 
@@ -253,7 +272,8 @@ def _sheet(
         "standard deviation (ddof 1) over distillations; 0 to 1, higher is better.",
         "Both: (e^a − e^−1) / (e − e^−1), 0 for a = −1 and 1 for a = 1.",
         f"LRS: a = {options.weight:g} (own − random) − {1 - options.weight:g} (whole − hard).",
-        f"ARS: a = {options.gamma:g} (augmented − random augmented) + {1 - options.gamma:g} (hard − random).",
+        f"ARS: a = {options.gamma:g} (augmented − random augmented) + {1 - options.gamma:g} (bare − random).",
+        "DD-Ranking's code puts percent into the same formulas, so that its numbers leave the range from 0 to 1.",
         f"Evaluators: {named}. – : a baseline or an evaluator is missing.",
         *notes,
     ]

@@ -133,7 +133,7 @@ class MethodContract(Contract):
         whole, stopped = self.started(), self.started()
         wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
         stopped.advance(self.length)
-        asked = (self.name, self.ipc, self.draws, self.problem)
+        asked = (self.name, self.ipc, self.usual_draws, self.problem)
         got, history = in_fresh_process(_gone_on, *asked, *stopped.state(), whole.history.iterations)
         elsewhere = "what decides its steps is kept elsewhere than in state(): in a global or a cache of its module"
         require(self._same(wanted, got), f"restored in a fresh process, it goes on to other images; {elsewhere}")
@@ -142,7 +142,7 @@ class MethodContract(Contract):
     def test_live_networks_go_on(self) -> None:
         """With networks that live across iterations, it goes on with the same bits from every iteration."""
         # Of two architectures, so that replacements change the shapes of what is stored.
-        drawn = tuple(dict.fromkeys((self.draws, OTHER_ARCHITECTURE)))
+        drawn = tuple(dict.fromkeys((self.usual_draws, OTHER_ARCHITECTURE)))
         whole = self.started(draws=drawn)
         states = []
         for iteration in range(1, 3 * self.steps + 1 if self.cls.iterates else 2):
@@ -184,7 +184,11 @@ class MethodContract(Contract):
 
     def test_needs_are_known_ahead(self) -> None:
         """Its requests are a function of iteration and architecture alone, and it makes all of them."""
-        first, second, drawn = self.started().method, self.started().method, self.draws if self.cls.uses_pool else None
+        first, second, drawn = (
+            self.started().method,
+            self.started().method,
+            self.usual_draws if self.cls.uses_pool else None,
+        )
         # Asked for in both directions: an answer that depends on the calls before it would differ.
         asked = [list(first.needs(iteration, drawn)) for iteration in range(self.steps)]
         again = [list(second.needs(iteration, drawn)) for iteration in reversed(range(self.steps))][::-1]
@@ -212,7 +216,9 @@ class MethodContract(Contract):
         """
         if not self.cls.uses_pool:
             raise SkipTest("it draws no network")
-        if (of_others := self._effect_of_order(self.draws)) > _NO_EFFECT:
+        if not self.started().method.learned():
+            raise SkipTest("it learns no tensors")
+        if (of_others := self._effect_of_order(self.usual_draws)) > _NO_EFFECT:
             raise SkipTest("the order of real images matters to it, whatever the network")
         # Without batch norm the order has no effect beyond rounding, so any larger effect comes from statistics of
         # slices.
@@ -252,6 +258,11 @@ class MethodContract(Contract):
         return self.resolved().cls
 
     @property
+    def usual_draws(self) -> str:
+        """The architecture of the networks that the method receives in most checks."""
+        return self.cls.check_draws or self.draws
+
+    @property
     def length(self) -> int:
         """The number of steps in most checks: one for a method that does not iterate."""
         return self.steps if self.cls.iterates else 1
@@ -279,7 +290,11 @@ class MethodContract(Contract):
         problem, streams = problem or self.problem, Streams(0, distillation)
         ipc = (ipc or self.ipc) if self.cls.uses_ipc else 0
         method: Method[Any] = self.resolved().make(Task(problem, ipc, streams, total))
-        names = [draws] if isinstance(draws, str) else draws or [self.draws]
+        names = [draws] if isinstance(draws, str) else draws or [self.usual_draws]
+        for name in names if self.cls.uses_pool else ():
+            built = resolve(name).make().build(problem.shape, len(problem.classes), torch.Generator())
+            if reason := method.refusal(built):
+                raise SkipTest(f"{name} {reason}")
         pool = EqualArchitectures(*names) if self.cls.uses_pool else None
         give = supply(method, problem, resolve, artifacts=self._artifacts)
         networks = PoolNetworks(pool, resolve, problem, streams, give)

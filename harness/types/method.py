@@ -210,6 +210,8 @@ class Method(ABC, Generic[O]):
     """Whether it iterates; if not, it chooses the set in one step, and a number of iterations is not applicable."""
     uses_ipc: ClassVar[bool] = True
     """Whether the set's size is asked for; not so for all training data."""
+    check_draws: ClassVar[str] = ""
+    """An architecture that it does not refuse, by which the contract kit checks it; empty for any."""
     check_options: ClassVar[str] = ""
     """Options, ``"steps=2,batch=8"``, by which the contract kit checks it where its defaults would take minutes."""
 
@@ -230,6 +232,21 @@ class Method(ABC, Generic[O]):
     def has_schedule(self) -> bool:
         """Whether its sets have a schedule, which some protocols need; by default, not."""
         return False
+
+    @property
+    def draws(self) -> int:
+        """How many networks a step draws, as far as `needs` depends on them; by default, one."""
+        return 1
+
+    def refusal(self, network: Network) -> str | None:
+        """Return why it cannot use networks of an architecture that the pool may draw, or None if it can.
+
+        Such a crossing with a pool is not applicable, which a line says before any work.
+
+        Args:
+            network: a network of the architecture, without memory for its weights.
+        """
+        return None
 
     @abstractmethod
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:

@@ -1,7 +1,7 @@
 """Plain evaluation: students trained on the distilled set and its labels alone, as in DC."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -32,6 +32,26 @@ class PlainOptions(TrainingOptions):
         source="DC",
         gt=0,
     )
+    labels: Literal["own", "hard"] = option(
+        "own",
+        "own: the set's labels; hard: the class of each label's largest value, of soft labels and those of regression",
+        source="DD-Ranking's hard labels",
+    )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value; the labels only if they are not the set's own."""
+        # Students' keys are those that there were before there was a choice.
+        return {key: value for key, value in super().as_json().items() if (key, value) != ("labels", "own")}
+
+
+def with_hard_labels(distilled: DistilledSet) -> DistilledSet:
+    """Return a set whose labels are the classes of its labels' largest values; the set itself if they are classes."""
+    images, labels = distilled.training_data()
+    if labels.ndim == 1:
+        return distilled
+    size, schedule = distilled.step_size, distilled.schedule
+    classes, preprocessing = distilled.classes, distilled.preprocessing
+    return DistilledSet(images, labels.argmax(1), classes, preprocessing, size, schedule=schedule)
 
 
 def half_squared_distance(batch: Batch) -> Tensor:
@@ -77,7 +97,7 @@ class Plain(Evaluator[PlainOptions]):
         streams: Streams,
     ) -> Iterator[StudentRecord]:
         """Train and score students, side by side if that is faster."""
-        distilled = self.options.taught(distilled)
+        distilled = self.options.taught(with_hard_labels(distilled) if self.options.labels == "hard" else distilled)
         error = half_squared_distance if distilled.label_kind == "regression" else cross_entropy
 
         def loss(batch: Batch) -> Tensor:

@@ -106,3 +106,41 @@ def test_soft_labels_have_no_label_robust_score(data, tmp_path):
     (row,) = [line for line in result.stdout.splitlines() if line.startswith("|") and "mtt" in line]
     assert row.split("|")[7].strip() == "–"
     assert "soft labels" in result.stdout
+
+
+MTT = "mtt[experts=1,train_epochs=3,expert_epochs=1,max_start_epoch=1,steps=2,labels=expert]"
+HARD = "plain[protocol=quick,epochs=2,labels=hard]"
+
+
+def test_soft_labels_have_a_label_robust_score_once_students_train_on_their_classes(data, tmp_path):
+    """The own evaluation is on the soft labels, the hard one on the classes of their largest values."""
+    store = tmp_path / "store"
+    small_run(data, store, evaluator=[PLAIN, HARD, AUGMENTED], method=[MTT, "random", "whole"])
+    words = f"robust-scores[own={PLAIN},hard={HARD},augmented={AUGMENTED},bare={PLAIN}]"
+    result = ddbench("report", store, "--report", words, "--output", "-")
+    assert result.exit_code == 0, result.output
+    names = {record["result"]["method"] for record in records(store).values() if record["kind"] == "student"}
+    (learned,) = names - {"random", "whole"}
+    own, hard = (accuracies(store, method=learned, evaluator=name)[0] for name in (PLAIN, HARD))
+    random = accuracies(store, method="random", evaluator=PLAIN)[0]
+    upper = accuracies(store, method="whole", evaluator=HARD)[0]
+    augmented, random_augmented = (
+        accuracies(store, method=name, evaluator=AUGMENTED)[0] for name in (learned, "random")
+    )
+    row = next(line for line in result.stdout.splitlines() if line.startswith("|") and "mtt" in line)
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[6] == f"{label_robust(own, random, hard, upper, 0.5):.3f}"
+    assert cells[7] == f"{augmentation_robust(augmented, random_augmented, own, random, 0.5):.3f}"
+    assert "DD-Ranking's code puts percent into the same formulas" in result.stdout
+    assert "no LRS" not in result.stdout
+
+
+def test_percent_in_the_formulas_leave_the_scale():
+    """As the published code computes it: 62.99 where the formula gives 0.29."""
+    assert label_robust(own=50, random=20, hard=40, whole=60, weight=0.5) == pytest.approx(62.99, abs=0.01)
+
+
+def test_sets_with_hard_labels_have_the_same_students_under_labels_hard(data, tmp_path):
+    store = tmp_path / "store"
+    small_run(data, store, evaluator=[PLAIN, HARD], method=["random"])
+    assert accuracies(store, evaluator=PLAIN) == accuracies(store, evaluator=HARD)

@@ -39,6 +39,8 @@ BUILT_IN = {
         f"herding[network={SMALL},epochs=2]",
         f"k-center[network={SMALL},epochs=2]",
         "whole",
+        "rded[candidates=6,crops=2,teacher-epochs=2]",
+        "sre2l[teacher-epochs=2]",
     ],
     "pool": [
         "single",

@@ -1,0 +1,1 @@
+"""Methods whose networks are trained on the real data first, and then left as they are: RDED and SRe2L."""
