@@ -64,9 +64,8 @@ def draw(matrix, path):
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xticks(range(len(names)), names, fontsize=8.5)
-    axes.set_yticks(
-        range(len(rows)), [textwrap.fill(row.name, 30, break_long_words=False) for row in rows], fontsize=8.5
-    )
+    labels = [textwrap.fill(row.name, 30, break_long_words=False) for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -23,6 +23,9 @@ from .learning.artifacts.real_networks import RealNetwork as RealNetwork
 from .learning.artifacts.real_networks import trained_network as trained_network
 from .learning.batched_matching import Pair as Pair
 from .learning.batchnorm import freeze_statistics as freeze_statistics
+from .learning.custom_students import Phase as Phase
+from .learning.custom_students import train_each as train_each
+from .learning.custom_students import train_in_phases as train_in_phases
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
 from .learning.gradient_matching import match_classes as match_classes

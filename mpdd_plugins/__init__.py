@@ -67,6 +67,9 @@ def register_evaluators(register: Register) -> None:
     register("kd", "mpdd_plugins.evaluators.kd:KD", "students taught by a ConvNet trained on the same set")
     stored = "mpdd_plugins.evaluators.soft_labels:SoftLabels"
     register("soft-labels", stored, "students taught by stored labels of a network on real data (FKD, ECCV 2022)")
+    droppath = "mpdd_plugins.evaluators.droppath:DropPath"
+    register("droppath", droppath, "students whose paths drop, taught by a small network (Zhong and Liu, 2023)")
+    register("elf", "mpdd_plugins.evaluators.elf:ELF", "students whose maps learn those of a network on real data")
     register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
 
 

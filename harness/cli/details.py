@@ -13,6 +13,7 @@ from harness.cli.output import print_table
 from harness.datasets.problems import data_root, make_problem
 from harness.datasets.summary import DatasetSummary
 from harness.errors import DataError, DDBenchError, UsageError
+from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.networks.lottery import mixture
 from harness.plugins.guard import PluginFault, guarded
 from harness.plugins.registry import Registry, Resolved
@@ -244,8 +245,23 @@ def _print_parametrisation(details: Details) -> None:
     click.echo(f"\nIt decodes to {what[details['decodes_to']]}.")
 
 
+def _evaluator(resolved: Resolved[Any], registry: Registry) -> Details:
+    evaluator = resolved.make()
+    request = evaluator.artifact(0)
+    return {
+        "label_kinds": list(evaluator.label_kinds),
+        "real_data": bool(evaluator.uses_real_data) or isinstance(request, RealNetwork),
+        "protocols": [{str(key): str(value) for key, value in row.items()} for row in evaluator.protocols()],
+    }
+
+
 def _print_evaluator(details: Details) -> None:
     click.echo(f"\nIt trains on {listed(details['label_kinds'])} labels.")
+    if details["real_data"]:
+        click.echo("It uses real images beside the set: its scores are marked, and compared with their like alone.")
+    if rows := details["protocols"]:
+        click.echo("\nIts protocols, with the constants that options depart from:\n")
+        print_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _print_packages(details: Details) -> None:
@@ -257,7 +273,7 @@ _MORE: dict[str, Callable[[Resolved[Any], Registry], Details]] = {
     "method": _method,
     "pool": _pool,
     "parametrisation": lambda resolved, registry: {"decodes_to": resolved.cls.decodes_to},
-    "evaluator": lambda resolved, registry: {"label_kinds": list(resolved.make().label_kinds)},
+    "evaluator": _evaluator,
     "architecture": _architecture,
     "dataset": _dataset,
     "format": _format,

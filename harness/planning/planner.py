@@ -21,6 +21,7 @@ from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import call_of, lines, returned
 from harness.plugins.returns import text as checked_text
+from harness.types.artifact import ArtifactRequest
 from harness.types.dataset import RunDefaults
 from harness.types.evaluator import check_takes
 from harness.types.method import Method
@@ -168,8 +169,9 @@ class Planner:
             metric.make().check(problem)
         for architecture in architectures:
             self._check_buildable(architecture, problem)
+        suited = self._suited(evaluators, architectures, problem)
         # One source is enough to check: what evaluators ask for depends on the problem, which all of them share.
-        for (source, iterations), evaluator, architecture in product(sources[:1], evaluators, architectures):
+        for (source, iterations), (evaluator, architecture) in product(sources[:1], suited):
             arm = Arm(source, iterations, evaluator, architecture, self.architecture)
             _ = arm.protocol  # read now, so that a wrong answer is refused before any work
             request = arm.artifact_request(0)
@@ -178,8 +180,33 @@ class Planner:
         for (source, _), evaluator in product(sources, evaluators):
             sets = source.describe(None)["method"]
             check_takes(evaluator.make(), source.label_kind, has_schedule=source.has_schedule, sets=sets)
-        for (source, iterations), evaluator, architecture in product(sources, evaluators, architectures):
+        for (source, iterations), (evaluator, architecture) in product(sources, suited):
             yield Arm(source, iterations, evaluator, architecture, self.architecture, metrics)
+
+    def _suited(
+        self, evaluators: Sequence[Resolved[Any]], architectures: Sequence[Resolved[Any]], problem: Problem
+    ) -> list[tuple[Resolved[Any], Resolved[Any]]]:
+        """Return the pairs of evaluators and architectures that are applicable, and note why the others are not.
+
+        Raises:
+            UsageError: none is.
+        """
+        pairs, reasons = [], []
+        for evaluator, architecture in product(evaluators, architectures):
+            what = f"{evaluator.described}: unsuited()"
+            request = evaluator.make().artifact(0)
+            named = request.architecture if isinstance(request, ArtifactRequest) else None
+            needed = self.architecture(named).make() if named else None
+            reason = evaluator.make().unsuited(problem, architecture.make(), needed)
+            if reason is None:
+                pairs.append((evaluator, architecture))
+                continue
+            words = checked_text(returned(reason, str, what), what, longest=2000)
+            reasons.append(f"{evaluator} is not applicable to {architecture}: {words}")
+        if reasons and not pairs:
+            raise UsageError(reasons[0])
+        self._left_out.update(dict.fromkeys(reasons))
+        return pairs
 
     def _refusal(self, source: TrajectorySource, problem: Problem) -> str | None:
         """Return a line on why a method refuses the architectures of its pool; None if it takes them all."""

@@ -78,7 +78,7 @@ _CALLS: dict[str, dict[str, Call]] = {
     "parametrisation": dict.fromkeys(("initial", "decode", "constrain", "check", "storage_bits"), _AT_WORK),
     "evaluator": {
         **dict.fromkeys(("evaluate", "make_artifact"), _AT_WORK),
-        **dict.fromkeys(("protocol", "artifact", "unsuited", "work"), _ASKED),
+        **dict.fromkeys(("protocol", "protocols", "artifact", "unsuited", "work"), _ASKED),
         "uses_real_data": _READ,
     },
     "metric": {"measure": _AT_WORK, "check": _ASKED, "work": _ASKED},

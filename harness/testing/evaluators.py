@@ -23,6 +23,8 @@ from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
 SMALL_MLP = "mlp[width=8]"
+_SMALL_CONVNET = "convnet[width=4]"
+"""The students of evaluators that are not applicable to an MLP."""
 _OF_TIME = ("seconds", "peak_memory")
 _STUDENTS = (0, 1, 2)
 
@@ -31,7 +33,7 @@ class EvaluatorContract(Contract):
     """The obligations of every evaluator, on a set of six images of a problem of three classes.
 
     Attributes:
-        student: the architecture of the students.
+        student: the architecture of the students; of an evaluator that is not applicable to it, a small ConvNet's.
     """
 
     kind = "evaluator"
@@ -45,6 +47,16 @@ class EvaluatorContract(Contract):
         require(
             protocol == self.component().protocol(self.problem, self._architecture()), "asked again, it gives another"
         )
+
+    def test_protocols_have_constants(self) -> None:
+        """The table of its protocols, if there is one, has the same constants in every row, and a source."""
+        rows = self.component().protocols()
+        names = [list(row) for row in rows]
+        require(all(own == names[0] for own in names), f"protocols() has rows of {names}")
+        texts = all(isinstance(text, str) for row in rows for text in row.values())
+        require(texts, "protocols() has values that are not texts")
+        ordered = all(own[0] == "protocol" and own[-1] == "source" for own in names)
+        require(ordered, "a row of protocols() begins with the protocol and ends with its source")
 
     def test_students_come_in_order(self) -> None:
         """Every requested student is yielded, in order, with a record that makes sense."""
@@ -132,6 +144,20 @@ class EvaluatorContract(Contract):
         artifact = self.artifacts[0]
         require(finite(artifact.tensors), "the artifact is not finite")
         require(same_bits(artifact.tensors, again.tensors), "made again, it is another")
+
+    def test_what_it_is_not_applicable_to(self) -> None:
+        """It says in one line of what architecture it cannot train students, and is applicable to some."""
+        for name in (self.student, _SMALL_CONVNET):
+            reason = self._unsuited(name)
+            require(reason is None or len(reason.splitlines()) == 1, f"unsuited() to {name} is {reason!r}")
+        applicable = any(self._unsuited(name) is None for name in (self.student, _SMALL_CONVNET))
+        require(applicable, "it is applicable to nothing")
+
+    def test_real_data_is_declared(self) -> None:
+        """Whether it uses real data is stated as a truth value, the same each time."""
+        stated = self.component().uses_real_data
+        require(isinstance(stated, bool), f"uses_real_data is {stated!r}")
+        require(stated == self.component().uses_real_data, "asked again, it says otherwise")
 
     def test_work_is_a_number(self) -> None:
         """The work of a student, if it is known, is positive."""
@@ -221,7 +247,13 @@ class EvaluatorContract(Contract):
         return Artifact(artifact.tensors, artifact.scalars, built)
 
     def _architecture(self) -> Any:  # noqa: ANN401
-        return architecture(self.student).make()
+        is_suited = self._unsuited(self.student) is None
+        return architecture(self.student if is_suited else _SMALL_CONVNET).make()
+
+    def _unsuited(self, student: str) -> str | None:
+        request = self.component().artifact(0)
+        needed = architecture(request.architecture).make() if request and request.architecture else None
+        return self.component().unsuited(self.problem, architecture(student).make(), needed)
 
     def _same(self, first: StudentRecord, second: StudentRecord) -> bool:
         # As text, because NaN differs from itself; a collapsed student's loss is NaN both times.

@@ -58,6 +58,9 @@ class Evaluator(ABC, Generic[O]):
     label_kinds: ClassVar[Sequence[LabelKind]] = ("hard", "soft")
     """The kinds of labels that it trains students on; a set of another kind is refused before any work."""
 
+    check_options: ClassVar[str] = ""
+    """Options, ``"epochs=2"``, by which the contract kit checks it where its defaults would take minutes."""
+
     def __init__(self, options: O) -> None:
         self.options = options
 
@@ -75,12 +78,26 @@ class Evaluator(ABC, Generic[O]):
         """
         return False
 
-    def unsuited(self, problem: Problem, architecture: Architecture[Any]) -> str | None:
+    def unsuited(
+        self, problem: Problem, architecture: Architecture[Any], needed: Architecture[Any] | None
+    ) -> str | None:
         """Return why it is not applicable to students of an architecture, as a phrase; None if it is.
 
         A plan leaves such students out, and says so.
+
+        Args:
+            problem: provides the shape of the images and the classes.
+            architecture: architecture of the students.
+            needed: architecture that the artifact of the first student names; None if it needs none.
         """
         return None
+
+    def protocols(self) -> Sequence[Mapping[str, str]]:
+        """Return a row for each of its protocols: constants by name, as text, ``protocol`` first and ``source`` last.
+
+        ``ddbench evaluators show NAME`` prints them; every row has the same names. Empty if it has a single one.
+        """
+        return ()
 
     @abstractmethod
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:

@@ -24,7 +24,8 @@ OWN: Mapping[str, Mapping[str, Any]] = {
 }
 """Options that these protocols have in place of the defaults; the batch of rded depends on the images per class."""
 RATE, WEIGHT_DECAY = 0.001, 0.01
-OF_SET = {"sre2l": views.own_strategy("crop+flip+mixup"), "rded": views.own_strategy("flip+cutmix")}
+OPERATIONS = {"sre2l": "crop+flip+mixup", "rded": "flip+cutmix"}
+OF_SET = {name: views.own_strategy(operations) for name, operations in OPERATIONS.items()}
 """Augmentations. RDED crops parts of the size of a patch; on images of one patch, as on CIFAR, that is all of it."""
 TEMPERATURES = {"sre2l": 30.0, "rded": 20.0}
 TEACHER_MODES = {"sre2l": "train", "rded": "eval"}

@@ -22,6 +22,7 @@ from harness import (
     Evaluator,
     LabelKind,
     Loss,
+    Network,
     Problem,
     Streams,
     StudentRecord,
@@ -32,6 +33,7 @@ from harness import (
 )
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 from mpdd_plugins.evaluators.protocol_tables import PROTOCOLS, SOFTMAX
 from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
 
@@ -74,6 +76,15 @@ def distillation_loss(
     return alpha * (temperature**2 if rescale else 1.0) * divergence + (1 - alpha) * functional.cross_entropy(
         student, labels
     )
+
+
+def own_teacher(artifact: Artifact, problem: Problem) -> Network:
+    """Return the teacher that was trained on a distilled set, in evaluation mode and without gradients."""
+    if artifact.architecture is None:
+        raise TypeError("the artifact of a teacher has no architecture to build its network with")
+    network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
+    network.load_state_dict(dict(artifact.tensors))
+    return network.to(problem.device).eval().requires_grad_(False)
 
 
 class KDOptions(TrainingOptions):
@@ -181,6 +192,10 @@ class KD(Evaluator[KDOptions]):
         """The kinds of labels that it trains students on."""
         return ("hard", "soft", "regression") if self.options.protocol == "frepo-softmax" else ("hard", "soft")
 
+    def protocols(self) -> list[dict[str, str]]:
+        """Return the constants and sources of the protocols, with those of the teacher."""
+        return protocol_rows(KDOptions, ("temperature", "alpha", "rescale", "teacher_data", "teacher_mode"))
+
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``kd v1 + epochs=5``."""
         return f"kd {self.options.version_name()}{self.options.departures(problem, architecture)}"
@@ -248,14 +263,8 @@ class KD(Evaluator[KDOptions]):
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
         """Return the trained teacher as a function from images (n, c, h, w) to logits (n, classes), without graph."""
-        if artifact.architecture is None:
-            raise TypeError("the artifact of a teacher has no architecture to build its network with")
-        if self.options.teacher_data == "real":
-            network = trained_network(artifact, problem)
-        else:
-            network = artifact.architecture.build(problem.shape, len(problem.classes), torch.Generator())
-            network.load_state_dict(dict(artifact.tensors))
-        network = network.to(problem.device).eval().requires_grad_(False)
+        is_real = self.options.teacher_data == "real"
+        network = (trained_network if is_real else own_teacher)(artifact, problem)
         return torch.no_grad()(by_batch_statistics(network) if self.options.teacher_mode == "train" else network)
 
     def work(self, problem: Problem, images: int) -> float:

@@ -20,6 +20,7 @@ from harness import (
     train_students,
 )
 from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 
 
 class PlainOptions(TrainingOptions):
@@ -77,6 +78,10 @@ class Plain(Evaluator[PlainOptions]):
     def needs_schedule(self) -> bool:
         """Whether it trains by a set's schedule: under the protocols dd and seqmatch."""
         return self.options.needs_schedule
+
+    def protocols(self) -> list[dict[str, str]]:
+        """Return the constants and sources of the protocols."""
+        return protocol_rows(type(self.options))
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``plain v1 + epochs=5``."""

@@ -36,6 +36,7 @@ from harness import (
 from mpdd_plugins.augmentations.views import View, draw_view
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, MEANING, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
+from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
 
 OWN: Mapping[str, Mapping[str, Any]] = {
@@ -101,11 +102,17 @@ class SoftLabels(Evaluator[SoftLabelsOptions]):
     """
 
     Options = SoftLabelsOptions
+    check_options = "epochs=3,teacher=convnet[width=4,norm=batch],teacher-epochs=1"
 
     @property
     def uses_real_data(self) -> bool:
         """Whether the teacher is trained on the real data: always."""
         return True
+
+    def protocols(self) -> list[dict[str, str]]:
+        """Return the constants and sources of the protocols, with those of the teacher."""
+        of_teacher = ("teacher", "teacher_epochs", "teacher_lr", "teacher_mode")
+        return protocol_rows(SoftLabelsOptions, ("temperature", "alpha", *of_teacher))
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``soft-labels rded v1 + epochs=5``."""

@@ -9,7 +9,7 @@ from harness.report.comparing.comparison_rows import ComparisonRow
 from harness.report.comparing.effects import Effect
 from harness.report.comparing.verdict import Verdict, more_distillations, verdict_of
 from harness.report.tables.arm_names import ArmNames, arm_names
-from harness.report.tables.wording import describe_value
+from harness.report.tables.wording import describe_value, real_data_lines, real_data_mark
 
 _FIELDS = ("method", "pool", "dataset", "ipc", "iterations", "evaluator", "precision")
 """What distinguishes rows, in the order in which their names say it."""
@@ -40,11 +40,13 @@ class MatrixRow:
         name: what distinguishes it from the other rows.
         over: the students whose mean accuracy is compared.
         cells: by label of the other arm.
+        real_data: whether the evaluator used real images beside the sets.
     """
 
     name: str
     over: str
     cells: Mapping[str, MatrixCell]
+    real_data: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +99,8 @@ def matrix_of(comparison: Comparison) -> Matrix:
     chosen = list(_rows(comparison))
     values = {field: _values(field, chosen) for field in _FIELDS}
     varying = [field for field in _FIELDS if len(values[field]) > 1]
-    short = {field: arm_names(field, values[field]) for field in ("method", "evaluator") if field in varying}
+    abbreviated = [field for field in ("method", "evaluator") if field in varying]
+    short = {str(field): arm_names(field, values[field]) for field in abbreviated}
     arms = arm_names(comparison.question.by, comparison.labels)
     students = {row.over for row in chosen}
     rows, asked = [], (comparison.question.level, comparison.question.metric)
@@ -109,14 +112,20 @@ def matrix_of(comparison: Comparison) -> Matrix:
             label: MatrixCell(effect, verdict_of(effect, *asked), more_distillations(effect, *asked))
             for label, effect in row.effects.items()
         }
-        rows.append(MatrixRow(_row_name(name, beside, "method" in varying), describe_students(row.over), cells))
+        real = bool(row.condition.get("real_data"))
+        title = _row_name(name, beside, "method" in varying) + real_data_mark(real)
+        rows.append(MatrixRow(title, describe_students(row.over), cells, real))
     return Matrix(
         by=comparison.question.by,
         baseline=arms[comparison.baseline],
         others={label: arms[label] for label in comparison.others if any(label in row.cells for row in rows)},
         rows=tuple(rows),
         level=comparison.question.level,
-        legend=(*(line for names in short.values() for line in names.legend), *arms.legend),
+        legend=(
+            *real_data_lines(any(row.real_data for row in rows)),
+            *(line for names in short.values() for line in names.legend),
+            *arms.legend,
+        ),
         methods=len(values["method"]),
         shared=_shared(values),
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.report.answer.matrix import Matrix, MatrixCell, MatrixRow
 from harness.report.comparing.verdict import HIGHER, LOWER, SAME, UNDECIDED, WORDS, in_summary
-from harness.report.tables.wording import difference, labelled, percent
+from harness.report.tables.wording import difference, labelled, percent, real_data_mark
 from harness.types.plurals import count_range, counted, plural
 
 _MOST_ARMS = 4
@@ -39,7 +39,13 @@ def _verdicts(matrix: Matrix) -> str:
     clauses = []
     for label, name in matrix.others.items():
         cells = [(row, row.cells[label]) for row in matrix.rows if label in row.cells]
-        clauses.append(f"{name} {_named(cells, len(matrix.rows) == 1)}" if named else f"{name}: {_counted(cells)}")
+        if named:
+            clauses.append(f"{name} {_named(cells, len(matrix.rows) == 1)}")
+            continue
+        # Apart: a count over both would set what used real data against what did not.
+        for real in (False, True):
+            if part := [(row, cell) for row, cell in cells if row.real_data == real]:
+                clauses.append(f"{name}{labelled(' ', real_data_mark(real))}: {_counted(part)}")
     return f"{'; '.join(clauses)}."
 
 

@@ -100,6 +100,11 @@ class ArmScores:
         states = {score.status for score in self.scores}
         return next((state for state in ("diverged", "blown up") if state in states), "done")
 
+    @property
+    def real_data(self) -> bool:
+        """Whether an evaluator of its scores used real images beside the set."""
+        return any(score.real_data for score in self.scores)
+
     @cached_property
     def devices(self) -> frozenset[str]:
         """The devices on which students were trained and sets distilled."""

@@ -9,8 +9,9 @@ from harness.report.scores import UNKNOWN, Score
 
 FIELDS = (
     "dataset", "ipc", "iterations", "method", "pool", "evaluator", "architecture", "protocol", "precision",
+    "real_data",
 )  # fmt: skip
-"""The fields of a condition."""
+"""The fields of a condition. What used real data at evaluation stands in no condition with what did not."""
 _WITH = {"evaluator": ("protocol",), "architecture": ("protocol",), "dataset": ("protocol",)}
 """Fields that depend on an axis, so that they may differ between its values."""
 Condition = tuple[Any, ...]

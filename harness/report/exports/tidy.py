@@ -75,6 +75,7 @@ def _lines(row: ComparisonRow, comparison: Comparison) -> Iterator[dict[str, Any
             "scores": len(arm.every),
             "collapsed": arm.collapsed,
             "status": arm.status,
+            "real_data": arm.real_data,
             "devices": "+".join(sorted(arm.devices)),
             **_training(arm),
             "code_versions": arm.code.number,

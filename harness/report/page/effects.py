@@ -10,7 +10,7 @@ from harness.report.comparing.question import Question, in_natural_order, values
 from harness.report.page.panel import Panel
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.scores import Scores
-from harness.report.tables.wording import DASH, interval, per_class, percent
+from harness.report.tables.wording import DASH, interval, per_class, percent, real_data_lines, real_data_mark
 from harness.types.plurals import counted
 from harness.types.report import Results
 
@@ -72,10 +72,10 @@ def effects_section(comparison: Comparison | str) -> Section | None:
 
 
 def _title(row: ComparisonRow) -> str:
-    condition = row.condition
+    condition, mark = row.condition, real_data_mark(bool(row.condition.get("real_data")))
     size = f", {per_class(condition['ipc'])}" if condition["ipc"] else ""
     when = f", {counted(condition['iterations'], 'iteration')}" if condition["iterations"] is not None else ""
-    return f"{condition['method']}{when} on {condition['dataset']}{size}, {condition['evaluator']}"
+    return f"{condition['method']}{when} on {condition['dataset']}{size}, {condition['evaluator']}{mark}"
 
 
 def _entry(effect: Effect | None) -> Entry:
@@ -103,4 +103,5 @@ def _captions(comparison: Comparison) -> list[str]:
     if "unpaired" in designs:
         lines.append("¶ no distillation in common: Welch's test of independent means")
     doubts = Counter(doubt for effect in every for doubt in effect.doubts)
+    lines += real_data_lines(any(row.effects and row.condition.get("real_data") for row in comparison.rows))
     return lines + [f"{doubt} ({counted(number, 'effect')})" for doubt, number in sorted(doubts.items())]

@@ -16,6 +16,8 @@ from harness.report.tables.wording import (
     percent,
     protocol_lines,
     published_lines,
+    real_data_lines,
+    real_data_mark,
     spread_caption,
     spreads,
     tenths,
@@ -63,7 +65,7 @@ def entry(arm: ArmScores | None, kind: str = "") -> Entry:
     uneven = MARKS["incomplete"].sign if _is_uneven(arm) else ""
     mixed = f" {MIXED}" if arm.code.is_mixed else ""
     collapsed = f"{arm.collapsed} collapsed, median {percent(arm.median)}" if arm.collapsed else ""
-    return Entry(percent(arm.mean), f"{spread}{mark}{uneven}{mixed}", collapsed, kind)
+    return Entry(percent(arm.mean), f"{spread}{mark}{uneven}{mixed}{real_data_mark(arm.real_data)}", collapsed, kind)
 
 
 def _is_uneven(arm: ArmScores) -> bool:
@@ -112,6 +114,7 @@ def _captions(panel: Panel, arms: Sequence[ArmScores], best: Collection[tuple[Li
         *protocol_lines(panel.protocols, sorted({device for arm in arms for device in arm.devices})),
         *mark_lines(statuses),
         *mixed_code_lines(any(arm.code.is_mixed for arm in arms)),
+        *real_data_lines(any(arm.real_data for arm in arms)),
         *_best_lines(panel, best),
         *collapsed_lines(any(arm.collapsed for arm in arms)),
         *published_lines(nearest.published.source for nearest in published),

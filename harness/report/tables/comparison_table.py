@@ -25,6 +25,8 @@ from harness.report.tables.wording import (
     percent,
     protocol_lines,
     published_lines,
+    real_data_lines,
+    real_data_mark,
     significant,
     spread_caption,
 )
@@ -149,7 +151,7 @@ def _value_columns(comparison: Comparison, beside: Sequence[str]) -> Iterator[Co
 
 def _varies(name: str, rows: Sequence[ComparisonRow]) -> bool:
     """Return whether a field is a column: if it differs, and for protocols if nothing else distinguishes rows."""
-    if name == "architecture" or len({row.condition.get(name) for row in rows}) < 2:
+    if name in ("architecture", "real_data") or len({row.condition.get(name) for row in rows}) < 2:
         return False
     if name != "protocol":
         return True
@@ -174,7 +176,7 @@ def _arm_cell(arm: ArmScores | None, marks: _Marks, uniform: bool, show: Show) -
         text += " n={}×{}".format(*arm.counts)
     if arm.collapsed:
         text += f", {arm.collapsed} collapsed"
-    return SheetCell(text, marks.of(arm.doubts))
+    return SheetCell(f"{text}{real_data_mark(arm.real_data)}", marks.of(arm.doubts))
 
 
 def _effect_cell(effect: Effect | None, marks: _Marks, show: Show) -> SheetCell:
@@ -232,6 +234,7 @@ def _caption(comparison: Comparison, shared: Iterable[str]) -> list[str]:
         *lines,
         *(f"every effect: {phrase}" for phrase in sorted(shared)),
         *protocol_lines(protocols, devices),
+        *real_data_lines(any(arm.real_data for arm in arms)),
         *collapsed_lines(any(arm.collapsed for arm in arms)),
         *copy_lines((score.dataset, score.like) for score in scores),
         *(f"store: {store}" for store in comparison.stores),

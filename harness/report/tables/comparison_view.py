@@ -26,6 +26,8 @@ from harness.report.tables.wording import (
     percent,
     protocol_lines,
     published_lines,
+    real_data_lines,
+    real_data_mark,
     significant,
     verdict_line,
 )
@@ -33,6 +35,8 @@ from harness.types.plurals import counted
 from harness.types.score import ACCURACY
 
 _CONDITION = tuple(name for name in FIELDS if name not in ("architecture", "protocol"))
+_WORDS = tuple(name for name in _CONDITION if name != "real_data")
+"""The fields that titles say; a mark at the numbers says the other."""
 
 
 def print_comparison(comparison: Comparison, published: bool = False, file: TextIO | None = None) -> None:
@@ -69,8 +73,8 @@ class _View:
     def __init__(self, comparison: Comparison, published: bool) -> None:
         self._comparison, self._question, self._published = comparison, comparison.question, published
         self._rows = [row for row in comparison.rows if row.kind in (self._question.over or ("architecture", "all"))]
-        of_axes = {axis: list(dict.fromkeys(self._values(axis))) for axis in ("architecture", *_CONDITION)}
-        self._varying = [axis for axis in _CONDITION if len(of_axes[axis]) > 1 and axis != self._question.by]
+        of_axes = {axis: list(dict.fromkeys(self._values(axis))) for axis in ("architecture", *_WORDS)}
+        self._varying = [axis for axis in _WORDS if len(of_axes[axis]) > 1 and axis != self._question.by]
         shown = [
             "architecture",
             *(axis for axis in self._varying if axis in ("dataset", "method", "pool", "evaluator")),
@@ -105,7 +109,7 @@ class _View:
         """The values that all rows have in common."""
         if not self._rows:
             return ""
-        common = {name: self._rows[0].condition.get(name) for name in _CONDITION if name not in self._varying}
+        common = {name: self._rows[0].condition.get(name) for name in _WORDS if name not in self._varying}
         if common.get("precision") == "fp32":
             del common["precision"]
         return "  ".join(one_line(describe_value(name, value)) for name, value in common.items() if value is not None)
@@ -146,7 +150,7 @@ class _View:
         if arm is None:
             return ""
         spread = arm.std_distillations if self._between_distillations else arm.std_students
-        return mean_with_spread(arm.mean, spread, self._show)
+        return mean_with_spread(arm.mean, spread, self._show) + real_data_mark(arm.real_data)
 
     def _show(self, value: float, signed: bool = False) -> str:
         return (percent if self._question.metric == ACCURACY else significant)(value, signed)
@@ -183,14 +187,17 @@ class _View:
             return [f"there is nothing to compare {names[baseline]} with"]
         if len(self.conditions) == 1:
             return list(self._verdict_lines(self.conditions[0]))
-        by_label: dict[str, list[Verdict]] = {}
+        # Apart: a count over both would set what used real data against what did not.
+        by_label: dict[tuple[str, bool], list[Verdict]] = {}
         for rows in self.conditions:
-            for label, _, _, verdict in self._verdicts(rows):
-                by_label.setdefault(label, []).append(verdict)
+            for label, row, _, verdict in self._verdicts(rows):
+                by_label.setdefault((label, bool(row.condition.get("real_data"))), []).append(verdict)
         return [
-            f"{names[label]} against {names[baseline]}: {in_summary(by_label[label], 'comparison')}"
+            f"{names[label]} against {names[baseline]}{labelled(' ', real_data_mark(real))}: "
+            f"{in_summary(by_label[label, real], 'comparison')}"
             for label in self._comparison.others
-            if label in by_label
+            for real in (False, True)
+            if (label, real) in by_label
         ]
 
     @property
@@ -215,6 +222,7 @@ class _View:
         about = protocol_lines(sorted({score.protocol for score in scores}), devices)
         return [
             "; ".join([line, *about]),
+            *real_data_lines(any(arm.real_data for arm in arms)),
             *dict.fromkeys(
                 f"{getattr(score, field)}: {score.full_name(field)}" for score in scores for field in score.labels
             ),

@@ -15,7 +15,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "[": "{[}", "]": "{]}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': "{''}", "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}", "*": "{*}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": r"\textendash{}",
-    "≠": r"$\neq$",
+    "≠": r"$\neq$", "◊": r"$\diamond$",
 }  # fmt: skip
 _LATEX_LETTERS = "ßæøåÆØÅ"
 

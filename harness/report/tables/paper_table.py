@@ -25,6 +25,8 @@ from harness.report.tables.wording import (
     describe_value,
     labelled,
     percent,
+    real_data_lines,
+    real_data_mark,
     significant,
 )
 from harness.types.score import ACCURACY
@@ -38,12 +40,16 @@ _SHORTENED = ("dataset", "method", "pool", "evaluator")
 
 @dataclass(frozen=True)
 class PaperCell:
-    """A mean with its standard deviation, and whether it is better than all others of its column."""
+    """A mean with its standard deviation, and whether it is better than all others of its column.
+
+    With ``real_data``, its evaluator used real images beside the set; the others of its column did too.
+    """
 
     mean: float
     std: float | None
     is_best: bool
     is_accuracy: bool = True
+    real_data: bool = False
 
     @property
     def shown(self) -> str:
@@ -53,7 +59,8 @@ class PaperCell:
     @property
     def spread(self) -> str:
         """The standard deviation as text; empty if there is none."""
-        return "" if self.std is None else f"±{(percent if self.is_accuracy else significant)(self.std)}"
+        std = "" if self.std is None else f"±{(percent if self.is_accuracy else significant)(self.std)}"
+        return std + real_data_mark(self.real_data)
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ class PaperTable:
 
     def _condition(self, block: Block) -> dict[str, Any]:
         values = dict(zip(block.fields, next(iter(block.arms)), strict=True))
-        return {name: value for name, value in values.items() if name not in ("architecture", "protocol")}
+        return {name: value for name, value in values.items() if name not in ("architecture", "protocol", "real_data")}
 
     @cached_property
     def groups(self) -> list[PaperGroup]:
@@ -139,7 +146,8 @@ class PaperTable:
                         f"{label} was scored on {condition[place]} by several protocols: choose by --evaluator"
                     )
                 std = arm.std_distillations if self._between_distillations else arm.std_students
-                row[condition[place]] = PaperCell(arm.mean, std, arm is best, self._metric == ACCURACY)
+                cell = PaperCell(arm.mean, std, arm is best, self._metric == ACCURACY, arm.real_data)
+                row[condition[place]] = cell
         condition_words = {name: self._condition(block)[name] for name in self._varying}
         words = (self._describe(name, value) for name, value in condition_words.items() if value is not None)
         return PaperGroup(", ".join(words), {label: by_row[label] for label in in_natural_order(by_row)})
@@ -166,13 +174,14 @@ class PaperTable:
         arms = [arm for block in self._blocks for arms in block.arms.values() for arm in arms.values()]
         of = "distillations" if self._between_distillations else "students"
         cells = [cell for group in self.groups for row in group.rows.values() for cell in row.values()]
-        spread = f" ± standard deviation between {of}" if any(cell.spread for cell in cells) else ""
+        spread = f" ± standard deviation between {of}" if any(cell.std is not None for cell in cells) else ""
         lines = [f"Mean{spread}; {counts_caption([arm.counts for arm in arms])}"
                  f"{labelled(', seed ', comma_list(score.seed for score in self._scores))}."]  # fmt: skip
         best = "above that of every other row of its group, with a 95 % interval of the difference above zero"
         if self._metric == ACCURACY:
             lines.append(f"Bold: {best}." if any(cell.is_best for cell in cells) else f"No mean is {best}.")
         lines += [f"{line}." for line in self._left_out]
+        lines += [f"{line}." for line in real_data_lines(any(cell.real_data for cell in cells))]
         if len(self.groups) > 1:
             lines.append("Rows that a rule divides are not comparable.")
         lines.append(f"Students are trained by {comma_list(sorted({score.protocol for score in self._scores}))}.")
@@ -225,10 +234,10 @@ def as_markdown(table: PaperTable, caption: str | None = None) -> str:
 
 
 def as_csv(table: PaperTable) -> str:
-    """Render the table as CSV with unrounded numbers in percent: three columns for each architecture."""
+    """Render the table as CSV with unrounded numbers in percent: four columns for each architecture."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    parts = ("mean", "std", "best")
+    parts = ("mean", "std", "best", "real_data")
     writer.writerow(["condition", table.rows, *(f"{name} {part}" for name in table.architectures for part in parts)])
     for group in table.groups:
         for name, row in group.rows.items():
@@ -275,10 +284,10 @@ def _markdown_cell(cell: PaperCell | None) -> str:
 
 def _csv_cells(cell: PaperCell | None) -> Iterator[object]:
     if cell is None:
-        yield from ("", "", "")
+        yield from ("", "", "", "")
     else:
         unit = 100 if cell.is_accuracy else 1
-        yield from (unit * cell.mean, "" if cell.std is None else unit * cell.std, cell.is_best)
+        yield from (unit * cell.mean, "" if cell.std is None else unit * cell.std, cell.is_best, cell.real_data)
 
 
 def _latex_row(cells: Sequence[str]) -> str:

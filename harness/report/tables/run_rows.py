@@ -60,6 +60,8 @@ class RunRow(TypedDict):
     plain_floats: int | None
     epochs: int | None
     code_versions: int
+    real_data: NotRequired[bool]
+    extra_bits: NotRequired[int]
     metrics: NotRequired[dict[str, MetricSummary]]
     chosen: NotRequired[dict[str, Any] | None]
     validation: NotRequired[dict[str, int | None] | None]
@@ -87,6 +89,7 @@ def table_of(plan: Plan, store: Store) -> Table:
 
     Accuracies are fractions. ``std_students`` is the spread between students of one set (pooled over distillations),
     ``std_distillations`` that between the means of distillations; both with ddof 1, None if there is only one.
+    ``real_data`` is there for evaluators that use real images beside the set, and ``extra_bits`` is what they store.
     ``draws`` counts, over all distillations, how often the pool gave each architecture; ``code_versions`` counts the
     versions of the code that made the row.
     """
@@ -209,6 +212,11 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
         "epochs": max((record.result.epochs or 0 for record in students), default=0) or None,
         "code_versions": code.number,
     }
+    # Rows of evaluators that need neither stay as they were.
+    if arm.uses_real_data:
+        row["real_data"] = True
+    if bits := max((record.result.extra_bits for record in students), default=0):
+        row["extra_bits"] = bits
     if metrics := _metrics(scores):
         row["metrics"] = metrics
     return row

@@ -21,6 +21,8 @@ from harness.report.tables.wording import (
     percent,
     protocol_lines,
     published_lines,
+    real_data_lines,
+    real_data_mark,
     spread_caption,
     spreads,
     tenths,
@@ -94,7 +96,8 @@ def _cell(row: Row) -> str:
     spread = spreads(row["std_students"], row["std_distillations"])
     mixed = MIXED if is_mixed(row) else ""
     collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
-    return f"{percent(row['mean'])}{spread}{mark}{mixed}{collapsed}"
+    real = real_data_mark(row.get("real_data", False))
+    return f"{percent(row['mean'])}{spread}{mark}{mixed}{real}{collapsed}"
 
 
 def is_mixed(row: Row) -> bool:
@@ -120,6 +123,7 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         *protocol_lines((row["protocol"] for row in rows), (row["device"] for row in rows)),
         *mark_lines({row["status"] for row in rows}),
         *mixed_code_lines(any(map(is_mixed, rows))),
+        *real_data_lines(any(row.get("real_data") for row in rows)),
         *collapsed_lines(any(row["collapsed"] for row in rows)),
         *storage_lines(rows),
         *copy_lines((row["dataset"], row["like"]) for row in rows),
@@ -132,7 +136,7 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
 
 
 def storage_lines(rows: Sequence[Row]) -> list[str]:
-    """Return a caption for each kind of set that does not store ipc plain images of each class."""
+    """Return a caption for each kind of set that does not store ipc plain images of each class, or needs more."""
     varying = [key for key in ("dataset", "ipc") if len({row[key] for row in rows}) > 1]
     lines: dict[str, None] = {}
     for row in rows:
@@ -141,6 +145,8 @@ def storage_lines(rows: Sequence[Row]) -> list[str]:
             name = " ".join([row["method"], *(describe_value(key, row[key]) for key in varying)])
             share = f"{100 * stored / plain:.3g} % of {counted(ipc, 'plain image')} a class"
             lines[f"storage of {name}: {stored:,} numbers, {share}"] = None
+        if bits := row.get("extra_bits"):
+            lines[f"{row['evaluator']} stores {bits:,} bits beside each set"] = None
     return list(lines)
 
 

@@ -35,6 +35,8 @@ from harness.report.tables.wording import (
     one_line,
     protocol_lines,
     published_lines,
+    real_data_lines,
+    real_data_mark,
     verdict_line,
 )
 from harness.types.plurals import counted
@@ -202,7 +204,8 @@ class RunView:
     def _cell(self, row: Row) -> str:
         if row["mean"] is None:
             return ""
-        return self._number(row["mean"], row["std_students"], row["std_distillations"])
+        mark = real_data_mark(row.get("real_data", False))
+        return self._number(row["mean"], row["std_students"], row["std_distillations"]) + mark
 
     def _number(self, mean: float, between_students: float | None, between_distillations: float | None) -> str:
         return mean_with_spread(mean, between_distillations if self._between_distillations else between_students)
@@ -253,6 +256,7 @@ class RunView:
         beside = [near for row in rows if (near := published_for(row))] if self._published else []
         return [
             "; ".join([line, *about]),
+            *real_data_lines(any(row.get("real_data") for row in rows)),
             *(text for names in self._names.values() for text in names.legend),
             *storage_lines(rows),
             *copy_lines((row["dataset"], row["like"]) for row in rows),

@@ -27,6 +27,10 @@ MARKS = {
     "failed": Mark("✗", "nothing could be scored"),
 }
 """The marks by status, in the order of their captions; the status ``done`` has none."""
+REAL_DATA = Mark(
+    "◊", "students learned from more than the set: their evaluator used real images; never set against those without"
+)
+"""The mark of scores whose evaluator used real data."""
 COLLAPSED = "collapsed: loss not finite, or one class given to at least 99 % of the images; counted in the mean"
 
 
@@ -140,6 +144,16 @@ def protocol_lines(protocols: Iterable[object], devices: Iterable[object]) -> li
 def mark_lines(statuses: Collection[str]) -> list[str]:
     """Return a caption for each mark that the statuses have."""
     return [f"{mark.sign} {mark.meaning}" for status, mark in MARKS.items() if status in statuses]
+
+
+def real_data_mark(real_data: bool) -> str:
+    """Return the mark of scores whose evaluator used real data; empty if it used none."""
+    return REAL_DATA.sign if real_data else ""
+
+
+def real_data_lines(real_data: bool) -> list[str]:
+    """Return the caption of the mark for evaluators that used real data, if there are such numbers."""
+    return [f"{REAL_DATA.sign} {REAL_DATA.meaning}"] if real_data else []
 
 
 def mixed_code_lines(is_mixed: bool) -> list[str]:

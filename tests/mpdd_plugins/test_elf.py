@@ -1,0 +1,116 @@
+"""ELF: its golden loss, where students are cut, and what their front and rear learn from."""
+
+import pytest
+import torch
+from golden_inputs import formula
+from torch.nn import functional
+from toys import TINY_MLP, component, resolve, toy_problem, toy_set
+
+from harness import Streams, UsageError, trained_network
+from harness.testing.small import real_network
+from mpdd_plugins.evaluators.cut_networks import CutNetwork, map_shape, place_of
+from mpdd_plugins.evaluators.elf import front_loss
+
+PROBLEM = toy_problem()
+DISTILLED = toy_set(PROBLEM, 2)
+CONVNET = "convnet[width=4]"
+ELF = "elf[epochs=2,augment=none,teacher=convnet[width=4],teacher-epochs=1]"
+
+
+def artifact_of(name):
+    return real_network(component("evaluator", name).artifact(0), PROBLEM, resolve)
+
+
+def evaluated(name, students=(0,), *, architecture=CONVNET):
+    evaluator, built = component("evaluator", name), component("architecture", architecture)
+    artifacts = dict.fromkeys(students, artifact_of(name))
+    return list(evaluator.evaluate(DISTILLED, PROBLEM, built, students, artifacts, Streams(0)))
+
+
+def test_golden_loss_of_the_front():
+    maps, stored = formula(980, (2, 3, 2, 2), -1, 2), formula(981, (2, 3, 2, 2), 0, 2)
+    assert float(front_loss(maps, stored)) == pytest.approx(5.068458785648881, rel=1e-9)
+    assert float(front_loss(maps, stored, "l2")) == pytest.approx(float((maps - stored).square().mean()))
+    assert float(front_loss(maps, stored, "l1")) == pytest.approx(float((maps - stored).abs().mean()))
+    assert float(front_loss(stored, stored, "cosine")) == pytest.approx(0, abs=1e-12)
+
+
+def test_front_and_rear_are_the_network():
+    network = component("architecture", CONVNET).network(PROBLEM.shape, 3)
+    cut, images = CutNetwork(network, 12), torch.rand(4, *PROBLEM.shape)
+    whole = cut(images)
+    maps = network.features(images, taps=["block3"])["block3"]
+    assert torch.equal(whole[:, :3], network(images))
+    assert torch.equal(whole[:, 3:], maps.flatten(1))
+    assert torch.equal(cut.rear(maps), network(images))
+    assert torch.equal(cut.eval()(images), network(images))
+    assert [*map(id, cut.parameters())] == [*map(id, network.parameters())]
+
+
+@pytest.mark.parametrize(
+    ("student", "place"),
+    [("convnet[width=512]", 12), ("vgg11", 18), ("resnet18", 10), ("alexnet", None), ("convnet", None)],
+)
+def test_students_are_cut_at_the_first_such_map(student, place):
+    image = (3, 32, 32)
+    with torch.device("meta"):
+        network = component("architecture", student).network(image, 10)
+    assert place_of(network, image, (512, 4, 4)) == place
+
+
+def test_the_loss_is_that_of_three_parts():
+    """Of the first epoch, by hand; images are not augmented."""
+    name = ELF.replace("epochs=2", "epochs=1").replace("teacher=", "front=0.7,rear=0.3,teacher=")
+    (record,) = evaluated(name)
+    images, labels = DISTILLED.training_data()
+    student = component("architecture", CONVNET).build(PROBLEM.shape, 3, Streams(0).generator("student", 0, 0))
+    teacher = trained_network(artifact_of(name), PROBLEM)
+    with torch.no_grad():
+        stored, own = (
+            network.features(images, taps=["block3"])["block3"] for network in (teacher, student)
+        )  # fmt: skip
+        rear = student.classifier(stored.flatten(1))
+        wanted = (
+            functional.cross_entropy(student(images), labels)
+            + 0.7 * functional.cross_entropy(own, stored)
+            + 0.3 * functional.cross_entropy(rear, labels)
+        )
+    assert record.loss == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_without_front_and_rear_it_is_plain_bit_for_bit():
+    off = evaluated(ELF.replace("teacher=", "front=0,rear=0,teacher="), (0, 1))
+    plain = component("evaluator", "plain[protocol=dsa,epochs=2,augment=none]")
+    built = component("architecture", CONVNET)
+    records = list(plain.evaluate(DISTILLED, PROBLEM, built, (0, 1), {}, Streams(0)))
+    assert [(record.accuracy, record.losses) for record in off] == [(r.accuracy, r.losses) for r in records]
+
+
+def test_students_are_the_same_alone_and_together():
+    both = evaluated(ELF, (0, 1))
+    alone = [*evaluated(ELF, (0,)), *evaluated(ELF, (1,))]
+    assert [record.losses for record in alone] == [record.losses for record in both]
+    assert both[0].losses != both[1].losses
+
+
+@pytest.mark.parametrize(
+    ("student", "reason"),
+    [(TINY_MLP, "it has no maps"), ("convnet[width=8]", "none of its maps is 4x2x2, as those of"), (CONVNET, None)],
+)
+def test_who_has_no_such_map(student, reason):
+    evaluator = component("evaluator", ELF)
+    needed = component("architecture", evaluator.artifact(0).architecture)
+    answer = evaluator.unsuited(PROBLEM, component("architecture", student), needed)
+    assert answer is None if reason is None else answer.startswith(reason)
+
+
+def test_what_is_asked_for_and_printed():
+    evaluator = component("evaluator", "elf")
+    assert evaluator.uses_real_data
+    assert evaluator.artifact(0) == evaluator.artifact(5)
+    assert evaluator.artifact(0).recipe.epochs == 100
+    assert evaluator.protocol(PROBLEM, component("architecture", CONVNET)) == "elf dsa v1"
+    assert map_shape(PROBLEM, component("architecture", CONVNET), "block2") == (4, 4, 4)
+    for wrong in ("elf[protocol=idc]", "elf[precision=bf16]", "elf[front=-1]"):
+        with pytest.raises(UsageError):
+            component("evaluator", wrong)
