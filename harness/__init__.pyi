@@ -38,12 +38,12 @@ from .learning.kernels.named import kernel_name as kernel_name
 from .learning.kernels.named import kernel_named as kernel_named
 from .learning.kernels.ridge import centred_one_hot as centred_one_hot
 from .learning.kernels.ridge import ridge_predictions as ridge_predictions
-from .learning.measuring import logits_for as logits_for
-from .learning.measuring import measurements as measurements
 from .learning.mixing import Composed as Composed
 from .learning.mixing import CutMix as CutMix
 from .learning.mixing import Mixup as Mixup
 from .learning.mixing import cutmix_box as cutmix_box
+from .learning.networks.measuring import logits_for as logits_for
+from .learning.networks.measuring import measurements as measurements
 from .learning.pixel_method import PixelMethod as PixelMethod
 from .learning.pixel_method import PixelOptions as PixelOptions
 from .learning.pixel_method import TensorMethod as TensorMethod
