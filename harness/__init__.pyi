@@ -23,9 +23,11 @@ from .learning.artifacts.real_networks import RealNetwork as RealNetwork
 from .learning.artifacts.real_networks import trained_network as trained_network
 from .learning.batched_matching import Pair as Pair
 from .learning.batchnorm import freeze_statistics as freeze_statistics
-from .learning.custom_students import Phase as Phase
-from .learning.custom_students import train_each as train_each
-from .learning.custom_students import train_in_phases as train_in_phases
+from .learning.evaluation.custom_students import Phase as Phase
+from .learning.evaluation.custom_students import train_each as train_each
+from .learning.evaluation.custom_students import train_in_phases as train_in_phases
+from .learning.evaluation.measuring import logits_for as logits_for
+from .learning.evaluation.measuring import measurements as measurements
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
 from .learning.gradient_matching import match_classes as match_classes
@@ -38,8 +40,6 @@ from .learning.kernels.named import kernel_name as kernel_name
 from .learning.kernels.named import kernel_named as kernel_named
 from .learning.kernels.ridge import centred_one_hot as centred_one_hot
 from .learning.kernels.ridge import ridge_predictions as ridge_predictions
-from .learning.measuring import logits_for as logits_for
-from .learning.measuring import measurements as measurements
 from .learning.mixing import Composed as Composed
 from .learning.mixing import CutMix as CutMix
 from .learning.mixing import Mixup as Mixup
