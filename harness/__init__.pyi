@@ -23,11 +23,9 @@ from .learning.artifacts.real_networks import RealNetwork as RealNetwork
 from .learning.artifacts.real_networks import trained_network as trained_network
 from .learning.batched_matching import Pair as Pair
 from .learning.batchnorm import freeze_statistics as freeze_statistics
-from .learning.evaluation.custom_students import Phase as Phase
-from .learning.evaluation.custom_students import train_each as train_each
-from .learning.evaluation.custom_students import train_in_phases as train_in_phases
-from .learning.evaluation.measuring import logits_for as logits_for
-from .learning.evaluation.measuring import measurements as measurements
+from .learning.custom_students import Phase as Phase
+from .learning.custom_students import train_each as train_each
+from .learning.custom_students import train_in_phases as train_in_phases
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
 from .learning.gradient_matching import match_classes as match_classes
@@ -44,6 +42,8 @@ from .learning.mixing import Composed as Composed
 from .learning.mixing import CutMix as CutMix
 from .learning.mixing import Mixup as Mixup
 from .learning.mixing import cutmix_box as cutmix_box
+from .learning.networks.measuring import logits_for as logits_for
+from .learning.networks.measuring import measurements as measurements
 from .learning.pixel_method import PixelMethod as PixelMethod
 from .learning.pixel_method import PixelOptions as PixelOptions
 from .learning.pixel_method import TensorMethod as TensorMethod

@@ -17,8 +17,8 @@ from harness.compute.network_traits import builds_drawing_networks, draws_global
 from harness.compute.parallel import SLICE, side_by_side
 from harness.compute.precision import PrecisionContext
 from harness.errors import DataError
-from harness.learning.evaluation.measuring import IMAGES_AT_ONCE as SCORED_AT_ONCE
-from harness.learning.evaluation.measuring import measurements
+from harness.learning.networks.measuring import IMAGES_AT_ONCE as SCORED_AT_ONCE
+from harness.learning.networks.measuring import measurements
 from harness.learning.recipe import Augment, Draw, Loss, Recipe, cross_entropy
 from harness.learning.training import train_classifier, train_together
 from harness.types.data.schedule import Schedule

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from harness.errors import DDBenchError
-from harness.learning.evaluation.measuring import checked_parts
+from harness.learning.networks.measuring import checked_parts
 from harness.testing.contract import Contract, architecture, require
 from harness.testing.small import global_generators, small_problem
 from harness.types.network import Network
