@@ -179,7 +179,7 @@ def _named(value, names):
 
 def _describe_condition(condition):
     words = {"ipc": "ipc {}", "iterations": "{} iterations"}
-    skipped = ("dataset", "protocol", "evaluator")
+    skipped = ("dataset", "protocol", "evaluator", "real_data")  # no evaluator of these questions uses real images
     for name, value in condition.items():
         if value is not None and name not in skipped and value != "unknown":
             yield words.get(name, "{}").format(str(value).removeprefix("file:"))

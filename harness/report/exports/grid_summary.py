@@ -9,7 +9,7 @@ from harness.report.exports.student_rows import ARM
 from harness.types.score import ACCURACY, Score
 
 SCHEMA_VERSION = 1
-_CONDITION = (*ARM, "architecture", "protocol", "precision", "score_on", "like", "preprocessing")
+_CONDITION = (*ARM, "architecture", "protocol", "precision", "score_on", "like", "preprocessing", "real_data")
 """What the students of an entry have in common."""
 
 

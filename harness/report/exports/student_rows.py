@@ -15,8 +15,8 @@ ARM = ("dataset", "ipc", "iterations", "method", "pool", "evaluator")
 """Fields that the students of a line of the run's table have in common."""
 STUDENT = (
     "store", "key", "set_key", *ARM, "architecture", "protocol", "precision", "score_on", "seed", "distillation",
-    "student", "accuracy", "collapsed", "status", "loss", "epochs", "training_images", "storage", "device", "seconds",
-    "peak_memory",
+    "student", "accuracy", "real_data", "collapsed", "status", "loss", "epochs", "training_images", "storage", "device",
+    "seconds", "peak_memory",
 )  # fmt: skip
 """Columns of a student; a metric follows as ``metrics.NAME``."""
 
