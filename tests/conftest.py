@@ -5,6 +5,7 @@ import sys
 
 os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores of the processes beside them
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores; tests of threads set how many there are
 
 import pytest
 import torch
@@ -43,9 +44,9 @@ def pytest_collection():
 
 
 LONGEST = (
-    "test_guide.py", "test_thirdparty.py", "test_contracts.py", "test_compiling.py", "test_plugins.py",
-    "test_killing.py", "test_speed.py", "test_faults.py", "test_grids.py", "test_crossing.py", "test_ray.py",
-    "test_slurm.py",
+    "test_contracts.py", "test_guide.py", "test_crossing.py", "test_compiling.py", "test_speed.py",
+    "test_thirdparty.py", "test_killing.py", "test_faults.py", "test_grids.py", "test_plugins.py", "test_protocols.py",
+    "test_page.py", "test_round_trips.py", "test_ray.py", "test_slurm.py",
 )  # fmt: skip
 """Files that take more than ten seconds. A worker that began one of them last would work on while the others idle."""
 
