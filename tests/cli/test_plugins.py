@@ -206,7 +206,7 @@ def test_a_new_plugin_keeps_the_contract_as_it_is(everything):
     env = environment(folder / "site", DDBENCH_DATA=str(folder))
     done = in_process("plugins", "check", "my-things", env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.match(r"10 components: \d+ ok, 0 failed, ", done.stdout.splitlines()[-1])
+    assert re.match(r"11 components: \d+ ok, 0 failed, ", done.stdout.splitlines()[-1])
     assert "there is no" not in done.stdout, "the data set's file is there"
 
 

@@ -203,7 +203,7 @@ def test_the_protocol_names_itself_and_its_repeats():
         ("plain[protocol=dd,optimizer=adam,batch=3]", "leave out optimizer, batch"),
         ("plain[protocol=dd,schedule=cosine]", "leave out schedule"),
         ("plain[protocol=dd,augment=flip]", "augments no images: leave out augment"),
-        ("kd[protocol=dd]", "should be 'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm' or 'frepo-softmax'"),
+        ("kd[protocol=dd]", "should be 'v1', 'quick', 'dsa', 'mtt', 'idc', 'ncfm', 'sre2l', 'rded' or 'frepo-softmax'"),
     ],
 )
 def test_what_a_schedule_decides_cannot_be_set(name, says):

@@ -1,6 +1,7 @@
 """NCFM: golden values of its authors' code, closed forms of the distance, pairs of networks, resumption."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -200,7 +201,8 @@ def test_the_sampler_begins_with_the_standard_normal_and_finds_larger_distances(
     networks.begin(1)
     network, _ = method._networks(1, networks)
     losses = [method._match(network, 1) for _ in range(20)]
-    assert losses[-1] > 1.2 * losses[0]
+    # The mean of several, because each loss is of frequencies of its own.
+    assert statistics.fmean(losses[10:]) > 1.2 * losses[0]
 
 
 def test_distilling_lowers_the_loss():

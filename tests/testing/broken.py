@@ -724,6 +724,22 @@ class MintingEvaluator(GoodEvaluator):
         return Artifact({"coin": torch.rand(3)})
 
 
+class MisquotingEvaluator(GoodEvaluator):
+    """Its table of protocols has rows of different columns."""
+
+    def protocols(self):
+        return [{"protocol": "good v1", "lr": "0.1", "source": "x"}, {"protocol": "good v2", "source": "x"}]
+
+
+class NowhereEvaluator(GoodEvaluator):
+    def unsuited(self, problem, architecture, needed):
+        return "it trains nothing"
+
+
+class VagueEvaluator(GoodEvaluator):
+    uses_real_data = "sometimes"
+
+
 class NothingToDoEvaluator(GoodEvaluator):
     def work(self, problem, images):
         return 0.0
