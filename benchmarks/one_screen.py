@@ -18,15 +18,19 @@ COLOURS = {"helps": "#bfe3cf", "hurts": "#f6cdb9", "no difference above 1 point"
 
 def matrix_from(scores, baseline="single"):
     """Return the matrix of pools against a baseline at each method's last iteration; None if nothing is compared."""
-    on_test = [score for score in scores.scores if score.score_on == "test" and score.pool]
-    last = {}
-    for score in on_test:
-        last[score.method] = max(score.iterations or 0, last.get(score.method, 0))
-    compared = [score for score in on_test if (score.iterations or 0) == last[score.method]]
+    compared = at_last_iterations([score for score in scores.scores if score.score_on == "test" and score.pool])
     if len({score.pool for score in compared}) < 2 or baseline not in {score.pool for score in compared}:
         return None
     matrix = matrix_of(compare(replace(scores, scores=tuple(compared)), Question("pool", baseline)))
     return matrix if matrix.rows else None
+
+
+def at_last_iterations(scores):
+    """Return the scores at the last iteration of each method."""
+    last = {}
+    for score in scores:
+        last[score.method] = max(score.iterations or 0, last.get(score.method, 0))
+    return [score for score in scores if (score.iterations or 0) == last[score.method]]
 
 
 def as_markdown(matrix, picture):

@@ -14,7 +14,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "paper")]
 
 import click  # noqa: E402
 from answers.judging import repeats_needed  # noqa: E402
-from one_screen import as_markdown, draw, draw_forest, matrix_from  # noqa: E402
+from one_screen import as_markdown, at_last_iterations, draw, draw_forest, matrix_from  # noqa: E402
 
 from harness.datasets.problems import traits_of  # noqa: E402
 from harness.plugins.discovery import plugins  # noqa: E402
@@ -75,11 +75,7 @@ def _campaign(config, name, packed, output):
 
 def _compared(collected, question):
     """Compare at the last iteration of each method."""
-    last = defaultdict(int)
-    for score in collected.scores:
-        last[score.method] = max(last[score.method], score.iterations or 0)
-    chosen = tuple(score for score in collected.scores if (score.iterations or 0) == last[score.method])
-    return compare(replace(collected, scores=chosen), question)
+    return compare(replace(collected, scores=tuple(at_last_iterations(collected.scores))), question)
 
 
 def _spreads(matrix):
