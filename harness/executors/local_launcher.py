@@ -22,10 +22,9 @@ from harness.running.processes.child_process import Child, adopt_orphans, exit_n
 from harness.running.processes.starter import Starter, die_with, starter_environment
 from harness.system.process_identity import PYTHON_MODULE
 
-NEEDED = ("harness.running.processes.worker", "kornia")
+NEEDED = ("harness.running.processes.worker", "torchvision", "kornia")
 """Modules that jobs import, imported once before the first fork. None of them starts to compute, for a fork takes
-neither threads nor a GPU's context along. Without torchvision, which few jobs use, and which imports torch's compiler:
-that takes as long as torch itself."""
+neither threads nor a GPU's context along."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL, _IDLE = 0.02, 0.5
 
