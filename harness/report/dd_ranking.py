@@ -14,6 +14,7 @@ from harness.report.comparing.question import values_meant_by
 from harness.report.comparing.statistics import std
 from harness.report.tables.comparison_table import Column, Sheet, SheetCell
 from harness.report.tables.formats import markdown
+from harness.report.tables.wording import real_data_lines, real_data_mark
 from harness.types.data.labels import LabelKind
 from harness.types.names import name_or_text
 from harness.types.options import Options, option
@@ -115,7 +116,9 @@ class RobustScores(Report[RobustOptions]):
             "an evaluator with labels=hard"
             for name in sorted(soft)
         ]
-        return markdown(_sheet(robust, evaluators, self.options, notes))
+        with_real_data = {score.evaluator for score in scores if score.real_data}
+        marked = {role for role, name in evaluators.items() if name in with_real_data}
+        return markdown(_sheet(robust, evaluators, marked, self.options, notes))
 
     def _evaluators(self, scores: Sequence[Score]) -> dict[str, str | None]:
         """Return the evaluator of each role as the scores name it; None if no score has it."""
@@ -255,8 +258,17 @@ def _option_words(word: str, values: Iterable[str | None]) -> list[str]:
 
 
 def _sheet(
-    several: Sequence[Robust], evaluators: Mapping[str, str | None], options: RobustOptions, notes: Sequence[str]
+    several: Sequence[Robust],
+    evaluators: Mapping[str, str | None],
+    with_real_data: Collection[str],
+    options: RobustOptions,
+    notes: Sequence[str],
 ) -> Sheet:
+    """Lay out the table; roles whose evaluator used real images are in ``with_real_data``."""
+    marks = [
+        real_data_mark(any(role in with_real_data for role in roles))
+        for roles in (("own", "hard"), ("augmented", "bare"))
+    ]
     columns = [Column(text) for text in ("dataset", "ipc", "method", "pool", "iterations", "architecture")]
     columns += [Column("LRS", number=True), Column("ARS", number=True), Column("distillations", number=True)]
     lines = []
@@ -264,7 +276,10 @@ def _sheet(
         dataset, ipc, architecture = robust.place
         names = (dataset, ipc, robust.method, robust.pool, robust.iterations, architecture)
         cells = [SheetCell("–" if value is None else str(value)) for value in names]
-        cells += [SheetCell(_spread(values)) for values in (robust.lrs, robust.ars)]
+        cells += [
+            SheetCell(_spread(values) + (mark if values else ""))
+            for values, mark in zip((robust.lrs, robust.ars), marks, strict=True)
+        ]
         lines.append((*cells, SheetCell(str(max(len(robust.lrs), len(robust.ars))))))
     named = ", ".join(f"{role} {name or 'missing'}" for role, name in evaluators.items())
     caption = [
@@ -275,6 +290,7 @@ def _sheet(
         f"ARS: a = {options.gamma:g} (augmented − random augmented) + {1 - options.gamma:g} (bare − random).",
         "DD-Ranking's code puts percent into the same formulas, so that its numbers leave the range from 0 to 1.",
         f"Evaluators: {named}. – : a baseline or an evaluator is missing.",
+        *real_data_lines(bool(with_real_data)),
         *notes,
     ]
     return Sheet(

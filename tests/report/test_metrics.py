@@ -77,6 +77,15 @@ def test_metrics_are_stored_and_summed_up_in_rows(mine, data, tmp_path):
     }  # fmt: skip
 
 
+def test_details_have_a_line_for_each_below_the_accuracies(mine, data, tmp_path):
+    words = small_words(data, tmp_path / "store", evaluator="mine", students=3)
+    result = ddbench("run", *words, "--details")
+    assert result.exit_code == 0, result.output
+    cells = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines()]
+    assert ["nll", "0.375±0.1768"] in [[cell for cell in line if cell] for line in cells]
+    assert ["flatness", "1.235e+04±0"] in [[cell for cell in line if cell] for line in cells]
+
+
 def test_they_are_in_what_run_prints_as_json(mine, data, tmp_path):
     result = ddbench("run", *small_words(data, tmp_path / "store", evaluator="mine"), "--json")
     assert result.exit_code == 0, result.output

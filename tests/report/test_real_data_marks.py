@@ -116,3 +116,34 @@ def test_labels_beside_the_set_are_storage(tmp_path):
     students = [student_record(of, evaluator=name, extra_bits=bits) for name, bits in (("a", 0), ("b", 33))]
     store = write_store(tmp_path / "store", [of, *students])
     assert {score.evaluator: score.storage for score in read_scores([store]).scores} == {"a": 2560, "b": 2562}
+
+
+def test_robust_scores_mark_what_used_real_images(tmp_path):
+    roles = {"bare": 0.3, "augmented": 0.35, "tutored": 0.5}
+    # No set is read of a method without pool, and there is none behind these records.
+    sets = [set_record(method="kip", pool=None), set_record(method="random", pool=None, iterations=None)]
+    sets.append(set_record(method="whole", pool=None, iterations=None, ipc=None))
+    students = [
+        student_record(of, evaluator=name, accuracy=accuracy, **({"real_data": True} if name == "tutored" else {}))
+        for of in sets
+        for name, accuracy in roles.items()
+    ]
+    store = write_store(tmp_path / "store", [*sets, *students])
+
+    def cells(**options):
+        words = ",".join(f"{name}={value}" for name, value in options.items())
+        text = shown("report", store, "--report", f"robust-scores[{words}]", "--output", "-")
+        row = next(line for line in text.splitlines() if line.startswith("| digits"))
+        return [cell.strip() for cell in row.split("|")[7:9]], MEANING in text
+
+    (lrs, ars), explained = cells(hard="bare", augmented="augmented")
+    assert SIGN not in lrs + ars
+    assert not explained
+    (lrs, ars), explained = cells(hard="bare", own="tutored", augmented="augmented")
+    assert lrs.endswith(SIGN), "its gain over random images is with a teacher on real data"
+    assert SIGN not in ars
+    assert explained
+    (lrs, ars), explained = cells(hard="bare", augmented="tutored")
+    assert SIGN not in lrs
+    assert ars.endswith(SIGN)
+    assert explained

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from harness.report.comparing.code_versions import MIXED
+from harness.report.comparing.metrics import whole_names
 from harness.report.published import Published, published_for
 from harness.report.tables.drawing import Column, Grid, Line, Words, draw
 from harness.report.tables.wording import (
@@ -23,6 +24,7 @@ from harness.report.tables.wording import (
     published_lines,
     real_data_lines,
     real_data_mark,
+    significant,
     spread_caption,
     spreads,
     tenths,
@@ -71,14 +73,18 @@ def _shown(name: str, labels: Mapping[str, str]) -> str:
 def _drawn_lines(
     same: Sequence[Row], names: Sequence[str], architectures: Sequence[str], labels: Mapping[str, str]
 ) -> Iterator[Line]:
-    """Yield the line of an arm, and below it the published numbers for it."""
+    """Yield the line of an arm, and below it the metrics of its students and the published numbers for it."""
     by_name = {row["architecture"]: row for row in same}
     cells = [_cell(by_name[name]) if name in by_name else "" for name in architectures]
     yield Line((*(_shown(or_dash(same[0][key]), labels) for key in names), *cells))
+    filler = [""] * (len(names) - 1)
+    for metric in whole_names(name for row in same for name in row.get("metrics", {})):
+        values = [_metric(by_name.get(name), metric) for name in architectures]
+        yield Line((metric, *filler, *values), style="dim", title=metric)
     beside = {name: reference for name, row in by_name.items() if (reference := published_for(row))}
     if beside:
         numbers = [published_cell(beside.get(name)) for name in architectures]
-        yield Line(("published", *[""] * (len(names) - 1), *numbers), style="dim", title="published")
+        yield Line(("published", *filler, *numbers), style="dim", title="published")
 
 
 def by_line(rows: Sequence[Row]) -> list[list[Row]]:
@@ -98,6 +104,13 @@ def _cell(row: Row) -> str:
     collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
     real = real_data_mark(row.get("real_data", False))
     return f"{percent(row['mean'])}{spread}{mark}{mixed}{real}{collapsed}"
+
+
+def _metric(row: Row | None, name: str) -> str:
+    summary = row.get("metrics", {}).get(name) if row else None
+    if summary is None or summary["mean"] is None:
+        return ""
+    return significant(summary["mean"]) + spreads(summary["std_students"], summary["std_distillations"], significant)
 
 
 def is_mixed(row: Row) -> bool:

@@ -51,27 +51,27 @@ def significant(value: float, signed: bool = False) -> str:
     return (f"{value:+.4g}" if signed else f"{value + 0.0:.4g}").replace("-", MINUS)
 
 
-def plus_minus(std: float | None) -> str:
-    """Format a standard deviation, a fraction, as ``±0.4``; None gives an empty text."""
-    return "" if std is None else f"±{percent(std)}"
-
-
-def spreads(between_students: float | None, between_distillations: float | None) -> str:
-    """Format both standard deviations as ``±0.3 ±0.4``, without those that are None."""
-    return plus_minus(between_students) + labelled(" ", plus_minus(between_distillations))
-
-
-def one_line(text: str) -> str:
-    """Join a text into one line without control characters."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
 class Show(Protocol):
     """A function that formats a number, with its sign if it is a difference."""
 
     def __call__(self, value: float, /, signed: bool = False) -> str:
         """Format the number."""
         ...
+
+
+def plus_minus(std: float | None, show: Show = percent) -> str:
+    """Format a standard deviation as ``±0.4``; None gives an empty text."""
+    return "" if std is None else f"±{show(std)}"
+
+
+def spreads(between_students: float | None, between_distillations: float | None, show: Show = percent) -> str:
+    """Format both standard deviations as ``±0.3 ±0.4``, without those that are None."""
+    return plus_minus(between_students, show) + labelled(" ", plus_minus(between_distillations, show))
+
+
+def one_line(text: str) -> str:
+    """Join a text into one line without control characters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def mean_with_spread(mean: float, spread: float | None, show: Show = percent) -> str:
