@@ -91,6 +91,23 @@ def test_a_second_time_nothing_is_left_to_do(crossed):
     assert json.loads(done.stdout)["rows"] == crossed[0]["rows"]
 
 
+def test_every_evaluator_scores_a_set_or_says_why_not(tmp_path):
+    """The two of the file with all methods; all that are registered, with one method."""
+    words = ["run", "--config", CONFIG, "--store", tmp_path / "store", "--json"]
+    done = ddbench(*words, "--method", "dm", "--pool", "single", "--evaluator", "all")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    scored = {(bare(row["evaluator"]), bare(row["architecture"])) for row in rows if row["mean"] is not None}
+    registered = {entry.name for entry in plugins().registry.of_kind("evaluator")}
+    without_mlp = {"droppath", "elf"}
+    assert without_mlp < registered
+    every = {(name, architecture) for name in registered for architecture in ("convnet", "mlp")}
+    assert scored == every - {(name, "mlp") for name in without_mlp}
+    assert {bare(row["evaluator"]) for row in rows if row.get("real_data")} == {"elf", "soft-labels"}
+    for name in without_mlp:
+        assert re.search(rf"^{name}\S* is not applicable to mlp", done.stderr, re.MULTILINE), done.stderr
+
+
 def test_all_of_everything_from_the_command_line(tmp_path):
     """As a plan: the same names, without the file."""
     words = ["run", "--method", "all", "--pool", "all", "--evaluator", "all", "--set", "mtt.expert_epochs=2"]
