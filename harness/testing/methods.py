@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 from unittest import SkipTest
@@ -44,6 +45,23 @@ class EqualArchitectures(Pool[Any]):
         return dict.fromkeys(self.names, 1 / len(self.names))
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """Some steps of a distillation.
+
+    Attributes:
+        trajectory: after the last step.
+        first: the set before any step; None if the method chooses its images in its first.
+        sets: the set after each step.
+        learned_before: copies of what the method learns, from before the first step.
+    """
+
+    trajectory: Trajectory
+    first: DistilledSet | None
+    sets: Sequence[DistilledSet]
+    learned_before: Mapping[str, Tensor]
+
+
 class MethodContract(Contract):
     """The obligations of every method, on a problem of three classes of twelve images.
 
@@ -67,10 +85,8 @@ class MethodContract(Contract):
 
     def test_a_step_changes_the_images(self) -> None:
         """Every step changes the images, and leaves ipc images of each class."""
-        trajectory = self.started()
-        before = trajectory.advance(0) if self.cls.iterates else None
-        for iteration in range(self.length):
-            after = trajectory.advance(iteration + 1)
+        before = self._some_steps.first
+        for iteration, after in enumerate(self._some_steps.sets):
             self._check_set(after)
             same = before is not None and same_bits(tensors_of(before), tensors_of(after))
             require(not same, f"step {iteration} leaves all images as they were")
@@ -78,8 +94,7 @@ class MethodContract(Contract):
 
     def test_gradients_are_finite(self) -> None:
         """Learned tensors, their gradients and logged scalars stay finite."""
-        trajectory = self.started()
-        trajectory.advance(self.length)
+        trajectory = self._some_steps.trajectory
         learned = trajectory.method.learned()
         require(finite(learned), f"not finite: {', '.join(learned)}")
         gradients = {name: tensor.grad for name, tensor in learned.items() if tensor.grad is not None}
@@ -89,34 +104,28 @@ class MethodContract(Contract):
 
     def test_learned_images_are_the_sets(self) -> None:
         """``learned()`` holds the very tensors that steps change, so that the harness can watch them."""
-        trajectory = self.started()
-        learned = trajectory.method.learned()
-        if not learned:
+        before, now = self._some_steps.learned_before, self._some_steps.trajectory.method.learned()
+        if not before:
             raise SkipTest("it learns no tensors")
-        before = {name: tensor.detach().clone() for name, tensor in learned.items()}
-        trajectory.advance(self.length)
-        now = trajectory.method.learned()
         require(now.keys() == before.keys(), f"learned() has other names after a step: {', '.join(now)}")
         require(not same_bits(before, now), "no learned tensor is changed by a step")
 
     def test_same_seed_same_numbers(self) -> None:
         """The same seed gives the same bits, whatever the global generators' state."""
-        with global_generators(1):
-            first = self.finished()
+        first = self._some_steps.sets[-1]
         with global_generators(2):
             second = self.finished()
         require(self._same(first, second), "with the global generators in another state, the set is another")
 
     def test_distillations_are_independent(self) -> None:
         """Another distillation starts from other images or draws others, unless nothing is drawn at all."""
-        first, second = self.finished(), self.finished(distillation=1)
+        first, second = self._some_steps.sets[-1], self.finished(distillation=1)
         if self._same(first, second):
             raise SkipTest("it gives the same set in every distillation: its numbers do not depend on a seed")
 
     def test_state_round_trips(self) -> None:
         """A state that is restored into a new method continues with the same bits."""
-        whole, first, second = self.started(), self.started(), self.started()
-        wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
+        (whole, wanted), first, second = self._twice_as_many_steps, self.started(), self.started()
         first.advance(self.length)
         tensors, history = first.state()
         # A method may return its own buffers as its state; later steps must not reach the copy that is compared.
@@ -130,9 +139,7 @@ class MethodContract(Contract):
 
     def test_state_is_all_there_is(self) -> None:
         """A state that is restored in a fresh process continues with the same bits: ``state()`` holds everything."""
-        whole, stopped = self.started(), self.started()
-        wanted = whole.advance(2 * self.steps if self.cls.iterates else 1)
-        stopped.advance(self.length)
+        (whole, wanted), stopped = self._twice_as_many_steps, self._some_steps.trajectory
         asked = (self.name, self.ipc, self.usual_draws, self.problem)
         got, history = in_fresh_process(_gone_on, *asked, *stopped.state(), whole.history.iterations)
         elsewhere = "what decides its steps is kept elsewhere than in state(): in a global or a cache of its module"
@@ -169,9 +176,7 @@ class MethodContract(Contract):
 
     def test_networks_as_declared(self) -> None:
         """It draws networks if it declares so (``uses_pool``), and none if not."""
-        trajectory = self.started()
-        trajectory.advance(self.length)
-        drawn = sum(map(len, trajectory.history.draws))
+        drawn = sum(map(len, self._some_steps.trajectory.history.draws))
         if self.cls.uses_pool:
             require(drawn > 0, "it draws no network: declare uses_pool = False")
 
@@ -179,7 +184,7 @@ class MethodContract(Contract):
         """Its steps do not depend on how many will follow, or it declares so (``uses_total``)."""
         if self.cls.uses_total:
             raise SkipTest("it says that its schedule depends on the total of iterations")
-        first, second = self.finished(total=self.length), self.finished(total=self.length + 50)
+        first, second = self._some_steps.sets[-1], self.finished(total=self.length)
         require(self._same(first, second), "with a longer run ahead its steps differ: declare uses_total = True")
 
     def test_needs_are_known_ahead(self) -> None:
@@ -271,6 +276,22 @@ class MethodContract(Contract):
     def _artifacts(self) -> ArtifactCache:
         """The artifacts that distillations share, made once for all checks."""
         return {}
+
+    @cached_property
+    def _some_steps(self) -> "_Steps":
+        """A distillation of some steps, computed once for all checks that only look at one."""
+        with global_generators(1):
+            trajectory = self.started()
+            first = trajectory.advance(0) if self.cls.iterates else None
+            learned = {name: tensor.detach().clone() for name, tensor in trajectory.method.learned().items()}
+            sets = [trajectory.advance(iteration + 1) for iteration in range(self.length)]
+        return _Steps(trajectory, first, sets, learned)
+
+    @cached_property
+    def _twice_as_many_steps(self) -> tuple[Trajectory, DistilledSet]:
+        """A distillation that was never stopped, beside which others are restored, and its set."""
+        trajectory = self.started()
+        return trajectory, trajectory.advance(2 * self.steps if self.cls.iterates else 1)
 
     @cached_property
     def problem(self) -> Problem:
