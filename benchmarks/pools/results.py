@@ -131,9 +131,8 @@ def _run(scores, config):
 def _recorded(method, dataset):
     """Return a method's name as records have it: with the data set's defaults, and without its own."""
     registry = plugins().registry
-    defaults = traits_of(registry.resolve("dataset", dataset)).defaults.options
-    name = parse_name(method)
-    return str(registry.resolve("method", name.with_defaults(dict(defaults.get(name.name, {})))))
+    defaults = traits_of(registry.resolve("dataset", dataset)).defaults
+    return str(registry.resolve("method", defaults.complete(parse_name(method))))
 
 
 def _share(asked, students):

@@ -148,8 +148,8 @@ def _search(request: Request, over: Sequence[str], reporter: Reporter) -> _Searc
     (method,) = methods
     dataset = registry.resolve("dataset", expand(request.dataset[0])[0])
     known = traits_of(dataset).defaults
-    defaults = dict(known.options.get(method.name, {}))
-    space = search_space(over, method, registry.resolve("method", method.with_defaults(defaults)), defaults)
+    resolved = registry.resolve("method", known.complete(method))
+    space = search_space(over, method, resolved, known.of(method.name))
     points = tuple(sorted(set(request.iterations or known.iterations)))
     return _Search(request, method, space, points, reporter)
 

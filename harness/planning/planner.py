@@ -138,11 +138,11 @@ class Planner:
     def complete(self, kind: str, name: Name, defaults: RunDefaults) -> Resolved[Any]:
         """Resolve a name with the options that were set for its component, and beneath them the data set's."""
         entry = self.registry.find(kind, name.name)
-        return self.registry.resolve(kind, self.set_options.complete(name, entry, defaults.options.get(entry.name, {})))
+        return self.registry.resolve(kind, self.set_options.complete(name, entry, defaults.of(entry.name)))
 
     def _lacks_options(self, entry: Entry, defaults: RunDefaults) -> bool:
         fields = entry.load().Options.fields_by_name()
-        values = {**defaults.options.get(entry.name, {}), **self.set_options.of(entry)}
+        values = {**defaults.of(entry.name), **self.set_options.of(entry)}
         return any(option.is_required() and name not in values for name, option in fields.items())
 
     def architecture(self, name: str) -> Resolved[Architecture[Any]]:

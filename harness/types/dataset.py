@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+from harness.types.names import Name
 from harness.types.options import Options, option
 from harness.types.problem import Shape, Split
 
@@ -28,6 +29,14 @@ class RunDefaults:
     students: int = 2
     distillations: int = 1
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def of(self, component: str) -> dict[str, str]:
+        """Return the options that a component takes on the data set unless they are typed."""
+        return dict(self.options.get(component, {}))
+
+    def complete(self, name: Name) -> Name:
+        """Return the name of a component with the options that it takes on the data set unless they are typed."""
+        return name.with_defaults(self.of(name.name))
 
 
 @dataclass(frozen=True)

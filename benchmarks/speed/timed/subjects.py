@@ -55,10 +55,8 @@ def random_problem(classes, of_class, shape):
 
 
 def method_name(dataset, method):
-    """A method's name with the options that it takes on a data set where they are not given."""
-    defaults = resolve("dataset", dataset).make().traits.defaults.options
-    parsed = parse_name(method)
-    return parsed.with_defaults(dict(defaults.get(parsed.name, {})))
+    """A method's name with the options that it takes on a data set unless they are typed."""
+    return resolve("dataset", dataset).make().traits.defaults.complete(parse_name(method))
 
 
 class NoScratch:
