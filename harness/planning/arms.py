@@ -66,7 +66,7 @@ class Arm:
             **({"real_data": True} if self.uses_real_data else {}),
             "seed": self.source.seed,
             "score_on": problem.score_on,
-            "like": problem.like,
+            "like": problem.scored_like,
             "preprocessing": problem.preprocessing.name,
             **training_of(self.source),
         }
