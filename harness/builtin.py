@@ -20,7 +20,8 @@ def register_architectures(register: Register) -> None:
         register(f"vgg{depth}", f"{conv}.vgg:VGG{depth}", f"VGG with {depth} layers, instance norm by default")
     for depth in (18, 34, 50):
         register(f"resnet{depth}", f"{conv}.resnet:ResNet{depth}", f"ResNet-{depth} with a 3x3 stem")
-    register("torchvision", f"{conv}.torchvision:TorchvisionClassifier", "any classifier of torchvision, untrained")
+    register("torchvision", f"{conv}.torchvision:TorchvisionClassifier", "any classifier of torchvision")
+    register("timm", f"{conv}.timm:TimmClassifier", "any classifier of timm (pip install 'ddbench[timm]')")
 
 
 @hookimpl
