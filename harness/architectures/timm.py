@@ -104,7 +104,7 @@ class TimmClassifier(Architecture[TimmOptions]):
     def _model(self, shape: Shape, classes: int) -> nn.Module:
         import timm
 
-        sized = {"img_size": shape[1:]} if _configuration(self.options).fixed_input_size else {}
+        sized: dict[str, Any] = {"img_size": shape[1:]} if _configuration(self.options).fixed_input_size else {}
         model: nn.Module = timm.create_model(self.options.model, pretrained=False, num_classes=classes, **sized)
         # No network here works in place: a tensor that a method or a hook holds may not change afterwards.
         module: Any

@@ -178,7 +178,8 @@ class NpzImages:
             limits = [(part.min(), part.max()) for part in self._parts(key)]
             low, high = min(low for low, _ in limits), max(high for _, high in limits)
             raise DataError(f"{key} has floats in [{low:g}, {high:g}]: scale them to [0, 1], or store uint8")
-        return np.rint(images * 255).astype(np.uint8)
+        levels: Array = np.rint(images * 255).astype(np.uint8)
+        return levels
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[IO[bytes]]:

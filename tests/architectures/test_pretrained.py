@@ -145,6 +145,18 @@ def test_pretrained_students_are_marked_and_others_are_not(files, tmp_path):
     assert rows == {network: False, weights: True}
 
 
+def test_a_pretrained_pool_is_marked_and_compared_with_none(files, tmp_path):
+    pool = f"single[main=torchvision[model={SMALL},weights={files / 'thousand.pt'}]]"
+    done = ddbench(
+        "run", "--method", "dm[batch_real=4]", "--pool", "single[main=mlp]", "--pool", pool, "--dataset", "digits",
+        "--evaluator", "plain[epochs=1]", "--students", "1", "--architecture", "mlp", "--iterations", "1",
+        "--executor", "inline", "--store", tmp_path / "store",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count(SIGN) == 2, "a number and the caption"
+    assert " against " not in done.stdout.replace("set against those", "")
+
+
 # timm
 
 
