@@ -84,11 +84,11 @@ def hold_out(folder):
 
 
 def gather(folder):
-    """Load it, and gather 1000 batches of 64 real images."""
+    """Load it, and gather 100 batches of 64 real images."""
     import torch
 
     real = problem(folder)
-    for batch in range(1000):
+    for batch in range(100):
         real.real_batch(batch % CLASSES, 64, torch.Generator().manual_seed(batch))
 
 

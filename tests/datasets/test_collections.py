@@ -18,6 +18,7 @@ from harness.datasets.collections.imagenet import SUBSETS
 from harness.datasets.known_classes import CIFAR10
 from harness.datasets.traits import convnet_depth
 from harness.errors import DataError, UsageError
+from harness.testing import DatasetContract
 from harness.types.problem import Split
 
 WNIDS = ("n02124075", "n01443537", "n03126707", "n02012849", "n03444034")
@@ -131,9 +132,27 @@ def test_another_layout_is_one_line_that_names_the_file(load, tiny, damage, line
     assert str(tiny[0]) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["tiny-imagenet", "imagenet", "cifar10-c"])
+def test_a_path_is_checked_without_reading_images(resolve, root, name):
+    resolve(name).make().check_files(root)
+    with pytest.raises(DataError, match="nowhere does not exist: path= must name"):
+        resolve(f"{name}[path=nowhere]").make().check_files(root)
+
+
 def test_without_the_folder(load, root):
     with pytest.raises(DataError, match=r"tiny-imagenet-200 does not exist: path= must name the folder tiny-imagenet"):
         load("tiny-imagenet")
+
+
+@pytest.mark.parametrize("name", ["tiny-imagenet", "medmnist[name=bloodmnist]"])
+def test_the_contract_of_data_sets_is_kept(tiny, root, noise, monkeypatch, name):
+    medical(root, noise)
+    monkeypatch.setenv("DDBENCH_DATA", str(root))
+    contract = DatasetContract()
+    contract.name = name
+    outcomes = list(contract.outcomes())
+    assert [outcome for outcome in outcomes if outcome.status == "FAILED"] == []
+    assert sum(outcome.status == "ok" for outcome in outcomes) == len(outcomes)
 
 
 # ImageNet

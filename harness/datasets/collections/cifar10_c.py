@@ -69,8 +69,9 @@ class CIFAR10C(Dataset[CIFAR10COptions]):
         return Outline(CLASSES, _SHAPE)
 
     def check_files(self, root: Path) -> None:
-        """Raise `DataError` if the folder or a file is missing."""
-        self._files(root)
+        """Raise `DataError` if the folder that ``path`` names or a file in it is missing."""
+        if self.options.path:
+            self._files(root)
 
     def load(self, root: Path) -> RawData:
         """Read CIFAR-10's training images, and the corrupted test images."""

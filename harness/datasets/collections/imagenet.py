@@ -85,8 +85,9 @@ class ImageNet(Dataset[ImageNetOptions]):
         return Outline(_names(self.options.indices), (3, self.options.side, self.options.side))
 
     def check_files(self, root: Path) -> None:
-        """Raise `DataError` if the folder, ``train`` or ``val`` is missing."""
-        self._base(root)
+        """Raise `DataError` if the folder that ``path`` names is missing, or ``train`` or ``val`` in it."""
+        if self.options.path:
+            self._base(root)
 
     def load(self, root: Path) -> RawData:
         """List the images of the classes, and decode them once."""

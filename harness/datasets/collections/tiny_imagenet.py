@@ -46,8 +46,9 @@ class TinyImageNet(Dataset[TinyImageNetOptions]):
         return TINY_IMAGENET_TRAITS
 
     def check_files(self, root: Path) -> None:
-        """Raise `DataError` if the folder or a file of labels is missing."""
-        self._base(root)
+        """Raise `DataError` if the folder that ``path`` names or a file of labels in it is missing."""
+        if self.options.path:
+            self._base(root)
 
     def load(self, root: Path) -> RawData:
         """Read the labels, and decode the images once."""
