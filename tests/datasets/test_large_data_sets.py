@@ -82,6 +82,14 @@ def test_a_split_stays_on_disk_where_a_device_would_hold_it():
     assert replace(split, on_disk=False).to(torch.device("meta")).images.device.type == "meta"
 
 
+def test_a_device_gets_the_pixels_of_a_batch_alone(problem, arrays, large):
+    """The device without memory stands for a GPU: an index of another device than the images' would be an error."""
+    here = replace(problem(f"arrays[path={arrays()}]"), device=torch.device("meta"))
+    batch = here.real_batch(0, 3, torch.Generator().manual_seed(0))
+    assert (batch.device.type, tuple(batch.shape)) == ("meta", (3, 3, 6, 6))
+    assert here.resident.train.images.device.type == "cpu"
+
+
 # Whole files only
 
 
