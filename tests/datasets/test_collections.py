@@ -19,6 +19,7 @@ from harness.datasets.known_classes import CIFAR10
 from harness.datasets.traits import convnet_depth
 from harness.errors import DataError, UsageError
 from harness.testing import DatasetContract
+from harness.types.dataset import RawData
 from harness.types.problem import Split
 
 WNIDS = ("n02124075", "n01443537", "n03126707", "n02012849", "n03444034")
@@ -271,9 +272,7 @@ def corrupted(root, noise, monkeypatch):
     for seed, name in enumerate((*CORRUPTIONS, "spatter")):
         np.save(base / f"{name}.npy", noise(50, 32, 32, 3, seed=seed))
     train = Split(torch.from_numpy(noise(10, 3, 32, 32)), torch.arange(10))
-    monkeypatch.setattr(
-        "harness.datasets.torchvision.CIFAR10.load", lambda self, root: types.SimpleNamespace(train=train)
-    )
+    monkeypatch.setattr("harness.datasets.torchvision.CIFAR10.load", lambda self, root: RawData(train, train, CIFAR10))
     return base
 
 
@@ -299,6 +298,8 @@ def test_sets_are_those_of_cifar10_and_published_accuracies_do_not_apply(resolve
     from harness.datasets.problems import make_problem
 
     problem = make_problem(resolve("cifar10-c[corruption=fog]"), root=root)
+    # The key of a set names the training images, and not those that it is scored on.
+    assert problem.fingerprint == make_problem(resolve("cifar10"), root=root).fingerprint
     assert (problem.like, problem.scored_like) == ("cifar10", None)
     assert problem.preprocessing.name == "cifar10"
 
