@@ -20,7 +20,8 @@ def register_architectures(register: Register) -> None:
         register(f"vgg{depth}", f"{conv}.vgg:VGG{depth}", f"VGG with {depth} layers, instance norm by default")
     for depth in (18, 34, 50):
         register(f"resnet{depth}", f"{conv}.resnet:ResNet{depth}", f"ResNet-{depth} with a 3x3 stem")
-    register("torchvision", f"{conv}.torchvision:TorchvisionClassifier", "any classifier of torchvision, untrained")
+    register("torchvision", f"{conv}.torchvision:TorchvisionClassifier", "any classifier of torchvision")
+    register("timm", f"{conv}.timm:TimmClassifier", "any classifier of timm (pip install 'ddbench[timm]')")
 
 
 @hookimpl
@@ -33,6 +34,12 @@ def register_datasets(register: Register) -> None:
     register("mnist", f"{sets}.torchvision:MNIST", "70,000 grey digits of 28x28")
     register("fashion-mnist", f"{sets}.torchvision:FashionMNIST", "70,000 grey pieces of clothing of 28x28")
     register("svhn", f"{sets}.torchvision:SVHN", "99,289 colour house numbers of 32x32")
+    more = f"{sets}.collections"
+    register("tiny-imagenet", f"{more}.tiny_imagenet:TinyImageNet", "110,000 colour images of 64x64 in 200 classes")
+    register("imagenet", f"{more}.imagenet:ImageNet", "ImageNet-1k, or ten of its classes: subset=nette, size=128")
+    register("cifar10-c", f"{more}.cifar10_c:CIFAR10C", "CIFAR-10 with corrupted test images")
+    register("medmnist", f"{more}.medmnist:MedMNIST", "medical images of MedMNIST: name=pathmnist, size=28")
+    register("hf", f"{more}.hf:HuggingFace", "a data set of the Hugging Face hub, or a folder of parquet files")
     register("folder", f"{sets}.folder:Folder", "an image folder with train/CLASS/ and test/CLASS/")
     register("arrays", f"{sets}.arrays:Arrays", "an .npz file with train and test images and labels")
 

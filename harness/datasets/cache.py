@@ -30,13 +30,18 @@ def cached(root: Path, kind: str, key: str, names: Iterable[str], make: Callable
         names: the names of the tensors.
         make: computes the tensors.
     """
-    path = root / "decoded" / f"{kind}-{key[:40]}.safetensors"
+    path = cache_file(root, kind, key)
     # No lock: two processes may compute the same tensors, and the last rename wins with equal content.
     tensors = _read(path, set(names))
     if tensors is None:
         tensors = make()
         _write(path, tensors)
     return tensors
+
+
+def cache_file(root: Path, kind: str, key: str) -> Path:
+    """Return the file that holds the tensors of a key; it may not exist."""
+    return root / "decoded" / f"{kind}-{key[:40]}.safetensors"
 
 
 def _read(path: Path, names: set[str]) -> Tensors | None:

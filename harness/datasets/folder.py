@@ -1,26 +1,20 @@
 """The data set ``folder``: the user's own images in folders."""
 
-import hashlib
-import json
-import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from harness.datasets.cache import Tensors, cached
+from harness.datasets.image_files import SPLITS, ImageFiles
 from harness.datasets.paths import named_folder
 from harness.datasets.traits import OwnImagesOptions
 from harness.errors import DataError
 from harness.types.data.class_names import check_class_names, label_order
 from harness.types.data.image_folder import ImageFolder
-from harness.types.data.images import decode_files, file_digests, read_headers
+from harness.types.data.images import Fitting
 from harness.types.dataset import Dataset, RawData, Traits
 from harness.types.options import option
-from harness.types.problem import Split
 
-SPLITS = ("train", "test")
 _LAYOUT = "train/CLASS/ and test/CLASS/"
 
 
@@ -31,26 +25,13 @@ class FolderOptions(OwnImagesOptions):
     size: int | None = option(None, "resize all images to size x size pixels (bilinear); auto: all have one size", gt=0)
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The image files of both splits with their labels."""
-
-    classes: tuple[str, ...]
-    paths: dict[str, list[str]]
-    labels: dict[str, Tensor]
-
-    @property
-    def all_paths(self) -> list[str]:
-        return [path for split in SPLITS for path in self.paths[split]]
-
-
 class Folder(Dataset[FolderOptions]):
     """An image folder ``PATH/{train,test}/CLASS/**/*.jpg`` (or another suffix that torchvision takes for an image).
 
     Classes are the folder names, in the order of their values if all are whole numbers, and otherwise as text. Images
     are turned as their EXIF data say; they are grey if all of both splits are, and colour otherwise. Links are
     followed, and each real folder is read once. Decoded images are cached in the data root; the key is the files'
-    content, so a changed file is seen.
+    content, so a changed file is seen. From a gigabyte on they are mapped from there, and take no memory.
     """
 
     Options = FolderOptions
@@ -68,12 +49,8 @@ class Folder(Dataset[FolderOptions]):
 
     def load(self, root: Path) -> RawData:
         """List, hash and decode the images, or take them from the cache."""
-        base = self._base()
-        files = _find(base)
-        digests = file_digests(files.all_paths)
-        pixels = cached(root, "folder", self._key(base, files, digests), SPLITS, lambda: self._decode(files, digests))
-        train, test = (Split(pixels[split], files.labels[split]) for split in SPLITS)
-        return RawData(train, test, files.classes)
+        size = self.options.size
+        return _find(self._base()).by_content(root, "folder", {"version": self.version, "size": size}, Fitting(size))
 
     def _base(self) -> Path:
         base = named_folder(self.options.path, f"a folder with {_LAYOUT}")
@@ -82,25 +59,8 @@ class Folder(Dataset[FolderOptions]):
                 raise DataError(f"{base} has no folder {split!r}: it must hold {_LAYOUT}")
         return base
 
-    def _key(self, base: Path, files: _Files, digests: list[bytes]) -> str:
-        """Return the digest of all that decides the pixels: relative names, contents, version, relevant options."""
-        prefix = len(os.path.join(base, ""))
-        names = [os.fsencode(path[prefix:].replace(os.sep, "/")) for path in files.all_paths]
-        digest = hashlib.sha256(json.dumps({"version": self.version, "size": self.options.size}).encode())
-        digest.update(hashlib.sha256(b"\0".join(names)).digest())
-        digest.update(hashlib.sha256(b"".join(digests)).digest())
-        return digest.hexdigest()
 
-    def _decode(self, files: _Files, digests: list[bytes]) -> Tensors:
-        headers = read_headers(files.all_paths, self.options.size)
-        # Levels take one byte a value; nothing here turns them into floats.
-        headers.check_memory(1, "give a smaller size=N, or fewer images")
-        pixels = decode_files(files.all_paths, self.options.size, headers=headers, digests=digests)
-        boundary = len(files.paths["train"])
-        return {"train": pixels[:boundary], "test": pixels[boundary:]}
-
-
-def _find(base: Path) -> _Files:
+def _find(base: Path) -> ImageFiles:
     """List the images of both splits, which must have the same classes."""
     tree = ImageFolder(base, str(base))
     folders = {split: tree.class_folders(split) for split in SPLITS}
@@ -120,7 +80,7 @@ def _find(base: Path) -> _Files:
         paths[split] = [path for listed in of_class for path in listed]
         counts = torch.tensor([len(listed) for listed in of_class])
         labels[split] = torch.arange(len(classes)).repeat_interleave(counts)
-    return _Files(tuple(classes), paths, labels)
+    return ImageFiles(base, tuple(classes), paths, labels)
 
 
 def _images(tree: ImageFolder, split: str, folder: str, base: Path) -> list[str]:

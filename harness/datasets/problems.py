@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from harness.datasets.cache import cached
 from harness.datasets.checks import check
-from harness.datasets.splits import classes_without, cut
+from harness.datasets.mapped import part_of
+from harness.datasets.splits import classes_without, cut_indices
 from harness.errors import DataError, PluginError, UsageError, did_you_mean
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, returned, traits
@@ -80,7 +82,7 @@ def make_problem(
     train, score, held_out = raw.train, raw.test, None
     # The split depends on the run's seed alone, so that every method of a study leaves out the same images.
     if hold_out or score_on == "validation":
-        train, validation = _hold_out(raw, seed, name)
+        train, validation = _hold_out(raw, seed, name, root)
         held_out = HoldOut(len(validation), len(raw.train), seed)
         score = validation if score_on == "validation" else raw.test
     return Problem(
@@ -91,6 +93,7 @@ def make_problem(
         classes=classes,
         preprocessing=_preprocessing(train, normalization, options, root),
         like=known.like,
+        scored_like=None if known.like_in_training_alone else known.like,
         augmentations=known.augmentations,
         provider=dataset.provenance(),
         hold_out=held_out,
@@ -168,11 +171,22 @@ def _normalization(known: Traits, options: DatasetOptions, name: str) -> str:
     return wanted
 
 
-def _hold_out(raw: RawData, seed: int, name: str) -> tuple[Split, Split]:
+def _hold_out(raw: RawData, seed: int, name: str, root: Path) -> tuple[Split, Split]:
     for label in classes_without(raw.train.labels, 2, len(raw.classes)):
         problem = f"{name}: class {raw.classes[label]!r} has one training image, too few for a validation split"
         raise DataError(f"{problem}: add images, or leave out --choose, --keep-hold-out and --score-on validation")
-    return cut(raw.train, lambda count: max(1, count // VALIDATION_SHARE), Streams(seed), "validation")
+    share = lambda count: max(1, count // VALIDATION_SHARE)  # noqa: E731
+    parts = cut_indices(raw.train.labels, share, Streams(seed), "validation")
+    train, validation = (_part(raw.train, index, root) for index in parts)
+    return train, validation
+
+
+def _part(split: Split, index: Tensor, root: Path) -> Split:
+    if not split.on_disk:  # hashing it would take longer than copying it
+        return split[index]
+    digest = hashlib.sha256(f"part 1 {split.fingerprint}".encode())
+    digest.update(index.numpy().data)
+    return part_of(split, index, root, digest.hexdigest())
 
 
 def _preprocessing(train: Split, normalization: str, options: DatasetOptions, root: Path) -> Preprocessing:

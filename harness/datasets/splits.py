@@ -21,13 +21,19 @@ def cut(split: Split, count: Callable[[int], int], streams: Streams, role: str) 
     Returns:
         The rest, and the part that was cut off.
     """
-    taken = torch.zeros(len(split), dtype=torch.bool)
-    for label in torch.unique(split.labels).tolist():
-        members = torch.nonzero(split.labels == label).flatten()
+    rest, taken = cut_indices(split.labels, count, streams, role)
+    return split[rest], split[taken]
+
+
+def cut_indices(labels: Tensor, count: Callable[[int], int], streams: Streams, role: str) -> tuple[Tensor, Tensor]:
+    """Return the ascending indices of the two parts that `cut` returns, for the labels (n,) of a split."""
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    for label in torch.unique(labels).tolist():
+        members = torch.nonzero(labels == label).flatten()
         # A stream for each class: adding a class changes no other class's draw.
         order = torch.randperm(len(members), generator=streams.generator(role, label))
         taken[members[order[: count(len(members))]]] = True
-    return split[~taken], split[taken]
+    return torch.nonzero(~taken).flatten(), torch.nonzero(taken).flatten()
 
 
 def classes_without(labels: Tensor, count: int, classes: int) -> list[int]:

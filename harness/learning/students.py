@@ -273,10 +273,10 @@ def score(network: nn.Module, problem: Problem, precision: Precision = "fp32") -
     """
     network.eval()
     here = problem.resident
-    compiled = is_compiled(network, here.score.images)
+    compiled = problem.device.type == "cpu" and is_compiled(network, here.score.images)
     slices = torch.split(here.score.images, SLICE if compiled else SCORED_AT_ONCE[problem.device.type])
     with torch.inference_mode(), _context(problem.device, precision != "fp32")():
-        inputs = (here.preprocessing.to_inputs(part) for part in slices)
+        inputs = (here.preprocessing.to_inputs(part.to(problem.device)) for part in slices)
         # To the CPU at the end only: each transfer would wait for the GPU before the next part is launched.
         predicted = torch.cat([logits_of(network, part).argmax(1) for part in inputs]).cpu()
     right = int((predicted == problem.score.labels).sum())

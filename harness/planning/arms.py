@@ -8,7 +8,7 @@ from typing import Any
 from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.networks.lottery import Resolve
 from harness.planning.real_networks import real_network_cell
-from harness.planning.set_sources import Source, machinery_digests, training_of
+from harness.planning.set_sources import Source, machinery_digests, starts_pretrained, training_of
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import request as checked_request
 from harness.plugins.returns import returned, text
@@ -66,7 +66,7 @@ class Arm:
             **({"real_data": True} if self.uses_real_data else {}),
             "seed": self.source.seed,
             "score_on": problem.score_on,
-            "like": problem.like,
+            "like": problem.scored_like,
             "preprocessing": problem.preprocessing.name,
             **training_of(self.source),
         }
@@ -115,10 +115,21 @@ class Arm:
 
     @property
     def uses_real_data(self) -> bool:
-        """Whether the evaluator trains students by anything that has seen real training images, beside the set."""
+        """Whether students learn from anything that has seen real images, beside the set.
+
+        That is so if the evaluator uses real training images, or if a network came with pretrained weights: of the
+        students, of a teacher, or of those that the set was distilled with.
+        """
         evaluator = self.evaluator.make()
         stated = returned(evaluator.uses_real_data, bool, f"{self.evaluator.described}: uses_real_data")
-        return stated or self.real_network(0) is not None
+        return stated or self.real_network(0) is not None or self.is_pretrained
+
+    @cached_property
+    def is_pretrained(self) -> bool:
+        """Whether a network that students or their set come from had pretrained weights."""
+        request = self.artifact_request(0)
+        teachers = [self.resolve(request.architecture)] if request and request.architecture else []
+        return self.source.is_pretrained or any(map(starts_pretrained, [self.architecture, *teachers]))
 
     def real_network(self, student: int) -> RealNetwork | None:
         """Return the network on the real data that the evaluator asks for before this student; None if none."""

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.plugins.code_digest import package_digest
+from harness.plugins.registry import Resolved
+from harness.plugins.returns import returned
 from harness.store.cells import Cell
 from harness.types.data.labels import LabelKind
 from harness.types.distilled import DistilledSet
 from harness.types.names import Name, name_or_text
+from harness.types.network import Architecture
 from harness.types.problem import Problem
 
 
@@ -16,6 +19,11 @@ def machinery_digests() -> dict[str, str]:
     """Return the digests of the code that every number depends on beside its components'."""
     # Whole rooms: nobody can list through which of their modules a number passes.
     return {room: package_digest(room) for room in ("harness.learning", "harness.compute")}
+
+
+def starts_pretrained(architecture: Resolved[Architecture[Any]]) -> bool:
+    """Return whether networks of an architecture start from pretrained weights."""
+    return returned(architecture.make().pretrained, bool, f"{architecture.described}: pretrained")
 
 
 def status_of(distilled: DistilledSet) -> str:
@@ -75,6 +83,11 @@ class Source(Protocol):
     @property
     def has_schedule(self) -> bool:
         """Whether the sets have a schedule."""
+        ...
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether a network that a set is distilled with starts from pretrained weights; False if that is not known."""
         ...
 
     @property
@@ -158,6 +171,11 @@ class FileSource:
     def images(self) -> int:
         """Number of images that a student trains on."""
         return len(self.distilled.training_data()[0])
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Always False: a file does not say which networks it was distilled with."""
+        return False
 
     @property
     def training_images(self) -> None:

@@ -9,7 +9,7 @@ from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.networks.lottery import Lottery, Resolve, mixture
 from harness.learning.pixel_method import PixelOptions
 from harness.planning.real_networks import real_network_cell
-from harness.planning.set_sources import machinery_digests
+from harness.planning.set_sources import machinery_digests, starts_pretrained
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.store.cells import Cell, canonical_json, key_of
@@ -248,6 +248,12 @@ class TrajectorySource:
         if self.pool is None or self.total:
             return self.architectures_until(self.total)
         return [architecture for architecture, _ in mixture(self.pool.make(), 0, self.resolve)]
+
+    @cached_property
+    def is_pretrained(self) -> bool:
+        """Whether a network that may be drawn, or that an artifact of the method has, starts pretrained."""
+        named = {request.architecture for request in self.needs(0, self.total) if request.architecture}
+        return any(map(starts_pretrained, [*self.drawable(), *map(self.resolve, sorted(named))]))
 
     @cached_property
     def _drawable(self) -> list[tuple[int, list[Resolved[Architecture[Any]]]]]:

@@ -82,7 +82,10 @@ _CALLS: dict[str, dict[str, Call]] = {
         "uses_real_data": _READ,
     },
     "metric": {"measure": _AT_WORK, "check": _ASKED, "work": _ASKED},
-    "architecture": {"network": Call("cannot be built:"), "build": Call("cannot be built:"), "augmentations": _READ},
+    "architecture": {
+        **dict.fromkeys(("network", "build"), Call("cannot be built:")),
+        **dict.fromkeys(("augmentations", "pretrained"), _READ),
+    },
     "dataset": {"load": _ASKED, "prepare": Call(passes=(OSError,)), "traits": _READ},
     # A full disk is no fault of a format: whoever asked for the file says so.
     "format": {

@@ -13,8 +13,14 @@ def lacking_package(needs: Mapping[str, str]) -> str | None:
         needs: by module, what pip installs it from: ``{"submitit": "ddbench[slurm]"}``.
     """
     # Looked for and not imported: whoever starts a run may never use it, and an import takes seconds.
-    lacking = next((module for module in needs if importlib.util.find_spec(module) is None), None)
+    lacking = next((module for module in needs if not _is_installed(module)), None)
     return lacking and f"{lacking}, which is not installed: pip install '{needs[lacking]}'"
+
+
+def _is_installed(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    # Any folder of that name on the path, say "datasets" where a user works, would count as a package without origin.
+    return spec is not None and spec.origin is not None
 
 
 def require_packages(who: str, needs: Mapping[str, str]) -> None:

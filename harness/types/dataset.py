@@ -47,13 +47,16 @@ class Traits:
         normalize: the normalisation that goes with it, a name or ``auto``; None if unknown, and then it is computed.
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit it, joined by ``+``.
         defaults: the values of a run's options that are not set.
-        like: the known data set whose published numbers apply; None if there is none.
+        like: the known data set whose published settings and numbers apply; None if there is none.
+        like_in_training_alone: whether the test images are others than those of ``like``, so that its published
+            accuracies do not apply.
     """
 
     normalize: str | None = "auto"
     augmentations: Mapping[str, str] = field(default_factory=dict)
     defaults: RunDefaults = field(default_factory=RunDefaults)
     like: str | None = None
+    like_in_training_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class DatasetOptions(Options):
     normalize: str = option(
         "own",
         "mean and std: own (what goes with the set), auto (computed from the training images), or those of mnist, "
-        "fashion-mnist, svhn, cifar10, cifar100, tinyimagenet; frepo-zca: each channel standardised, then whitened; "
-        "kip-zca: each image less its mean and of unit norm, then whitened",
+        "fashion-mnist, svhn, cifar10, cifar100, tinyimagenet, imagenet; frepo-zca: each channel standardised, then "
+        "whitened; kip-zca: each image less its mean and of unit norm, then whitened",
         source="DC, utils.py; FRePo; KIP",
     )
     zca: bool = option(False, "whiten the pixels instead of normalising them", source="MTT")

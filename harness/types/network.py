@@ -166,6 +166,11 @@ class Architecture(ABC, Generic[O]):
         self.options = options
 
     @property
+    def pretrained(self) -> bool:
+        """Whether its networks start from weights that were trained on images; their scores are marked."""
+        return False
+
+    @property
     def augmentations(self) -> Mapping[str, str]:
         """The augmentations, by family (``dc``), that a protocol uses for it in place of the data set's."""
         return {}

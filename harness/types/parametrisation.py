@@ -60,8 +60,7 @@ class InitialImages:
         for label, members in enumerate(self.problem.of_class):
             order = torch.randperm(len(members), generator=self.streams.generator("init", 0, label))
             chosen.append(members[order[torch.arange(per_class) % len(members)]])
-        images = here.train.images[torch.cat(chosen).to(self.problem.device)]
-        return images.to(torch.float32).div_(255.0)
+        return self.problem.pixels_of(torch.cat(chosen)).to(torch.float32).div_(255.0)
 
 
 class Parametrisation(ABC, Generic[O]):

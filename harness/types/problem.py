@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,16 +20,26 @@ if TYPE_CHECKING:
     from harness.types.students.metric import Metric
 
 CPU = torch.device("cpu")
+_SMALL, _MOST_VALUES = 2**14, 2**21
+"""Values of an image that is small, and values of larger images that `Problem.real_extreme` preprocesses at once."""
 Shape = tuple[int, int, int]
 """The channels, height and width of an image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images as uint8 (n, channels, height, width), and labels as int64 (n,)."""
+    """Images as uint8 (n, channels, height, width), and labels as int64 (n,).
+
+    Attributes:
+        images: the pixels; they may be mapped from a file, so nothing writes into them.
+        labels: the label of each image.
+        on_disk: whether the images are mapped from a file because they do not fit in memory: batches are gathered by
+            index, and the rest stays where it is.
+    """
 
     images: Tensor
     labels: Tensor
+    on_disk: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,8 +48,8 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
     def to(self, device: torch.device) -> "Split":
-        """Return a copy of the split on a device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        """Return a copy of the split on a device; images that do not fit in memory stay where they are."""
+        return Split(self.images if self.on_disk else self.images.to(device), self.labels.to(device), self.on_disk)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -60,7 +71,8 @@ class Problem:
         score_on: whether these are the test set or a validation split of the training set.
         classes: class names; label i is ``classes[i]``.
         preprocessing: the map from pixels to network inputs.
-        like: the known data set whose defaults and published numbers apply; None if there is none.
+        like: the known data set whose defaults and published settings apply; None if there is none.
+        scored_like: the known data set whose published accuracies apply; None if there is none.
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit the data set.
         provider: distribution and version of the data set's plugin, for records.
         device: the device of networks and their inputs.
@@ -75,6 +87,7 @@ class Problem:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     like: str | None = None
+    scored_like: str | None = None
     augmentations: Mapping[str, str] = field(default_factory=dict)
     provider: Mapping[str, str] = field(default_factory=dict)
     device: torch.device = CPU
@@ -101,12 +114,30 @@ class Problem:
         members = self.of_class[label]
         # The draw is made on the CPU whatever the device, so that a GPU sees the same real images as a CPU.
         chosen = members[torch.randperm(len(members), generator=generator)[:count]]
-        here = self.resident
-        return here.preprocessing.to_inputs(here.train.images[send(chosen, self.device)])
+        return self.inputs_of(self.pixels_of(chosen))
+
+    def pixels_of(self, index: Tensor) -> Tensor:
+        """Gather training images by index.
+
+        Args:
+            index: positions in the training set (n,), int64, on the CPU.
+
+        Returns:
+            Pixels (n, channels, height, width), uint8, on the device.
+        """
+        images = self.resident.train.images
+        return images[send(index, images.device)].to(self.device)
+
+    def inputs_of(self, pixels: Tensor) -> Tensor:
+        """Return network inputs (n, channels, height, width), float32, on the device, for pixels of any device."""
+        return self.resident.preprocessing.to_inputs(pixels.to(self.device))
 
     @cached_property
     def resident(self) -> "Problem":
-        """The problem with pixels, labels and preprocessing on the device; on a CPU, the problem itself."""
+        """The problem with pixels, labels and preprocessing on the device; on a CPU, the problem itself.
+
+        Pixels that do not fit in memory stay on the CPU: `pixels_of` gathers those of a batch.
+        """
         if self.device.type == "cpu":
             return self
         tensors = {name: tensor.to(self.device) for name, tensor in self.preprocessing.tensors().items()}
@@ -141,5 +172,8 @@ class Problem:
     @cached_property
     def real_extreme(self) -> float:
         """The largest absolute value of a training input after preprocessing."""
-        batches = torch.split(self.train.images, 4096)
+        # Floats take many times the memory of pixels. Of small images as many at once as ever: how many decides the
+        # last bit of what is whitened.
+        values = math.prod(self.shape)
+        batches = torch.split(self.train.images, 4096 if values <= _SMALL else max(1, _MOST_VALUES // values))
         return max(float(self.preprocessing.to_inputs(batch).abs().max()) for batch in batches)

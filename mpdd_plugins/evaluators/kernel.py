@@ -65,7 +65,7 @@ class Kernel(Plain):
         values = centred_one_hot(labels, len(problem.classes)) if labels.ndim == 1 else labels
         kernel = BlockedKernel(kernel_named(options.kernel), MEGABYTE * options.memory)
         with torch.no_grad():
-            scored = here.preprocessing.to_inputs(here.score.images)
+            scored = problem.inputs_of(here.score.images)
             cross, own = kernel.matrix(scored, images), kernel.matrix(images, images, own=True)
             predicted = ridge_predictions(cross, own, values, options.ridge).argmax(1)
         return float((predicted == here.score.labels).double().mean())

@@ -183,10 +183,10 @@ class DD(TensorMethod[DDOptions]):
 
     def _real_batch(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return network inputs (m, c, h, w) of real images of any class, and their class indices (m,)."""
-        here = self.task.problem.resident
+        problem = self.task.problem
         generator = self.task.streams.generator("real", iteration)
-        index = torch.randperm(len(here.train), generator=generator)[: self.options.batch_real].to(self.labels.device)
-        return here.preprocessing.to_inputs(here.train.images[index]), here.train.labels[index]
+        index = torch.randperm(len(problem.train), generator=generator)[: self.options.batch_real]
+        return problem.inputs_of(problem.pixels_of(index)), problem.train.labels[index].to(problem.device)
 
     @property
     def has_schedule(self) -> bool:

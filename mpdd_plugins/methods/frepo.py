@@ -159,11 +159,11 @@ class FRePo(TensorMethod[FRePoOptions]):
 
     def _real_batch(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return network inputs (m, c, h, w) of real images of any class, and their labels (m, classes)."""
-        here = self.task.problem.resident
+        problem = self.task.problem
         generator = self.task.streams.generator("real", iteration)
-        index = torch.randperm(len(here.train), generator=generator)[: self.options.batch_real].to(self.images.device)
-        labels = centred_one_hot(here.train.labels[index], self.classes)
-        return here.preprocessing.to_inputs(here.train.images[index]), labels
+        index = torch.randperm(len(problem.train), generator=generator)[: self.options.batch_real]
+        labels = centred_one_hot(problem.train.labels[index].to(problem.device), self.classes)
+        return problem.inputs_of(problem.pixels_of(index)), labels
 
     def distilled(self) -> DistilledSet:
         """Return the present images with learned labels of regression, or with hard ones."""

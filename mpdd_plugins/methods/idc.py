@@ -213,12 +213,12 @@ class IDC(PixelMethod[IDCOptions]):
 
     def _real_images(self, iteration: int, round_: int) -> tuple[Tensor, Tensor]:
         """Return inputs (n, c, h, w) and labels of ``n_data`` real images, in whole batches if there are enough."""
-        here, size = self.task.problem.resident, self.options.batch_train
+        problem, size = self.task.problem, self.options.batch_train
         # The published loop ends with the step that reaches n_data, whose batch is a whole one.
         count = math.ceil(self.setting.n_data / size) * size
         generator = self.task.streams.generator("net-images", iteration, round_)
-        order = torch.randperm(len(here.train), generator=generator)[:count].to(self.images.device)
-        return here.preprocessing.to_inputs(here.train.images[order]), here.train.labels[order]
+        order = torch.randperm(len(problem.train), generator=generator)[:count]
+        return problem.inputs_of(problem.pixels_of(order)), problem.train.labels[order].to(problem.device)
 
     def _train(
         self,

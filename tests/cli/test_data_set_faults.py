@@ -249,7 +249,7 @@ def test_memory_that_runs_out_is_one_line(tmp_path, monkeypatch, error):
         raise error
 
     picture_folder(tmp_path / "set", ["a", "b"])
-    monkeypatch.setattr("harness.datasets.folder.decode_files", full)
+    monkeypatch.setattr("harness.datasets.image_files.decode_into", full)
     for words in (
         ("prepare", "folder[path=set]"),
         ("run", *QUICK, "--dataset", "folder[path=set]", "--store", "store"),

@@ -246,15 +246,15 @@ def test_a_file_that_changes_while_it_is_read(load, folder, root, noise, monkeyp
     file = folder / "train/cat/0.png"
     original = images.read_headers
 
-    def read_headers(files, size):
-        headers = original(files, size)
+    def read_headers(files, fitting):
+        headers = original(files, fitting)
         file.unlink()
         {"becomes a pipe": lambda: os.mkfifo(file), "becomes a folder": file.mkdir,
          "changes": lambda: Image.fromarray(noise(4, 5, 3, seed=77)).save(file), "vanishes": lambda: None,
          "has another size": lambda: Image.fromarray(noise(6, 6, 3)).save(file)}[how]()  # fmt: skip
         return headers
 
-    monkeypatch.setattr("harness.datasets.folder.read_headers", read_headers)
+    monkeypatch.setattr("harness.datasets.image_files.read_headers", read_headers)
     said = within_seconds(lambda: load(f"folder[path={folder}]"))
     assert said.startswith(str(file))
     assert not (root / "decoded").exists()

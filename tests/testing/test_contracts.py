@@ -10,6 +10,7 @@ import torch
 
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry
+from harness.system.packages import lacking_package
 from harness.testing import ExecutorContract, FormatContract, MethodContract, PoolContract
 from harness.testing.checking import CONTRACTS, checkables
 
@@ -73,6 +74,7 @@ BUILT_IN = {
     "architecture": [
         *("mlp", "convnet", "convnet[norm=batch]", "lenet", "alexnet", "vgg11", "resnet18", "frepo-net"),
         "torchvision[model=mobilenet_v3_small]",
+        *([] if lacking_package({"timm": "ddbench[timm]"}) else ["timm[model=test_resnet]"]),
     ],
     "dataset": ["digits"],
     "format": ["safetensors", "vico", "npz", "images", "mtt", "ddranking", "idc[factor=2]"],

@@ -12,14 +12,14 @@ from harness import load_distilled
 from harness.builtin import register_datasets
 from harness.errors import DataError
 from harness.plugins.registry import Entry, Registry
-from harness.types.data.images import decode_files, read_headers
+from harness.types.data.images import Fitting, decode_files, read_headers
 from harness.types.data.preprocessing import Normalize
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8))
 
 
 def pixels(file):
-    (image,) = decode_files([str(file)], None)
+    (image,) = decode_files([str(file)], Fitting())
     return image.numpy()
 
 
@@ -163,7 +163,7 @@ DEEP = {
 @pytest.mark.parametrize("what", DEEP)
 def test_more_than_8_bits_a_channel_are_refused_in_colour_as_in_grey(tmp_path, what):
     with pytest.raises(DataError, match=r"x\.\w+ has more than 8 bits a channel: convert it to 8 bits"):
-        read_headers([str(DEEP[what](tmp_path))], None)
+        read_headers([str(DEEP[what](tmp_path))], Fitting())
 
 
 @READERS

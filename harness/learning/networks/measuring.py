@@ -69,8 +69,9 @@ def logits_for(network: Network, problem: Problem, pixels: Tensor) -> Tensor:
     Returns:
         float32 (n, classes), on the CPU.
     """
-    here = problem.resident
-    size = SLICE if is_compiled(network, pixels) else IMAGES_AT_ONCE[problem.device.type]
+    here = problem.resident  # before the inference mode, whose tensors no later step could differentiate
+    compiled = problem.device.type == "cpu" and is_compiled(network, pixels)
+    size = SLICE if compiled else IMAGES_AT_ONCE[problem.device.type]
     with torch.inference_mode():
         inputs = (here.preprocessing.to_inputs(part.to(problem.device)) for part in torch.split(pixels, size))
         # To the CPU at the end only: each transfer would wait for a GPU before the next slice is launched.

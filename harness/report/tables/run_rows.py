@@ -204,7 +204,7 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
         "seed": arm.source.seed,
         "device": "+".join(sorted(devices)) or None,
         "score_on": arm.source.problem.score_on,
-        "like": arm.source.problem.like,
+        "like": arm.source.problem.scored_like,
         "preprocessing": arm.source.problem.preprocessing.name,
         "hold_out": hold_out_of(arm.source),
         "storage_floats": max((size for size in sizes if size), default=None),

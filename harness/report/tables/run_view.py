@@ -183,7 +183,9 @@ class RunView:
         return group.is_compared and len(group.architectures) > 1
 
     def _summary(self, line: Sequence[Row], names: Sequence[str]) -> ArmScores | None:
-        """Return the arm of the mean over all architectures; None if one lacks scores."""
+        """Return the arm of the mean over all architectures; None if one lacks scores, or some are marked alone."""
+        if len(_marked(line)) > 1:
+            return None
         arms = {row["architecture"]: self._arms[id(row)] for row in line if id(row) in self._arms}
         return combine_arms(arms, mean_of_all) if set(arms) == set(names) else None
 
@@ -215,17 +217,19 @@ class RunView:
 
     def _effects(self, group: _Group, line: Sequence[Row]) -> list[Effect | None]:
         """Return the effects of a line on each architecture, and on their mean if the block shows it."""
-        pairs = []
+        pairs, both = [], (group.lines[0], line)
         for architecture in group.architectures:
-            ours, theirs = (
-                next((self._arms.get(id(row)) for row in rows if row["architecture"] == architecture), None)
-                for rows in (group.lines[0], line)
-            )
-            pairs.append((ours, theirs))
+            alike = [[row for row in rows if row["architecture"] == architecture] for rows in both]
+            ours, theirs = (next((self._arms.get(id(row)) for row in rows), None) for rows in alike)
+            pairs.append((ours, theirs, _marked([row for rows in alike for row in rows])))
         if self._has_summary(group):
-            ours, theirs = (self._summary(rows, group.architectures) for rows in (group.lines[0], line))
-            pairs.append((ours, theirs))
-        return [effect_of(ours, theirs, LEVEL) if ours and theirs else None for ours, theirs in pairs]
+            ours, theirs = (self._summary(rows, group.architectures) for rows in both)
+            pairs.append((ours, theirs, _marked([row for rows in both for row in rows])))
+        # What learned from more than the set is never set against what did not.
+        return [
+            effect_of(ours, theirs, LEVEL) if ours and theirs and len(marked) == 1 else None
+            for ours, theirs, marked in pairs
+        ]
 
     def _verdicts(self, group: _Group) -> Iterator[str]:
         condition = self._describe(group.lines[0][0], set(self._varying) - {"pool"})
@@ -280,6 +284,11 @@ class RunView:
 
 def _arm(row: Row, values: Values) -> ArmScores:
     return ArmScores(str(row["pool"]), values, (), (row["architecture"],))
+
+
+def _marked(rows: Sequence[Row]) -> set[bool]:
+    """Return whether rows learned from more than the set: both values if some did."""
+    return {row.get("real_data", False) for row in rows}
 
 
 def _difference(effect: Effect | None) -> str:

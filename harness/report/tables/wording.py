@@ -28,9 +28,11 @@ MARKS = {
 }
 """The marks by status, in the order of their captions; the status ``done`` has none."""
 REAL_DATA = Mark(
-    "◊", "students learned from more than the set: their evaluator used real images; never set against those without"
+    "◊",
+    "students learned from more than the set: their evaluator used real images, or a network was pretrained "
+    "(weights=); never set against those without",
 )
-"""The mark of scores whose evaluator used real data."""
+"""The mark of scores whose evaluator used real data, or with a pretrained network among students, teachers or pool."""
 COLLAPSED = "collapsed: loss not finite, or one class given to at least 99 % of the images; counted in the mean"
 
 

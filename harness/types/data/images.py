@@ -99,25 +99,43 @@ class Headers:
         require_memory(needed, f"decoding {what}", remedy)
 
 
-def read_headers(files: Sequence[str], size: int | None) -> Headers:
+@dataclass(frozen=True)
+class Fitting:
+    """How images of files are brought to one size.
+
+    Attributes:
+        size: pixels a side of all images; None: all must have the same size already.
+        crop: resize the shorter side to ``size`` and take the middle, as ImageNet is read; otherwise both sides are
+            resized to ``size``.
+        turn: turn images as their EXIF data say; field code that reads with torchvision does not.
+        remedy: what to do if sizes differ, for the message.
+    """
+
+    size: int | None = None
+    crop: bool = False
+    turn: bool = True
+    remedy: str = "give size=N, to which all images are resized"
+
+
+def read_headers(files: Sequence[str], fitting: Fitting) -> Headers:
     """Read the headers of ``files``, of which there is at least one.
 
     Args:
         files: their paths.
-        size: all will be resized to ``size`` x ``size``; None: all must have the same size.
+        fitting: the size that they will have.
 
     Raises:
         DataError: a file is not an image, is enormous, has more than 8 bits a channel or another size than the first.
     """
     with _pillow_warnings():
         # The size of the first file is what all others are compared with, so it is read before the threads start.
-        first = _header(files[0])
+        first, size = _header(files[0], fitting.turn), fitting.size
 
         def read(_: int, chunk: Sequence[str]) -> tuple[bool, int]:
-            headers = [_header(file) for file in chunk]
+            headers = [_header(file, fitting.turn) for file in chunk]
             for file, header in zip(chunk, headers, strict=True):
                 if size is None and header.size != first.size:
-                    raise DataError(_sizes_differ(files[0], first.size, file, header.size))
+                    raise DataError(sizes_differ(files[0], first.size, file, header.size, fitting))
             return all(header.grey for header in headers), max(header.size[0] * header.size[1] for header in headers)
 
         parts = _in_chunks(files, read)
@@ -126,43 +144,77 @@ def read_headers(files: Sequence[str], size: int | None) -> Headers:
     return Headers(len(files), channels, height, width, max(largest for _, largest in parts))
 
 
-def decode_files(
-    files: Sequence[str],
-    size: int | None,
-    *,
-    headers: Headers | None = None,
-    digests: Sequence[bytes] | None = None,
-) -> Tensor:
-    """Decode ``files`` to uint8 (n, channels, height, width); one channel if all are grey, otherwise three.
-
-    Each image is turned as its EXIF data say, transparency is dropped, and of several frames the first is taken.
+def decode_files(files: Sequence[str], fitting: Fitting, headers: Headers | None = None) -> Tensor:
+    """Decode ``files``, at least one, to uint8 (n, channels, height, width); one channel if all are grey, else three.
 
     Args:
-        files: at least one.
-        size: resize all to ``size`` x ``size`` (bilinear); None: all must have the same size.
+        files: their paths.
+        fitting: how they come to one size.
         headers: the result of `read_headers` for these files, if they were read already.
+
+    Raises:
+        DataError: a file is damaged or not a usable image.
+    """
+    headers = headers or read_headers(files, fitting)
+    pixels = np.empty((headers.count, headers.channels, headers.height, headers.width), dtype=np.uint8)
+    decode_into(pixels, files, fitting)
+    return torch.from_numpy(pixels)
+
+
+def decode_into(
+    pixels: NDArray[np.uint8], files: Sequence[str], fitting: Fitting, digests: Sequence[bytes] | None = None
+) -> None:
+    """Decode ``files`` into ``pixels`` (n, channels, height, width), which may be mapped from a file.
+
+    Transparency is dropped, and of several frames the first is taken.
+
+    Args:
+        pixels: one channel if all files are grey, otherwise three.
+        files: at least one.
+        fitting: how they come to the size of ``pixels``.
         digests: the result of `file_digests` for these files, if their content must still be the same.
 
     Raises:
         DataError: a file is damaged or not a usable image, or has changed since it was first read.
     """
-    promised = headers or read_headers(files, size)
-    pixels = np.empty((len(files), promised.channels, promised.height, promised.width), dtype=np.uint8)
+    channels, side = pixels.shape[1], (pixels.shape[3], pixels.shape[2])
 
     def fill(start: int, chunk: Sequence[str]) -> None:
         for index, file in enumerate(chunk, start):
-            image, grey = _decode(file, size, digests[index] if digests else None)
+            with _opened(file, digests[index] if digests else None) as opened:
+                image, grey = _decode(opened, fitting)
             height, width = image.shape[:2]
-            if (height, width) != (promised.height, promised.width):
-                raise DataError(_sizes_differ(files[0], (promised.width, promised.height), file, (width, height)))
+            if (width, height) != side:
+                raise DataError(sizes_differ(files[0], side, file, (width, height), fitting))
             # Headers were read earlier: a file that was replaced since would silently lose its colours.
-            if promised.channels == 1 and not grey:
+            if channels == 1 and not grey:
                 raise DataError(_changed(file))
-            pixels[index] = image.transpose(2, 0, 1)[: promised.channels]
+            pixels[index] = image.transpose(2, 0, 1)[:channels]
 
     with _pillow_warnings():
         _in_chunks(files, fill)
-    return torch.from_numpy(pixels)
+
+
+def header_of_bytes(content: bytes, shown: str, fitting: Fitting) -> tuple[tuple[int, int], bool]:
+    """Return width and height of an encoded image as it will be decoded, and whether it is grey; see `decode_bytes`."""
+    with _pillow_warnings(), _decoding(io.BytesIO(content), shown) as image:
+        header = _header_of(image, fitting.turn)
+    return header.size if fitting.size is None else (fitting.size, fitting.size), header.grey
+
+
+def decode_bytes(content: bytes, shown: str, fitting: Fitting) -> tuple[NDArray[np.uint8], bool]:
+    """Return the pixels (height, width, 3) of an encoded image, and whether it is grey.
+
+    Args:
+        content: the content of an image file.
+        shown: what it is called in messages.
+        fitting: how it is brought to a size.
+
+    Raises:
+        DataError: it is damaged or not a usable image.
+    """
+    with _pillow_warnings(), _decoding(io.BytesIO(content), shown) as image:
+        return _decode(image, fitting)
 
 
 @contextmanager
@@ -220,47 +272,72 @@ class _Header:
     grey: bool
 
 
-def _header(file: str) -> _Header:
+def _header(file: str, turn: bool) -> _Header:
     with _opened(file, None) as image:
-        turned = image.format != "TIFF" and _orientation(image, loaded=False) >= 5  # Pillow turns TIFF itself
-        return _Header(image.size[::-1] if turned else image.size, image.mode in _GREY_MODES)
+        return _header_of(image, turn)
 
 
-def _decode(file: str, size: int | None, digest: bytes | None) -> tuple[NDArray[np.uint8], bool]:
-    """Return the pixels (height, width, 3) of an image file, and whether it is grey."""
-    with _opened(file, digest) as image:
-        grey = image.mode in _GREY_MODES
-        colour = image.convert("RGB")
-        turn = _TURNS.get(_orientation(image, loaded=True))
+def _header_of(image: Image.Image, turn: bool) -> _Header:
+    # Pillow turns TIFF itself.
+    turned = turn and image.format != "TIFF" and _orientation(image, loaded=False) >= 5
+    return _Header(image.size[::-1] if turned else image.size, image.mode in _GREY_MODES)
+
+
+def _decode(image: Image.Image, fitting: Fitting) -> tuple[NDArray[np.uint8], bool]:
+    """Return the pixels (height, width, 3) of an opened image, and whether it is grey."""
+    grey = image.mode in _GREY_MODES
+    colour = image.convert("RGB")
+    turn = _TURNS.get(_orientation(image, loaded=True)) if fitting.turn else None
     if turn is not None:
         colour = colour.transpose(turn)
-    if size is not None and colour.size != (size, size):
-        colour = colour.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(colour), grey
+    return np.asarray(_fitted(colour, fitting)), grey
+
+
+def _fitted(image: Image.Image, fitting: Fitting) -> Image.Image:
+    size = fitting.size
+    if size is None or image.size == (size, size):
+        return image
+    if not fitting.crop:
+        return image.resize((size, size), Image.Resampling.BILINEAR)
+    # As torchvision's Resize and CenterCrop round: the longer side down, the offset to the nearest even number.
+    shorter = min(image.size)
+    width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
 
 
 @contextmanager
 def _opened(file: str, digest: bytes | None) -> Iterator[Image.Image]:
-    """Open an image and read its header; every failure becomes a `DataError` that names the file."""
+    """Open an image file and read its header; every failure becomes a `DataError` that names the file."""
+    with _open_plain(file) as stream:
+        content: IO[bytes] = stream
+        if digest is not None:
+            # Hash and decode the same bytes: the file could be replaced between two reads, and the cache key would lie.
+            try:
+                # Not read(LARGEST_FILE), which takes that much memory before it reads.
+                content = io.BytesIO(stream.read(os.fstat(stream.fileno()).st_size))
+            except OSError as error:
+                raise DataError(f"{file} cannot be read: {error.strerror}") from error
+            if hashlib.sha256(content.getbuffer()).digest() != digest:
+                raise DataError(_changed(file))
+        with _decoding(content, file) as image:
+            yield image
+
+
+@contextmanager
+def _decoding(content: IO[bytes], shown: str) -> Iterator[Image.Image]:
+    """Open an encoded image and read its header; every failure becomes a `DataError` that names it."""
     try:
-        with _open_plain(file) as stream:
-            content: IO[bytes] = stream
-            if digest is not None:
-                # Hash and decode the same bytes: the file could be replaced between two reads, and the cache key would
-                # lie.
-                content = io.BytesIO(stream.read(LARGEST_FILE))
-                if hashlib.sha256(content.getbuffer()).digest() != digest:
-                    raise DataError(_changed(file))
-            with Image.open(content, formats=_FORMATS) as image:
-                if _is_deep(image):
-                    raise DataError(f"{file} has more than 8 bits a channel: convert it to 8 bits")
-                yield image
+        with Image.open(content, formats=_FORMATS) as image:
+            if _is_deep(image):
+                raise DataError(f"{shown} has more than 8 bits a channel: convert it to 8 bits")
+            yield image
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{file} is not an image that can be read: replace or delete it") from error
+        raise DataError(f"{shown} is not an image that can be read: replace or delete it") from error
     except Exception as error:  # Pillow meets damage in many ways
-        raise DataError(f"{file} cannot be decoded, replace or delete it ({error})") from error
+        raise DataError(f"{shown} cannot be decoded, replace or delete it ({error})") from error
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -295,6 +372,7 @@ def _changed(file: str) -> str:
     return f"{file} was changed while it was read: run again when nobody writes there"
 
 
-def _sizes_differ(reference: str, first: tuple[int, int], other: str, second: tuple[int, int]) -> str:
+def sizes_differ(reference: str, first: tuple[int, int], other: str, second: tuple[int, int], fitting: Fitting) -> str:
+    """Return the message that an image has another size (width, height) than the one it is compared with."""
     (w1, h1), (w2, h2) = first, second
-    return f"{other} is {w2}x{h2} but {reference} is {w1}x{h1}: give size=N, to which all images are resized"
+    return f"{other} is {w2}x{h2} but {reference} is {w1}x{h1}: {fitting.remedy}"

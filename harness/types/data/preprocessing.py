@@ -16,6 +16,7 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tinyimagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 """Mean and standard deviation of each channel, as the field's code bases have them (DC, utils.py). CIFAR-10's standard
 deviation is the mean over images of each image's own, not that of all pixels."""
@@ -23,6 +24,10 @@ deviation is the mean over images of each image's own, not that of all pixels.""
 _COPIES_OF_IMAGES, _COPIES_OF_COVARIANCE = 2, 16
 """Copies that `Whiten.fitted` holds at once: images as floats and less their mean; the covariance, its decomposition
 with LAPACK's work space, the transform and its inverse (measured: 15 to 16 covariances at 1024 to 3072 pixels)."""
+
+
+_COUNTED = 2**24
+"""Values of images whose levels are counted at once."""
 
 
 class Preprocessing(ABC):
@@ -74,8 +79,10 @@ class Normalize(Preprocessing):
     @classmethod
     def computed(cls, pixels: Tensor) -> "Normalize":
         """Compute mean and standard deviation of each channel from ``pixels`` (n, channels, height, width), uint8."""
-        # Counting the 256 levels gives the exact moments in one pass, independent of the order of summation.
-        counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.transpose(0, 1)])
+        # Counting the 256 levels gives the exact moments in one pass, independent of the order of summation; in parts,
+        # because a channel is copied to be counted.
+        parts = torch.split(pixels, max(1, _COUNTED // pixels[0].numel()))
+        counts = sum(map(_levels, parts), torch.zeros((), dtype=torch.int64))
         levels = torch.arange(256, dtype=torch.float64) / 255
         weights = counts.double() / counts.sum(1, keepdim=True)
         mean = weights @ levels
@@ -181,6 +188,11 @@ def layer_normalised(images: Tensor) -> Tensor:
     # Rounding leaves an even image a norm of about 1e-7 times its pixels, which would be scaled to 1.
     normalised: Tensor = centred / norm.clamp(min=1e-4)
     return normalised
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    """Count the levels (channels, 256) of pixels (n, channels, height, width), uint8."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.transpose(0, 1)])
 
 
 def _per_channel(values: Tensor, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from harness.errors import DataError
 from harness.types.data.class_names import canonical_name, label_order
 from harness.types.data.image_folder import ImageFolder
-from harness.types.data.images import decode_files, is_image, read_headers
+from harness.types.data.images import Fitting, decode_files, is_image, read_headers
 from harness.types.data.preprocessing import Preprocessing, preprocessing_from
 from harness.types.distilled import DistilledSet
 from harness.types.formats.content import Content, display_name
@@ -65,7 +65,7 @@ class Images(SetFormat[Options]):
         """Read all images."""
         listing = _listing(path)
         about, files = listing.about, listing.all_files
-        headers = read_headers(files, None)
+        headers = read_headers(files, Fitting())
         if headers.values > MOST_VALUES:
             shape = f"{headers.count} images of {headers.width}x{headers.height}"
             raise DataError(f"{listing.name}: {shape} are more than a set may hold")
@@ -73,7 +73,7 @@ class Images(SetFormat[Options]):
         counts = torch.tensor([len(of_class) for of_class in listing.files])
         return Content(
             where=listing.name,
-            images=decode_files(files, None, headers=headers).float().div_(255.0),
+            images=decode_files(files, Fitting(), headers).float().div_(255.0),
             labels=torch.arange(len(counts)).repeat_interleave(counts),
             pixels=True,
             classes=tuple(about["classes"] if about else listing.folders),
@@ -91,7 +91,7 @@ class Images(SetFormat[Options]):
         """
         _, height, width = shape()
         listing = _listing(path)
-        headers = read_headers(listing.all_files, None)
+        headers = read_headers(listing.all_files, Fitting())
         if (headers.height, headers.width) != (height, width):
             sizes = f"images of {headers.width}x{headers.height}, but those of the data set are {width}x{height}"
             raise DataError(f"{listing.name} has {sizes}: choose another --dataset")
