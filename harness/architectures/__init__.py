@@ -1,1 +1,1 @@
-"""The built-in architectures: the networks of DC's code base, and torchvision's classifiers."""
+"""The built-in architectures: the networks of DC's code base, deep networks, and torchvision's classifiers."""
