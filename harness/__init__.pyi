@@ -28,6 +28,7 @@ from .learning.custom_students import train_each as train_each
 from .learning.custom_students import train_in_phases as train_in_phases
 from .learning.gradient_distances import DISTANCES as DISTANCES
 from .learning.gradient_distances import layerwise_cosine as layerwise_cosine
+from .learning.gradient_distances import mean_over_layers as mean_over_layers
 from .learning.gradient_matching import match_classes as match_classes
 from .learning.gradient_matching import match_collectively as match_collectively
 from .learning.gradients import gradient_in_slices as gradient_in_slices

@@ -5,7 +5,7 @@ from harness.plugins.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_architectures(register: Register) -> None:
-    """Register the networks of the DC code base and torchvision's classifiers."""
+    """Register the networks of the DC code base, deep ones for small images, and those of torchvision and timm."""
     # Targets are texts, so that listing components imports neither torch nor torchvision.
     conv = "harness.architectures"
     register("mlp", f"{conv}.mlp:MLP", "three linear layers of width 128")
@@ -20,6 +20,14 @@ def register_architectures(register: Register) -> None:
         register(f"vgg{depth}", f"{conv}.vgg:VGG{depth}", f"VGG with {depth} layers, instance norm by default")
     for depth in (18, 34, 50):
         register(f"resnet{depth}", f"{conv}.resnet:ResNet{depth}", f"ResNet-{depth} with a 3x3 stem")
+    register(
+        "resnet-cifar", f"{conv}.deep.resnet_cifar:ResNetCIFAR", "ResNets of 20 to 110 layers, 16 to 64 channels wide"
+    )
+    register("wrn", f"{conv}.deep.wrn:WRN", "wide residual networks, of any depth and width")
+    register(
+        "densenet-bc", f"{conv}.deep.densenet_bc:DenseNetBC", "DenseNets with bottlenecks, of 40 layers by default"
+    )
+    register("vit", f"{conv}.deep.vit:ViT", "a small vision transformer on patches of 4x4; DC-BENCH's")
     register("torchvision", f"{conv}.torchvision:TorchvisionClassifier", "any classifier of torchvision")
     register("timm", f"{conv}.timm:TimmClassifier", "any classifier of timm (pip install 'ddbench[timm]')")
 

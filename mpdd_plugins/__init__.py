@@ -42,6 +42,7 @@ def register_pools(register: Register) -> None:
     register("total-random", f"{pools}.total_random:TotalRandom", "several architectures with equal probability")
     register("main-model", f"{pools}.main_model:MainModel", "a main architecture, and various others now and then")
     register("main-similar", f"{pools}.main_similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
+    register("deep", f"{pools}.deep:Deep", "a main ConvNet, and networks of 30 layers and more now and then")
     register("mix", f"{pools}.mix:Mix", "any architectures with any weights")
 
 

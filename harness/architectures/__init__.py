@@ -1,1 +1,1 @@
-"""The built-in architectures: the networks of DC's code base, and the classifiers of torchvision and timm."""
+"""The built-in architectures: the networks of DC's code base, deep ones, and those of torchvision and timm."""

@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from harness.architectures.pooling import AveragePool, MaxPool
+from harness.architectures.recomputation import run_and_recompute
 from harness.errors import DataError
 from harness.types.network import Network
 from harness.types.problem import Shape
@@ -34,7 +36,7 @@ class LayeredNetwork(Network):
         taps: paths of submodules by the names of their taps, from input to output.
     """
 
-    def __init__(self, body: nn.Module, classifier: nn.Module, taps: Mapping[str, str]) -> None:
+    def __init__(self, body: nn.Sequential, classifier: nn.Module, taps: Mapping[str, str]) -> None:
         super().__init__()
         self.body = body
         self.classifier = classifier
@@ -42,8 +44,11 @@ class LayeredNetwork(Network):
 
     def features(self, images: Tensor) -> Tensor:  # type: ignore[override]  # the base class adds taps
         """Return the flattened output of the body, (n, features), for images (n, c, h, w)."""
-        vectors: Tensor = self.body(images).flatten(1)
-        return vectors
+        maps: Tensor = run_and_recompute(self.body, images) if self._may_recompute() else self.body(images)
+        return maps.flatten(1)
+
+    def _may_recompute(self) -> bool:
+        return self.recomputes and torch.is_grad_enabled()
 
 
 class Layers:
@@ -91,10 +96,16 @@ class Layers:
         """Append a normalisation, or nothing if the name is ``none``.
 
         Raises:
-            DataError: it would normalise single values, so that the output would be the same for all images.
+            DataError: it would normalise single values, so that the output would be the same for all images, or the
+                channels cannot be divided into groups.
         """
         if name == "none":
             return self
+        if name == "group" and self.shape[0] % GROUPS:
+            raise DataError(
+                f"{self.name} with norm=group has a layer of {self.shape[0]} channels, which {GROUPS} groups do not "
+                "divide: take another width or norm"
+            )
         if not leaves_enough(name, self.shape):
             raise DataError(
                 f"{self.name} with norm={name} cannot distinguish images of {_size(self.shape)}, because it normalises "
@@ -141,6 +152,20 @@ def leaves_enough(norm: NormName, shape: Shape) -> bool:
     channels, height, width = shape
     values = {"instance": 1, "group": channels // GROUPS, "layer": channels}.get(norm, 2)
     return min(height, width) > 0 and values * height * width > 1
+
+
+def can_be_strided(norm: NormName, shape: Shape) -> bool:
+    """Return whether a convolution of stride 2 on ``shape`` (c, h, w) leaves enough pixels for ``norm``."""
+    channels, height, width = shape
+    # A strided convolution rounds odd sides up, a pooling rounds them down.
+    return leaves_enough(norm, (channels, (height + 1) // 2, (width + 1) // 2))
+
+
+def initialise_convolutions(network: nn.Module) -> None:
+    """Draw the weights of all convolutions as He et al. (ICCV 2015): normal, of variance 2 / (outputs * k * k)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def padding_to_32(shape: Shape, usual: int) -> tuple[int, int]:

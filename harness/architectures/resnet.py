@@ -5,7 +5,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from harness.architectures.layers import NORM_MEANING, LayeredNetwork, Layers, NormName, leaves_enough
+from harness.architectures.layers import (
+    NORM_MEANING,
+    LayeredNetwork,
+    Layers,
+    NormName,
+    can_be_strided,
+    leaves_enough,
+)
 from harness.types.network import Architecture
 from harness.types.options import Options, option
 from harness.types.problem import Shape
@@ -92,10 +99,10 @@ class ResNet(Architecture[ResNetOptions]):
         layers.add(Residual(branch.body(), shortcut.body()), branch.shape)
 
     def _can_halve(self, shape: Shape) -> bool:
+        if self.options.downsample == "stride":
+            return can_be_strided(self.options.norm, shape)
         channels, height, width = shape
-        # A strided convolution rounds odd sides up, a pooling rounds them down.
-        spare = 1 if self.options.downsample == "stride" else 0
-        return leaves_enough(self.options.norm, (channels, (height + spare) // 2, (width + spare) // 2))
+        return leaves_enough(self.options.norm, (channels, height // 2, width // 2))
 
 
 class ResNet18(ResNet):

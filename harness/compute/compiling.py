@@ -30,6 +30,8 @@ MIN_COMPILED_OPERATIONS = 5e7
 """Operations per image below which a network is not compiled, since compiling takes half a minute."""
 MAX_OPERATIONS_PER_VALUE = 400.0
 """Operations per output value of a layer above which compiling gains little: a ConvNet has 180, a ResNet 650."""
+MAX_COMPILED_LAYERS = 10
+"""Layers with weights above which a network is not compiled: for 20 of them, compiling takes minutes."""
 COMPILED_BATCH_SIZES = range(8, 33)
 """Batch sizes that code is compiled for, each separately, so that none depends on what was compiled before."""
 
@@ -140,9 +142,14 @@ def _choose_strategy(network: nn.Module, shape: Shape) -> _Strategy:
     if operations < MIN_OPERATIONS:
         return _Strategy(False, None)
     gains = network not in _rarely_drawn and MIN_COMPILED_OPERATIONS <= operations < MAX_OPERATIONS_PER_VALUE * values
+    gains = gains and _layers(network) <= MAX_COMPILED_LAYERS and not getattr(network, "recomputes", False)
     gains = gains and not draws_from_global(network, torch.zeros(2, *shape))
     gains = gains and repr(network) not in _CompilationState.refused
     return _Strategy(has_quick_convolutions(), repr(network) if gains else None)
+
+
+def _layers(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
 
 
 def has_quick_convolutions() -> bool:

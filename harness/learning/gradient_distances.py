@@ -1,5 +1,6 @@
 """Distances between two gradients of one network (DC, equation 9; IDC)."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -64,6 +65,28 @@ DISTANCES: dict[str, Distance] = {
     "l1-mean": mean_absolute_difference,
 }
 """Distances by name: DC's option ``distance`` takes the first three, IDC's ``metric`` all but ``cosine``."""
+
+
+# Cached, since a GPU's recordings of a matching are found by its distance.
+@functools.cache
+def mean_over_layers(distance: Distance, *, outputs: bool = False) -> Distance:
+    """Return a distance that is divided by the number of layers, so that a deep network counts no more than others.
+
+    `layerwise_cosine` and `squared_difference` are sums over layers: those of a network of 100 layers, and the
+    gradients of the images with them, are many times those of three.
+
+    Args:
+        distance: one of `DISTANCES` that is a sum over layers. A layer is a weight of at least two dimensions; what
+            counts of vectors (biases, scales of norms) is divided by the same number.
+        outputs: divide by the number of all layers' outputs (filters, units), so that a wide network counts no more
+            than others either.
+    """
+
+    def mean(first: Gradient, second: Gradient) -> Tensor:
+        counts = [len(part) if outputs else 1 for part in first if part.ndim > 1]
+        return distance(first, second) / max(1, sum(counts))
+
+    return mean
 
 
 def _flat(gradient: Gradient) -> Tensor:

@@ -29,7 +29,8 @@ def match_classes(
 
     Args:
         network: any network. If a layer couples the images of a batch, or draws from the process-wide generator
-            (dropout), classes are matched in turn, and the images of each are one batch.
+            (dropout), classes are matched in turn, and the images of each are one batch. One that ``recomputes``
+            activations is matched class by class on a GPU, too.
         problem: provides the classes and the device.
         pair: returns the images that a class, by its index, is matched on.
         distance: distance of the two gradients, one of `DISTANCES`.
@@ -52,7 +53,7 @@ def match_classes(
         return loss.item(), of_images
 
     classes = range(len(problem.classes))
-    if problem.device.type != "cpu" and can_be_sliced(network, torch.zeros(2, *problem.shape, device=problem.device)):
+    if problem.device.type != "cpu" and _can_be_batched(network, problem):
         losses, gradients = match_together(network, [pair(label) for label in classes], distance, reduced)
         return losses.sum(dtype=torch.float64), torch.cat(gradients)
     matched = list(side_by_side(match, classes, problem.device, _workers(network, problem)))
@@ -120,6 +121,13 @@ def match_collectively(
         return torch.autograd.grad(torch.stack(sums).sum() * shares[label], leaves[label])[0]
 
     return loss.detach().double(), torch.cat(list(side_by_side(of_images, classes, problem.device)))
+
+
+def _can_be_batched(network: nn.Module, problem: Problem) -> bool:
+    # torch.func cannot compute activations again.
+    if getattr(network, "recomputes", False):
+        return False
+    return can_be_sliced(network, torch.zeros(2, *problem.shape, device=problem.device))
 
 
 def _real_gradient(network: nn.Module, pair: Pair, reduced: PrecisionContext) -> list[Tensor]:

@@ -27,9 +27,15 @@ class Network(nn.Module):
     Subclasses set ``classifier`` and define ``features(images)``, which maps images (n, channels, height, width) to
     vectors (n, dimension). Logits are not normalised. Outputs of layers in between are *taps*: a subclass names the
     submodules by `name_taps`, and the base class adds the argument ``taps`` to its ``features``.
+
+    Attributes:
+        classifier: maps features to logits (n, classes).
+        recomputes: whether passes with gradients keep few activations and compute the others again, which changes no
+            number. It is a wish: networks of ddbench grant it but those of torchvision, and it takes no compiled code.
     """
 
     classifier: nn.Module
+    recomputes: bool = False
     # Tuples of plain data and not a dictionary: networks are compared by such attributes before recordings are reused.
     _tap_places: tuple[tuple[str, str], ...] = ()
     _described: str = ""

@@ -159,7 +159,8 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401
     text = text.replace("typing.", "").replace("NoneType", "auto").replace("None", "auto")
     if text.startswith("Literal["):
         text = text[len("Literal[") : -1].replace("'", "").replace(", ", "|")
-    return {"tuple[str, ...]": "names joined by +", "tuple[tuple[str, str], ...]": "table"}.get(text, text)
+    lists = {"tuple[str, ...]": "names joined by +", "tuple[int, ...] | auto": "whole numbers joined by +|auto"}
+    return {**lists, "tuple[tuple[str, str], ...]": "table"}.get(text, text)
 
 
 def _one_line(component: str, key: str, value: str | None, message: str) -> str:

@@ -6,8 +6,9 @@ updates per network, and ``inner`` is varsigma_theta, the epochs of the network'
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal, Self
 
+import pydantic
 import torch
 from torch import Tensor
 
@@ -21,13 +22,18 @@ from harness import (
     PixelOptions,
     Recipe,
     Task,
+    gradient_in_slices,
     match_classes,
+    mean_over_layers,
     option,
     train_classifier,
 )
 
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 """Outer loops (image updates per network) and inner loops (epochs between them) by ipc, as published (utils.py)."""
+
+PLACES = {"first": 0.0, "quarter": 0.25, "middle": 0.5, "three-quarters": 0.75, "last": 1.0}
+"""Layers whose gradients are logged, by how far down the network they are."""
 
 
 class DCOptions(PixelOptions):
@@ -41,6 +47,36 @@ class DCOptions(PixelOptions):
     outer: int | None = option(None, "image updates a network; auto: by ipc", source="DC, utils.py", ge=1)
     inner: int | None = option(None, "epochs of the network between them; auto: by ipc", source="DC, utils.py", ge=0)
     distance: Literal["layerwise", "mse", "cosine"] = option("layerwise", "between gradients", source="DC, eq. 9")
+    layers: Literal["sum", "mean", "mean-outputs"] = option(
+        "sum",
+        "distance of all layers: their sum as published; divided by their number (a ConvNet of 3 blocks has 4), or by "
+        "that of their outputs (394 if it is 128 wide), so that networks of any depth, or of any size, count equally: "
+        "lr_img has to be as many times larger",
+        source="DC, eq. 9",
+    )
+    recompute: bool = option(
+        False,
+        "keep few activations of a network and compute the others again: less memory for the gradients of real images, "
+        "the same numbers; compiled code is not used",
+        source="Chen et al., 2016",
+    )
+    norms: bool = option(
+        False, "log the norms of the weights' gradients on the synthetic images, from the first layer to the last"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _distance_has_layers(self) -> Self:
+        if self.layers != "sum" and self.distance == "cosine":
+            raise ValueError(
+                f"distance=cosine takes all layers as one vector: layers={self.layers} needs layerwise or mse"
+            )
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value; ``layers`` and ``norms`` only if they are set, ``recompute`` never."""
+        # Cells keep the keys that they had before there were these, and to recompute changes no number.
+        left_out = {"layers": "sum", "norms": False, "recompute": self.recompute}
+        return {key: value for key, value in super().as_json().items() if left_out.get(key, ...) != value}
 
     def loops(self, ipc: int) -> tuple[int, int]:
         """Return the outer and inner loops: the published ones, or for another ipc at most 50 and 500 epochs in all."""
@@ -58,21 +94,35 @@ class DC(PixelMethod[DCOptions]):
     def __init__(self, task: Task, options: DCOptions) -> None:
         super().__init__(task, options)
         self.distance = DISTANCES[options.distance]
+        if options.layers != "sum":
+            self.distance = mean_over_layers(self.distance, outputs=options.layers == "mean-outputs")
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
         """Match gradients along the training of one fresh network (DC, algorithm 1)."""
         network = networks.draw()
+        network.recomputes = self.options.recompute
         outer, inner = self.options.loops(self.ipc)
         # On the device: the loss is read once at the end, since each reading waits for the GPU.
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
+        norms: Mapping[str, float] = {}
         for round_ in range(outer):
             self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
+            if self.options.norms and round_ == 0:
+                norms = self._norms(network)
             total += self._match(network, iteration, round_)
             self.optimizer.step()
             # The reference trains the network only between image updates, so ipc 1 (one outer loop) never trains it.
             if round_ < outer - 1:
                 self._train(network, inner, iteration, round_)
-        return {"loss": float(total) / (self.classes * outer)}
+        return {"loss": float(total) / (self.classes * outer), **norms}
+
+    def _norms(self, network: Network) -> Mapping[str, float]:
+        """Return the norms of the gradients of weights at five depths, for the images before the first update."""
+        # Names that no architecture changes, since a record holds a value of each for every iteration.
+        with torch.random.fork_rng(_cuda_devices(self.images)):  # dropout draws: the matching has to draw the same
+            gradient = gradient_in_slices(network, self.images.detach(), self.labels)
+        norms = [float(part.norm()) for part in gradient if part.ndim > 1]
+        return {f"norm-{name}": norms[round(share * (len(norms) - 1))] for name, share in PLACES.items()}
 
     def _match(self, network: Network, iteration: int, round_: int) -> Tensor:
         """Set the images' gradient to that of the loss summed over classes, and return the loss (DC, equation 8)."""
@@ -115,3 +165,7 @@ class DC(PixelMethod[DCOptions]):
         return (
             outer * (3 * self.classes * self.options.batch_real + 9 * synthetic) + (outer - 1) * inner * 3 * synthetic
         )
+
+
+def _cuda_devices(images: Tensor) -> list[torch.device]:
+    return [images.device] if images.is_cuda else []

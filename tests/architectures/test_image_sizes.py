@@ -11,9 +11,9 @@ from harness.errors import DataError
 
 REGISTERED: list[str] = []
 builtin.register_architectures(lambda name, target, summary: REGISTERED.append(name))
-EXAMPLES = {"torchvision": "torchvision[model=resnet18]"}
+EXAMPLES = {"torchvision": "torchvision[model=resnet18]", "timm": "timm[model=resnet18]"}
 SHAPES = [(channels, side, side) for channels, side in itertools.product((1, 3), (16, 28, 32, 64))]
-DEEP = {"vgg13", "vgg16", "vgg19", "resnet34", "resnet50"}  # costly, and but for their depth vgg11 and resnet18
+DEEP = {"vgg13", "vgg16", "vgg19", "resnet34", "resnet50", "resnet-cifar", "wrn", "densenet-bc", "vit"}  # costly
 FEWER_SHAPES = [(1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64)]
 CASES = [(name, shape) for name in REGISTERED for shape in (FEWER_SHAPES if name in DEEP else SHAPES)]
 
@@ -54,7 +54,7 @@ def test_every_architecture_distinguishes_images_of_every_size(build, name, shap
 @pytest.mark.parametrize("shape", [*SHAPES, (3, 16, 32), (1, 28, 64)], ids=lambda shape: "x".join(map(str, shape)))
 @pytest.mark.parametrize(
     "name",
-    ["convnet[depth=5]", "convnet[depth=7,pool=max]", "vgg11", "resnet18", "resnet18[downsample=avgpool]"],
+    ["convnet[depth=5]", "convnet[depth=7,pool=max,smallest=1]", "vgg11", "resnet18", "resnet18[downsample=avgpool]"],
 )
 def test_no_instance_norm_sees_a_single_pixel(outline, name, shape):
     sizes = norm_sizes(outline(name, shape), torch.empty(2, *shape, device="meta"))
@@ -90,7 +90,7 @@ def test_a_pooling_is_left_out_only_where_a_norm_needs_it(outline, name, side, s
         ("convnet", (3, 16, 16), 128 * 2 * 2),
         ("convnet", (1, 28, 32), 128 * 4 * 4),
         ("convnet", (3, 16, 32), 128 * 2 * 4),
-        ("convnet[depth=8,norm=batch]", (3, 16, 16), 128),
+        ("convnet[depth=8,norm=batch,smallest=1]", (3, 16, 16), 128),
         ("lenet", (3, 14, 14), 16),
         ("lenet", (1, 64, 64), 16 * 13 * 13),
         ("alexnet", (3, 64, 64), 192 * 8 * 8),

@@ -34,7 +34,7 @@ def test_disabled_plugins_are_listed(ddbench_json, distribution, monkeypatch):
     ("verb", "names"),
     [
         ("methods", {"dc"}),
-        ("pools", {"single", "total-random", "main-model", "main-similar", "mix"}),
+        ("pools", {"single", "total-random", "main-model", "main-similar", "deep", "mix"}),
         ("evaluators", {"plain", "kd"}),
         ("architectures", {"mlp", "convnet", "lenet", "alexnet", "vgg11", "resnet18", "torchvision"}),
         ("datasets", {"digits", "cifar10", "mnist", "folder", "arrays"}),

@@ -57,6 +57,10 @@ def images(count, shape=(3, 32, 32)):
         ("convnet[norm=batch]", True),
         ("convnet[width=64]", False),
         ("convnet[width=32]", False),
+        ("convnet[depth=9]", True),
+        ("convnet[depth=10]", False),
+        ("convnet[depth=30,skip=true]", False),  # it would take minutes
+        ("resnet-cifar", False),
         ("mlp", False),
         ("lenet", False),
         ("alexnet", False),
@@ -84,6 +88,12 @@ def test_a_network_with_dropout_draws_the_same_numbers_whether_others_are_compil
 def test_threads_find_out_what_to_compile_while_a_step_has_the_global_generator():
     with ThreadPoolExecutor(1) as pool, global_rng_from(torch.Generator()):
         assert pool.submit(is_compiled, built("convnet"), images(32)).result(timeout=60)
+
+
+def test_nothing_is_compiled_that_computes_activations_again():
+    network = built("convnet")
+    network.recomputes = True
+    assert not is_compiled(network, images(32))
 
 
 def test_nothing_is_compiled_under_never():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from toys import TINY_CONVNET, component, registry, resolve, toy_problem, toy_trajectory
 
-from harness import DISTANCES, Streams, UsageError, gradient_of
+from harness import DISTANCES, Streams, UsageError, gradient_of, mean_over_layers
 from harness.learning.networks.pool_networks import PoolNetworks
 from mpdd_plugins.methods.dc import DCOptions
 
@@ -239,3 +239,99 @@ def test_bfloat16_changes_the_real_gradient_by_its_rounding_only():
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(UsageError, match="dc"):
         registry().resolve("method", f"dc[{option}]")
+
+
+# --- deep networks ----------------------------------------------------------------------------------------------------
+
+DEEP = "single[main=resnet-cifar[depth=8,norm=instance]]"
+
+
+def learned(method, pool=DEEP, iterations=2, **options):
+    trajectory = toy_trajectory(method, pool, **options)
+    trajectory.advance(iterations)
+    return trajectory
+
+
+@pytest.mark.parametrize("options", ["outer=2,inner=1", "distance=mse,outer=1"])
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_computing_activations_again_changes_no_bit_and_no_key(options, norm):
+    pool, names = f"single[main=resnet-cifar[depth=8,norm={norm}]]", [f"dc[batch_real=7,{options}{more}]" for more in
+                                                              ("", ",recompute=true")]  # fmt: skip
+    first, second = (learned(name, pool) for name in names)
+    assert torch.equal(first.method.images, second.method.images)
+    assert first.history.scalars == second.history.scalars
+    assert registry().resolve("method", names[0]).identity() == registry().resolve("method", names[1]).identity()
+
+
+@pytest.mark.parametrize("distance", ["layerwise", "mse"])
+@pytest.mark.parametrize(("layers", "number"), [("mean", 8), ("mean-outputs", 3 * 16 + 2 * 32 + 2 * 64 + 3)])
+def test_the_mean_over_layers_is_the_published_distance_divided_by_their_number(distance, layers, number):
+    first, second = (
+        learned(f"dc[batch_real=7,distance={distance},layers={value}]", iterations=1) for value in ("sum", layers)
+    )
+    assert first.history.scalars["loss"] == pytest.approx([number * second.history.scalars["loss"][0]], rel=1e-5)
+    wanted = number * second.method.images.grad
+    assert float((first.method.images.grad - wanted).norm()) < 1e-4 * float(wanted.norm())
+
+
+def test_the_mean_over_layers_of_equal_layers_does_not_depend_on_their_number():
+    a, b = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    vectors = torch.ones(5)
+    for name in ("layerwise", "mse"):
+        distance = mean_over_layers(DISTANCES[name])
+        single = distance([a, vectors], [b, vectors])
+        torch.testing.assert_close(distance([a, vectors] * 9, [b, vectors] * 9), single)
+        torch.testing.assert_close(single, DISTANCES[name]([a], [b]))
+    wide = mean_over_layers(DISTANCES["layerwise"], outputs=True)
+    torch.testing.assert_close(wide([a, vectors] * 9, [b, vectors] * 9), DISTANCES["layerwise"]([a], [b]) / 5)
+    assert mean_over_layers(DISTANCES["mse"]) is mean_over_layers(DISTANCES["mse"]), "a GPU finds its recordings by it"
+
+
+def test_norms_of_gradients_are_logged_from_the_first_layer_to_the_last():
+    trajectory = toy_trajectory("dc[batch_real=7,norms=true]", DEEP)
+    watch, images = Watch(trajectory), trajectory.method.images.detach().clone()
+    trajectory.advance(1)
+    logged = {name: values[0] for name, values in trajectory.history.scalars.items() if name != "loss"}
+    gradient = gradient_of(watch.network, images, trajectory.method.labels)
+    norms = [float(part.norm()) for part in gradient if part.ndim > 1]
+    assert len(norms) == 8
+    assert logged == pytest.approx({
+        "norm-first": norms[0], "norm-quarter": norms[2], "norm-middle": norms[4],
+        "norm-three-quarters": norms[5], "norm-last": norms[7],
+    }, rel=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("pool", [DEEP, "single[main=vit[dim=8,depth=2,heads=2,mlp=8,patch=4]]"])
+def test_logging_norms_changes_no_image(pool):
+    first, second = (learned(f"dc[batch_real=7{more}]", pool) for more in ("", ",norms=true"))
+    assert torch.equal(first.method.images, second.method.images)
+    assert first.history.scalars["loss"] == second.history.scalars["loss"]
+
+
+def test_only_layers_and_norms_that_are_set_are_part_of_a_key():
+    def options(text):
+        return registry().resolve("method", f"dc{text}").identity()["options"]
+
+    assert not options("").keys() & {"layers", "norms", "recompute"}
+    assert options("[layers=mean]")["layers"] == "mean"
+    assert options("[norms=true]")["norms"] is True
+    assert not registry().resolve("method", "dsac").identity()["options"].keys() & {"layers", "norms", "recompute"}
+
+
+def test_a_cosine_of_all_layers_has_no_mean_over_layers():
+    with pytest.raises(UsageError, match="dc: distance=cosine takes all layers as one vector: layers=mean needs"):
+        component("method", "dc[distance=cosine,layers=mean]")
+
+
+@pytest.mark.parametrize("method", ["dc[batch_real=7,outer=2,inner=1]", "dsa[batch_real=7]", "dm[batch_real=7]"])
+@pytest.mark.parametrize(
+    "pool",
+    ["deep[main=convnet[width=8]:0.1,others=resnet-cifar[depth=8]+wrn[depth=10,width=1,norm=instance]+densenet-bc[depth=10]]",
+     "main-similar[main=convnet[width=8]:0.1,depth=3+6]"],
+)  # fmt: skip
+def test_matching_through_deep_pools_stays_finite(method, pool):
+    trajectory = learned(method, pool, iterations=3)
+    assert trajectory.history.diverged_at is None
+    assert len(trajectory.history.architectures) > 1
+    assert bool(trajectory.method.images.isfinite().all())
+    assert float(trajectory.method.images.grad.abs().max()) > 0

@@ -1,12 +1,17 @@
 """The pools' distributions, as the paper gives them."""
 
+import re
+
 import pytest
+import torch
+from torch import nn
 from toys import component, registry, resolve
 
 from harness import UsageError
 from harness.learning.networks.lottery import mixture
 from harness.planning.planner import Planner
 from harness.planning.request import Request
+from mpdd_plugins.pools.deep import DEEP
 
 
 def pool(name):
@@ -105,6 +110,73 @@ def test_similar_convnets_have_the_size_of_the_main_one_unless_an_option_gives_t
     similar = [resolve(name).options for name in policy.similar]
     assert len(similar) == 32
     assert {(o.depth, o.width) for o in similar} == {size}
+
+
+def test_similar_convnets_of_several_depths_are_equally_probable():
+    probabilities = shares("main-similar[main=convnet[width=16]:0.8,depth=3+6+12+30]")
+    assert len(probabilities) == 4 * 32
+    assert probabilities.pop("convnet[width=16]") == pytest.approx(0.8 + 0.2 / 128)
+    assert list(probabilities.values()) == pytest.approx([0.2 / 128] * 127)
+    options = [resolve(name).options for name in probabilities]
+    assert {(o.depth, o.skip, o.width) for o in options} == {
+        (3, False, 16), (6, True, 16), (12, True, 16), (30, True, 16),
+    }  # fmt: skip
+    assert [sum(o.depth == depth for o in options) for depth in (3, 6, 12, 30)] == [31, 32, 32, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "residual"),
+    [
+        ("depth=6,skip=false", {(6, False)}),
+        ("depth=2+6,skip=true", {(2, True), (6, True)}),
+        ("main=convnet[depth=30,skip=true]", {(30, True)}),
+        ("main=convnet[depth=30,skip=true],depth=3+30", {(3, True), (30, True)}),
+        ("main=convnet[depth=30]", {(30, True)}),
+        ("main=vgg11,depth=5", {(5, False)}),
+    ],
+)
+def test_deep_similar_convnets_are_residual_unless_an_option_says_otherwise(options, residual):
+    similar = [resolve(name).options for name in pool(f"main-similar[{options}]").similar]
+    assert {(o.depth, o.skip) for o in similar} == residual
+
+
+def test_a_single_depth_has_the_key_that_it_had():
+    def identity(options):
+        return registry().resolve("pool", f"main-similar{options}").identity()["options"]
+
+    before = {"main": "convnet:0.9", "others": [], "depth": None, "width": None, "warmup": None, "preset": "as-written"}
+    assert identity("") == before
+    assert identity("[depth=6]") == before | {"depth": 6}
+    assert identity("[depth=3+6]") == before | {"depth": [3, 6]}
+    assert identity("[skip=true]") == before | {"skip": True}
+    assert str(registry().resolve("pool", "main-similar[depth=3+6]")) == "main-similar[depth=3+6]"
+
+
+@pytest.mark.parametrize("depth", ["0", "3+", "+", "3+x", "3.5"])
+def test_depths_that_are_no_whole_numbers_are_refused(depth):
+    with pytest.raises(UsageError, match=rf"main-similar\[depth={re.escape(depth)}\]: should be "):
+        pool(f"main-similar[depth={depth}]")
+
+
+def test_deep_is_a_main_convnet_and_deep_networks_as_mix_would_say():
+    probabilities = shares("deep")
+    assert probabilities.pop("convnet") == pytest.approx(0.9)
+    assert pool("deep").main == "convnet"
+    assert list(probabilities.values()) == pytest.approx([0.02] * 5)
+    of = "+".join(["convnet:0.9", *(f"{name}:0.02" for name in DEEP)])
+    assert shares(f"mix[of={of}]") == pytest.approx(shares("deep"))
+    for name in probabilities:
+        network = component("architecture", name).build((1, 8, 8), 3, torch.Generator())
+        layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        main_path = [layer for layer in layers if getattr(layer, "kernel_size", (3,)) != (1, 1) or "densenet" in name]
+        assert len(main_path) >= 30
+
+
+def test_deep_takes_the_options_of_main_model():
+    assert shares("deep[main=convnet[width=16]:0.5,others=resnet-cifar[depth=110]]") == {
+        "convnet[width=16]": 0.5, "resnet-cifar[depth=110]": 0.5,
+    }  # fmt: skip
+    assert shares("deep[warmup=3]", 2) == {"convnet": 1.0}
 
 
 def test_an_option_set_for_the_convnet_reaches_the_main_one_and_the_similar_ones():
