@@ -42,6 +42,7 @@ def register_pools(register: Register) -> None:
     register("total-random", f"{pools}.total_random:TotalRandom", "several architectures with equal probability")
     register("main-model", f"{pools}.main_model:MainModel", "a main architecture, and various others now and then")
     register("main-similar", f"{pools}.main_similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
+    register("adaptive", f"{pools}.adaptive:Adaptive", "main-similar, with a probability that is found on the way")
     register("mix", f"{pools}.mix:Mix", "any architectures with any weights")
 
 

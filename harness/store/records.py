@@ -152,6 +152,7 @@ class SetResult(TableFields):
     schedule_steps: Count | None = None
     settings: dict[str, Any] = {}
     draws: dict[str, Count] | None = {}
+    search: dict[str, Any] | None = None
     main: str | None = None
     training_images: Count | None = None
     hold_out: HoldOutResult | None = None
@@ -187,6 +188,8 @@ class SetHistory(RecordPart):
     architectures: list[str] = []
     draws: list[list[Count]] = []
     pool: dict[str, Any] = {}
+    probes: list[dict[str, Any]] = []
+    schedule: list[dict[str, Any]] = []
     compute: list[dict[str, Any]] = []
 
     @model_validator(mode="after")

@@ -196,6 +196,22 @@ class Task:
         )
 
 
+@dataclass
+class ImageGradient:
+    """The gradient of a step by the training images, summed over the step's updates.
+
+    Attributes:
+        total: (n, c, h, w), of the images as students train on them; None before the first update.
+    """
+
+    total: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        """Add the gradient of an update, which is copied."""
+        gradient = gradient.detach()
+        self.total = gradient.clone() if self.total is None else self.total + gradient
+
+
 class Method(ABC, Generic[O]):
     """A distillation method. One `step` is one outer iteration, exactly one update in the paper's count."""
 
@@ -245,6 +261,14 @@ class Method(ABC, Generic[O]):
 
         Args:
             network: a network of the architecture, without memory for its weights.
+        """
+        return None
+
+    def watch_images(self) -> ImageGradient | None:
+        """Return an object to which every update from now on adds its gradient by the training images.
+
+        Pools that watch gradients need it. None, by default, if the method has no such gradient: then these pools are
+        not applicable, which a line says before any work.
         """
         return None
 

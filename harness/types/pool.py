@@ -1,12 +1,53 @@
-"""Base class of model pools."""
+"""Base class of model pools, and the probes that a pool may ask for."""
 
+import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
 
 from harness.types.options import Options
 
 O = TypeVar("O", bound=Options)  # noqa: E741
+
+COSINE = "main_cosine"
+"""Name of the scalar that holds the cosine of a step's image gradient and the main architecture's running mean."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A request for probes: a few students, trained shortly on the set in the making and scored on a validation split.
+
+    Attributes:
+        architectures: names of the students' architectures, the panel; each once, at least one.
+        evaluator: trains and scores the students, by name with options. It may need no artifact.
+        students: number of students of each architecture, at least 1.
+    """
+
+    architectures: tuple[str, ...]
+    evaluator: str = "plain[protocol=quick]"
+    students: int = 2
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The outcome of a probe.
+
+    Attributes:
+        iteration: number of updates that the set had when it was probed.
+        accuracies: by architecture as the request names it, the accuracy of each student on the validation split, from
+            0 to 1. They are never of test images.
+    """
+
+    iteration: int
+    accuracies: Mapping[str, Sequence[float]]
+
+    @property
+    def mean(self) -> float:
+        """The mean over architectures of the mean over students, from 0 to 1."""
+        return statistics.fmean(statistics.fmean(scores) for scores in self.accuracies.values())
 
 
 class Pool(ABC, Generic[O]):
@@ -21,7 +62,11 @@ class Pool(ABC, Generic[O]):
 
     @abstractmethod
     def distribution(self, iteration: int) -> Mapping[str, float]:
-        """Return the probability of each architecture (a name with options) at an iteration from 0; they sum to 1."""
+        """Return the probability of each architecture (a name with options) at an iteration from 0; they sum to 1.
+
+        A pool that adapts lists, before it has observed anything, every architecture that it may ever draw with a
+        probability above 0: a set's key holds them.
+        """
 
     @property
     def main(self) -> str | None:
@@ -31,10 +76,53 @@ class Pool(ABC, Generic[O]):
     @property
     def adapts(self) -> bool:
         """Whether the distribution depends on what was observed, so that no draw is known ahead."""
-        return type(self).observe is not Pool.observe
+        return type(self).observe is not Pool.observe or type(self).probed is not Pool.probed
 
     def observe(self, architecture: str, scalars: Mapping[str, float]) -> None:
-        """Receive the scalars of a step that drew ``architecture``; for pools that adapt."""
+        """Receive the scalars of a step that drew ``architecture``; for pools that adapt.
+
+        Args:
+            architecture: its name as `distribution` lists it; the first, if it lists one architecture by several names.
+            scalars: what the step logged, any value of which may be NaN. If the pool `watches_gradients`,
+                ``main_cosine`` is among them.
+        """
+
+    @property
+    def watches_gradients(self) -> bool:
+        """Whether `observe` needs ``main_cosine``; a method that cannot measure it is refused before any work.
+
+        It is the cosine of the gradient that the step's network gave the images and the running mean of the gradients
+        that the main architecture gave them before: from -1 to 1, NaN before the main architecture was drawn for the
+        first time, or if the step drew several architectures.
+        """
+        return False
+
+    @property
+    def probe(self) -> Probe | None:
+        """What the pool asks of its probes; None if it asks for none."""
+        return None
+
+    def probes_at(self, iteration: int) -> bool:
+        """Return whether a probe is due before the step of an iteration from 0: a function of the options alone."""
+        return False
+
+    def probed(self, result: ProbeResult, generator: torch.Generator) -> None:
+        """Receive the outcome of a probe, before the step of ``result.iteration``.
+
+        Args:
+            result: the students' accuracies.
+            generator: a random stream of this distillation and iteration, for a pool that draws.
+        """
+
+    @property
+    def replays(self) -> bool:
+        """Whether the distributions that probes have led to are replayed on the whole training set.
+
+        Probes need a validation split, which is held out of the distillation. By default the set that is scored is
+        distilled again from all training images, with the same distribution at each iteration and without probes. If
+        False, the set that was probed is scored itself, distilled from fewer images.
+        """
+        return True
 
     def state(self) -> Mapping[str, Any]:
         """Return what an adaptive pool has learned so far, as JSON."""

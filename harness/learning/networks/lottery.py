@@ -76,6 +76,15 @@ class Lottery:
             self._last = (distribution, _merged(distribution, self.pool, iteration, self._resolve))
         return self._last[1]
 
+    def probability_of(self, iteration: int, architecture: Resolved[Architecture[Any]]) -> float:
+        """Return the probability of an architecture at an iteration; 0 if it is not drawn then."""
+        return sum(share for choice, share in self.mixture(iteration) if str(choice) == str(architecture))
+
+    def listed_name(self, iteration: int, architecture: Resolved[Architecture[Any]]) -> str:
+        """Return the first name by which the pool lists an architecture that it draws at an iteration."""
+        listed = (name for name, share in distribution_of(self.pool, iteration).items() if share > 0)
+        return next(name for name in listed if str(self._resolve(name)) == str(architecture))
+
     def draw(self, iteration: int, index: int = 0) -> Resolved[Architecture[Any]]:
         """Return the architecture that draw number ``index`` of an iteration yields."""
         return self.draw_with_probability(iteration, index)[0]

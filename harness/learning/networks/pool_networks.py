@@ -7,13 +7,13 @@ from typing import Any
 from harness.compute.compiling import exclude_from_compilation
 from harness.errors import PluginError
 from harness.learning.networks.live import Birth, LiveSet, LiveSets, Terms
-from harness.learning.networks.lottery import Lottery, Resolve
+from harness.learning.networks.lottery import Lottery, Resolve, distribution_of
 from harness.learning.recipe import Recipe
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, returned
 from harness.types.artifact import Artifact
 from harness.types.network import Architecture, Network
-from harness.types.pool import Pool
+from harness.types.pool import Pool, ProbeResult
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
@@ -50,6 +50,8 @@ class PoolNetworks:
         """Names of the architectures drawn at the current iteration, in order."""
         self.live_sets = LiveSets(self._draw, self._build, streams)
         """The networks that live from step to step, of which the trajectory's state holds everything."""
+        self._listed: list[str] = []
+        """Of the architectures in ``drawn``, the names by which a pool that adapts lists them."""
         self._lottery = Lottery(pool, resolve, streams) if pool else None
         self._resolve = resolve
         self._problem, self._streams, self._supply = problem, streams, supply
@@ -59,7 +61,7 @@ class PoolNetworks:
 
     def begin(self, iteration: int) -> None:
         """Start an iteration, counted from 0: its draws are numbered from 0 again."""
-        self._iteration, self.drawn = iteration, []
+        self._iteration, self.drawn, self._listed = iteration, [], []
         self._architecture_of.clear()
         self.live_sets.begin(iteration)
 
@@ -76,10 +78,31 @@ class PoolNetworks:
         if self.pool:
             self.pool.restore(state)
 
+    @property
+    def main(self) -> str | None:
+        """The pool's main architecture by its full name; None if there is none."""
+        main = self.pool.main if self.pool else None
+        return None if main is None else str(self._resolve(main))
+
+    def main_probability(self) -> float | None:
+        """Return the main architecture's probability at this iteration, of a pool that adapts; None of any other."""
+        if self._lottery is None or not self._lottery.pool.adapts or self._lottery.pool.main is None:
+            return None
+        return self._lottery.probability_of(self._iteration, self._resolve(self._lottery.pool.main))
+
     def observe(self, scalars: Mapping[str, float]) -> None:
-        """Pass what the step logged to the pool, once for each architecture that it drew."""
-        for name in self.drawn if self.pool else ():
+        """Pass what the step logged to a pool that adapts, once for each architecture that it drew."""
+        for name in self._listed if self.pool else ():
             self.pool.observe(name, scalars)  # type: ignore[union-attr]
+
+    def probed(self, result: ProbeResult) -> None:
+        """Pass the outcome of a probe to the pool."""
+        if self.pool:
+            self.pool.probed(result, self._streams.generator("probe-choice", result.iteration))
+
+    def distribution(self, iteration: int) -> dict[str, float]:
+        """Return the pool's probabilities at an iteration by architecture, as the pool names them."""
+        return distribution_of(self.pool, iteration) if self.pool else {}
 
     def draw(self) -> Network:
         """Draw an architecture from the pool and return a fresh network of it, in training mode, on the device.
@@ -101,6 +124,9 @@ class PoolNetworks:
         index = len(self.drawn)
         chosen, probability = self._lottery.draw_with_probability(self._iteration, index)
         self.drawn.append(str(chosen))
+        # Before the step, since what it observes may take the architecture out of the distribution.
+        if self._lottery.pool.adapts:
+            self._listed.append(self._lottery.listed_name(self._iteration, chosen))
         birth = Birth(str(chosen), self._iteration, index, probability < SELDOM)
         network = self._build(birth, chosen)
         self._architecture_of[network] = str(chosen)
