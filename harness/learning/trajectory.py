@@ -20,7 +20,7 @@ from harness.learning.networks.probes import Prober
 from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, check_declared
-from harness.types.pool import COSINE, ProbeResult
+from harness.types.pool import COSINE, MAIN_PROBABILITY
 from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
 
@@ -30,8 +30,6 @@ BLOWN_UP_ABOVE = 8.0
 """Factor by which a set's largest value exceeds the real data's when it is marked as blown up; it goes on."""
 RESERVED = {live_networks.PREFIX: "those of live networks", alignment.PREFIX: "that of the main's image gradient"}
 """What names in a trajectory's state begin with that are not a method's, and what they are."""
-MAIN_PROBABILITY = "main_probability"
-"""Name of the scalar that holds the main architecture's probability, logged for pools that adapt."""
 
 OnStep = Callable[[int, Mapping[str, float]], None]
 """Called after each step with the number of steps done and what the step logged."""
@@ -96,7 +94,7 @@ class History:
     @property
     def probe_seconds(self) -> float:
         """Seconds that all probes took."""
-        return sum(entry["seconds"] for entry in self.probes)
+        return float(sum(entry["seconds"] for entry in self.probes))
 
     def realised_mix(self) -> dict[str, int]:
         """Return how often each architecture was drawn."""
@@ -206,7 +204,7 @@ class Trajectory:
             started = time.perf_counter()
             # Before anybody saves the state: a whole probe is one that the pool has heard of.
             if self.prober.is_whole(accuracies):
-                self.networks.probed(ProbeResult(iteration, copy.deepcopy(accuracies)))
+                self.networks.probed(self.prober.result(iteration, accuracies))
             if on_probe:
                 on_probe()
 

@@ -232,9 +232,7 @@ class Planner:
 
     def _split(self, dataset: Resolved[Any], score_on: Literal["test", "validation"], *, hold_out: bool) -> Problem:
         seed, device = self.request.seed, self._device()
-        return make_problem(
-            dataset, root=data_root(), score_on=score_on, hold_out=hold_out, seed=seed, device=device
-        )
+        return make_problem(dataset, root=data_root(), score_on=score_on, hold_out=hold_out, seed=seed, device=device)
 
     def _with_probes(self, source: TrajectorySource, dataset: Resolved[Any]) -> TrajectorySource:
         """Return a source with the panel of its pool's probes, and with what it replays; itself if there are none.

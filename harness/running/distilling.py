@@ -202,7 +202,8 @@ class Distiller:
         """
         if self.source.search:
             record = self._search_record(point)
-            probes, seconds, of_set = record.history.probes, record.result.seconds, {"set": record.key}
+            probes = [probe.as_json() for probe in record.history.probes]
+            seconds, of_set = record.result.seconds, {"set": record.key}
         elif self.source.panel:
             probes, seconds, of_set = history.probes, history.probe_seconds, {}
         else:

@@ -15,6 +15,9 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 COSINE = "main_cosine"
 """Name of the scalar that holds the cosine of a step's image gradient and the main architecture's running mean."""
 
+MAIN_PROBABILITY = "main_probability"
+"""Name of the scalar that holds the main architecture's probability at a step, logged for pools that adapt."""
+
 
 @dataclass(frozen=True)
 class Probe:

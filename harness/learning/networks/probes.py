@@ -1,4 +1,4 @@
-"""Probes: short trainings of a few students on a set in the making, scored on a validation split for an adaptive pool."""
+"""Probes: a few students trained shortly on a set in the making, and scored on a validation split for its pool."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from harness.plugins.returns import call_of, returned, student_record, text, who
 from harness.types.distilled import DistilledSet
 from harness.types.evaluator import Evaluator, StudentRecord, check_takes
 from harness.types.network import Architecture
-from harness.types.pool import Pool, Probe
+from harness.types.pool import Pool, Probe, ProbeResult
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
 
@@ -86,7 +86,9 @@ class Panel:
             raise UsageError(f"{needs}: choose another evaluator, such as plain")
         for architecture in self.architectures.values():
             if reason := evaluator.unsuited(self.problem, architecture.make(), None):
-                raise UsageError(f"the probes of {pool}: {self.evaluator} is not applicable to {architecture}: {reason}")
+                raise UsageError(
+                    f"the probes of {pool}: {self.evaluator} is not applicable to {architecture}: {reason}"
+                )
 
 
 class Prober:
@@ -109,6 +111,11 @@ class Prober:
     def is_whole(self, accuracies: Mapping[str, Sequence[float]]) -> bool:
         """Return whether accuracies, by architecture, are those of a whole probe."""
         return all(len(accuracies.get(name, ())) >= self.panel.probe.students for name in self._architectures)
+
+    def result(self, iteration: int, accuracies: Mapping[str, Sequence[float]]) -> ProbeResult:
+        """Return the outcome of a whole probe, with the architectures in the pool's order."""
+        # A probe that was interrupted comes back from a file, which does not keep the order.
+        return ProbeResult(iteration, {name: tuple(accuracies[name]) for name in self._architectures})
 
     def measure(
         self, distilled: DistilledSet, done: Mapping[str, Sequence[float]]

@@ -21,9 +21,7 @@ class RecordedPool(Pool[Options]):
         super().__init__(Options())
         self._since = [int(entry["since"]) for entry in schedule]
         # In the order of the other pool, by which a draw's point between 0 and 1 stands for an architecture.
-        self._distributions = [
-            dict(zip(entry["names"], entry["probabilities"], strict=True)) for entry in schedule
-        ]
+        self._distributions = [dict(zip(entry["names"], entry["probabilities"], strict=True)) for entry in schedule]
         self._main = main
 
     @property
