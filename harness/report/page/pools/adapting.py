@@ -55,11 +55,11 @@ def _pictures(by_pool: Trajectories, keys: Mapping[str | None, Key], title: str)
         if (curve := mean_curve(key, [record.scalars[MAIN_PROBABILITY] for record in by_pool[pool]]))
     ]
     if probabilities:
-        name = "probability of the main architecture"
+        name = "probability of main"
         yield draw_curves(probabilities, title=title, x="iteration", y=name, within=(0, 1), logarithmic=False)
     probes = [curve for pool, key in keys.items() if (curve := _probe_curve(key, by_pool[pool]))]
     if probes:
-        name = "accuracy of probes on validation, %"
+        name = "accuracy of probes, %"
         yield draw_curves(probes, title=title, x="iteration", y=name, within=(0, 100), logarithmic=False)
 
 
