@@ -20,7 +20,7 @@ CHOOSING_BY_TEACHERS = {"rded"}
 REFUSING = {"sre2l"}
 """What no pool of the file has an architecture for: all of them draw networks without batch norm."""
 CHOOSING = {"random", "herding", "k-center", "whole"}
-POOLS = {"single", "total-random", "main-model", "main-similar", "mix"}
+POOLS = {"single", "total-random", "main-model", "main-similar", "mix", "adaptive"}
 
 
 def bare(name):

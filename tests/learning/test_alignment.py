@@ -88,7 +88,9 @@ def test_a_trajectory_goes_on_with_the_same_cosines_and_shares(method):
     resumed = toy_trajectory(method, POOL)
     resumed.restore(*state)
     assert torch.equal(resumed.advance(8).images, expected.images)
-    scalars = [{name: list(map(str, values)) for name, values in each.history.scalars.items()} for each in (whole, resumed)]
+    scalars = [
+        {name: list(map(str, values)) for name, values in each.history.scalars.items()} for each in (whole, resumed)
+    ]
     assert scalars[0] == scalars[1]
     assert len(set(scalars[0]["main_probability"])) > 1, "the shares have changed"
 

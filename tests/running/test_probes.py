@@ -21,8 +21,8 @@ class Killed(KeyboardInterrupt):
 
 def sets(store):
     """The records of sets: the one that was probed on the split, and the one that is scored."""
-    found = [record for record in records(store).values() if record["kind"] == "distilled"]
-    return sorted(found, key=lambda record: record["result"]["hold_out"] is None)
+    distilled = [record for record in records(store).values() if record["kind"] == "distilled"]
+    return sorted(distilled, key=lambda record: record["result"]["hold_out"] is None)
 
 
 def bits(record):
@@ -51,9 +51,11 @@ def test_probes_are_made_on_the_split_and_recorded(whole):
             "mlp[width=8]": 2, "convnet[width=4,depth=1]": 2,
         }  # fmt: skip
         # Three images of the validation split, not the 18 of the test set.
-        assert all(3 * score == pytest.approx(round(3 * score)) for score in sum(probe["accuracies"].values(), []))
+        scores = [score for of_architecture in probe["accuracies"].values() for score in of_architecture]
+        assert all(3 * score == pytest.approx(round(3 * score)) for score in scores)
     seconds = sum(probe["seconds"] for probe in probes)
-    assert searched["result"]["search"]["probe_seconds"] == pytest.approx(seconds) and seconds > 0
+    assert searched["result"]["search"]["probe_seconds"] == pytest.approx(seconds)
+    assert seconds > 0
     assert searched["result"]["seconds"] == pytest.approx(searched["history"]["seconds"] + seconds)
 
 
@@ -65,7 +67,7 @@ def test_the_whole_training_set_is_distilled_by_what_was_found(whole):
     of_main = [record["history"]["scalars"]["main_probability"] for record in (searched, replayed)]
     assert of_main[0] == of_main[1]
     assert set(of_main[0]) <= {0.2, 0.9}
-    assert [entry["since"] for entry in searched["history"]["schedule"]][0] == 0
+    assert searched["history"]["schedule"][0]["since"] == 0
     assert "probes" not in replayed["history"]
     search = replayed["result"]["search"]
     assert search["set"] == searched["key"] == replayed["identity"]["search_set"]
@@ -90,7 +92,9 @@ def test_the_command_line_says_so_too(data, whole):
 
 
 @pytest.mark.parametrize("students", [1, 3, 6, 9])
-def test_a_run_that_ends_in_the_midst_of_a_probe_goes_on_with_the_same_bits(data, whole, tmp_path, monkeypatch, students):
+def test_a_run_that_ends_in_the_midst_of_a_probe_goes_on_with_the_same_bits(
+    data, whole, tmp_path, monkeypatch, students
+):
     """Each probe has four students: 1 is in the first probe, 6 and 9 in the second and third."""
     trained, measure = [], Prober.measure
 
@@ -173,10 +177,10 @@ def test_the_estimate_counts_the_search_and_its_probes(data, tmp_path, monkeypat
 
     main = "main=convnet[width=4,depth=2],others=mlp[width=4]"
     plain = estimate(f"main-similar[{main.replace(']', ']:0.55', 1)}]")
-    one, two, three = (estimate(POOL.format("").replace("every=2", f"every={every}")) for every in (100, 3, 2))
+    rare, usual, frequent = (estimate(POOL.format("").replace("every=2", f"every={every}")) for every in (100, 3, 2))
     # The search distils once more: one probe in it, then two, then three.
-    assert plain < one < two < three
-    assert two - one == pytest.approx(three - two)
+    assert plain < rare < usual < frequent
+    assert usual - rare == pytest.approx(frequent - usual)
 
 
 def test_a_choice_among_probabilities_is_made_by_a_run(data, tmp_path):
