@@ -213,9 +213,12 @@ class Planner:
 
     def _refusal(self, source: TrajectorySource, problem: Problem) -> str | None:
         """Return a line on why a method refuses its pool or an architecture of it; None if it takes them all."""
-        method = source.method
-        if source.pool and source.pool.make().watches_gradients and source.first.watch_images() is None:
+        method, pool = source.method, source.pool.make() if source.pool else None
+        if pool and pool.watches_gradients and source.first.watch_images() is None:
             why = "it measures no gradient of the images, which this pool adapts by"
+            return f"{method} through {source.pool} is not applicable: {why}"
+        if pool and pool.together > 1 and not method.cls.draws_together:
+            why = f"it takes one network at a time, and this pool draws {pool.together} together"
             return f"{method} through {source.pool} is not applicable: {why}"
         if method.cls.refusal is Method.refusal:
             return None

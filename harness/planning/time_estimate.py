@@ -80,10 +80,11 @@ def _trajectory(
         return 0.0
     if work is None or source.pool is None:
         return None
+    pool = source.pool.make()
     # A pool may change its distribution with the iteration: the one halfway stands for all.
-    choices = mixture(source.pool.make(), max(points) // 2, source.resolve)
+    choices = mixture(pool, max(points) // 2, source.resolve)
     each = (share * _seconds(work, architecture, source.problem) for architecture, share in choices)
-    return total_seconds([(max(ahead) - done) * sum(each), _probes(source, range(done, max(ahead)))])
+    return total_seconds([(max(ahead) - done) * pool.together * sum(each), _probes(source, range(done, max(ahead)))])
 
 
 def _probes(source: TrajectorySource, iterations: range) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.networks.lottery import Lottery, Resolve, mixture
+from harness.learning.networks.pool_networks import start_of
 from harness.learning.networks.probes import Panel
 from harness.learning.pixel_method import PixelOptions
 from harness.planning.real_networks import real_network_cell
@@ -235,8 +236,9 @@ class TrajectorySource:
         """Yield each artifact of the whole trajectory with the iteration that asks for it first."""
         method = self.new_method(distillation)
         pool = self.pool.make() if self.pool else None
-        # Most methods need nothing: to ask them a million times would take longer than all the rest of planning.
-        if type(method).needs is Method.needs or (pool and pool.adapts):
+        asks = type(method).needs is not Method.needs or (pool and type(pool).starts_from is not Pool.starts_from)
+        # Most need nothing: to ask them a million times would take longer than all the rest of planning.
+        if not asks or (pool and pool.adapts):
             return
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
         seen: set[tuple[str, int, str | None, str]] = set()
@@ -250,8 +252,13 @@ class TrajectorySource:
                     yield iteration, request
 
     def _needs_at(self, method: Method[Any], iteration: int, lottery: Lottery | None) -> Iterator[ArtifactRequest]:
-        """Yield what a step asks for, for each of its draws."""
-        drawn = [str(lottery.draw(iteration, index)) for index in range(method.draws)] if lottery else [None]
+        """Yield what a step asks for, for each of its draws, and what its networks start from."""
+        pool = lottery.pool if lottery else None
+        draws = range(max(method.draws, pool.together)) if pool else range(1)
+        drawn = [str(lottery.draw(iteration, index)) if lottery else None for index in draws]
+        for index, architecture in enumerate(drawn):
+            start = start_of(pool, architecture, iteration, index) if pool and architecture else None
+            yield from [start] if start else []
         for architecture in dict.fromkeys(drawn):
             yield from requests(method.needs(iteration, architecture), call_of(method, "needs"))
 

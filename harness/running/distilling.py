@@ -84,11 +84,15 @@ class Distiller:
         def supply(iteration: int, architecture: str | None) -> list[Artifact]:
             return [artifacts.get(need) for need in maker.needs(iteration, architecture)]
 
+        def fetch(request: ArtifactRequest) -> Artifact:
+            (need,) = maker.with_cells([request])
+            return artifacts.get(need)
+
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
         if pool and source.search:
             pool = RecordedPool(self._search_record(last).history.schedule, pool.main)
-        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply)
+        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply, fetch)
         prober = Prober(source.panel, streams) if source.panel else None
         return Trajectory(maker.method, networks, source.problem, streams, prober)
 

@@ -5,10 +5,15 @@ import math
 from typing import Any
 from unittest import SkipTest
 
+import torch
+
 from harness.learning.networks.lottery import Lottery, mixture
+from harness.learning.networks.pool_networks import start_of
 from harness.learning.networks.probes import checked_probe
 from harness.plugins.discovery import plugins
-from harness.testing.contract import Contract, architecture, require
+from harness.plugins.returns import whole_number
+from harness.testing.contract import Contract, architecture, finite, require, same_bits
+from harness.testing.small import global_generators
 from harness.types.pool import COSINE, Pool, Probe, ProbeResult
 from harness.types.seeds import Streams
 
@@ -77,6 +82,39 @@ class PoolContract(Contract):
                 pool.observe(name, {"loss": value, COSINE: value if abs(value) <= 1 else math.nan})
             for iteration in ITERATIONS:
                 mixture(pool, iteration, architecture)
+
+    def test_draws_of_a_step(self) -> None:
+        """Each draw of a step has a distribution among the architectures that it lists, and gradients are combined."""
+        pool = self.component()
+        count = whole_number(pool.together, "together", 1)
+        for iteration in ITERATIONS:
+            listed = {str(name) for name, _ in mixture(pool, iteration, architecture)}
+            for draw in range(count + 1):
+                drawn = str(Lottery(pool, architecture, Streams(3)).draw(iteration, draw))
+                require(drawn in listed, f"draw {draw} of iteration {iteration} is {drawn}, which it does not list")
+        gradients = [torch.full((2, 1, 3, 3), float(number)) for number in range(1, count + 1)]
+        combined = pool.combine(gradients)
+        require(combined.shape == gradients[0].shape, f"combine() gives a gradient of shape {tuple(combined.shape)}")
+        require(finite({"combined": combined}), "combine() gives a gradient that is not finite")
+
+    def test_networks_start_as_asked(self) -> None:
+        """What its fresh networks start from is of the architecture drawn, and what it does to them is seeded."""
+        pool = self.component()
+        for iteration in range(3):
+            name = str(Lottery(pool, architecture, Streams(3)).draw(iteration))
+            request = start_of(pool, name, iteration, 0)
+            again = start_of(self.component(), name, iteration, 0)
+            require(request == again, "for the same draw it asks for another network to start from")
+        if type(pool).prepare is Pool.prepare:
+            return
+        weights = []
+        for noise in (1, 2):
+            network = architecture(name).make().build((1, 32, 32), 3, Streams(3).generator("network", 0))
+            with global_generators(noise):
+                pool.prepare(network, Streams(3).generator("start", 0))
+            weights.append(dict(network.state_dict()))
+        require(same_bits(*weights), "the same network and random stream give other weights: draw from the generator")
+        require(finite(weights[0]), "prepare() gives weights that are not finite")
 
     def test_probes_can_be_made(self) -> None:
         """What it asks of probes can be made, before iterations that depend on its options alone."""

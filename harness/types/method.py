@@ -99,6 +99,17 @@ class Networks(Protocol):
         """Return a freshly initialised network, in training mode, of an architecture drawn for this iteration."""
         ...
 
+    def draw_together(self) -> Sequence[Network]:
+        """Return the fresh networks that the pool wants matched in this step; a single one of most pools.
+
+        A method that calls it sets ``draws_together``, and updates by what `combine` makes of the networks' gradients.
+        """
+        ...
+
+    def combine(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the gradient of an update from those of each network drawn together; of a single one, its own."""
+        ...
+
     def live(
         self,
         count: int,
@@ -226,6 +237,8 @@ class Method(ABC, Generic[O]):
     """Whether it iterates; if not, it chooses the set in one step, and a number of iterations is not applicable."""
     uses_ipc: ClassVar[bool] = True
     """Whether the set's size is asked for; not so for all training data."""
+    draws_together: ClassVar[bool] = False
+    """Whether a step takes several networks at once by `Networks.draw_together`, as some pools ask."""
     check_draws: ClassVar[str] = ""
     """An architecture that it does not refuse, by which the contract kit checks it; empty for any."""
     check_options: ClassVar[str] = ""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
+from harness.types.artifact import ArtifactRequest
+from harness.types.network import Network
 from harness.types.options import Options
 
 O = TypeVar("O", bound=Options)  # noqa: E741
@@ -69,6 +72,48 @@ class Pool(ABC, Generic[O]):
 
         A pool that adapts lists, before it has observed anything, every architecture that it may ever draw with a
         probability above 0: a set's key holds them.
+        """
+
+    def distribution_of(self, iteration: int, draw: int) -> Mapping[str, float]:
+        """Return the probabilities of one draw of an iteration, by default those of all.
+
+        Args:
+            iteration: counted from 0.
+            draw: the number of the draw in its iteration, from 0.
+        """
+        return self.distribution(iteration)
+
+    @property
+    def together(self) -> int:
+        """The number of networks that a step matches at once; a method that takes one only is refused beforehand."""
+        return 1
+
+    def combine(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the gradient of an update from those that networks of the same step gave the images.
+
+        Args:
+            gradients: one for each of `together` networks, by the training images (n, c, h, w).
+        """
+        return torch.stack(list(gradients)).mean(0)
+
+    def starts_from(self, architecture: str, iteration: int, draw: int) -> ArtifactRequest | None:
+        """Return a `harness.RealNetwork` whose last weights a fresh network starts from; None for its initial ones.
+
+        It is a function of its arguments and the options alone: what a whole run needs is made before it.
+
+        Args:
+            architecture: full name of the architecture that was drawn, which is that of the real network.
+            iteration: iteration of the draw, from 0.
+            draw: the number of the draw in its iteration, from 0.
+        """
+        return None
+
+    def prepare(self, network: Network, generator: torch.Generator) -> None:
+        """Change a fresh network in place before the method gets it; by default, nothing.
+
+        Args:
+            network: on the CPU, with its initial weights or those of `starts_from`.
+            generator: a random stream of this distillation, iteration and draw.
         """
 
     @property

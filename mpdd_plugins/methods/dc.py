@@ -54,25 +54,31 @@ class DC(PixelMethod[DCOptions]):
     """Learns images whose gradients equal those of real images at several points of a network's training."""
 
     Options = DCOptions
+    draws_together = True
 
     def __init__(self, task: Task, options: DCOptions) -> None:
         super().__init__(task, options)
         self.distance = DISTANCES[options.distance]
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
-        """Match gradients along the training of one fresh network (DC, algorithm 1)."""
-        network = networks.draw()
+        """Match gradients along the training of one fresh network (DC, algorithm 1), or of several at once."""
+        drawn = networks.draw_together()
         outer, inner = self.options.loops(self.ipc)
         # On the device: the loss is read once at the end, since each reading waits for the GPU.
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         for round_ in range(outer):
-            self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
-            total += self._match(network, iteration, round_)
+            gradients = []
+            for network in drawn:
+                self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
+                total += self._match(network, iteration, round_)
+                assert self.images.grad is not None, "a matching sets the gradient"
+                gradients.append(self.images.grad)
+            self.images.grad = networks.combine(gradients)
             self.optimizer.step()
             # The reference trains the network only between image updates, so ipc 1 (one outer loop) never trains it.
-            if round_ < outer - 1:
+            for network in drawn if round_ < outer - 1 else ():
                 self._train(network, inner, iteration, round_)
-        return {"loss": float(total) / (self.classes * outer)}
+        return {"loss": float(total) / (self.classes * outer * len(drawn))}
 
     def _match(self, network: Network, iteration: int, round_: int) -> Tensor:
         """Set the images' gradient to that of the loss summed over classes, and return the loss (DC, equation 8)."""

@@ -34,6 +34,7 @@ from harness import (
     Pool,
     Probe,
     RawData,
+    RealNetwork,
     Recipe,
     Report,
     RunDefaults,
@@ -339,6 +340,26 @@ class ClimbingPool(GoodPool):
 
     def restore(self, state):
         self.share = state["share"]
+
+
+class StrangerPool(GoodPool):
+    """Draws together what it does not list."""
+
+    together = 2
+
+    def distribution_of(self, iteration, draw):
+        return {"lenet": 1.0} if draw else {"mlp": 1.0}
+
+
+class OtherStartPool(GoodPool):
+    def starts_from(self, architecture, iteration, draw):
+        return RealNetwork(architecture="lenet", recipe=Recipe(epochs=1))
+
+
+class UnseededStartPool(GoodPool):
+    def prepare(self, network, generator):
+        with torch.no_grad():
+            network.classifier.weight.add_(torch.randn(network.classifier.weight.shape))
 
 
 class NeedyProbePool(ClimbingPool):

@@ -76,6 +76,15 @@ class Lottery:
             self._last = (distribution, _merged(distribution, self.pool, iteration, self._resolve))
         return self._last[1]
 
+    def _choices(self, iteration: int, index: int) -> Mixture:
+        """Return the distribution of a draw."""
+        if type(self.pool).distribution_of is Pool.distribution_of:
+            return self.mixture(iteration)
+        what = f"{type(self.pool).__name__}.distribution()"
+        return _merged(
+            probabilities(self.pool.distribution_of(iteration, index), what), self.pool, iteration, self._resolve
+        )
+
     def probability_of(self, iteration: int, architecture: Resolved[Architecture[Any]]) -> float:
         """Return the probability of an architecture at an iteration; 0 if it is not drawn then."""
         return sum(share for choice, share in self.mixture(iteration) if str(choice) == str(architecture))
@@ -91,7 +100,7 @@ class Lottery:
 
     def draw_with_probability(self, iteration: int, index: int) -> tuple[Resolved[Architecture[Any]], float]:
         """Return the architecture of a draw, and its probability at that iteration."""
-        choices = self.mixture(iteration)
+        choices = self._choices(iteration, index)
         # float64, and inverse transform sampling in the pool's order: the same point yields the same architecture in
         # two pools as far as their distributions agree.
         point = torch.rand((), generator=self._streams.generator("pool", iteration, index), dtype=torch.float64)

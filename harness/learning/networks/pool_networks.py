@@ -4,14 +4,19 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from harness.compute.compiling import exclude_from_compilation
 from harness.errors import PluginError
+from harness.learning.artifacts.experts import snapshot
+from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.networks.live import Birth, LiveSet, LiveSets, Terms
 from harness.learning.networks.lottery import Lottery, Resolve, distribution_of
 from harness.learning.recipe import Recipe
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, returned
-from harness.types.artifact import Artifact
+from harness.types.artifact import Artifact, ArtifactRequest
 from harness.types.network import Architecture, Network
 from harness.types.pool import Pool, ProbeResult
 from harness.types.problem import Problem
@@ -21,6 +26,23 @@ SELDOM = 0.05
 """Probability of a draw below which a network is not compiled, because compiling would take longer than it saves."""
 Supply = Callable[[int, str | None], Sequence[Artifact]]
 """Maps an iteration and the architecture drawn (None if none is) to the artifacts that the method needs."""
+Fetch = Callable[[ArtifactRequest], Artifact]
+"""Maps a request for a network on the real data to that network."""
+
+
+def start_of(pool: Pool[Any], architecture: str, iteration: int, draw: int) -> RealNetwork | None:
+    """Return the network on the real data that a draw starts from; None if the pool wants none.
+
+    Raises:
+        PluginError: it is something else, or of another architecture.
+    """
+    if type(pool).starts_from is Pool.starts_from:
+        return None
+    request = pool.starts_from(architecture, iteration, draw)
+    what = call_of(pool, "starts_from")
+    if request is not None and returned(request, RealNetwork, what).architecture != architecture:
+        raise PluginError(f"{what} asks for a {request.architecture}, but {architecture} was drawn")
+    return request if isinstance(request, RealNetwork) else None
 
 
 class PoolNetworks:
@@ -35,6 +57,7 @@ class PoolNetworks:
         problem: provides the shape of the images, the classes and the device.
         streams: random streams of this distillation.
         supply: returns the artifacts that the method needs; None if none can be made.
+        fetch: returns the networks on the real data that the pool's fresh networks start from; None if there are none.
     """
 
     def __init__(
@@ -44,6 +67,7 @@ class PoolNetworks:
         problem: Problem,
         streams: Streams,
         supply: Supply | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         self.pool = pool
         self.drawn: list[str] = []
@@ -54,7 +78,7 @@ class PoolNetworks:
         """Of the architectures in ``drawn``, the names by which a pool that adapts lists them."""
         self._lottery = Lottery(pool, resolve, streams) if pool else None
         self._resolve = resolve
-        self._problem, self._streams, self._supply = problem, streams, supply
+        self._problem, self._streams, self._supply, self._fetch = problem, streams, supply, fetch
         self._iteration = 0
         # Weak: a network that the method is done with must not take memory until the iteration ends.
         self._architecture_of: weakref.WeakKeyDictionary[Network, str] = weakref.WeakKeyDictionary()
@@ -112,6 +136,16 @@ class PoolNetworks:
         """
         return self._draw()[0]
 
+    def draw_together(self) -> list[Network]:
+        """Return the fresh networks that the pool wants matched in one step, each a draw of its own."""
+        return [self.draw() for _ in range(self.pool.together if self.pool else 1)]
+
+    def combine(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the gradient of an update from those of networks drawn together; of a single one, its own."""
+        if self.pool is None or len(gradients) == 1:
+            return gradients[0]
+        return self.pool.combine(gradients)
+
     def live(
         self, count: int, *, steps: int, recipe: Recipe, staggered: bool = False, name: str = "networks"
     ) -> LiveSet:
@@ -137,9 +171,22 @@ class PoolNetworks:
         component = (architecture or self._resolve(birth.architecture)).make()
         generator = self._streams.generator("network", birth.iteration, birth.index)
         network = component.build(self._problem.shape, len(self._problem.classes), generator)
+        self._start(network, birth)
         if birth.is_seldom:
             exclude_from_compilation(network)
         return network.to(self._problem.device)
+
+    def _start(self, network: Network, birth: Birth) -> None:
+        """Give a fresh network the weights that the pool wants it to start from."""
+        if self.pool is None:
+            return
+        request = start_of(self.pool, birth.architecture, birth.iteration, birth.index)
+        if request is not None:
+            if self._fetch is None:
+                raise PluginError("the pool's networks start from others on the real data, but nobody makes them here")
+            tensors = self._fetch(request).tensors
+            network.load_state_dict(snapshot(tensors, request.snapshots[-1], torch.device("cpu")))
+        self.pool.prepare(network, self._streams.generator("start", birth.iteration, birth.index))
 
     def needed(self, network: Network | None) -> Sequence[Artifact]:
         """Return the artifacts that the method's `needs` asks for at this iteration.
