@@ -193,10 +193,13 @@ class ImageSGD(torch.optim.SGD):
         super().__init__(list(learned), lr, momentum=momentum)
         self._images = images
 
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # noqa: ANN401
-        """Update what is learned from its gradient."""
-        self.report_gradient()
-        return super().step(closure)
+    def start_watching(self) -> ImageGradient:
+        """Return what sums up the gradients of the images from now on."""
+        # A hook, for a `step` that calls that of its base class would run everybody's hooks twice.
+        if self.watch is None:
+            self.register_step_pre_hook(lambda *_: self.report_gradient())
+        self.watch = ImageGradient()
+        return self.watch
 
     def report_gradient(self) -> None:
         """Pass the images' present gradient to whoever watches; for methods with an optimiser of their own."""
@@ -214,8 +217,14 @@ class EncodedSGD(ImageSGD):
         super().__init__(encoded.images, list(encoded.tensors.values()), lr, momentum)
         self._encoded = encoded
 
+    def start_watching(self) -> ImageGradient:
+        """Return what sums up the gradients of the decoded images from now on."""
+        self.watch = ImageGradient()
+        return self.watch
+
     def step(self, closure: Callable[[], float] | None = None) -> Any:  # noqa: ANN401
         """Pull the images' gradient back to the tensors, update and constrain these, and decode the images again."""
+        self.report_gradient()
         self._encoded.pull_back()
         answer = super().step(closure)
         self._encoded.constrain()
@@ -356,8 +365,7 @@ class PixelMethod(Method[P]):
 
     def watch_images(self) -> ImageGradient:
         """Return an object to which ``optimizer.step()`` adds ``images.grad`` from now on."""
-        self.optimizer.watch = ImageGradient()
-        return self.optimizer.watch
+        return self.optimizer.start_watching()
 
     def distilled(self) -> DistilledSet:
         """Return the present images with hard labels, as they are stored."""
