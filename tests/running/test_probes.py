@@ -1,5 +1,8 @@
 """Probes of a pool: made on a split, recorded, interrupted anywhere, and replayed on the whole training set."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from studies import METHOD, Heard, ddbench, records, small_run, small_words, stripes, write_arrays
@@ -7,6 +10,7 @@ from studies import METHOD, Heard, ddbench, records, small_run, small_words, str
 from harness import UsageError
 from harness.learning.networks.probes import Prober
 from harness.planning import time_estimate
+from harness.store.files.reading import with_checksum, without_checksum
 
 POOL = (
     "adaptive[main=convnet[width=4,depth=2],others=mlp[width=4],probabilities=0.2+0.9,every=2,panel=mlp[width=8]+"
@@ -190,3 +194,14 @@ def test_a_choice_among_probabilities_is_made_by_a_run(data, tmp_path):
         (row,) = small_run(data, tmp_path, choose="main-similar.main", **study).rows
         assert len(row["chosen"]["curve"]) == 2
         assert row["chosen"]["value"] == row["pool"]
+
+
+def test_records_of_older_code_are_computed_again_from_the_search_on(whole, tmp_path):
+    store = shutil.copytree(whole[0], tmp_path / "store")
+    for path in (store / "cells").glob("??/*/record.json"):
+        record = without_checksum(json.loads(path.read_text()))
+        record["provenance"]["code_digests"] = dict.fromkeys(record["provenance"]["code_digests"], "0" * 64)
+        path.write_text(json.dumps(with_checksum(record)))
+    done = ddbench("results", "adopt", "--store", store, "--check", 100)
+    assert done.exit_code == 0, done.output
+    assert "3 cells computed again without a difference, 0 with one; 3 records adopted" in done.output
