@@ -79,7 +79,7 @@ def test_a_restored_pool_goes_on_with_the_same_bits(accuracies, place):
 # --- one arm ---
 
 
-@pytest.mark.parametrize("main", ["0.5", "0.9", "1.0"])
+@pytest.mark.parametrize("main", ["0.5", "1.0"])
 def test_one_arm_is_main_similar_with_that_probability_bit_for_bit(main):
     similar = f"main-similar[main={TINY_CONVNET}:{main},others={'+'.join(OTHERS)}]"
     trajectories = [
