@@ -107,6 +107,7 @@ from .types.formats.limits import plain_file as plain_file
 from .types.formats.npz import read_arrays as read_arrays
 from .types.formats.pickled import read_pickled as read_pickled
 from .types.formats.safe import read_safetensors as read_safetensors
+from .types.method import ImageGradient as ImageGradient
 from .types.method import LiveNetwork as LiveNetwork
 from .types.method import LiveNetworks as LiveNetworks
 from .types.method import Method as Method
@@ -125,6 +126,8 @@ from .types.parametrisation import Parametrisation as Parametrisation
 from .types.parametrisation import StoredEncoding as StoredEncoding
 from .types.parametrisation import check_pixels as check_pixels
 from .types.pool import Pool as Pool
+from .types.pool import Probe as Probe
+from .types.pool import ProbeResult as ProbeResult
 from .types.problem import Problem as Problem
 from .types.problem import Shape as Shape
 from .types.problem import Split as Split

@@ -43,6 +43,9 @@ def register_pools(register: Register) -> None:
     register("main-model", f"{pools}.main_model:MainModel", "a main architecture, and various others now and then")
     register("main-similar", f"{pools}.main_similar:MainSimilar", "a main ConvNet, and similar ConvNets now and then")
     register("deep", f"{pools}.deep:Deep", "a main ConvNet, and networks of 30 layers and more now and then")
+    register("adaptive", f"{pools}.adaptive:Adaptive", "main-similar, with a probability that is found on the way")
+    register("pair", f"{pools}.pair:PairPool", "several architectures at each step, whose gradients are averaged")
+    register("early-stage", f"{pools}.early_stage:EarlyStage", "networks trained for a few epochs, perturbed (Acc-DD)")
     register("mix", f"{pools}.mix:Mix", "any architectures with any weights")
 
 

@@ -20,7 +20,10 @@ CHOOSING_BY_TEACHERS = {"rded"}
 REFUSING = {"sre2l"}
 """What no pool of the file has an architecture for: all of them draw networks without batch norm."""
 CHOOSING = {"random", "herding", "k-center", "whole"}
-POOLS = {"single", "total-random", "main-model", "main-similar", "deep", "mix"}
+POOLS = {"single", "total-random", "main-model", "main-similar", "deep", "mix", "adaptive", "early-stage"}
+TOGETHER = {"pair"}
+"""Pools of which a step takes several networks at once."""
+TAKING_SEVERAL = {"dc", "dsa", "dcc", "dsac", "dm"}
 
 
 def bare(name):
@@ -44,8 +47,9 @@ def test_everything_that_is_registered_is_crossed(crossed):
     assert {bare(row["method"]) for row in rows} >= mine - REFUSING
     for method in LEARNING | CHOOSING_BY_TEACHERS:
         through = [row for row in rows if bare(row["method"]) == method]
-        assert {bare(row["pool"]) for row in through} == POOLS
-        assert len(through) == len(POOLS) * 2 * 2, "pools, evaluators, architectures"
+        pools = POOLS | (TOGETHER if method in TAKING_SEVERAL else set())
+        assert {bare(row["pool"]) for row in through} == pools
+        assert len(through) == len(pools) * 2 * 2, "pools, evaluators, architectures"
 
 
 def test_every_cell_is_done_or_diverged(crossed):
@@ -66,7 +70,10 @@ def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
     assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
     lines = [line for line in output.splitlines() if "not applicable" in line]
     assert "herding, k-center, kip, random and whole draw no network: a pool is not applicable" in lines
-    assert sum(line.startswith("sre2l through ") for line in lines) == len(POOLS) == len(lines) - 1
+    assert sum(line.startswith("sre2l through ") for line in lines) == len(POOLS | TOGETHER)
+    together = {bare(line.split()[0]) for line in lines if " draws 2 together" in line}
+    assert together == (LEARNING | CHOOSING_BY_TEACHERS | REFUSING) - TAKING_SEVERAL
+    assert len(lines) == 1 + len(POOLS) + len(together)
 
 
 def test_experts_and_the_feature_network_are_shared(crossed):
@@ -81,6 +88,7 @@ def test_the_realised_mix_is_shown(crossed):
     for row in crossed[0]["rows"]:
         features = bare(row["method"]) == "haba"  # whose feature network is the second draw of the first iteration
         steps = 1 if bare(row["method"]) in CHOOSING_BY_TEACHERS else 2
+        steps *= 2 if bare(row["pool"]) in TOGETHER else 1
         assert sum(row["draws"].values()) == (steps + features if row["pool"] else 0)
 
 

@@ -146,7 +146,13 @@ def _of_set(plan: Plan, folder: str, arm: Arm, source: TrajectorySource, distill
         prepare = partial(_prepare, MethodArtifacts(source, source.first), request)
         yield Recomputation(source.artifact_cell(request), (), plan, folder, prepare)
     artifacts = tuple(source.artifact_cell(request).key for request in requests)
-    distil = partial(_distil, source, distillation, arm.iterations or 0)
+    iterations = arm.iterations or 0
+    if source.search:
+        searched = source.search.set_cell(distillation, iterations)
+        search = partial(_distil, source.search, distillation, iterations)
+        yield Recomputation(searched, artifacts, plan, folder, search)
+        artifacts = (*artifacts, searched.key)
+    distil = partial(_distil, source, distillation, iterations)
     yield Recomputation(arm.set_cell(distillation), artifacts, plan, folder, distil)
 
 

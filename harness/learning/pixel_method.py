@@ -16,7 +16,7 @@ from harness.plugins.stored_sets import KIND, open_encoding
 from harness.types.data.labels import LabelKind, class_indices
 from harness.types.data.schedule import Schedule
 from harness.types.distilled import DistilledSet
-from harness.types.method import Method, Task
+from harness.types.method import ImageGradient, Method, Task
 from harness.types.network import Network
 from harness.types.options import Options, option
 from harness.types.parametrisation import Encoding, InitialImages, Parametrisation
@@ -180,18 +180,51 @@ class EncodedImages:
         return task.distilled(whole["images"], stored, step_size, encoding, schedule=schedule)
 
 
-class EncodedSGD(torch.optim.SGD):
+class ImageSGD(torch.optim.SGD):
+    """SGD with momentum on images, whose gradient can be watched.
+
+    Attributes:
+        watch: sums up the gradients of the images; None if nobody watches.
+    """
+
+    watch: ImageGradient | None = None
+
+    def __init__(self, images: Tensor, learned: Sequence[Tensor], lr: float, momentum: float) -> None:
+        super().__init__(list(learned), lr, momentum=momentum)
+        self._images = images
+
+    def start_watching(self) -> ImageGradient:
+        """Return what sums up the gradients of the images from now on."""
+        # A hook, for a `step` that calls that of its base class would run everybody's hooks twice.
+        if self.watch is None:
+            self.register_step_pre_hook(lambda *_: self.report_gradient())
+        self.watch = ImageGradient()
+        return self.watch
+
+    def report_gradient(self) -> None:
+        """Pass the images' present gradient to whoever watches; for methods with an optimiser of their own."""
+        if self.watch is not None and self._images.grad is not None:
+            self.watch.add(self._images.grad)
+
+
+class EncodedSGD(ImageSGD):
     """SGD with momentum on the tensors of a parametrisation, from the gradient of the decoded images.
 
     A method sets ``images.grad`` and calls `step`, as with plain images.
     """
 
     def __init__(self, encoded: EncodedImages, lr: float, momentum: float) -> None:
-        super().__init__(list(encoded.tensors.values()), lr, momentum=momentum)
+        super().__init__(encoded.images, list(encoded.tensors.values()), lr, momentum)
         self._encoded = encoded
+
+    def start_watching(self) -> ImageGradient:
+        """Return what sums up the gradients of the decoded images from now on."""
+        self.watch = ImageGradient()
+        return self.watch
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:  # noqa: ANN401
         """Pull the images' gradient back to the tensors, update and constrain these, and decode the images again."""
+        self.report_gradient()
         self._encoded.pull_back()
         answer = super().step(closure)
         self._encoded.constrain()
@@ -289,11 +322,11 @@ class PixelMethod(Method[P]):
         start = InitialImages(task.problem, task.ipc, options.init, task.streams)
         self.encoded: EncodedImages | None = None
         self.targets: Tensor | None = None
-        self.optimizer: torch.optim.SGD
+        self.optimizer: ImageSGD
         if options.as_ == PLAIN:
             self.labels = torch.arange(self.classes, device=task.problem.device).repeat_interleave(self.ipc)
             self.images = start.inputs(self.ipc).requires_grad_()
-            self.optimizer = torch.optim.SGD([self.images], options.lr_img, momentum=options.momentum_img)
+            self.optimizer = ImageSGD(self.images, [self.images], options.lr_img, options.momentum_img)
         else:
             self.encoded = EncodedImages(open_encoding(options.as_, task.problem.shape), start)
             self.labels, self.images, self.targets = self.encoded.labels, self.encoded.images, self.encoded.targets
@@ -329,6 +362,10 @@ class PixelMethod(Method[P]):
         """
         batches = (self.real(label, per_class, "statistics", *index) for label in range(self.classes))
         freeze_statistics(network, lambda: torch.cat(list(batches)))
+
+    def watch_images(self) -> ImageGradient:
+        """Return an object to which ``optimizer.step()`` adds ``images.grad`` from now on."""
+        return self.optimizer.start_watching()
 
     def distilled(self) -> DistilledSet:
         """Return the present images with hard labels, as they are stored."""

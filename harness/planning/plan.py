@@ -64,7 +64,10 @@ class Plan:
                     artifacts = [arm.source.artifact_cell(request) for request in requests]
                     yield from ((artifact, ()) for artifact in artifacts)
                     sets = [arm.set_cell(distillation)]
-                    yield sets[0], [*artifacts, *self._points_before(arm, distillation)]
+                    searched = list(self._search(arm, arm.source.search, distillation))
+                    yield from searched
+                    needed = [*artifacts, *self._points_before(arm, distillation), *(cell for cell, _ in searched)]
+                    yield sets[0], needed
                 for student in range(self.students):
                     artifact = arm.artifact_cell(distillation, student)
                     if artifact:
@@ -72,7 +75,19 @@ class Plan:
                         yield artifact, () if arm.real_network(student) else sets
                     yield arm.student_cell(distillation, student), [*sets, *([artifact] if artifact else [])]
 
+    def _search(
+        self, arm: Arm, search: TrajectorySource | None, distillation: int
+    ) -> Iterator[tuple[Cell, Sequence[Cell]]]:
+        """Yield the set whose probes found what an arm's set replays, with the sets before it; nothing without one."""
+        if search:
+            before = [search.set_cell(distillation, point) for point in self._earlier_points(arm)]
+            yield search.set_cell(distillation, arm.iterations or 0), before
+
+    def _earlier_points(self, arm: Arm) -> list[int]:
+        """Return the iterations of the sets that a trajectory passes on its way to an arm's."""
+        points = {other.iterations or 0 for other in self.arms if other.source is arm.source}
+        return [point for point in sorted(points) if point < (arm.iterations or 0)]
+
     def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:
         """Return the sets that a trajectory passes on its way to an arm's."""
-        points = {other.iterations or 0: other for other in self.arms if other.source is arm.source}
-        return [points[point].set_cell(distillation) for point in sorted(points) if point < (arm.iterations or 0)]
+        return [arm.source.set_cell(distillation, point) for point in self._earlier_points(arm)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,6 +12,7 @@ from harness.architectures.network_size import bounded_size, check_parameters
 from harness.compute.machine import choose_device
 from harness.datasets.problems import data_root, make_problem, traits_of
 from harness.errors import DataError, PluginError, UsageError
+from harness.learning.networks.probes import Panel, checked_probe
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
 from harness.planning.request import Request
@@ -49,6 +50,8 @@ class Planner:
     _buildable: set[tuple[Any, ...]] = field(default_factory=set)
     _refused: dict[str, None] = field(default_factory=dict)
     """Lines on methods and pools whose architectures the methods refuse, as a set."""
+    _splits: dict[str, Problem] = field(default_factory=dict)
+    """By data set, the problem that is scored on its validation split: for probes."""
     _shown: dict[str, dict[str, None]] = field(default_factory=dict)
     """By a name as it was typed, the names that tables show for it."""
 
@@ -209,8 +212,14 @@ class Planner:
         return pairs
 
     def _refusal(self, source: TrajectorySource, problem: Problem) -> str | None:
-        """Return a line on why a method refuses the architectures of its pool; None if it takes them all."""
-        method = source.method
+        """Return a line on why a method refuses its pool or an architecture of it; None if it takes them all."""
+        method, pool = source.method, source.pool.make() if source.pool else None
+        if pool and pool.watches_gradients and source.first.watch_images() is None:
+            why = "it measures no gradient of the images, which this pool adapts by"
+            return f"{method} through {source.pool} is not applicable: {why}"
+        if pool and pool.together > 1 and not method.cls.draws_together:
+            why = f"it takes one network at a time, and this pool draws {pool.together} together"
+            return f"{method} through {source.pool} is not applicable: {why}"
         if method.cls.refusal is Method.refusal:
             return None
         for drawable in source.drawable():
@@ -222,15 +231,42 @@ class Planner:
 
     def problem(self, dataset: Resolved[Any]) -> Problem:
         """Load a data set as the request wants it split."""
-        request = self.request
-        return make_problem(
-            dataset,
-            root=data_root(),
-            score_on=request.score_on,
-            hold_out=request.keep_hold_out,
-            seed=request.seed,
-            device=self._device(),
-        )
+        return self._split(dataset, self.request.score_on, hold_out=self.request.keep_hold_out)
+
+    def _split(self, dataset: Resolved[Any], score_on: Literal["test", "validation"], *, hold_out: bool) -> Problem:
+        seed, device = self.request.seed, self._device()
+        return make_problem(dataset, root=data_root(), score_on=score_on, hold_out=hold_out, seed=seed, device=device)
+
+    def _with_probes(self, source: TrajectorySource, dataset: Resolved[Any]) -> TrajectorySource:
+        """Return a source with the panel of its pool's probes, and with what it replays; itself if there are none.
+
+        Probes are scored on the validation split. Unless that is held out already, it is for the search alone, and the
+        source replays on all training images what the search has found.
+
+        Raises:
+            UsageError: the probes cannot be made as the pool asks.
+        """
+        # A method that chooses its set in one step has no set in the making.
+        pool = source.pool.make() if source.pool and source.method.cls.iterates else None
+        probe = checked_probe(pool) if pool else None
+        if pool is None or probe is None:
+            return source
+        if str(dataset) not in self._splits:
+            self._splits[str(dataset)] = self._split(dataset, "validation", hold_out=True)
+        validation = self._splits[str(dataset)]
+        evaluator = self.complete("evaluator", parse_name(probe.evaluator), NO_DEFAULTS)
+        panel = Panel(probe, evaluator, {name: self.architecture(name) for name in probe.architectures}, validation)
+        sets = source.describe(None)["method"]
+        panel.check(str(source.pool), source.label_kind, has_schedule=source.has_schedule, sets=sets)
+        for architecture in panel.architectures.values():
+            self._check_buildable(architecture, validation)
+        if source.ipc:
+            check_ipc(source.ipc, validation)
+        if source.problem.hold_out:
+            return source.with_probes(panel)
+        if pool.replays:
+            return source.replaying(source.on(validation).with_probes(panel))
+        return source.on(self._split(dataset, "test", hold_out=True)).with_probes(panel)
 
     def _device(self) -> torch.device:
         device = choose_device(self.request.device)
@@ -244,11 +280,11 @@ class Planner:
         sources: dict[str, tuple[Source, int]] = {}
         notes: dict[str, None] = {}
         without_pool: dict[str, None] = {}
-        for source, points in self._sources(problem, defaults):
+        for source, points in self._sources(dataset, problem, defaults):
             if source.pool is None:
                 without_pool[source.method.entry.name] = None
             notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
-            notes |= dict.fromkeys(note for note in [kind_note(source)] if note)
+            notes |= dict.fromkeys(note for note in [kind_note(source), source.probe_note] if note)
             for point in points:
                 # By key: a method that uses no pool or no ipc is crossed with all of them, and gives one set.
                 sources.setdefault(source.set_cell(0, point).key, (source, point))
@@ -262,7 +298,9 @@ class Planner:
             (*_not_applicable(list(without_pool)), *notes),
         )
 
-    def _sources(self, problem: Problem, defaults: RunDefaults) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
+    def _sources(
+        self, dataset: Resolved[Any], problem: Problem, defaults: RunDefaults
+    ) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
         """Yield methods crossed with pools and images per class, each with its points; inapplicable ones once."""
         request = self.request
         asked_points = tuple(dict.fromkeys(request.iterations or defaults.iterations))
@@ -291,7 +329,7 @@ class Planner:
             for artifact in source.needs(0, source.total):
                 if artifact.architecture:
                     self._check_buildable(self.architecture(artifact.architecture), problem)
-            yield source, points
+            yield self._with_probes(source, dataset), points
 
 
 def _names_of(arms: Sequence[Arm]) -> set[str]:

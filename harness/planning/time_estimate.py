@@ -36,8 +36,9 @@ def estimate_seconds(plan: Plan, missing: Container[str]) -> float | None:
     for source in dict.fromkeys(arm.source for arm in plan.arms):
         if isinstance(source, TrajectorySource):
             points = sorted({arm.iterations or 0 for arm in plan.arms if arm.source is source})
-            for distillation in range(plan.distillations):
-                parts.append(_trajectory(source, distillation, points, missing))
+            for trajectory, distillation in itertools.product((source.search, source), range(plan.distillations)):
+                if trajectory:
+                    parts.append(_trajectory(trajectory, distillation, points, missing))
     return total_seconds(parts)
 
 
@@ -79,10 +80,24 @@ def _trajectory(
         return 0.0
     if work is None or source.pool is None:
         return None
+    pool = source.pool.make()
     # A pool may change its distribution with the iteration: the one halfway stands for all.
-    choices = mixture(source.pool.make(), max(points) // 2, source.resolve)
+    choices = mixture(pool, max(points) // 2, source.resolve)
     each = (share * _seconds(work, architecture, source.problem) for architecture, share in choices)
-    return (max(ahead) - done) * sum(each)
+    return total_seconds([(max(ahead) - done) * pool.together * sum(each), _probes(source, range(done, max(ahead)))])
+
+
+def _probes(source: TrajectorySource, iterations: range) -> float | None:
+    """Estimate the seconds of the probes that a trajectory makes in some of its iterations; None if unknown."""
+    if source.panel is None or source.pool is None:
+        return 0.0
+    pool, evaluator = source.pool.make(), source.panel.evaluator.make()
+    count = sum(pool.probes_at(iteration) for iteration in iterations) * source.panel.probe.students
+    work = checked_work(evaluator.work(source.panel.problem, source.images), call_of(evaluator, "work"))
+    if work is None:
+        return None
+    panel = source.panel.architectures.values()
+    return count * sum(_seconds(work, architecture, source.problem) for architecture in panel)
 
 
 def _teachers(plan: Plan, missing: Container[str]) -> dict[str, float | None]:

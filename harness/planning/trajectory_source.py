@@ -1,12 +1,14 @@
 """Trajectories as sources of distilled sets: a method learns them, and all that decides their numbers is their key."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from harness.learning.artifacts.real_networks import RealNetwork
 from harness.learning.networks.lottery import Lottery, Resolve, mixture
+from harness.learning.networks.pool_networks import start_of
+from harness.learning.networks.probes import Panel
 from harness.learning.pixel_method import PixelOptions
 from harness.planning.real_networks import real_network_cell
 from harness.planning.set_sources import machinery_digests, starts_pretrained
@@ -33,6 +35,9 @@ class TrajectorySource:
         pool: None for a method that draws no network.
         ipc: None for a method that does not ask.
         total: the last iteration asked for; it decides numbers only where the method says so.
+        panel: the students by which the pool's probes along these trajectories are made; None without probes.
+        search: the same trajectories without the validation split, whose distributions, found by probes, these replay;
+            None if nothing is replayed.
     """
 
     problem: Problem
@@ -43,9 +48,23 @@ class TrajectorySource:
     precision: str
     total: int
     resolve: Resolve
+    panel: Panel | None = None
+    search: "TrajectorySource | None" = None
     # Every student's cell asks for its set's, whose identity takes thousands of draws: each is found once.
     _needs: dict[int, list[tuple[int, ArtifactRequest]]] = field(default_factory=dict)
     _sets: dict[tuple[int, int], Cell] = field(default_factory=dict)
+
+    def with_probes(self, panel: Panel) -> "TrajectorySource":
+        """Return these trajectories with probes by a panel."""
+        return replace(self, panel=panel, _needs={}, _sets={})
+
+    def on(self, problem: Problem) -> "TrajectorySource":
+        """Return such trajectories on another problem."""
+        return replace(self, problem=problem, _needs={}, _sets={})
+
+    def replaying(self, search: "TrajectorySource") -> "TrajectorySource":
+        """Return such trajectories through the distributions that others have found."""
+        return replace(self, search=search, _needs={}, _sets={})
 
     @property
     def status(self) -> str:
@@ -103,6 +122,18 @@ class TrajectorySource:
         """Whether the method declares that its sets have a schedule."""
         return bool(self.first.has_schedule)
 
+    @property
+    def probe_note(self) -> str | None:
+        """A line on what the pool's probes are scored on and what is made of them; None without probes."""
+        if self.search:
+            split = f"{self.pool}: probes are scored on {self.search.problem.hold_out}, which its search leaves out"
+            return f"{split}; the distributions that it finds are replayed on the whole training set"
+        if self.panel is None:
+            return None
+        scored = f"{self.pool}: probes are scored on {self.panel.problem.hold_out}"
+        same = self.problem.score_on == "validation"
+        return f"{scored}, and so are the students: their scores are optimistic" if same else scored
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The values that the method's options left to ``auto`` take."""
@@ -142,6 +173,9 @@ class TrajectorySource:
             **({"parametrisation": self.parametrisation.identity()} if self.parametrisation else {}),
             # Absent if empty: methods without settings keep the keys that they had before there were any.
             **({"settings": settings} if settings else {}),
+            # Absent for pools that ask for no probes, for the same reason.
+            **({"probes": self.panel.identity()} if self.panel else {}),
+            **({"search": self.search.trajectory_key(distillation)} if self.search else {}),
         }
 
     def trajectory_key(self, distillation: int) -> str:
@@ -165,10 +199,13 @@ class TrajectorySource:
             "iterations": iterations,
             # One digest in place of their keys: a set may need hundreds of experts.
             **({"artifacts": key_of({"cells": [cell.key for cell in artifacts]})} if artifacts else {}),
+            # The key of a cell, by which whoever copies this set knows that it needs the other.
+            **({"search_set": self.search.set_cell(distillation, iterations).key} if self.search else {}),
         }
         through = f" through {self.pool}" if self.pool else ""
         size = f", ipc {self.ipc}" if self.ipc else ""
         length = f", {iterations} {plural(iterations, 'iteration')}" if self.method.cls.iterates else ""
+        length += " with probes" if self.panel else " by the probes of the split" if self.search else ""
         label = f"{self.method}{through} on {self._images_label}{size}, #{distillation}{length}"
         components = [*self.components, *drawable]
         digests = dict(component.code for component in components)
@@ -176,8 +213,10 @@ class TrajectorySource:
 
     @property
     def components(self) -> list[Resolved[Any]]:
-        """The method, its parametrisation and its pool, as far as there are any."""
-        return [component for component in (self.method, self.parametrisation, self.pool) if component]
+        """The method, its parametrisation, its pool and what makes its probes, as far as there are any."""
+        own = [component for component in (self.method, self.parametrisation, self.pool) if component]
+        panel = self.panel or (self.search.panel if self.search else None)
+        return [*own, *(panel.components if panel else [])]
 
     @property
     def _images_label(self) -> str:
@@ -197,8 +236,9 @@ class TrajectorySource:
         """Yield each artifact of the whole trajectory with the iteration that asks for it first."""
         method = self.new_method(distillation)
         pool = self.pool.make() if self.pool else None
-        # Most methods need nothing: to ask them a million times would take longer than all the rest of planning.
-        if type(method).needs is Method.needs or (pool and pool.adapts):
+        asks = type(method).needs is not Method.needs or (pool and type(pool).starts_from is not Pool.starts_from)
+        # Most need nothing: to ask them a million times would take longer than all the rest of planning.
+        if not asks or (pool and pool.adapts):
             return
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
         seen: set[tuple[str, int, str | None, str]] = set()
@@ -212,8 +252,13 @@ class TrajectorySource:
                     yield iteration, request
 
     def _needs_at(self, method: Method[Any], iteration: int, lottery: Lottery | None) -> Iterator[ArtifactRequest]:
-        """Yield what a step asks for, for each of its draws."""
-        drawn = [str(lottery.draw(iteration, index)) for index in range(method.draws)] if lottery else [None]
+        """Yield what a step asks for, for each of its draws, and what its networks start from."""
+        pool = lottery.pool if lottery else None
+        draws = range(max(method.draws, pool.together)) if pool else range(1)
+        drawn = [str(lottery.draw(iteration, index)) if lottery else None for index in draws]
+        for index, architecture in enumerate(drawn):
+            start = start_of(pool, architecture, iteration, index) if pool and architecture else None
+            yield from [start] if start else []
         for architecture in dict.fromkeys(drawn):
             yield from requests(method.needs(iteration, architecture), call_of(method, "needs"))
 

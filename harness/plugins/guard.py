@@ -68,12 +68,13 @@ _ASKED, _READ, _AT_WORK = Call(), Call("{name} raised"), Call(passes=(Exception,
 _CALLS: dict[str, dict[str, Call]] = {
     "method": {
         **dict.fromkeys(("step", "distilled", "learned", "state", "restore", "make_artifact"), _AT_WORK),
-        **dict.fromkeys(("needs", "settings", "notes", "work", "refusal"), _ASKED),
+        **dict.fromkeys(("needs", "settings", "notes", "work", "refusal", "watch_images"), _ASKED),
         "draws": _READ,
     },
     "pool": {
-        **dict.fromkeys(("distribution", "observe", "state", "restore"), _ASKED),
-        **dict.fromkeys(("main", "adapts"), _READ),
+        **dict.fromkeys(("distribution", "distribution_of", "observe", "state", "restore"), _ASKED),
+        **dict.fromkeys(("probes_at", "probed", "combine", "starts_from", "prepare"), _ASKED),
+        **dict.fromkeys(("main", "adapts", "watches_gradients", "probe", "replays", "together"), _READ),
     },
     "parametrisation": dict.fromkeys(("initial", "decode", "constrain", "check", "storage_bits"), _AT_WORK),
     "evaluator": {

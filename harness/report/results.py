@@ -166,7 +166,7 @@ def _origin(record: StoredStudent, command: str | None, reason: str) -> Origin:
 
 
 def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRecord:
-    result, history = record.result, record.history
+    result, history, search = record.result, record.history, record.result.search
     if not history.is_whole:
         raise _Incomplete("its scalars, architectures or draws are unknown")
     fields = ("dataset", "ipc", "iterations", "method", "pool", "seed", "distillation", "status", "seconds")
@@ -181,6 +181,9 @@ def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRe
         checksum=record.checksum,
         load=partial(_load, opened, store, record.key),
         path=_path(opened, store, record.key),
+        main=result.main,
+        probes=[(probe.iteration, probe.accuracies) for probe in search.probes] if search else (),
+        search_seconds=search.seconds if search else 0.0,
     )
 
 

@@ -6,7 +6,6 @@ set other options for them.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -56,7 +55,7 @@ class Checkpoints:
         """
         cell = self._cell_at(history.iterations)
         name = f"{history.iterations:08d}-{cell.key[:SHORT]}"
-        written = self._files.write(name, tensors, cell.code_digests, {"history": dataclasses.asdict(history)})
+        written = self._files.write(name, tensors, cell.code_digests, {"history": history.as_json()})
         self._last = time.monotonic()
         self._remove(mark for mark in self._files_until(history.iterations) if mark.path != written)
 

@@ -4,11 +4,15 @@ import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.errors import StoreError
 from harness.learning.networks.pool_networks import PoolNetworks
+from harness.learning.networks.probes import Prober
+from harness.learning.networks.recorded_pool import RecordedPool
 from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
@@ -65,7 +69,7 @@ class Distiller:
             maker = MethodArtifacts(self.source, method)
             artifacts = Artifacts(maker, self.tracker)
             artifacts.prepare(maker.with_cells(requests))
-            trajectory = self._begin(maker, artifacts)
+            trajectory = self._begin(maker, artifacts, max(cells))
             for point, cell in cells.items():
                 if self.tracker.is_missing(cell):
                     self.tracker.start(cell)
@@ -74,14 +78,32 @@ class Distiller:
                         self._make_set(trajectory, point, cell)
                     interrupts.heed()
 
-    def _begin(self, maker: MethodArtifacts, artifacts: Artifacts) -> Trajectory:
+    def _begin(self, maker: MethodArtifacts, artifacts: Artifacts, last: int) -> Trajectory:
+        """Return the trajectory at its start; ``last`` is the last iteration that is asked for."""
+
         def supply(iteration: int, architecture: str | None) -> list[Artifact]:
             return [artifacts.get(need) for need in maker.needs(iteration, architecture)]
 
+        def fetch(request: ArtifactRequest) -> Artifact:
+            (need,) = maker.with_cells([request])
+            return artifacts.get(need)
+
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
-        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply)
-        return Trajectory(maker.method, networks, source.problem, streams)
+        if pool and source.search:
+            pool = RecordedPool(self._search_record(last).history.schedule, pool.main)
+        networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply, fetch)
+        prober = Prober(source.panel, streams) if source.panel else None
+        return Trajectory(maker.method, networks, source.problem, streams, prober)
+
+    def _search_record(self, iterations: int) -> StoredSet:
+        """Return the record of the set whose probes have found what this trajectory replays."""
+        assert self.source.search is not None, "only a replay has a search"
+        cell = self.source.search.set_cell(self.distillation, iterations)
+        record = self.store.record(cell.key)
+        if not isinstance(record, StoredSet) or not record.history.schedule:
+            raise StoreError(f"{cell.label} is not in the store with the distributions that are to be replayed")
+        return record
 
     def _resume(self, trajectory: Trajectory, point: int) -> None:
         """Restore the trajectory at the last iteration up to ``point`` that has a stored set or a checkpoint."""
@@ -134,12 +156,16 @@ class Distiller:
             if iteration < point:
                 self._save_checkpoint(trajectory, point)
 
-        distilled = trajectory.advance(point, on_step)
+        def on_probe() -> None:
+            self._save_checkpoint(trajectory, point)
+
+        distilled = trajectory.advance(point, on_step, on_probe)
         check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()
         fields = {**source.describe(point), "seed": source.seed, "distillation": self.distillation}
         distilled = dataclasses.replace(distilled, provenance={**fields, "status": status, "cell": cell.key})
+        probing = self._probing(history, point)
         architectures = [source.resolve(name) for name in history.architectures]
         files: dict[str, Writer] = {
             "set.safetensors": lambda path: save_readable(distilled, path),
@@ -154,22 +180,44 @@ class Distiller:
             result={
                 "status": status,
                 **distilled.statistics(),
-                "seconds": history.seconds,
+                "seconds": history.seconds + (probing["seconds"] if probing else 0.0),
                 "storage_floats": distilled.storage_floats,
                 "step_size": distilled.step_size,
                 "label_kind": distilled.label_kind,
                 **({"schedule_steps": len(distilled.schedule.steps)} if distilled.schedule else {}),
                 "settings": source.settings,
                 "draws": history.realised_mix(),
+                **({"search": probing} if probing else {}),
                 "main": None if source.main is None else str(source.main),
                 **training_of(source),
                 **fields,
             },
-            history=dataclasses.asdict(history),
+            history=history.as_json(),
             trajectory=source.trajectory_key(self.distillation),
         )
         self.tracker.commit(cell, record, files, distilled)
         self.checkpoints.forget(point)
+
+    def _probing(self, history: History, point: int) -> dict[str, Any] | None:
+        """Return what it cost to find the pool's distributions; None if no probe did.
+
+        Seconds that are no step of this trajectory, of which those of probes; the number of probes; each probe with the
+        students' accuracies; and the key of the set that was probed, if it is another.
+        """
+        if self.source.search:
+            record = self._search_record(point)
+            probes = [probe.as_json() for probe in record.history.probes]
+            seconds, of_set = record.result.seconds, {"set": record.key}
+        elif self.source.panel:
+            probes, seconds, of_set = history.probes, history.probe_seconds, {}
+        else:
+            return None
+        return {
+            "seconds": seconds,
+            "probe_seconds": sum(probe["seconds"] for probe in probes),
+            "probes": probes,
+            **of_set,
+        }
 
     def _picture(self, distilled: DistilledSet, cell: Cell) -> dict[str, Writer]:
         """Return the writer of a set's picture by file name; none if the picture cannot be drawn."""

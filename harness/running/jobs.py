@@ -93,7 +93,10 @@ class SetJob:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells of the job: sets first, then the teachers and students of each arm."""
-        sets = [arm.set_cell(self.distillation) for arm in self.arms if isinstance(self.source, TrajectorySource)]
+        sets: list[Cell] = []
+        if isinstance(self.source, TrajectorySource):
+            for source in filter(None, (self.source.search, self.source)):
+                sets += [source.set_cell(self.distillation, arm.iterations) for arm in self.arms]
         scored = [cell for arm in self.arms for cell in self._of_arm(arm)]
         return list({cell.key: cell for cell in [*sets, *scored]}.values())
 
@@ -105,10 +108,11 @@ class SetJob:
             yield arm.student_cell(self.distillation, student)
 
     def make_cells(self, tracker: CellTracker) -> None:
-        """Distil, then score every arm whose set is in the store."""
+        """Distil, before it what finds the distributions that are replayed; then score every arm that has a set."""
         if isinstance(self.source, TrajectorySource):
             points = sorted({arm.iterations for arm in self.arms if arm.iterations is not None})
-            Distiller(tracker, self.source, self.distillation).distil(points)
+            for source in filter(None, (self.source.search, self.source)):
+                Distiller(tracker, source, self.distillation).distil(points)
         for arm in self.arms:
             if isinstance(self.source, FileSource) or tracker.store.sound(arm.set_cell(self.distillation).key):
                 Scorer(tracker, arm, self.distillation).score(range(self.students))

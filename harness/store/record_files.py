@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from harness.store.files.reading import (
     with_checksum,
     without_checksum,
 )
-from harness.store.records import SCHEMA, Record, check_files, parse_record
+from harness.store.records import SCHEMA, Record, parse_record
+
+_FILE_NAME = re.compile(r"[^/\0]+")
 
 
 class RecordError(StoreError):
@@ -154,3 +157,19 @@ def _parse(content: Mapping[str, Any], schema: object, key: str) -> Record:
         return parse_record(content)
     except ValueError as error:
         raise ValueError(f"cannot be used ({error})") from None
+
+
+def check_files(files: object) -> None:
+    """Check the names and digests of the files in a record.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    # A record is read from a folder that may come from anywhere: a name with a slash would lead out of the attempt.
+    if not isinstance(files, dict):
+        raise ValueError("names no files")
+    for name, digest in files.items():
+        if not _FILE_NAME.fullmatch(name) or name in (".", ".."):
+            raise ValueError(f"names {name[:80]!r}, which is not a file beside it")
+        if not isinstance(digest, str):
+            raise ValueError(f"names {name[:80]!r} without a digest")

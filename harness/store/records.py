@@ -4,7 +4,6 @@ Reading returns these models, and writing takes them. A field with a default was
 ddbench. Fields that no model names are preserved: a record is written again as it was read.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 SCHEMA = 1
 KEY = r"[0-9a-f]{2,64}"
-_FILE_NAME = re.compile(r"[^/\0]+")
 _LONGEST_REASON = 200
 
 Key = Annotated[str, Field(pattern=f"^{KEY}$")]
@@ -139,6 +137,23 @@ class StudentIdentity(RecordPart):
     architecture: Identity
 
 
+class ProbeEntry(RecordPart):
+    """A probe of a set in the making: by architecture, the accuracies of the students on the validation split."""
+
+    iteration: Count
+    accuracies: dict[str, list[Fraction]]
+    seconds: Seconds
+
+
+class SearchResult(RecordPart):
+    """What it cost to find a pool's distributions: probes and, if another ``set`` was probed, its distillation."""
+
+    seconds: Seconds
+    probe_seconds: Seconds
+    probes: list[ProbeEntry]
+    set: Key | None = None
+
+
 class SetResult(TableFields):
     """The outcome of a distillation."""
 
@@ -152,6 +167,7 @@ class SetResult(TableFields):
     schedule_steps: Count | None = None
     settings: dict[str, Any] = {}
     draws: dict[str, Count] | None = {}
+    search: SearchResult | None = None
     main: str | None = None
     training_images: Count | None = None
     hold_out: HoldOutResult | None = None
@@ -187,6 +203,8 @@ class SetHistory(RecordPart):
     architectures: list[str] = []
     draws: list[list[Count]] = []
     pool: dict[str, Any] = {}
+    probes: list[ProbeEntry] = []
+    schedule: list[dict[str, Any]] = []
     compute: list[dict[str, Any]] = []
 
     @model_validator(mode="after")
@@ -369,22 +387,6 @@ def parse_record(content: Mapping[str, Any]) -> Record:
         return KINDS[kind].model_validate(content)
     except ValidationError as error:
         raise ValueError(first_error(error)) from None
-
-
-def check_files(files: object) -> None:
-    """Check the names and digests of the files in a record.
-
-    Raises:
-        ValueError: with the reason.
-    """
-    # A record is read from a folder that may come from anywhere: a name with a slash would lead out of the attempt.
-    if not isinstance(files, dict):
-        raise ValueError("names no files")
-    for name, digest in files.items():
-        if not _FILE_NAME.fullmatch(name) or name in (".", ".."):
-            raise ValueError(f"names {name[:80]!r}, which is not a file beside it")
-        if not isinstance(digest, str):
-            raise ValueError(f"names {name[:80]!r} without a digest")
 
 
 def first_error(error: ValidationError) -> str:

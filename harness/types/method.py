@@ -99,6 +99,17 @@ class Networks(Protocol):
         """Return a freshly initialised network, in training mode, of an architecture drawn for this iteration."""
         ...
 
+    def draw_together(self) -> Sequence[Network]:
+        """Return the fresh networks that the pool wants matched in this step; a single one of most pools.
+
+        A method that calls it sets ``draws_together``, and updates by what `combine` makes of the networks' gradients.
+        """
+        ...
+
+    def combine(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the gradient of an update from those of each network drawn together; of a single one, its own."""
+        ...
+
     def live(
         self,
         count: int,
@@ -196,6 +207,22 @@ class Task:
         )
 
 
+@dataclass
+class ImageGradient:
+    """The gradient of a step by the training images, summed over the step's updates.
+
+    Attributes:
+        total: (n, c, h, w), of the images as students train on them; None before the first update.
+    """
+
+    total: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        """Add the gradient of an update, which is copied."""
+        gradient = gradient.detach()
+        self.total = gradient.clone() if self.total is None else self.total + gradient
+
+
 class Method(ABC, Generic[O]):
     """A distillation method. One `step` is one outer iteration, exactly one update in the paper's count."""
 
@@ -210,6 +237,8 @@ class Method(ABC, Generic[O]):
     """Whether it iterates; if not, it chooses the set in one step, and a number of iterations is not applicable."""
     uses_ipc: ClassVar[bool] = True
     """Whether the set's size is asked for; not so for all training data."""
+    draws_together: ClassVar[bool] = False
+    """Whether a step takes several networks at once by `Networks.draw_together`, as some pools ask."""
     check_draws: ClassVar[str] = ""
     """An architecture that it does not refuse, by which the contract kit checks it; empty for any."""
     check_options: ClassVar[str] = ""
@@ -245,6 +274,14 @@ class Method(ABC, Generic[O]):
 
         Args:
             network: a network of the architecture, without memory for its weights.
+        """
+        return None
+
+    def watch_images(self) -> ImageGradient | None:
+        """Return an object to which every update from now on adds its gradient by the training images.
+
+        Pools that watch gradients need it. None, by default, if the method has no such gradient: then these pools are
+        not applicable, which a line says before any work.
         """
         return None
 

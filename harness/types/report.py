@@ -26,13 +26,17 @@ class SetRecord:
         key: key of the set's cell, `Score.set_key` of its students.
         dataset, ipc, iterations, method, pool: as tables show them; None if they do not apply.
         status: ``done``, ``blown up`` or ``diverged``.
-        seconds: time spent in the method's steps.
+        seconds: time spent in the method's steps, and in finding the pool's distributions.
         storage_floats: number of values that the set stores.
         scalars: by name, the values that each step logged; None for a value that was not finite.
         architectures: names of the architectures drawn; ``draws`` holds indices into it for each iteration.
         checksum: of the record.
         load: reads the set and checks it against its digest; raises `StoreError` or `DataError`.
         path: the file of the set; None in a packed store.
+        main: full name of the pool's main architecture; None if it has none, or the record does not say.
+        probes: of a pool that asks for them, each probe's iteration and, by architecture, the students' accuracies on
+            the validation split.
+        search_seconds: of ``seconds``, those that it took to find the pool's distributions; 0 of other pools.
     """
 
     store: str
@@ -53,6 +57,9 @@ class SetRecord:
     checksum: str
     load: Callable[[], DistilledSet]
     path: Path | None = None
+    main: str | None = None
+    probes: Sequence[tuple[int, Mapping[str, Sequence[float]]]] = ()
+    search_seconds: float = 0.0
 
     def __repr__(self) -> str:
         through = f" through {self.pool}" if self.pool else ""

@@ -61,7 +61,9 @@ class DCOptions(PixelOptions):
         source="Chen et al., 2016",
     )
     norms: bool = option(
-        False, "log the norms of the weights' gradients on the synthetic images, from the first layer to the last"
+        False,
+        "log the norms of the weights' gradients on the synthetic images, from the first layer to the last, of the "
+        "first network of each step",
     )
 
     @pydantic.model_validator(mode="after")
@@ -90,6 +92,7 @@ class DC(PixelMethod[DCOptions]):
     """Learns images whose gradients equal those of real images at several points of a network's training."""
 
     Options = DCOptions
+    draws_together = True
 
     def __init__(self, task: Task, options: DCOptions) -> None:
         super().__init__(task, options)
@@ -98,23 +101,29 @@ class DC(PixelMethod[DCOptions]):
             self.distance = mean_over_layers(self.distance, outputs=options.layers == "mean-outputs")
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
-        """Match gradients along the training of one fresh network (DC, algorithm 1)."""
-        network = networks.draw()
-        network.recomputes = self.options.recompute
+        """Match gradients along the training of one fresh network (DC, algorithm 1), or of several at once."""
+        drawn = networks.draw_together()
+        for network in drawn:
+            network.recomputes = self.options.recompute
         outer, inner = self.options.loops(self.ipc)
         # On the device: the loss is read once at the end, since each reading waits for the GPU.
         total = torch.zeros((), dtype=torch.float64, device=self.images.device)
         norms: Mapping[str, float] = {}
         for round_ in range(outer):
-            self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
-            if self.options.norms and round_ == 0:
-                norms = self._norms(network)
-            total += self._match(network, iteration, round_)
+            gradients = []
+            for network in drawn:
+                self.fix_batch_norm(network, self.options.batch_statistics, iteration, round_)
+                if self.options.norms and round_ == 0 and network is drawn[0]:
+                    norms = self._norms(network)
+                total += self._match(network, iteration, round_)
+                assert self.images.grad is not None, "a matching sets the gradient"
+                gradients.append(self.images.grad)
+            self.images.grad = networks.combine(gradients)
             self.optimizer.step()
             # The reference trains the network only between image updates, so ipc 1 (one outer loop) never trains it.
-            if round_ < outer - 1:
+            for network in drawn if round_ < outer - 1 else ():
                 self._train(network, inner, iteration, round_)
-        return {"loss": float(total) / (self.classes * outer), **norms}
+        return {"loss": float(total) / (self.classes * outer * len(drawn)), **norms}
 
     def _norms(self, network: Network) -> Mapping[str, float]:
         """Return the norms of the gradients of weights at five depths, for the images before the first update."""

@@ -44,19 +44,25 @@ class DM(PixelMethod[DMOptions]):
     """Learns images whose mean features, class by class, equal those of real images in networks that never train."""
 
     Options = DMOptions
+    draws_together = True
 
     def __init__(self, task: Task, options: DMOptions) -> None:
         super().__init__(task, options)
         self.strategy = own_strategy(task.problem) if options.augment is None else options.augment
 
     def step(self, iteration: int, networks: Networks) -> Mapping[str, float]:
-        """Match the mean features of all classes in one fresh network (DM, algorithm 1)."""
-        network = networks.draw().requires_grad_(False)
-        coupled = couples_images(network, self.task.problem.shape, self.images.device)
-        match = self._match_together if coupled else self._match_by_class
-        loss, self.images.grad = match(network, iteration)
+        """Match the mean features of all classes in one fresh network (DM, algorithm 1), or in several at once."""
+        losses, gradients = [], []
+        for network in networks.draw_together():
+            network.requires_grad_(False)
+            coupled = couples_images(network, self.task.problem.shape, self.images.device)
+            match = self._match_together if coupled else self._match_by_class
+            loss, gradient = match(network, iteration)
+            losses.append(loss)
+            gradients.append(gradient)
+        self.images.grad = networks.combine(gradients)
         self.optimizer.step()
-        return {"loss": loss / self.classes}
+        return {"loss": sum(losses) / (self.classes * len(losses))}
 
     def _match_by_class(self, network: Network, iteration: int) -> tuple[float, Tensor]:
         """Return the loss summed over classes and its gradient, class by class with a fraction of the memory."""

@@ -198,6 +198,7 @@ class IDC(PixelMethod[IDCOptions]):
         if self.encoded:
             self.encoded.refresh()
         loss = match()
+        self.optimizer.report_gradient()
         if self.encoded:
             self.encoded.pull_back()
         assert tensor.grad is not None, "a matching sets the gradient"

@@ -246,6 +246,7 @@ class NCFM(PixelMethod[NCFMOptions]):
 
     def _update(self) -> None:
         """Take a step of AdamW by the images' gradient."""
+        self.optimizer.report_gradient()
         if self.encoded:
             self.encoded.pull_back()
         self.adamw.step()

@@ -45,6 +45,13 @@ class Given:
         self.drawn.append(self.architecture.build(self.problem.shape, len(self.problem.classes), generator))
         return self.drawn[-1]
 
+    def draw_together(self):
+        return [self.draw()]
+
+    def combine(self, gradients):
+        (gradient,) = gradients
+        return gradient
+
 
 def updates_of(trajectory):
     """Notes images and their gradient before each update."""

@@ -374,3 +374,21 @@ def test_the_artifacts_of_both_stages_count_as_storage_before_work(data, tmp_pat
     assert refused.exit_code == 2
     assert "2 experts of" in refused.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_the_probability_of_a_pool_can_be_chosen_for_every_method_that_draws_networks(data, tmp_path):
+    pool = "main-similar[main=[0.5,0.9,1.0],width=4,depth=1]"
+    result = small_run(
+        data, tmp_path, method="all", pool=pool, choose="main-similar.main", dry_run=True, students=1,
+        set=["frepo.learn_labels=false"],
+    )  # fmt: skip
+    labels = [cell["label"] for cell in result.cells if cell["kind"] == "distilled"]
+    drawing = {
+        entry.name
+        for entry in plugins().registry.of_kind("method")
+        if entry.provider == "ddbench" and entry.load().uses_pool and entry.name != "sre2l"  # it needs batch norm
+    }
+    for method in drawing:
+        chosen_from = {label for label in labels if label.startswith((f"{method}[", f"{method} "))}
+        assert len(chosen_from) == 3, (method, chosen_from)
+        assert all("without validation" in label for label in chosen_from)

@@ -32,7 +32,9 @@ from harness import (
     Outline,
     Parametrisation,
     Pool,
+    Probe,
     RawData,
+    RealNetwork,
     Recipe,
     Report,
     RunDefaults,
@@ -300,6 +302,85 @@ class ForgetfulPool(GoodPool):
 
     def observe(self, architecture, scalars):
         self.heard += 1
+
+
+class DividingPool(GoodPool):
+    share = 0.5
+
+    def distribution(self, iteration):
+        return {"mlp": self.share, "convnet": 1 - self.share}
+
+    def observe(self, architecture, scalars):
+        self.share = 1 / (1 + abs(scalars.get("loss", 1.0)))
+
+    def state(self):
+        return {"share": self.share}
+
+    def restore(self, state):
+        self.share = state["share"]
+
+
+class ClimbingPool(GoodPool):
+    """Draws the MLP as often as the last probe was right."""
+
+    share = 0.5
+    probe = Probe(("mlp[width=8]",), "plain[epochs=2]")
+
+    def distribution(self, iteration):
+        return {"mlp": self.share, "convnet": 1 - self.share}
+
+    def probes_at(self, iteration):
+        return iteration % 10 == 0
+
+    def probed(self, result, generator):
+        self.share = result.mean
+
+    def state(self):
+        return {"share": self.share}
+
+    def restore(self, state):
+        self.share = state["share"]
+
+
+class StrangerPool(GoodPool):
+    """Draws together what it does not list."""
+
+    together = 2
+
+    def distribution_of(self, iteration, draw):
+        return {"lenet": 1.0} if draw else {"mlp": 1.0}
+
+
+class OtherStartPool(GoodPool):
+    def starts_from(self, architecture, iteration, draw):
+        return RealNetwork(architecture="lenet", recipe=Recipe(epochs=1))
+
+
+class UnseededStartPool(GoodPool):
+    def prepare(self, network, generator):
+        with torch.no_grad():
+            network.classifier.weight.add_(torch.randn(network.classifier.weight.shape))
+
+
+class NeedyProbePool(ClimbingPool):
+    probe = Probe(("mlp[width=8]",), "kd[epochs=2]")
+
+
+class MovingProbePool(ClimbingPool):
+    def probes_at(self, iteration):
+        return iteration > 100 * self.share
+
+
+class LuckyProbePool(ClimbingPool):
+    def probed(self, result, generator):
+        self.share = random.random()
+
+
+class ForgetfulProbePool(ClimbingPool):
+    gain = 0.1
+
+    def probed(self, result, generator):
+        self.share, self.gain = self.gain * result.mean, self.gain + 0.1
 
 
 # --- methods ---

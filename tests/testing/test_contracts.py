@@ -50,6 +50,12 @@ BUILT_IN = {
         "main-similar",
         "main-similar[preset=as-released]",
         "mix[of=convnet:0.5+mlp:0.5]",
+        "adaptive",
+        "adaptive[strategy=conflict,warmup=3]",
+        "pair",
+        "pair[of=mlp+convnet+lenet,balance=size]",
+        "early-stage",
+        "early-stage[of=convnet+mlp,epochs=0]",
     ],
     "parametrisation": [
         *(
@@ -136,14 +142,27 @@ class TestMTTFiles(FormatContract):
 
 # --- who breaks a promise is caught ---
 
+DRAWING = {
+    *("test_distribution_sums_to_one", "test_draws_are_seeded", "test_draws_of_a_step", "test_networks_start_as_asked"),
+}
+"""The checks that draw: a pool without a distribution fails them all."""
 CAUGHT = {
     "pool": {
-        "HalfPool": {"test_distribution_sums_to_one", "test_draws_are_seeded"},
-        "UnknownPool": {"test_distribution_sums_to_one", "test_draws_are_seeded"},
+        "HalfPool": DRAWING,
+        "UnknownPool": DRAWING,
         "CountingPool": {"test_distribution_is_a_function"},
         "LuckyPool": {"test_distribution_is_a_function", "test_state_round_trips"},
         "UndrawnMainPool": {"test_main_is_an_architecture"},
         "ForgetfulPool": {"test_state_round_trips"},
+        "DividingPool": {"test_any_observation_leaves_a_distribution"},
+        "ClimbingPool": set(),
+        "StrangerPool": {"test_draws_of_a_step"},
+        "OtherStartPool": {"test_networks_start_as_asked"},
+        "UnseededStartPool": {"test_networks_start_as_asked"},
+        "NeedyProbePool": {"test_probes_can_be_made"},
+        "MovingProbePool": {"test_probes_can_be_made"},
+        "LuckyProbePool": {"test_probes_lead_to_the_same"},
+        "ForgetfulProbePool": {"test_probes_lead_to_the_same"},
         "RaisingOptionsPool": {"test_odd_options_are_refused"},
         "UndescribedPool": {"test_options_are_described"},
         "OneWayPool": {"test_options_are_read_back"},

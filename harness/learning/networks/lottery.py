@@ -76,13 +76,31 @@ class Lottery:
             self._last = (distribution, _merged(distribution, self.pool, iteration, self._resolve))
         return self._last[1]
 
+    def _choices(self, iteration: int, index: int) -> Mixture:
+        """Return the distribution of a draw."""
+        if type(self.pool).distribution_of is Pool.distribution_of:
+            return self.mixture(iteration)
+        what = f"{type(self.pool).__name__}.distribution()"
+        return _merged(
+            probabilities(self.pool.distribution_of(iteration, index), what), self.pool, iteration, self._resolve
+        )
+
+    def probability_of(self, iteration: int, architecture: Resolved[Architecture[Any]]) -> float:
+        """Return the probability of an architecture at an iteration; 0 if it is not drawn then."""
+        return sum(share for choice, share in self.mixture(iteration) if str(choice) == str(architecture))
+
+    def listed_name(self, iteration: int, architecture: Resolved[Architecture[Any]]) -> str:
+        """Return the first name by which the pool lists an architecture that it draws at an iteration."""
+        listed = (name for name, share in distribution_of(self.pool, iteration).items() if share > 0)
+        return next(name for name in listed if str(self._resolve(name)) == str(architecture))
+
     def draw(self, iteration: int, index: int = 0) -> Resolved[Architecture[Any]]:
         """Return the architecture that draw number ``index`` of an iteration yields."""
         return self.draw_with_probability(iteration, index)[0]
 
     def draw_with_probability(self, iteration: int, index: int) -> tuple[Resolved[Architecture[Any]], float]:
         """Return the architecture of a draw, and its probability at that iteration."""
-        choices = self.mixture(iteration)
+        choices = self._choices(iteration, index)
         # float64, and inverse transform sampling in the pool's order: the same point yields the same architecture in
         # two pools as far as their distributions agree.
         point = torch.rand((), generator=self._streams.generator("pool", iteration, index), dtype=torch.float64)

@@ -46,7 +46,7 @@ def _losses(trajectories: Sequence[SetRecord], palette: Palette) -> Iterator[Par
         curves = []
         for pool in sorted(by_pool, key=palette.pools.index):
             key = Key(pool or NO_POOL, palette.colour(pool))
-            curve = _mean_curve(key, [record.scalars.get(scalar, ()) for record in by_pool[pool]])
+            curve = mean_curve(key, [record.scalars.get(scalar, ()) for record in by_pool[pool]])
             if curve:
                 curves.append(curve)
                 keys[dataset, ipc][key.name] = key
@@ -63,7 +63,7 @@ def _scalar(record: SetRecord) -> str:
     return "loss" if "loss" in record.scalars else next(iter(record.scalars))
 
 
-def _mean_curve(key: Key, histories: Sequence[Sequence[float | None]]) -> Curve | None:
+def mean_curve(key: Key, histories: Sequence[Sequence[float | None]]) -> Curve | None:
     """Return mean and standard deviation at each step at which all histories are finite; None if there is none."""
     x, y, spread = [], [], []
     for step, values in enumerate(zip(*histories, strict=False), 1):

@@ -5,31 +5,25 @@ from collections.abc import Mapping, Sequence
 from harness.plugins.registry import Registry
 from harness.report.comparing.comparison import Comparison
 from harness.report.page.cells import cells_section
+from harness.report.page.choices import choices_section
 from harness.report.page.cost import cost_section
 from harness.report.page.data import data_section
 from harness.report.page.drawing.pictures import Palette
-from harness.report.page.draws import pools_section
 from harness.report.page.effects import effects_section
 from harness.report.page.gallery import images_section
 from harness.report.page.history import curves_section, trajectories_of
 from harness.report.page.maps import maps_section
 from harness.report.page.metrics import metrics_section
 from harness.report.page.panel import MOST_LINES, Panel, pools_called
+from harness.report.page.pools.adapting import adapting_section
+from harness.report.page.pools.draws import pools_section
 from harness.report.page.tables import paper_table
-from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
-from harness.report.tables.wording import describe_value, percent
+from harness.report.page.view import Part, Section
 from harness.types.plurals import counted
 from harness.types.report import DataRecord, Results
-from harness.types.score import ChoiceRecord
 
 MOST_PANELS = 12
 """Maximum number of panels with tables and pictures; the page says how many more there are."""
-_CHOICE_COLUMNS = ("chosen", "accuracy on validation, %", "validation", "row")
-_CHOICE_INTRO = (
-    "The value of an option that was swept with --choose was chosen by the scores on a validation split, a part of the "
-    "training images, never on test images. The chosen value was then distilled on the whole training set, unless the "
-    "data set's name says that the split was held out there too."
-)
 
 
 def sections_of(
@@ -64,7 +58,7 @@ def sections_of(
     sections = [
         _tables(shown, len(panels)),
         data_section(shown, results),
-        _choices(results),
+        choices_section(results.choices),
         effects_section(comparison),
         metrics_section(shown, metrics),
         maps_section(shown, comparison),
@@ -72,6 +66,7 @@ def sections_of(
         curves_section(shown, trajectories, palette),
         images_section(results.sets, palette, pictures, _data_of_sets(results)),
         pools_section(trajectories, registry, pool_names),
+        adapting_section(trajectories, palette),
         cells_section(panels, results, cells),
         _notes(results),
     ]
@@ -99,33 +94,6 @@ def _tables(shown: Sequence[Panel], number: int) -> Section:
     if long:
         intro.append(f"{counted(long, 'table')} with more than {MOST_LINES} rows and therefore without pictures.")
     return Section("results", "Results", intro, [Part(tables=[paper_table(panel) for panel in shown])])
-
-
-def _choices(results: Results) -> Section | None:
-    """Return the choices with their curves and validation splits; None if there are none."""
-    if not results.choices:
-        return None
-    by_option: dict[str, list[ChoiceRecord]] = {}
-    for choice in results.choices:
-        by_option.setdefault(choice.option, []).append(choice)
-    groups = [
-        Group(option, [_choice_row(choice) for choice in choices]) for option, choices in sorted(by_option.items())
-    ]
-    columns = [Column("option"), *(Column(text) for text in _CHOICE_COLUMNS)]
-    table = Table("choices-table", "What was chosen on validation", columns, groups)
-    return Section("choices", "Choices", [_CHOICE_INTRO], [Part(tables=[table])])
-
-
-def _choice_row(choice: ChoiceRecord) -> TableRow:
-    curve = ", ".join(f"{name} {percent(mean)}" for name, mean in choice.curve.items())
-    split = str(choice.hold_out) if choice.hold_out else "not recorded"
-    cells: Sequence[str] = (choice.value, curve, split, _choice_condition(choice))
-    return TableRow(choice.option, [Entry(text, number=False) for text in cells])
-
-
-def _choice_condition(choice: ChoiceRecord) -> str:
-    values = {field: value for field, value in choice.condition.items() if value is not None}
-    return ", ".join(describe_value(field, value) for field, value in values.items()) or "not recorded"
 
 
 def _notes(results: Results) -> Section | None:

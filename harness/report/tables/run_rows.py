@@ -15,9 +15,12 @@ from harness.report.comparing.code_versions import CodeVersions, Digests, digest
 from harness.report.comparing.statistics import pooled_std, std
 from harness.store.records import Record, SetResult, StoredArtifact, StoredSet, StoredStudent, StudentResult
 from harness.store.store import RecordError, Store
+from harness.types.pool import MAIN_PROBABILITY
 
 _CACHED_RECORDS = 512
 """Number of records in memory while rows are computed: arms share sets and teachers."""
+_PARTS = 4
+"""Parts of a trajectory, at whose ends a row has the main architecture's probability."""
 
 
 class MetricSummary(TypedDict):
@@ -28,6 +31,19 @@ class MetricSummary(TypedDict):
     std_students: float | None
     std_distillations: float | None
     students: int
+
+
+class AdaptingSummary(TypedDict):
+    """What a pool that adapts did, over the distillations of a row.
+
+    ``main_probability`` holds pairs of an iteration from 0 and the mean probability of the main architecture then;
+    ``probes`` counts those of one distillation, ``search_seconds`` is the mean time that it took to find the
+    distributions: the probes, and the distillation that was probed if another one is scored.
+    """
+
+    main_probability: list[tuple[int, float]]
+    probes: int
+    search_seconds: float
 
 
 class RunRow(TypedDict):
@@ -63,6 +79,7 @@ class RunRow(TypedDict):
     real_data: NotRequired[bool]
     extra_bits: NotRequired[int]
     metrics: NotRequired[dict[str, MetricSummary]]
+    adapting: NotRequired[AdaptingSummary]
     chosen: NotRequired[dict[str, Any] | None]
     validation: NotRequired[dict[str, int | None] | None]
 
@@ -146,11 +163,13 @@ class _Distillation:
         result: the result of the set; None if the store does not hold it.
         students: the records of its students, which may exist without that of the set.
         digests: the digests of the code that made each student.
+        main_probability: the main architecture's probability at each iteration, if the pool adapts.
     """
 
     result: SetResult | None
     students: Sequence[StoredStudent]
     digests: Sequence[Digests]
+    main_probability: Sequence[float | None] = ()
 
     @classmethod
     def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
@@ -165,7 +184,8 @@ class _Distillation:
                 teacher = records.read_artifact(cell.key) if cell else None
                 student_records.append(record)
                 digests.append(digests_of(record, of_set, teacher.provenance if teacher else None))
-        return cls(set_record.result if set_record else None, student_records, digests)
+        probability = set_record.history.scalars.get(MAIN_PROBABILITY, ()) if set_record else ()
+        return cls(set_record.result if set_record else None, student_records, digests, probability)
 
 
 def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: CodeVersions) -> RunRow:
@@ -219,7 +239,25 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
         row["extra_bits"] = bits
     if metrics := _metrics(scores):
         row["metrics"] = metrics
+    if adapting := _adapting(distillations):
+        row["adapting"] = adapting
     return row
+
+
+def _adapting(distillations: Sequence[_Distillation]) -> AdaptingSummary | None:
+    """Return what a pool that adapts did; None of any other pool."""
+    curves = [distillation.main_probability for distillation in distillations if distillation.main_probability]
+    if not curves:
+        return None
+    length = min(map(len, curves))
+    places = sorted({round(part * (length - 1) / _PARTS) for part in range(_PARTS + 1)})
+    means = [(place, statistics.fmean(curve[place] or 0.0 for curve in curves)) for place in places]
+    searches = [each.result.search for each in distillations if each.result and each.result.search]
+    return {
+        "main_probability": means,
+        "probes": max((len(search.probes) for search in searches), default=0),
+        "search_seconds": statistics.fmean(search.seconds for search in searches) if searches else 0.0,
+    }
 
 
 def _values(seed: int, distillations: Sequence[_Distillation]) -> Values:

@@ -143,6 +143,7 @@ def _captions(rows: Sequence[Row], notes: Iterable[str]) -> list[str]:
         *(choice_line(row, rows) for row in rows if row.get("chosen")),
         *split_lines(rows),
         *_mixes(rows),
+        *adapting_lines(rows),
         *published_lines(reference.source for row in rows if (reference := published_for(row))),
         *notes,
     ]
@@ -174,6 +175,19 @@ def _mixes(rows: Sequence[Row]) -> list[str]:
         else:
             lines += [f"drawn by {pool} in {name}: {mix}" for name, mix in mixes.items()]
     return lines
+
+
+def adapting_lines(rows: Sequence[Row]) -> list[str]:
+    """Return a caption for each row whose pool adapts: the main architecture's probability over time, and its cost."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if adapting := row.get("adapting"):
+            places = ", ".join(f"{share:.2f} at {place + 1}" for place, share in adapting["main_probability"])
+            name = " ".join(part for part in [row["pool"], labelled("in ", _row_name(row, rows))] if part)
+            probes, seconds = adapting["probes"], adapting["search_seconds"]
+            cost = f"; {counted(probes, 'probe')}, {seconds:.0f} s to find it" if probes else ""
+            lines[f"probability of the main architecture by iteration, {name}: {places}{cost}"] = None
+    return list(lines)
 
 
 def _mix(draws: Mapping[str, int]) -> str:

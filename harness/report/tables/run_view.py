@@ -16,6 +16,7 @@ from harness.report.tables.drawing import Grid, Words, draw
 from harness.report.tables.metric_blocks import metric_block
 from harness.report.tables.run_table import (
     LINE,
+    adapting_lines,
     by_line,
     choice_line,
     is_mixed,
@@ -266,6 +267,7 @@ class RunView:
             *copy_lines((row["dataset"], row["like"]) for row in rows),
             *(choice_line(row, rows) for row in rows if row.get("chosen")),
             *split_lines(rows),
+            *adapting_lines(rows),
             *published_lines(near.source for near in beside),
             *self._doubts(),
         ]

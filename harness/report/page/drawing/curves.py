@@ -37,6 +37,8 @@ def draw_curves(
     y: str,
     levels: Sequence[tuple[Key, float]] = (),
     within: tuple[float, float] | None = None,
+    logarithmic: bool | None = None,
+    whole_numbers: bool = True,
 ) -> Picture:
     """Draw lines over a common axis, which is logarithmic if positive values span more than a factor of 30.
 
@@ -47,11 +49,12 @@ def draw_curves(
         y: label of the vertical axis.
         levels: values without an x, drawn as horizontal lines.
         within: the range of possible values, to which bands are cut.
+        logarithmic: whether the vertical axis is; None decides by the values.
+        whole_numbers: whether the horizontal axis has ticks at whole numbers only.
     """
     with drawing(WIDTH, _HEIGHT) as figure:
         axes = figure.add_subplot()
-        logarithmic = _needs_logarithmic_axis(curves)
-        if logarithmic:
+        if _needs_logarithmic_axis(curves) if logarithmic is None else logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number)
             axes.yaxis.set_minor_formatter(NullFormatter())
@@ -61,7 +64,7 @@ def draw_curves(
             _draw(axes, curve, within)
         for key, level in levels:
             axes.axhline(level, color=key.colour, linestyle=key.line, linewidth=1.2)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole_numbers))
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         last = "; ".join(f"{curve.key.name} ends at {curve.y[-1]:.4g}" for curve in curves)

@@ -1,0 +1,1 @@
+"""The sections of pools: what they drew, and how they adapted."""

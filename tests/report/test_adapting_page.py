@@ -1,0 +1,74 @@
+"""The page of pools that adapt: probabilities and probes over iterations; and choices among numbers as a curve."""
+
+import pytest
+from pages import Page, tables
+from studies import METHOD, small_run
+
+from harness.plugins.discovery import plugins
+from harness.report.page.choices import choices_section, numeric_values
+from harness.report.page.page import Page as PageReport
+from harness.report.page.page import PageOptions
+from harness.report.results import read_results
+from harness.types.score import ChoiceRecord
+
+MAIN = "main=convnet[width=4,depth=1]"
+PROBING = (
+    f"adaptive[{MAIN},others=mlp[width=4],probabilities=0.2+0.9,every=2,panel=mlp[width=8],evaluator=plain[epochs=1]]"
+)
+WATCHING = f"adaptive[{MAIN}:0.5,others=mlp[width=4],strategy=conflict]"
+
+
+@pytest.fixture(scope="module")
+def text(data, tmp_path_factory):
+    """The page of two pools that adapt, beside a choice of a probability."""
+    store = tmp_path_factory.mktemp("adapting")
+    study = {"method": METHOD, "iterations": 4, "students": 1, "evaluator": "plain[epochs=1]"}
+    small_run(data, store, pool=[PROBING, WATCHING], distillations=2, **study)
+    swept = "main=[convnet[width=4,depth=1]:0.3,convnet[width=4,depth=1]:0.9]"
+    small_run(data, store, pool=f"main-similar[{swept},others=mlp[width=4]]", choose="main-similar.main", **study)
+    results = read_results([store], plugins().registry)
+    return PageReport(PageOptions()).render(results)
+
+
+def test_the_page_shows_probabilities_and_probes(text):
+    pictures = [image["attrs"]["alt"] for image in Page(text).all("img")]
+    assert any(alt.startswith("Curves of probability of main over iteration") for alt in pictures)
+    (probes,) = [alt for alt in pictures if alt.startswith("Curves of accuracy of probes")]
+    assert "conflict" not in probes, "that pool asks for none"
+
+
+def test_the_table_holds_probabilities_probes_and_the_realised_mix(text):
+    (rows,) = [rows for caption, rows in tables(text).items() if "main architecture's probability" in caption]
+    by_pool = {row[0]: row[1:] for row in rows if len(row) == 8 and row[0] != "pool"}
+    probing, watching = (next(row for name, row in by_pool.items() if word in name) for word in ("every=2", "conflict"))
+    assert float(watching[0]) == pytest.approx(0.5)
+    assert (probing[4], watching[4]) == ("2", "–")
+    for row in (probing, watching):
+        assert 0 <= float(row[3]) <= 1
+        assert float(row[6]) >= 0
+
+
+def test_a_choice_among_probabilities_is_drawn(text):
+    texts = [image["attrs"]["alt"] for image in Page(text).all("img")]
+    (drawn,) = [alt for alt in texts if "over main-similar.main" in alt]
+    assert "accuracy on validation, %" in drawn
+
+
+def choice(curve, option="main-similar.main"):
+    return ChoiceRecord("store", "00", option, next(iter(curve)), curve, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (["main-similar[main=1.0]", "main-similar[main=0.5]"], [0.5, 1.0]),
+        (["main-similar[main=convnet:0.9]", "main-similar[main=convnet[width=8]:0.7]"], [0.7, 0.9]),
+        (["main-similar[main=lenet]", "main-similar[main=mlp]"], []),
+        (["main-similar[main=0.5]", "main-similar[main=lenet]"], []),
+        (["main-similar[main=0.5]", "main-similar[main=mlp:0.5]"], []),
+    ],
+)
+def test_values_that_are_numbers_are_a_curve_in_their_order(names, values):
+    of_choice = choice({name: number / 10 for number, name in enumerate(names)})
+    assert list(numeric_values(of_choice)) == values
+    assert bool(choices_section([of_choice]).parts[0].pictures) == bool(values)
