@@ -19,7 +19,7 @@ QUICK_DEFAULTS = RunDefaults(
         "mtt": {"experts": "5", "train_epochs": "20", "lr_img": "100"},
         "frepo": {"batch_real": "256", "networks": "4", "lr_img": "0.003"},
         "dd": {"batch_real": "256", "epochs": "10", "lr_img": "0.05"},
-        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd", "kernel")},
+        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd", "kernel", "continual")},
     }
 )
 """Defaults of a run of a few minutes, for small sets and for unknown ones."""
