@@ -31,10 +31,10 @@ def imported():
 def test_what_is_imported_is_declared_and_the_other_way_round():
     third_party = set(imported()) - set(sys.stdlib_module_names) - {"harness", "mpdd_plugins"}
     # Ray is imported by name, where somebody asks for it.
-    optional = {"submitit", "trackio", "wandb", "pandas", "polars", "optuna"}
+    optional = {"submitit", "trackio", "wandb", "pandas", "polars", "optuna", "huggingface_hub"}
     assert third_party - optional == names(PROJECT["dependencies"])
     extras = PROJECT["optional-dependencies"]
-    of_extras = ("slurm", "trackio", "wandb", "pandas", "polars", "tune")
+    of_extras = ("slurm", "trackio", "wandb", "pandas", "polars", "tune", "hub")
     assert optional == {name for extra in of_extras for name in names(extras[extra])}
 
 

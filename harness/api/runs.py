@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.api.hub import is_shared, shared_file
 from harness.api.precision_choice import decide_precision
 from harness.api.published import file_notes, reading_as, with_reproductions
 from harness.api.run_result import RunResult
@@ -43,12 +44,24 @@ def run_request(request: Request, reporter: Reporter) -> RunResult:
 
 
 def evaluate_request(
-    file: Path, request: Request, reporter: Reporter, reading: Reading, published: PublishedSet | None = None
+    path: Path, request: Request, reporter: Reporter, reading: Reading, published: PublishedSet | None = None
 ) -> RunResult:
-    """Do what a request of ``ddbench eval`` asks for, and compare a published set's accuracy with what is stated."""
+    """Do what a request of ``ddbench eval`` asks for, and compare a published set's accuracy with what is stated.
+
+    Args:
+        path: the file, or the name of a set on the hub, ``hf:OWNER/NAME@REVISION``.
+        request: what is asked for.
+        reporter: hears of the work.
+        reading: how the file is read, if its content does not say.
+        published: the published set that the file is; None if nobody says so.
+    """
     if request.keep_hold_out:
         raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
-    doubts = list(file_notes(file, published)) if published else []
+    doubts = []
+    file, reading, origin = shared_file(path, reading) if is_shared(path) else (path, reading, None)
+    if origin:
+        doubts.append(origin)
+    doubts += file_notes(file, published) if published else []
     for doubt in doubts:
         reporter.notice(doubt)
     reading = reading_as(published, reading) if published else reading

@@ -30,8 +30,8 @@ _FLIPPED = {"dc": "none", "dsa": "color+crop+cutout+flip+scale+rotate"}
 _MNIST = {"dc": "crop+scale+rotate", "dsa": _DSA_WITHOUT_FLIP}
 
 KNOWN_TRAITS = {
-    "mnist": Traits("mnist", _MNIST, FULL_DEFAULTS, "mnist"),
-    "fashion-mnist": Traits("fashion-mnist", _FLIPPED, FULL_DEFAULTS, "fashion-mnist"),
+    "mnist": Traits("mnist", _MNIST, FULL_DEFAULTS, "mnist", licence="cc-by-sa-3.0"),
+    "fashion-mnist": Traits("fashion-mnist", _FLIPPED, FULL_DEFAULTS, "fashion-mnist", licence="mit"),
     "svhn": Traits("svhn", _PLAIN, FULL_DEFAULTS, "svhn"),
     "cifar10": Traits("cifar10", _FLIPPED, PAPER_DEFAULTS, "cifar10"),
     "cifar100": Traits("cifar100", _FLIPPED, FULL_DEFAULTS, "cifar100"),
@@ -39,7 +39,7 @@ KNOWN_TRAITS = {
 }
 """The sets of the DC code base with its normalisations and augmentations (main.py, ``get_daparam``)."""
 
-DIGITS_TRAITS = Traits("auto", _PLAIN, QUICK_DEFAULTS)
+DIGITS_TRAITS = Traits("auto", _PLAIN, QUICK_DEFAULTS, licence="cc-by-4.0")
 """The embedded digits: mirrored digits are other signs, so nothing flips."""
 
 UNKNOWN_TRAITS = Traits(None, _PLAIN, QUICK_DEFAULTS)

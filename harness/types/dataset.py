@@ -39,12 +39,14 @@ class Traits:
         augmentations: by family of augmentation (``dc``, ``dsa``), the operations that suit it, joined by ``+``.
         defaults: the values of a run's options that are not set.
         like: the known data set whose published numbers apply; None if there is none.
+        licence: identifier of the images' licence, as the Hugging Face hub lists them (``cc-by-4.0``); None if unknown.
     """
 
     normalize: str | None = "auto"
     augmentations: Mapping[str, str] = field(default_factory=dict)
     defaults: RunDefaults = field(default_factory=RunDefaults)
     like: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

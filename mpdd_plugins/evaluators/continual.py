@@ -8,7 +8,7 @@ these classes. DM condenses the classes of each step by themselves; here the set
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from harness import (
     Artifact,
     DataError,
     DistilledSet,
+    LabelKind,
     Problem,
     Streams,
     StudentRecord,
@@ -58,7 +59,7 @@ class Continual(Plain):
 
     Options = ContinualOptions
     options: ContinualOptions
-    label_kinds = ("hard", "soft")
+    label_kinds: ClassVar[Sequence[LabelKind]] = ("hard", "soft")
     check_options = "steps=2,epochs=2"
 
     def protocols(self) -> list[dict[str, str]]:
