@@ -1,6 +1,8 @@
 """What ``ddbench run`` and ``ddbench eval`` do, as functions of a request."""
 
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from harness.plugins.registry import Registry
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
 from harness.running.engine import Execution, execute, resolved_executor
+from harness.running.following import follow
+from harness.running.processes.members import close, started_by_torchrun, torchrun_group
 from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
@@ -35,12 +39,42 @@ from harness.types.plurals import counted, plural
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
-    """Do what a request of ``ddbench run`` asks for."""
-    request, notes = decide_precision(request)
-    for note in notes:
-        reporter.notice(note)
-    result = prepare_and_run(Run(request), reporter)
-    return replace(result, notes=(*result.notes, *notes))
+    """Do what a request of ``ddbench run`` asks for; under torchrun, in all of its processes together.
+
+    Raises:
+        SystemExit: in a process of torchrun's that does not lead, when there is nothing more to do.
+    """
+    with _together(request):
+        request, notes = decide_precision(request)
+        for note in notes:
+            reporter.notice(note)
+        result = prepare_and_run(Run(request), reporter)
+        return replace(result, notes=(*result.notes, *notes))
+
+
+@contextmanager
+def _together(request: Request) -> Iterator[None]:
+    """Lead the processes that torchrun has started, if it has; in each of the others, follow and then end it."""
+    if not started_by_torchrun():
+        yield
+        return
+    if not resolved_executor(request).cls.in_process:
+        raise UsageError("torchrun has started the processes of one job: use --executor inline")
+    if request.choose or request.precision == "auto":
+        what = "--choose" if request.choose else "--precision auto"
+        raise UsageError(f"{what} is decided in one process, and torchrun has started several: leave it out")
+    group = torchrun_group()
+    if group.rank:
+        # The leader stops in order, and needs the others for that: torchrun passes on an interrupt to all.
+        for number in interrupts.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        with prepared(request.compile):
+            follow(group, Run(request).plan(_registry(request)).arms)
+        raise SystemExit(0)
+    try:
+        yield
+    finally:
+        close(group)
 
 
 def evaluate_request(

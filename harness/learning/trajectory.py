@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.compute.machine import Compute
 from harness.compute.precision import float32_products
+from harness.compute.process_group import joined_group
 from harness.errors import PluginError
 from harness.learning.networks.live import PREFIX
 from harness.learning.networks.pool_networks import PoolNetworks
@@ -103,12 +104,15 @@ class Trajectory:
         changed = {name: value for name, value in self._mode().items() if before.get(name, value) != value}
         return [f"{name} {before[name]} -> {value}" for name, value in changed.items()]
 
-    def advance(self, iterations: int, on_step: OnStep | None = None) -> DistilledSet:
+    def advance(
+        self, iterations: int, on_step: OnStep | None = None, before_step: Callable[[], None] | None = None
+    ) -> DistilledSet:
         """Take steps until exactly ``iterations`` updates are done, or the trajectory has diverged.
 
         Args:
             iterations: number of updates since the start of the trajectory.
             on_step: called after each step; None for nothing.
+            before_step: called before each step; None for nothing.
 
         Returns:
             The distilled set after these updates; after a divergence, the last one that was in range.
@@ -117,7 +121,9 @@ class Trajectory:
             PluginError: the method returns anything but a set of its problem that can be read again.
         """
         while self.history.iterations < iterations and self.history.diverged_at is None:
-            logged = self._iterate(self.history.iterations)
+            if before_step:
+                before_step()
+            logged = self.iterate()
             if on_step:
                 on_step(self.history.iterations, logged)
         what = call_of(self.method, "distilled")
@@ -140,9 +146,15 @@ class Trajectory:
         return state
 
     def _mode(self) -> dict[str, Any]:
-        return dataclasses.asdict(Compute.of(self.problem.device))
+        mode, group = dataclasses.asdict(Compute.of(self.problem.device)), joined_group()
+        # On a CPU, each class has the same bits whichever process takes it.
+        if group and self.method.spreads_classes and self.problem.device.type != "cpu":
+            mode["device"] = f"{mode['device']} x{group.size}"
+        return mode
 
-    def _iterate(self, iteration: int) -> Mapping[str, float]:
+    def iterate(self) -> Mapping[str, float]:
+        """Take one step, and return what it logged; after a divergence, restore the last state in range."""
+        iteration = self.history.iterations
         before = {name: tensor.detach().clone() for name, tensor in self._state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)

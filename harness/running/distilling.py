@@ -17,6 +17,7 @@ from harness.plugins.stored_sets import load_stored
 from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
+from harness.running.following import leading
 from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
 from harness.store.records import StoredSet
@@ -134,7 +135,8 @@ class Distiller:
             if iteration < point:
                 self._save_checkpoint(trajectory, point)
 
-        distilled = trajectory.advance(point, on_step)
+        with leading(source, self.distillation, trajectory, self.tracker.reporter.notice) as before_step:
+            distilled = trajectory.advance(point, on_step, before_step)
         check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()

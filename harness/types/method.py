@@ -210,6 +210,8 @@ class Method(ABC, Generic[O]):
     """Whether it iterates; if not, it chooses the set in one step, and a number of iterations is not applicable."""
     uses_ipc: ClassVar[bool] = True
     """Whether the set's size is asked for; not so for all training data."""
+    spreads_classes: ClassVar[bool] = False
+    """Whether its steps match classes by `harness.match_classes`, which the processes of a job share."""
     check_draws: ClassVar[str] = ""
     """An architecture that it does not refuse, by which the contract kit checks it; empty for any."""
     check_options: ClassVar[str] = ""

@@ -54,6 +54,7 @@ class DC(PixelMethod[DCOptions]):
     """Learns images whose gradients equal those of real images at several points of a network's training."""
 
     Options = DCOptions
+    spreads_classes = True
 
     def __init__(self, task: Task, options: DCOptions) -> None:
         super().__init__(task, options)
