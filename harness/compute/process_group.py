@@ -8,6 +8,7 @@ several at once. The first process leads: it owns the store, and says when a ste
 """
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ class Abandoned(Exception):
         self.message = message
 
 
+_PLACE = re.compile(r"^\[[^\]]*\] *")
+"""Where in its source code a message of gloo comes from."""
 Exchange = Callable[[Message], Sequence[Message]]
 """Sends a message, and returns those of all processes in the order of their ranks, when all have sent theirs."""
 
@@ -130,7 +133,7 @@ class ProcessGroup:
         try:
             messages = self._send(message)
         except RuntimeError as error:  # what torch.distributed raises if a connection is closed
-            reason = str(error).splitlines()[0][:200]
+            reason = _PLACE.sub("", str(error).splitlines()[0])[:200]
             raise DDBenchError(f"a process of the {self.size} of this job is gone ({reason})") from None
         self.is_lost = False
         return messages

@@ -19,7 +19,7 @@ import harness
 from harness.report.cards.evaluations import EVALUATIONS, Evaluation, evaluations_in
 from harness.report.cards.public_facts import Private, public_text
 
-pytest.importorskip("huggingface_hub")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 HOST, USER, ADDRESS = "gpu-node-7", "jane-doe", "jane.doe@lab.example"
 REPO = "jane/dc-stripes"
@@ -97,6 +97,9 @@ def test_the_card_has_the_front_matter_of_the_hub(hub, published):
     front, _, rest = card.removeprefix("---\n").partition("\n---\n")
     assert 'license: "unknown"' in front.splitlines()
     assert "- image-classification" in front.splitlines()
+    read = huggingface_hub.DatasetCard(card).data.to_dict()  # as the hub reads it
+    assert read["tags"] == ["dataset-distillation", "ddbench"]
+    assert read["pretty_name"] == "dc[batch_real=4] on arrays[path=PATH], 1 per class"
     assert rest.startswith("\n# dc[batch_real=4] on arrays[path=PATH], 1 per class\n")
     for line in ("| preprocessing | `auto`", "| parametrisation | plain images |", "| status | `done` |",
                  "| storage | 24,576 bits (768 numbers of 32 bits) |", "| iterations | `2` |"):  # fmt: skip

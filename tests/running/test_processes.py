@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import ddbench as here
 from studies import numbers, small_words
-from toys import component
+from toys import component, toy_trajectory
 
 from harness import DISTANCES, DDBenchError, Pair, Streams, UsageError, match_classes
 from harness.compute import process_group
-from harness.compute.process_group import BEGIN, CLOSE, END, STEP, Abandoned, ProcessGroup
+from harness.compute.process_group import BEGIN, CLOSE, END, STEP, WAITING, Abandoned, Message, ProcessGroup
 from harness.executors.local import Local, LocalOptions
-from harness.running.following import follow
+from harness.running.following import follow, leading
+from harness.system.interrupts import Stopped
 from harness.types.executor import Order
 from tests.forks import ddbench
 
@@ -98,13 +100,13 @@ def test_a_process_that_is_not_at_the_step_is_named():
 
 def test_a_lost_connection_is_one_line_and_then_the_group_is_gone(monkeypatch):
     def broken(message):
-        raise RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1\nstack")
+        raise RuntimeError("[/src/gloo/pair.cc:561] Connection closed by peer [127.0.0.1]:1\nstack")
 
     group = ProcessGroup(0, 2, broken)
     monkeypatch.setattr(process_group, "_joined", group)
     with group.at_steps():
         assert process_group.active_group() is group
-        with pytest.raises(DDBenchError, match=r"a process of the 2 of this job is gone \(\[gloo\] Connection closed"):
+        with pytest.raises(DDBenchError, match=r"a process of the 2 of this job is gone \(Connection closed"):
             group.spread(list, 4)
         assert process_group.active_group() is process_group.joined_group() is None
     with pytest.raises(DDBenchError, match="not connected any more: start it again"):
@@ -223,3 +225,51 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, tmp_path):
     order = Order("a", "a", ["true"], tmp_path / "log", True, lambda: 0)
     with pytest.raises(UsageError, match="5 processes of a job need a GPU each, and there are 4 GPUs here"):
         Local(LocalOptions(processes=5)).start([order])
+
+
+def recording(said):
+    """The exchange of a leader whose only companion always waits."""
+
+    def exchange(message):
+        said.append(message.kind)
+        return [message, Message(WAITING)]
+
+    return exchange
+
+
+def test_classes_that_must_be_taken_in_turn_are_not_shared(toy, monkeypatch):
+    """Batch norm in training mode changes the network with each class: every process takes all of them."""
+    said, asked = [], []
+    group = ProcessGroup(0, 2, recording(said))
+    monkeypatch.setattr(process_group, "_joined", group)
+    batch_norm = component("architecture", "convnet[width=4,depth=1,norm=batch]")
+    network = batch_norm.build(toy.shape, 3, Streams(0).generator("x")).train()
+    images = torch.randn(6, *toy.shape, generator=torch.Generator().manual_seed(0))
+
+    def pair(label):
+        asked.append(label)
+        real = toy.real_batch(label, 4, Streams(0).generator("real", label))
+        return Pair(label, real, images[2 * label : 2 * label + 2], lambda batch: batch)
+
+    with group.at_steps():
+        match_classes(network, toy, pair, DISTANCES["layerwise"], contextlib.nullcontext)
+    assert (asked, said) == ([0, 1, 2], [])
+
+
+@pytest.mark.parametrize("how", ["in order", "stopped", "in the midst of a message"])
+def test_the_leader_ends_what_it_began(monkeypatch, how):
+    """Also if it is asked to stop; but it says nothing more if a message was cut off."""
+    said = []
+    group = ProcessGroup(0, 2, recording(said))
+    monkeypatch.setattr(process_group, "_joined", group)
+    trajectory = toy_trajectory()
+    source = SimpleNamespace(trajectory_key=lambda distillation: f"key {distillation}")
+    error = contextlib.nullcontext() if how == "in order" else pytest.raises(Stopped)
+    with error, leading(source, 1, trajectory, print) as before_step:
+        before_step()
+        assert group.is_active
+        group.is_lost = how == "in the midst of a message"
+        if how != "in order":
+            raise Stopped("stopped")
+    assert said == [BEGIN, STEP, *([] if group.is_lost else [END])]
+    assert not group.is_active

@@ -35,7 +35,7 @@ def dataset_card(
     title = _title(distilled)
     parts = [
         _front_matter(distilled, title, licence),
-        f"# {title}",
+        f"# {title.replace('<', '&lt;')}",  # it may come from anybody, and HTML is Markdown too
         "A distilled data set: few learned images on which networks are trained in place of the real ones. Made and "
         "measured with `ddbench`.",
         *([f"![The distilled images, a row for each class]({picture})"] if picture else []),
@@ -66,7 +66,7 @@ def _front_matter(distilled: DistilledSet, title: str, licence: str | None) -> s
     size = next((name for limit, name in _SIZES.items() if images < limit), "n>1M")
     lines = [
         f"license: {json.dumps(licence or UNKNOWN)}",
-        f"pretty_name: {json.dumps(title)}",
+        f"pretty_name: {json.dumps(title, ensure_ascii=False)}",
         "task_categories:",
         "- image-classification",
         "size_categories:",
@@ -167,7 +167,8 @@ def _commands(rows: Sequence[Evaluation], where: str, facts: Mapping[str, Any], 
     dataset = facts.get("dataset")
     options = _merged(rows) or [["--dataset", dataset if isinstance(dataset, str) else "NAME"]]
     lines = [shlex.join(["ddbench", "eval", where, *words]) for words in options]
-    yield "```sh\npip install ddbench\n" + "\n".join(map(in_one_line, lines)) + "\n```"
+    package = "'ddbench[hub]'" if where.startswith("hf:") else "ddbench"
+    yield f"```sh\npip install {package}\n" + "\n".join(map(in_one_line, lines)) + "\n```"
     if any(PATH in line for line in lines):
         yield f"`{PATH}` stands for the place of the images on your machine."
     if rounded:
