@@ -20,6 +20,7 @@ from harness.compute import process_group
 from harness.compute.process_group import BEGIN, CLOSE, END, STEP, WAITING, Abandoned, Message, ProcessGroup
 from harness.executors.local import Local, LocalOptions
 from harness.running.following import follow, leading
+from harness.running.processes.members import close
 from harness.system.interrupts import Stopped
 from harness.types.executor import Order
 from tests.forks import ddbench
@@ -111,6 +112,16 @@ def test_a_lost_connection_is_one_line_and_then_the_group_is_gone(monkeypatch):
         assert process_group.active_group() is process_group.joined_group() is None
     with pytest.raises(DDBenchError, match="not connected any more: start it again"):
         group.announce(END)
+
+
+def test_closing_a_group_whose_processes_are_gone_is_no_error():
+    def broken(message):
+        raise RuntimeError("Connection closed by peer")
+
+    group = ProcessGroup(0, 2, broken)
+    close(group)
+    assert group.is_lost
+    close(group)
 
 
 def test_an_interrupted_message_is_the_last():

@@ -1,5 +1,6 @@
 """Processes that take the steps of a job together: forked from its worker, or started by torchrun."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.compute.process_group import CLOSE, ProcessGroup, join_group, join_torchrun_group
+from harness.errors import DDBenchError
 from harness.running.processes.child_process import Child
 
 PROCESSES = "DDBENCH_PROCESSES"
@@ -46,9 +48,10 @@ def members(follow: Callable[[ProcessGroup], object], log: Path) -> Iterator[Non
 
 
 def close(group: ProcessGroup) -> None:
-    """Let the other processes end."""
+    """Let the other processes end; that one of them is gone does not matter any more."""
     if not group.is_lost:
-        group.announce(CLOSE)
+        with contextlib.suppress(DDBenchError):
+            group.announce(CLOSE)
 
 
 def started_by_torchrun() -> bool:
