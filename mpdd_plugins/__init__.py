@@ -75,6 +75,8 @@ def register_evaluators(register: Register) -> None:
     register("droppath", droppath, "students whose paths drop, taught by a small network (Zhong and Liu, 2023)")
     register("elf", "mpdd_plugins.evaluators.elf:ELF", "students whose maps learn those of a network on real data")
     register("kernel", "mpdd_plugins.evaluators.kernel:Kernel", "plain, beside the accuracy of a kernel on the set")
+    continual = "mpdd_plugins.evaluators.continual:Continual"
+    register("continual", continual, "plain as classes arrive in steps, with the set as memory (DM, WACV 2023)")
 
 
 @hookimpl

@@ -16,6 +16,7 @@ LEARNING = {
     "seqmatch-mtt",
 }  # fmt: skip
 WITHOUT_NETWORK = {"kip"}
+EVALUATORS, ARCHITECTURES = 2, 2
 CHOOSING_BY_TEACHERS = {"rded"}
 REFUSING = {"sre2l"}
 """What no pool of the file has an architecture for: all of them draw networks without batch norm."""
@@ -49,7 +50,7 @@ def test_everything_that_is_registered_is_crossed(crossed):
         through = [row for row in rows if bare(row["method"]) == method]
         pools = POOLS | (TOGETHER if method in TAKING_SEVERAL else set())
         assert {bare(row["pool"]) for row in through} == pools
-        assert len(through) == len(pools) * 2 * 2, "pools, evaluators, architectures"
+        assert len(through) == len(pools) * EVALUATORS * ARCHITECTURES
 
 
 def test_every_cell_is_done_or_diverged(crossed):
@@ -65,7 +66,7 @@ def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
     result, output, _ = crossed
     for method in CHOOSING:
         rows = [row for row in result["rows"] if bare(row["method"]) == method]
-        assert len(rows) == 2 * 2
+        assert len(rows) == EVALUATORS * ARCHITECTURES
         assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
     assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
     lines = [line for line in output.splitlines() if "not applicable" in line]

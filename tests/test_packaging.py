@@ -35,7 +35,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round():
     optional |= {"timm", "huggingface_hub", "datasets", "medmnist"}
     assert third_party - optional == names(PROJECT["dependencies"])
     extras = PROJECT["optional-dependencies"]
-    of_extras = ("slurm", "trackio", "wandb", "pandas", "polars", "tune", "timm", "hf", "medmnist")
+    of_extras = ("slurm", "trackio", "wandb", "pandas", "polars", "tune", "timm", "hf", "medmnist", "hub")
     assert optional == {name for extra in of_extras for name in names(extras[extra])}
 
 

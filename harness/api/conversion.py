@@ -6,15 +6,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.problems import known_facts
-from harness.errors import DataError, StoreError, UsageError
+from harness.datasets.problems import known_facts, traits_of
+from harness.errors import DataError, DDBenchError, StoreError, UsageError
 from harness.planning.file_source import CompletedSet, complete, complete_alone
 from harness.planning.planner import NO_DEFAULTS, Planner
 from harness.planning.request import Request
+from harness.planning.run import content_digest
 from harness.plugins.discovery import plugins
 from harness.plugins.set_formats import read_content, writer_for
 from harness.plugins.stored_sets import load_stored
-from harness.store.cells import SHORT, is_prefix
+from harness.report.cards.dataset_card import CARD, dataset_card
+from harness.report.cards.evaluations import Evaluation, evaluations_in, stored_evaluations
+from harness.report.cards.public_facts import shareable
+from harness.store.cells import SHORT, is_prefix, key_of
 from harness.store.packing import open_store
 from harness.store.records import Record, StoredArtifact, StoredSet, StoredStudent, StudentResult
 from harness.store.store import Store
@@ -79,21 +83,102 @@ def convert(
     """
     write = writer_for(target, to)
     _check_free(target, force)
-    if store is not None or (is_prefix(source) and not Path(source).exists()):
+    if store is not None or _is_key(source):
         _refuse_reading(reading, dataset)
-        distilled, notes = set_of_cell(open_store(store or Request.store), source)
+        read = set_of_cell(open_store(store or Request.store), source)
     else:
-        distilled, notes = _from_file(Path(source), reading, dataset)
+        read = set_of_file(Path(source), reading, dataset, None)
+    distilled = read.distilled
     try:
         with beside(target) as temporary:
             lost = write(distilled, temporary)
+            if temporary.is_dir():
+                card = dataset_card(read.shareable(), display_name(target), licence=read.licence, rounded=True)
+                (temporary / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise DataError(f"{target} cannot be written: {error.strerror}; free it or give another name") from None
-    return Conversion(distilled, target, lost, notes)
+    return Conversion(distilled, target, lost, read.notes)
 
 
-def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...]]:
-    """Return a set of a store, with its record and the scores of its students in its provenance, and notes on it.
+@dataclass(frozen=True, eq=False)
+class ReadSet:
+    """A set with what is known of it.
+
+    Attributes:
+        distilled: the set, with its record and the scores of its students in its provenance.
+        notes: what the user should know when the set is used.
+        record: its record; None if it was read from a file.
+        store: the store that may hold students on it; None if there is none.
+        key: its key in such a store.
+    """
+
+    distilled: DistilledSet
+    notes: tuple[str, ...]
+    record: StoredSet | None
+    store: Store | None
+    key: str
+
+    def shareable(self) -> DistilledSet:
+        """Return the set with all that is known of its origin and its students, and nothing private."""
+        rows: list[Evaluation] = []
+        if self.store is not None:
+            rows, _ = stored_evaluations(self.store, self.key, plugins().registry)
+        return shareable(self.distilled, rows or evaluations_in(self.distilled.provenance), self.record)
+
+    @property
+    def licence(self) -> str | None:
+        """The licence of the source data; None if it is not known."""
+        name = self.distilled.provenance.get("dataset")
+        try:
+            dataset = plugins().registry.resolve("dataset", name) if isinstance(name, str) else None
+            return traits_of(dataset).licence if dataset else None
+        except DDBenchError:  # a file may name a data set that nobody here has
+            return None
+
+
+def read_set(source: str, reading: Reading, dataset: str | None, store: Path | None) -> ReadSet:
+    """Return the set that a key of a store or a file holds; of a file, with students that the store holds on it.
+
+    Args:
+        source: a file or a folder, or the beginning of a key.
+        reading: how a file is read, if its content does not say.
+        dataset: completes what a file does not say.
+        store: the store; None for the usual one, if it is there.
+
+    Raises:
+        UsageError: an argument is wrong.
+        DataError: the source cannot be used.
+        StoreError: the store or a record cannot be read.
+    """
+    if _is_key(source):
+        _refuse_reading(reading, dataset)
+        return set_of_cell(open_store(store or Request.store), source)
+    place = store or Request.store
+    if store is not None and not store.exists():
+        raise UsageError(f"there is no store {store}: name the folder or file that holds students on the set")
+    students = open_store(place) if place.exists() else None
+    return set_of_file(Path(source), reading, dataset, students)
+
+
+def _is_key(source: str) -> bool:
+    return is_prefix(source) and not Path(source).exists()
+
+
+def set_of_file(path: Path, reading: Reading, dataset: str | None, store: Store | None) -> ReadSet:
+    """Return the set in a file; its students lie in the store under the digest of its content.
+
+    Raises:
+        UsageError: an argument is wrong.
+        DataError: the file cannot be used.
+    """
+    distilled, notes = _from_file(path, reading, dataset)
+    if dataset is not None:
+        distilled = replace(distilled, provenance={"dataset": dataset, **distilled.provenance})
+    return ReadSet(distilled, notes, None, store, key_of({"kind": "distilled", "file": content_digest(distilled)}))
+
+
+def set_of_cell(store: Store, prefix: str) -> ReadSet:
+    """Return a set of a store.
 
     Raises:
         UsageError: no cell or several begin with ``prefix``, or it is not a distilled set's.
@@ -109,7 +194,7 @@ def set_of_cell(store: Store, prefix: str) -> tuple[DistilledSet, tuple[str, ...
     students, unread = _students(store, key)
     whole = {**distilled.provenance, "record": record.checksum, **origin, **_scores(students)}
     note = f"{counted(unread, 'record')} cannot be read, and scores of this set may be there: `ddbench results verify`"
-    return replace(distilled, provenance=whole), (note,) if unread else ()
+    return ReadSet(replace(distilled, provenance=whole), (note,) if unread else (), record, store, key)
 
 
 def _no_set(prefix: str, record: Record | None) -> UsageError:

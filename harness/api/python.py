@@ -139,7 +139,8 @@ def evaluate(
     """Train and score students on a distilled set that lies in a file, as ``ddbench eval`` does.
 
     Args:
-        file: a file or folder of one of the formats that `harness.load_distilled` reads.
+        file: a file or folder of one of the formats that `harness.load_distilled` reads, or ``hf:OWNER/NAME@REVISION``,
+            a set on the Hugging Face hub.
         entry: which set of a file that holds several; the last by default.
         format: its format with options, if its content does not say.
         step_size: the learned step size, if the file does not hold it.

@@ -1,10 +1,13 @@
 """What ``ddbench run`` and ``ddbench eval`` do, as functions of a request."""
 
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.api.hub import is_shared, shared_file
 from harness.api.precision_choice import decide_precision
 from harness.api.published import file_notes, reading_as, with_reproductions
 from harness.api.run_result import RunResult
@@ -25,6 +28,8 @@ from harness.plugins.registry import Registry
 from harness.report.comparing.run_warnings import notes_of, warnings_of
 from harness.report.tables.run_rows import RunRow, table_of
 from harness.running.engine import Execution, execute, resolved_executor
+from harness.running.following import follow
+from harness.running.processes.members import close, started_by_torchrun, torchrun_group
 from harness.running.reporter import Reporter
 from harness.store.store import Store
 from harness.system import interrupts
@@ -34,21 +39,63 @@ from harness.types.plurals import counted, plural
 
 
 def run_request(request: Request, reporter: Reporter) -> RunResult:
-    """Do what a request of ``ddbench run`` asks for."""
-    request, notes = decide_precision(request)
-    for note in notes:
-        reporter.notice(note)
-    result = prepare_and_run(Run(request), reporter)
-    return replace(result, notes=(*result.notes, *notes))
+    """Do what a request of ``ddbench run`` asks for; under torchrun, in all of its processes together.
+
+    Raises:
+        SystemExit: in a process of torchrun's that does not lead, when there is nothing more to do.
+    """
+    with _together(request):
+        request, notes = decide_precision(request)
+        for note in notes:
+            reporter.notice(note)
+        result = prepare_and_run(Run(request), reporter)
+        return replace(result, notes=(*result.notes, *notes))
+
+
+@contextmanager
+def _together(request: Request) -> Iterator[None]:
+    """Lead the processes that torchrun has started, if it has; in each of the others, follow and then end it."""
+    if not started_by_torchrun():
+        yield
+        return
+    if not resolved_executor(request).cls.in_process:
+        raise UsageError("torchrun has started the processes of one job: use --executor inline")
+    if request.choose or request.precision == "auto":
+        what = "--choose" if request.choose else "--precision auto"
+        raise UsageError(f"{what} is decided in one process, and torchrun has started several: leave it out")
+    group = torchrun_group()
+    if group.rank:
+        # The leader stops in order, and needs the others for that: torchrun passes on an interrupt to all.
+        for number in interrupts.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        with prepared(request.compile):
+            follow(group, Run(request).plan(_registry(request)).arms)
+        raise SystemExit(0)
+    try:
+        yield
+    finally:
+        close(group)
 
 
 def evaluate_request(
-    file: Path, request: Request, reporter: Reporter, reading: Reading, published: PublishedSet | None = None
+    path: Path, request: Request, reporter: Reporter, reading: Reading, published: PublishedSet | None = None
 ) -> RunResult:
-    """Do what a request of ``ddbench eval`` asks for, and compare a published set's accuracy with what is stated."""
+    """Do what a request of ``ddbench eval`` asks for, and compare a published set's accuracy with what is stated.
+
+    Args:
+        path: the file, or the name of a set on the hub, ``hf:OWNER/NAME@REVISION``.
+        request: what is asked for.
+        reporter: hears of the work.
+        reading: how the file is read, if its content does not say.
+        published: the published set that the file is; None if nobody says so.
+    """
     if request.keep_hold_out:
         raise UsageError("--keep-hold-out is about a distillation, and a file's set is distilled already: leave it out")
-    doubts = list(file_notes(file, published)) if published else []
+    doubts = []
+    file, reading, origin = shared_file(path, reading) if is_shared(path) else (path, reading, None)
+    if origin:
+        doubts.append(origin)
+    doubts += file_notes(file, published) if published else []
     for doubt in doubts:
         reporter.notice(doubt)
     reading = reading_as(published, reading) if published else reading

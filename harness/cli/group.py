@@ -23,6 +23,7 @@ VERBS = {
     "tune": Verb("tune:tune", "Search options of a method on a validation split, and score the best once on test."),
     "eval": Verb("eval:evaluate", "Train and score students on a distilled set that lies in a file."),
     "published": Verb("published:published", "List the published sets that `ddbench eval --as` knows."),
+    "publish": Verb("published:publish", "Share a distilled set on the Hugging Face hub, with picture and card."),
     "compare": Verb("compare:compare", "Compare the results in stores: differences, confidence intervals and tests."),
     "table": Verb("table:table", "Print the results in stores as the table of a paper: LaTeX, Markdown or CSV."),
     "convert": Verb("convert:convert", "Convert a distilled set to another format, or export one from a store."),

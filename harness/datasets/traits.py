@@ -22,7 +22,7 @@ QUICK_DEFAULTS = RunDefaults(
         "mtt": {"experts": "5", "train_epochs": "20", "lr_img": "100"},
         "frepo": {"batch_real": "256", "networks": "4", "lr_img": "0.003"},
         "dd": {"batch_real": "256", "epochs": "10", "lr_img": "0.05"},
-        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd", "kernel")},
+        **{evaluator: {"protocol": "quick"} for evaluator in ("plain", "kd", "kernel", "continual")},
     }
 )
 """Defaults of a run of a few minutes, for small sets and for unknown ones."""
@@ -33,8 +33,8 @@ _FLIPPED = {"dc": "none", "dsa": "color+crop+cutout+flip+scale+rotate"}
 _MNIST = {"dc": "crop+scale+rotate", "dsa": _DSA_WITHOUT_FLIP}
 
 KNOWN_TRAITS = {
-    "mnist": Traits("mnist", _MNIST, FULL_DEFAULTS, "mnist"),
-    "fashion-mnist": Traits("fashion-mnist", _FLIPPED, FULL_DEFAULTS, "fashion-mnist"),
+    "mnist": Traits("mnist", _MNIST, FULL_DEFAULTS, "mnist", licence="cc-by-sa-3.0"),
+    "fashion-mnist": Traits("fashion-mnist", _FLIPPED, FULL_DEFAULTS, "fashion-mnist", licence="mit"),
     "svhn": Traits("svhn", _PLAIN, FULL_DEFAULTS, "svhn"),
     "cifar10": Traits("cifar10", _FLIPPED, PAPER_DEFAULTS, "cifar10"),
     "cifar100": Traits("cifar100", _FLIPPED, FULL_DEFAULTS, "cifar100"),
@@ -84,7 +84,7 @@ CORRUPTED_CIFAR10_TRAITS = replace(KNOWN_TRAITS["cifar10"], like_in_training_alo
 MEDICAL_TRAITS = Traits("auto", _PLAIN, FULL_DEFAULTS)
 """Medical images, of which many would be others if they were flipped."""
 
-DIGITS_TRAITS = Traits("auto", _PLAIN, QUICK_DEFAULTS)
+DIGITS_TRAITS = Traits("auto", _PLAIN, QUICK_DEFAULTS, licence="cc-by-4.0")
 """The embedded digits: mirrored digits are other signs, so nothing flips."""
 
 UNKNOWN_TRAITS = Traits(None, _PLAIN, QUICK_DEFAULTS)

@@ -9,12 +9,15 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
+from harness.errors import UsageError
 from harness.executors.command_process import GRACE, THREADS
 from harness.running.processes.child_process import sigint_not_ignored
+from harness.running.processes.members import PROCESSES
 from harness.running.processes.starter import starter_environment
 from harness.system.process_identity import python_module
 from harness.types.executor import LOST, STOPPED, Executor, Order, Running
 from harness.types.options import Options, option
+from harness.types.plurals import counted, plural
 
 _LOOK = 0.02
 
@@ -22,8 +25,11 @@ _LOOK = 0.02
 class LocalOptions(Options):
     """Options of `Local`: how many jobs run at once, and the threads of each."""
 
-    slots: int = option(1, "jobs at once; if there are GPUs, each slot has one of them", ge=1)
-    threads: int | None = option(None, "threads of each job; auto: the cores divided among the slots", ge=1)
+    slots: int = option(1, "jobs at once; if there are GPUs, each slot has its own of them", ge=1)
+    threads: int | None = option(None, "threads of each process; auto: the cores divided among all", ge=1)
+    processes: int = option(
+        1, "processes of each job, each with its own GPU, that share the classes of a step (dc, dsa, idc)", ge=1
+    )  # fmt: skip
 
 
 class Slot(Running):
@@ -120,8 +126,8 @@ class Local(Executor[LocalOptions]):
 
     def __init__(self, options: LocalOptions) -> None:
         super().__init__(options)
-        gpus = visible_gpus()
-        self._slots = [Slot(self.environment(number, gpus)) for number in range(options.slots)]
+        self._gpus = visible_gpus()
+        self._slots = [Slot(self.environment(number, self._gpus)) for number in range(options.slots)]
 
     @property
     def slots(self) -> int:
@@ -130,6 +136,7 @@ class Local(Executor[LocalOptions]):
 
     def start(self, orders: Sequence[Order], detach: bool = False) -> list[Slot]:
         """Give each order to a free slot."""
+        self._check_gpus(orders)
         free = [slot for slot in self._slots if slot.is_free]
         for slot, order in zip(free, orders, strict=False):
             slot.take(order)
@@ -138,13 +145,24 @@ class Local(Executor[LocalOptions]):
     def environment(self, slot: int, gpus: Sequence[str]) -> dict[str, str]:
         """Return the environment variables that are changed for a slot's processes."""
         changed: dict[str, str] = {}
-        if self.slots > 1 or self.options.threads:
-            threads = self.options.threads or max(1, cores() // self.slots)
+        processes = self.options.processes
+        if self.slots * processes > 1 or self.options.threads:
+            threads = self.options.threads or max(1, cores() // (self.slots * processes))
             # Both variables: which library multiplies matrices depends on how torch was built.
             changed |= dict.fromkeys(THREADS, str(threads))
-        if gpus and self.slots > 1:
-            changed["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+        if processes > 1:
+            changed[PROCESSES] = str(processes)
+        if gpus and self.slots * processes > 1:
+            own = range(slot * processes, (slot + 1) * processes)
+            changed["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number % len(gpus)] for number in own)
         return changed
+
+    def _check_gpus(self, orders: Sequence[Order]) -> None:
+        """Refuse work on a GPU if the processes of a job cannot have one each."""
+        processes, here = self.options.processes, len(self._gpus)
+        if 1 < processes > here and any(order.gpu for order in orders):
+            there = f"and there {plural(here, 'is', 'are')} {counted(here, 'GPU')} here"
+            raise UsageError(f"{processes} processes of a job need a GPU each, {there}")
 
     def close(self) -> None:
         """End the launchers."""

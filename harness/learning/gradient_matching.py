@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from harness.compute.network_traits import can_be_sliced, draws_globally
 from harness.compute.parallel import side_by_side
 from harness.compute.precision import PrecisionContext
+from harness.compute.process_group import active_group
 from harness.learning.batched_matching import Pair, match_together
 from harness.learning.gradient_distances import Distance
 from harness.learning.gradients import gradient_in_slices, gradient_of
@@ -25,7 +26,7 @@ def match_classes(
     """Match the gradient of each class's synthetic images with that of its real ones.
 
     On a CPU each core takes a class at a time, which gives the gradient of the joint loss with a fraction of its
-    memory; a GPU takes all classes at once.
+    memory; a GPU takes all classes at once. The processes of a job (`harness.compute.process_group`) share the classes.
 
     Args:
         network: any network. If a layer couples the images of a batch, or draws from the process-wide generator
@@ -52,11 +53,23 @@ def match_classes(
         (of_images,) = torch.autograd.grad(loss, synthetic)
         return loss.item(), of_images
 
-    classes = range(len(problem.classes))
+    def match_at_once(labels: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+        return match_together(network, [pair(label) for label in labels], distance, reduced)
+
+    classes, group = range(len(problem.classes)), active_group()
     if problem.device.type != "cpu" and _can_be_batched(network, problem):
-        losses, gradients = match_together(network, [pair(label) for label in classes], distance, reduced)
-        return losses.sum(dtype=torch.float64), torch.cat(gradients)
-    matched = list(side_by_side(match, classes, problem.device, _workers(network, problem)))
+        if group is None:
+            losses, gradients = match_at_once(classes)
+            return losses.sum(dtype=torch.float64), torch.cat(gradients)
+        received = group.spread(lambda own: _on_the_cpu(*match_at_once(own)), len(classes))
+        losses, of_all = (torch.stack(parts).to(problem.device) for parts in zip(*received, strict=True))
+        return losses.sum(dtype=torch.float64), of_all.flatten(0, 1)
+    workers = _workers(network, problem)
+    # Classes that have to be taken in turn change the network or the generator, so that each process takes all of them.
+    if group is None or workers == 1:
+        matched = list(side_by_side(match, classes, problem.device, workers))
+    else:
+        matched = group.spread(lambda own: list(side_by_side(match, own, problem.device)), len(classes))
     total = torch.tensor(sum(loss for loss, _ in matched), dtype=torch.float64)
     return total, torch.cat([gradient for _, gradient in matched])
 
@@ -128,6 +141,11 @@ def _can_be_batched(network: nn.Module, problem: Problem) -> bool:
     if getattr(network, "recomputes", False):
         return False
     return can_be_sliced(network, torch.zeros(2, *problem.shape, device=problem.device))
+
+
+def _on_the_cpu(losses: Tensor, gradients: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return each class's loss and gradient as they are sent to other processes."""
+    return [(loss.cpu(), gradient.cpu()) for loss, gradient in zip(losses, gradients, strict=True)]
 
 
 def _real_gradient(network: nn.Module, pair: Pair, reduced: PrecisionContext) -> list[Tensor]:

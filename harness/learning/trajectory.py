@@ -11,16 +11,18 @@ from torch import Tensor
 
 from harness.compute.machine import Compute
 from harness.compute.precision import float32_products
+from harness.compute.process_group import joined_group
 from harness.errors import PluginError
 from harness.learning.networks import alignment
 from harness.learning.networks import live as live_networks
 from harness.learning.networks.alignment import Alignment
 from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.networks.probes import Prober
+from harness.learning.networks.recorded_pool import RecordedPool
 from harness.plugins.returns import call_of, scalars, tensors, usable_set
 from harness.types.distilled import DistilledSet
 from harness.types.method import Method, check_declared
-from harness.types.pool import COSINE, MAIN_PROBABILITY
+from harness.types.pool import COSINE, MAIN_PROBABILITY, Pool
 from harness.types.problem import Problem
 from harness.types.seeds import Streams, global_rng_from
 
@@ -153,6 +155,14 @@ class Trajectory:
         self.history = copy.deepcopy(history)
         self.networks.restore_pool(self.history.pool)
 
+    @property
+    def can_be_followed(self) -> bool:
+        """Whether other processes can take the same steps: they have neither artifacts, nor what probes have shown."""
+        pool = self.networks.pool
+        draws_alike = pool is None or type(pool).starts_from is Pool.starts_from
+        probes = self.prober is not None or isinstance(pool, RecordedPool)
+        return self.method.spreads_classes and draws_alike and not probes
+
     def mode_changes(self) -> list[str]:
         """Return how the compute mode of the next step differs from the last one's, such as ``threads 2 -> 1``."""
         before = self.history.compute[-1] if self.history.compute else {}
@@ -160,7 +170,11 @@ class Trajectory:
         return [f"{name} {before[name]} -> {value}" for name, value in changed.items()]
 
     def advance(
-        self, iterations: int, on_step: OnStep | None = None, on_probe: Callable[[], None] | None = None
+        self,
+        iterations: int,
+        on_step: OnStep | None = None,
+        on_probe: Callable[[], None] | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> DistilledSet:
         """Take steps until exactly ``iterations`` updates are done, or the trajectory has diverged.
 
@@ -168,6 +182,7 @@ class Trajectory:
             iterations: number of updates since the start of the trajectory.
             on_step: called after each step; None for nothing.
             on_probe: called after each student of a probe; None for nothing.
+            before_step: called before each step; None for nothing.
 
         Returns:
             The distilled set after these updates; after a divergence, the last one that was in range.
@@ -177,7 +192,9 @@ class Trajectory:
         """
         while self.history.iterations < iterations and self.history.diverged_at is None:
             self._probe_if_due(self.history.iterations, on_probe)
-            logged = self._iterate(self.history.iterations)
+            if before_step:
+                before_step()
+            logged = self.iterate()
             if on_step:
                 on_step(self.history.iterations, logged)
         return self._distilled()
@@ -224,9 +241,15 @@ class Trajectory:
         return state
 
     def _mode(self) -> dict[str, Any]:
-        return dataclasses.asdict(Compute.of(self.problem.device))
+        mode, group = dataclasses.asdict(Compute.of(self.problem.device)), joined_group()
+        # On a CPU, each class has the same bits whichever process takes it.
+        if group and self.can_be_followed and self.problem.device.type != "cpu":
+            mode["device"] = f"{mode['device']} x{group.size}"
+        return mode
 
-    def _iterate(self, iteration: int) -> Mapping[str, float]:
+    def iterate(self) -> Mapping[str, float]:
+        """Take one step, and return what it logged; after a divergence, restore the last state in range."""
+        iteration = self.history.iterations
         before = {name: tensor.detach().clone() for name, tensor in self._state().items()}
         started = time.perf_counter()
         self.networks.begin(iteration)

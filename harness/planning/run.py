@@ -83,7 +83,9 @@ class Run:
         completed = complete(content, reading, dataset, load())
         distilled = completed.distilled
         problem = replace(load(), preprocessing=distilled.preprocessing)
-        source = FileSource(problem, distilled, _digest(distilled), display_name(file), request.seed, completed.part)
+        source = FileSource(
+            problem, distilled, content_digest(distilled), display_name(file), request.seed, completed.part
+        )
         defaults = traits_of(dataset).defaults
         stated = distilled.provenance.get("iterations")
         # A file may state anything: what is no plausible count is left out, rather than shown in a table.
@@ -197,7 +199,8 @@ class Run:
         }
 
 
-def _digest(distilled: DistilledSet) -> str:
+def content_digest(distilled: DistilledSet) -> str:
+    """Return the digest of all that students of a set from a file depend on, by which stores know the set."""
     digest = hashlib.sha256(distilled.preprocessing.identity().encode())
     if distilled.step_size is not None:
         digest.update(f"step size {distilled.step_size!r}".encode())

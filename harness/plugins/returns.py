@@ -338,7 +338,7 @@ def traits(value: Any, what: str) -> Traits:  # noqa: ANN401
         for component in returned(getattr(defaults, name), tuple, f"{what}: {name}"):
             text(component, f"{what}: {name}", _LONGEST_TEXT)
     returned(plain_json(defaults.options, f"{what}: options"), dict, f"{what}: options")
-    for name in ("normalize", "like"):
+    for name in ("normalize", "like", "licence"):
         if getattr(known, name) is not None:
             text(getattr(known, name), f"{what}: {name}")
     returned(plain_json(dict(known.augmentations), f"{what}: augmentations"), dict, f"{what}: augmentations")

@@ -68,6 +68,27 @@ class Commands:
         words += [word for text in self._set(student, distilled) for word in ("--set", text)]
         return list(map(str, words))
 
+    def evaluation(self, student: StoredStudent, distilled: StoredSet | None, students: int) -> list[str]:
+        """Return the options of the ``ddbench eval`` that scores a file of the set as this student was scored.
+
+        Args:
+            student: its record.
+            distilled: the record of its set; None if the store has none.
+            students: number of students that the command asks for.
+
+        Raises:
+            NoCommand: there is none.
+        """
+        result, identity = student.result, student.identity
+        words = ["--dataset", str(parse_name(result.dataset))]
+        for kind, text, own in (
+            ("evaluator", result.evaluator, identity.evaluator),
+            ("architecture", result.architecture, identity.architecture),
+        ):
+            words += [f"--{kind}", str(self._complete(parse_name(text), own, result.dataset))]
+        words += ["--students", str(students), "--seed", str(result.seed)]
+        return words + [word for text in self._set(student, distilled) for word in ("--set", text)]
+
     def _names(self, student: StoredStudent, distilled: StoredSet) -> Iterator[str]:
         result, trajectory = student.result, distilled.identity.trajectory
         yield from ("--dataset", str(parse_name(result.dataset)))
@@ -94,10 +115,10 @@ class Commands:
         except DDBenchError as error:
             raise NoCommand(f"its data set cannot be had here: {error}") from error
 
-    def _set(self, student: StoredStudent, distilled: StoredSet) -> list[str]:
+    def _set(self, student: StoredStudent, distilled: StoredSet | None) -> list[str]:
         """Return the options that were set for architectures inside other components."""
         # Those of all other components are part of the names already.
-        texts = [*student.provenance.set, *distilled.provenance.set]
+        texts = [*student.provenance.set, *(distilled.provenance.set if distilled else [])]
         known = {entry.name for entry in self._registry.of_kind("architecture")}
         return [text for text in dict.fromkeys(texts) if text.partition(".")[0].rpartition(":")[2] in known]
 

@@ -21,6 +21,7 @@ from harness.plugins.stored_sets import load_stored
 from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
+from harness.running.following import leading
 from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
 from harness.store.records import StoredSet
@@ -159,7 +160,8 @@ class Distiller:
         def on_probe() -> None:
             self._save_checkpoint(trajectory, point)
 
-        distilled = trajectory.advance(point, on_step, on_probe)
+        with leading(source, self.distillation, trajectory, self.tracker.reporter.notice) as before_step:
+            distilled = trajectory.advance(point, on_step, on_probe, before_step)
         check_count(distilled, source.ipc, call_of(trajectory.method, "distilled"))
         status = trajectory.status(distilled)
         tensors, history = trajectory.state()

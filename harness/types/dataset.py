@@ -50,6 +50,7 @@ class Traits:
         like: the known data set whose published settings and numbers apply; None if there is none.
         like_in_training_alone: whether the test images are others than those of ``like``, so that its published
             accuracies do not apply.
+        licence: identifier of the images' licence, as the Hugging Face hub lists them (``cc-by-4.0``); None if unknown.
     """
 
     normalize: str | None = "auto"
@@ -57,6 +58,7 @@ class Traits:
     defaults: RunDefaults = field(default_factory=RunDefaults)
     like: str | None = None
     like_in_training_alone: bool = False
+    licence: str | None = None
 
 
 @dataclass(frozen=True)

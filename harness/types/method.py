@@ -239,6 +239,8 @@ class Method(ABC, Generic[O]):
     """Whether the set's size is asked for; not so for all training data."""
     draws_together: ClassVar[bool] = False
     """Whether a step takes several networks at once by `Networks.draw_together`, as some pools ask."""
+    spreads_classes: ClassVar[bool] = False
+    """Whether its steps match classes by `harness.match_classes`, which the processes of a job share."""
     check_draws: ClassVar[str] = ""
     """An architecture that it does not refuse, by which the contract kit checks it; empty for any."""
     check_options: ClassVar[str] = ""

@@ -1,7 +1,7 @@
 """Plain evaluation: students trained on the distilled set and its labels alone, as in DC."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from harness import (
     Batch,
     DistilledSet,
     Evaluator,
+    LabelKind,
     Problem,
     Streams,
     StudentRecord,
@@ -72,7 +73,7 @@ class Plain(Evaluator[PlainOptions]):
     """
 
     Options = PlainOptions
-    label_kinds = ("hard", "soft", "regression")
+    label_kinds: ClassVar[Sequence[LabelKind]] = ("hard", "soft", "regression")
 
     @property
     def needs_schedule(self) -> bool:

@@ -93,6 +93,7 @@ class DC(PixelMethod[DCOptions]):
 
     Options = DCOptions
     draws_together = True
+    spreads_classes = True
 
     def __init__(self, task: Task, options: DCOptions) -> None:
         super().__init__(task, options)

@@ -46,6 +46,7 @@ class IDC(PixelMethod[IDCOptions]):
     """Learns images, several in one, whose gradients equal those of real images while a network trains on real ones."""
 
     Options = IDCOptions
+    spreads_classes = True
     check_options = "inner=2,batch_real=6,n_data=16,batch_train=8"
 
     def __init__(self, task: Task, options: IDCOptions) -> None:

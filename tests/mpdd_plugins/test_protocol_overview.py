@@ -9,7 +9,7 @@ from toys import component
 
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 
-BUILT_IN = ["plain", "kd", "kernel", "soft-labels", "elf", "droppath"]
+BUILT_IN = ["plain", "kd", "kernel", "soft-labels", "elf", "droppath", "continual"]
 
 
 def rows_of(name):

@@ -20,7 +20,7 @@ GUARD = str(Path(harness.__file__).parent / "plugins" / "guard.py")
 """Stands before every call into a plugin, whatever the call: it belongs to the two calls ``start`` and ``step``."""
 
 TO_THE_EXECUTOR = ["run", "show", "run_request", "prepare_and_run", "execute", "run_jobs", "_start_ready_jobs", "start"]
-JOB = ["finish_job", "make_cells", "distil", "_extend_trajectory", "_make_set", "advance", "_iterate"]
+JOB = ["finish_job", "make_cells", "distil", "_extend_trajectory", "_make_set", "advance", "iterate"]
 STUDY = {"method": "still", "iterations": 1, "students": 1}
 
 

@@ -75,6 +75,7 @@ BUILT_IN = {
         "plain[protocol=dd,epochs=3]",
         "plain[protocol=frepo,epochs=3]",
         "kernel[epochs=3]",
+        "continual[steps=2,epochs=2]",
         "kd[epochs=3,protocol=quick,teacher=mlp[width=8]]",
     ],
     "architecture": [

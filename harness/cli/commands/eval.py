@@ -24,7 +24,7 @@ from harness.cli.usable_plugins import usable_published_sets
     epilog="--dataset supplies what the file lacks, such as the normalisation of its images: --dataset cifar10, or "
     "'folder[path=...,like=cifar10]'. No code in a file is executed.",
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|hf:REPO", type=click.Path(path_type=Path))
 @study_options
 @reading_options
 @click.option("--as", "published_set", metavar="NAME",
@@ -49,11 +49,13 @@ def evaluate(
     """Train students on the distilled set in FILE and print the cross-architecture table.
 
     FILE is a set.safetensors from a store, or a file or folder in any other format that `ddbench formats` lists;
-    `ddbench convert` converts between them.
+    `ddbench convert` converts between them. hf:REPO, or hf:REPO@REVISION, is a set that `ddbench publish` shared on the
+    Hugging Face hub.
 
     \b
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc.pt --dataset cifar10 --evaluator plain --students 20
     ddbench eval res_DC_CIFAR10_ConvNet_1ipc_3000.pt --as dc/cifar10/ipc1
+    ddbench eval hf:jane/dm-digits --dataset digits
     """  # noqa: D301 - the backspace is how click knows lines to keep
     from harness.api.published import options_of
     from harness.api.runs import evaluate_request

@@ -4,15 +4,19 @@ import contextlib
 import faulthandler
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness.compute.machine import prepared
+from harness.compute.process_group import ProcessGroup
 from harness.errors import DDBenchError, StoreError
 from harness.planning.run import Run
 from harness.plugins.discovery import plugins
 from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import EventLog
+from harness.running.following import follow
 from harness.running.jobs import Job, finish_job, jobs_of
+from harness.running.processes.members import members
 from harness.running.tracking import make_trackers, tracked
 from harness.store.event_files import ENDED, REFUSED, STOPPED
 from harness.store.store import Store
@@ -31,7 +35,9 @@ def run_worker(path: Path, run: str, job: str) -> int:
     log = EventLog(store, path / "runs" / run / f"{job}.events")
     store.notice = log.notice
     try:
-        with interrupts.handle_signals(log.notice):
+        log_file = path / "runs" / run / f"{job}.log"
+        # Forked first of all, and before there are handlers of signals, which are for this process alone.
+        with members(partial(_follow, path, run, job), log_file), interrupts.handle_signals(log.notice):
             _plan_and_finish(Run.load(store, run), job, store, log)
     except KeyboardInterrupt as stop:
         log.end(STOPPED, str(stop))
@@ -54,6 +60,13 @@ def _plan_and_finish(run: Run, key: str, store: Store, log: EventLog) -> None:
         with tracked(make_trackers(run.request.track, plugins()), plugins(), log.notice):
             finish_job(job, tracker)
         log.lost(tracker.lost)
+
+
+def _follow(path: Path, run: str, job: str, group: ProcessGroup) -> None:
+    """Take part in the steps of a job in another process of the worker's."""
+    asked = Run.load(Store(path), run)
+    with prepared(asked.request.compile):
+        follow(group, _job_with_key(jobs_of(asked.plan(plugins().registry)), job).arms)
 
 
 def _job_with_key(jobs: list[Job], key: str) -> Job:

@@ -7,4 +7,5 @@ from harness.types.formats.folder import ABOUT as ABOUT
 from harness.types.formats.format import LAST as LAST
 from harness.types.formats.format import SetFormat as SetFormat
 from harness.types.formats.own import OWN_FORMAT as OWN_FORMAT
+from harness.types.formats.own import serialized as serialized
 from harness.types.formats.scores import SCORES as SCORES

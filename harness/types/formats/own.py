@@ -35,8 +35,13 @@ class Safetensors(SetFormat[Options]):
 
     def write(self, distilled: DistilledSet, path: Path) -> tuple[str, ...]:
         """Write a set with its classes, preprocessing, step size, parametrisation and provenance: nothing is lost."""
-        path.write_bytes(save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))}))
+        path.write_bytes(serialized(distilled))
         return ()
+
+
+def serialized(distilled: DistilledSet) -> bytes:
+    """Return the content of a set's file in ddbench's own format."""
+    return save(tensors_of(distilled), {"ddbench": as_text(metadata_of(distilled))})
 
 
 def content_of(metadata: dict[str, Any], tensors: dict[str, Tensor], name: str) -> Content:

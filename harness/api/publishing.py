@@ -1,0 +1,80 @@
+"""What ``ddbench publish`` does: share a distilled set on the Hugging Face hub, with its picture and its card."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.api.conversion import read_set
+from harness.api.hub import SET_FILE, HubName, upload
+from harness.planning.request import Request
+from harness.report.cards.dataset_card import CARD, dataset_card
+from harness.report.cards.public_facts import Private
+from harness.running.set_picture import draw_grid
+from harness.types.formats import Reading, serialized
+from harness.types.plurals import counted
+
+PICTURE = "images.png"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A set that was shared.
+
+    Attributes:
+        name: of the repository.
+        address: where the hub shows it.
+        commit: that holds these files.
+        files: the content of each by its name.
+        notes: what the user should know of the file that was read.
+    """
+
+    name: HubName
+    address: str
+    commit: str
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        size = sum(map(len, self.files.values()))
+        what = f"{', '.join(self.files)} ({counted(size, 'byte')})"
+        pinned = HubName(self.name.repository, self.commit)
+        return f"published {what} at {self.address}; `ddbench eval {pinned}` evaluates it"
+
+
+def publish(
+    source: str,
+    name: HubName,
+    *,
+    reading: Reading = Reading(),  # noqa: B008
+    dataset: str | None = None,
+    store: Path | None = None,
+    private: bool = False,
+    licence: str | None = None,
+) -> Publication:
+    """Write a set into a repository of the hub: its file, its picture and a card, and nothing private.
+
+    Args:
+        source: a file, a folder, or the beginning of a key.
+        name: of the repository, and the branch to write to.
+        reading: how a file is read, if its content does not say.
+        dataset: completes what a file does not say.
+        store: holds the key, or students on the file.
+        private: whether a repository that is created for it is private.
+        licence: identifier of the source data's licence; None for what is known of the data set.
+
+    Raises:
+        UsageError: an argument is wrong, or the package or a token is missing.
+        DataError: the source cannot be used or would give away something private, or the hub refuses it.
+        StoreError: the store or a record cannot be read.
+    """
+    read = read_set(source, reading, dataset, store)
+    distilled = read.shareable()
+    picture = io.BytesIO()
+    draw_grid(distilled, picture)
+    where = str(HubName(name.repository))
+    card = dataset_card(distilled, where, licence=licence or read.licence, picture=PICTURE)
+    files = {SET_FILE: serialized(distilled), PICTURE: picture.getvalue(), CARD: card.encode()}
+    Private.here(store or Request.store, Path(source)).check(distilled, files)
+    address, commit = upload(name, files, f"A distilled set: {where}", private=private)
+    return Publication(name, address, commit, files, read.notes)
