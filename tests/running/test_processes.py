@@ -19,6 +19,8 @@ from harness import DISTANCES, DDBenchError, Pair, Streams, UsageError, match_cl
 from harness.compute import process_group
 from harness.compute.process_group import BEGIN, CLOSE, END, STEP, WAITING, Abandoned, Message, ProcessGroup
 from harness.executors.local import Local, LocalOptions
+from harness.learning.networks.recorded_pool import RecordedPool
+from harness.learning.trajectory import Trajectory
 from harness.running.following import follow, leading
 from harness.running.processes.members import close
 from harness.system.interrupts import Stopped
@@ -190,6 +192,23 @@ def test_two_processes_have_the_bits_of_one(data, tmp_path, alone):
         said = "dm takes its steps in one process: the other 1 of this job waits" in done.stderr
         assert said == (executor != "inline")
     assert numbers(tmp_path / "store") == alone
+
+
+def test_what_other_processes_lack_is_taken_by_one():
+    """Artifacts that a pool's networks start from, and what probes have shown; cosines of gradients are everywhere."""
+
+    def trajectory(method, pool, **more):
+        whole = toy_trajectory(method)
+        whole.networks.pool = component("pool", pool) if isinstance(pool, str) else pool
+        return Trajectory(whole.method, whole.networks, whole.problem, whole.streams, **more)
+
+    recorded = RecordedPool([{"since": 0, "names": ["convnet"], "probabilities": [1.0]}], "convnet")
+    assert trajectory("dc", "single").can_be_followed
+    assert trajectory("dc", "adaptive[strategy=conflict]").can_be_followed
+    assert not trajectory("dm", "single").can_be_followed
+    assert not trajectory("dc", "early-stage").can_be_followed
+    assert not trajectory("dc", "adaptive", prober=SimpleNamespace()).can_be_followed
+    assert not trajectory("dc", recorded).can_be_followed
 
 
 def test_under_torchrun_the_first_process_leads(data, tmp_path, alone):
