@@ -44,7 +44,7 @@ def pytest_collection():
 
 
 LONGEST = (
-    "test_contracts.py", "test_guide.py", "test_crossing.py", "test_compiling.py", "test_speed.py",
+    "test_guide.py", "test_contracts.py", "test_crossing.py", "test_compiling.py", "test_speed.py",
     "test_thirdparty.py", "test_killing.py", "test_faults.py", "test_grids.py", "test_plugins.py", "test_protocols.py",
     "test_page.py", "test_round_trips.py", "test_ray.py", "test_slurm.py",
 )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 
 GUIDE = Path(__file__).parent.parent / "mpdd_plugins" / "README.md"
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+pytestmark = pytest.mark.slow  # the guide's commands take a minute, each in a process that imports torch
 
 
 @pytest.fixture(scope="module")

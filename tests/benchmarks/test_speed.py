@@ -195,6 +195,7 @@ def test_students_are_timed_beside_plain_eager_code(toy, tmp_path):
     assert figures[kd, "its teacher, made once for all"]["value"] > 0
 
 
+@pytest.mark.slow  # seven sizes are measured, and memory in a process of its own
 def test_memory_and_growth_are_shown_for_every_size(tmp_path):
     figures = {}
     # The peak of a process that has done other work before is no peak of this work.

@@ -111,6 +111,7 @@ def test_batches_outside_the_slices_sizes_are_run_as_they_are(monkeypatch, plain
         assert torch.equal(logits_of(network, images(count)), network(images(count)))
 
 
+@pytest.mark.slow  # compiles C++ for half a minute
 @needs_a_compiler
 def test_compiled_gradients_are_the_eager_ones_for_every_fresh_network(monkeypatch):
     monkeypatch.setattr(compiling, "MIN_OPERATIONS", 0.0)

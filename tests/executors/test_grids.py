@@ -25,7 +25,10 @@ def assert_whole(run, store):
     assert "1 student on each of 3 distillations" in run.printed
 
 
-@pytest.mark.parametrize("executor", ["local", "slurm[cluster=local,slots=2]"])
+@pytest.mark.parametrize(
+    "executor",
+    ["local", pytest.param("slurm[cluster=local,slots=2]", marks=pytest.mark.slow)],  # jobs are polled for 20 seconds
+)
 def test_a_grid_where_files_of_the_user_stand_in_the_way(start, tmp_path, folder_in_the_way, executor):
     store = tmp_path / "store"
     assert_whole(start(*GRID, store=store, executor=executor, folder=folder_in_the_way), store)
