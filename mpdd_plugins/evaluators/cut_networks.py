@@ -11,9 +11,7 @@ from harness import Architecture, Network, Problem, Shape
 from mpdd_plugins.evaluators.drop_paths import ends_in_relu, layers_of
 
 _LINEAR = (nn.Conv2d, nn.Linear, _BatchNorm, nn.GroupNorm, nn.LayerNorm)
-"""Layers after which maps may be negative: a network is not cut there."""
-_KEEPS_SIGNS = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Identity)
-"""Layers after which maps may be negative if they may be so before."""
+"""Layers after which maps may be negative, up to the next activation: a network is not cut there."""
 
 
 class CutNetwork(nn.Module):
@@ -87,7 +85,7 @@ def _may_be_negative(layer: nn.Module, before: bool) -> bool:
     """Return whether the output of a layer may be negative, if its input may be (``before``) or not."""
     if isinstance(layer, nn.Sequential):
         return functools.reduce(lambda signed, part: _may_be_negative(part, signed), layer, before)
-    if isinstance(layer, _KEEPS_SIGNS):
+    if "Pool" in type(layer).__name__:  # torch's, or networks' own
         return before
     # A block is known by its last part: pre-activation blocks and dense layers end in a convolution. The sum of a
     # residual block's branch and shortcut goes through a ReLU.
