@@ -220,7 +220,7 @@ def _path(
             first.projection = _shortcut(inputs, outputs, first.branch)
         for name in _branches(first) if drops else ():
             setattr(first, name, AddedPath(getattr(first, name)))
-        return first
+        return part[0]
     if len(part) == 1 and _is_residual(first):
         shortcut = first.shortcut
         if improved and inputs[1:] != outputs[1:]:
