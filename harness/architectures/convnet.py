@@ -70,6 +70,9 @@ class ConvNetOptions(Options):
 class Skip(nn.Module):
     """A block whose output is scaled and added to its input."""
 
+    branches = ("block",)
+    """The parts that a shortcut leads around."""
+
     # After the activation, so that the identity leads from the first block to the last, whatever the activation is.
 
     def __init__(self, block: nn.Module, scale: float) -> None:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,9 @@ def check_weights(library: str, weights: str | None, names: Callable[[], Sequenc
         stamp(expand_home(weights))
     elif weights not in names():
         known = did_you_mean(weights, ["default", *names()])
-        raise UsageError(f"{library}[weights={weights}]: there are no such weights: {known}; or name a file")
+        raise UsageError(
+            f"{library}[weights={weights}]: there are no such weights: {known}; or name a file ({', '.join(FILES)})"
+        )
 
 
 def stamp(file: Path) -> tuple[str, int, int]:
@@ -109,6 +112,8 @@ def load_weights(model: nn.Module, file: Path, head: str, who: str) -> None:
     optional = {name for name in own if name.endswith(".num_batches_tracked")}
     missing = [name for name in own if name not in state and name not in optional | of_head]
     left_over = [name for name in state if name not in own]
+    if missing and left_over and all(name.removeprefix("module.") in own for name in left_over):
+        raise DataError(f"the weights {file} are those of a model in DataParallel: take 'module.' off their names")
     if missing or left_over:
         fault = f"has no {few(missing)}" if missing else f"has {few(left_over)}, which the model has not"
         raise DataError(f"the weights {file} do not fit {who}: the file {fault}; name weights of this model")
@@ -134,9 +139,15 @@ def _state(path: str, _size: int, _changed: int) -> Mapping[str, Tensor]:
             state = state["state_dict"]
         if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
             raise TypeError("it holds something else than tensors by name")
+    except pickle.UnpicklingError as error:  # torch's reason advises to execute the file
+        remedy = "save model.state_dict() of a whole model, or name another file"
+        raise DataError(f"{path} is not a state dictionary of weights, which holds tensors alone: {remedy}") from error
     except Exception as error:  # torch and safetensors meet damage in many ways
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} is not a state dictionary of weights: name another file ({reason})") from error
+    # A network of such weights would be scored as one that guesses.
+    if spoilt := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise DataError(f"{path} has values in {few(spoilt)} that are not finite: name another file")
     return state
 
 

@@ -61,4 +61,4 @@ def _check_labels(split: Split, classes: tuple[str, ...], where: str) -> None:
     if len(beyond):
         raise DataError(f"{where} has the label {int(beyond[0])}, but there are {len(classes)} classes")
     for label in classes_without(split.labels, 1, len(classes)):
-        raise DataError(f"{where} has no image of class {classes[label]!r}")
+        raise DataError(f"{where} has no image of class {classes[label]!r}: add some, or drop the class")

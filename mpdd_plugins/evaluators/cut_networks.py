@@ -1,5 +1,6 @@
 """Networks that are cut in two at a map of a given shape: a front up to the map, and a rear from it on."""
 
+import functools
 from typing import Any
 
 import torch
@@ -7,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness import Architecture, Network, Problem, Shape
-from mpdd_plugins.evaluators.drop_paths import layers_of
+from mpdd_plugins.evaluators.drop_paths import ends_in_relu, layers_of
 
 _LINEAR = (nn.Conv2d, nn.Linear, _BatchNorm, nn.GroupNorm, nn.LayerNorm)
-"""Layers after which maps may be negative: a network is not cut there."""
+"""Layers after which maps may be negative, up to the next activation: a network is not cut there."""
 
 
 class CutNetwork(nn.Module):
@@ -69,11 +70,24 @@ def place_of(network: Network, image: Shape, wanted: Shape) -> int | None:
     maps = torch.zeros(2, *image, device=device)
     is_training = network.training
     network.eval()
-    place = None
+    place, signed = None, True
     with torch.no_grad():
         for number, layer in enumerate(layers, 1):
             maps = layer(maps)
-            if place is None and tuple(maps.shape[1:]) == wanted and not isinstance(layer, _LINEAR):
+            signed = _may_be_negative(layer, signed)
+            if place is None and tuple(maps.shape[1:]) == wanted and not signed:
                 place = number
     network.train(is_training)
     return place
+
+
+def _may_be_negative(layer: nn.Module, before: bool) -> bool:
+    """Return whether the output of a layer may be negative, if its input may be (``before``) or not."""
+    if isinstance(layer, nn.Sequential):
+        return functools.reduce(lambda signed, part: _may_be_negative(part, signed), layer, before)
+    if "Pool" in type(layer).__name__:  # torch's, or networks' own
+        return before
+    # A block is known by its last part: pre-activation blocks and dense layers end in a convolution. The sum of a
+    # residual block's branch and shortcut goes through a ReLU.
+    last = list(layer.modules())[-1]
+    return isinstance(last, _LINEAR) and not ends_in_relu(layer)

@@ -3,6 +3,9 @@
 A path is what a shortcut leads around: the branch of a residual block, or in a plain network a pair of convolutions
 with all that follows them up to the next pair, around which a *virtual* shortcut is laid for the training alone. The
 first of an odd number of convolutions is no part of a pair, like the stem of a residual network.
+
+A residual block is a module with a ``branch`` and a ``shortcut`` whose sum goes through a ReLU, or one with
+``branches``: the names of the parts that it adds to what leads around them, such as the two of a transformer's block.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +49,7 @@ class PathNetwork(Network):
     def keep(self, probability: float) -> None:
         """Set the probability, in (0, 1], with which each path is kept for an image."""
         for path in self.modules():
-            if isinstance(path, ResidualPath | VirtualPath):
+            if isinstance(path, ResidualPath | AddedPath | VirtualPath):
                 path.probability = probability
 
 
@@ -90,6 +93,23 @@ class ResidualPath(nn.Module):
         return torch.relu(branch + self.shortcut(inputs))
 
 
+class AddedPath(nn.Module):
+    """A part of a residual block, whose output is multiplied by Bernoulli(p)/p for each image while it trains.
+
+    Args:
+        branch: maps (n, ...) to (n, ...), which the block adds to something.
+    """
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch, self.probability = branch, 1.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the output for inputs (n, ...)."""
+        branch: Tensor = self.branch(inputs)
+        return branch * (_keep_mask(branch, self.probability) / self.probability) if self.training else branch
+
+
 class VirtualPath(nn.Module):
     """Layers of a plain network that a shortcut replaces for some images while it trains: m branch + (1 - m) shortcut.
 
@@ -116,7 +136,7 @@ class VirtualPath(nn.Module):
 
 
 def _keep_mask(branch: Tensor, probability: float) -> Tensor:
-    """Return 1 for images whose path is kept and 0 for others, (n, 1, 1, 1), from the process-wide generator."""
+    """Return 1 for images whose path is kept and 0 for others, (n, 1, ...), from the process-wide generator."""
     drawn = torch.rand(len(branch), *[1] * (branch.ndim - 1), dtype=branch.dtype, device=branch.device)
     return (drawn < probability).to(branch.dtype)
 
@@ -128,6 +148,8 @@ def why_no_paths(problem: Problem, architecture: Architecture[Any]) -> str | Non
     layers = layers_of(network)
     if layers is None:
         return "its layers are not in sequence, so that no path can be seen"
+    if not any(map(_is_residual, layers)) and any(map(_hides_convolutions, layers)):
+        return "it has convolutions in blocks that are not residual, so that no shortcut can lead around them"
     if not any(_is_path(part) for _, part in _parts(layers, drops=True)):
         return "it has neither residual blocks nor two convolutions in turn, so that no path can drop"
     return None
@@ -140,7 +162,22 @@ def layers_of(network: Network) -> list[nn.Module] | None:
 
 
 def _is_residual(layer: nn.Module) -> bool:
+    return ends_in_relu(layer) or bool(_branches(layer))
+
+
+def ends_in_relu(layer: nn.Module) -> bool:
+    """Return whether a layer is a residual block whose sum goes through a ReLU."""
     return all(isinstance(getattr(layer, name, None), nn.Module) for name in ("branch", "shortcut"))
+
+
+def _branches(layer: nn.Module) -> tuple[str, ...]:
+    """Return the names of the parts that a block adds to what leads around them."""
+    names: tuple[str, ...] = getattr(layer, "branches", ())
+    return names
+
+
+def _hides_convolutions(layer: nn.Module) -> bool:
+    return any(part is not layer and isinstance(part, nn.Conv2d) for part in layer.modules())
 
 
 def _is_path(part: Sequence[nn.Module]) -> bool:
@@ -178,6 +215,12 @@ def _path(
 ) -> nn.Module:
     """Return the module that replaces a group of layers."""
     first: Any = part[0]
+    if len(part) == 1 and _branches(first):
+        if improved and inputs[1:] != outputs[1:] and getattr(first, "projection", None) is not None:
+            first.projection = _shortcut(inputs, outputs, first.branch)
+        for name in _branches(first) if drops else ():
+            setattr(first, name, AddedPath(getattr(first, name)))
+        return part[0]
     if len(part) == 1 and _is_residual(first):
         shortcut = first.shortcut
         if improved and inputs[1:] != outputs[1:]:

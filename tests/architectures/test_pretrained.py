@@ -75,7 +75,18 @@ def test_a_network_without_memory_has_the_same_shapes(architecture, files):
             r"conv1\.0\.weight is \(24, 1, 3, 3\) there and \(24, 3, 3, 3\) here",
         ),
         (lambda state: {"epoch": 3}, "is not a state dictionary of weights"),
-        (lambda state: nn.Linear(2, 2), "is not a state dictionary of weights"),
+        (
+            lambda state: nn.Linear(2, 2),
+            r"is not a state .* alone: save model\.state_dict\(\) of a whole model, or name",
+        ),
+        (
+            lambda state: {**state, "conv1.0.weight": torch.full((24, 3, 3, 3), torch.nan)},
+            r"has values in conv1\.0\.weight that are not finite: name another file",
+        ),
+        (
+            lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+            "are those of a model in DataParallel: take 'module.' off their names",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_in_one_line(build, tmp_path, content, line):

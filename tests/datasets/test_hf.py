@@ -138,7 +138,12 @@ def test_numbers_are_their_own_names_and_sizes_are_set(load, package, rows, reso
         (lambda splits: None, "hf[path=x,image=img]", r"has no column 'img': write image=, did you mean 'image'"),
         (lambda splits: None, "hf[path=x,label=fine]", r"has no column 'fine': write label="),
         (lambda splits: None, "hf[path=x,image=label]", r"column 'label' does not hold encoded images: name another"),
-        (lambda splits: splits["test"].columns["label"].__setitem__(0, -1), "hf[path=x]", "must hold a class for each"),
+        (
+            lambda splits: splits["test"].columns["label"].__setitem__(0, -1),
+            "hf[path=x]",
+            "no label .-1.: name another split",
+        ),
+        (lambda splits: splits["test"].columns["label"].__setitem__(0, -2), "hf[path=x]", "must hold a class for each"),
         (lambda splits: splits["test"].columns["label"].__setitem__(0, None), "hf[path=x]", "must hold a class for"),
         (
             lambda splits: splits["test"].columns["image"].__setitem__(1, None),
@@ -159,6 +164,12 @@ def test_what_cannot_be_used_is_one_line(load, package, rows, change, name, line
     with pytest.raises(DataError, match=line) as caught:
         load(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_whose_path_is_a_pattern_is_refused(load, package, tmp_path):
+    (tmp_path / "pets [1]").mkdir()
+    with pytest.raises(DataError, match=r"pets \[1\]\]: the package .* pattern: rename it, .* without \[ and \]"):
+        load(f"hf[path={tmp_path / 'pets [1]'}]")
 
 
 def test_without_the_package_the_remedy_is_said(load, monkeypatch):

@@ -11,7 +11,7 @@ from toys import TINY_MLP, component, toy_problem, toy_set
 from harness import Batch, DistilledSet, Recipe, Streams
 from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.several import several_augmentation
-from mpdd_plugins.evaluators.drop_paths import PathArchitecture, ResidualPath, VirtualPath
+from mpdd_plugins.evaluators.drop_paths import AddedPath, PathArchitecture, ResidualPath, VirtualPath
 from mpdd_plugins.evaluators.droppath import DropPathOptions
 from mpdd_plugins.evaluators.restarts import cycle_rate, keep_rate
 
@@ -98,6 +98,46 @@ def test_the_mean_over_masks_is_the_test_output_of_a_linear_branch():
     torch.testing.assert_close(many.mean(0, keepdim=True), wanted, rtol=0.01, atol=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "blocks", "paths"),
+    [
+        ("convnet[width=4,depth=4,skip=true]", "Skip", 3),
+        ("wrn[depth=10,width=1,norm=instance]", "PreActivation", 3),
+        ("vit[dim=8,depth=2,heads=2,mlp=8,dropout=0]", "EncoderBlock", 4),
+    ],
+)
+def test_deep_networks_drop_the_branches_of_their_blocks(name, blocks, paths):
+    """The mean over masks of the last branch of each block is its test output, for the block adds it to the rest."""
+    built = PathArchitecture(component("architecture", name), improved=True, drops=True)
+    network = built.build((1, 16, 16), 3, Streams(0).generator("a", 0))
+    assert sum(isinstance(part, AddedPath) for part in network.modules()) == paths
+    images = torch.rand(1, 1, 16, 16)
+    for block in (part for part in network.body if type(part).__name__ == blocks):
+        seen = []
+        block.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0]))
+        with torch.no_grad():
+            plain = network.eval()(images)
+            *_, last = (part for part in block.modules() if isinstance(part, AddedPath))
+            last.probability = 0.6
+            many, wanted = block.train()(seen[0].expand(4000, *seen[0].shape[1:])), block.eval()(seen[0])
+        assert not torch.equal(many[:1].expand_as(many), many), "some are dropped"
+        torch.testing.assert_close(many.mean(0, keepdim=True), wanted, rtol=0.1, atol=0.1)
+        last.probability = 1.0
+    assert torch.equal(network.train()(images), plain)
+
+
+def test_wide_networks_have_improved_shortcuts_where_maps_shrink():
+    architecture = component("architecture", "wrn[depth=10,width=1]")
+    for improved, pools in ((True, 2), (False, 0)):
+        network = PathArchitecture(architecture, improved=improved, drops=False).network((3, 32, 32), 3)
+        assert sum(isinstance(part, nn.AdaptiveMaxPool2d) for part in network.modules()) == pools
+
+
+def test_dense_networks_have_no_paths():
+    reason = component("evaluator", "droppath").unsuited(PROBLEM, component("architecture", "densenet-bc"), None)
+    assert reason == "it has convolutions in blocks that are not residual, so that no shortcut can lead around them"
+
+
 def test_a_virtual_path_is_one_or_the_other():
     path = VirtualPath(nn.Conv2d(2, 2, 1), nn.Identity())
     path.probability = 0.25
@@ -112,7 +152,14 @@ def test_a_virtual_path_is_one_or_the_other():
 
 @pytest.mark.parametrize(
     ("name", "residual", "virtual"),
-    [(CONVNET, 0, 1), ("convnet[width=4,depth=2]", 0, 1), ("alexnet", 0, 2), ("vgg11", 0, 4), ("resnet18", 8, 0)],
+    [
+        (CONVNET, 0, 1),
+        ("convnet[width=4,depth=2]", 0, 1),
+        ("alexnet", 0, 2),
+        ("vgg11", 0, 4),
+        ("resnet18", 8, 0),
+        ("resnet-cifar", 9, 0),
+    ],
 )
 def test_networks_have_paths(name, residual, virtual):
     architecture = component("architecture", name)

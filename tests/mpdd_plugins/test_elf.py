@@ -58,6 +58,27 @@ def test_students_are_cut_at_the_first_such_map(student, place):
     assert place_of(network, image, (512, 4, 4)) == place
 
 
+@pytest.mark.parametrize(
+    ("student", "wanted"),
+    [
+        ("wrn[depth=10,width=2]", (128, 8, 8)),
+        ("densenet-bc[depth=10]", (18, 16, 16)),
+        ("convnet[width=8,depth=3,skip=true]", (8, 8, 8)),
+        ("resnet-cifar[depth=8]", (32, 16, 16)),
+    ],
+)
+def test_deep_networks_are_cut_where_maps_are_not_negative(student, wanted):
+    network = component("architecture", student).build((3, 32, 32), 10, torch.Generator()).eval()
+    place = place_of(network, (3, 32, 32), wanted)
+    if student.startswith("densenet"):
+        assert place is None, "its maps of this size follow a convolution, and a pooling that keeps their signs"
+        return
+    with torch.no_grad():
+        maps = network.body[:place](torch.randn(8, 3, 32, 32))
+    assert tuple(maps.shape[1:]) == wanted
+    assert float(maps.min()) >= 0
+
+
 def test_the_loss_is_that_of_three_parts():
     """Of the first epoch, by hand; images are not augmented."""
     name = ELF.replace("epochs=2", "epochs=1").replace("teacher=", "front=0.7,rear=0.3,teacher=")

@@ -43,5 +43,7 @@ def test_captions_name_each_thing_once_and_only_what_is_there():
     assert mark_lines({"done", "failed", "diverged"}) == [
         "† the distillation diverged; its last set in range was scored", "✗ nothing could be scored"
     ]  # fmt: skip
+    own = [("tiny-imagenet", "tinyimagenet"), ("fashion-mnist", "fashion-mnist"), ("cifar10[zca=true]", "cifar10")]
+    assert not copy_lines(own)
     assert copy_lines([("mine", "cifar10"), ("cifar10", "cifar10"), ("other", None)]) == ["mine is a copy of cifar10"]
     assert published_lines(["B", "A", "B"]) == ["published: A", "published: B"]

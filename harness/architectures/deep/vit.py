@@ -75,6 +75,9 @@ class Attention(nn.Module):
 class EncoderBlock(nn.Module):
     """Attention and a perceptron, each with layer norm before it and a shortcut around it."""
 
+    branches = ("attention", "perceptron")
+    """The parts that a shortcut leads around."""
+
     def __init__(self, options: ViTOptions) -> None:
         super().__init__()
         dim, dropout = options.dim, options.dropout

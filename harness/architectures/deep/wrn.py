@@ -45,6 +45,9 @@ class PreActivation(nn.Module):
         projection: maps their output to the shortcut where the shape changes; None for the input as it is.
     """
 
+    branches = ("branch",)
+    """The parts that a shortcut leads around."""
+
     def __init__(self, activation: nn.Module, branch: nn.Module, projection: nn.Module | None) -> None:
         super().__init__()
         self.activation = activation

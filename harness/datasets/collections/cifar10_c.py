@@ -43,6 +43,8 @@ class CIFAR10COptions(DatasetOptions):
     @field_validator("corruption")
     @classmethod
     def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{doubled[0]!r} is there twice, and its images would count twice: name it once")
         for name in names:
             if name not in (*CORRUPTIONS, *EXTRA):
                 raise ValueError(f"there is no corruption {name!r}: {did_you_mean(name, (*CORRUPTIONS, *EXTRA))}")

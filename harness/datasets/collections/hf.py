@@ -78,6 +78,9 @@ class HuggingFace(Dataset[HuggingFaceOptions]):
         options = self.options
         local = expand_home(options.path)
         path = str(local) if local.is_dir() else options.path
+        if local.is_dir() and (special := sorted({*str(local)} & {*"*?[]"})):
+            remedy = f"rename it, or link to it from a path without {' and '.join(special)}"
+            raise DataError(f"hf[path={options.path}]: the package datasets takes the path for a pattern: {remedy}")
         try:
             with stdout_to_stderr():
                 loaded = datasets.load_dataset(path, options.config, revision=options.revision)
@@ -109,6 +112,10 @@ class HuggingFace(Dataset[HuggingFaceOptions]):
                 raise DataError(f"{where}: the label {min(unknown)!r} is in the test set but not in the training set")
             place = {name: label for label, name in enumerate(names)}
             values = {split: [place[value] for value in of_split] for split, of_split in values.items()}
+        for split, of_split in values.items():
+            if -1 in of_split:  # as data sets of the hub mark images whose labels are secret
+                remedy = f"name another split by {split}="
+                raise DataError(f"{where}: images of the {split} split have no label (-1): {remedy}")
         if any(type(value) is not int or value < 0 for of_split in values.values() for value in of_split):
             raise DataError(f"{where}: the column {column!r} must hold a class for each image: name another by label=")
         if names is None:

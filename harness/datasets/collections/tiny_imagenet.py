@@ -1,5 +1,6 @@
 """Tiny-ImageNet: 200 classes of 500 training and 50 validation images of 64x64 (Le and Yang, 2015)."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ class TinyImageNet(Dataset[TinyImageNetOptions]):
     def load(self, root: Path) -> RawData:
         """Read the labels, and decode the images once."""
         base = self._base(root)
-        identifiers = sorted(_lines(base / "wnids.txt"))
+        identifiers = _identifiers(base)
         classes = _names(base, identifiers)
         train = [_training_images(base, identifier) for identifier in identifiers]
         test, labels = _validation_images(base, identifiers)
@@ -85,6 +86,16 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def _identifiers(base: Path) -> list[str]:
+    path = base / "wnids.txt"
+    identifiers = sorted(_lines(path))
+    if not identifiers:
+        raise DataError(f"{path} is empty: unpack {NAME}.zip again")
+    if doubled := [first for first, second in itertools.pairwise(identifiers) if first == second]:
+        raise DataError(f"{path} has {doubled[0]} twice: delete one of the lines")
+    return identifiers
+
+
 def _names(base: Path, identifiers: Sequence[str]) -> tuple[str, ...]:
     words = dict(line.partition("\t")[::2] for line in _lines(base / "words.txt"))
     if missing := [identifier for identifier in identifiers if not words.get(identifier)]:
@@ -103,17 +114,20 @@ def _names(base: Path, identifiers: Sequence[str]) -> tuple[str, ...]:
 
 def _training_images(base: Path, identifier: str) -> list[str]:
     place = base / "train" / identifier / "images"
+    remedy = f"unpack {NAME}.zip again, or drop {identifier} from wnids.txt and val_annotations.txt"
     if not place.is_dir():
-        raise DataError(f"{place} is missing: unpack {NAME}.zip again, or drop {identifier} from wnids.txt")
+        raise DataError(f"{place} is missing: {remedy}")
     images = ImageFolder(base, str(base)).images("train", identifier, "images")
     if not images:
-        raise DataError(f"{place} has no images: unpack {NAME}.zip again, or drop {identifier} from wnids.txt")
+        raise DataError(f"{place} has no images: {remedy}")
     return images
 
 
 def _validation_images(base: Path, identifiers: Sequence[str]) -> tuple[list[str], list[int]]:
     """Return the validation images in the order of their annotations, and their labels."""
     annotations, place = base / "val" / "val_annotations.txt", base / "val" / "images"
+    remedy = f"unpack {NAME}.zip again, or delete the line"
+    seen: set[str] = set()
     label_of = {identifier: label for label, identifier in enumerate(identifiers)}
     files: list[str] = []
     labels: list[int] = []
@@ -123,9 +137,12 @@ def _validation_images(base: Path, identifiers: Sequence[str]) -> tuple[list[str
     for number, line in enumerate(_lines(annotations), 1):
         name, identifier = [*line.split("\t"), "", ""][:2]
         if identifier not in label_of:
-            raise DataError(f"{annotations}, line {number}: {identifier[:40]!r} is not a class of wnids.txt")
+            raise DataError(f"{annotations}, line {number}: {identifier[:40]!r} is not a class of wnids.txt: {remedy}")
         if name not in there:
-            raise DataError(f"{annotations}, line {number}: {place} has no {name[:40]!r}: unpack {NAME}.zip again")
+            raise DataError(f"{annotations}, line {number}: {place} has no {name[:40]!r}: {remedy}")
+        if name in seen:
+            raise DataError(f"{annotations}, line {number}: {name[:40]!r} is there twice: {remedy}")
+        seen.add(name)
         files.append(os.path.join(place, name))
         labels.append(label_of[identifier])
     if not files:
