@@ -73,7 +73,7 @@ BAD = [
     (f"{RUN} -m dc --store others", 2, "others is not empty and not a store", "--store"),
     (f"{RUN} -m dc --store newer", 2, "newer has schema 9", "use a newer one"),
     # eval
-    ("eval", 2, "'FILE'", "ddbench eval --help"),
+    ("eval", 2, "'FILE|hf:REPO'", "ddbench eval --help"),
     ("eval none.pt -d digits --store new", 2, "none.pt", "no such file"),
     (f"{EVAL} -d arrays[path=toy.npz]", 2, NO_NORMALISATION, "normalize=", "like="),
     (f"{EVAL} -d arrays[path=toy.npz,normalize=cifar10]", 2, "3 channels"),
