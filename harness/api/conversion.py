@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.api.hub import is_shared
 from harness.datasets.problems import known_facts, traits_of
 from harness.errors import DataError, DDBenchError, StoreError, UsageError
 from harness.planning.file_source import CompletedSet, complete, complete_alone
@@ -171,6 +172,8 @@ def set_of_file(path: Path, reading: Reading, dataset: str | None, store: Store 
         UsageError: an argument is wrong.
         DataError: the file cannot be used.
     """
+    if is_shared(path):
+        raise UsageError(f"{path} is on the hub, where `ddbench eval` alone reads it: give a file, or a key of a store")
     distilled, notes = _from_file(path, reading, dataset)
     if dataset is not None:
         distilled = replace(distilled, provenance={"dataset": dataset, **distilled.provenance})

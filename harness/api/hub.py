@@ -161,17 +161,29 @@ def _errors_of(name: HubName) -> Iterator[None]:
         raise DataError(
             f"there is no data set {name.repository} at {where}, or it is private: check the name, or `hf auth login`"
         ) from None
+    except errors.HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code in (401, 403):
+            remedy = f"use one with the right to it, by `hf auth login` or HF_TOKEN ({_reason(error)})"
+            raise DataError(f"{where} does not accept the token for {name}: {remedy}") from None
+        raise DataError(f"{where} refuses {name}: {_reason(error)}") from None
     except errors.HFValidationError as error:
         raise UsageError(f"{name.repository!r} is no repository: {_reason(error)}") from None
-    except (errors.HfHubHTTPError, errors.HfUriError, ValueError, RuntimeError) as error:
+    except (errors.HfUriError, ValueError, RuntimeError) as error:
         raise DataError(f"{where} refuses {name}: {_reason(error)}") from None
     except (OSError, errors.OfflineModeIsEnabled) as error:
-        raise DataError(f"{where} cannot be reached for {name}: {_reason(error)}") from None
+        raise _unreachable(name, error) from None
     except Exception as error:
         # Errors of the transport have no base class in Python's library, and another one from version to version.
         if not type(error).__module__.startswith("httpx"):
             raise
-        raise DataError(f"{where} cannot be reached for {name}: {_reason(error)}") from None
+        raise _unreachable(name, error) from None
+
+
+def _unreachable(name: HubName, error: Exception) -> DataError:
+    where = _endpoint() or "the hub"
+    return DataError(
+        f"{where} cannot be reached for {name}: {_reason(error)}; check the network, and HF_ENDPOINT if it is set"
+    )
 
 
 def _reason(error: Exception) -> str:

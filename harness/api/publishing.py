@@ -1,20 +1,24 @@
 """What ``ddbench publish`` does: share a distilled set on the Hugging Face hub, with its picture and its card."""
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.api.conversion import read_set
 from harness.api.hub import SET_FILE, HubName, upload
+from harness.errors import UsageError
 from harness.planning.request import Request
 from harness.report.cards.dataset_card import CARD, dataset_card
 from harness.report.cards.public_facts import Private
 from harness.running.set_picture import draw_grid
 from harness.types.formats import Reading, serialized
+from harness.types.formats.content import in_one_line
 from harness.types.plurals import counted
 
 PICTURE = "images.png"
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def publish(
         DataError: the source cannot be used or would give away something private, or the hub refuses it.
         StoreError: the store or a record cannot be read.
     """
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        raise UsageError(f"--license {in_one_line(licence)}: give an identifier of the hub, such as mit or cc-by-4.0")
     read = read_set(source, reading, dataset, store)
     distilled = read.shareable()
     picture = io.BytesIO()

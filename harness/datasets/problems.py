@@ -174,7 +174,8 @@ def _normalization(known: Traits, options: DatasetOptions, name: str) -> str:
 def _hold_out(raw: RawData, seed: int, name: str, root: Path) -> tuple[Split, Split]:
     for label in classes_without(raw.train.labels, 2, len(raw.classes)):
         problem = f"{name}: class {raw.classes[label]!r} has one training image, too few for a validation split"
-        raise DataError(f"{problem}: add images, or leave out --choose, --keep-hold-out and --score-on validation")
+        needing = "--choose, --keep-hold-out, --score-on validation and pools that ask for probes"
+        raise DataError(f"{problem}: add images, or leave out what needs one: {needing}")
     share = lambda count: max(1, count // VALIDATION_SHARE)  # noqa: E731
     parts = cut_indices(raw.train.labels, share, Streams(seed), "validation")
     train, validation = (_part(raw.train, index, root) for index in parts)

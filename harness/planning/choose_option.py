@@ -85,8 +85,8 @@ def _entry(registry: Registry, kind: str, name: str) -> Entry | None:
 def nothing_swept(choose: object) -> UsageError:
     """Return the error for an option of which there are not two values to choose from."""
     return UsageError(
-        f"--choose {choose}: nothing sweeps it; write for instance "
-        "--evaluator 'kd[temperature=[1,2,4]]' --choose kd.temperature"
+        f"--choose {choose}: nothing sweeps it; write for instance --pool 'main-similar[main=[0.7,0.9]]' "
+        "--choose main-similar.main, or --evaluator 'kd[temperature=[1,2,4]]' --choose kd.temperature"
     )
 
 

@@ -1,6 +1,7 @@
 """Turns a request into a plan: resolves names, checks options, and refuses before any work what cannot work."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -251,17 +252,18 @@ class Planner:
         probe = checked_probe(pool) if pool else None
         if pool is None or probe is None:
             return source
-        if str(dataset) not in self._splits:
-            self._splits[str(dataset)] = self._split(dataset, "validation", hold_out=True)
-        validation = self._splits[str(dataset)]
-        evaluator = self.complete("evaluator", parse_name(probe.evaluator), NO_DEFAULTS)
-        panel = Panel(probe, evaluator, {name: self.architecture(name) for name in probe.architectures}, validation)
+        with _named(f"the probes of {source.pool}"):
+            if str(dataset) not in self._splits:
+                self._splits[str(dataset)] = self._split(dataset, "validation", hold_out=True)
+            validation = self._splits[str(dataset)]
+            evaluator = self.complete("evaluator", parse_name(probe.evaluator), NO_DEFAULTS)
+            panel = Panel(probe, evaluator, {name: self.architecture(name) for name in probe.architectures}, validation)
+            for architecture in panel.architectures.values():
+                self._check_buildable(architecture, validation)
+            if source.ipc:
+                check_ipc(source.ipc, validation)
         sets = source.describe(None)["method"]
         panel.check(str(source.pool), source.label_kind, has_schedule=source.has_schedule, sets=sets)
-        for architecture in panel.architectures.values():
-            self._check_buildable(architecture, validation)
-        if source.ipc:
-            check_ipc(source.ipc, validation)
         if source.problem.hold_out:
             return source.with_probes(panel)
         if pool.replays:
@@ -356,6 +358,15 @@ def check_ipc(ipc: int, problem: Problem) -> None:
         shortage = f"class {problem.classes[smallest]!r} of {problem.name} has only {count}"
         shortage += " without the validation split" if problem.hold_out else ""
         raise DataError(f"ipc {ipc} is larger than a class: {shortage}; use a smaller --ipc")
+
+
+@contextmanager
+def _named(who: str) -> Iterator[None]:
+    """Say in errors of names and images who uses what they are about."""
+    try:
+        yield
+    except (UsageError, DataError) as error:
+        raise type(error)(f"{who}: {error}") from error
 
 
 def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem) -> None:

@@ -21,7 +21,7 @@ from harness.types.method import Method, Task, declared_kind
 from harness.types.names import Name, name_or_text
 from harness.types.network import Architecture
 from harness.types.parametrisation import Parametrisation
-from harness.types.plurals import plural
+from harness.types.plurals import counted, plural
 from harness.types.pool import Pool
 from harness.types.problem import Problem
 from harness.types.seeds import Streams
@@ -127,12 +127,22 @@ class TrajectorySource:
         """A line on what the pool's probes are scored on and what is made of them; None without probes."""
         if self.search:
             split = f"{self.pool}: probes are scored on {self.search.problem.hold_out}, which its search leaves out"
-            return f"{split}; the distributions that it finds are replayed on the whole training set"
+            return f"{split}; the distributions that it finds are replayed on the whole training set{self._few_probes}"
         if self.panel is None:
             return None
         scored = f"{self.pool}: probes are scored on {self.panel.problem.hold_out}"
         same = self.problem.score_on == "validation"
-        return f"{scored}, and so are the students: their scores are optimistic" if same else scored
+        return f"{scored}{', and so are the students: their scores are optimistic' if same else ''}{self._few_probes}"
+
+    @property
+    def _few_probes(self) -> str:
+        """What to do if fewer than two probes are due, so that no gain is seen; empty if there are enough."""
+        pool = self.pool.make() if self.pool else None
+        due = sum(pool.probes_at(iteration) for iteration in range(self.total)) if pool else 0
+        if due > 1:
+            return ""
+        few = f"{'no probe' if due == 0 else 'a single probe'} in {counted(self.total, 'iteration')} shows no gain"
+        return f"; {few}: give more --iterations, or have the pool probe earlier and more often"
 
     @cached_property
     def settings(self) -> dict[str, Any]:

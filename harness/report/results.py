@@ -184,6 +184,7 @@ def _set(opened: Callable[[str], Store], store: str, record: StoredSet) -> SetRe
         main=result.main,
         probes=[(probe.iteration, probe.accuracies) for probe in search.probes] if search else (),
         search_seconds=search.seconds if search else 0.0,
+        set_options=tuple(record.provenance.set),
     )
 
 

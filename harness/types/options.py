@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from harness.errors import UsageError, did_you_mean
 from harness.types.names import Name, split
+from harness.types.plurals import counted
 
 
 class Options(pydantic.BaseModel):
@@ -60,7 +61,7 @@ class Options(pydantic.BaseModel):
             where = ".".join(str(part) for part in first["loc"][:1])
             # Of a table, the message names the entry.
             value = values.get(where) if where not in cls._tables() else "..."
-            raise UsageError(_one_line(name.name, where, value, first["msg"])) from None
+            raise UsageError(_one_line(name.name, where, value, _message(error))) from None
 
     @classmethod
     def _tables(cls) -> set[str]:
@@ -161,6 +162,14 @@ def _type_name(annotation: Any) -> str:  # noqa: ANN401
         text = text[len("Literal[") : -1].replace("'", "").replace(", ", "|")
     lists = {"tuple[str, ...]": "names joined by +", "tuple[int, ...] | auto": "whole numbers joined by +|auto"}
     return {**lists, "tuple[tuple[str, str], ...]": "table"}.get(text, text)
+
+
+def _message(error: pydantic.ValidationError) -> str:
+    """Return what is wrong with the first value; of a list that is too short, without the words for a tuple."""
+    first = error.errors()[0]
+    if first["type"] == "too_short":
+        return f"should be at least {counted(first['ctx']['min_length'], 'name')}, joined by +"
+    return first["msg"]
 
 
 def _one_line(component: str, key: str, value: str | None, message: str) -> str:

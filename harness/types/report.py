@@ -37,6 +37,7 @@ class SetRecord:
         probes: of a pool that asks for them, each probe's iteration and, by architecture, the students' accuracies on
             the validation split.
         search_seconds: of ``seconds``, those that it took to find the pool's distributions; 0 of other pools.
+        set_options: options that were set by component, as ``--set`` takes them, which names do not show.
     """
 
     store: str
@@ -60,6 +61,7 @@ class SetRecord:
     main: str | None = None
     probes: Sequence[tuple[int, Mapping[str, Sequence[float]]]] = ()
     search_seconds: float = 0.0
+    set_options: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         through = f" through {self.pool}" if self.pool else ""

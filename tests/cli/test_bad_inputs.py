@@ -28,6 +28,13 @@ BAD = [
     (f"{RUN} -m dc -p main-similr", 2, "'main-similar'"),
     (f"{RUN} -m dc -p single[main=convnt]", 2, "'convnt'", "'convnet'"),
     (f"{RUN} -m dc -p mix[of=convnet:0.5+mlp:-1]", 2, "mix", "-1"),
+    (f"{RUN} -m dc -p adaptive[panel=mlp+nope]", 2, "the probes of adaptive[panel=mlp+nope]", "'nope'"),
+    (f"{RUN} -m dc -p adaptive[panel=vit[patch=32]]", 2, "the probes of adaptive", "vit[patch=32] cannot use images"),
+    (f"{RUN} -m dc -p adaptive[evaluator=plan]", 2, "the probes of adaptive", "'plan'", "'plain'"),
+    (f"{RUN} -m dc -p adaptive[evaluator=kd]", 2, "the probes of adaptive", "choose another evaluator, such as plain"),
+    (f"{RUN} -m dc -p adaptive[panel=mlp+mlp]", 2, "adaptive[panel=mlp+mlp]", "each once"),
+    (f"{RUN} -m dc -p adaptive[others=mlpp]", 2, "pool adaptive[others=mlpp] of ddbench draws 'mlpp'", "'mlp'"),
+    (f"{RUN} -m dc -p pair[of=convnet]", 2, "pair[of=convnet]: should be at least 2 names, joined by +"),
     (f"{RUN} -m dc -e plan", 2, "'plain'"),
     (f"{RUN} -m dc -e kd[teacher=convnt]", 2, "'convnt'", "'convnet'"),
     (f"{RUN} -m dc -e kd[alpha=2]", 2, "alpha", "2"),
@@ -55,7 +62,8 @@ BAD = [
     (f"{RUN} -m dc --precision tf32 --device cpu", 2, "tf32", "cpu", "use fp32"),
     (f"{RUN} -m dc --device cuda:99", 2, "cuda:99", "--device cpu"),
     (f"{RUN} -m dc --device gpu", 2, "gpu", "cpu"),
-    (f"{RUN} -m dc --choose dc.lr_img", 2, "nothing sweeps it"),
+    (f"{RUN} -m dc --choose dc.lr_img", 2, "nothing sweeps it", "--choose main-similar.main"),
+    ("run -m dc -p adaptive --store new -d arrays[path=sparse.npz]", 2, "the probes of adaptive", "pools that ask for"),
     (f"{RUN} -m dc --config none.toml", 2, "none.toml", "cannot be read"),
     (f"{RUN} -m dc --max-storage -1", 2, "--max-storage", "-1"),
     (f"{RUN} -m dc --student 3", 2, "--student", "--students"),
@@ -65,7 +73,7 @@ BAD = [
     (f"{RUN} -m dc --store others", 2, "others is not empty and not a store", "--store"),
     (f"{RUN} -m dc --store newer", 2, "newer has schema 9", "use a newer one"),
     # eval
-    ("eval", 2, "'FILE'", "ddbench eval --help"),
+    ("eval", 2, "'FILE|hf:REPO'", "ddbench eval --help"),
     ("eval none.pt -d digits --store new", 2, "none.pt", "no such file"),
     (f"{EVAL} -d arrays[path=toy.npz]", 2, NO_NORMALISATION, "normalize=", "like="),
     (f"{EVAL} -d arrays[path=toy.npz,normalize=cifar10]", 2, "3 channels"),
@@ -105,6 +113,12 @@ BAD = [
     ("convert {set} out --store store --step-size 1", 2, "leave out --step-size"),
     ("convert {set} out --store store --dataset digits", 2, "leave out --dataset"),
     ("convert {set} no/such/folder/out.npz --store store", 2, "out.npz cannot be written: No such file or directory"),
+    ("convert hf:jane/dm out", 2, "hf:jane/dm is on the hub", "give a file, or a key of a store"),
+    # publish
+    ("publish hf:jane/dm jane/dm", 2, "hf:jane/dm is on the hub", "give a file, or a key of a store"),
+    ("publish {set} jane/dm --store store --license 'a\nb'", 2, "--license", "such as mit or cc-by-4.0"),
+    ("publish {set} jane/dm --store store --license ''", 2, "--license", "such as mit or cc-by-4.0"),
+    ("publish {set} jane --store store", 2, "'jane' is no repository", "OWNER/NAME"),
     # compare
     ("compare", 2, "ddbench-store holds no store", "ddbench run --store"),
     ("compare others", 2, "others is not empty and not a store"),
@@ -200,6 +214,8 @@ def here(data, tmp_path_factory):
     images, labels = stripes(1, seed=5)
     images = torch.from_numpy(images)[:, None] / 255
     torch.save({"data": [[images * k, torch.from_numpy(labels)] for k in (1, 2, 3)]}, folder / "res.pt")
+    single = stripes(1)
+    write_arrays(folder / "sparse.npz", x_train=single[0], y_train=single[1])
     (folder / "notes.txt").write_text("not an image, a set or a store")
     (folder / "others").mkdir()
     (folder / "others" / "thesis.tex").write_text("x")

@@ -260,7 +260,8 @@ def test_without_a_token_nothing_is_sent(hub, home, keys, monkeypatch, tmp_path)
 
 def test_a_wrong_token_is_one_line(hub, home, keys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
-    assert_refused(ddbench("publish", keys[0], REPO, "--store", home / "store"), hub.endpoint)
+    result = ddbench("publish", keys[0], REPO, "--store", home / "store")
+    assert_refused(result, f"{hub.endpoint} does not accept the token for hf:{REPO}", "`hf auth login` or HF_TOKEN")
 
 
 def test_without_the_extra_both_say_what_to_install(home, keys, data, monkeypatch):
@@ -276,7 +277,7 @@ def test_an_unreachable_hub_is_one_line(home, keys, data, monkeypatch, tmp_path)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert_refused(ddbench("publish", keys[0], REPO, "--store", home / "store"), f"{gone.endpoint} cannot be reached")
     result = ddbench("eval", f"hf:{REPO}", "--dataset", f"arrays[path={data}]", "--store", tmp_path / "store")
-    assert_refused(result, f"{gone.endpoint} cannot be reached")
+    assert_refused(result, f"{gone.endpoint} cannot be reached", "check the network, and HF_ENDPOINT")
 
 
 def test_a_class_that_is_called_like_the_user_stops_the_upload(hub, home, keys, monkeypatch):

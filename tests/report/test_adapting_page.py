@@ -8,6 +8,7 @@ from harness.plugins.discovery import plugins
 from harness.report.page.choices import choices_section, numeric_values
 from harness.report.page.page import Page as PageReport
 from harness.report.page.page import PageOptions
+from harness.report.page.pools.draws import draws_of
 from harness.report.results import read_results
 from harness.types.score import ChoiceRecord
 
@@ -52,6 +53,17 @@ def test_a_choice_among_probabilities_is_drawn(text):
     texts = [image["attrs"]["alt"] for image in Page(text).all("img")]
     (drawn,) = [alt for alt in texts if "over main-similar.main" in alt]
     assert "accuracy on validation, %" in drawn
+
+
+def test_expected_draws_have_the_options_that_were_set_for_architectures(data, tmp_path):
+    pool = "mix[of=convnet[depth=1]:0.5+mlp[width=4]:0.5]"
+    for width in (4, 8):
+        study = {"method": METHOD, "pool": pool, "iterations": width, "students": 1}
+        small_run(data, tmp_path, set=[f"convnet.width={width}"], **study)
+    results = read_results([tmp_path], plugins().registry)
+    draws = draws_of(pool, results.sets, plugins().registry, pool)
+    assert draws.expected == {"convnet[width=4,depth=1]": 2.0, "convnet[width=8,depth=1]": 4.0, "mlp[width=4]": 6.0}
+    assert set(draws.counts) <= set(draws.expected)
 
 
 def choice(curve, option="main-similar.main"):

@@ -95,6 +95,16 @@ def test_the_command_line_says_so_too(data, whole):
     assert "3 probes" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("iterations", "words"), [(2, "; a single probe in 2 iterations shows no gain: give more --iterations"), (3, "")]
+)
+def test_a_plan_says_if_there_are_too_few_probes(data, tmp_path, iterations, words):
+    planned = small_run(data, tmp_path / "store", **{**STUDY, "iterations": iterations, "dry_run": True})
+    (note,) = [note for note in planned.notes if "probes are scored on" in note]
+    assert ("shows no gain" in note) == bool(words)
+    assert words in note
+
+
 @pytest.mark.parametrize("students", [1, 6])
 def test_a_run_that_ends_in_the_midst_of_a_probe_goes_on_with_the_same_bits(
     data, whole, tmp_path, monkeypatch, students

@@ -50,7 +50,8 @@ def _merged(distribution: Mapping[str, float], pool: Pool[Any], iteration: int, 
             try:
                 resolved = resolve(name)
             except UsageError as error:
-                raise UsageError(f"{type(pool).__name__} draws {name!r}: {error}") from error
+                who = getattr(pool, "ddbench_name", type(pool).__name__)
+                raise UsageError(f"{who} draws {name!r}: {error}") from error
             _, before = by_name.get(str(resolved), (resolved, 0.0))
             by_name[str(resolved)] = (resolved, before + probability)
     total = math.fsum(probability for _, probability in by_name.values())

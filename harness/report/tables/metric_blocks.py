@@ -32,7 +32,7 @@ def metric_block(
         by_architecture = {row["architecture"]: row for row in rows}
         cells = (_cell(by_architecture.get(architecture), name, between_distillations) for name, architecture in places)
         arms.append(ArmColumn(label, tuple(cells)))
-    return ArmBlock("beside the accuracy", tuple(heads), tuple(arms))
+    return ArmBlock("beside the accuracy, as measured (not in %)", tuple(heads), tuple(arms))
 
 
 def _cell(row: Row | None, name: str, between_distillations: bool) -> str:

@@ -3,15 +3,19 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from harness.errors import DDBenchError
-from harness.learning.networks.lottery import Lottery
-from harness.plugins.registry import Registry
+from harness.learning.networks.lottery import Lottery, Resolve
+from harness.planning.set_options import SetOptions
+from harness.plugins.registry import Registry, Resolved
 from harness.report.page.drawing.pictures import COLOURS, WIDTH, Picture, as_svg, drawing, short
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.tables.wording import DASH
+from harness.types.names import parse_name
+from harness.types.network import Architecture
 from harness.types.plurals import counted
 from harness.types.report import SetRecord
 from harness.types.seeds import Streams
@@ -76,14 +80,27 @@ def _expected(pool: str, trajectories: Sequence[SetRecord], registry: Registry) 
     # Its distribution depends on what it observed, which a fresh instance has not.
     if component.adapts:
         return None
-    # Streams(0): only probabilities are asked for, nothing is drawn.
-    lottery = Lottery(component, lambda name: registry.resolve("architecture", name), Streams(0))
     expected: dict[str, float] = defaultdict(float)
-    for iteration in range(max((len(record.draws) for record in trajectories), default=0)):
-        draws = sum(len(record.draws[iteration]) for record in trajectories if iteration < len(record.draws))
-        for architecture, probability in lottery.mixture(iteration):
-            expected[str(architecture)] += draws * probability
+    for texts in dict.fromkeys(record.set_options for record in trajectories):
+        alike = [record for record in trajectories if record.set_options == texts]
+        # Streams(0): only probabilities are asked for, nothing is drawn.
+        lottery = Lottery(component, _resolver(registry, texts), Streams(0))
+        for iteration in range(max(len(record.draws) for record in alike)):
+            draws = sum(len(record.draws[iteration]) for record in alike if iteration < len(record.draws))
+            for architecture, probability in lottery.mixture(iteration):
+                expected[str(architecture)] += draws * probability
     return dict(expected)
+
+
+def _resolver(registry: Registry, set_options: Sequence[str]) -> Resolve:
+    """Return what looks up an architecture as the trajectories did: with the options that were set for it."""
+    options = SetOptions.read(set_options, registry)
+
+    def resolve(text: str) -> Resolved[Architecture[Any]]:
+        name = parse_name(text)
+        return registry.resolve("architecture", options.complete(name, registry.find("architecture", name.name), {}))
+
+    return resolve
 
 
 def draw_bars(draws: PoolDraws) -> Picture:
