@@ -26,7 +26,9 @@ from harness.report.tables.formats import markdown  # noqa: E402
 from harness.report.tables.wording import difference, percent  # noqa: E402
 from harness.types.names import Name, parse_name  # noqa: E402
 
-CAMPAIGNS = {"campaign.toml": "store.tar.xz", "digits.toml": "digits.tar.xz"}
+CAMPAIGNS = {
+    "campaign.toml": "store.tar.xz", "digits.toml": "digits.tar.xz", "questions.toml": "digits.tar.xz",
+}  # fmt: skip
 """The packed store of each campaign, by its configuration."""
 BASELINE = "single"
 FRAME = "random"
@@ -59,7 +61,8 @@ def _campaign(config, name, packed, output):
     """Return the parts of the page about one campaign, and write its pictures."""
     read = read_scores([HERE / packed])
     scores, notes = without_duplicates(read.scores)
-    collected = Scores(tuple(score for score in scores if score.score_on == "test"), (*read.notes, *notes), (packed,))
+    on_test = _asked_for((score for score in scores if score.score_on == "test"), config)
+    collected = Scores(on_test, (*read.notes, *notes), (packed,))
     parts = [f"## {config['title']}\n", f"`{name}`, `{packed}`\n"]
     if matrix := matrix_from(collected, BASELINE):
         stem = Path("figures") / Path(name).stem
@@ -115,15 +118,15 @@ def _run(scores, config):
     students, recorded = defaultdict(set), {}
     for score in scores:
         student = (_typed(score.evaluator), _typed(score.architecture).name, score.distillation, score.student)
-        students[score.method, score.iterations or 0, _typed(score.pool or "").name].add(student)
+        students[score.method, score.iterations or 0, _typed(score.pool or "")].add(student)
     rows = []
     for stage in config["stage"]:
         asked = {**config["common"], **stage}
         for method, iterations in stage["iterations"].items():
             recorded[method] = recorded.get(method) or _recorded(method, asked["dataset"][0])
             for pool in stage["pool"] if iterations else [""]:
-                share = _share(asked, students[recorded[method], iterations, pool])
-                rows.append([f"`{method}`", str(iterations), pool or "–", *share])
+                there = _of_pool(students, recorded[method], iterations, pool, stage["pool"])
+                rows.append([f"`{method}`", str(iterations), pool or "–", *_share(asked, there)])
     headings = ["method", "iterations", "pool", "students' architectures", "whole distillations", "students"]
     return [_table(headings, rows)]
 
@@ -150,9 +153,39 @@ def _share(asked, students):
     return [", ".join(architectures), f"{whole} of {wanted}", f"{len(there)} of {every * wanted}"]
 
 
-def _means(typed, evaluator):
-    """Whether an evaluator is the one that was typed: its name holds the protocol, too, which has a default."""
-    return evaluator.name == typed.name and set(typed.options) <= set(evaluator.options)
+def _asked_for(scores, config):
+    """Return the scores of the methods and pools of a configuration: two of them may share a store."""
+    dataset, stages = config["common"]["dataset"][0], config["stage"]
+    pools = defaultdict(list)
+    for stage in stages:
+        for method in stage["iterations"]:
+            pools[_recorded(method, dataset)] += stage["pool"]
+    return tuple(
+        score
+        for score in scores
+        if score.method in pools and (score.pool is None or _nearest(score.pool, pools[score.method]))
+    )
+
+
+def _of_pool(students, method, iterations, pool, pools):
+    """Return the students of a method through a pool that was typed."""
+    parts = (
+        of_pool
+        for (name, count, recorded), of_pool in students.items()
+        if (name, count, _nearest(str(recorded), pools)) == (method, iterations, pool)
+    )
+    return set().union(*parts)
+
+
+def _nearest(recorded, pools):
+    """Return the typed pool that a record's is, of several that with most options; an empty text if there is none."""
+    typed = [text for text in pools if recorded and _means(_typed(text), _typed(recorded))]
+    return max(typed, key=lambda text: len(_typed(text).options), default="")
+
+
+def _means(typed, recorded):
+    """Whether a record's name is the one that was typed: it holds more, such as the protocol, which has a default."""
+    return recorded.name == typed.name and set(typed.options) <= set(recorded.options)
 
 
 def _typed(text):

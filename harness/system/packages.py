@@ -19,8 +19,8 @@ def lacking_package(needs: Mapping[str, str]) -> str | None:
 
 def _is_installed(module: str) -> bool:
     spec = importlib.util.find_spec(module)
-    # Any folder of that name on the path, say "datasets" where a user works, would count as a package without origin.
-    return spec is not None and spec.origin is not None
+    # Any folder of that name on the path, say "datasets" where a user works, is a namespace: a package without a file.
+    return spec is not None and not (spec.origin is None and spec.submodule_search_locations is not None)
 
 
 def require_packages(who: str, needs: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ def assert_refused(result, *words):
 
 
 ARRAYS = {
-    "NaN": ({"x_train": np.full((6, 16, 16), np.nan)}, "NaN"),
+    "NaN": ({"x_train": np.full((36, 16, 16), np.nan)}, "NaN"),
     "beyond 1": ({"x_train": np.full((36, 16, 16), 200.0)}, "scale them"),
     "shape": ({"x_train": np.zeros((36, 16), np.uint8)}, "x_train"),
     "sizes": ({"x_test": stripes(6, size=20)[0]}, "but test images"),
