@@ -106,11 +106,6 @@ class TimmClassifier(Architecture[TimmOptions]):
 
         sized: dict[str, Any] = {"img_size": shape[1:]} if _configuration(self.options).fixed_input_size else {}
         model: nn.Module = timm.create_model(self.options.model, pretrained=False, num_classes=classes, **sized)
-        # No network here works in place: a tensor that a method or a hook holds may not change afterwards.
-        module: Any
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False
         return model
 
     def _weight_file(self) -> Path | None:

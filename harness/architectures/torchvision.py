@@ -46,7 +46,7 @@ class TorchvisionOptions(WeightOptions):
 
 
 class TorchvisionNetwork(Network):
-    """A classifier taken apart before its last layer.
+    """A classifier taken apart before its last layer, of which no layer works in place.
 
     Args:
         model: a classifier of torchvision, or of another library.
@@ -56,6 +56,11 @@ class TorchvisionNetwork(Network):
 
     def __init__(self, model: nn.Module, shape: Shape, head: str | None) -> None:
         super().__init__()
+        # No network here works in place: a tensor that a method or a hook holds may not change afterwards.
+        module: Any
+        for module in model.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False
         if head is not None:
             self.classifier = model.get_submodule(head)
             model.set_submodule(head, nn.Identity())
@@ -159,11 +164,6 @@ class TorchvisionClassifier(Architecture[TorchvisionOptions]):
         elif name.startswith("vit_") and shape[1] == shape[2]:
             extra = {"image_size": shape[1]}
         model: nn.Module = get_model(name, weights=None, num_classes=classes, **extra)
-        # No network here works in place: a tensor that a method or a hook holds may not change afterwards.
-        module: Any
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False
         return model
 
     def _weight_file(self) -> Path | None:
