@@ -93,6 +93,9 @@ def launcher() -> Launcher:
     with starter.required():
         for module in NEEDED:
             importlib.import_module(module)
+        from harness.planning.set_sources import machinery_digests  # here, because it imports torch
+
+        machinery_digests()  # half a second for each job that would have to do it by itself
     return Launcher(channel, starter)
 
 

@@ -12,7 +12,7 @@ import torch
 from harness.architectures.network_size import bounded_size, check_parameters
 from harness.compute.machine import choose_device
 from harness.datasets.problems import data_root, make_problem, traits_of
-from harness.errors import DataError, PluginError, UsageError
+from harness.errors import DataError, PluginError, StoreError, UsageError
 from harness.learning.networks.probes import Panel, checked_probe
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
@@ -23,6 +23,7 @@ from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Entry, Registry, Resolved
 from harness.plugins.returns import call_of, lines, returned
 from harness.plugins.returns import text as checked_text
+from harness.store.run_files import PlanScope
 from harness.types.artifact import ArtifactRequest
 from harness.types.dataset import RunDefaults
 from harness.types.evaluator import check_takes
@@ -61,15 +62,23 @@ class Planner:
         """The options that were set by component."""
         return SetOptions.read(self.request.set, self.registry)
 
-    def plan(self) -> Plan:
+    def plan(self, scope: PlanScope | None = None) -> Plan:
         """Return all arms that were asked for, and the counts.
+
+        Args:
+            scope: the part to plan: a process that does one job of many need not plan them all; None for everything.
 
         Raises:
             UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
+            StoreError: the scope's data set is not among those that were asked for.
         """
         if not self.request.method:
             raise UsageError("no method was given: say --method dc; `ddbench methods` lists them")
-        plans = [self._plan_on(dataset) for dataset in self.names("dataset", self.request.dataset, NO_DEFAULTS)]
+        datasets = self.names("dataset", self.request.dataset, NO_DEFAULTS)
+        plans = [self._plan_on(each, scope) for each in datasets if scope is None or str(each) == scope.dataset]
+        if scope and not plans:
+            gone = f"the plan has nothing on {scope.dataset} any more"
+            raise StoreError(f"{gone}: its source or its data changed; give the command again")
         # A plan has one number of each for all its arms, so that rows of a table rest on equally many scores.
         counts = {(plan.students, plan.distillations) for plan in plans}
         if len(counts) > 1:
@@ -276,13 +285,13 @@ class Planner:
             raise UsageError(f"--precision tf32 is for NVIDIA GPUs, but this run is on {device}: use fp32 or bf16")
         return device
 
-    def _plan_on(self, dataset: Resolved[Any]) -> Plan:
+    def _plan_on(self, dataset: Resolved[Any], scope: PlanScope | None) -> Plan:
         defaults = traits_of(dataset).defaults
         request, problem = self.request, self.problem(dataset)
         sources: dict[str, tuple[Source, int]] = {}
         notes: dict[str, None] = {}
         without_pool: dict[str, None] = {}
-        for source, points in self._sources(dataset, problem, defaults):
+        for source, points in self._sources(dataset, problem, defaults, scope):
             if source.pool is None:
                 without_pool[source.method.entry.name] = None
             notes |= dict.fromkeys(lines(source.first.notes(), call_of(source.first, "notes")))
@@ -301,7 +310,7 @@ class Planner:
         )
 
     def _sources(
-        self, dataset: Resolved[Any], problem: Problem, defaults: RunDefaults
+        self, dataset: Resolved[Any], problem: Problem, defaults: RunDefaults, scope: PlanScope | None
     ) -> Iterator[tuple[TrajectorySource, Sequence[int]]]:
         """Yield methods crossed with pools and images per class, each with its points; inapplicable ones once."""
         request = self.request
@@ -322,6 +331,8 @@ class Planner:
                 max(points),
                 self.architecture,
             )
+            if scope and source.scope != scope:
+                continue
             _ = source.main, source.settings  # read now, so that a wrong answer is refused before any work
             for drawable in source.drawable():
                 self._check_buildable(drawable, problem)

@@ -23,7 +23,16 @@ from harness.plugins.registry import Registry
 from harness.plugins.set_formats import read_content
 from harness.store.cells import SHORT, Cell, key_of
 from harness.store.files.folders import RUNS, make_way, make_way_for_folder
-from harness.store.run_files import EVENTS, LOG, REQUEST_FILE, PlannedJob, list_jobs, read_request, write_run
+from harness.store.run_files import (
+    EVENTS,
+    LOG,
+    REQUEST_FILE,
+    PlannedJob,
+    PlanScope,
+    list_jobs,
+    read_request,
+    write_run,
+)  # fmt: skip
 from harness.store.store import Store
 from harness.store.store_errors import cannot
 from harness.system.clock import now
@@ -62,14 +71,20 @@ class Run:
             del what["metric"]
         return key_of({**content, "request": what})[:SHORT]
 
-    def plan(self, registry: Registry) -> Plan:
+    def plan(self, registry: Registry, scope: PlanScope | None = None) -> Plan:
         """Return the plan of the arms that were asked for.
+
+        Args:
+            registry: the components that are installed.
+            scope: the part to plan; None for the whole plan.
 
         Raises:
             UsageError, DataError, PluginError: a name or an option is wrong, or a combination cannot work.
         """
         planner = Planner(self.request, registry)
-        plan = self._of_file(planner, self.file) if self.file else planner.plan()
+        if self.arms is not None:
+            scope = None  # the numbers of arms are those in the whole plan
+        plan = self._of_file(planner, self.file) if self.file else planner.plan(scope)
         return plan if self.arms is None else replace(plan, arms=[plan.arms[index] for index in self.arms])
 
     def _of_file(self, planner: Planner, file: Path) -> Plan:

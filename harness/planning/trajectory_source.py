@@ -15,6 +15,7 @@ from harness.planning.set_sources import machinery_digests, starts_pretrained
 from harness.plugins.registry import Resolved
 from harness.plugins.returns import call_of, plain_json, requests, returned, text
 from harness.store.cells import Cell, canonical_json, key_of
+from harness.store.run_files import PlanScope
 from harness.types.artifact import ArtifactRequest
 from harness.types.data.labels import LabelKind
 from harness.types.method import Method, Task, declared_kind
@@ -81,6 +82,16 @@ class TrajectorySource:
         """The names of the data set, the method and, if it draws networks, the pool by kind."""
         pool = {"pool": self.pool.name} if self.pool else {}
         return {"dataset": name_or_text(self.problem.name), "method": self.method.name, **pool}
+
+    @property
+    def scope(self) -> PlanScope:
+        """The part of a plan that these trajectories are."""
+        return PlanScope(
+            dataset=self.problem.name,
+            method=str(self.method),
+            pool=str(self.pool) if self.pool else None,
+            ipc=self.ipc,
+        )
 
     def describe(self, iterations: int | None) -> dict[str, Any]:
         """Return the fields of a row; no iterations if the method chooses its set in one step."""

@@ -1,22 +1,25 @@
 """Jobs: the work of one process, cell after cell. A plan's jobs are a function of the plan alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 from harness.compute.precision import float32_products
+from harness.errors import StoreError
 from harness.planning.arms import Arm
 from harness.planning.plan import Plan
+from harness.planning.run import Run
 from harness.planning.set_sources import FileSource, Source
 from harness.planning.trajectory_source import TrajectorySource
+from harness.plugins.registry import Registry
 from harness.running.artifacts import Artifacts, MethodArtifacts, RealNetworks
 from harness.running.cell_tracker import CellTracker
 from harness.running.distilling import Distiller
 from harness.running.scoring import Scorer
 from harness.store.cells import Cell, key_of
 from harness.store.locking.leases import LeaseLost
-from harness.store.run_files import PlannedJob
+from harness.store.run_files import ListedJob, PlannedJob, PlanScope
 from harness.types.artifact import ArtifactRequest
 
 ARTIFACTS_A_JOB = 8
@@ -42,6 +45,7 @@ class ArtifactJob:
 
     maker: MethodArtifacts | RealNetworks
     requests: Sequence[ArtifactRequest]
+    scope: PlanScope | None
     after: Sequence[str] = ()
     arms: Sequence[Arm] = ()
 
@@ -84,6 +88,11 @@ class SetJob:
         if isinstance(self.source, TrajectorySource):
             return self.source.trajectory_key(self.distillation)
         return self.arms[0].set_cell(self.distillation).key
+
+    @property
+    def scope(self) -> PlanScope | None:
+        """The trajectories that the distillation belongs to; None for a set in a file, which is all of its plan."""
+        return scope_of(self.source)
 
     @property
     def label(self) -> str:
@@ -136,15 +145,42 @@ def finish_job(job: Job, tracker: CellTracker) -> int:
     return 0
 
 
-def jobs_of(plan: Plan) -> list[Job]:
-    """Return all jobs of a plan, each behind those that it needs."""
+def plan_job(run: Run, listed: ListedJob, registry: Registry) -> tuple[Plan, Job]:
+    """Plan a job of a run again, in the process that does it: return as much of the plan as the job needs, and the job.
+
+    Args:
+        run: what was asked for.
+        listed: the job as the plan of the run lists it.
+        registry: the components that are installed.
+
+    Raises:
+        StoreError: it would not be planned today.
+    """
+    # Artifacts that several sources share belong to the job of the first: the others', planned alone, would claim them.
+    wanted = {key for key, *_ in listed.cells} if listed.scope else None
+    plan = run.plan(registry, listed.scope)
+    for job in jobs_of(plan, wanted):
+        if job.key == listed.key:
+            return plan, job
+    again = "its source or its data changed; give the command again"
+    raise StoreError(f"the plan has no job {listed.key} any more: {again}")
+
+
+def jobs_of(plan: Plan, wanted: Container[str] | None = None) -> list[Job]:
+    """Return the jobs of a plan, each behind those that it needs.
+
+    Args:
+        plan: the plan.
+        wanted: keys of the artifacts that jobs may be about; None for all.
+    """
     # By key of an artifact's cell, the job that makes it: the first that needs it; later jobs wait for it.
     maker: dict[str, str] = {}
     jobs: list[Job] = []
-    for artifacts, requests in _before_all_sets(plan):
-        new = [request for key, request in requests.items() if key not in maker]
+    for source, artifacts, requests in _before_all_sets(plan):
+        unmade = [key for key in requests if key not in maker]
+        new = [requests[key] for key in unmade if wanted is None or key in wanted]
         for start in range(0, len(new), ARTIFACTS_A_JOB):
-            job = ArtifactJob(artifacts, new[start : start + ARTIFACTS_A_JOB])
+            job = ArtifactJob(artifacts, new[start : start + ARTIFACTS_A_JOB], scope_of(source))
             jobs.append(job)
             maker |= dict.fromkeys((cell.key for cell in job.cells), job.key)
     for source in plan.sources:
@@ -152,20 +188,27 @@ def jobs_of(plan: Plan) -> list[Job]:
         teachers = [key for arm in arms for key in arm.real_networks(plan.students)]
         for distillation in range(plan.distillations):
             keys = [*_artifacts(source, distillation), *teachers]
-            after = tuple(dict.fromkeys(maker[key] for key in keys))
+            after = tuple(dict.fromkeys(maker[key] for key in keys if key in maker))
             jobs.append(SetJob(source, distillation, arms, plan.students, after))
     return jobs
 
 
-def _before_all_sets(plan: Plan) -> Iterator[tuple[MethodArtifacts | RealNetworks, Mapping[str, ArtifactRequest]]]:
+def scope_of(source: Source) -> PlanScope | None:
+    """Return the part of the plan that a source is; None for a file, which is all of its plan."""
+    return source.scope if isinstance(source, TrajectorySource) else None
+
+
+def _before_all_sets(
+    plan: Plan,
+) -> Iterator[tuple[Source, MethodArtifacts | RealNetworks, Mapping[str, ArtifactRequest]]]:
     """Yield the artifacts of each trajectory, then the networks on the real data of each arm, with what makes them."""
     for source in plan.sources:
         for distillation in range(plan.distillations):
             if isinstance(source, TrajectorySource):
-                yield MethodArtifacts(source, source.first), _artifacts(source, distillation)
+                yield source, MethodArtifacts(source, source.first), _artifacts(source, distillation)
     for arm in plan.arms:
         source = arm.source
-        yield RealNetworks(source.problem, source.seed, arm.resolve), arm.real_networks(plan.students)
+        yield source, RealNetworks(source.problem, source.seed, arm.resolve), arm.real_networks(plan.students)
 
 
 def _artifacts(source: Source, distillation: int) -> dict[str, ArtifactRequest]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.errors import StoreError
 from harness.store import event_files
 from harness.store.cells import Cell
 from harness.store.files.folders import entries_of
@@ -27,6 +28,21 @@ _ListedCell = tuple[str, str, str, list[Annotated[int, Field(ge=0, strict=True)]
 """Key, kind, label, and the numbers of the cells of the plan that it needs."""
 
 
+class PlanScope(BaseModel):
+    """The part of a plan that a job belongs to: the trajectories of a method on a data set through a pool.
+
+    Attributes:
+        dataset, method, pool: names as tables show them; no pool if the method draws no network.
+        ipc: images per class; None if the method does not ask.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    dataset: str
+    method: str
+    pool: str | None
+    ipc: int | None
+
+
 class PlannedJob(Protocol):
     """A job as the plan of a run lists it."""
 
@@ -43,6 +59,11 @@ class PlannedJob(Protocol):
     @property
     def after(self) -> Sequence[str]:
         """Keys of the jobs whose artifacts the job needs."""
+        ...
+
+    @property
+    def scope(self) -> PlanScope | None:
+        """The part of the plan that is enough to do the job; None if that is the whole plan."""
         ...
 
     @property
@@ -83,6 +104,7 @@ class ListedJob(BaseModel):
     key: str = ""
     label: str = ""
     after: list[str] = []
+    scope: PlanScope | None = None
     cells: list[_ListedCell]
 
 
@@ -125,6 +147,22 @@ def read_plan(folder: Path) -> PlanFile:
     return plan
 
 
+def read_job(folder: Path, key: str) -> ListedJob:
+    """Return the job of a run with this key.
+
+    Raises:
+        StoreError: the run has no plan that can be read, or no such job in it.
+    """
+    try:
+        jobs = read_plan(folder).jobs
+    except (OSError, StoreError) as error:
+        raise StoreError(f"{error}: {_AGAIN}") from None
+    for job in jobs:
+        if job.key == key:
+            return job
+    raise StoreError(f"{folder / PLAN_FILE} has no job {key}: {_AGAIN}")
+
+
 def list_jobs(jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -> list[dict[str, Any]]:
     """Return the jobs as ``plan.json`` holds them.
 
@@ -138,6 +176,7 @@ def list_jobs(jobs: Sequence[PlannedJob], needs: Mapping[str, Sequence[Cell]]) -
             "key": job.key,
             "label": job.label,
             "after": list(job.after),
+            "scope": job.scope.model_dump() if job.scope else None,
             "cells": [
                 [cell.key, cell.kind, cell.label, [numbers[needed.key] for needed in needs.get(cell.key, ())]]
                 for cell in job.cells

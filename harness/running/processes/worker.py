@@ -15,10 +15,12 @@ from harness.plugins.discovery import plugins
 from harness.running.cell_tracker import CellTracker
 from harness.running.event_log import EventLog
 from harness.running.following import follow
-from harness.running.jobs import Job, finish_job, jobs_of
+from harness.running.jobs import finish_job, plan_job
 from harness.running.processes.members import members
 from harness.running.tracking import make_trackers, tracked
 from harness.store.event_files import ENDED, REFUSED, STOPPED
+from harness.store.files.folders import RUNS
+from harness.store.run_files import ListedJob, read_job
 from harness.store.store import Store
 from harness.system import interrupts
 from harness.types import executor
@@ -32,13 +34,13 @@ def run_worker(path: Path, run: str, job: str) -> int:
     """
     faulthandler.enable(sys.stderr)  # a crash in C++ leaves its stack in the log, and so in the cell's failure
     store = Store(path)
-    log = EventLog(store, path / "runs" / run / f"{job}.events")
+    log = EventLog(store, path / RUNS / run / f"{job}.events")
     store.notice = log.notice
     try:
-        log_file = path / "runs" / run / f"{job}.log"
+        log_file = path / RUNS / run / f"{job}.log"
         # Forked first of all, and before there are handlers of signals, which are for this process alone.
         with members(partial(_follow, path, run, job), log_file), interrupts.handle_signals(log.notice):
-            _plan_and_finish(Run.load(store, run), job, store, log)
+            _plan_and_finish(Run.load(store, run), read_job(path / RUNS / run, job), store, log)
     except KeyboardInterrupt as stop:
         log.end(STOPPED, str(stop))
         return executor.STOPPED
@@ -51,10 +53,9 @@ def run_worker(path: Path, run: str, job: str) -> int:
     return 0
 
 
-def _plan_and_finish(run: Run, key: str, store: Store, log: EventLog) -> None:
+def _plan_and_finish(run: Run, listed: ListedJob, store: Store, log: EventLog) -> None:
     with prepared(run.request.compile):
-        plan = run.plan(plugins().registry)
-        job = _job_with_key(jobs_of(plan), key)
+        plan, job = plan_job(run, listed, plugins().registry)
         tracker = CellTracker(replace(plan, arms=list(job.arms)), store, plugins(), log)
         log.cells([cell for cell in job.cells if tracker.is_missing(cell)])
         with tracked(make_trackers(run.request.track, plugins()), plugins(), log.notice):
@@ -66,11 +67,5 @@ def _follow(path: Path, run: str, job: str, group: ProcessGroup) -> None:
     """Take part in the steps of a job in another process of the worker's."""
     asked = Run.load(Store(path), run)
     with prepared(asked.request.compile):
-        follow(group, _job_with_key(jobs_of(asked.plan(plugins().registry)), job).arms)
-
-
-def _job_with_key(jobs: list[Job], key: str) -> Job:
-    for job in jobs:
-        if job.key == key:
-            return job
-    raise StoreError(f"the plan has no job {key} any more: its source or its data changed; give the command again")
+        _, planned = plan_job(asked, read_job(path / RUNS / run, job), plugins().registry)
+        follow(group, planned.arms)
