@@ -92,6 +92,16 @@ class Arm:
 
     def artifact_cell(self, distillation: int, student: int) -> Cell | None:
         """Return the cell of the artifact that this student needs; None if it needs none."""
+        if (distillation, student) not in self._artifact_cells:
+            self._artifact_cells[distillation, student] = self._artifact_cell(distillation, student)
+        return self._artifact_cells[distillation, student]
+
+    @cached_property
+    def _artifact_cells(self) -> dict[tuple[int, int], Cell | None]:
+        """By distillation and student, the cells that were asked for: a plan, its states and its estimate all ask."""
+        return {}
+
+    def _artifact_cell(self, distillation: int, student: int) -> Cell | None:
         request = self.artifact_request(student)
         if request is None:
             return None
@@ -146,6 +156,16 @@ class Arm:
 
     def student_cell(self, distillation: int, student: int) -> Cell:
         """Return the cell of one student's score."""
+        if (distillation, student) not in self._student_cells:
+            self._student_cells[distillation, student] = self._student_cell(distillation, student)
+        return self._student_cells[distillation, student]
+
+    @cached_property
+    def _student_cells(self) -> dict[tuple[int, int], Cell]:
+        """The same of the students' own cells."""
+        return {}
+
+    def _student_cell(self, distillation: int, student: int) -> Cell:
         artifact = self.artifact_cell(distillation, student)
         problem = self.source.problem
         identity = {

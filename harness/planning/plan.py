@@ -47,15 +47,19 @@ class Plan:
     @cached_property
     def cells(self) -> list[Cell]:
         """Every cell of the plan, in the order of work, each once."""
-        return list({cell.key: cell for cell, _ in self._all()}.values())
+        return list({cell.key: cell for cell, _ in self._all}.values())
 
     @cached_property
     def needs(self) -> Mapping[str, Sequence[Cell]]:
         """The cells that each cell needs, by its key; a set needs those that its trajectory passes before it."""
-        return {cell.key: needed for cell, needed in self._all()}
+        return {cell.key: needed for cell, needed in self._all}
 
-    def _all(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
-        """Yield each cell of the plan with the cells that it needs."""
+    @cached_property
+    def _all(self) -> list[tuple[Cell, Sequence[Cell]]]:
+        """Each cell of the plan, as often as an arm has it, with the cells that it needs."""
+        return list(self._of_arms())
+
+    def _of_arms(self) -> Iterator[tuple[Cell, Sequence[Cell]]]:
         for arm in self.arms:
             for distillation in range(self.distillations):
                 sets: list[Cell] = []
@@ -85,8 +89,15 @@ class Plan:
 
     def _earlier_points(self, arm: Arm) -> list[int]:
         """Return the iterations of the sets that a trajectory passes on its way to an arm's."""
-        points = {other.iterations or 0 for other in self.arms if other.source is arm.source}
-        return [point for point in sorted(points) if point < (arm.iterations or 0)]
+        return [point for point in self._points[arm.source] if point < (arm.iterations or 0)]
+
+    @cached_property
+    def _points(self) -> Mapping[Source, Sequence[int]]:
+        """By source, the iterations of all its sets, in order."""
+        points: dict[Source, set[int]] = {}
+        for arm in self.arms:
+            points.setdefault(arm.source, set()).add(arm.iterations or 0)
+        return {source: sorted(of_source) for source, of_source in points.items()}
 
     def _points_before(self, arm: Arm, distillation: int) -> list[Cell]:
         """Return the sets that a trajectory passes on its way to an arm's."""

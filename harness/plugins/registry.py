@@ -146,9 +146,14 @@ class Resolved(Generic[C]):
         version: Any = self.cls.version  # type: ignore[attr-defined]
         if type(version) is not int:
             raise PluginError(f"{self.described} has version = {version!r}: it must be a whole number")
-        with guarded(f"{self.described}: its options raised"):
-            options = self.options.as_json()
+        options = dict(self._options_as_json)
         return {"name": self.entry.name, "provider": self.entry.provider, "version": version, "options": options}
+
+    @cached_property
+    def _options_as_json(self) -> dict[str, Any]:
+        """The options with their values: a plan asks for them in each of its thousands of cells."""
+        with guarded(f"{self.described}: its options raised"):
+            return self.options.as_json()
 
     @property
     def code(self) -> tuple[str, str]:
