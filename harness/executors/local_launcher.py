@@ -25,6 +25,7 @@ from harness.system.process_identity import PYTHON_MODULE
 NEEDED = ("harness.running.processes.worker", "torchvision", "kornia")
 """Modules that jobs import, imported once before the first fork. None of them starts to compute, for a fork takes
 neither threads nor a GPU's context along."""
+_CODE = "harness.planning.set_sources"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL, _IDLE = 0.02, 0.5
 
@@ -93,9 +94,8 @@ def launcher() -> Launcher:
     with starter.required():
         for module in NEEDED:
             importlib.import_module(module)
-        from harness.planning.set_sources import machinery_digests  # here, because it imports torch
-
-        machinery_digests()  # half a second for each job that would have to do it by itself
+        if _CODE in sys.modules:  # the worker has imported it, and each job would take half a second for this by itself
+            sys.modules[_CODE].machinery_digests()
     return Launcher(channel, starter)
 
 
