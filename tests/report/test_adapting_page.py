@@ -1,5 +1,7 @@
 """The page of pools that adapt: probabilities and probes over iterations; and choices among numbers as a curve."""
 
+import statistics
+
 import pytest
 from pages import Page, tables
 from studies import METHOD, small_run
@@ -16,17 +18,24 @@ MAIN = "main=convnet[width=4,depth=1]"
 PROBING = (
     f"adaptive[{MAIN},others=mlp[width=4],probabilities=0.2+0.9,every=2,panel=mlp[width=8],evaluator=plain[epochs=1]]"
 )
+SINGLE = f"single[{MAIN}]"
 WATCHING = f"adaptive[{MAIN}:0.5,others=mlp[width=4],strategy=conflict]"
 
 
 @pytest.fixture(scope="module")
-def text(data, tmp_path_factory):
-    """The page of two pools that adapt, beside a choice of a probability."""
+def store(data, tmp_path_factory):
+    """Two pools that adapt and one that does not, beside a choice of a probability."""
     store = tmp_path_factory.mktemp("adapting")
     study = {"method": METHOD, "iterations": 4, "students": 1, "evaluator": "plain[epochs=1]"}
-    small_run(data, store, pool=[PROBING, WATCHING], distillations=2, **study)
+    small_run(data, store, pool=[PROBING, WATCHING, SINGLE], distillations=2, **study)
     swept = "main=[convnet[width=4,depth=1]:0.3,convnet[width=4,depth=1]:0.9]"
     small_run(data, store, pool=f"main-similar[{swept},others=mlp[width=4]]", choose="main-similar.main", **study)
+    return store
+
+
+@pytest.fixture(scope="module")
+def text(store):
+    """The page about the store."""
     results = read_results([store], plugins().registry)
     return PageReport(PageOptions()).render(results)
 
@@ -40,13 +49,24 @@ def test_the_page_shows_probabilities_and_probes(text):
 
 def test_the_table_holds_probabilities_probes_and_the_realised_mix(text):
     (rows,) = [rows for caption, rows in tables(text).items() if "main architecture's probability" in caption]
-    by_pool = {row[0]: row[1:] for row in rows if len(row) == 8 and row[0] != "pool"}
+    by_pool = {row[0]: row[1:] for row in rows if len(row) == 9 and row[0] != "pool"}
     probing, watching = (next(row for name, row in by_pool.items() if word in name) for word in ("every=2", "conflict"))
     assert float(watching[0]) == pytest.approx(0.5)
     assert (probing[4], watching[4]) == ("2", "–")
     for row in (probing, watching):
         assert 0 <= float(row[3]) <= 1
         assert float(row[6]) >= 0
+
+
+def test_the_table_says_how_many_iterations_of_single_cost_as_much(text, store):
+    (rows,) = [rows for caption, rows in tables(text).items() if "main architecture's probability" in caption]
+    sets = read_results([store], plugins().registry).sets
+    single = [each for each in sets if each.pool.startswith("single")]
+    a_second = sum(each.iterations for each in single) / sum(each.seconds for each in single)
+    for word in ("every=2", "conflict"):
+        (shown,) = [row[-1] for row in rows if len(row) == 9 and word in row[0]]
+        seconds = statistics.fmean(each.seconds for each in sets if word in each.pool)
+        assert shown == f"{seconds * a_second:.0f}"
 
 
 def test_a_choice_among_probabilities_is_drawn(text):

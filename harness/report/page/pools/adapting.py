@@ -9,6 +9,7 @@ from harness.report.page.drawing.pictures import Key, Palette, Picture, draw_leg
 from harness.report.page.history import NO_POOL, mean_curve
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
 from harness.report.tables.wording import DASH, per_class
+from harness.types.names import name_or_text
 from harness.types.pool import MAIN_PROBABILITY
 from harness.types.report import SetRecord
 
@@ -16,9 +17,15 @@ _INTRO = (
     "Pools whose probabilities change with what they observe: the main architecture's probability at each iteration, "
     "and the accuracy on a validation split of the students that were trained on the set in the making, if the pool "
     "asks for such probes. No test image decides anything here. Seconds of probes, and of the distillation without the "
-    "split in which they were made, are part of the seconds of a set."
+    "split in which they were made, are part of the seconds of a set. The last column is the number of iterations that "
+    "the pool single does in as many seconds: run it with as many to compare the two at equal cost."
 )
-_COLUMNS = ("first", "last", "mean", "share of main in the draws", "probes", "seconds of probes and search", "seconds")
+_FIXED = "single"
+"""The pool whose iterations in as many seconds are computed."""
+_COLUMNS = (
+    "first", "last", "mean", "share of main in the draws", "probes", "seconds of probes and search", "seconds",
+    f"iterations of {_FIXED} in as many seconds",
+)  # fmt: skip
 Trajectories = Mapping[str | None, Sequence[SetRecord]]
 """Trajectories by their pool."""
 
@@ -31,9 +38,13 @@ def adapting_section(trajectories: Sequence[SetRecord], palette: Palette) -> Sec
         palette: the colours of pools.
     """
     grouped: dict[tuple[str, int, str], dict[str | None, list[SetRecord]]] = defaultdict(lambda: defaultdict(list))
+    fixed: dict[tuple[str, int, str], list[SetRecord]] = defaultdict(list)
     for record in trajectories:
+        about = record.dataset, record.ipc or 0, record.method
         if record.scalars.get(MAIN_PROBABILITY):
-            grouped[record.dataset, record.ipc or 0, record.method][record.pool].append(record)
+            grouped[about][record.pool].append(record)
+        elif name_or_text(record.pool or "").name == _FIXED:
+            fixed[about].append(record)
     if not grouped:
         return None
     parts, groups = [], []
@@ -42,7 +53,8 @@ def adapting_section(trajectories: Sequence[SetRecord], palette: Palette) -> Sec
         keys = {pool: Key(pool or NO_POOL, palette.colour(pool)) for pool in sorted(by_pool, key=palette.pools.index)}
         legend = draw_legend(list(keys.values()), "Legend")
         parts.append(Part(title, pictures=[*_pictures(by_pool, keys, method), legend]))
-        groups.append(Group(title, [_row(pool, by_pool[pool]) for pool in keys]))
+        beside = fixed[dataset, ipc, method]
+        groups.append(Group(title, [_row(pool, by_pool[pool], beside) for pool in keys]))
     columns = [Column("pool"), *(Column(text, number=True) for text in _COLUMNS)]
     table = Table("adapting-table", "The main architecture's probability", columns, groups)
     return Section("adapting", "How the pools adapted", [_INTRO], [*parts, Part(tables=[table])])
@@ -79,20 +91,28 @@ def _mean(accuracies: Mapping[str, Sequence[float]]) -> float:
     return statistics.fmean(statistics.fmean(scores) for scores in accuracies.values())
 
 
-def _row(pool: str | None, records: Sequence[SetRecord]) -> TableRow:
+def _row(pool: str | None, records: Sequence[SetRecord], fixed: Sequence[SetRecord]) -> TableRow:
     curves = [[share or 0.0 for share in record.scalars[MAIN_PROBABILITY]] for record in records]
     first, last = (statistics.fmean(curve[place] for curve in curves) for place in (0, -1))
     mean = statistics.fmean(share for curve in curves for share in curve)
     probes = max(len(record.probes) for record in records)
     search = statistics.fmean(record.search_seconds for record in records)
+    seconds = statistics.fmean(record.seconds for record in records)
     cells = [
         *(f"{share:.3f}" for share in (first, last, mean)),
         _main_share(records),
         str(probes) if probes else DASH,
         f"{search:.1f}" if probes else DASH,
-        f"{statistics.fmean(record.seconds for record in records):.1f}",
+        f"{seconds:.1f}",
+        _iterations_in(seconds, fixed),
     ]
     return TableRow(pool or NO_POOL, [Entry(cell) for cell in cells])
+
+
+def _iterations_in(seconds: float, records: Sequence[SetRecord]) -> str:
+    """Return how many iterations trajectories do in so many seconds; a dash if there are none, or nothing was timed."""
+    spent = sum(record.seconds for record in records)
+    return f"{seconds * sum(record.iterations or 0 for record in records) / spent:.0f}" if spent else DASH
 
 
 def _main_share(records: Sequence[SetRecord]) -> str:
