@@ -181,6 +181,7 @@ def test_a_networks_own_error_is_its_own(monkeypatch):
 
 
 @needs_a_compiler
+@pytest.mark.slow  # a C++ compiler works for 20 seconds and more
 @pytest.mark.parametrize("augment", [None, CutMix(10)], ids=["plain", "cutmix"])
 def test_a_compiled_network_is_trained_as_it_is_uncompiled(augment):
     images, labels = torch.randn(10, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.arange(10)
