@@ -6,6 +6,7 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -63,7 +64,7 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, _HELP):
             raise
         path = error.ctx.command_path if error.ctx else "ddbench"
-        text = _store_is_an_argument(error) or error.format_message().rstrip(".")
+        text = _store_is_an_argument(error) or _store_is_an_option(error) or error.format_message().rstrip(".")
         raise Failure(f"{text} (see `{path} --help`)") from error
     except (click.ClickException, click.exceptions.Exit):
         raise
@@ -90,6 +91,19 @@ def _store_is_an_argument(error: click.UsageError) -> str | None:
             usage = f"{error.ctx.command_path} {argument.make_metavar(error.ctx)}"
             return f"there is no option --store, {stores} here: `{usage}`"
     return None
+
+
+def _store_is_an_option(error: click.UsageError) -> str | None:
+    """Return the way to write it if a store was typed as an argument of a command that has --store; None otherwise."""
+    unexpected = re.fullmatch(r"Got unexpected extra argument \((.+)\)", error.format_message())
+    if not unexpected or error.ctx is None or all(option.name != "store" for option in error.ctx.command.params):
+        return None
+    word = unexpected[1]
+    return f"{word} is no argument of this command: write --store {word}" if _is_store(word) else None
+
+
+def _is_store(word: str) -> bool:
+    return os.path.isfile(os.path.join(word, "store.json"))
 
 
 @contextlib.contextmanager

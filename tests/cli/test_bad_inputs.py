@@ -205,6 +205,8 @@ BAD = [
     (f"{RUN} -m random --timeout 0", 2, "timeout is 0"),
     (f"{RUN} -m random --timeout soon", 2, "--timeout", "'soon'"),
     (f"{RUN} -m random --checkpoint-every -1", 2, "--checkpoint-every"),
+    ("status scores", 2, "scores is no argument of this command: write --store scores"),
+    ("status others", 2, "Got unexpected extra argument (others)"),
     ("status --store others", 2, "others", "is not a store"),
     ("status --store empty --watch --json", 2, "leave out --json"),
     ("status --stroe empty", 2, "--store"),
