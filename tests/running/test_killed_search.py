@@ -9,7 +9,7 @@ from pathlib import Path
 
 from studies import ARCHITECTURE, EVALUATOR, ddbench, numbers
 
-TRIALS, ITERATIONS = 4, 20
+TRIALS, ITERATIONS = 4, 10
 
 
 def search_words(data, store):
@@ -18,7 +18,7 @@ def search_words(data, store):
         "tune", "--method", "dm[batch_real=4,lr_img=0.01]", "--over", "dm.lr_img=0.01..100", "--trials", str(TRIALS),
         "--iterations", f"2,{ITERATIONS}", "--dataset", f"arrays[path={data}]",
         "--pool", f"single[main={ARCHITECTURE}]", "--architecture", ARCHITECTURE, "--evaluator", EVALUATOR,
-        "--students", "2", "--store", str(store), "--executor", "inline", "--checkpoint-every", "0", "--json",
+        "--students", "1", "--store", str(store), "--executor", "inline", "--checkpoint-every", "0", "--json",
     ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def kill_within_a_trial(words, after):
         reached = False
         for line in search.stderr:
             reached = reached or line.startswith(f"trial {after} of {TRIALS}")
-            if reached and line.startswith("iteration ") and f" of {ITERATIONS}:" in line:
+            if reached and line.startswith(f"iteration {ITERATIONS // 2} of {ITERATIONS}:"):
                 os.kill(search.pid, signal.SIGKILL)
                 break
         printed, rest = search.communicate(timeout=300)
