@@ -174,6 +174,11 @@ def set_of_file(path: Path, reading: Reading, dataset: str | None, store: Store 
     """
     if is_shared(path):
         raise UsageError(f"{path} is on the hub, where `ddbench eval` alone reads it: give a file, or a key of a store")
+    if not path.exists():
+        raise UsageError(
+            f"{str(path)!r}: there is no such file, and it is not the beginning of a key (0 to 9, a to f): "
+            "`ddbench results list` shows the keys of a store"
+        )
     distilled, notes = _from_file(path, reading, dataset)
     if dataset is not None:
         distilled = replace(distilled, provenance={"dataset": dataset, **distilled.provenance})

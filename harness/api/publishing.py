@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Publication:
         address: where the hub shows it.
         commit: that holds these files.
         files: the content of each by its name.
+        dataset: the data set that the set was distilled from; None if it is not known.
         notes: what the user should know of the file that was read.
     """
 
@@ -37,13 +39,16 @@ class Publication:
     address: str
     commit: str
     files: Mapping[str, bytes]
+    dataset: str | None
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         size = sum(map(len, self.files.values()))
         what = f"{', '.join(self.files)} ({counted(size, 'byte')})"
-        pinned = HubName(self.name.repository, self.commit)
-        return f"published {what} at {self.address}; `ddbench eval {pinned}` evaluates it"
+        words = ["ddbench", "eval", str(HubName(self.name.repository, self.commit))]
+        # Without a data set, eval takes the digits.
+        words += ["--dataset", self.dataset or "NAME"]
+        return f"published {what} at {self.address}; `{shlex.join(words)}` evaluates it"
 
 
 def publish(
@@ -83,4 +88,5 @@ def publish(
     files = {SET_FILE: serialized(distilled), PICTURE: picture.getvalue(), CARD: card.encode()}
     Private.here(store or Request.store, Path(source)).check(distilled, files)
     address, commit = upload(name, files, f"A distilled set: {where}", private=private)
-    return Publication(name, address, commit, files, read.notes)
+    named = read.distilled.provenance.get("dataset")
+    return Publication(name, address, commit, files, named if isinstance(named, str) else None, read.notes)

@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.planning.request import Request
 from harness.plugins.discovery import plugins
 from harness.report.tables.wording import percent
-from harness.running.reporter import Reporter
+from harness.running.reporter import Reporter, WithoutRepeats
 from harness.system.packages import require_packages
 from harness.types.names import Name, expand
 from harness.types.plurals import counted
@@ -120,6 +120,8 @@ def tune_request(
         UsageError: an option is wrong, or optuna is not installed.
         DDBenchError: no trial succeeded.
     """
+    # Every trial is a run, and would describe the same data again.
+    reporter = WithoutRepeats(reporter)
     search = _search(request, over, reporter)
     study = _study(request.seed, trials, prune)
     if all(option.start is not None for option in search.space):

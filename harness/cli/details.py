@@ -167,7 +167,10 @@ def _dataset(resolved: Resolved[Any], registry: Registry) -> Details:
     images, reason = None, None
     try:
         images = DatasetSummary(make_problem(resolved, root=data_root())).as_json()
-    except DataError as error:  # not downloaded, say: the rest can be described all the same
+    except DataError as error:
+        # The user's own data are what was asked for. What has only to be downloaded can be described all the same.
+        if "path" in dataset.options.changed():
+            raise
         reason = str(error)
     return {
         "images": images,

@@ -6,6 +6,7 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -63,7 +64,8 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, _HELP):
             raise
         path = error.ctx.command_path if error.ctx else "ddbench"
-        raise Failure(f"{error.format_message().rstrip('.')} (see `{path} --help`)") from error
+        text = _store_is_an_argument(error) or _store_is_an_option(error) or error.format_message().rstrip(".")
+        raise Failure(f"{text} (see `{path} --help`)") from error
     except (click.ClickException, click.exceptions.Exit):
         raise
     except (KeyboardInterrupt, click.Abort) as stop:
@@ -77,6 +79,31 @@ def one_line_errors() -> Iterator[None]:
         if message is None:
             raise
         raise Failure(message) from error
+
+
+def _store_is_an_argument(error: click.UsageError) -> str | None:
+    """Return the way to write it if --store was typed for a command whose stores are arguments; None otherwise."""
+    if not isinstance(error, click.NoSuchOption) or error.option_name != "--store" or error.ctx is None:
+        return None
+    for argument in error.ctx.command.params:
+        if isinstance(argument, click.Argument) and argument.name in ("store", "stores"):
+            stores = "stores are arguments" if argument.nargs == -1 else "the store is an argument"
+            usage = f"{error.ctx.command_path} {argument.make_metavar(error.ctx)}"
+            return f"there is no option --store, {stores} here: `{usage}`"
+    return None
+
+
+def _store_is_an_option(error: click.UsageError) -> str | None:
+    """Return the way to write it if a store was typed as an argument of a command that has --store; None otherwise."""
+    unexpected = re.fullmatch(r"Got unexpected extra argument \((.+)\)", error.format_message())
+    if not unexpected or error.ctx is None or all(option.name != "store" for option in error.ctx.command.params):
+        return None
+    word = unexpected[1]
+    return f"{word} is no argument of this command: write --store {word}" if _is_store(word) else None
+
+
+def _is_store(word: str) -> bool:
+    return os.path.isfile(os.path.join(word, "store.json"))
 
 
 @contextlib.contextmanager

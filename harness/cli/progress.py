@@ -33,7 +33,7 @@ class Lines(Reporter):
         """Print a line after each tenth of the iterations."""
         if iteration % max(1, total // 10) == 0:
             values = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-            self._say(f"iteration {iteration} of {total}: {values}")
+            self._say(f"iteration {iteration} of {total}: {values}".removesuffix(": "))
 
     def finished(self, cell: Named, record: Record | None) -> None:
         """Print the outcome of a cell."""

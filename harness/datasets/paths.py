@@ -9,28 +9,32 @@ from harness.errors import DataError
 from harness.system.home import expand_home
 
 
-def named_folder(path: str, wanted: str) -> Path:
+def named_folder(path: str, wanted: str, typed: bool = True) -> Path:
     """Return the folder that a path names.
 
     Args:
         path: the path as the user typed it.
         wanted: what it should be, for the message: ``a folder with train/``.
+        typed: whether the user typed the path; otherwise it is where files are looked for without ``path=``.
 
     Raises:
         DataError: it does not exist, is something else, or cannot be read.
         UsageError: there is no home folder for ``~``.
     """
-    return _checked(path, stat.S_ISDIR, "a folder", wanted)
+    return _checked(path, stat.S_ISDIR, "a folder", f"path= must name {wanted}" if typed else _put_there(wanted))
 
 
 def named_file(path: str, wanted: str) -> Path:
     """Return the plain file that a path names; arguments and errors as in `named_folder`."""
-    return _checked(path, stat.S_ISREG, "a file", wanted)
+    return _checked(path, stat.S_ISREG, "a file", f"path= must name {wanted}")
 
 
-def _checked(path: str, is_wanted: Callable[[int], bool], kind: str, wanted: str) -> Path:
+def _put_there(wanted: str) -> str:
+    return f"put {wanted} there, or name its place by path="
+
+
+def _checked(path: str, is_wanted: Callable[[int], bool], kind: str, remedy: str) -> Path:
     place = expand_home(path)
-    remedy = f"path= must name {wanted}"
     if any("\ud800" <= char <= "\udfff" for char in path):  # what Python makes of bytes that are no text
         raise DataError(f"{path!r} is not UTF-8, and could not be recorded: rename the file or folder")
     try:

@@ -32,6 +32,9 @@ _PLAIN = {"dc": "none", "dsa": _DSA_WITHOUT_FLIP}
 _FLIPPED = {"dc": "none", "dsa": "color+crop+cutout+flip+scale+rotate"}
 _MNIST = {"dc": "crop+scale+rotate", "dsa": _DSA_WITHOUT_FLIP}
 
+# Licences: of Fashion-MNIST, the LICENSE file of its repository (zalandoresearch/fashion-mnist); of MNIST, what the
+# documentation of tf.keras.datasets.mnist states for its copyright holders, LeCun and Cortes. The card of ylecun/mnist
+# on the Hugging Face hub says mit instead, and names no source: the stricter of the two is stated here.
 KNOWN_TRAITS = {
     "mnist": Traits("mnist", _MNIST, FULL_DEFAULTS, "mnist", licence="cc-by-sa-3.0"),
     "fashion-mnist": Traits("fashion-mnist", _FLIPPED, FULL_DEFAULTS, "fashion-mnist", licence="mit"),

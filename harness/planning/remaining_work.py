@@ -53,10 +53,10 @@ class RemainingWork:
 
     @property
     def summary(self) -> str:
-        """A line with the number of missing cells and the time that they take."""
+        """A line with the number of missing cells, and the time that they take if there are any."""
         missing, cells = len(self.missing), len(self.plan.cells)
         count = f"{missing} of {counted(cells, 'cell')} {plural(missing, 'is', 'are')} missing"
-        return f"{count}, {format_estimate(self.seconds)} on {self.plan.device}"
+        return f"{count}, {format_estimate(self.seconds)} on {self.plan.device}" if missing else count
 
     @cached_property
     def seconds(self) -> float | None:

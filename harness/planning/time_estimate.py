@@ -62,6 +62,10 @@ def format_estimate(seconds: float | None) -> str:
     """Format a duration in hours, minutes and seconds; None is a time that is not known."""
     if seconds is None:
         return "an unknown time"
+    if seconds < 1:
+        return "less than a second"
+    if seconds < 1:
+        return "less than a second"
     hours, rest = divmod(round(seconds), 3600)
     minutes, rest = divmod(rest, 60)
     duration = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

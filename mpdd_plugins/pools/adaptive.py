@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 import pydantic
 import torch
 
-from harness import NameList, Probe, ProbeResult, option
+from harness import NameList, Probe, ProbeResult, option, parse_name
 from mpdd_plugins.pools.exponential_weights import ExponentialWeights
 from mpdd_plugins.pools.main_similar import MainSimilar, MainSimilarOptions
-from mpdd_plugins.pools.weighted_names import merge, uniform, weighted
+from mpdd_plugins.pools.weighted_names import main_of, merge, uniform, weighted
 
 OF_PROBES = ("probabilities", "every", "panel", "students", "evaluator", "step", "scale", "replay")
 OF_CONFLICT = ("strength", "memory", "prior", "shares")
@@ -72,6 +72,21 @@ class AdaptiveOptions(MainSimilarOptions):
         if self.strategy == "probe" and weighted(self.main)[1] is not None:
             raise ValueError("strategy=probe seeks the probability: list it in probabilities, and leave it out of main")
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _something_to_find(self) -> Self:
+        main, _ = main_of(self.main, architecture="convnet", probability=0.9)
+        if self.others and all(parse_name(other) == parse_name(main) for other in self.others) and self.seeks:
+            raise ValueError(
+                f"others holds nothing beside the main architecture {main}, and there is no probability to find: "
+                "name another architecture, or take the pool single"
+            )
+        return self
+
+    @property
+    def seeks(self) -> bool:
+        """Whether a distribution is sought: with a single probability there is nothing to find."""
+        return self.strategy == "conflict" or len(self.probabilities) > 1
 
 
 class Adaptive(MainSimilar):

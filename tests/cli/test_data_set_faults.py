@@ -86,6 +86,18 @@ def test_what_is_there_is_shown_as_before(tmp_path):
         assert result.exit_code == 0, result.stderr
 
 
+def test_damaged_images_are_named_by_every_command(tmp_path):
+    base = picture_folder(tmp_path / "set", ["a", "b"])
+    (base / "train" / "b" / "4.png").write_bytes(b"\x89PNG, and then nothing of the kind")
+    (tmp_path / "toy.npz").write_bytes(b"PK, and then nothing of the kind")
+    for name, says in (
+        ("folder[path=set]", "set/train/b/4.png is not an image that can be read: replace or delete it"),
+        ("arrays[path=toy.npz]", "toy.npz"),
+    ):
+        for words in (("datasets", "show", name), ("datasets", "show", name, "--json"), ("prepare", name)):
+            assert_refused(ddbench(*words), says)
+
+
 def test_a_path_that_is_no_text(tmp_path):
     picture_folder(tmp_path / "caf\udce9", ["a", "b"])
     assert_refused(run("folder[path=caf\udce9]"), "'caf\\udce9' is not UTF-8, and could not be recorded: rename the")

@@ -82,7 +82,8 @@ def test_three_files_are_committed_at_once(hub, published, home, keys):
     oid, files = hub.files(REPO)
     assert set(files) == {"set.safetensors", "images.png", "README.md"}
     assert len(hub.repositories[REPO]) == 1
-    assert f"`ddbench eval hf:{REPO}@{oid}` evaluates it" in published.stdout
+    dataset = f"arrays[path={home / 'stripes.npz'}]"
+    assert f"`ddbench eval hf:{REPO}@{oid} --dataset '{dataset}'` evaluates it" in published.stdout
     assert f"{hub.endpoint}/datasets/{REPO}" in published.stdout
     assert files["images.png"].startswith(b"\x89PNG")
     (file,) = (home / "store" / "cells").glob(f"??/{keys[0]}*/set.safetensors")

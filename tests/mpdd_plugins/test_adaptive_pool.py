@@ -91,6 +91,20 @@ def test_one_arm_is_main_similar_with_that_probability_bit_for_bit(main):
     assert trajectories[0].networks.pool.probe is None, "there is nothing to find"
 
 
+@pytest.mark.parametrize("options", ["", "strategy=conflict,", "main=convnet:0.8,strategy=conflict,"])
+@pytest.mark.parametrize("others", ["convnet", "convnet+convnet"])
+def test_without_another_architecture_there_is_nothing_to_find(options, others):
+    with pytest.raises(UsageError, match="others holds nothing beside the main architecture convnet"):
+        pool(f"{options}others={others}")
+
+
+def test_what_seeks_nothing_may_have_the_main_architecture_alone_as_main_similar_may():
+    options = "others=convnet"
+    assert pool(f"{options},probabilities=0.7").distribution(0) == pytest.approx({"convnet": 1.0})
+    assert component("pool", f"main-similar[{options}]").distribution(0) == pytest.approx({"convnet": 1.0})
+    assert set(pool("others=convnet+lenet").distribution(0)) == {"convnet", "lenet"}
+
+
 def test_a_single_probability_asks_for_no_probe_and_adapts_to_nothing():
     policy = pool(f"{SMALL},probabilities=0.7")
     assert not policy.adapts

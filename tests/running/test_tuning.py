@@ -164,6 +164,8 @@ def test_a_small_search_through_the_command(data, tmp_path):
     assert row["score_on"] == "test"
     best = answer["trials"][answer["best"] - 1]["method"]
     assert row["method"] == str(plugins().registry.resolve("method", best))
+    described = [line for line in done.stderr.splitlines() if "3 classes" in line]
+    assert len(described) == len(set(described)) == 2, "the split for validation, and the whole training set, once each"
     shown = ddbench(*words)
     assert shown.exit_code == 0
     assert f"{answer['best']} (best)" in shown.stdout

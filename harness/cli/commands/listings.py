@@ -27,7 +27,8 @@ class _KindGroup(click.Group):
 
 
 def _no_show(ctx: click.Context, word: str) -> NoReturn:
-    raise click.UsageError(f"there is no command {word!r}: write `ddbench {ctx.info_name} show NAME`", ctx)
+    group = f"ddbench {ctx.info_name}"
+    raise click.UsageError(f"there is no command {word!r}: `{group}` lists all, and `{group} show NAME` shows one", ctx)
 
 
 def _listing(kind: str, verb: str) -> click.Group:

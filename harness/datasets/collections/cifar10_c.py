@@ -106,7 +106,8 @@ class CIFAR10C(Dataset[CIFAR10COptions]):
         CIFAR10(DatasetOptions()).prepare(root)
 
     def _files(self, root: Path) -> list[Path]:
-        base = named_folder(self.options.path or os.path.join(root, _FOLDER), _WANTED)
+        typed = self.options.path is not None
+        base = named_folder(self.options.path or os.path.join(root, _FOLDER), _WANTED, typed)
         files = [base / f"{name}.npy" for name in self.options.corruption or CORRUPTIONS]
         for file in (base / "labels.npy", *files):
             if not file.is_file():

@@ -105,7 +105,8 @@ class ImageNet(Dataset[ImageNetOptions]):
         return files.by_stamp(root, "imagenet", options, Fitting(size, crop=True, turn=False), size)
 
     def _base(self, root: Path) -> Path:
-        base = named_folder(self.options.path or os.path.join(root, "imagenet"), _WANTED)
+        typed = self.options.path is not None
+        base = named_folder(self.options.path or os.path.join(root, "imagenet"), _WANTED, typed)
         for part in _PARTS.values():
             if not (base / part).is_dir():
                 raise DataError(f"{base} has no folder {part!r}: path= must name {_WANTED}")

@@ -70,7 +70,8 @@ class TinyImageNet(Dataset[TinyImageNetOptions]):
         return files.by_stamp(root, "tiny-imagenet", {"version": self.version}, _FITTING, _SIZE)
 
     def _base(self, root: Path) -> Path:
-        base = named_folder(self.options.path or os.path.join(root, NAME), _WANTED)
+        typed = self.options.path is not None
+        base = named_folder(self.options.path or os.path.join(root, NAME), _WANTED, typed)
         for name in ("wnids.txt", "words.txt", "train", os.path.join("val", "val_annotations.txt")):
             if not (base / name).exists():
                 raise DataError(f"{base} has no {name}: path= must name {_WANTED}")
