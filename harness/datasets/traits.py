@@ -66,7 +66,10 @@ def sized(traits: Traits, size: int) -> Traits:
     main = f"convnet[depth={depth}]"
     options = {
         "convnet": {"depth": depth},
-        **{pool: {"main": main} for pool in ("single", "main-model", "main-similar")},
+        **{pool: {"main": main} for pool in ("single", "main-model", "main-similar", "adaptive", "deep")},
+        "total-random": {"of": f"{main}+lenet+alexnet+vgg11"},
+        "pair": {"of": f"{main}+resnet18"},
+        "early-stage": {"of": main},
         **{evaluator: {"teacher": main} for evaluator in ("kd", "droppath")},
         **{method: {"network": main} for method in ("herding", "k-center")},
     }

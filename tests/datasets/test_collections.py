@@ -18,8 +18,10 @@ from harness.datasets.collections.imagenet import SUBSETS
 from harness.datasets.known_classes import CIFAR10
 from harness.datasets.traits import convnet_depth
 from harness.errors import DataError, UsageError
+from harness.plugins.discovery import plugins
 from harness.testing import DatasetContract
 from harness.types.dataset import RawData
+from harness.types.names import parse_name
 from harness.types.problem import Split
 
 WNIDS = ("n02124075", "n01443537", "n03126707", "n02012849", "n03444034")
@@ -265,6 +267,20 @@ def test_depths_are_the_published_ones(resolve, size, depth):
         assert defaults.options["convnet"] == {"depth": str(depth)}
         assert defaults.options["single"] == {"main": f"convnet[depth={depth}]"}
         assert defaults.options["kd"]["teacher"] == f"convnet[depth={depth}]"
+
+
+@pytest.mark.parametrize(
+    "pool",
+    ["single", "main-model", "main-similar", "total-random", "adaptive", "deep", "pair", "early-stage"],
+)
+def test_pools_draw_main_networks_of_the_published_depth(resolve, pool):
+    """By default; the similar ones follow their main network."""
+    registry, defaults = plugins().registry, resolve("imagenet[size=128]").make().traits.defaults
+    names = parse_name(pool), defaults.complete(parse_name(pool))
+    small, sized = ({*registry.resolve("pool", name).make().distribution(0)} for name in names)
+    assert "convnet" in small
+    assert "convnet[depth=5]" in sized
+    assert "convnet" not in sized
 
 
 # CIFAR-10-C
