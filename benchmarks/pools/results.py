@@ -28,9 +28,11 @@ from harness.types.names import Name, parse_name  # noqa: E402
 
 CAMPAIGNS = {
     "campaign.toml": "store.tar.xz", "digits.toml": "digits.tar.xz", "questions.toml": "digits.tar.xz",
+    "evaluators.toml": "digits.tar.xz", "batch_norm.toml": "digits.tar.xz",
 }  # fmt: skip
 """The packed store of each campaign, by its configuration."""
 BASELINE = "single"
+"""The pool that others are compared with, whatever its options."""
 FRAME = "random"
 """Real images, which every method is compared with."""
 HEAD = """# Which pool helps which method?
@@ -64,16 +66,23 @@ def _campaign(config, name, packed, output):
     on_test = _asked_for((score for score in scores if score.score_on == "test"), config)
     collected = Scores(on_test, (*read.notes, *notes), (packed,))
     parts = [f"## {config['title']}\n", f"`{name}`, `{packed}`\n"]
-    if matrix := matrix_from(collected, BASELINE):
+    baseline = _baseline(collected.scores)
+    if matrix := matrix_from(collected, baseline):
         stem = Path("figures") / Path(name).stem
         picture, forest = f"{stem}-matrix.png", f"{stem}-forest.svg"
         draw(matrix, output / picture)
         parts += [as_markdown(matrix, picture), f"![{draw_forest(matrix, output / forest)}]({forest})\n"]
         parts += ["### How many distillations a point takes\n", _spreads(matrix), PLANNED]
         parts += ["### Beside real images\n", *_frame(collected)]
-        parts += ["### All differences\n", markdown(sheet_of(_compared(collected, Question("pool", BASELINE))))]
+        parts += ["### All differences\n", markdown(sheet_of(_compared(collected, Question("pool", baseline))))]
     parts += ["### What was run\n", *_run(collected.scores, config)]
     return [*parts, *([*(f"* {note}" for note in collected.notes), ""] if collected.notes else [])]
+
+
+def _baseline(scores):
+    """Return the baseline as records name it: with its options."""
+    named = {score.pool for score in scores if score.pool and parse_name(score.pool).name == BASELINE}
+    return BASELINE if BASELINE in named or not named else min(named)
 
 
 def _compared(collected, question):
@@ -124,11 +133,15 @@ def _run(scores, config):
         asked = {**config["common"], **stage}
         for method, iterations in stage["iterations"].items():
             recorded[method] = recorded.get(method) or _recorded(method, asked["dataset"][0])
-            for pool in stage["pool"] if iterations else [""]:
+            for pool in stage["pool"] if _uses_pool(method) else [""]:
                 there = _of_pool(students, recorded[method], iterations, pool, stage["pool"])
                 rows.append([f"`{method}`", str(iterations), pool or "–", *_share(asked, there)])
     headings = ["method", "iterations", "pool", "students' architectures", "whole distillations", "students"]
     return [_table(headings, rows)]
+
+
+def _uses_pool(method):
+    return plugins().registry.resolve("method", method).cls.uses_pool
 
 
 def _recorded(method, dataset):
@@ -154,16 +167,19 @@ def _share(asked, students):
 
 
 def _asked_for(scores, config):
-    """Return the scores of the methods and pools of a configuration: two of them may share a store."""
+    """Return the scores of the methods, pools and evaluators of a configuration: several of them may share a store."""
     dataset, stages = config["common"]["dataset"][0], config["stage"]
-    pools = defaultdict(list)
+    pools, evaluators = defaultdict(list), defaultdict(list)
     for stage in stages:
         for method in stage["iterations"]:
-            pools[_recorded(method, dataset)] += stage["pool"]
+            recorded = _recorded(method, dataset)
+            pools[recorded] += stage["pool"]
+            evaluators[recorded] += {**config["common"], **stage}["evaluator"]
     return tuple(
         score
         for score in scores
-        if score.method in pools and (score.pool is None or _nearest(score.pool, pools[score.method]))
+        if score.method in pools and _nearest(score.evaluator, evaluators[score.method])
+        if score.pool is None or _nearest(score.pool, pools[score.method])
     )
 
 
