@@ -36,15 +36,20 @@ def at_last_iterations(scores):
 def as_markdown(matrix, picture):
     """Return the sentences, the picture and the matrix as a table."""
     heads = ["method" if matrix.methods > 1 else "", *matrix.others.values()]
-    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    for row in matrix.rows:
-        lines.append(f"| {' | '.join([row.name, *(_cell(row.cells.get(label)) for label in matrix.others)])} |")
+    rows = [[row.name, *(_cell(row.cells.get(label)) for label in matrix.others)] for row in matrix.rows]
     _, verdicts, _ = sentences = sentences_of(matrix)
     words = (
         "Verdicts are by the interval alone; tests below are corrected for their number and may leave more undecided."
     )
     legend = [f"{line}." for line in matrix.legend]
-    return "\n\n".join([*sentences, f"![{verdicts}]({picture})", "\n".join(lines), " ".join([words, *legend])]) + "\n"
+    parts = [*sentences, f"![{verdicts}]({picture})", markdown_table(heads, rows).rstrip(), " ".join([words, *legend])]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(headings, rows):
+    """Return a table whose cells are Markdown already."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def draw(matrix, path):

@@ -14,7 +14,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "paper")]
 
 import click  # noqa: E402
 from answers.judging import repeats_needed  # noqa: E402
-from one_screen import as_markdown, at_last_iterations, draw, draw_forest, matrix_from  # noqa: E402
+from one_screen import as_markdown, at_last_iterations, draw, draw_forest, markdown_table, matrix_from  # noqa: E402
 
 from harness.datasets.problems import traits_of  # noqa: E402
 from harness.plugins.discovery import plugins  # noqa: E402
@@ -103,7 +103,7 @@ def _spreads(matrix):
         needed = repeats_needed(width, estimate.units[0]) if paired else None
         number = "not paired" if not paired else "more than 1000" if needed is None else str(needed)
         rows.append([row.name, pool, str(cell.distillations), percent(width / 2), number])
-    return _table(["condition", f"pool against {matrix.baseline}", "pairs", "points ±", "for 1 point"], rows)
+    return markdown_table(["condition", f"pool against {matrix.baseline}", "pairs", "points ±", "for 1 point"], rows)
 
 
 def _frame(collected):
@@ -119,7 +119,7 @@ def _frame(collected):
             numbers = [percent(row.arms[FRAME].mean), percent(row.arms[method].mean)]
             rows.append([*names, *numbers, difference(estimate.difference, estimate.low, estimate.high)])
     headings = ["method", "pool", "evaluator", "real images", "learned", "difference"]
-    return [_table(headings, sorted(rows)), "Accuracy in %, the mean over all students' architectures.\n"]
+    return [markdown_table(headings, sorted(rows)), "Accuracy in %, the mean over all students' architectures.\n"]
 
 
 def _run(scores, config):
@@ -137,7 +137,7 @@ def _run(scores, config):
                 there = _of_pool(students, recorded[method], iterations, pool, stage["pool"])
                 rows.append([f"`{method}`", str(iterations), pool or "–", *_share(asked, there)])
     headings = ["method", "iterations", "pool", "students' architectures", "whole distillations", "students"]
-    return [_table(headings, rows)]
+    return [markdown_table(headings, rows)]
 
 
 def _uses_pool(method):
@@ -208,11 +208,6 @@ def _typed(text):
     """Return a name with its options in one order, however they were typed."""
     name = parse_name(text) if text else Name("")
     return Name(name.name, tuple(sorted(name.options)))
-
-
-def _table(headings, rows):
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from harness.types.score import Score
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "benchmarks" / "paper"
 PACKED = PAPER / "store.tar.xz"
-sys.path.insert(0, str(PAPER))
+sys.path[:0] = [str(PAPER), str(PAPER.parent)]
 from answers.grid import shares  # noqa: E402
 from answers.judging import FAILS, HOLDS, OPEN, repeats_needed  # noqa: E402
 from answers.page import page  # noqa: E402

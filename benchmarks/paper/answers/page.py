@@ -5,6 +5,7 @@ from itertools import groupby
 
 from answers.grid import CHANCE, arms, is_at_chance, is_lost, shares
 from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
+from one_screen import markdown_table
 
 from harness.report.comparing.arm_scores import ArmScores
 from harness.report.published import nearest_published, published_beside
@@ -95,7 +96,7 @@ def _verdicts(answered):
         counts = Counter(finding.verdict.word for finding in answer.findings)
         words = ", ".join(f"*{word}* {counts[word]}" for word in (HOLDS, FAILS, OPEN) if counts[word])
         rows.append([f"{answer.number}. {answer.question}", words or NOT_RUN])
-    return "\n".join([*_table(["question", "effects with each verdict"], rows), ""])
+    return markdown_table(["question", "effects with each verdict"], rows)
 
 
 def _in_short(answer):
@@ -135,7 +136,7 @@ def _at_length(answer):
     for finding in answer.findings:
         repeats = " and ".join(dict.fromkeys(f"{sets}×{students}" for sets, students in finding.arms))
         rows.append([finding.where, _code(finding.what), finding.over, _points(finding), repeats, str(finding.verdict)])
-    lines += _table(["condition", "effect", "students", "points", "repeats", "verdict"], rows)
+    lines.append(markdown_table(["condition", "effect", "students", "points", "repeats", "verdict"], rows).rstrip())
     lines += ["", "*repeats*: distillations × students.", ""]
     lines += [markdown(sheet_of(comparison)) for comparison in answer.comparisons]
     return "\n".join(lines)
@@ -161,7 +162,7 @@ def _own_numbers(scores):
             if near and (method, ipc) not in run:
                 rows[method, ipc] = [_code(method), str(ipc), "–", "–", _code(evaluator), NOT_RUN, "–", _beside(near)]
     headings = ["method", "ipc", "iterations", "precision", "evaluator", "ours", "repeats", "published"]
-    return "\n".join([*_table(headings, [rows[order] for order in sorted(rows)]), ""]) if rows else f"{NOT_RUN}\n"
+    return markdown_table(headings, [rows[order] for order in sorted(rows)]) if rows else f"{NOT_RUN}\n"
 
 
 def _own_condition(like, method, ipc, protocol):
@@ -200,7 +201,7 @@ def _run(scores):
         f"Mean ±between students ±between distillations, in %; at chance: students below {100 * CHANCE:g} %; "
         "sets lost: diverged or blown up. A set from a file does not give its iterations: its name does.\n"
     )
-    return "\n".join([*_table(headings, rows), "", note])
+    return f"{markdown_table(headings, rows)}\n{note}"
 
 
 def _repeats(members):
@@ -236,12 +237,6 @@ def _left_out(notes, failed):
     if notes or failed:
         yield "## What was left out\n"
         yield "\n".join(f"* {line}" for line in (*notes, *failed)) + "\n"
-
-
-def _table(headings, rows):
-    """Lines of a Markdown table."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _code(text):
