@@ -35,7 +35,7 @@ def bare(name):
 def crossed(tmp_path_factory):
     """Once for all tests: what the command printed."""
     store = tmp_path_factory.mktemp("crossing") / "store"
-    done = in_process("run", "--config", CONFIG, "--store", store, "--json")
+    done = in_process("run", "--config", CONFIG, "--executor", "inline", "--store", store, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr, store
 
@@ -94,7 +94,7 @@ def test_the_realised_mix_is_shown(crossed):
 
 
 def test_a_second_time_nothing_is_left_to_do(crossed):
-    done = ddbench("run", "--config", CONFIG, "--store", crossed[2], "--json")
+    done = ddbench("run", "--config", CONFIG, "--executor", "inline", "--store", crossed[2], "--json")
     assert done.exit_code == 0
     assert " 0 cells to make" in f" {done.stderr}"
     assert json.loads(done.stdout)["rows"] == crossed[0]["rows"]
@@ -102,7 +102,7 @@ def test_a_second_time_nothing_is_left_to_do(crossed):
 
 def test_every_evaluator_scores_a_set_or_says_why_not(tmp_path):
     """The two of the file with all methods; all that are registered, with one method."""
-    words = ["run", "--config", CONFIG, "--store", tmp_path / "store", "--json"]
+    words = ["run", "--config", CONFIG, "--executor", "inline", "--store", tmp_path / "store", "--json"]
     done = ddbench(*words, "--method", "dm", "--pool", "single", "--evaluator", "all")
     assert done.exit_code == 0, done.output
     rows = json.loads(done.stdout)["rows"]

@@ -19,7 +19,7 @@ CONFIG = Path(__file__).parents[2] / "tests" / "crossing.toml"
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--executor", default="local", show_default=True, help="What starts the jobs.")
+@click.option("--executor", default="local[slots=2]", show_default=True, help="What starts the jobs.")
 @click.option("--method", default="all", show_default=True, help="Only these methods, with commas between them.")
 @click.option("--pool", default="all", show_default=True, help="Only these pools.")
 def main(executor, method, pool):
