@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 
 import pytest
 import torch
@@ -155,7 +154,7 @@ def test_room_and_time_are_announced_before_anything_is_made(data, tmp_path):
     (line,) = [text for text in heard.notices if "expert" in text]
     weights = sum(p.numel() for p in _network().parameters())
     assert f"2 experts of {CONVNET} ({4 * 4 * weights / 1e6:.1f} MB each)" in line
-    assert re.search(r"GB in all, (about \d|less than a second)", line), line
+    assert "GB in all, less than a second" in line
     assert "expert" not in "".join(run(data, tmp_path / "store").notes), "nothing is left to be made"
 
 

@@ -20,6 +20,7 @@ from harness.store.event_files import ENDED, CellName, EventReader
 from harness.store.event_files import REFUSED as REFUSED_EVENT
 from harness.store.event_files import STOPPED as STOPPED_EVENT
 from harness.store.failures import Failure
+from harness.store.files.folders import RUNS
 from harness.store.store import Store
 from harness.types.executor import LOST, REFUSED, STOPPED
 
@@ -84,7 +85,7 @@ class Supervisor:
         self._starter, self._work = starter, work
         self.store, self.run, self.job = Store(Path(store)), run, job
         self.timeout = float(timeout) if timeout else None
-        folder = self.store.path / "runs" / run
+        folder = self.store.path / RUNS / run
         self._events, self._log = folder / f"{job}.events", folder / f"{job}.log"
         self._stop_requests = 0
         """Number of requests to stop."""
