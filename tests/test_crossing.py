@@ -1,5 +1,6 @@
-"""The crossing file: every method through every pool under both evaluators, from the command line."""
+"""The crossing file: every method through every pool, from the command line."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,6 @@ LEARNING = {
     "seqmatch-mtt",
 }  # fmt: skip
 WITHOUT_NETWORK = {"kip"}
-EVALUATORS, ARCHITECTURES = 2, 2
 CHOOSING_BY_TEACHERS = {"rded"}
 REFUSING = {"sre2l"}
 """What no pool of the file has an architecture for: all of them draw networks without batch norm."""
@@ -27,22 +27,58 @@ TOGETHER = {"pair"}
 TAKING_SEVERAL = {"dc", "dsa", "dcc", "dsac", "dm"}
 
 
+EVALUATORS, ARCHITECTURES = ("plain", "kd"), ("convnet", "mlp")
+STUDENTS = list(itertools.product(EVALUATORS, ARCHITECTURES))
+"""Each evaluator with each architecture."""
+
+
 def bare(name):
     return name.partition("[")[0] if name else None
 
 
+def names_of(kind):
+    return sorted(entry.name for entry in plugins().registry.of_kind(kind))
+
+
+def cover():
+    """Options of the runs of a pairwise cover.
+
+    Every method meets every pool, every evaluator and every architecture, and so does every pool. All students of all
+    sets would take more than twice as long, which `benchmarks/scale/crossing.py` does.
+    """
+    for place, (evaluator, architecture) in enumerate(STUDENTS):
+        pools = ",".join(names_of("pool")[place :: len(STUDENTS)])
+        yield ["--pool", pools, "--evaluator", evaluator, "--architecture", architecture]
+    yield ["--method", "dm"]
+
+
 @pytest.fixture(scope="module")
-def crossed(tmp_path_factory):
-    """Once for all tests: what the command printed."""
+def crossing(tmp_path_factory):
+    """What each run of the cover printed, and the store of all."""
     store = tmp_path_factory.mktemp("crossing") / "store"
-    done = in_process("run", "--config", CONFIG, "--executor", "inline", "--store", store, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr, store
+    runs = []
+    for words in cover():
+        run = in_process("run", "--config", CONFIG, "--executor", "inline", "--store", store, "--json", *words)
+        assert run.returncode == 0, run.stderr
+        runs.append((json.loads(run.stdout), run.stderr.splitlines()))
+    return runs, store
 
 
-def test_everything_that_is_registered_is_crossed(crossed):
+@pytest.fixture(scope="module")
+def rows(crossing):
+    """The rows of all runs, each once."""
+    columns = ("method", "pool", "ipc", "iterations", "evaluator", "architecture")
+    return list({tuple(row[name] for name in columns): row for run, _ in crossing[0] for row in run["rows"]}.values())
+
+
+@pytest.fixture(scope="module")
+def cells(crossing):
+    """The cells of all runs, each once."""
+    return list({cell["key"]: cell for run, _ in crossing[0] for cell in run["cells"]}.values())
+
+
+def test_everything_that_is_registered_is_crossed(rows):
     """What a plugin beside ours registers is crossed too; ours must be there."""
-    rows = crossed[0]["rows"]
     mine = {entry.name for entry in plugins().registry.of_kind("method") if entry.provider == "ddbench"}
     assert mine == LEARNING | CHOOSING | WITHOUT_NETWORK | CHOOSING_BY_TEACHERS | REFUSING
     assert {bare(row["method"]) for row in rows} >= mine - REFUSING
@@ -50,54 +86,67 @@ def test_everything_that_is_registered_is_crossed(crossed):
         through = [row for row in rows if bare(row["method"]) == method]
         pools = POOLS | (TOGETHER if method in TAKING_SEVERAL else set())
         assert {bare(row["pool"]) for row in through} == pools
-        assert len(through) == len(pools) * EVALUATORS * ARCHITECTURES
+        assert len(through) == len(pools) * (len(STUDENTS) if method == "dm" else 1)
 
 
-def test_every_cell_is_done_or_diverged(crossed):
-    result = crossed[0]
-    assert {cell["state"] for cell in result["cells"]} == {"done"}
-    for row in result["rows"]:
+def test_every_pair_is_covered(rows):
+    columns = ("method", "pool", "evaluator", "architecture")
+    names = [{name: bare(row[name]) for name in columns} for row in rows]
+    for name in ("method", "pool"):
+        values = {row[name] for row in names if row[name]}
+        for student, registered in (("evaluator", EVALUATORS), ("architecture", ARCHITECTURES)):
+            pairs = {(row[name], row[student]) for row in names if row[name]}
+            assert pairs == set(itertools.product(values, registered))
+    assert {(row["evaluator"], row["architecture"]) for row in names} == set(STUDENTS)
+
+
+def test_every_cell_is_done_or_diverged(rows, cells):
+    assert {cell["state"] for cell in cells} == {"done"}
+    for row in rows:
         assert row["status"] in ("done", "diverged", "blown up")
         assert row["students"] == 1
         assert 0 <= row["mean"] <= 1
 
 
-def test_what_draws_no_network_stands_there_once_with_its_reason(crossed):
-    result, output, _ = crossed
+def test_what_draws_no_network_stands_there_once_with_its_reason(crossing, rows):
     for method in CHOOSING:
-        rows = [row for row in result["rows"] if bare(row["method"]) == method]
-        assert len(rows) == EVALUATORS * ARCHITECTURES
-        assert {(row["pool"], row["iterations"]) for row in rows} == {(None, None)}
-    assert {row["ipc"] for row in result["rows"] if bare(row["method"]) == "whole"} == {None}
-    lines = [line for line in output.splitlines() if "not applicable" in line]
-    assert "herding, k-center, kip, random and whole draw no network: a pool is not applicable" in lines
+        alone = [row for row in rows if bare(row["method"]) == method]
+        assert len(alone) == len(STUDENTS)
+        assert {(row["pool"], row["iterations"]) for row in alone} == {(None, None)}
+    assert {row["ipc"] for row in rows if bare(row["method"]) == "whole"} == {None}
+    printed = [[line for line in lines if "not applicable" in line] for _, lines in crossing[0]]
+    for lines in printed[: len(STUDENTS)]:
+        assert lines.count("herding, k-center, kip, random and whole draw no network: a pool is not applicable") == 1
+    lines = list(itertools.chain(*printed))
     assert sum(line.startswith("sre2l through ") for line in lines) == len(POOLS | TOGETHER)
     together = {bare(line.split()[0]) for line in lines if " draws 2 together" in line}
     assert together == (LEARNING | CHOOSING_BY_TEACHERS | REFUSING) - TAKING_SEVERAL
-    assert len(lines) == 1 + len(POOLS) + len(together)
+    assert len(lines) == len(STUDENTS) + len(POOLS) + len(together)
 
 
-def test_experts_and_the_feature_network_are_shared(crossed):
-    artifacts = [cell["label"] for cell in crossed[0]["cells"] if cell["kind"] == "artifact"]
+def test_experts_and_the_feature_network_are_shared(cells):
+    artifacts = [cell["label"] for cell in cells if cell["kind"] == "artifact"]
     features = [label for label in artifacts if label.startswith("features")]
     assert len(features) == 1
     experts = [label for label in artifacts if label.startswith("expert")]
     assert len(experts) == len(set(experts)) <= 2 * 3, "two of each architecture that was drawn"
 
 
-def test_the_realised_mix_is_shown(crossed):
-    for row in crossed[0]["rows"]:
+def test_the_realised_mix_is_shown(rows):
+    for row in rows:
         features = bare(row["method"]) == "haba"  # whose feature network is the second draw of the first iteration
         steps = 1 if bare(row["method"]) in CHOOSING_BY_TEACHERS else 2
         steps *= 2 if bare(row["pool"]) in TOGETHER else 1
         assert sum(row["draws"].values()) == (steps + features if row["pool"] else 0)
 
 
-def test_a_second_time_nothing_is_left_to_do(crossed):
-    done = ddbench("run", "--config", CONFIG, "--executor", "inline", "--store", crossed[2], "--json")
-    assert done.exit_code == 0
-    assert " 0 cells to make" in f" {done.stderr}"
-    assert json.loads(done.stdout)["rows"] == crossed[0]["rows"]
+def test_a_second_time_nothing_is_left_to_do(crossing):
+    runs, store = crossing
+    words = next(cover())
+    again = ddbench("run", "--config", CONFIG, "--executor", "inline", "--store", store, "--json", *words)
+    assert again.exit_code == 0
+    assert " 0 cells to make" in f" {again.stderr}"
+    assert json.loads(again.stdout)["rows"] == runs[0][0]["rows"]
 
 
 def test_every_evaluator_scores_a_set_or_says_why_not(tmp_path):

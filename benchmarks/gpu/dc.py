@@ -68,7 +68,7 @@ def seconds_of(bench, way, ipc, precision, main):
     set_compilation("never" if way == "class by class" else policy)
     try:
         trajectory = trajectory_of(bench, way, ipc, precision, main)
-        warm, count = (1, 2) if bench.quick else ((4, 20) if ipc == 1 else (1, 2))
+        warm, count = (1, 1) if bench.quick else ((4, 20) if ipc == 1 else (1, 2))
         trajectory.advance(warm)
         cost = bench.timed(partial(trajectory.advance, warm + count))
     finally:

@@ -3,6 +3,7 @@
 Everything is computed from the records and the campaigns' configurations; the same stores give the same files.
 """
 
+import functools
 import sys
 import tomllib
 from collections import defaultdict
@@ -53,15 +54,15 @@ def main(output):
     """Write the page of pools."""
     (output / "figures").mkdir(parents=True, exist_ok=True)
     parts = [HEAD]
+    stores = {packed: read_scores([HERE / packed]) for packed in dict.fromkeys(CAMPAIGNS.values())}
     for config, packed in CAMPAIGNS.items():
-        parts += _campaign(tomllib.loads((HERE / config).read_text()), config, packed, output)
+        parts += _campaign(tomllib.loads((HERE / config).read_text()), config, stores[packed], packed, output)
     (output / "RESULTS.md").write_text("\n".join(parts))
     click.echo(output / "RESULTS.md")
 
 
-def _campaign(config, name, packed, output):
+def _campaign(config, name, read, packed, output):
     """Return the parts of the page about one campaign, and write its pictures."""
-    read = read_scores([HERE / packed])
     scores, notes = without_duplicates(read.scores)
     on_test = _asked_for((score for score in scores if score.score_on == "test"), config)
     collected = Scores(on_test, (*read.notes, *notes), (packed,))
@@ -204,6 +205,7 @@ def _means(typed, recorded):
     return recorded.name == typed.name and set(typed.options) <= set(recorded.options)
 
 
+@functools.cache
 def _typed(text):
     """Return a name with its options in one order, however they were typed."""
     name = parse_name(text) if text else Name("")

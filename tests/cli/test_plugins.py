@@ -14,6 +14,7 @@ from fake_distributions import POOL, registering
 
 from harness.plugins.discovery import plugins
 from harness.plugins.skeleton import KINDS
+from harness.plugins.trial import Trial
 from tests.forks import ddbench as in_process
 from tests.installing import declare, environment, install
 from tests.studies import stripes
@@ -21,6 +22,12 @@ from tests.studies import stripes
 ROOT = Path(__file__).parents[2]
 
 NEEDY = "\n    class Options(harness.Options):\n        share: float = harness.option(..., 'a share', ge=0, le=1)\n"
+
+
+@pytest.fixture
+def without_trial(monkeypatch):
+    """The plugin is imported in this process at once, not by one of its own first, which would import torch again."""
+    monkeypatch.setattr("harness.cli.commands.plugins.tried", lambda row, seconds: Trial("", ()))
 
 
 def test_a_plugin_that_keeps_its_contract_is_said_to(ddbench, distribution):
@@ -33,7 +40,7 @@ def test_a_plugin_that_keeps_its_contract_is_said_to(ddbench, distribution):
     assert last == "1 component: 10 ok, 0 failed, 4 skipped"
 
 
-def test_a_broken_promise_is_named_and_is_exit_status_1(ddbench, distribution):
+def test_a_broken_promise_is_named_and_is_exit_status_1(ddbench, distribution, without_trial):
     distribution("bad", registering("pool", "mine", "bad:Mine") + POOL.replace("0.75", "0.5"))
     result = ddbench("plugins", "check", "bad")
     assert result.exit_code == 1
@@ -43,7 +50,7 @@ def test_a_broken_promise_is_named_and_is_exit_status_1(ddbench, distribution):
     assert "    Traceback" in ddbench("plugins", "check", "bad", "--traceback").stderr
 
 
-def test_as_json(ddbench, distribution):
+def test_as_json(ddbench, distribution, without_trial):
     distribution("bad", registering("pool", "mine", "bad:Mine") + POOL.replace("0.75", "0.5"))
     result = ddbench("plugins", "check", "bad", "--json")
     assert result.exit_code == 1
@@ -53,7 +60,7 @@ def test_as_json(ddbench, distribution):
     assert json.loads(ddbench("plugins", "--json", "check", "bad").stdout) == checks
 
 
-def test_a_component_that_needs_options_is_skipped_until_they_are_given(ddbench, distribution):
+def test_a_component_that_needs_options_is_skipped_until_they_are_given(ddbench, distribution, without_trial):
     distribution("good", "import harness\n" + registering("pool", "mine", "good:Mine") + POOL + NEEDY)
     without = ddbench("plugins", "check", "good")
     assert without.exit_code == 0
@@ -66,14 +73,14 @@ def test_a_component_that_needs_options_is_skipped_until_they_are_given(ddbench,
     assert "FAILED  The class loads, and the options given are taken: mine[share=2]: " in wrong.stdout
 
 
-def test_what_cannot_be_loaded_has_failed(ddbench, distribution):
+def test_what_cannot_be_loaded_has_failed(ddbench, distribution, without_trial):
     distribution("bad", registering("pool", "mine", "bad:Missing"))
     result = ddbench("plugins", "check", "bad")
     assert result.exit_code == 1
     assert "pool 'mine' of bad cannot be loaded from 'bad:Missing'" in result.stdout
 
 
-def test_of_two_that_claim_a_name_each_checks_its_own(ddbench, distribution):
+def test_of_two_that_claim_a_name_each_checks_its_own(ddbench, distribution, without_trial):
     distribution("one", registering("pool", "mine", "one:Mine") + POOL)
     distribution("two", registering("pool", "mine", "two:Mine") + POOL.replace("0.75", "0.5"))
     assert ddbench("plugins", "check", "one").exit_code == 0

@@ -12,7 +12,7 @@ from toys import TINY_CONVNET, component, resolve, toy_problem, toy_trajectory
 
 from harness.compute.compiling import is_compiled, set_compilation
 from harness.errors import PluginError, UsageError
-from harness.learning.networks.lottery import mixture
+from harness.learning.networks.lottery import Lottery, mixture
 from harness.learning.networks.pool_networks import PoolNetworks
 from harness.plugins.registry import Resolved
 from harness.types.network import Architecture
@@ -20,7 +20,7 @@ from harness.types.options import Options
 from harness.types.pool import Pool
 from harness.types.seeds import Streams
 
-DRAWS = 8000
+DRAWS = 4000
 
 
 class NoNetwork(Architecture[Options]):
@@ -90,7 +90,8 @@ def main_similar(main):
     ],
 )
 def test_draws_follow_the_distribution(name, expected):
-    drawn = drawn_by(component("pool", name), DRAWS)
+    lottery = Lottery(component("pool", name), resolve_to_nothing, Streams(0))
+    drawn = [str(lottery.draw(iteration)) for iteration in range(DRAWS)]
     assert set(drawn) <= set(expected)
     counts = [drawn.count(key) for key in expected]
     test = stats.chisquare(counts, [DRAWS * share for share in expected.values()])
