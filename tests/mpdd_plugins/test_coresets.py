@@ -186,7 +186,7 @@ def test_random_is_where_methods_start_and_grows_by_appending():
 
 
 def test_random_chooses_each_image_and_each_pair_as_often_as_any_other():
-    problem, times = toy_problem(train=6, classes=2), 3000
+    problem, times = toy_problem(train=6, classes=2), 1500
     drawn = [chosen("random", problem, 2, distillation=index).tolist() for index in range(times)]
     singles = np.bincount(np.array(drawn).flatten(), minlength=12) / times
     np.testing.assert_allclose(singles, 1 / 3, atol=5 * np.sqrt(2 / 9 / times))

@@ -7,7 +7,7 @@ from torch.nn import functional
 from toys import TINY_MLP, component, toy_problem, toy_set
 
 from harness import Batch, DistilledSet, UsageError
-from mpdd_plugins.evaluators import plain
+from mpdd_plugins.evaluators import plain, protocol
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 
 PROBLEM = toy_problem()
@@ -64,7 +64,8 @@ def test_frepo_trains_on_half_the_squared_distance(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["plain", "kd"])
-def test_frepo_softmax_trains_on_class_weights(kind):
+def test_frepo_softmax_trains_on_class_weights(kind, monkeypatch):
+    monkeypatch.setattr(protocol, "FREPO_STEPS", {10: 20})  # a teacher has the protocol's, whatever a student has
     taught = TrainingOptions(protocol="frepo-softmax").taught(set_of("regression"))
     assert taught.label_kind == "soft"
     torch.testing.assert_close(taught.labels, torch.softmax(VALUES * 10, 1))
