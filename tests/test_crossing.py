@@ -12,6 +12,7 @@ from harness.plugins.discovery import plugins
 from tests.forks import ddbench as in_process
 
 CONFIG = Path(__file__).with_name("crossing.toml")
+CROSSING = ("--config", CONFIG, "--executor", "inline")
 LEARNING = {
     "cafe", "dc", "dcc", "dd", "dm", "dsa", "dsac", "frepo", "haba", "idc", "mtt", "ncfm", "seqmatch-idc",
     "seqmatch-mtt",
@@ -58,7 +59,7 @@ def crossing(tmp_path_factory):
     store = tmp_path_factory.mktemp("crossing") / "store"
     runs = []
     for words in cover():
-        run = in_process("run", "--config", CONFIG, "--executor", "inline", "--store", store, "--json", *words)
+        run = in_process("run", *CROSSING, "--store", store, "--json", *words)
         assert run.returncode == 0, run.stderr
         runs.append((json.loads(run.stdout), run.stderr.splitlines()))
     return runs, store
@@ -143,7 +144,7 @@ def test_the_realised_mix_is_shown(rows):
 def test_a_second_time_nothing_is_left_to_do(crossing):
     runs, store = crossing
     words = next(cover())
-    again = ddbench("run", "--config", CONFIG, "--executor", "inline", "--store", store, "--json", *words)
+    again = ddbench("run", *CROSSING, "--store", store, "--json", *words)
     assert again.exit_code == 0
     assert " 0 cells to make" in f" {again.stderr}"
     assert json.loads(again.stdout)["rows"] == runs[0][0]["rows"]

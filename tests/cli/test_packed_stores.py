@@ -69,8 +69,9 @@ def test_what_was_packed_is_unpacked_and_said(places, tmp_path):
 
 def test_artifacts_that_were_left_out_are_made_only_for_new_students(tmp_path):
     """The same run finds nothing to do, and more students get the teachers that they need."""
-    run = ("run", "-m", "random", "-p", "single[main=convnet[width=4,depth=1]]", "-e", "kd[epochs=1,protocol=quick,teacher=mlp[width=8]]",
-           "-a", "mlp[width=8]", "--students")  # fmt: skip
+    evaluator = "kd[epochs=1,protocol=quick,teacher=mlp[width=8]]"
+    run = ("run", "-m", "random", "-p", "single[main=convnet[width=4,depth=1]]", "-e", evaluator, "-a", "mlp[width=8]",
+           "--students")  # fmt: skip
     done(*run, 1, "--store", tmp_path / "whole")
     done("results", "pack", tmp_path / "whole", tmp_path / "light.tar.xz", "--without-artifacts")
     done("results", "unpack", tmp_path / "light.tar.xz", tmp_path / "light")
