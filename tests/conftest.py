@@ -85,6 +85,13 @@ def toys():
 
 
 @pytest.fixture
+def blank_pictures(monkeypatch):
+    """Pages have empty pictures; drawing them takes most of the time of a small page."""
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"></svg>'
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **words: file.write(empty))
+
+
+@pytest.fixture
 def other_code(monkeypatch):
     """From now on, the code of what is called ``name`` has another digest."""
 

@@ -12,6 +12,8 @@ from harness.planning.request import request_from
 from harness.planning.run import Run
 from harness.types.names import read_labels, split_label
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SINGLE, MIX = "single[main=mlp[width=8]]", "mix[of=mlp[width=8]:1+mlp[width=6]:1]"
 
 

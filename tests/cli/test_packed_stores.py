@@ -10,6 +10,8 @@ from test_run import assert_refused
 
 from harness.cli.checkup import disks
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 OLD = Path(__file__).parent.parent / "data" / "store-v1"
 
 

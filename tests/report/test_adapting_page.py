@@ -14,6 +14,8 @@ from harness.report.page.pools.draws import draws_of
 from harness.report.results import read_results
 from harness.types.score import ChoiceRecord
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 MAIN = "main=convnet[width=4,depth=1]"
 PROBING = (
     f"adaptive[{MAIN},others=mlp[width=4],probabilities=0.2+0.9,every=2,panel=mlp[width=8],evaluator=plain[epochs=1]]"

@@ -20,6 +20,8 @@ from harness.report.scores import read_scores
 from harness.store.cells import key_of
 from harness.types.data.hold_out import HoldOut
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 UNTUNED = "dc[batch_real=4]"
 SWEPT = {"method": "dc[lr_img=[1,10],batch_real=4]", "choose": "dc.lr_img"}
 SMALLER = {"iterations": 1, "students": 1, "distillations": 2}

@@ -13,6 +13,8 @@ from synthetic import set_record, student_record, write_store
 
 import harness
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 __all__ = ["distribution"]
 
 EVALUATOR = """

@@ -22,6 +22,8 @@ from harness.store.packing import Selection, open_store, pack, unpack
 from harness.store.store import Store
 from harness.store.verification import verify
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 COUNTS = (12, 2, 5)
 CLASSES = ["round", "<script>alert(1)</script>", "flat"]
 STUDY = {"method": ["random", "whole"], "architecture": ["mlp[width=8]", "mlp[width=4]"], "pool": POOL}

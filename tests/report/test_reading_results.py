@@ -15,6 +15,8 @@ from harness.plugins.discovery import plugins
 from harness.report.results import read_results
 from harness.store.cells import canonical_json
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 __all__ = ["distribution"]
 
 REPORT = """

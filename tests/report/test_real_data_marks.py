@@ -12,6 +12,8 @@ from harness.report.comparing.comparison import compare
 from harness.report.comparing.question import Question
 from harness.report.scores import read_scores
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SIGN = "◊"
 MEANING = "their evaluator used real images"
 GAIN = {"plain": 0.1, "kd": 0.05, "tutored": -0.1, "warm": -0.05}

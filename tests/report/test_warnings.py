@@ -7,6 +7,8 @@ import pytest
 from studies import ddbench
 from synthetic import artifact_record, set_record, student_record, write_store
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 MARK = "WARNING: "
 OLD = {"harness.learning": "0" * 64}
 ALL_CODE = [f"harness.{name}" for name in ("learning", "a.A", "b.B", "c.C", "d.D")]

@@ -6,6 +6,8 @@ import pytest
 from fake_distributions import distribution, registering
 from studies import ddbench, records, small_run, small_words
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 __all__ = ["distribution"]
 
 SCORES = ("accuracy", "loss", "losses", "epochs", "collapsed")

@@ -10,6 +10,8 @@ import pytest
 from tests import damages
 from tests.damages import STRANGE_NAMES, STRANGERS, complaints, hasty, make_sample
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 SEED = 7
 OF_A_KIND = 2
 THOROUGH = 5

@@ -14,6 +14,8 @@ from studies import Heard, ddbench, numbers, records
 import harness
 from harness.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 OLD = Path(__file__).parent.parent / "data" / "store-v1"
 STUDY = {
     "dataset": "digits",
