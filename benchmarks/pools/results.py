@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "paper")]
 
 import click  # noqa: E402
+from adapted import adapted  # noqa: E402
 from answers.judging import repeats_needed  # noqa: E402
 from one_screen import as_markdown, at_last_iterations, draw, draw_forest, markdown_table, matrix_from  # noqa: E402
 
@@ -21,6 +22,7 @@ from harness.datasets.problems import traits_of  # noqa: E402
 from harness.plugins.discovery import plugins  # noqa: E402
 from harness.report.comparing.comparison import compare, without_duplicates  # noqa: E402
 from harness.report.comparing.question import Question  # noqa: E402
+from harness.report.results import read_results  # noqa: E402
 from harness.report.scores import Scores, read_scores  # noqa: E402
 from harness.report.tables.comparison_table import sheet_of  # noqa: E402
 from harness.report.tables.formats import markdown  # noqa: E402
@@ -76,8 +78,16 @@ def _campaign(config, name, read, packed, output):
         parts += ["### How many distillations a point takes\n", _spreads(matrix), PLANNED]
         parts += ["### Beside real images\n", *_frame(collected)]
         parts += ["### All differences\n", markdown(sheet_of(_compared(collected, Question("pool", baseline))))]
+    if any(map(_adapts, {score.pool for score in collected.scores if score.pool})):
+        sets = read_results([HERE / packed], plugins().registry).sets
+        parts += adapted(sets, collected.scores, output, Path("figures") / Path(name).stem)
     parts += ["### What was run\n", *_run(collected.scores, config)]
     return [*parts, *([*(f"* {note}" for note in collected.notes), ""] if collected.notes else [])]
+
+
+def _adapts(pool):
+    """Whether a pool changes with what it observes."""
+    return plugins().registry.resolve("pool", pool).make().adapts
 
 
 def _baseline(scores):
