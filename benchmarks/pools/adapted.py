@@ -1,6 +1,7 @@
 """How pools that adapt did so, for the page of pools: the section of the report's page as Markdown."""
 
 import base64
+import itertools
 
 from one_screen import markdown_table
 
@@ -25,11 +26,14 @@ def adapted(sets, scores, output, stem):
     if section is None:
         return []
     parts = ["### How the pools adapted\n", *(f"{text}\n" for text in section.intro)]
-    pictures = [picture for part in section.parts for picture in part.pictures]
-    for number, picture in enumerate(pictures):
-        path = stem.with_name(f"{stem.name}-adapted-{number}.svg")
-        (output / path).write_bytes(base64.b64decode(picture.source.partition(",")[2]))
-        parts.append(f"![{picture.alt}]({path})\n")
+    number = itertools.count()
+    for part in section.parts:
+        if part.pictures:
+            parts.append(f"**{part.title}**\n")
+        for picture in part.pictures:
+            path = stem.with_name(f"{stem.name}-adapted-{next(number)}.svg")
+            (output / path).write_bytes(base64.b64decode(picture.source.partition(",")[2]))
+            parts.append(f"![{picture.alt}]({path})\n")
     for table in (table for part in section.parts for table in part.tables):
         rows = [
             [group.title, f"`{row.head}`", *(entry.text for entry in row.cells)]
