@@ -2,6 +2,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 
 os.environ.setdefault("DDBENCH_EXECUTOR", "inline")  # a process for each job costs seconds, and knows no toy component
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin take the cores of the processes beside them
@@ -15,6 +16,22 @@ from studies import write_arrays
 from toys import toy_problem
 
 from harness.plugins.registry import Resolved
+
+
+def folder_in_memory():
+    """Return a folder that is kept in memory, if it has room and programs can run there; None otherwise."""
+    try:
+        memory = os.statvfs("/dev/shm")
+    except OSError:
+        return None
+    fits = memory.f_bavail * memory.f_frsize > 4 * 2**30
+    return "/dev/shm" if fits and os.access("/dev/shm", os.W_OK) and not memory.f_flag & os.ST_NOEXEC else None
+
+
+# Stores are thousands of small files and folders, each of which may take a disk milliseconds.
+if not os.environ.keys() & {"TMPDIR", "TEMP", "TMP"} and (memory := folder_in_memory()):
+    os.environ["TMPDIR"] = memory
+    tempfile.tempdir = None  # pytest has asked for it already, and it is remembered
 
 # Every worker and every process that a test starts would compile the same 600 modules again.
 sys.dont_write_bytecode = False

@@ -76,6 +76,7 @@ class Launcher:
     def _become_program(self, command: Sequence[str]) -> int:
         """Run the module of a command ``python -P -m MODULE ...``; any other takes this process's place."""
         self._channel.close()
+        reset_signals()  # Python drops a KeyboardInterrupt that comes while it ends an import, as runpy begins with one
         start = len(PYTHON_MODULE)
         if tuple(command[:start]) != PYTHON_MODULE:
             die_with(self._pid)  # such a program does not watch its starter

@@ -1,6 +1,8 @@
 """Bad input, over all commands: an exit code, and one line that names thing and remedy. Nothing else happens."""
 
+import os
 import shlex
+from itertools import chain
 
 import pytest
 import torch
@@ -246,7 +248,9 @@ def here(data, tmp_path_factory):
 
 
 def contents(folder):
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    # os.walk takes a third of the time of Path.rglob, and the folder is looked through twice for each row of the table.
+    paths = (os.path.join(parent, name) for parent, *names in os.walk(folder) for name in chain(*names))
+    return {path: os.stat(path).st_mtime_ns for path in paths}
 
 
 @pytest.mark.parametrize(("words", "code", "says"), [(words, code, says) for words, code, *says in BAD],

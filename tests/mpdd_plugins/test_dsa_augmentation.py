@@ -342,7 +342,7 @@ def test_nothing_is_done_in_place(name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 5, 7)])
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 5, 4)])
 def test_gradients_flow_through(name, shape):
     for seed in range(3):
         transform = siamese(name, shape, generator(seed))
@@ -350,7 +350,7 @@ def test_gradients_flow_through(name, shape):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 5, 7)])
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 5, 4)])
 def test_gradients_flow_through_gradients(name, shape):
     """The operations alone are affine, so a square goes before and after them."""
     transform = per_image(name, shape, 2, generator(1))
@@ -361,15 +361,15 @@ def test_gradients_flow_through_gradients(name, shape):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_gradient_of_a_gradient_reaches_the_images(name):
     """As matching uses it: the gradient by weights of what a network makes of the augmented images, by the images."""
-    transform = siamese(name, (3, 6, 6), generator(2))
-    weight = torch.randn(2, 108, generator=generator(3), dtype=torch.float64).requires_grad_()
+    transform = siamese(name, (3, 4, 4), generator(2))
+    weight = torch.randn(2, 48, generator=generator(3), dtype=torch.float64).requires_grad_()
 
     def matched(batch):
         loss = functional.cross_entropy(torch.tanh(transform(batch).flatten(1) @ weight.T), torch.tensor([0, 1]))
         (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
         return gradient.square().sum()
 
-    assert torch.autograd.gradcheck(matched, (images((3, 6, 6), 2).requires_grad_(),))
+    assert torch.autograd.gradcheck(matched, (images((3, 4, 4), 2).requires_grad_(),))
 
 
 # --- strategies -------------------------------------------------------------------------------------------------------

@@ -57,6 +57,20 @@ def parsed(path):
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes_of(path):
+    """All nodes of a module's tree: walking through it once takes longer than half of the checks of this file."""
+    return tuple(ast.walk(parsed(path)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_trees():
+    """The collector of garbage would look through a million nodes again and again in the files to come."""
+    yield
+    parsed.cache_clear()
+    nodes_of.cache_clear()
+
+
 def of_each(paths):
     """Make one test of a check of many files or folders; it fails with a line for each that breaks the rule.
 
@@ -92,7 +106,7 @@ def imported_by(nodes, path):
 
 def imports(path):
     """The imports anywhere in a module."""
-    return imported_by(ast.walk(parsed(path)), path)
+    return imported_by(nodes_of(path), path)
 
 
 @of_each(sorted((ROOT / "harness").rglob("*.py")))
@@ -176,8 +190,8 @@ def exists(name):
 
 def names_in_strings(path, prose):
     """The dotted names in docstrings, or in all other strings of a module."""
-    docstrings = {id(node.value) for node in ast.walk(parsed(path)) if isinstance(node, ast.Expr)}
-    for node in ast.walk(parsed(path)):
+    docstrings = {id(node.value) for node in nodes_of(path) if isinstance(node, ast.Expr)}
+    for node in nodes_of(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and (id(node) in docstrings) == prose:
             yield from MODULE_NAME.findall(node.value)
 
@@ -288,7 +302,7 @@ def test_a_way_to_torch_would_be_found():
 @of_each(MODULES)
 def test_nothing_is_long(path):
     assert len(path.read_text().splitlines()) <= 400
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < 80, node.name
 
@@ -311,7 +325,7 @@ def test_every_public_name_is_there():
 
 def names_given_in(path):
     """Each name that a module gives to a variable, an attribute, a parameter, a function or a class, with its line."""
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name, node.lineno
@@ -324,7 +338,7 @@ def names_given_in(path):
 def comment_lines(path):
     """How many lines of a module hold a comment for readers, and how many hold code."""
     source = path.read_text()
-    strings = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Expr))
+    strings = (node for node in nodes_of(path) if isinstance(node, ast.Expr))
     strings = [node for node in strings if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
     docstrings = {line for node in strings for line in range(node.lineno, node.end_lineno + 1)}
     comments, code = set(), set()
