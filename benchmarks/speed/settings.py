@@ -57,10 +57,10 @@ class Settings:
 
 
 QUICK = Settings(
-    repeats=1, methods=("dc[batch_real=16,inner=2]",), ipc=(1, 2), computed_ipc=3, precisions=("fp32",), inner=2,
-    of_class=20, cheap=("dm[batch_real=16]", "mtt[experts=1,train_epochs=2,steps=2]"), architectures=("mlp",),
-    evaluators=("plain[epochs=2]", "kd[protocol=quick,epochs=2]"), shape=(1, 8, 8), batch=8,
-    memory_classes=(10,), memory_batch=8, matrix=256, batches=(8,), images=8,
+    repeats=1, methods=("dc[batch_real=2,inner=2]",), ipc=(1, 2), computed_ipc=3, precisions=("fp32",), inner=2,
+    of_class=4, cheap=("dm[batch_real=2]", "mtt[experts=1,train_epochs=2,steps=2]"), architectures=("mlp",),
+    evaluators=("plain[epochs=2]", "kd[protocol=quick,epochs=2,teacher=mlp]"), shape=(1, 8, 8), batch=8,
+    memory_classes=(10,), memory_batch=8, matrix=256, batches=(2,), images=2,
     growth=(("ipc", (1, 2)), ("classes", (2, 10)), ("width", (16, 32)), ("batch_real", (8, 16)), ("students", (1, 2))),
     compile="never",
 )  # fmt: skip
