@@ -79,10 +79,16 @@ def _campaign(config, name, read, packed, output):
         parts += ["### Beside real images\n", *_frame(collected)]
         parts += ["### All differences\n", markdown(sheet_of(_compared(collected, Question("pool", baseline))))]
     if any(map(_adapts, {score.pool for score in collected.scores if score.pool})):
-        sets = read_results([HERE / packed], plugins().registry).sets
+        sets = _sets_of(read.scores, {(score.method, score.pool) for score in collected.scores}, packed)
         parts += adapted(sets, collected.scores, output, Path("figures") / Path(name).stem)
     parts += ["### What was run\n", *_run(collected.scores, config)]
     return [*parts, *([*(f"* {note}" for note in collected.notes), ""] if collected.notes else [])]
+
+
+def _sets_of(scores, arms, packed):
+    """Return the sets of some methods and pools; of each, the record of one student is read with it."""
+    students = {score.set_key: score.key for score in reversed(scores) if (score.method, score.pool) in arms}
+    return read_results([HERE / packed], plugins().registry, keys={*students, *students.values()}).sets
 
 
 def _adapts(pool):
