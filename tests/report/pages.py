@@ -63,11 +63,18 @@ def tables(text):
 
 def browse(page, folder, width):
     """What a browser makes of the page at a width: measures, what it said, and what the page asked a network for."""
+    (measures,), said, asked = browse_at(page, folder, [width])
+    return measures, said, asked
+
+
+def browse_at(page, folder, widths):
+    """The same at several widths, in one browser: the measures at each of them."""
     folder.mkdir()
     wrapper = folder / "wrapper.html"
     script = """
-    const frame = document.querySelector("iframe");
-    frame.addEventListener("load", async () => {
+    const loaded = (frame) => new Promise((resolve) => frame.addEventListener("load", resolve));
+    const measured = async (frame) => {
+      await loaded(frame);
       const page = frame.contentDocument;
       page.querySelectorAll("details").forEach((details) => { details.open = true; });
       const images = [...page.images];
@@ -79,13 +86,17 @@ def browse(page, folder, width):
         return !hidden && (box.right > root.clientWidth + 0.5 || box.left < -0.5
           || (element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== "visible"));
       }).map((element) => `${element.tagName} ${element.textContent.slice(0, 60)}`);
-      const measures = { cut: cut, width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
+      return { cut: cut, width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
         decoded: images.filter((image) => image.naturalWidth > 0).length, title: page.title,
         color: getComputedStyle(page.body).color, scripts: page.scripts.length };
+    };
+    Promise.all([...document.querySelectorAll("iframe")].map(measured)).then((measures) => {
       document.querySelector("pre").textContent = JSON.stringify(measures);
     });"""
-    frame = f'<iframe src="{page.as_uri()}" style="width:{width}px;height:900px;border:0"></iframe>'
-    wrapper.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{frame}<pre></pre><script>{script}</script>")
+    frames = "".join(
+        f'<iframe src="{page.as_uri()}" style="width:{width}px;height:900px;border:0"></iframe>' for width in widths
+    )
+    wrapper.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{frames}<pre></pre><script>{script}</script>")
     log = folder / "net.json"
     words = [
         "--headless=new",
