@@ -55,7 +55,7 @@ def pairs_of(method, iteration, round_):
 
 
 def trajectory_of(bench, way, ipc, precision, main="convnet"):
-    options = DC.Options(batch_real=8, outer=2, inner=1) if bench.quick else DC.Options()
+    options = DC.Options(batch_real=2, outer=2, inner=1) if bench.quick else DC.Options()
     streams = Streams(0)
     method = WAYS[way](Task(bench.problem, ipc, streams, 3000, precision), options)
     pool = make("pool", f"single[main={main}]")
