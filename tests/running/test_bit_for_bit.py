@@ -12,10 +12,10 @@ BOTH = {"evaluator": [EVALUATOR, KD], "architecture": ["mlp[width=8]", "convnet[
 
 
 @pytest.fixture(scope="module")
-def five(data, tmp_path_factory):
-    """A store with five students of each arm, made at once."""
-    store = tmp_path_factory.mktemp("five")
-    small_run(data, store, students=5, **BOTH)
+def three(data, tmp_path_factory):
+    """The numbers of a store with three students of each arm, made at once."""
+    store = tmp_path_factory.mktemp("three")
+    small_run(data, store, students=3, **BOTH)
     return numbers(store)
 
 
@@ -40,23 +40,23 @@ def test_the_same_study_makes_nothing_the_second_time(data, tmp_path):
     assert result.as_json() == again.as_json()
 
 
-def test_two_students_and_then_three_more_are_five_at_once(data, tmp_path, five):
+def test_two_students_and_then_another_are_three_at_once(data, tmp_path, three):
     small_run(data, tmp_path, students=2, **BOTH)
     two = numbers(tmp_path)
-    small_run(data, tmp_path, students=5, **BOTH)
-    assert numbers(tmp_path) == five
-    assert {key: five[key] for key in two} == two
-    kinds = [number["kind"] for number in five.values()]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"distilled": 1, "artifact": 5, "student": 20}
+    small_run(data, tmp_path, students=3, **BOTH)
+    assert numbers(tmp_path) == three
+    assert {key: three[key] for key in two} == two
+    kinds = [number["kind"] for number in three.values()]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"distilled": 1, "artifact": 3, "student": 12}
 
 
-def test_order_and_neighbours_change_no_number(data, tmp_path, five):
+def test_order_and_neighbours_change_no_number(data, tmp_path, three):
     other = {name: list(reversed(names)) for name, names in BOTH.items()}
     other["method"] = "dc[distance=layerwise,batch_real=4]"
-    small_run(data, tmp_path, pool=["single[main=mlp[width=8]]", POOL], students=5, **other)
+    small_run(data, tmp_path, pool=["single[main=mlp[width=8]]", POOL], students=3, **other)
     beside = numbers(tmp_path)
-    assert len(beside) > len(five)
-    assert {key: beside[key] for key in five} == five
+    assert len(beside) > len(three)
+    assert {key: beside[key] for key in three} == three
 
 
 def test_the_order_of_options_within_a_pools_networks_changes_no_number(data, tmp_path):
