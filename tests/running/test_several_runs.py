@@ -1,18 +1,15 @@
 """Several runs on one store: every cell is done once, whoever is killed, stopped or slow."""
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nursery import Nursery
 from studies import Heard, a_record, leftovers, numbers, records, small_run
 
 from harness.store.locking import leases as leases_module
@@ -21,24 +18,6 @@ from harness.store.store import Store
 from harness.system.process_identity import ProcessIdentity
 
 pytestmark = pytest.mark.usefixtures("toys")
-TESTS = Path(__file__).parent.parent
-RUN = """
-import json, os, signal, sys
-import studies, toy_plugins
-arguments = json.loads(sys.argv[1])
-if arguments.pop("stops"):
-    step = toy_plugins.Still.step
-    def stopping(self, iteration, networks):
-        if iteration == 0:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return step(self, iteration, networks)
-    toy_plugins.Still.step = stopping
-with toy_plugins.registered():
-    print("ready", flush=True)
-    sys.stdin.readline()
-    result = studies.small_run(**arguments)
-print(json.dumps({"rows": result.rows, "failed": dict(result.failed), "states": [c["state"] for c in result.cells]}))
-"""
 WATCHER = """
 import os
 from harness import hookimpl
@@ -59,40 +38,33 @@ def cell_finished(cell, outcome):
 
 @pytest.fixture
 def watched(tmp_path):
-    """The variables of processes in which a plugin notes what begins and what is done, and the file."""
+    """The variables and paths of processes in which a plugin notes what begins and what is done, and the file."""
     site, noted = tmp_path / "site", tmp_path / "noted"
     (site / "watcher-1.dist-info").mkdir(parents=True)
     (site / "watcher-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: watcher\nVersion: 1\n")
     (site / "watcher-1.dist-info" / "entry_points.txt").write_text("[ddbench]\nwatcher = watcher\n")
     (site / "watcher.py").write_text(WATCHER)
     noted.touch()
-    paths = os.pathsep.join([str(site), str(TESTS), str(TESTS.parent)])
-    return {**os.environ, "PYTHONPATH": paths, "NOTED": str(noted)}, noted
+    return {**os.environ, "NOTED": str(noted)}, [str(site)], noted
 
 
-@contextlib.contextmanager
-def another_run(env, data, store, *, stops=False, **study):
-    """A run in a process of its own, ready to begin."""
-    arguments = {"data": str(data), "store": str(store), "stops": stops, **study}
-    command = [sys.executable, "-c", RUN, json.dumps(arguments)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=env, **pipes) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
+@pytest.fixture(scope="module")
+def nursery():
+    """Where the runs of this module come from."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
-def begin(process):
-    process.stdin.write("go\n")
-    process.stdin.flush()
+@pytest.fixture
+def another_run(nursery, data, watched):
+    """Make a run in a process of its own, ready to begin."""
+    env, paths, _ = watched
 
+    def another_run(store, *, stops=False, **study):
+        return nursery.run(env, paths, data=str(data), store=str(store), stops=stops, **study)
 
-def result_of(process):
-    result = json.loads(process.stdout.read())
-    assert process.wait() == 0
-    return result
+    return another_run
 
 
 def study(values, **changes):
@@ -100,14 +72,14 @@ def study(values, **changes):
     return {"method": methods, "evaluator": "scripted", "iterations": 1, "students": 19, **changes}
 
 
-def test_two_hundred_cells_of_overlapping_grids_are_each_done_once(data, tmp_path, watched):
-    env, noted = watched
+def test_two_hundred_cells_of_overlapping_grids_are_each_done_once(tmp_path, another_run, watched):
+    *_, noted = watched
     store = tmp_path / "store"
     first_study, second_study = study(range(8)), study(range(9, 1, -1))
-    with another_run(env, data, store, **first_study) as first, another_run(env, data, store, **second_study) as second:
-        begin(first)
-        begin(second)
-        results = [result_of(first), result_of(second)]
+    with another_run(store, **first_study) as first, another_run(store, **second_study) as second:
+        first.begin()
+        second.begin()
+        results = [first.result(), second.result()]
     for result in results:
         assert set(result["states"]) == {"done"}
         assert [row["students"] for row in result["rows"]] == [19] * 8
@@ -120,36 +92,29 @@ def test_two_hundred_cells_of_overlapping_grids_are_each_done_once(data, tmp_pat
     assert list((store / "leases").iterdir()) == []
 
 
-def stopped(process):
-    """Wait until the process has stopped itself."""
-    _, status = os.waitpid(process.pid, os.WUNTRACED)
-    assert os.WIFSTOPPED(status)
-
-
-def test_a_run_goes_on_at_once_where_another_was_killed(data, tmp_path, watched):
-    env, _ = watched
+def test_a_run_goes_on_at_once_where_another_was_killed(data, tmp_path, another_run):
     store, heard = tmp_path / "store", Heard()
-    with another_run(env, data, store, stops=True, **study([0])) as process:
-        begin(process)
-        stopped(process)
+    with another_run(store, stops=True, **study([0])) as process:
+        process.begin()
+        process.wait_until_stopped()
         process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and a zombie
+        process.wait_until_zombie()
         assert not small_run(data, store, reporter=heard, **study([0])).failed
     assert len(heard.done) == 20
     assert len(heard.notices) == 2, "the lines on the data"
 
 
-def test_a_run_that_was_stopped_comes_back_and_does_nothing_twice(data, tmp_path, watched, monkeypatch):
-    env, noted = watched
+def test_a_run_that_was_stopped_comes_back_and_does_nothing_twice(data, tmp_path, another_run, watched, monkeypatch):
+    *_, noted = watched
     store, heard = tmp_path / "store", Heard()
     monkeypatch.setattr(Leases, "stale_after", 0.2)
-    with another_run(env, data, store, stops=True, **study([0])) as process:
-        begin(process)
-        stopped(process)
+    with another_run(store, stops=True, **study([0])) as process:
+        process.begin()
+        process.wait_until_stopped()
         assert not small_run(data, store, reporter=heard, **study([0])).failed
         before = numbers(store)
         process.send_signal(signal.SIGCONT)
-        result = result_of(process)
+        result = process.result()
     assert set(result["states"]) == {"done"}
     assert result["failed"] == {}
     assert numbers(store) == before
