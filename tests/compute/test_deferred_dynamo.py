@@ -1,20 +1,29 @@
 """torch's compiler is imported by what compiles, and by nothing else; eager numbers are the same before and after."""
 
-import subprocess
+import copy
+import importlib
+import multiprocessing
 import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor
 
-SCRIPT = """
-import copy, sys, threading
 import torch
-from harness.compute.deferred_dynamo import NAME, DeferredDynamo, defer_dynamo
+from studies import ddbench
 
-defer_dynamo()
-stand_in = sys.modules[NAME]
-assert isinstance(stand_in, DeferredDynamo)
-defer_dynamo()
-assert sys.modules[NAME] is stand_in, "once is enough"
+from harness.compute.deferred_dynamo import NAME, DeferredDynamo, defer_dynamo
+from harness.testing.fresh import PRELOADED
+
+
+def in_new_process(function, *arguments):
+    """Return the result of a function in a process that has imported torch and has made nothing with it yet."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *arguments).result()
+
 
 def trained():
+    """The parameters of a network after three steps, and its optimiser's state read again."""
     network = torch.nn.Linear(3, 2)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -28,45 +37,55 @@ def trained():
     optimizer.load_state_dict(optimizer.state_dict())
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
-before = trained()
-assert sys.modules[NAME] is stand_in, "eager code imported the compiler"
-assert not [name for name in sys.modules if name.startswith(NAME + ".")]
 
-failures = []
-def use():
-    try:
-        assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(1)).item() == 1
-    except BaseException as error:
-        failures.append(error)
-threads = [threading.Thread(target=use) for _ in range(2)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-assert not failures, failures
-import torch._dynamo
-assert torch._dynamo is sys.modules[NAME] is not stand_in
-assert torch._dynamo.config.verbose in (True, False)
-assert torch.equal(trained(), before)
-assert torch.optim.Optimizer.zero_grad.__wrapped__ is not None
-print("done")
-"""
+def defer_train_compile_train():
+    defer_dynamo()
+    stand_in = sys.modules[NAME]
+    assert isinstance(stand_in, DeferredDynamo)
+    defer_dynamo()
+    assert sys.modules[NAME] is stand_in, "once is enough"
+
+    before = trained()
+    assert sys.modules[NAME] is stand_in, "eager code imported the compiler"
+    assert not [name for name in sys.modules if name.startswith(NAME + ".")]
+
+    failures = []
+
+    def use():
+        try:
+            assert torch.compile(lambda x: x + 1, backend="eager")(torch.zeros(1)).item() == 1
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    importlib.import_module(NAME)
+    assert torch._dynamo is sys.modules[NAME] is not stand_in
+    assert torch._dynamo.config.verbose in (True, False)
+    assert torch.equal(trained(), before)
+    assert torch.optim.Optimizer.zero_grad.__wrapped__ is not None
+    return "done"
 
 
 def test_it_is_imported_by_what_compiles_alone():
-    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+    assert in_new_process(defer_train_compile_train) == "done"
+
+
+def run_and_look(words):
+    """Run a command; return its exit status, stderr, and whether the compiler was imported before and after."""
+    before = "torch._dynamo.utils" in sys.modules
+    result = ddbench(*words)
+    return result.exit_code, result.stderr, (before, "torch._dynamo.utils" in sys.modules)
 
 
 def test_a_run_does_without(tmp_path):
     words = ["run", "-m", "dm[batch_real=4]", "-p", "single[main=convnet[width=4,depth=1]]", "--iterations", "1",
              "-a", "mlp[width=8]", "-e", "plain[epochs=1,protocol=quick]", "--students", "1", "--executor", "inline",
              "--store", str(tmp_path / "store")]  # fmt: skip
-    script = (
-        "import atexit, sys\n"
-        "atexit.register(lambda: print('torch._dynamo.utils' in sys.modules))\n"
-        "from harness.cli import main\n"
-        f"sys.argv[1:] = {words!r}\n"
-        "main()\n"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.endswith("False\n")
+    status, printed, imported = in_new_process(run_and_look, words)
+    assert status == 0, printed
+    assert imported == (False, False)

@@ -63,9 +63,10 @@ def loss_of(store):
     return history["scalars"]["loss"]
 
 
-def test_tensorboard_reads_the_curves_and_images_of_a_run(data, tmp_path, events):
+def test_tensorboard_reads_the_curves_and_images_of_a_run(data, tmp_path, events, monkeypatch):
     track = f'tensorboard[folder="{tmp_path / "logs"}"]'
-    result = ddbench("run", *small_words(data, tmp_path / "store", iterations=4, track=track))
+    monkeypatch.chdir(data.parent)  # the name of a run has the path of its data, and is cut if that is long
+    result = ddbench("run", *small_words(data.name, tmp_path / "store", iterations=4, track=track))
     assert result.exit_code == 0, result.output
     ((name, run),) = events(tmp_path / "logs").items()
     assert re.fullmatch(r"[\w.=+-]*4-iterations[\w.=+-]*-[0-9a-f]{8}", name)
