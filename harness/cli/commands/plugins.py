@@ -72,8 +72,10 @@ def check(
     _try_import(_candidate(name), timeout)
     installed = discover()
     row = _row(installed, name)
-    from harness.testing.checking import checkables  # imports torch
+    from harness.compute.deferred_dynamo import defer_dynamo  # imports torch
+    from harness.testing.checking import checkables
 
+    defer_dynamo()  # as runs do: else the first optimiser imports torch's compiler, which takes seconds
     results: list[dict[str, object]] = []
     outcomes: list[Outcome] = []
     as_json = as_json or bool(ctx.obj)
