@@ -23,9 +23,9 @@ EVIL = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Two methods through three pools, two evaluators, three architectures."""
+    """Two methods through three pools, two evaluators, three architectures; each command reads all of them again."""
     records = study(methods=("dc", "dm"), pools=("single", "main-similar", "main-model"), evaluators=("plain", "kd"),
-                    iterations=(100, 1000), architectures=ARCHITECTURES[:3])  # fmt: skip
+                    iterations=(100, 1000), architectures=ARCHITECTURES[:3], distillations=2)  # fmt: skip
     return write_store(tmp_path_factory.mktemp("many") / "store", records)
 
 

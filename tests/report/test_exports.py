@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from studies import ddbench
+from synthetic import study, write_store
 
 import harness
 from harness.report.scores import read_scores
@@ -17,10 +18,16 @@ PACKED = Path(__file__).parents[2] / "benchmarks" / "paper" / "store.tar.xz"
 SCHEMA = Path(harness.__file__).parent / "report" / "exports" / "grid_summary.schema.json"
 
 
-def export(*words):
-    done = ddbench("results", "export", PACKED, *words)
+def export(*words, store=PACKED):
+    done = ddbench("results", "export", store, *words)
     assert done.exit_code == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A store of 24 students, for what depends on no number."""
+    return write_store(tmp_path_factory.mktemp("small") / "store", study())
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +69,11 @@ def test_the_summary_has_means_and_spreads_of_all_students_by_its_schema(scores)
         assert (entry["accuracy"]["std_distillations"] is None) == (entry["distillations"] == 1)
 
 
-def test_the_schema_refuses_other_documents():
+def test_the_schema_refuses_other_documents(small):
     jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
-    document = json.loads(export("--json", "--architecture", "mlp"))
+    document = json.loads(export("--json", "--architecture", "mlp", store=small))
+    assert validator.is_valid(document)
     for damage in ({"schema_version": 2}, {"entries": [{**document["entries"][0], "accuracy": 0.5}]}, {"more": 1}):
         assert not validator.is_valid({**document, **damage})
 
@@ -90,19 +98,19 @@ def test_parquet_and_polars_hold_the_same_rows(scores, tmp_path):
         (("--csv", "--method", "none"), "--method none: no score has this value"),
     ],
 )
-def test_mistakes_end_in_one_line(words, complaint):
-    done = ddbench("results", "export", PACKED, *words)
+def test_mistakes_end_in_one_line(small, words, complaint):
+    done = ddbench("results", "export", small, *words)
     assert done.exit_code == 2
     assert done.stderr.startswith(f"ddbench: error: {complaint}")
     assert done.stderr.count("\n") == 1
 
 
-def test_without_polars_one_line_names_the_remedy(monkeypatch, tmp_path):
+def test_without_polars_one_line_names_the_remedy(small, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "polars", None)
-    done = ddbench("results", "export", PACKED, "--parquet", "-o", tmp_path / "x")
+    done = ddbench("results", "export", small, "--parquet", "-o", tmp_path / "x")
     assert done.exit_code == 2
     assert done.stderr == (
         "ddbench: error: --parquet needs the package polars, which is not installed: pip install 'ddbench[polars]'\n"
     )
     with pytest.raises(harness.UsageError, match="to_polars"):
-        harness.load_results(PACKED).to_polars()
+        harness.load_results(small).to_polars()
