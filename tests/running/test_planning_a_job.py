@@ -33,14 +33,19 @@ def listed(plan, jobs):
     return [ListedJob.model_validate(job) for job in list_jobs(jobs, plan.needs)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(data):
     return Run(request_from({**CROSSED, "dataset": f"arrays[path={data}]"}))
 
 
-def test_each_job_of_a_crossing_has_the_cells_of_the_whole_plan(run):
+@pytest.fixture(scope="module")
+def plan(run):
+    """The whole plan, made once: no test changes it, and each plans its job anew."""
+    return run.plan(plugins().registry)
+
+
+def test_each_job_of_a_crossing_has_the_cells_of_the_whole_plan(run, plan):
     registry = plugins().registry
-    plan = run.plan(registry)
     jobs = jobs_of(plan)
     shared = [job for job in jobs if isinstance(job, ArtifactJob)]
     assert len({job.scope for job in jobs}) > len(shared) > 2, "experts that two methods share belong to a single job"
@@ -51,9 +56,8 @@ def test_each_job_of_a_crossing_has_the_cells_of_the_whole_plan(run):
         assert len(planned.sources) == 1
 
 
-def test_a_job_plans_no_other_trajectories(run, monkeypatch):
+def test_a_job_plans_no_other_trajectories(run, plan, monkeypatch):
     registry = plugins().registry
-    plan = run.plan(registry)
     jobs = jobs_of(plan)
     (entry, *_) = [
         each for each, job in zip(listed(plan, jobs), jobs, strict=True) if job.scope.method.startswith("dc")
@@ -67,22 +71,20 @@ def test_a_job_plans_no_other_trajectories(run, monkeypatch):
     assert {kind.__name__ for kind in begun} == {"DC"}
 
 
-def test_numbered_arms_are_those_of_the_whole_plan(run):
+def test_numbered_arms_are_those_of_the_whole_plan(run, plan):
     registry = plugins().registry
-    whole = run.plan(registry)
-    last = len(whole.arms) - 1
+    last = len(plan.arms) - 1
     chosen = Run(run.request, arms=(last,))
-    plan = chosen.plan(registry)
-    (job, *_) = jobs_of(plan)
-    planned, again = plan_job(chosen, listed(plan, [job])[0], registry)
+    of_chosen = chosen.plan(registry)
+    (job, *_) = jobs_of(of_chosen)
+    planned, again = plan_job(chosen, listed(of_chosen, [job])[0], registry)
     assert again.key == job.key
-    assert [arm.describe() for arm in planned.arms] == [whole.arms[last].describe()]
+    assert [arm.describe() for arm in planned.arms] == [plan.arms[last].describe()]
 
 
 @pytest.mark.parametrize("change", ["key", "method", "dataset"])
-def test_a_job_that_would_not_be_planned_today_is_refused(run, change):
+def test_a_job_that_would_not_be_planned_today_is_refused(run, plan, change):
     registry = plugins().registry
-    plan = run.plan(registry)
     entry = listed(plan, jobs_of(plan))[0]
     if change == "key":
         entry = entry.model_copy(update={"key": "0" * 64})
