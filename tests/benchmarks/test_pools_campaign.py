@@ -63,8 +63,10 @@ def test_the_packed_store_is_sound_and_holds_no_teacher(campaign):
     assert {record.kind for record in open_store(packed).records()} == {"distilled", "student"}
 
 
-@pytest.mark.parametrize(("config", "first_pools"), [("digits.toml", 2), ("questions.toml", 9), ("evaluators.toml", 2)])
-def test_each_request_on_the_digits_is_one_that_a_run_takes(campaign, config, first_pools):
+@pytest.mark.parametrize(
+    ("config", "first_pools"), [("digits.toml", 2), ("questions.toml", 9), ("evaluators.toml", 2), ("mnist.toml", 4)]
+)
+def test_each_request_of_a_small_campaign_is_one_that_a_run_takes(campaign, config, first_pools):
     from harness.planning.request import request_from
 
     requests = list(campaign.requests(tomllib.loads(CAMPAIGN.with_name(config).read_text())))
