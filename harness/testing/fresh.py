@@ -12,8 +12,8 @@ from harness.compute.deferred_dynamo import defer_dynamo
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry, stdout_to_stderr
 
-PRELOADED = ["harness.testing", "torchvision", "kornia.augmentation"]
-"""Modules that the server imports: no plugin, and none that starts to compute."""
+PRELOADED = ["harness.testing"]
+"""Modules that the server imports."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -21,8 +21,8 @@ T = TypeVar("T")
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Return the result of ``function`` in a fresh process with the same threads and components as this one.
 
-    The process is forked from a server that has imported torch, libraries that use it and the contract kit, but no
-    plugin: only the first call, which starts the server, is slow.
+    The process is forked from a server that has imported torch and the contract kit but no plugin: only the first
+    call, which starts the server, is slow.
 
     Raises:
         BrokenProcessPool: the process ended without an answer.

@@ -25,7 +25,7 @@ BUILT_IN = {
         "dsa[batch_real=8,outer=2,inner=1]",
         "dcc[batch_real=8,outer=2,inner=1,warm_outer=1,warm_inner=1]",
         "dsac[batch_real=8,outer=2,inner=1,warm_outer=0]",
-        "idc[inner=2,batch_real=6,n_data=8,batch_train=4]",
+        "idc[inner=2,batch_real=6,n_data=16,batch_train=8]",
         "dm[batch_real=8]",
         "ncfm[batch_real=8,frequencies=16,pairs=2,train_epochs=2,sampler=true]",
         "ncfm[batch_real=8,frequencies=16,networks=fresh,as=pixels]",
@@ -79,7 +79,7 @@ BUILT_IN = {
         "kd[epochs=3,protocol=quick,teacher=mlp[width=8]]",
     ],
     "architecture": [
-        *("mlp", "convnet", "convnet[norm=batch]", "lenet", "alexnet", "vgg11", "resnet18", "frepo-net[width=8]"),
+        *("mlp", "convnet", "convnet[norm=batch]", "lenet", "alexnet", "vgg11", "resnet18", "frepo-net"),
         "torchvision[model=mobilenet_v3_small]",
         *([] if lacking_package({"timm": "ddbench[timm]"}) else ["timm[model=test_resnet]"]),
     ],
