@@ -39,7 +39,7 @@ def without_trial(monkeypatch):
     monkeypatch.setattr("harness.cli.commands.plugins.tried", lambda row, seconds: Trial("", ()))
 
 
-def test_a_plugin_that_keeps_its_contract_is_said_to(ddbench, distribution, without_trial):
+def test_a_plugin_that_keeps_its_contract_is_said_to(ddbench, distribution):
     distribution("good", registering("pool", "mine", "good:Mine") + POOL)
     result = ddbench("plugins", "check", "good")
     assert result.exit_code == 0, result.output
@@ -101,7 +101,11 @@ def test_of_two_that_claim_a_name_each_checks_its_own(ddbench, distribution, wit
     [
         ("", ["check", "good"], r"plugin 'good' of good: it implements no hooks: .*good\.py"),
         ("import no_such_package", ["check", "good"], "plugin 'good' of good is broken: ModuleNotFoundError"),
-        (registering("tracker", "mine", "good:Mine") + TRACKER, ["check", "good", "mien"], "no component 'mien': did"),
+        (
+            registering("tracker", "mine", "good:Mine") + TRACKER,
+            ["check", "good", "mien"],
+            "has no component 'mien': did",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_line_and_exit_status_2(ddbench, distribution, source, words, message):

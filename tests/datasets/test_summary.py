@@ -47,7 +47,7 @@ def test_what_is_not_downloaded_is_described_without_its_images(tmp_path, monkey
     assert "ddbench prepare cifar10" in details["images_unread"]
 
 
-@pytest.mark.parametrize("executor", ["inline", "local[slots=1]"])
+@pytest.mark.parametrize("executor", ["inline", "local"])
 def test_a_run_begins_with_two_lines_and_says_nothing_when_all_is_done(folder, tmp_path, executor):
     dataset = f"folder[path={folder},size=16]"
     words = small_words("", tmp_path / "store", dataset=dataset, method="random", students=1, executor=executor)

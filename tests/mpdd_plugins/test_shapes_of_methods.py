@@ -19,7 +19,7 @@ METHODS = {
 SIZES = {
     "many images": {"shape": (1, 16, 16), "classes": 2, "ipc": 50},
     "colour, not square": {"shape": (3, 12, 20), "classes": 3, "ipc": 10},
-    "40 classes": {"shape": (1, 16, 16), "classes": 40, "ipc": 1},
+    "100 classes": {"shape": (1, 16, 16), "classes": 100, "ipc": 1},
 }
 
 
