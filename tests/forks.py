@@ -9,20 +9,18 @@ streams and of signals start it for real.
 import functools
 import importlib
 import json
-import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from harness.testing.fresh import PRELOADED
+from harness.testing.fresh import fork_server
 
 
 def ddbench(*words, env=None, cwd=None, timeout=600):
     """Run the command line, and return its exit status, stdout and stderr."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = fork_server()
     words, env, folder = [str(word) for word in words], dict(os.environ if env is None else env), cwd or os.getcwd()
     paths = [*filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *own_import_path()]
     ours, theirs = zip(context.Pipe(duplex=False), context.Pipe(duplex=False), strict=True)

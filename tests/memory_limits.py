@@ -1,15 +1,13 @@
 """Work in a forked process that may take little more memory than it has."""
 
-import multiprocessing
 import resource
 
-from harness.testing.fresh import PRELOADED
+from harness.testing.fresh import fork_server
 
 
 def within(megabytes, function, *arguments):
     """What ``function`` returns, or the exception that it raises, in a process that may map so much more data."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = fork_server()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_limited, args=(theirs, megabytes, function, arguments))
     process.start()

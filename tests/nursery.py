@@ -17,15 +17,14 @@ from multiprocessing.connection import Connection
 import studies
 import toy_plugins
 
-from harness.testing.fresh import PRELOADED
+from harness.testing.fresh import fork_server
 
 
 class Nursery:
     """The process that is forked for every run. It is the parent of all of them, and waits for them when asked to."""
 
     def __init__(self):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = fork_server()
         self.requests, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs,))
         self.process.start()

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import ForkServerContext
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -12,10 +13,16 @@ from harness.compute.deferred_dynamo import defer_dynamo
 from harness.plugins.discovery import plugins
 from harness.plugins.registry import Entry, stdout_to_stderr
 
-PRELOADED = ["harness.testing"]
-"""Modules that the server imports."""
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def fork_server() -> ForkServerContext:
+    """Return the context whose processes are forked from a server that has imported torch and the contract kit."""
+    context = multiprocessing.get_context("forkserver")
+    # A fork of the server shares its imports; a spawned process would import torch again for every check.
+    context.set_forkserver_preload(["harness.testing"])
+    return context
 
 
 def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -27,12 +34,9 @@ def in_fresh_process(function: Callable[P, T], *arguments: P.args, **named: P.kw
     Raises:
         BrokenProcessPool: the process ended without an answer.
     """
-    context = multiprocessing.get_context("forkserver")
-    # A fork of the server shares its imports; a spawned process would import torch again for every check.
-    context.set_forkserver_preload(PRELOADED)
     # Pickled here, so that a fault in pickling is raised in the caller and does not break the pool.
     call = pickle.dumps((function, arguments, named))
-    with ProcessPoolExecutor(1, context) as pool:
+    with ProcessPoolExecutor(1, fork_server()) as pool:
         answer = pool.submit(_called, call, plugins().registry.entries, torch.get_num_threads()).result()
     result: T = pickle.loads(answer)
     return result

@@ -2,7 +2,6 @@
 
 import copy
 import importlib
-import multiprocessing
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -11,14 +10,12 @@ import torch
 from studies import ddbench
 
 from harness.compute.deferred_dynamo import NAME, DeferredDynamo, defer_dynamo
-from harness.testing.fresh import PRELOADED
+from harness.testing.fresh import fork_server
 
 
 def in_new_process(function, *arguments):
     """Return the result of a function in a process that has imported torch and has made nothing with it yet."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    with ProcessPoolExecutor(1, context) as pool:
+    with ProcessPoolExecutor(1, fork_server()) as pool:
         return pool.submit(function, *arguments).result()
 
 

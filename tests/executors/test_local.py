@@ -19,6 +19,10 @@ from harness.types.executor import LOST, STOPPED, Order
 PRINTS_VARIABLES = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS'))"
 
 
+SLEEPS = "import time; open({mark!r}, 'w').close(); time.sleep(600)"
+"""A program that leaves a mark when its imports are over."""
+
+
 def order(tmp_path, name, code, gpu=False):
     script = tmp_path / f"{name}.py"
     script.write_text(code)
@@ -81,8 +85,7 @@ def test_a_slot_serves_one_order_after_the_other_and_stops_one_at_once(tmp_path,
     (first,) = executor.start([order(tmp_path, "first", "raise SystemExit(3)")])
     assert end_of(first) == 3
     mark = tmp_path / "mark"
-    sleeps = f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(600)"
-    (second,) = executor.start([order(tmp_path, "second", sleeps)])
+    (second,) = executor.start([order(tmp_path, "second", SLEEPS.format(mark=str(mark)))])
     assert second.poll() is None
     wait_until(mark.exists)  # Python drops an interrupt that comes while it ends an import
     second.stop()
@@ -102,8 +105,7 @@ def is_at_work(pid):
 
 def test_a_lost_launcher_is_a_lost_order_and_the_next_one_is_served(tmp_path, started):
     executor = started()
-    sleeps = f"open({str(tmp_path / 'mark')!r}, 'w').close()\nimport time\ntime.sleep(600)"
-    (lost,) = executor.start([order(tmp_path, "lost", sleeps)])
+    (lost,) = executor.start([order(tmp_path, "lost", SLEEPS.format(mark=str(tmp_path / "mark")))])
     launcher = int(lost.where.removeprefix("pid "))
     mark = tmp_path / "mark"
     wait_until(mark.exists)
