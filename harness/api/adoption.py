@@ -223,9 +223,9 @@ def _stamp_all(checking: _Check, current: set[str]) -> list[str]:
 
 
 def _depth(checking: _Check, key: str) -> int:
-    """Return a number that is smaller for parents than for children: experts, sets, their teachers, students."""
-    kind = checking.candidates[key].kind
-    return {"artifact": 2 if checking.ways[key].parents else 0, "distilled": 1, "student": 3}[kind]
+    """Return a number that is smaller for parents than for children, as a set is computed from experts or a search."""
+    parents = [parent for parent in checking.ways[key].parents if parent in checking.candidates]
+    return 1 + max((_depth(checking, parent) for parent in parents), default=0)
 
 
 def _obstacle(checking: _Check, key: str, covered: Mapping[str, set[str]], known: set[str]) -> str | None:
