@@ -11,13 +11,17 @@ from typing import Any, Literal, Self
 import pydantic
 import torch
 
-from harness import NameList, Probe, ProbeResult, option, parse_name
+from harness import Name, NameList, Probe, ProbeResult, option, parse_name
 from mpdd_plugins.pools.exponential_weights import ExponentialWeights
 from mpdd_plugins.pools.main_similar import MainSimilar, MainSimilarOptions
 from mpdd_plugins.pools.weighted_names import main_of, merge, uniform, weighted
 
 OF_PROBES = ("probabilities", "every", "panel", "students", "evaluator", "step", "scale", "replay")
 OF_CONFLICT = ("strength", "memory", "prior", "shares")
+RECENT = 5
+"""Gains, about, over which the usual gain is averaged."""
+_DEFAULTS = {("norm", "instance"), ("act", "relu"), ("pool", "avg")}
+"""The ConvNet's own choices of table 3: the product of the table names the main ConvNet with them."""
 
 
 class AdaptiveOptions(MainSimilarOptions):
@@ -75,11 +79,16 @@ class AdaptiveOptions(MainSimilarOptions):
 
     @pydantic.model_validator(mode="after")
     def _something_to_find(self) -> Self:
-        main, _ = main_of(self.main, architecture="convnet", probability=0.9)
-        if self.others and all(parse_name(other) == parse_name(main) for other in self.others) and self.seeks:
+        main, probability = main_of(self.main, architecture="convnet", probability=0.9)
+        if self.others and all(_brief(other) == _brief(main) for other in self.others) and self.seeks:
             raise ValueError(
                 f"others holds nothing beside the main architecture {main}, and there is no probability to find: "
                 "name another architecture, or take the pool single"
+            )
+        if self.strategy == "conflict" and probability == 1:
+            raise ValueError(
+                f"main={self.main} leaves the others no share that could change: write {main}:0.9, or take the pool "
+                "single"
             )
         return self
 
@@ -98,20 +107,27 @@ class Adaptive(MainSimilar):
 
         x = clip((a - a' - b) / scale, -1, 1),
 
-    and the next arm is drawn. b is the mean of all gains before, which all arms share: it favours none, and lowers the
-    variance of the weights, since a set improves under any probability. Before the first probe the probability is the
-    mean of all. Warm-up iterations are not probed.
+    and the next arm is drawn. b is the usual gain, which all arms share: a set improves under any probability, and ever
+    more slowly, so that without b, or with the mean of all gains for it, whichever arm is drawn first would win. The
+    k-th gain g is compared with
+
+        b(k) = m(k - 1) / sqrt(k),    m(k) = m(k - 1) + (sqrt(k) g(k) - m(k - 1)) / 5,    m(1) = g(1),
+
+    a running mean of recent gains, as if they fell with the root of their number. The first gain, which can be compared
+    with nothing, is no reward. Before the first probe the probability is the mean of all; an iteration without a
+    warm-up begins with a probe. Warm-up iterations are not probed.
 
     **strategy=conflict.** With q the distribution of `main-similar`, an architecture a beside the main one has the
     share
 
         P(a) = (1 - explore) q(a) exp(strength c(a)) / Z + explore q(a),
 
-    and the main one the same with c = 0; Z makes the first parts sum to 1 - explore. c(a) is the mean cosine, from -1
-    to 1, between the image gradients of its draws and the running mean of the main architecture's (``main_cosine``): a
-    share rises while its gradients agree with the main one's, and falls when they conflict. ``strength`` 2 lets two
-    architectures of cosines 1 and -1 differ by a factor of e^4, about 55. With s(a) the mean over its last draws
-    (exponential, of about ``memory`` of them; n(a) in number), and s that over all others together,
+    and the main one the same with c = 0, also where it is listed among the similar ones; Z makes the first parts sum to
+    1 - explore. c(a) is the mean cosine, from -1 to 1, between the image gradients of its draws and the running mean of
+    the main architecture's (``main_cosine``): a share rises while its gradients agree with the main one's, and falls
+    when they conflict. ``strength`` 2 lets two architectures of cosines 1 and -1 differ by a factor of e^4, about 55.
+    With s(a) the mean over its last draws (exponential, of about ``memory`` of them; n(a) in number), and s that over
+    all others together,
 
         c(a) = (n(a) s(a) + prior s) / (n(a) + prior),
 
@@ -122,14 +138,15 @@ class Adaptive(MainSimilar):
 
     Options = AdaptiveOptions
     options: AdaptiveOptions
-    version = 1
+    version = 2
 
     def __init__(self, options: AdaptiveOptions) -> None:
         super().__init__(options)
         self._arms = [_number(text) for text in options.probabilities]
         self._bandit = ExponentialWeights(len(self._arms), step=options.step, explore=options.explore)
         self._accuracy: float | None = None
-        self._gains, self._gain_sum = 0, 0.0
+        self._gains, self._usual = 0, 0.0
+        """The number of gains, and m of the class: their running mean, each times the root of its number."""
         self._cosines: dict[str, list[float]] = {}
         """By architecture beside the main one, its number of draws and its mean cosine; "" is all together."""
 
@@ -173,12 +190,19 @@ class Adaptive(MainSimilar):
     def probed(self, result: ProbeResult, generator: torch.Generator) -> None:
         """Reward the present probability by the gain since the last probe, and draw the next."""
         if self._accuracy is not None:
-            gain = result.mean - self._accuracy
-            usual = self._gain_sum / self._gains if self._gains else 0.0
-            self._bandit.reward(max(-1.0, min(1.0, (gain - usual) / self.options.scale)))
-            self._gains, self._gain_sum = self._gains + 1, self._gain_sum + gain
+            self._reward(result.mean - self._accuracy)
         self._accuracy = result.mean
         self._bandit.draw(generator)
+
+    def _reward(self, gain: float) -> None:
+        """Reward the present arm by a gain beyond the usual one."""
+        self._gains += 1
+        root = math.sqrt(self._gains)
+        if self._gains == 1:
+            self._usual = gain
+            return
+        self._bandit.reward(max(-1.0, min(1.0, (gain - self._usual / root) / self.options.scale)))
+        self._usual += (root * gain - self._usual) / RECENT
 
     @property
     def weights(self) -> dict[float, float]:
@@ -201,7 +225,7 @@ class Adaptive(MainSimilar):
     def observe(self, architecture: str, scalars: Mapping[str, float]) -> None:
         """Take the cosine of a step into the means of its architecture; the main one is what others are compared to."""
         cosine = scalars.get("main_cosine", math.nan)
-        if not self.watches_gradients or architecture == self._main or not math.isfinite(cosine):
+        if not self.watches_gradients or self._is_main(architecture) or not math.isfinite(cosine):
             return
         for name in ("", architecture):
             count, mean = self._cosines.get(name, [0, 0.0])
@@ -213,7 +237,7 @@ class Adaptive(MainSimilar):
         options = self.options
         start = merge({self._main: self._probability}, uniform(self.similar, 1 - self._probability))
         raised = {
-            name: share * (1.0 if name == self._main else math.exp(options.strength * self._cosine(name)))
+            name: share * (1.0 if self._is_main(name) else math.exp(options.strength * self._cosine(name)))
             for name, share in start.items()
         }
         total = math.fsum(raised.values())
@@ -221,6 +245,9 @@ class Adaptive(MainSimilar):
             name: (1 - options.explore) * raised[name] / total + options.explore * share
             for name, share in start.items()
         }
+
+    def _is_main(self, architecture: str) -> bool:
+        return _brief(architecture) == _brief(self._main)
 
     def _cosine(self, architecture: str) -> float:
         """Return c of the rule; 0 if nothing is known yet."""
@@ -237,7 +264,7 @@ class Adaptive(MainSimilar):
         return {
             "bandit": self._bandit.state(),
             "accuracy": self._accuracy,
-            "gains": [self._gains, self._gain_sum],
+            "gains": [self._gains, self._usual],
             "cosines": {name: list(known) for name, known in self._cosines.items()},
         }
 
@@ -247,8 +274,16 @@ class Adaptive(MainSimilar):
             return
         self._bandit.restore(state["bandit"])
         self._accuracy = state["accuracy"]
-        self._gains, self._gain_sum = state["gains"]
+        self._gains, self._usual = state["gains"]
         self._cosines = {name: list(known) for name, known in state["cosines"].items()}
+
+
+def _brief(architecture: str) -> Name:
+    """Return a name in one spelling: without those of the ConvNet's defaults that table 3 names."""
+    name = parse_name(architecture)
+    if name.name.rpartition(":")[2] != "convnet":
+        return name
+    return Name(name.name, tuple(sorted(part for part in name.options if part not in _DEFAULTS)))
 
 
 def _number(text: str) -> float:

@@ -32,7 +32,7 @@ def probe(policy, accuracy, number=0, seed=0):
 
 @given(
     observed=st.lists(st.tuples(st.sampled_from([TINY_CONVNET, *OTHERS, "unheard-of"]), COSINES), max_size=30),
-    main=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+    main=st.sampled_from([0.1, 0.5, 0.9, 0.99]),
     strength=st.floats(0.1, 50),
     shares=st.booleans(),
 )
@@ -92,7 +92,7 @@ def test_one_arm_is_main_similar_with_that_probability_bit_for_bit(main):
 
 
 @pytest.mark.parametrize("options", ["", "strategy=conflict,", "main=convnet:0.8,strategy=conflict,"])
-@pytest.mark.parametrize("others", ["convnet", "convnet+convnet"])
+@pytest.mark.parametrize("others", ["convnet", "convnet+convnet", "convnet[pool=avg,norm=instance]"])
 def test_without_another_architecture_there_is_nothing_to_find(options, others):
     with pytest.raises(UsageError, match="others holds nothing beside the main architecture convnet"):
         pool(f"{options}others={others}")
@@ -153,8 +153,26 @@ def test_the_reward_is_the_gain_beyond_the_usual_one_clipped():
     policy._bandit.reward = rewards.append
     for number, accuracy in enumerate([0.2, 0.25, 0.31, 0.1, 0.9]):
         probe(policy, accuracy, number)
-    # Gains 0.05, 0.06, -0.21 and 0.8, less the means of those before: 0, 0.05, 0.055 and -0.1 / 3.
-    assert rewards == pytest.approx([0.5, 0.1, -1.0, 1.0])
+    # Gains 0.05, 0.06, -0.21 and 0.8. The first is compared with nothing.
+    usual, expected = 0.05, []
+    for number, gain in [(2, 0.06), (3, -0.21), (4, 0.8)]:
+        expected.append(max(-1, min(1, (gain - usual / number**0.5) / 0.1)))
+        usual += (number**0.5 * gain - usual) / 5
+    assert rewards == pytest.approx(expected)
+    assert rewards[0] == pytest.approx(0.246447, abs=1e-6)
+
+
+@pytest.mark.parametrize(("probes", "slowness"), [(4, 1.5), (8, 3), (12, 6), (40, 5)])
+def test_a_curve_that_all_probabilities_share_favours_none_of_them(probes, slowness):
+    """A set improves fast at first and then slowly: the probability that was drawn first is not the best for that."""
+    of_first = []
+    for seed in range(40):
+        policy, first = pool(), None
+        for number in range(probes + 1):
+            probe(policy, 0.1 + 0.6 * (1 - math.exp(-number / slowness)), number, seed)
+            first = first or policy.distribution(0)[TINY_CONVNET]
+        of_first.append(policy.weights[first])
+    assert sum(of_first) / len(of_first) == pytest.approx(1 / 6, abs=0.05)
 
 
 def weight_of_best(seed, *, level, best, probes=40, noise=0.01, gap=0.03):
@@ -212,6 +230,18 @@ def test_means_forget_after_the_memory():
     assert policy._cosine("mlp[width=8]") == pytest.approx(0.5)
 
 
+def test_the_main_architecture_among_the_similar_ones_is_the_main_one():
+    policy = component("pool", "adaptive[strategy=conflict,main=convnet:0.5]")
+    twin = "convnet[norm=instance,act=relu,pool=avg]"
+    before = dict(policy.distribution(0))
+    assert twin in before
+    policy.observe(twin, {"main_cosine": -1.0})
+    assert policy.distribution(0) == before
+    policy.observe("convnet[norm=batch,act=relu,pool=avg]", {"main_cosine": -1.0})
+    after = policy.distribution(0)
+    assert after[twin] / before[twin] == pytest.approx(after["convnet"] / before["convnet"])
+
+
 @pytest.mark.parametrize(("cosine", "sign"), [(0.6, 1), (-0.6, -1)])
 def test_a_share_rises_with_agreement_and_falls_with_conflict(cosine, sign):
     policy = conflict()
@@ -246,6 +276,10 @@ def test_what_the_main_architecture_logs_and_what_is_unknown_changes_nothing():
         ("probabilities=0.5+0.50", "each listed once"),
         ("main=convnet:0.8", "leave it out of main"),
         ("strength=3", "strategy=probe uses no strength"),
+        (
+            "main=lenet:1,strategy=conflict",
+            "main=lenet:1 leaves the others no share that could change: write lenet:0.9",
+        ),
         ("strategy=conflict,every=3", "strategy=conflict uses no every"),
     ],
 )
