@@ -97,4 +97,4 @@ def _cell(cell):
         return DASH
     estimate = cell.effect.estimate
     numbers = difference(estimate.difference, estimate.low, estimate.high)
-    return f"**{cell.verdict.word}** {numbers}; {counted(cell.distillations, 'distillation')} each"
+    return f"**{cell.verdict.word}** {numbers}{cell.mark}; {counted(cell.distillations, 'distillation')} each"

@@ -141,16 +141,20 @@ def test_published_sets_are_compared_as_sets_of_their_own():
 
 
 @pytest.mark.parametrize("family", [1, 8])
-def test_repeats_needed_find_a_point_as_often_as_they_say(family):
+@pytest.mark.parametrize("spread", [0.0025, 0.006, 0.012])
+def test_repeats_needed_find_a_point_as_often_as_they_say_and_fewer_do_not(family, spread):
     import numpy as np
     from scipy.stats import t, ttest_1samp
 
-    spread = 0.012
-    width = 2 * t.ppf(0.975, 3) * spread / 2
-    pairs = repeats_needed(width, 4, family)
-    draws = np.random.default_rng(0).normal(0.01, spread, (4000, pairs))
-    power = float((ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / family).mean())
-    assert 0.78 < power < 0.88
+    pairs = repeats_needed(2 * t.ppf(0.975, 3) * spread / 2, 4, family)
+    draws = np.random.default_rng(0).normal(0.01, spread, (8000, pairs))
+
+    def power(number):
+        return float((ttest_1samp(draws[:, :number], 0, axis=1).pvalue < 0.05 / family).mean())
+
+    assert power(pairs) > 0.785
+    assert pairs > 2
+    assert power(pairs - 1) < 0.815
 
 
 def test_the_grid_counts_each_student_once_and_none_beyond_it(tmp_path):

@@ -238,7 +238,7 @@ def test_the_last_line_says_the_verdict(store):
     for line, pool in ((first, "main-model"), (second, "main-similar")):
         assert re.fullmatch(
             rf"{pool} against single: (helps|hurts|no difference above 1 point|undecided: [^(]+ each)"
-            r" \([+−][\d.]+ \[[+−][\d.]+, [+−][\d.]+\] points over all architectures\)",
+            r" \([+−][\d.]+ \[[+−][\d.]+, [+−][\d.]+\] points over all but convnet\)",
             line,
         )
 
@@ -279,3 +279,24 @@ def test_a_real_store(data, tmp_path):
     text = ddbench("compare", tmp_path).stdout
     assert "2 students on each of 2 distillations, seed 0" in text
     assert "protocol: plain quick v1 + epochs=2; device: cpu" in text
+
+
+def test_a_difference_over_a_part_of_its_means_says_so(tmp_path):
+    """The mean over three architectures stands beside the mean over two, and their difference is over these two."""
+    records = list(study(architectures=ARCHITECTURES[:3], pools=("single", "main-similar")))
+    records += study(architectures=ARCHITECTURES[:2], pools=("total-random",), seed=2)
+    text = ddbench("compare", write_store(tmp_path / "store", records)).stdout
+    line = next(line for line in text.splitlines() if line.startswith("over what both arms have"))
+    assert line.endswith("are the differences of total-random over all architectures")
+    whole = ddbench("compare", write_store(tmp_path / "whole", study(architectures=ARCHITECTURES[:3]))).stdout
+    assert "over what both arms have" not in whole
+
+
+def test_sets_that_went_wrong_are_counted_below_the_table(tmp_path):
+    records = []
+    for pool, status in (("single", "done"), ("wild", "diverged")):
+        for distillation in range(2):
+            of = set_record(pool=pool, distillation=distillation, status=status)
+            records += [of, *(student_record(of, student=student, collapsed=pool == "wild") for student in (0, 1))]
+    text = ddbench("compare", write_store(tmp_path / "store", records)).stdout
+    assert "wild: 2 of 2 sets diverged, 4 of 4 students collapsed" in text.splitlines()

@@ -381,14 +381,15 @@ def test_the_matrix_holds_the_differences_of_the_records(store, text):
             for score in results
             if (head(score["method"]), score["pool"], score["distillation"]) == (method, pool, distillation)
             and score["iterations"] == 2
-            and ("other than" not in caption or not score["architecture"].startswith("convnet"))
+            and ("all students" in caption or not score["architecture"].startswith("convnet"))
         ]
         return statistics.fmean(values)
 
     assert [row[0] for row in rows] == ["dc", "dm"]
     for method, cell in rows:
         difference = statistics.fmean(mean(method, OTHER, d) - mean(method, POOL, d) for d in (0, 1))
-        assert cell.replace("−", "-").startswith(f"{100 * difference:+.1f} ")
+        # A dagger says that something went wrong in an arm: the students of so short a protocol give one class.
+        assert re.match(re.escape(f"{100 * difference:+.1f}") + "†? ", cell.replace("−", "-"))
         assert re.search(r"(helps|hurts|no difference above 1 point|undecided: .*); 2 distillations each$", cell)
 
 

@@ -45,6 +45,12 @@ def test_the_word_is_that_of_the_interval(mean, half, verdict):
     assert word(mean, half) == verdict
 
 
+def test_equal_distillations_are_no_difference_and_an_equal_difference_is_not_tested():
+    assert str(verdict_of(effect([0, 0, 0]), 0.95)) == "no difference above 1 point"
+    assert verdict_of(effect([0.02, 0.02, 0.02]), 0.95).word == "undecided"
+    assert verdict_of(effect([0]), 0.95).word == "undecided"
+
+
 def test_metrics_are_higher_or_lower_since_nobody_knows_what_is_better():
     assert verdict_of(effect([0.02, 0.03, 0.02, 0.03]), 0.95, "nll") == Verdict("higher")
     assert verdict_of(effect([-0.02, -0.03, -0.02, -0.03]), 0.95, "nll") == Verdict("lower")

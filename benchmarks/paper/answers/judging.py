@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
+from scipy.special import nctdtr, stdtrit
 
 from harness.report.comparing.verdict import UNDECIDED
 
@@ -101,8 +101,8 @@ def repeats_needed(width, count, family=1):
     """
     spread = width / 2 / float(stdtrit(count - 1, (1 + LEVEL) / 2)) * math.sqrt(count)
     for pairs in range(2, MOST_REPEATS + 1):
-        tested = float(stdtrit(pairs - 1, 1 - (1 - LEVEL) / 2 / family))
-        quantiles = tested + float(stdtrit(pairs - 1, POWER))
-        if quantiles * spread / math.sqrt(pairs) <= MARGIN:
+        critical = float(stdtrit(pairs - 1, 1 - (1 - LEVEL) / 2 / family))
+        # The t statistic of a true difference of `MARGIN` has the noncentral distribution.
+        if 1 - float(nctdtr(pairs - 1, MARGIN / spread * math.sqrt(pairs), critical)) >= POWER:
             return pairs
     return None

@@ -4,17 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.report.comparing.arm_scores import describe_failures
+from harness.report.comparing.code_versions import MIXED, MIXED_MEANS
 from harness.report.comparing.comparison import Comparison
-from harness.report.comparing.comparison_rows import ComparisonRow
+from harness.report.comparing.comparison_rows import ComparisonRow, rows_for_verdict
 from harness.report.comparing.effects import Effect
-from harness.report.comparing.verdict import Verdict, more_distillations, verdict_of
+from harness.report.comparing.question import in_natural_order
+from harness.report.comparing.verdict import Verdict, describe_correction, more_distillations, verdict_of
 from harness.report.tables.arm_names import ArmNames, arm_names
 from harness.report.tables.wording import describe_value, real_data_lines, real_data_mark
+from harness.types.plurals import counted
 
 _FIELDS = ("method", "pool", "dataset", "ipc", "iterations", "evaluator", "precision")
 """What distinguishes rows, in the order in which their names say it."""
-_KINDS = ("others", "all", "architecture")
-"""Whose accuracy a row is about, the preferred first: a pool is meant for students other than the main model."""
+UNSOUND = "†"
+"""Marks a cell in whose arms a set blew up or diverged, or a student collapsed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +28,18 @@ class MatrixCell:
     effect: Effect
     verdict: Verdict
     more: int | None
+    """None too if nothing has to be decided."""
 
     @property
     def distillations(self) -> int:
         """The number of distillations that the verdict rests on: of pairs, or of the smaller arm."""
         effect = self.effect
         return effect.distillations or min(len(effect.baseline.values), len(effect.other.values))
+
+    @property
+    def mark(self) -> str:
+        """`UNSOUND` if it stands for sets that went wrong or students that learned nothing."""
+        return UNSOUND if any(arm.has_failed for arm in (self.effect.baseline, self.effect.other)) else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +72,8 @@ class Matrix:
         legend: what short names leave out, a line each.
         methods: number of methods.
         shared: what all rows have in common, in words.
+        correction: how many decided differences stay so when corrected for the number of cells, in words; an empty text
+            if none is decided or there is one cell.
     """
 
     by: str
@@ -72,6 +84,7 @@ class Matrix:
     legend: tuple[str, ...]
     methods: int
     shared: tuple[str, ...]
+    correction: str
 
     @property
     def cells(self) -> list[tuple[MatrixRow, str, MatrixCell]]:
@@ -93,28 +106,26 @@ class Matrix:
 def matrix_of(comparison: Comparison) -> Matrix:
     """Return the matrix of a comparison, whose rows are means over students.
 
-    A condition is represented by the mean over all students but those of the pools' main model; without a main model by
-    the mean over all, and if there is only one architecture by that.
+    Each arm is judged by the rows that `rows_for_verdict` chooses.
     """
-    chosen = list(_rows(comparison))
+    arms_of = _arms_by_row(comparison)
+    chosen = list(arms_of)
     values = {field: _values(field, chosen) for field in _FIELDS}
     varying = [field for field in _FIELDS if len(values[field]) > 1]
     abbreviated = [field for field in ("method", "evaluator") if field in varying]
     short = {str(field): arm_names(field, values[field]) for field in abbreviated}
     arms = arm_names(comparison.question.by, comparison.labels)
-    students = {row.over for row in chosen}
+    students = {_students(row) for row in chosen}
     rows, asked = [], (comparison.question.level, comparison.question.metric)
     for row in chosen:
         name = _describe("method", row.condition.get("method"), short)
         beside = [_describe(field, row.condition.get(field), short) for field in varying if field != "method"]
-        beside += [describe_students(row.over)] if len(students) > 1 else []
-        cells = {
-            label: MatrixCell(effect, verdict_of(effect, *asked), more_distillations(effect, *asked))
-            for label, effect in row.effects.items()
-        }
+        beside += [_students(row)] if len(students) > 1 else []
+        cells = {label: _cell(row.effects[label], *asked) for label in arms_of[row]}
         real = bool(row.condition.get("real_data"))
         title = _row_name(name, beside, "method" in varying) + real_data_mark(real)
-        rows.append(MatrixRow(title, describe_students(row.over), cells, real))
+        rows.append(MatrixRow(title, _students(row), cells, real))
+    cells_of_all = [cell for row in rows for cell in row.cells.values()]
     return Matrix(
         by=comparison.question.by,
         baseline=arms[comparison.baseline],
@@ -125,28 +136,56 @@ def matrix_of(comparison: Comparison) -> Matrix:
             *real_data_lines(any(row.real_data for row in rows)),
             *(line for names in short.values() for line in names.legend),
             *arms.legend,
+            *_failures(cells_of_all, arms),
+            *_mixed_code(cells_of_all),
         ),
         methods=len(values["method"]),
         shared=_shared(values),
+        correction=describe_correction(
+            [(cell.effect, cell.verdict) for cell in cells_of_all], comparison.question.level
+        ),
     )
 
 
-def describe_students(over: str) -> str:
-    """Describe the students of a row of a comparison: ``students other than convnet``, ``all students``, ``mlp``."""
-    if over.startswith("all but "):
-        return f"students other than {over.removeprefix('all but ')}"
-    return "all students" if over == "all architectures" else over
-
-
-def _rows(comparison: Comparison) -> Iterator[ComparisonRow]:
-    """Yield for each condition the rows of the most preferred kind that has an effect."""
+def _arms_by_row(comparison: Comparison) -> dict[ComparisonRow, list[str]]:
+    """Return the rows by which some arm is judged, in their order, with the labels of these arms."""
     by_condition: dict[tuple[Any, ...], list[ComparisonRow]] = {}
     for row in comparison.rows:
-        if row.effects and row.kind in _KINDS:
-            by_condition.setdefault(tuple(row.condition.get(field) for field in _FIELDS), []).append(row)
+        by_condition.setdefault(tuple(row.condition.get(field) for field in _FIELDS), []).append(row)
+    arms_of: dict[ComparisonRow, list[str]] = {}
     for rows in by_condition.values():
-        first = min((row.kind for row in rows), key=_KINDS.index)
-        yield from (row for row in rows if row.kind == first)
+        judged = {label: rows_for_verdict(rows, label) for label in comparison.others}
+        of_condition = {row: [label for label in judged if row in judged[label]] for row in rows}
+        arms_of.update({row: labels for row, labels in of_condition.items() if labels})
+    return arms_of
+
+
+def _students(row: ComparisonRow) -> str:
+    """Describe the students of a row: ``students other than convnet (lenet, mlp)``, ``all students (...)``, ``mlp``."""
+    if row.kind == "architecture":
+        return row.over
+    names = {name for effect in row.effects.values() for name in effect.baseline.architectures}
+    who = f"students other than {row.main}" if row.kind == "others" else "all students"
+    return f"{who} ({', '.join(in_natural_order(names))})"
+
+
+def _cell(effect: Effect, level: float, metric: str) -> MatrixCell:
+    verdict = verdict_of(effect, level, metric)
+    return MatrixCell(effect, verdict, more_distillations(effect, level, metric) if verdict.remedy else None)
+
+
+def _failures(cells: Sequence[MatrixCell], names: ArmNames) -> Iterator[str]:
+    """Yield a line that counts by arm what went wrong behind the cells."""
+    failures = describe_failures(arm for cell in cells for arm in (cell.effect.baseline, cell.effect.other))
+    if failures:
+        yield f"{UNSOUND} {'; '.join(f'{names[label]}: {words}' for label, words in failures.items())}"
+
+
+def _mixed_code(cells: Sequence[MatrixCell]) -> Iterator[str]:
+    """Yield a line that counts the differences behind which are several versions of the code."""
+    mixed = sum(cell.effect.mixes_code for cell in cells)
+    if mixed:
+        yield f"{MIXED} {mixed} of {counted(len(cells), 'difference')}: {MIXED_MEANS}"
 
 
 def _row_name(method: str, beside: Sequence[str], methods_vary: bool) -> str:

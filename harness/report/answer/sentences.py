@@ -76,7 +76,7 @@ def _for_row(word: str, row: MatrixRow) -> str:
 
 def _numbers(cell: MatrixCell) -> str:
     estimate = cell.effect.estimate
-    return f"{difference(estimate.difference, estimate.low, estimate.high)}"
+    return f"{difference(estimate.difference, estimate.low, estimate.high)}{cell.mark}"
 
 
 def _certainty(matrix: Matrix) -> str:
@@ -93,15 +93,22 @@ def _certainty(matrix: Matrix) -> str:
     low, high = percent(min(halves)), percent(max(halves))
     width = f"±{low}" if low == high else f"±{low} to ±{high}"
     basis = f"Brackets are {100 * matrix.level:g}\u00a0% intervals in points ({width}), from {counts} of each"
-    undecided = sorted((cell for cell in cells if cell.verdict.word == UNDECIDED), key=lambda cell: cell.more or 0)
+    need = _need([cell for cell in cells if cell.verdict.word == UNDECIDED])
+    return f"{basis}{labelled('; ', matrix.correction)}; {need}."
+
+
+def _need(undecided: Sequence[MatrixCell]) -> str:
+    """Say how many more distillations decide what is undecided, as far as that is known."""
     if not undecided:
-        return f"{basis}; nothing is undecided."
-    fewest, most = undecided[0], undecided[-1]
-    if fewest.more is None or most.more is None or fewest.more == most.more:
-        needed = most.verdict.remedy
-    else:
-        needed = f"about {fewest.more:,} to {counted(most.more, 'more distillation')} each"
-    return f"{basis}; to decide what is undecided takes {needed}."
+        return "nothing is undecided"
+    known = sorted((cell for cell in undecided if cell.more is not None), key=lambda cell: cell.more or 0)
+    if not known:
+        return f"to decide what is undecided takes {undecided[0].verdict.remedy}"
+    fewest, most = known[0].more, known[-1].verdict.remedy
+    needed = most if fewest == known[-1].more else f"about {fewest:,} to {most.removeprefix('about ')}"
+    unknown = len(undecided) - len(known)
+    beside = f" (unknown for {unknown} of {len(undecided)})" if unknown else ""
+    return f"to decide what is undecided takes {needed}{beside}"
 
 
 def _join(parts: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -101,6 +101,11 @@ class ArmScores:
         return next((state for state in ("diverged", "blown up") if state in states), "done")
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a set of it diverged or blew up, or a student collapsed."""
+        return self.status != "done" or self.collapsed > 0
+
+    @property
     def real_data(self) -> bool:
         """Whether an evaluator of its scores used real images beside the set."""
         return any(score.real_data for score in self.scores)
@@ -143,6 +148,25 @@ class ArmScores:
         if any(score.from_file for score in sets.values()):
             doubts.append("distilled elsewhere: what the file says of it is not checked")
         return doubts
+
+
+def describe_failures(arms: Iterable[ArmScores]) -> dict[str, str]:
+    """Count, by label, the sets that diverged or blew up and the students that collapsed: ``1 of 4 sets blown up``."""
+    by_label: dict[str, dict[str, Score]] = {}
+    for arm in arms:
+        by_label.setdefault(arm.label, {}).update((score.key, score) for score in arm.scores)
+    return {
+        label: words for label, scores in by_label.items() if (words := ", ".join(_failures(list(scores.values()))))
+    }
+
+
+def _failures(students: Sequence[Score]) -> Iterator[str]:
+    states = list({score.set_key: score.status for score in students}.values())
+    for status in _WRONG:
+        if number := states.count(status):
+            yield f"{number} of {counted(len(states), 'set')} {status}"
+    if collapsed := sum(score.collapsed for score in students):
+        yield f"{collapsed} of {counted(len(students), 'student')} collapsed"
 
 
 def unit_of(score: Score) -> Unit:

@@ -22,6 +22,7 @@ class ComparisonRow:
         kind: one of `harness.report.comparing.question.KINDS`.
         arms: by label.
         effects: by label of the other arm.
+        main: the architecture of the pools' main model; None if no student has it or pools differ.
     """
 
     condition: Mapping[str, Any]
@@ -29,6 +30,25 @@ class ComparisonRow:
     kind: str
     arms: Mapping[str, ArmScores]
     effects: Mapping[str, Effect]
+    main: str | None = None
+
+
+def rows_for_verdict(rows: Sequence[ComparisonRow], label: str) -> list[ComparisonRow]:
+    """Return the rows of a condition by which an arm is judged: those of the most preferred kind that has its effect.
+
+    A pool is meant for students other than its main model, so that their mean comes first, or the only one of them.
+    Without a main model it is the mean over all students, and if there is only one architecture, that.
+    """
+    with_effect = [row for row in rows if label in row.effects and row.kind != "gap"]
+    first = min(map(_place, with_effect), default=0)
+    return [row for row in with_effect if _place(row) == first]
+
+
+def _place(row: ComparisonRow) -> int:
+    """Return the place of a row in the order of preference."""
+    if row.kind == "architecture":
+        return 1 if row.main and row.over != row.main else 3
+    return {"others": 0, "all": 2}[row.kind]
 
 
 def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[ComparisonRow]:
@@ -44,7 +64,7 @@ def rows_of(scores: Sequence[Score], question: Question, baseline: str) -> list[
 
 @dataclass(frozen=True)
 class _Summary:
-    """A summary of the accuracies on several architectures in a row; ``main`` is None for the mean over all."""
+    """A summary of the accuracies on several architectures in a row; ``main`` is None if there is no main one."""
 
     kind: str
     over: str
@@ -66,27 +86,31 @@ class _RowBuilder:
     def rows(self, block: Block) -> Iterator[ComparisonRow]:
         """Build the rows of conditions that differ in the architecture only."""
         by_label: dict[str, dict[str, ArmScores]] = {}
-        fields: dict[str, Any] = {}
+        of_architectures: list[tuple[dict[str, Any], str, Mapping[str, ArmScores]]] = []
         for condition, arms in block.arms.items():
             fields = dict(zip(block.fields, condition, strict=True))
             over = fields.pop("architecture", "")
-            yield self._row(fields, over, arms)
+            of_architectures.append((fields, over, arms))
             for label, arm in arms.items():
                 by_label.setdefault(label, {})[over] = arm
+        main = self._main(by_label)
+        yield from (self._row(*of_architecture, main) for of_architecture in of_architectures)
         # Architectures are the arms here: there is nothing to summarise over.
         if self.question.by == "architecture":
             return
-        fields.pop("protocol", None)
-        summaries = [_Summary("all", "all architectures")]
-        if main := self._main(by_label):
+        shared = {name: value for name, value in of_architectures[-1][0].items() if name != "protocol"}
+        summaries = [_Summary("all", "all architectures", main)]
+        if main:
             summaries += [_Summary("others", f"all but {main}", main), _Summary("gap", f"{main} minus others", main)]
         for summary in summaries:
-            yield from self._summary_rows(fields, summary, by_label)
+            yield from self._summary_rows(shared, summary, by_label)
 
-    def _row(self, condition: Mapping[str, Any], over: str, arms: Mapping[str, ArmScores]) -> ComparisonRow:
+    def _row(
+        self, condition: Mapping[str, Any], over: str, arms: Mapping[str, ArmScores], main: str | None
+    ) -> ComparisonRow:
         first = arms.get(self.baseline)
         effects = {label: self._effect(first, arm) for label, arm in arms.items() if first and label != self.baseline}
-        return ComparisonRow(condition, over, "architecture", arms, effects)
+        return ComparisonRow(condition, over, "architecture", arms, effects, main)
 
     def _summary_rows(
         self, condition: Mapping[str, Any], summary: _Summary, by_label: Mapping[str, Mapping[str, ArmScores]]
@@ -101,11 +125,11 @@ class _RowBuilder:
                 effect = self._effect(mine, theirs)
                 if set(first) != set(own):
                     doubt = f"over the {len(both)} architectures that both have: {', '.join(both)}"
-                    effect = replace(effect, doubts=(*effect.doubts, doubt))
+                    effect = replace(effect, doubts=(*effect.doubts, doubt), of_some_architectures=True)
                 effects[label] = effect
         arms = {label: arm for label, own in by_label.items() if (arm := summary.of(own))}
         if arms:
-            yield ComparisonRow(condition, summary.over, summary.kind, arms, effects)
+            yield ComparisonRow(condition, summary.over, summary.kind, arms, effects, summary.main)
 
     def _effect(self, baseline: ArmScores, other: ArmScores) -> Effect:
         question = self.question

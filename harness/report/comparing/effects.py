@@ -31,6 +31,7 @@ class Effect:
         doubts: reservations about it, a phrase each.
         holm: its p value, adjusted for all effects of the question; None if it was not tested.
         decided: whether that is below one minus the level, and the effect is not of the students of one set.
+        of_some_architectures: whether it summarises only those architectures that both arms have, and one has others.
     """
 
     baseline: ArmScores
@@ -42,6 +43,7 @@ class Effect:
     doubts: tuple[str, ...]
     holm: float | None = None
     decided: bool = False
+    of_some_architectures: bool = False
 
     def adjusted(self, holm: float, level: float) -> "Effect":
         """Return a copy with the adjusted p value."""
@@ -51,6 +53,13 @@ class Effect:
     def mixes_code(self) -> bool:
         """Whether the same part of both arms was made by different versions of the code."""
         return CodeVersions.together([self.baseline.code, self.other.code]).is_mixed
+
+    @property
+    def is_nil(self) -> bool:
+        """Whether all paired differences are zero, which leaves no spread to test by."""
+        estimate = self.estimate
+        untested = estimate.low is None and self.design != "unpaired"
+        return untested and estimate.difference == 0 and self.distillations > 1
 
     @property
     def of_one_set(self) -> bool:

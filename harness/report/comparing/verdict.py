@@ -3,11 +3,11 @@
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.report.comparing.effects import Effect
-from harness.types.plurals import counted
+from harness.report.comparing.effects import Effect, correct_for_many_tests
+from harness.types.plurals import counted, plural
 from harness.types.score import ACCURACY
 
 HELPS, HURTS, UNDECIDED = "helps", "hurts", "undecided"
@@ -38,10 +38,12 @@ def verdict_of(effect: Effect, level: float, metric: str = ACCURACY) -> Verdict:
     """Return the verdict on an effect by its interval alone, which has the confidence level ``level``.
 
     It *helps* if the interval lies above zero, and *hurts* if it lies below. Otherwise there is *no difference above 1
-    point* if it lies within one point on both sides, and the effect is *undecided* if not. The students of one set say
-    nothing about other sets, so that their effect is always undecided.
+    point* if it lies within one point on both sides or all distillations are equal, and the effect is *undecided* if
+    not. The students of one set say nothing about other sets, so that their effect is always undecided.
     """
     low, high = effect.estimate.low, effect.estimate.high
+    if metric == ACCURACY and effect.is_nil and not effect.of_one_set:
+        return Verdict(SAME)
     if effect.of_one_set or low is None or high is None:
         return Verdict(UNDECIDED, "at least 1 more distillation each")
     above, below = (HELPS, HURTS) if metric == ACCURACY else (HIGHER, LOWER)
@@ -82,6 +84,24 @@ def more_distillations(effect: Effect, level: float, metric: str = ACCURACY) -> 
 
     numbers = range(units + _MOST_DISTILLATIONS + 1)
     return bisect_left(numbers, True, lo=units + 1, key=decides) - units
+
+
+def describe_correction(judged: Sequence[tuple[Effect, Verdict]], level: float) -> str:
+    """Say how many decided differences are found by a test that is corrected for the number of all by Holm's method.
+
+    The text is empty if none is decided, or if there is a single one to test.
+    """
+    corrected = correct_for_many_tests([effect for effect, _ in judged], level)
+    tests = sum(effect.holm is not None for effect in corrected)
+    decided = [
+        effect.decided
+        for effect, (_, verdict) in zip(corrected, judged, strict=True)
+        if verdict.word not in (SAME, UNDECIDED)
+    ]
+    if not decided or tests < 2:
+        return ""
+    differences = f"{sum(decided)} of {counted(len(decided), 'decided difference')}"
+    return f"{differences} {plural(sum(decided), 'stays', 'stay')} so when corrected for {tests} tests (Holm)"
 
 
 def in_summary(verdicts: Iterable[Verdict], noun: str) -> str:

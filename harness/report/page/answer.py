@@ -47,7 +47,8 @@ def _entry(cell: MatrixCell | None) -> Entry:
     estimate = cell.effect.estimate
     between = interval(estimate.low, estimate.high)
     below = f"{cell.verdict}; {counted(cell.distillations, 'distillation')} each"
-    return Entry(percent(estimate.difference, signed=True), between, below, _KINDS[cell.verdict.word], number=False)
+    number = f"{percent(estimate.difference, signed=True)}{cell.mark}"
+    return Entry(number, between, below, _KINDS[cell.verdict.word], number=False)
 
 
 def forest_plot(matrix: Matrix) -> Picture:

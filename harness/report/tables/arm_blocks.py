@@ -74,7 +74,8 @@ def _grid(rows: Sequence[RowHead], arms: Sequence[ArmColumn], instead: tuple[Gri
     lines = []
     for index, head in enumerate(rows):
         cells = [cell for arm in arms for cell in _cells(arm, index)]
-        lines.append(Line((head.text, *cells), begins_section=head.is_summary and index > 0))
+        is_first_summary = head.is_summary and not rows[index - 1].is_summary
+        lines.append(Line((head.text, *cells), begins_section=is_first_summary and index > 0))
         if any(arm.published and arm.published[index] for arm in arms):
             published = [cell for arm in arms for cell in _published_cells(arm, index)]
             lines.append(Line(("  published", *published), style="dim", title="published"))

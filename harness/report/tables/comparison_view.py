@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
-from harness.report.comparing.arm_scores import ArmScores
+from harness.errors import few
+from harness.report.comparing.arm_scores import ArmScores, describe_failures
 from harness.report.comparing.comparison import Comparison
-from harness.report.comparing.comparison_rows import ComparisonRow
+from harness.report.comparing.comparison_rows import ComparisonRow, rows_for_verdict
 from harness.report.comparing.conditions import FIELDS
 from harness.report.comparing.effects import Effect
-from harness.report.comparing.verdict import Verdict, in_summary, verdict_of
+from harness.report.comparing.verdict import Verdict, describe_correction, in_summary, verdict_of
 from harness.report.published import published_beside
 from harness.report.tables.arm_blocks import GAP, ArmBlock, ArmColumn, RowHead, parts_of
 from harness.report.tables.arm_names import arm_names
@@ -35,6 +36,8 @@ from harness.types.plurals import counted
 from harness.types.score import ACCURACY
 
 _CONDITION = tuple(name for name in FIELDS if name not in ("architecture", "protocol"))
+_KINDS = ("architecture", "all", "others")
+"""The kinds of rows that are shown unless others are asked for; `rows_for_verdict` prefers the last."""
 _WORDS = tuple(name for name in _CONDITION if name != "real_data")
 """The fields that titles say; a mark at the numbers says the other."""
 
@@ -72,7 +75,7 @@ class _View:
 
     def __init__(self, comparison: Comparison, published: bool) -> None:
         self._comparison, self._question, self._published = comparison, comparison.question, published
-        self._rows = [row for row in comparison.rows if row.kind in (self._question.over or ("architecture", "all"))]
+        self._rows = [row for row in comparison.rows if row.kind in (self._question.over or _KINDS)]
         of_axes = {axis: list(dict.fromkeys(self._values(axis))) for axis in ("architecture", *_WORDS)}
         self._varying = [axis for axis in _WORDS if len(of_axes[axis]) > 1 and axis != self._question.by]
         shown = [
@@ -161,21 +164,18 @@ class _View:
         estimate = effect.estimate
         return difference(estimate.difference, estimate.low, estimate.high, self._show)
 
-    def _judged(self, rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-        """Return the rows of a condition that a verdict is about: the mean over all, else every row."""
-        return [row for row in rows if row.kind == "all"] or list(rows)
-
     def _verdicts(self, rows: Sequence[ComparisonRow]) -> Iterator[tuple[str, ComparisonRow, Effect, Verdict]]:
-        for row in self._judged(rows):
-            for label in self._comparison.others:
-                if effect := row.effects.get(label):
-                    yield label, row, effect, verdict_of(effect, self._question.level, self._question.metric)
+        for label in self._comparison.others:
+            for row in rows_for_verdict(rows, label) or [row for row in rows if label in row.effects]:
+                effect = row.effects[label]
+                yield label, row, effect, verdict_of(effect, self._question.level, self._question.metric)
 
     def _verdict_lines(self, rows: Sequence[ComparisonRow]) -> Iterator[str]:
         names = self._names[self._question.by]
         for label, row, effect, verdict in self._verdicts(rows):
             unit = " points" if self._question.metric == ACCURACY else ""
-            over = f" over {row.over}" if row.kind == "all" else f" on {self._head(row)}" if row.over else ""
+            word = "on" if row.kind == "architecture" else "over"
+            over = f" {word} {self._head(row)}" if row.over else ""
             numbers = f"{self._difference(effect)}{unit}{over}"
             yield verdict_line(names[label], names[self._comparison.baseline], verdict, numbers)
 
@@ -185,6 +185,12 @@ class _View:
         names, baseline = self._names[self._question.by], self._comparison.baseline
         if not any(row.effects for row in self._rows):
             return [f"there is nothing to compare {names[baseline]} with"]
+        judged = [(effect, verdict) for rows in self.conditions for _, _, effect, verdict in self._verdicts(rows)]
+        correction = describe_correction(judged, self._question.level)
+        return [*self._verdict_counts(), *([correction] if correction else [])]
+
+    def _verdict_counts(self) -> list[str]:
+        names, baseline = self._names[self._question.by], self._comparison.baseline
         if len(self.conditions) == 1:
             return list(self._verdict_lines(self.conditions[0]))
         # Apart: a count over both would set what used real data against what did not.
@@ -228,6 +234,8 @@ class _View:
             ),
             *(text for names in self._names.values() for text in names.legend),
             *self._published_captions(),
+            *self._failures(),
+            *self._partial(),
             *self._doubts(),
         ]
 
@@ -236,6 +244,22 @@ class _View:
         otherwise = sum(bool(near.departures) for near in beside)
         conditions = f"{otherwise} of {counted(len(beside), 'published number')} made otherwise: --details lists how"
         return [*([conditions] if otherwise else []), *published_lines(near.published.source for near in beside)]
+
+    def _failures(self) -> list[str]:
+        names = self._names[self._question.by]
+        return [f"{names[label]}: {words}" for label, words in describe_failures(self._arms).items()]
+
+    def _partial(self) -> list[str]:
+        """Return a line on differences over a part of what their means are over, as some of it has no partner."""
+        partial = [
+            f"{self._names[self._question.by][label]} over {self._head(row)}"
+            for row in self._rows
+            for label, effect in row.effects.items()
+            if any(effect.left_out) or effect.of_some_architectures
+        ]
+        if not partial:
+            return []
+        return [f"over what both arms have, unlike the means beside them, are the differences of {few(partial)}"]
 
     def _doubts(self) -> list[str]:
         """Return a line that counts the doubts, which the details give with each number."""
