@@ -288,6 +288,8 @@ def test_a_difference_over_a_part_of_its_means_says_so(tmp_path):
     text = ddbench("compare", write_store(tmp_path / "store", records)).stdout
     line = next(line for line in text.splitlines() if line.startswith("over what both arms have"))
     assert line.endswith("are the differences of total-random over all architectures")
+    means = next(line for line in text.splitlines() if line.startswith("means over fewer architectures"))
+    assert means.endswith(": total-random over 2 of 3 in all architectures")
     whole = ddbench("compare", write_store(tmp_path / "whole", study(architectures=ARCHITECTURES[:3]))).stdout
     assert "over what both arms have" not in whole
 

@@ -235,7 +235,8 @@ class _View:
             *(text for names in self._names.values() for text in names.legend),
             *self._published_captions(),
             *self._failures(),
-            *self._partial(),
+            *self._partial_means(),
+            *self._partial_differences(),
             *self._doubts(),
         ]
 
@@ -249,7 +250,18 @@ class _View:
         names = self._names[self._question.by]
         return [f"{names[label]}: {words}" for label, words in describe_failures(self._arms).items()]
 
-    def _partial(self) -> list[str]:
+    def _partial_means(self) -> list[str]:
+        """Return a line on means over fewer students' architectures than those beside them."""
+        partial: dict[str, None] = {}  # as a set, in the order of insertion: conditions may repeat a line
+        for row in self._rows:
+            most = max((len(arm.architectures) for arm in row.arms.values()), default=0)
+            for label, arm in row.arms.items():
+                if len(arm.architectures) < most:
+                    name = self._names[self._question.by][label]
+                    partial[f"{name} over {len(arm.architectures)} of {most} in {self._head(row)}"] = None
+        return [f"means over fewer architectures than those beside them: {few(list(partial))}"] if partial else []
+
+    def _partial_differences(self) -> list[str]:
         """Return a line on differences over a part of what their means are over, as some of it has no partner."""
         partial = [
             f"{self._names[self._question.by][label]} over {self._head(row)}"
@@ -259,7 +271,8 @@ class _View:
         ]
         if not partial:
             return []
-        return [f"over what both arms have, unlike the means beside them, are the differences of {few(partial)}"]
+        differences = few(list(dict.fromkeys(partial)))
+        return [f"over what both arms have, unlike the means beside them, are the differences of {differences}"]
 
     def _doubts(self) -> list[str]:
         """Return a line that counts the doubts, which the details give with each number."""
