@@ -4,7 +4,7 @@ import base64
 import textwrap
 from dataclasses import replace
 
-from harness.report.answer.matrix import matrix_of
+from harness.report.answer.matrix import UNSOUND, matrix_of
 from harness.report.answer.sentences import sentences_of
 from harness.report.comparing.comparison import compare
 from harness.report.comparing.question import Question
@@ -79,7 +79,8 @@ def draw(matrix, path):
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     label = f"difference from {matrix.baseline} in points, {matrix.over or 'students'}"
-    figure.supxlabel(textwrap.fill(label, round(16 * width)), fontsize=8)
+    lines = [label, *(line for line in matrix.legend if line.startswith(UNSOUND))]
+    figure.supxlabel("\n".join(textwrap.fill(line, round(16 * width)) for line in lines), fontsize=8)
     # Without the date and the version of the library, so that equal records give equal files.
     figure.savefig(path, dpi=130, metadata={"Software": None})
     pyplot.close(figure)
