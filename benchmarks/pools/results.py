@@ -31,7 +31,7 @@ from harness.types.names import Name, parse_name  # noqa: E402
 
 CAMPAIGNS = {
     "campaign.toml": "store.tar.xz", "digits.toml": "digits.tar.xz", "questions.toml": "digits.tar.xz",
-    "evaluators.toml": "digits.tar.xz", "batch_norm.toml": "digits.tar.xz",
+    "evaluators.toml": "digits.tar.xz", "batch_norm.toml": "digits.tar.xz", "mnist.toml": "mnist.tar.xz",
 }  # fmt: skip
 """The packed store of each campaign, by its configuration."""
 BASELINE = "single"

@@ -107,7 +107,7 @@ def test_the_committed_page_is_what_the_command_writes(results, tmp_path):
     assert len(matrices) == 2 * len(results.CAMPAIGNS)
     assert all((CAMPAIGN.parent / picture).stat().st_size > 5000 for picture in matrices)
     assert {f"figures/{path.name}" for path in (tmp_path / "figures").iterdir()} == set(pictures)
-    assert len(pictures) == len(matrices) + 6, "of dc and dm: probabilities, probes and a legend each"
+    assert len(pictures) == len(matrices) + 2 * 6, "of dc and dm, twice: probabilities, probes and a legend each"
 
 
 def test_the_page_counts_what_its_stores_hold(results):
