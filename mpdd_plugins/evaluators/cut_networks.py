@@ -14,7 +14,7 @@ _LINEAR = (nn.Conv2d, nn.Linear, _BatchNorm, nn.GroupNorm, nn.LayerNorm)
 """Layers after which maps may be negative, up to the next activation: a network is not cut there."""
 
 
-class CutNetwork(nn.Module):
+class CutNetwork(Network):
     """A network that returns its map beside its logits while it trains, and logits alone in evaluation mode.
 
     Args:
@@ -34,6 +34,11 @@ class CutNetwork(nn.Module):
         """Return the logits (n, classes) of maps (n, c, h, w)."""
         logits: Tensor = self.classifier(self._rear(maps).flatten(1))
         return logits
+
+    def features(self, images: Tensor) -> Tensor:  # type: ignore[override]  # the base class adds taps
+        """Return the classifier's input (n, dimension) for images (n, c, h, w)."""
+        vectors: Tensor = self._rear(self.front(images)).flatten(1)
+        return vectors
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, classes), in training mode with the flattened maps behind them (n, classes + c h w)."""

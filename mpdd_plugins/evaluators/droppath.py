@@ -237,7 +237,7 @@ class DropPath(Evaluator[DropPathOptions]):
             assert isinstance(network, PathNetwork), "what the architecture builds"
             return network, train_in_phases(network, lesson, problem, student, self._phases(network))
 
-        return train_each(train, problem, students, alone=True)
+        return train_each(train, problem, students, alone=True, streams=streams)
 
     def _phases(self, network: PathNetwork) -> list[Phase]:
         """Return the epochs of each keep rate, which is set before them."""

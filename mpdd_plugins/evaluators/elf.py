@@ -169,7 +169,7 @@ class ELF(Evaluator[ELFOptions]):
             return cut, losses
 
         built = architecture.build(problem.shape, len(problem.classes), torch.Generator()).to(problem.device)
-        return train_each(train, problem, students, alone=draws_globally(built, problem))
+        return train_each(train, problem, students, alone=draws_globally(built, problem), streams=streams)
 
     def _loss_of(self, network: CutNetwork, stored: Tensor, classes: int) -> Loss:
         """Return the loss of a student's steps, whose logits have the maps of its front behind them."""
