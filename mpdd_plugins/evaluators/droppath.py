@@ -98,8 +98,8 @@ class DropPathOptions(Options):
     weight_decay: float = option(5e-3, "weight decay", source="arXiv 2309.04195, code", alias="weight-decay", ge=0)
     schedule: Literal["restarts", "cosine", "constant"] = option(
         "restarts",
-        "restarts: a rise over a fifth of a period and a cosine of two periods, begun anew at each period until the "
-        "last two; cosine to zero; constant",
+        "restarts: a rise over a fifth of a period, if that is an epoch or more, and a cosine of two periods, begun "
+        "anew at each period until the last two; cosine to zero; constant",
         source="arXiv 2309.04195",
     )
     fall: float = option(0.8, "factor of the peak at each restart", source="arXiv 2309.04195", gt=0, le=1)
@@ -128,7 +128,13 @@ class DropPathOptions(Options):
         own = {name.replace("-", "_"): value for name, value in PRESETS[self.preset].items()}
         return {**super().defaults(), **own}
 
-    def recipe(self) -> Recipe:
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value, and whether the rise of the rate is left out."""
+        # Students of so few epochs had other rates before, mostly 0, under the same options; all other keys are as
+        # they were.
+        return super().as_json() | ({"warmup": "none"} if self.recipe().begins_at_peaks else {})
+
+    def recipe(self) -> RestartRecipe:
         """Return how students are trained."""
         return RestartRecipe(
             self.epochs,

@@ -72,6 +72,23 @@ def test_rates_restart_with_lower_peaks():
     assert [released.rate(500 * period + 100) for period in range(7)] == pytest.approx([5e-5] * 7)
 
 
+def test_a_rise_shorter_than_an_epoch_is_left_out():
+    """The first epoch of each rise has the rate 0, which were 7 of 8 epochs."""
+    rates = [DropPathOptions(epochs=8, lr=1.0).recipe().rate(epoch) for epoch in range(8)]
+    assert rates == pytest.approx([1, 0.8, 0.64, 0.512, 0.4096, 0.32768, 0.1, 0.05])
+    for epochs, still in ((8, 0), (16, 0), (39, 0), (40, 7), (400, 7), (4000, 7)):
+        recipe = DropPathOptions(epochs=epochs).recipe()
+        assert [recipe.rate(epoch) for epoch in range(epochs)].count(0) == still
+        assert (DropPathOptions(epochs=epochs).as_json().get("warmup") == "none") is (epochs < 40), "keys of its own"
+    assert "warmup" not in DropPathOptions(epochs=8, schedule="cosine").as_json()
+
+
+def test_a_student_of_eight_epochs_learns():
+    name = "droppath[epochs=8,alpha=0,drop=false,improved=false,optimizer=adamw,lr=0.01,batch=6,augment=none]"
+    (record,) = evaluated(name, architecture=TINY_MLP)
+    assert record.losses[6] < 0.9 * record.losses[0]
+
+
 def test_keep_rates_have_three_phases():
     rates = [keep_rate(epoch, 4000, 0.5, 0.8) for epoch in (0, 499, 500, 1000, 1999, 2000, 2500, 2999, 3000, 3999)]
     assert rates == pytest.approx([1, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.5, 0.8, 0.8])
