@@ -43,7 +43,7 @@ from harness import (
 )
 from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.several import several_augmentation
-from mpdd_plugins.evaluators.drop_paths import PathArchitecture, PathNetwork, why_no_paths
+from mpdd_plugins.evaluators.drop_paths import PathArchitecture, PathNetwork, why_no_paths, why_no_shortcuts
 from mpdd_plugins.evaluators.kd import distillation_loss, own_teacher
 from mpdd_plugins.evaluators.protocol_overview import preset_rows
 from mpdd_plugins.evaluators.restarts import RestartRecipe, keep_rate
@@ -181,10 +181,10 @@ class DropPath(Evaluator[DropPathOptions]):
     def unsuited(
         self, problem: Problem, architecture: Architecture[Any], needed: Architecture[Any] | None
     ) -> str | None:
-        """Return why an architecture has no paths to drop; None if it has some, or none are dropped."""
-        if not (self.options.drop or self.options.improved):
-            return None
-        return why_no_paths(problem, architecture)
+        """Return why an architecture has no paths to drop or no shortcuts to be seen; None if it is applicable."""
+        if self.options.drop:
+            return why_no_paths(problem, architecture)
+        return why_no_shortcuts(problem, architecture) if self.options.improved else None
 
     def artifact(self, student: int) -> ArtifactRequest | None:
         """Request the teacher of a student; None without one."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from golden_inputs import formula
 from torch import nn
-from toys import TINY_MLP, component, toy_problem, toy_set
+from toys import TINY_MLP, FromFunction, component, toy_problem, toy_set
 
-from harness import Batch, DistilledSet, Recipe, Streams
+from harness import Batch, DistilledSet, Network, Recipe, Streams
 from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.several import several_augmentation
 from mpdd_plugins.evaluators.drop_paths import AddedPath, PathArchitecture, ResidualPath, VirtualPath
@@ -207,6 +207,28 @@ def test_what_has_no_paths_is_not_applicable(drop):
     reason = evaluator.unsuited(PROBLEM, component("architecture", TINY_MLP), None)
     assert (reason is None) is (drop == "false")
     assert evaluator.unsuited(PROBLEM, component("architecture", CONVNET), None) is None
+
+
+def test_without_dropping_networks_need_no_paths():
+    """An MLP is trained as it is, for it has no shortcut to improve either."""
+    for name in (TINY_MLP, "densenet-bc[depth=10]", CONVNET):
+        assert (
+            component("evaluator", "droppath[drop=false]").unsuited(PROBLEM, component("architecture", name), None)
+            is None
+        )
+    rest = f"alpha=0,{SAME}"
+    improved, plain = (
+        evaluated(f"droppath[drop=false,improved={word},{rest}]", architecture=TINY_MLP) for word in ("true", "false")
+    )
+    assert numbers(improved) == numbers(plain)
+    unseen = FromFunction(lambda shape, classes: NoSequence())
+    reason = "its layers are not in sequence, so that no shortcut can be seen: set improved=false"
+    assert component("evaluator", "droppath[drop=false]").unsuited(PROBLEM, unseen, None) == reason
+    assert component("evaluator", "droppath[drop=false,improved=false]").unsuited(PROBLEM, unseen, None) is None
+
+
+class NoSequence(Network):
+    """A network without a body of layers."""
 
 
 def test_two_operations_a_batch_are_drawn_without_replacement():
