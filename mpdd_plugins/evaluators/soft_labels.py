@@ -37,7 +37,7 @@ from mpdd_plugins.augmentations.views import View, draw_view
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, MEANING, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
-from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
+from mpdd_plugins.methods.real_teacher import ARCHITECTURE, EPOCHS, LR, by_batch_statistics, real_teacher
 
 OWN: Mapping[str, Mapping[str, Any]] = {
     name: {"temperature": TEMPERATURES[name], "teacher-mode": TEACHER_MODES[name]} for name in DECOUPLED
@@ -64,7 +64,7 @@ class SoftLabelsOptions(TrainingOptions):
         le=1,
     )  # fmt: skip
     teacher: str = option(
-        "convnet[norm=batch]", "architecture of the teacher on the real data", source="RDED: conv3 or ResNet-18"
+        ARCHITECTURE, "architecture of the teacher on the real data", source="RDED: conv3 or ResNet-18"
     )
     teacher_epochs: int = option(
         EPOCHS, "its epochs, with a cosine to zero", source="SRe2L, squeeze of CIFAR", alias="teacher-epochs", ge=1

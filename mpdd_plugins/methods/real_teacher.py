@@ -5,6 +5,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from harness import Augment, NamedAugment, Network, Problem, RealNetwork, Recipe
 from mpdd_plugins.augmentations import views
 
+ARCHITECTURE = "convnet[norm=batch]"
+"""A teacher that evaluators ask for by default (RDED: conv3 or ResNet-18)."""
 EPOCHS = 200
 """Epochs of a teacher (SRe2L, squeeze of CIFAR)."""
 LR = 0.1

@@ -110,6 +110,17 @@ def test_all_students_and_both_evaluators_share_a_teacher():
     assert requests[0].recipe == Recipe(2, 0.1, schedule="cosine", batch=128)
 
 
+def test_both_evaluators_ask_the_same_teacher_by_default():
+    for protocol in ("rded", "sre2l"):
+        requests = [
+            component("evaluator", f"{name}[protocol={protocol}]").artifact(0) for name in ("kd", "soft-labels")
+        ]
+        assert requests[0] == requests[1]
+        assert requests[0].architecture == "convnet[norm=batch]"
+    printed = str(registry().resolve("evaluator", "kd[protocol=rded,teacher=convnet]"))
+    assert printed == "kd[protocol=rded,teacher=convnet]"
+
+
 def test_options_of_a_real_teacher_without_one_are_refused():
     with pytest.raises(UsageError, match="leave out teacher-epochs, or set teacher-data=real"):
         component("evaluator", "kd[teacher-epochs=3]")
