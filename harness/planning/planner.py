@@ -236,7 +236,7 @@ class Planner:
             reason = source.first.refusal(build_without_memory(drawable, problem))
             if reason is not None:
                 why = checked_text(reason, call_of(source.first, "refusal"), longest=500)
-                return f"{method} through {source.pool} is not applicable: {drawable} {why}"
+                return f"{method} through {source.pool} is not applicable: {source.named(drawable)} {why}"
         return None
 
     def problem(self, dataset: Resolved[Any]) -> Problem:

@@ -176,6 +176,14 @@ class TrajectorySource:
         main = pool.main if pool else None
         return None if main is None else self.resolve(text(main, f"{type(pool).__name__}: main")).name
 
+    def named(self, architecture: Resolved[Any]) -> str:
+        """Return the name of a drawable architecture, and how to choose others if the pool adds it by itself."""
+        options = self.pool.options if self.pool else None
+        is_typed = options is None or "others" not in options.fields_by_name() or "others" in options.changed()
+        if is_typed or self.main == architecture.name:
+            return str(architecture)
+        return f"{architecture}, which the pool adds unless others=... says what to draw,"
+
     def trajectory(self, distillation: int) -> dict[str, Any]:
         """Return all that decides the numbers of a trajectory."""
         settings = self.settings

@@ -119,6 +119,23 @@ def test_a_network_without_batch_norm_is_refused_in_a_line_before_any_work(data,
     assert not (tmp_path / "store").exists()
 
 
+def test_the_remedy_for_networks_that_a_pool_adds_is_to_say_which(data, tmp_path):
+    """The main architecture has batch norm already."""
+    store, main = tmp_path / "store", f"main={BATCH_NORM}"
+    added = run(data, store, "sre2l", "--dry-run", pool=f"main-similar[{main}]")
+    assert added.exit_code == 2
+    assert (
+        "convnet[width=4,depth=2], which the pool adds unless others=... says what to draw, has no batch norm, whose "
+        "statistics the images are to have: choose those with norm=batch\n"
+    ) in added.stderr
+    typed = run(data, store, "sre2l", "--dry-run", pool=f"main-similar[{main},others=lenet]")
+    assert "is not applicable: lenet has no batch norm" in typed.stderr
+    of_main = run(data, store, "sre2l", "--dry-run", pool="main-similar[main=convnet[width=4]]")
+    assert "is not applicable: convnet[width=4] has no batch norm" in of_main.stderr
+    others = "others=convnet[width=4,depth=2,norm=batch,act=swish]"
+    assert run(data, store, f"sre2l[{TEACHERS}]", "--dry-run", pool=f"main-similar[{main},{others}]").exit_code == 0
+
+
 def test_other_pools_of_the_plan_are_carried_out_all_the_same(data, tmp_path):
     result = run(data, tmp_path / "store", f"sre2l[{TEACHERS}]", "--pool", "single[main=mlp[width=8]]")
     assert result.exit_code == 0, result.output

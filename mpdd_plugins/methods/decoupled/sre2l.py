@@ -100,7 +100,7 @@ class SRe2L(TensorMethod[SRe2LOptions]):
         """Refuse a network without batch norm, whose statistics the images could not have."""
         if any(_is_batch_norm(module) for module in network.modules()):
             return None
-        return "has no batch norm, whose statistics the images are to have: name it with norm=batch"
+        return "has no batch norm, whose statistics the images are to have: choose those with norm=batch"
 
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
         """Request the teachers of an architecture."""
