@@ -151,6 +151,26 @@ def test_a_preset_is_short_for_its_options():
     assert registry.resolve("method", "sre2l[preset=sre2l++,init=noise]").options.init == "noise"
 
 
+@pytest.mark.parametrize("options", ["candidates=6", "init=noise,preset=sre2l++,factor=2,scale=0.5"])
+def test_options_of_patches_without_patches_are_refused(data, tmp_path, options):
+    result = run(data, tmp_path / "store", f"sre2l[{options}]", "--dry-run")
+    assert result.exit_code == 2
+    unused = "candidates" if "candidates" in options else "factor, scale"
+    assert f"images from noise have no patches: leave out {unused}, or set init=patches\n" in result.stderr
+
+
+@pytest.mark.parametrize("method", ["sre2l", "rded"])
+def test_more_draws_than_there_are_teachers_are_refused(data, tmp_path, method):
+    """The same network would be averaged with itself."""
+    result = run(data, tmp_path / "store", f"{method}[draws=3]", "--dry-run")
+    assert result.exit_code == 2
+    assert (
+        f"{method}[draws=3] through single[main={BATCH_NORM}] is not applicable: of draws=3 networks at most 1 can "
+        "differ, and the others would count again: set teachers=3 or draws=1\n"
+    ) in result.stderr
+    assert run(data, tmp_path / "store", f"{method}[draws=3,teachers=3]", "--dry-run").exit_code == 0
+
+
 # --- RDED -------------------------------------------------------------------------------------------------------------
 
 

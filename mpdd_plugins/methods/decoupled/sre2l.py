@@ -14,7 +14,7 @@ never renewed); images are stored as they are, not as JPEG. Pixels are normalise
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic
 import torch
@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness import ArtifactRequest, DistilledSet, Network, Networks, Preprocessing, Task, TensorMethod, option
 from mpdd_plugins.methods.decoupled.patches import PatchOptions, realistic_images
-from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests
+from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests, too_few_teachers
 
 FIRST_WEIGHT = 10.0
 """Weight of the first batch norm beside 1 of each other (SRe2L, recover)."""
@@ -66,6 +66,13 @@ class SRe2LOptions(TeacherOptions, PatchOptions):
     def _fill_in_preset(cls, values: Any) -> Any:  # noqa: ANN401
         return {**PRESETS.get(str(values.get("preset")), {}), **values} if isinstance(values, dict) else values
 
+    @pydantic.model_validator(mode="after")
+    def _leave_patches_alone(self) -> Self:
+        unused = [name for name in PatchOptions.fields_by_name() if name in self.changed()]
+        if self.init == "noise" and unused:
+            raise ValueError(f"images from noise have no patches: leave out {', '.join(unused)}, or set init=patches")
+        return self
+
     def defaults(self) -> dict[str, Any]:
         """Return the options' defaults under this preset."""
         return {**super().defaults(), **PRESETS[self.preset]}
@@ -101,6 +108,10 @@ class SRe2L(TensorMethod[SRe2LOptions]):
         if any(_is_batch_norm(module) for module in network.modules()):
             return None
         return "has no batch norm, whose statistics the images are to have: choose those with norm=batch"
+
+    def pool_refusal(self, architectures: Sequence[str]) -> str | None:
+        """Refuse a pool of which a step could not draw so many different teachers."""
+        return too_few_teachers(self.options, architectures)
 
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
         """Request the teachers of an architecture."""
