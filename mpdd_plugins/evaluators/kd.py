@@ -36,7 +36,7 @@ from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 from mpdd_plugins.evaluators.protocol_tables import PROTOCOLS, SOFTMAX
 from mpdd_plugins.methods.real_teacher import ARCHITECTURE as REAL_TEACHER
-from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
+from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, check_batch_statistics, real_teacher
 
 OWN: Mapping[str, Mapping[str, Any]] = {
     name: {
@@ -256,6 +256,9 @@ class KD(Evaluator[KDOptions]):
             return partial(self._loss_from_logits, teacher_logits=logits)
 
         lesson = self.options.lesson(distilled, problem, architecture, streams, loss_of)
+        if self.options.teacher_mode == "train":
+            teacher, images = self._network(artifacts[students[0]], problem), len(distilled.training_data()[0])
+            check_batch_statistics(teacher, problem, images, lesson.recipe.batch)
         return train_students(lesson, problem, architecture, students)
 
     def _loss_from_logits(self, batch: Batch, teacher_logits: Tensor) -> Tensor:
@@ -270,9 +273,12 @@ class KD(Evaluator[KDOptions]):
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
         """Return the trained teacher as a function from images (n, c, h, w) to logits (n, classes), without graph."""
-        is_real = self.options.teacher_data == "real"
-        network = (trained_network if is_real else own_teacher)(artifact, problem)
+        network = self._network(artifact, problem)
         return torch.no_grad()(by_batch_statistics(network) if self.options.teacher_mode == "train" else network)
+
+    def _network(self, artifact: Artifact, problem: Problem) -> Network:
+        """Return the trained teacher in evaluation mode."""
+        return (trained_network if self.options.teacher_data == "real" else own_teacher)(artifact, problem)
 
     def work(self, problem: Problem, images: int) -> float:
         """Return the passes of one student; those of its teacher are counted as an artifact."""

@@ -37,7 +37,14 @@ from mpdd_plugins.augmentations.views import View, draw_view
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, MEANING, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
-from mpdd_plugins.methods.real_teacher import ARCHITECTURE, EPOCHS, LR, by_batch_statistics, real_teacher
+from mpdd_plugins.methods.real_teacher import (
+    ARCHITECTURE,
+    EPOCHS,
+    LR,
+    by_batch_statistics,
+    check_batch_statistics,
+    real_teacher,
+)
 
 OWN: Mapping[str, Mapping[str, Any]] = {
     name: {"temperature": TEMPERATURES[name], "teacher-mode": TEACHER_MODES[name]} for name in DECOUPLED
@@ -136,13 +143,16 @@ class SoftLabels(Evaluator[SoftLabelsOptions]):
         options = self.options
         operations = options.augmentation(problem, architecture)
         teacher = trained_network(artifacts[students[0]], problem)
+        images = len(distilled.training_data()[0])
         if options.teacher_mode == "train":
+            batch = options.recipe(operations != "none", images, len(problem.classes)).batch
+            check_batch_statistics(teacher, problem, images, batch)
             teacher = by_batch_statistics(teacher)
         labels = StoredLabels(teacher, operations, len(problem.classes))
         shared = SharedViews(streams.seed, streams.distillation)
         lesson = options.lesson(distilled, problem, architecture, shared, lambda student: self._loss)
         lesson = dataclasses.replace(lesson, augment=labels)
-        bits = label_bits(len(distilled.training_data()[0]), lesson.recipe, len(problem.classes))
+        bits = label_bits(images, lesson.recipe, len(problem.classes))
         for record in train_students(lesson, problem, architecture, students):
             yield dataclasses.replace(record, extra_bits=bits)
 

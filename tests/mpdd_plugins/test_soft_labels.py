@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
-from toys import TINY_MLP, component, registry, resolve, toy_problem, toy_set
+from toys import TINY_MLP, FromFunction, component, registry, resolve, toy_problem, toy_set
 
-from harness import RealNetwork, Recipe, Streams, UsageError
+from harness import Artifact, Network, RealNetwork, Recipe, Streams, UsageError
 from harness.testing.small import real_network
 from mpdd_plugins.evaluators import soft_labels
 from mpdd_plugins.evaluators.protocol import TrainingOptions
@@ -143,6 +144,44 @@ def test_kd_hears_the_logits_of_the_real_teacher(mode):
             reduction="batchmean",
         )
     assert record.loss == pytest.approx(float(wanted), rel=1e-4)
+
+
+class OfVectors(Network):
+    """A network whose batch norm has one value a channel of each image."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 4), nn.BatchNorm1d(4))
+        self.classifier = nn.Linear(4, classes)
+
+    def features(self, images):
+        return self.body(images)
+
+
+@pytest.mark.parametrize("name", ["kd[protocol=sre2l,teacher-epochs=1,", "soft-labels[protocol=sre2l,"])
+def test_a_step_of_one_image_is_refused_if_the_teacher_takes_its_statistics(name):
+    """The set has six images."""
+    architecture = FromFunction(OfVectors)
+    teacher = architecture.build(PROBLEM.shape, 3, torch.Generator())
+    tensors = {f"0.{key}": value for key, value in teacher.state_dict().items()}
+    artifact = Artifact(tensors, {}, architecture)
+
+    def students(options):
+        evaluator = component("evaluator", f"{name}epochs=1,augment=none,{options}]")
+        built = component("architecture", TINY_MLP)
+        return list(evaluator.evaluate(DISTILLED, PROBLEM, built, (0,), {0: artifact}, Streams(0)))
+
+    line = "batch=5 leaves a step of one of 6 images, which the teacher's batch norm body.2 cannot normalise by itself"
+    with pytest.raises(UsageError, match=f"{line}: set another batch or teacher-mode=eval"):
+        students("batch=5")
+    with pytest.raises(UsageError, match="batch=1 has one image a step"):
+        students("batch=1")
+    for options in ("batch=4", "batch=5,teacher-mode=eval"):
+        assert students(options)[0].loss >= 0
+
+
+def test_a_teacher_of_maps_takes_the_statistics_of_one_image():
+    assert evaluated(f"soft-labels[protocol=sre2l,epochs=1,batch=5,{TEACHER}]")[0].loss >= 0
 
 
 SOFT = f"soft-labels[epochs=3,batch=4,augment=resized-crop:0.5+flip+cutmix,{TEACHER}]"
