@@ -7,7 +7,6 @@ images by far. All students see the same views in the same order, as they share 
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ from harness import (
     train_students,
     trained_network,
 )
-from mpdd_plugins.augmentations.views import View, draw_view
+from mpdd_plugins.augmentations.views import View, draw_view, parameter_bits
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, MEANING, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
@@ -109,6 +108,7 @@ class SoftLabels(Evaluator[SoftLabelsOptions]):
     """
 
     Options = SoftLabelsOptions
+    version = 2  # since which only bits that are needed count as storage
     check_options = "epochs=3,teacher=convnet[width=4,norm=batch],teacher-epochs=1"
 
     @property
@@ -152,7 +152,13 @@ class SoftLabels(Evaluator[SoftLabelsOptions]):
         shared = SharedViews(streams.seed, streams.distillation)
         lesson = options.lesson(distilled, problem, architecture, shared, lambda student: self._loss)
         lesson = dataclasses.replace(lesson, augment=labels)
-        bits = label_bits(images, lesson.recipe, len(problem.classes))
+        bits = (
+            0
+            if options.alpha == 0
+            else label_bits(
+                images, lesson.recipe, len(problem.classes), operations, by_batch=options.teacher_mode == "train"
+            )
+        )
         for record in train_students(lesson, problem, architecture, students):
             yield dataclasses.replace(record, extra_bits=bits)
 
@@ -226,20 +232,22 @@ class StoredLabels(LabelledAugment):
                 self._stored[place] = view, self.teacher(view.apply(images)).to(torch.float16).cpu()
         return self._stored[place]
 
-    @property
-    def bits(self) -> int:
-        """The bits of what is stored so far."""
-        orders = sum(_ORDER_BITS * len(logits) for _, logits in self._stored.values())
-        return orders + sum(view.bits + 16 * logits.numel() for view, logits in self._stored.values())
 
+def label_bits(images: int, recipe: Recipe, classes: int, operations: str, *, by_batch: bool = False) -> int:
+    """Return the bits of the labels that students need, and of the parameters of the views that these belong to.
 
-def label_bits(images: int, recipe: Recipe, classes: int) -> int:
-    """Return the bits of the labels of all epochs with the parameters of their views.
+    An image of an epoch has a label of 16 bits a class and its place in the order with 32 bits, and what
+    `parameter_bits` says of its view. A teacher that says the same in every epoch labels each image once.
 
-    An image of an epoch has a label of 16 bits a class, a crop of four numbers of 16 bits, one bit for mirrored, and
-    its partner and its place in the order with 32 bits each; a step has a box of four numbers of 16 bits and a share
-    of 32.
+    Args:
+        images: images of the set.
+        recipe: the students' epochs and batches.
+        classes: number of classes.
+        operations: of the views, as `mpdd_plugins.augmentations.views.check_strategy` returns them.
+        by_batch: whether what the teacher says of an image depends on the batch.
     """
-    steps = math.ceil(images / recipe.batch)
-    epoch = images * (16 * classes + 64 + 1 + 32 + _ORDER_BITS) + steps * (64 + 32)
-    return recipe.epochs * epoch
+    if operations == "none" and not by_batch:
+        return images * 16 * classes
+    steps = [min(recipe.batch, images - first) for first in range(0, images, recipe.batch)]
+    views = sum(parameter_bits(operations, size) for size in steps)
+    return recipe.epochs * (images * (16 * classes + _ORDER_BITS) + views)

@@ -217,7 +217,10 @@ def test_every_student_reads_what_the_first_stored(monkeypatch, augment):
     name = SOFT.replace("resized-crop:0.5+flip+cutmix", augment)
     both = evaluated(name, (0, 1))
     assert len(banks[0]._stored) == 3 * 2, "two steps of each of three epochs"
-    assert [record.extra_bits for record in both] == [banks[0].bits] * 2
+    stored = banks[0]._stored.values()
+    views = sum(view.boxes.numel() * 16 + 33 * len(view.flips) + 64 for view, _ in stored)
+    bits = {"none": 6 * 48}.get(augment, views + sum(16 * logits.numel() + 32 * len(logits) for _, logits in stored))
+    assert [record.extra_bits for record in both] == [bits] * 2
     assert len({logits.sum().item() for _, logits in banks[0]._stored.values()}) == 6
     assert both[0].losses != both[1].losses, "the initial weights are their own"
     alone = [*evaluated(name, (0,)), *evaluated(name, (1,))]
@@ -226,9 +229,27 @@ def test_every_student_reads_what_the_first_stored(monkeypatch, augment):
 
 def test_bits_are_counted_by_the_formula():
     recipe = Recipe(300, batch=10)
-    assert soft_labels.label_bits(10, recipe, 10) == 300 * (10 * (160 + 64 + 1 + 64) + 96)
-    (record,) = evaluated(f"soft-labels[epochs=2,batch=6,{TEACHER}]")
-    assert record.extra_bits == 2 * (6 * (48 + 64 + 1 + 64) + 96)
+    assert soft_labels.label_bits(10, recipe, 10, "flip+cutmix") == 300 * (10 * (160 + 32 + 1 + 32) + 64)
+    assert soft_labels.label_bits(15, recipe, 10, "crop") == 300 * 15 * (160 + 32 + 32)
+    assert soft_labels.label_bits(15, recipe, 10, "none") == 15 * 160, "equal in every epoch"
+    assert soft_labels.label_bits(15, recipe, 10, "none", by_batch=True) == 300 * 15 * (160 + 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [
+        ("", 2 * (6 * (48 + 32 + 1 + 32) + 64)),
+        ("augment=cutmix,", 2 * (6 * (48 + 32 + 32) + 64)),
+        ("augment=flip,", 2 * 6 * (48 + 32 + 1)),
+        ("augment=none,", 6 * 48),
+        ("augment=none,teacher-mode=train,", 2 * 6 * (48 + 32)),
+        ("alpha=0,", 0),
+    ],
+)
+def test_only_what_students_need_counts_as_storage(options, bits):
+    """The views of rded are flip+cutmix."""
+    (record,) = evaluated(f"soft-labels[epochs=2,batch=6,{options}{TEACHER}]")
+    assert record.extra_bits == bits
 
 
 def test_the_rest_of_the_weight_is_the_cross_entropy():
