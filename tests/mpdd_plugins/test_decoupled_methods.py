@@ -1,5 +1,6 @@
 """RDED and SRe2L: golden values of the published code, closed forms, small runs and what they refuse."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -149,6 +150,18 @@ def test_a_preset_is_short_for_its_options():
     assert (long.options.init, long.options.view) == ("noise", "none")
     assert str(short) == "sre2l[preset=sre2l++]"
     assert registry.resolve("method", "sre2l[preset=sre2l++,init=noise]").options.init == "noise"
+
+
+@pytest.mark.parametrize(("operations", "mirrored"), [("crop+flip", True), ("crop+scale", False)])
+def test_teachers_see_mirrored_images_only_of_data_that_is_mirrored(operations, mirrored):
+    """Of images that are brighter to the right, by a view of crops alone."""
+    problem = dataclasses.replace(small_problem(), augmentations={"dsa": operations})
+    task = SimpleNamespace(problem=problem, ipc=1, streams=Streams(0), iterations=9)
+    method = plugins().registry.resolve("method", "sre2l[preset=sre2l++,roll=0]").make(task)
+    images = torch.linspace(0, 1, 16).expand(3, *problem.shape)
+    seen = torch.cat([method._seen(images, iteration, 0) for iteration in range(9)])
+    assert bool((seen[..., 0] > seen[..., -1]).any()) is mirrored
+    assert method.settings() == ({} if mirrored else {"view": "crop"}), "sets that were mirrored have other keys"
 
 
 @pytest.mark.parametrize("options", ["candidates=6", "init=noise,preset=sre2l++,factor=2,scale=0.5"])

@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness import ArtifactRequest, DistilledSet, Network, Networks, Preprocessing, Task, TensorMethod, option
+from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.methods.decoupled.patches import PatchOptions, realistic_images
 from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests, too_few_teachers
 
@@ -56,8 +57,9 @@ class SRe2LOptions(TeacherOptions, PatchOptions):
     )
     view: Literal["none", "crop+flip"] = option(
         "none",
-        "what else a batch sees before a pass; crop+flip: a part of at least 0.08 of the area, enlarged, mirrored with "
-        "probability one half. The default is crop+flip under sre2l++",
+        "what else a batch sees before a pass; crop+flip: a part of at least 0.08 of the area, enlarged, and mirrored "
+        "with probability one half unless the data set's images are never mirrored. The default is crop+flip under "
+        "sre2l++",
         source="SRe2L; SRe2L++",
     )
 
@@ -97,6 +99,16 @@ class SRe2L(TensorMethod[SRe2LOptions]):
     def _adam(self, tensors: Sequence[Any]) -> torch.optim.Optimizer:
         options = self.options
         return torch.optim.Adam(tensors, options.lr_img, betas=(options.beta1, options.beta2), eps=1e-8)
+
+    @property
+    def _mirrored(self) -> bool:
+        """Whether the data set's images may be mirrored, as its teachers see them."""
+        return "flip" in dsa.own_strategy(self.task.problem).split("+")
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return that images are not mirrored, where the view would mirror those of other data sets."""
+        # Sets of such data had been mirrored under the same options before; all other sets keep their keys.
+        return {} if self.options.view == "none" or self._mirrored else {"view": "crop"}
 
     @property
     def draws(self) -> int:
@@ -146,7 +158,7 @@ class SRe2L(TensorMethod[SRe2LOptions]):
         """Return what the teachers see of a batch: perhaps cropped and mirrored, and rolled."""
         options, generator = self.options, self.task.streams.generator("view", iteration, batch)
         if options.view == "crop+flip":
-            images = torch.cat(list(_crops_and_flips(images, generator)))
+            images = torch.cat(list(_crops_and_flips(images, generator, mirrored=self._mirrored)))
         down, right = torch.randint(options.roll + 1, (2,), generator=generator).tolist()
         return images.roll((down, right), dims=(2, 3))
 
@@ -218,8 +230,8 @@ def clipped(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
     return preprocessing.apply(preprocessing.invert(inputs).clamp(0, 1))
 
 
-def _crops_and_flips(images: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield each image (1, c, h, w) cropped, enlarged and perhaps mirrored, as a function with gradients."""
+def _crops_and_flips(images: Tensor, generator: torch.Generator, *, mirrored: bool) -> Iterator[Tensor]:
+    """Yield each image (1, c, h, w) cropped, enlarged and, if ``mirrored``, mirrored or not, with gradients."""
     height, width = images.shape[2:]
     shares, rows, columns, mirrors = torch.rand(4, len(images), generator=generator, dtype=torch.float64).tolist()
     for image, share, row, column, mirror in zip(images, shares, rows, columns, mirrors, strict=True):
@@ -227,4 +239,4 @@ def _crops_and_flips(images: Tensor, generator: torch.Generator) -> Iterator[Ten
         top, left = int(row * (height - side + 1)), int(column * (width - side + 1))
         crop = image[None, :, top : top + side, left : left + side]
         whole = functional.interpolate(crop, (height, width), mode="bilinear", align_corners=False)
-        yield whole.flip(3) if mirror < 0.5 else whole
+        yield whole.flip(3) if mirrored and mirror < 0.5 else whole
