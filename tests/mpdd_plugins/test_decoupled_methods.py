@@ -11,7 +11,7 @@ from studies import ddbench, small_words
 from torch import nn
 from torch.nn import functional
 
-from harness import DataError, Network, Streams
+from harness import DataError, Network, Recipe, Streams
 from harness.plugins.discovery import plugins
 from harness.testing.small import small_problem
 from harness.types.data.preprocessing import Normalize
@@ -23,7 +23,7 @@ from mpdd_plugins.methods.decoupled.patches import (
     random_crops,
     realistic_images,
 )
-from mpdd_plugins.methods.decoupled.sre2l import clipped, cosine, recorded_inputs, recover_losses
+from mpdd_plugins.methods.decoupled.sre2l import RELABEL, clipped, cosine, recorded_inputs, recover_losses
 
 GOLDEN = json.loads((DATA / "decoupled_methods.json").read_text())["sre2l"]
 BATCH_NORM = "convnet[width=4,depth=2,norm=batch]"
@@ -150,6 +150,15 @@ def test_a_preset_is_short_for_its_options():
     assert (long.options.init, long.options.view) == ("noise", "none")
     assert str(short) == "sre2l[preset=sre2l++]"
     assert registry.resolve("method", "sre2l[preset=sre2l++,init=noise]").options.init == "noise"
+
+
+def test_the_help_of_a_preset_says_what_it_is_not():
+    text = " ".join(ddbench("methods", "show", "sre2l").stdout.split())
+    assert "Adam, lr 0.001, weight decay 1e-4, batch 512" in text
+    assert RELABEL in text.replace(" ", "")
+    options = plugins().registry.resolve("evaluator", RELABEL).options
+    assert options.recipe(True, 10, 10) == Recipe(300, 1e-3, "adamw", "cosine", weight_decay=0.01, batch=16)
+    assert (options.temperature, options.teacher_mode, options.alpha) == (20, "train", 1)
 
 
 @pytest.mark.parametrize(("operations", "mirrored"), [("crop+flip", True), ("crop+scale", False)])

@@ -9,6 +9,14 @@ teachers are averaged, as in G-VBSM (Shao et al., CVPR 2024), so that a pool of 
 
 Departures from the published code. The last iterate is the set, which is what that code stores too (its best cost is
 never renewed); images are stored as they are, not as JPEG. Pixels are normalised as the problem says.
+
+``preset=sre2l++`` is the recover stage of SRe2L++ on CIFAR, for which 4000 iterations are published, and none of its
+other stages. Squeeze: teachers are trained as SRe2L's, by SGD with lr 0.1, weight decay 5e-4 and batches of 128; its
+own are trained by Adam with lr 0.001, weight decay 1e-4 and batches of 512 (both for 200 epochs with a cosine).
+Relabel: ``soft-labels[protocol=sre2l]`` is SRe2L's. SRe2L++'s is 300 epochs at temperature 20 in batches of 16, under
+crops, mirroring and CutMix, on the answers of a teacher in training mode: ``soft-labels[protocol=sre2l,epochs=300,
+temperature=20,batch=16,augment=resized-crop+flip+cutmix]``, but for two things. Its students sum the gradients of two
+batches, and its teacher answers to the images before they are mixed.
 """
 
 import math
@@ -34,6 +42,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sre2l++": {"init": "patches", "view": "crop+flip"},
 }
 """Options that a preset has in place of the defaults (SRe2L++: 4000 iterations, ResNet-18)."""
+RELABEL = "soft-labels[protocol=sre2l,epochs=300,temperature=20,batch=16,augment=resized-crop+flip+cutmix]"
+"""SRe2L++'s relabel stage, as near as options come."""
 
 
 class SRe2LOptions(TeacherOptions, PatchOptions):
@@ -41,7 +51,10 @@ class SRe2LOptions(TeacherOptions, PatchOptions):
 
     preset: Literal["sre2l", "sre2l++"] = option(
         "sre2l",
-        "sre2l++: init=patches and view=crop+flip, as CV-DD's code has it on CIFAR",
+        "sre2l++: init=patches and view=crop+flip, the recover stage of CV-DD's code on CIFAR (--iterations 4000). "
+        "Teachers are sre2l's all the same: SGD, lr 0.1, weight decay 5e-4, batch 128, and not Adam, lr 0.001, weight "
+        "decay 1e-4, batch 512; its relabel stage is the evaluator "
+        f"{RELABEL}, but for gradients summed over two batches and a teacher that is asked before images are mixed",
         source="SRe2L; CV-DD's code",
     )
     init: Literal["noise", "patches"] = option(
