@@ -12,20 +12,28 @@ from torch import nn
 from harness.compute.machine import peak_memory, reset_peak_memory
 from harness.compute.network_traits import draws_globally
 from harness.compute.parallel import side_by_side
+from harness.errors import PluginError
+from harness.learning.networks.measuring import measurements
 from harness.learning.recipe import Loss
 from harness.learning.students import COLLAPSED_SHARE, Lesson, _tenths, score
 from harness.learning.training import train_classifier
 from harness.learning.training_step import OptimizerState
 from harness.types.evaluator import StudentRecord
+from harness.types.network import Network
 from harness.types.problem import Problem
-from harness.types.seeds import global_rng_from
+from harness.types.seeds import Streams, global_rng_from
 
 Training = Callable[[int], tuple[nn.Module, list[float]]]
 """Maps the index of a student to its trained network and the mean loss of each epoch up to the first not finite."""
 
 
 def train_each(
-    train: Training, problem: Problem, students: Sequence[int], *, alone: bool = False
+    train: Training,
+    problem: Problem,
+    students: Sequence[int],
+    *,
+    alone: bool = False,
+    streams: Streams | None = None,
 ) -> Iterator[StudentRecord]:
     """Train and score students, and yield each record as soon as it and those before it are complete.
 
@@ -37,6 +45,10 @@ def train_each(
         problem: provides the scored images and the device.
         students: indices of the students, ascending.
         alone: whether students train one after the other, because their networks draw from the process-wide generator.
+        streams: of the evaluation, for the metrics that a run asks for (``--metric``); None if none are measured.
+
+    Raises:
+        PluginError: metrics are to be measured, and ``train`` returned something else than a `Network`.
     """
 
     def record(student: int) -> StudentRecord:
@@ -45,10 +57,25 @@ def train_each(
         network, losses = train(student)
         accuracy, share = score(network, problem)
         collapsed = not math.isfinite(losses[-1]) or share >= COLLAPSED_SHARE
+        metrics = _measured(network, problem, streams) if streams is not None and problem.metrics else {}
         seconds, peak = time.perf_counter() - started, peak_memory(problem.device)
-        return StudentRecord(student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses))
+        return StudentRecord(
+            student, accuracy, losses[-1], len(losses), seconds, peak, collapsed, _tenths(losses), metrics=metrics
+        )
 
     yield from side_by_side(record, students, problem.device, 1 if alone else None)
+
+
+def _measured(network: nn.Module, problem: Problem, streams: Streams) -> dict[str, float]:
+    """Return what the metrics of a run measure of a student.
+
+    Raises:
+        PluginError: it is no `Network`, whose features a metric may ask for.
+    """
+    if not isinstance(network, Network):
+        remedy = "return a subclass of harness.Network from the function given to harness.train_each"
+        raise PluginError(f"metrics cannot be measured of a {type(network).__name__}: {remedy}, or leave out --metric")
+    return measurements(network, problem, streams)
 
 
 class Phase(NamedTuple):

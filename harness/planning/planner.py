@@ -223,12 +223,8 @@ class Planner:
 
     def _refusal(self, source: TrajectorySource, problem: Problem) -> str | None:
         """Return a line on why a method refuses its pool or an architecture of it; None if it takes them all."""
-        method, pool = source.method, source.pool.make() if source.pool else None
-        if pool and pool.watches_gradients and source.first.watch_images() is None:
-            why = "it measures no gradient of the images, which this pool adapts by"
-            return f"{method} through {source.pool} is not applicable: {why}"
-        if pool and pool.together > 1 and not method.cls.draws_together:
-            why = f"it takes one network at a time, and this pool draws {pool.together} together"
+        method = source.method
+        if why := source.pool_refusal:
             return f"{method} through {source.pool} is not applicable: {why}"
         if method.cls.refusal is Method.refusal:
             return None
@@ -236,7 +232,7 @@ class Planner:
             reason = source.first.refusal(build_without_memory(drawable, problem))
             if reason is not None:
                 why = checked_text(reason, call_of(source.first, "refusal"), longest=500)
-                return f"{method} through {source.pool} is not applicable: {drawable} {why}"
+                return f"{method} through {source.pool} is not applicable: {source.named(drawable)} {why}"
         return None
 
     def problem(self, dataset: Resolved[Any]) -> Problem:

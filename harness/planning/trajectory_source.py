@@ -176,6 +176,29 @@ class TrajectorySource:
         main = pool.main if pool else None
         return None if main is None else self.resolve(text(main, f"{type(pool).__name__}: main")).name
 
+    @property
+    def pool_refusal(self) -> str | None:
+        """Why the method cannot use its pool, whichever network is drawn, as a phrase; None if it can."""
+        pool = self.pool.make() if self.pool else None
+        if pool is None:
+            return None
+        if pool.watches_gradients and self.first.watch_images() is None:
+            return "it measures no gradient of the images, which this pool adapts by"
+        if pool.together > 1 and not self.method.cls.draws_together:
+            return f"it takes one network at a time, and this pool draws {pool.together} together"
+        if self.method.cls.pool_refusal is Method.pool_refusal:
+            return None
+        reason = self.first.pool_refusal([str(architecture) for architecture in self.drawable()])
+        return None if reason is None else text(reason, call_of(self.first, "pool_refusal"), longest=500)
+
+    def named(self, architecture: Resolved[Any]) -> str:
+        """Return the name of a drawable architecture, and how to choose others if the pool adds it by itself."""
+        options = self.pool.options if self.pool else None
+        is_typed = options is None or "others" not in options.fields_by_name() or "others" in options.changed()
+        if is_typed or self.main == architecture.name:
+            return str(architecture)
+        return f"{architecture}, which the pool adds unless others=... says what to draw,"
+
     def trajectory(self, distillation: int) -> dict[str, Any]:
         """Return all that decides the numbers of a trajectory."""
         settings = self.settings

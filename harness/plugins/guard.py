@@ -68,7 +68,8 @@ _ASKED, _READ, _AT_WORK = Call(), Call("{name} raised"), Call(passes=(Exception,
 _CALLS: dict[str, dict[str, Call]] = {
     "method": {
         **dict.fromkeys(("step", "distilled", "learned", "state", "restore", "make_artifact"), _AT_WORK),
-        **dict.fromkeys(("needs", "settings", "notes", "work", "refusal", "watch_images"), _ASKED),
+        **dict.fromkeys(("needs", "settings", "notes", "work", "refusal"), _ASKED),
+        **dict.fromkeys(("pool_refusal", "watch_images"), _ASKED),
         "draws": _READ,
     },
     "pool": {

@@ -127,7 +127,8 @@ def _check_measured(score: StudentRecord, metrics: Sequence[Resolved[Metric[Any]
     """Raise `PluginError` if an evaluator's record lacks a metric that was asked for."""
     lacking = [str(metric) for metric in metrics if str(metric) not in score.metrics]
     if lacking:
-        remedy = "it has to train students by harness.train_students, or to report harness.measurements() of each"
+        remedy = "it has to train students by harness.train_students or by harness.train_each(..., streams=streams), "
+        remedy += "or to report harness.measurements() of each"
         raise PluginError(f"{what} measured no {lacking[0]}: {remedy}; or leave out --metric")
 
 

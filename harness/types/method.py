@@ -279,6 +279,10 @@ class Method(ABC, Generic[O]):
         """
         return None
 
+    def pool_refusal(self, architectures: Sequence[str]) -> str | None:
+        """Return why it cannot use a pool that draws these architectures, by name, or None if it can; as `refusal`."""
+        return None
+
     def watch_images(self) -> ImageGradient | None:
         """Return an object to which every update from now on adds its gradient by the training images.
 

@@ -57,12 +57,6 @@ class View:
     box: Tensor
     share: Tensor
 
-    @property
-    def bits(self) -> int:
-        """The storage of the parameters; whether an image is mirrored is one bit."""
-        stored = (self.boxes, self.partners, self.box, self.share)
-        return len(self.flips) + sum(8 * tensor.numel() * tensor.element_size() for tensor in stored)
-
     def apply(self, images: Tensor) -> Tensor:
         """Return the view of images (n, c, h, w)."""
         return self.mixed(self.cropped(images))
@@ -157,6 +151,22 @@ def own_strategy(operations: str) -> Callable[[Problem], str]:
         return "+".join(name for name in operations.split("+") if name != "flip" or mirrored)
 
     return own
+
+
+def parameter_bits(strategy: str, images: int) -> int:
+    """Return the storage of a view's parameters, of the operations that there are, in the types of `View`.
+
+    An image has a crop of four numbers of 16 bits, or a shift of two; a bit for mirrored; and a partner of 32 bits if
+    images are mixed. The view has CutMix's box of four numbers of 16 bits, or Mixup's share of 32.
+
+    Args:
+        strategy: operations as `check_strategy` returns them.
+        images: images of the batch.
+    """
+    names = {part.partition(":")[0] for part in strategy.split("+")}
+    of_image = {"crop": 32, "resized-crop": 64, "flip": 1, "cutmix": 32, "mixup": 32}
+    of_view = {"cutmix": 64, "mixup": 32}
+    return sum(images * of_image.get(name, 0) + of_view.get(name, 0) for name in names)
 
 
 def draw_view(strategy: str, count: int, shape: tuple[int, int], generator: torch.Generator) -> View:

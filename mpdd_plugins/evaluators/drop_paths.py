@@ -155,6 +155,15 @@ def why_no_paths(problem: Problem, architecture: Architecture[Any]) -> str | Non
     return None
 
 
+def why_no_shortcuts(problem: Problem, architecture: Architecture[Any]) -> str | None:
+    """Return why the shortcuts of an architecture's networks, if any, cannot be seen, as a phrase; None if they can."""
+    with torch.device("meta"):
+        network = architecture.network(problem.shape, len(problem.classes))
+    if layers_of(network) is None:
+        return "its layers are not in sequence, so that no shortcut can be seen: set improved=false"
+    return None
+
+
 def layers_of(network: Network) -> list[nn.Module] | None:
     """Return the layers of a network up to its classifier, in sequence; None if it has no such ``body``."""
     body = getattr(network, "body", None)

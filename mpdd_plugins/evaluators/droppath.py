@@ -43,7 +43,7 @@ from harness import (
 )
 from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.several import several_augmentation
-from mpdd_plugins.evaluators.drop_paths import PathArchitecture, PathNetwork, why_no_paths
+from mpdd_plugins.evaluators.drop_paths import PathArchitecture, PathNetwork, why_no_paths, why_no_shortcuts
 from mpdd_plugins.evaluators.kd import distillation_loss, own_teacher
 from mpdd_plugins.evaluators.protocol_overview import preset_rows
 from mpdd_plugins.evaluators.restarts import RestartRecipe, keep_rate
@@ -98,8 +98,8 @@ class DropPathOptions(Options):
     weight_decay: float = option(5e-3, "weight decay", source="arXiv 2309.04195, code", alias="weight-decay", ge=0)
     schedule: Literal["restarts", "cosine", "constant"] = option(
         "restarts",
-        "restarts: a rise over a fifth of a period and a cosine of two periods, begun anew at each period until the "
-        "last two; cosine to zero; constant",
+        "restarts: a rise over a fifth of a period, if that is an epoch or more, and a cosine of two periods, begun "
+        "anew at each period until the last two; cosine to zero; constant",
         source="arXiv 2309.04195",
     )
     fall: float = option(0.8, "factor of the peak at each restart", source="arXiv 2309.04195", gt=0, le=1)
@@ -128,7 +128,13 @@ class DropPathOptions(Options):
         own = {name.replace("-", "_"): value for name, value in PRESETS[self.preset].items()}
         return {**super().defaults(), **own}
 
-    def recipe(self) -> Recipe:
+    def as_json(self) -> dict[str, Any]:
+        """Return every option with its value, and whether the rise of the rate is left out."""
+        # Students of so few epochs had other rates before, mostly 0, under the same options; all other keys are as
+        # they were.
+        return super().as_json() | ({"warmup": "none"} if self.recipe().begins_at_peaks else {})
+
+    def recipe(self) -> RestartRecipe:
         """Return how students are trained."""
         return RestartRecipe(
             self.epochs,
@@ -175,10 +181,10 @@ class DropPath(Evaluator[DropPathOptions]):
     def unsuited(
         self, problem: Problem, architecture: Architecture[Any], needed: Architecture[Any] | None
     ) -> str | None:
-        """Return why an architecture has no paths to drop; None if it has some, or none are dropped."""
-        if not (self.options.drop or self.options.improved):
-            return None
-        return why_no_paths(problem, architecture)
+        """Return why an architecture has no paths to drop or no shortcuts to be seen; None if it is applicable."""
+        if self.options.drop:
+            return why_no_paths(problem, architecture)
+        return why_no_shortcuts(problem, architecture) if self.options.improved else None
 
     def artifact(self, student: int) -> ArtifactRequest | None:
         """Request the teacher of a student; None without one."""
@@ -237,7 +243,7 @@ class DropPath(Evaluator[DropPathOptions]):
             assert isinstance(network, PathNetwork), "what the architecture builds"
             return network, train_in_phases(network, lesson, problem, student, self._phases(network))
 
-        return train_each(train, problem, students, alone=True)
+        return train_each(train, problem, students, alone=True, streams=streams)
 
     def _phases(self, network: PathNetwork) -> list[Phase]:
         """Return the epochs of each keep rate, which is set before them."""

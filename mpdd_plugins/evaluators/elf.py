@@ -25,11 +25,13 @@ from harness import (
     Evaluator,
     Loss,
     NamedAugment,
+    Network,
     Problem,
     RealNetwork,
     Recipe,
     Streams,
     StudentRecord,
+    UsageError,
     cross_entropy,
     draws_globally,
     option,
@@ -38,7 +40,7 @@ from harness import (
     trained_network,
 )
 from mpdd_plugins.augmentations import dsa
-from mpdd_plugins.evaluators.cut_networks import CutNetwork, map_shape, place_of
+from mpdd_plugins.evaluators.cut_networks import CutNetwork, has_signed_maps, map_shape, place_of, taps_may_be_negative
 from mpdd_plugins.evaluators.drop_paths import layers_of
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
@@ -62,7 +64,11 @@ class ELFOptions(TrainingOptions):
     teacher: str = option(
         "convnet[width=512]", "architecture of the network on the real data", source="ELF, code: MTT's experts"
     )
-    tap: str = option("block3", "its tap whose maps are stored: three dimensions, none negative", source="ELF, code")
+    tap: str = option(
+        "block3",
+        "its tap whose maps are stored: three dimensions, for front-loss=cross-entropy none negative",
+        source="ELF, code",
+    )
     teacher_epochs: int = option(
         100, "its epochs at a constant rate of 0.01, SGD with momentum 0.9, weight decay 5e-4, batch 256, under DSA",
         source="ELF, code: epoch 100 of an expert's 200", alias="teacher-epochs", ge=1,
@@ -121,21 +127,43 @@ class ELF(Evaluator[ELFOptions]):
     def unsuited(
         self, problem: Problem, architecture: Architecture[Any], needed: Architecture[Any] | None
     ) -> str | None:
-        """Return why students of an architecture have no place for the stored maps; None if they have one."""
+        """Return why students of an architecture have no place for the stored maps; None if they have one.
+
+        Raises:
+            UsageError: the teacher has no such maps, or they may be negative and the loss takes none that are.
+        """
         assert needed is not None, "it asks for a network"
+        options = self.options
+        # First of all: these are faults of the options, whatever the students are.
+        wanted = map_shape(problem, needed, options.tap, f"elf: the teacher {options.teacher}")
+        signed = taps_may_be_negative(problem, needed, options.tap)
+        if signed:
+            self._refuse_signed()
         with torch.device("meta"):
             network = architecture.network(problem.shape, len(problem.classes))
         if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
             return "it has no maps that could learn those of a network on the real data"
         if layers_of(network) is None:
             return "its layers are not in sequence, so that it cannot be cut at a map"
-        wanted = map_shape(problem, needed, self.options.tap)
-        if place_of(network, problem.shape, wanted) is None:
-            size = "x".join(map(str, wanted))
-            return (
-                f"none of its maps is {size}, as those of {self.options.teacher}: choose another teacher=... or tap=..."
+        if place_of(network, problem.shape, wanted, signed=signed) is not None:
+            return None
+        size = "x".join(map(str, wanted))
+        if place_of(network, problem.shape, wanted, signed=True) is not None:
+            return f"its maps of {size} may be negative by its activation, and those of {options.teacher} are not"
+        return f"none of its maps is {size}, as those of {options.teacher}: choose another teacher=... or tap=..."
+
+    def _refuse_signed(self) -> None:
+        """Refuse maps that may be negative if they are to be weights of a cross-entropy, which had no least value.
+
+        Raises:
+            UsageError: they are.
+        """
+        options = self.options
+        if options.front and options.front_loss == "cross-entropy":
+            raise UsageError(
+                f"elf: maps {options.tap!r} of the teacher {options.teacher} may be negative, so that "
+                "front-loss=cross-entropy has no least value: choose front-loss=l2, or a teacher with ReLU"
             )
-        return None
 
     def artifact(self, student: int) -> RealNetwork:
         """Request the network on the real data, the same for all students."""
@@ -153,14 +181,18 @@ class ELF(Evaluator[ELFOptions]):
         streams: Streams,
     ) -> Iterator[StudentRecord]:
         """Train and score students, side by side if that is faster."""
-        stored = self._stored(artifacts[students[0]], distilled, problem)
+        teacher = trained_network(artifacts[students[0]], problem)
+        signed = has_signed_maps(teacher, problem.shape, self.options.tap)
+        stored = self._stored(teacher, distilled, problem)
+        if bool((stored < 0).any()):
+            self._refuse_signed()
         wanted = (stored.shape[1], stored.shape[2], stored.shape[3])
         lesson = self.options.lesson(distilled, problem, architecture, streams, lambda student: cross_entropy)
 
         def train(student: int) -> tuple[nn.Module, list[float]]:
             generator = streams.generator(lesson.role, 0, student)
             network = architecture.build(problem.shape, len(problem.classes), generator)
-            place = place_of(network, problem.shape, wanted)
+            place = place_of(network, problem.shape, wanted, signed=signed)
             assert place is not None, "checked by `unsuited`"
             cut = CutNetwork(network, place).to(problem.device)
             losses = train_in_phases(
@@ -169,7 +201,7 @@ class ELF(Evaluator[ELFOptions]):
             return cut, losses
 
         built = architecture.build(problem.shape, len(problem.classes), torch.Generator()).to(problem.device)
-        return train_each(train, problem, students, alone=draws_globally(built, problem))
+        return train_each(train, problem, students, alone=draws_globally(built, problem), streams=streams)
 
     def _loss_of(self, network: CutNetwork, stored: Tensor, classes: int) -> Loss:
         """Return the loss of a student's steps, whose logits have the maps of its front behind them."""
@@ -185,9 +217,9 @@ class ELF(Evaluator[ELFOptions]):
 
         return loss
 
-    def _stored(self, artifact: Artifact, distilled: DistilledSet, problem: Problem) -> Tensor:
+    def _stored(self, network: Network, distilled: DistilledSet, problem: Problem) -> Tensor:
         """Return the maps (n, c, h, w) of the network on the real data for the set's images, not augmented."""
-        network, tap = trained_network(artifact, problem), self.options.tap
+        tap = self.options.tap
         images, _ = distilled.training_data()
         with torch.no_grad():
             parts = [network.features(part.to(problem.device), taps=[tap])[tap] for part in torch.split(images, BATCH)]

@@ -35,12 +35,15 @@ from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, TEACHER_MODES, 
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
 from mpdd_plugins.evaluators.protocol_tables import PROTOCOLS, SOFTMAX
-from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
+from mpdd_plugins.methods.real_teacher import ARCHITECTURE as REAL_TEACHER
+from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, check_batch_statistics, real_teacher
 
 OWN: Mapping[str, Mapping[str, Any]] = {
     name: {
         "temperature": TEMPERATURES[name],
         "alpha": 1.0,
+        # As `soft-labels` has it: these protocols and their teachers are made for batch norm.
+        "teacher": REAL_TEACHER,
         "teacher-data": "real",
         "teacher-mode": TEACHER_MODES[name],
         "rescale": False,
@@ -114,8 +117,9 @@ class KDOptions(TrainingOptions):
     )
     teacher: str = option(
         "convnet",
-        "architecture of the teacher, which is trained by the protocol itself whatever the students depart by",
-        source="model-pool paper, section 3.3",
+        "architecture of the teacher; one on the distilled set is trained by the protocol itself whatever the students "
+        f"depart by. The default is {REAL_TEACHER} under sre2l and rded",
+        source="model-pool paper, section 3.3; RDED: conv3 or ResNet-18",
     )
     teacher_data: Literal["distilled", "real"] = option(
         "distilled",
@@ -194,7 +198,10 @@ class KD(Evaluator[KDOptions]):
 
     def protocols(self) -> list[dict[str, str]]:
         """Return the constants and sources of the protocols, with those of the teacher."""
-        return protocol_rows(KDOptions, ("temperature", "alpha", "rescale", "teacher_data", "teacher_mode"))
+        of_teacher = ("teacher", "teacher_data", "teacher_epochs", "teacher_lr", "teacher_mode")
+        rows = protocol_rows(KDOptions, ("temperature", "alpha", "rescale", *of_teacher))
+        own = dict.fromkeys(("teacher-epochs", "teacher-lr"), "the protocol's")
+        return [row if row["teacher-data"] == "real" else row | own for row in rows]
 
     def protocol(self, problem: Problem, architecture: Architecture[Any]) -> str:
         """Return the protocol's name with its departures, such as ``kd v1 + epochs=5``."""
@@ -249,6 +256,9 @@ class KD(Evaluator[KDOptions]):
             return partial(self._loss_from_logits, teacher_logits=logits)
 
         lesson = self.options.lesson(distilled, problem, architecture, streams, loss_of)
+        if self.options.teacher_mode == "train":
+            teacher, images = self._network(artifacts[students[0]], problem), len(distilled.training_data()[0])
+            check_batch_statistics(teacher, problem, images, lesson.recipe.batch)
         return train_students(lesson, problem, architecture, students)
 
     def _loss_from_logits(self, batch: Batch, teacher_logits: Tensor) -> Tensor:
@@ -263,9 +273,12 @@ class KD(Evaluator[KDOptions]):
 
     def _teacher(self, artifact: Artifact, problem: Problem) -> Callable[[Tensor], Tensor]:
         """Return the trained teacher as a function from images (n, c, h, w) to logits (n, classes), without graph."""
-        is_real = self.options.teacher_data == "real"
-        network = (trained_network if is_real else own_teacher)(artifact, problem)
+        network = self._network(artifact, problem)
         return torch.no_grad()(by_batch_statistics(network) if self.options.teacher_mode == "train" else network)
+
+    def _network(self, artifact: Artifact, problem: Problem) -> Network:
+        """Return the trained teacher in evaluation mode."""
+        return (trained_network if self.options.teacher_data == "real" else own_teacher)(artifact, problem)
 
     def work(self, problem: Problem, images: int) -> float:
         """Return the passes of one student; those of its teacher are counted as an artifact."""

@@ -7,7 +7,6 @@ images by far. All students see the same views in the same order, as they share 
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -33,11 +32,18 @@ from harness import (
     train_students,
     trained_network,
 )
-from mpdd_plugins.augmentations.views import View, draw_view
+from mpdd_plugins.augmentations.views import View, draw_view, parameter_bits
 from mpdd_plugins.evaluators.decoupled_recipes import DECOUPLED, MEANING, TEACHER_MODES, TEMPERATURES
 from mpdd_plugins.evaluators.protocol import TrainingOptions
 from mpdd_plugins.evaluators.protocol_overview import protocol_rows
-from mpdd_plugins.methods.real_teacher import EPOCHS, LR, by_batch_statistics, real_teacher
+from mpdd_plugins.methods.real_teacher import (
+    ARCHITECTURE,
+    EPOCHS,
+    LR,
+    by_batch_statistics,
+    check_batch_statistics,
+    real_teacher,
+)
 
 OWN: Mapping[str, Mapping[str, Any]] = {
     name: {"temperature": TEMPERATURES[name], "teacher-mode": TEACHER_MODES[name]} for name in DECOUPLED
@@ -64,7 +70,7 @@ class SoftLabelsOptions(TrainingOptions):
         le=1,
     )  # fmt: skip
     teacher: str = option(
-        "convnet[norm=batch]", "architecture of the teacher on the real data", source="RDED: conv3 or ResNet-18"
+        ARCHITECTURE, "architecture of the teacher on the real data", source="RDED: conv3 or ResNet-18"
     )
     teacher_epochs: int = option(
         EPOCHS, "its epochs, with a cosine to zero", source="SRe2L, squeeze of CIFAR", alias="teacher-epochs", ge=1
@@ -102,6 +108,7 @@ class SoftLabels(Evaluator[SoftLabelsOptions]):
     """
 
     Options = SoftLabelsOptions
+    version = 2  # since which only bits that are needed count as storage
     check_options = "epochs=3,teacher=convnet[width=4,norm=batch],teacher-epochs=1"
 
     @property
@@ -136,13 +143,22 @@ class SoftLabels(Evaluator[SoftLabelsOptions]):
         options = self.options
         operations = options.augmentation(problem, architecture)
         teacher = trained_network(artifacts[students[0]], problem)
+        images = len(distilled.training_data()[0])
         if options.teacher_mode == "train":
+            batch = options.recipe(operations != "none", images, len(problem.classes)).batch
+            check_batch_statistics(teacher, problem, images, batch)
             teacher = by_batch_statistics(teacher)
         labels = StoredLabels(teacher, operations, len(problem.classes))
         shared = SharedViews(streams.seed, streams.distillation)
         lesson = options.lesson(distilled, problem, architecture, shared, lambda student: self._loss)
         lesson = dataclasses.replace(lesson, augment=labels)
-        bits = label_bits(len(distilled.training_data()[0]), lesson.recipe, len(problem.classes))
+        bits = (
+            0
+            if options.alpha == 0
+            else label_bits(
+                images, lesson.recipe, len(problem.classes), operations, by_batch=options.teacher_mode == "train"
+            )
+        )
         for record in train_students(lesson, problem, architecture, students):
             yield dataclasses.replace(record, extra_bits=bits)
 
@@ -216,20 +232,22 @@ class StoredLabels(LabelledAugment):
                 self._stored[place] = view, self.teacher(view.apply(images)).to(torch.float16).cpu()
         return self._stored[place]
 
-    @property
-    def bits(self) -> int:
-        """The bits of what is stored so far."""
-        orders = sum(_ORDER_BITS * len(logits) for _, logits in self._stored.values())
-        return orders + sum(view.bits + 16 * logits.numel() for view, logits in self._stored.values())
 
+def label_bits(images: int, recipe: Recipe, classes: int, operations: str, *, by_batch: bool = False) -> int:
+    """Return the bits of the labels that students need, and of the parameters of the views that these belong to.
 
-def label_bits(images: int, recipe: Recipe, classes: int) -> int:
-    """Return the bits of the labels of all epochs with the parameters of their views.
+    An image of an epoch has a label of 16 bits a class and its place in the order with 32 bits, and what
+    `parameter_bits` says of its view. A teacher that says the same in every epoch labels each image once.
 
-    An image of an epoch has a label of 16 bits a class, a crop of four numbers of 16 bits, one bit for mirrored, and
-    its partner and its place in the order with 32 bits each; a step has a box of four numbers of 16 bits and a share
-    of 32.
+    Args:
+        images: images of the set.
+        recipe: the students' epochs and batches.
+        classes: number of classes.
+        operations: of the views, as `mpdd_plugins.augmentations.views.check_strategy` returns them.
+        by_batch: whether what the teacher says of an image depends on the batch.
     """
-    steps = math.ceil(images / recipe.batch)
-    epoch = images * (16 * classes + 64 + 1 + 32 + _ORDER_BITS) + steps * (64 + 32)
-    return recipe.epochs * epoch
+    if operations == "none" and not by_batch:
+        return images * 16 * classes
+    steps = [min(recipe.batch, images - first) for first in range(0, images, recipe.batch)]
+    views = sum(parameter_bits(operations, size) for size in steps)
+    return recipe.epochs * (images * (16 * classes + _ORDER_BITS) + views)

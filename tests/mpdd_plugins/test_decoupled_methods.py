@@ -1,5 +1,6 @@
 """RDED and SRe2L: golden values of the published code, closed forms, small runs and what they refuse."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from studies import ddbench, small_words
 from torch import nn
 from torch.nn import functional
 
-from harness import DataError, Network, Streams
+from harness import DataError, Network, Recipe, Streams
 from harness.plugins.discovery import plugins
 from harness.testing.small import small_problem
 from harness.types.data.preprocessing import Normalize
@@ -22,7 +23,7 @@ from mpdd_plugins.methods.decoupled.patches import (
     random_crops,
     realistic_images,
 )
-from mpdd_plugins.methods.decoupled.sre2l import clipped, cosine, recorded_inputs, recover_losses
+from mpdd_plugins.methods.decoupled.sre2l import RELABEL, clipped, cosine, recorded_inputs, recover_losses
 
 GOLDEN = json.loads((DATA / "decoupled_methods.json").read_text())["sre2l"]
 BATCH_NORM = "convnet[width=4,depth=2,norm=batch]"
@@ -119,6 +120,23 @@ def test_a_network_without_batch_norm_is_refused_in_a_line_before_any_work(data,
     assert not (tmp_path / "store").exists()
 
 
+def test_the_remedy_for_networks_that_a_pool_adds_is_to_say_which(data, tmp_path):
+    """The main architecture has batch norm already."""
+    store, main = tmp_path / "store", f"main={BATCH_NORM}"
+    added = run(data, store, "sre2l", "--dry-run", pool=f"main-similar[{main}]")
+    assert added.exit_code == 2
+    assert (
+        "convnet[width=4,depth=2], which the pool adds unless others=... says what to draw, has no batch norm, whose "
+        "statistics the images are to have: choose those with norm=batch\n"
+    ) in added.stderr
+    typed = run(data, store, "sre2l", "--dry-run", pool=f"main-similar[{main},others=lenet]")
+    assert "is not applicable: lenet has no batch norm" in typed.stderr
+    of_main = run(data, store, "sre2l", "--dry-run", pool="main-similar[main=convnet[width=4]]")
+    assert "is not applicable: convnet[width=4] has no batch norm" in of_main.stderr
+    others = "others=convnet[width=4,depth=2,norm=batch,act=swish]"
+    assert run(data, store, f"sre2l[{TEACHERS}]", "--dry-run", pool=f"main-similar[{main},{others}]").exit_code == 0
+
+
 def test_other_pools_of_the_plan_are_carried_out_all_the_same(data, tmp_path):
     result = run(data, tmp_path / "store", f"sre2l[{TEACHERS}]", "--pool", "single[main=mlp[width=8]]")
     assert result.exit_code == 0, result.output
@@ -132,6 +150,47 @@ def test_a_preset_is_short_for_its_options():
     assert (long.options.init, long.options.view) == ("noise", "none")
     assert str(short) == "sre2l[preset=sre2l++]"
     assert registry.resolve("method", "sre2l[preset=sre2l++,init=noise]").options.init == "noise"
+
+
+def test_the_help_of_a_preset_says_what_it_is_not():
+    text = " ".join(ddbench("methods", "show", "sre2l").stdout.split())
+    assert "Adam, lr 0.001, weight decay 1e-4, batch 512" in text
+    assert RELABEL in text.replace(" ", "")
+    options = plugins().registry.resolve("evaluator", RELABEL).options
+    assert options.recipe(True, 10, 10) == Recipe(300, 1e-3, "adamw", "cosine", weight_decay=0.01, batch=16)
+    assert (options.temperature, options.teacher_mode, options.alpha) == (20, "train", 1)
+
+
+@pytest.mark.parametrize(("operations", "mirrored"), [("crop+flip", True), ("crop+scale", False)])
+def test_teachers_see_mirrored_images_only_of_data_that_is_mirrored(operations, mirrored):
+    """Of images that are brighter to the right, by a view of crops alone."""
+    problem = dataclasses.replace(small_problem(), augmentations={"dsa": operations})
+    task = SimpleNamespace(problem=problem, ipc=1, streams=Streams(0), iterations=9)
+    method = plugins().registry.resolve("method", "sre2l[preset=sre2l++,roll=0]").make(task)
+    images = torch.linspace(0, 1, 16).expand(3, *problem.shape)
+    seen = torch.cat([method._seen(images, iteration, 0) for iteration in range(9)])
+    assert bool((seen[..., 0] > seen[..., -1]).any()) is mirrored
+    assert method.settings() == ({} if mirrored else {"view": "crop"}), "sets that were mirrored have other keys"
+
+
+@pytest.mark.parametrize("options", ["candidates=6", "init=noise,preset=sre2l++,factor=2,scale=0.5"])
+def test_options_of_patches_without_patches_are_refused(data, tmp_path, options):
+    result = run(data, tmp_path / "store", f"sre2l[{options}]", "--dry-run")
+    assert result.exit_code == 2
+    unused = "candidates" if "candidates" in options else "factor, scale"
+    assert f"images from noise have no patches: leave out {unused}, or set init=patches\n" in result.stderr
+
+
+@pytest.mark.parametrize("method", ["sre2l", "rded"])
+def test_more_draws_than_there_are_teachers_are_refused(data, tmp_path, method):
+    """The same network would be averaged with itself."""
+    result = run(data, tmp_path / "store", f"{method}[draws=3]", "--dry-run")
+    assert result.exit_code == 2
+    assert (
+        f"{method}[draws=3] through single[main={BATCH_NORM}] is not applicable: of draws=3 networks at most 1 can "
+        "differ, and the others would count again: set teachers=3 or draws=1\n"
+    ) in result.stderr
+    assert run(data, tmp_path / "store", f"{method}[draws=3,teachers=3]", "--dry-run").exit_code == 0
 
 
 # --- RDED -------------------------------------------------------------------------------------------------------------

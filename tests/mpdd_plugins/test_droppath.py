@@ -6,9 +6,9 @@ import pytest
 import torch
 from golden_inputs import formula
 from torch import nn
-from toys import TINY_MLP, component, toy_problem, toy_set
+from toys import TINY_MLP, FromFunction, component, toy_problem, toy_set
 
-from harness import Batch, DistilledSet, Recipe, Streams
+from harness import Batch, DistilledSet, Network, Recipe, Streams
 from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.augmentations.several import several_augmentation
 from mpdd_plugins.evaluators.drop_paths import AddedPath, PathArchitecture, ResidualPath, VirtualPath
@@ -70,6 +70,23 @@ def test_rates_restart_with_lower_peaks():
     assert recipe.rate(3999) < 1e-9
     released = DropPathOptions(preset="as-released").recipe()
     assert [released.rate(500 * period + 100) for period in range(7)] == pytest.approx([5e-5] * 7)
+
+
+def test_a_rise_shorter_than_an_epoch_is_left_out():
+    """The first epoch of each rise has the rate 0, which were 7 of 8 epochs."""
+    rates = [DropPathOptions(epochs=8, lr=1.0).recipe().rate(epoch) for epoch in range(8)]
+    assert rates == pytest.approx([1, 0.8, 0.64, 0.512, 0.4096, 0.32768, 0.1, 0.05])
+    for epochs, still in ((8, 0), (16, 0), (39, 0), (40, 7), (400, 7), (4000, 7)):
+        recipe = DropPathOptions(epochs=epochs).recipe()
+        assert [recipe.rate(epoch) for epoch in range(epochs)].count(0) == still
+        assert (DropPathOptions(epochs=epochs).as_json().get("warmup") == "none") is (epochs < 40), "keys of its own"
+    assert "warmup" not in DropPathOptions(epochs=8, schedule="cosine").as_json()
+
+
+def test_a_student_of_eight_epochs_learns():
+    name = "droppath[epochs=8,alpha=0,drop=false,improved=false,optimizer=adamw,lr=0.01,batch=6,augment=none]"
+    (record,) = evaluated(name, architecture=TINY_MLP)
+    assert record.losses[6] < 0.9 * record.losses[0]
 
 
 def test_keep_rates_have_three_phases():
@@ -190,6 +207,28 @@ def test_what_has_no_paths_is_not_applicable(drop):
     reason = evaluator.unsuited(PROBLEM, component("architecture", TINY_MLP), None)
     assert (reason is None) is (drop == "false")
     assert evaluator.unsuited(PROBLEM, component("architecture", CONVNET), None) is None
+
+
+def test_without_dropping_networks_need_no_paths():
+    """An MLP is trained as it is, for it has no shortcut to improve either."""
+    for name in (TINY_MLP, "densenet-bc[depth=10]", CONVNET):
+        assert (
+            component("evaluator", "droppath[drop=false]").unsuited(PROBLEM, component("architecture", name), None)
+            is None
+        )
+    rest = f"alpha=0,{SAME}"
+    improved, plain = (
+        evaluated(f"droppath[drop=false,improved={word},{rest}]", architecture=TINY_MLP) for word in ("true", "false")
+    )
+    assert numbers(improved) == numbers(plain)
+    unseen = FromFunction(lambda shape, classes: NoSequence())
+    reason = "its layers are not in sequence, so that no shortcut can be seen: set improved=false"
+    assert component("evaluator", "droppath[drop=false]").unsuited(PROBLEM, unseen, None) == reason
+    assert component("evaluator", "droppath[drop=false,improved=false]").unsuited(PROBLEM, unseen, None) is None
+
+
+class NoSequence(Network):
+    """A network without a body of layers."""
 
 
 def test_two_operations_a_batch_are_drawn_without_replacement():

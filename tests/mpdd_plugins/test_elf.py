@@ -1,8 +1,11 @@
 """ELF: its golden loss, where students are cut, and what their front and rear learn from."""
 
+import re
+
 import pytest
 import torch
 from golden_inputs import formula
+from studies import ddbench, small_words
 from torch.nn import functional
 from toys import TINY_MLP, component, resolve, toy_problem, toy_set
 
@@ -123,6 +126,53 @@ def test_who_has_no_such_map(student, reason):
     needed = component("architecture", evaluator.artifact(0).architecture)
     answer = evaluator.unsuited(PROBLEM, component("architecture", student), needed)
     assert answer is None if reason is None else answer.startswith(reason)
+
+
+@pytest.mark.parametrize("activation", ["leakyrelu", "swish"])
+def test_a_student_is_not_cut_where_its_activation_may_be_negative(activation):
+    student = component("architecture", f"convnet[width=4,act={activation}]")
+    evaluator, needed = component("evaluator", ELF), component("architecture", CONVNET)
+    reason = "its maps of 4x2x2 may be negative by its activation, and those of convnet[width=4] are not"
+    assert evaluator.unsuited(PROBLEM, student, needed) == reason
+    # The distance from maps that are negative themselves is another matter.
+    name = f"elf[front-loss=l2,teacher=convnet[width=4,act={activation}],epochs=1,teacher-epochs=1]"
+    assert component("evaluator", name).unsuited(PROBLEM, student, student) is None
+    (record,) = evaluated(name, architecture=f"convnet[width=4,act={activation}]")
+    assert record.loss > 0
+
+
+SIGNED = "may be negative, so that front-loss=cross-entropy has no least value: choose front-loss=l2, or a teacher with"
+
+
+def test_a_teacher_with_negative_maps_is_refused_though_its_layers_do_not_show_it():
+    teacher = "convnet[width=4,act=swish,skip=true]"
+    with pytest.raises(UsageError, match=f"elf: maps 'block3' of the teacher {re.escape(teacher)} {SIGNED} ReLU"):
+        evaluated(f"elf[epochs=2,teacher={teacher},teacher-epochs=1]")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            "teacher=convnet[width=4,act=leakyrelu]",
+            f"elf: maps 'block3' of the teacher convnet[width=4,act=leakyrelu] {SIGNED}",
+        ),
+        (
+            "teacher=convnet[width=4,depth=2],tap=features",
+            "elf: the teacher convnet[width=4,depth=2] has no maps at its tap 'features', but 64 numbers: its taps "
+            "with maps are act1, block1, act2, block2",
+        ),
+        ("teacher=mlp[width=8]", "elf: the teacher mlp[width=8] has no tap 'block3': no tap of it has maps"),
+    ],
+)
+def test_a_teacher_without_such_maps_is_refused_before_any_work(data, tmp_path, options, line):
+    name = f"elf[{options},teacher-epochs=1,epochs=1]"
+    result = ddbench("run", *small_words(data, tmp_path / "store", method="random", iterations=None, evaluator=name,
+                                         architecture=CONVNET))  # fmt: skip
+    assert result.exit_code == 2
+    assert line in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "store").exists()
 
 
 def test_what_is_asked_for_and_printed():

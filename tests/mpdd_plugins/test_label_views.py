@@ -132,5 +132,22 @@ def test_an_augmentation_that_mixes_returns_class_weights_always():
     )  # fmt: skip
 
 
-def test_bits_of_a_view():
-    assert drawn("resized-crop+flip+cutmix").bits == 6 * (64 + 1 + 32) + 64 + 32
+@pytest.mark.parametrize(
+    ("strategy", "bits"),
+    [
+        ("none", 0),
+        ("flip", 6),
+        ("crop", 6 * 32),
+        ("resized-crop:0.2+flip+cutmix:0.5", 6 * (64 + 1 + 32) + 64),
+        ("crop+flip+mixup", 6 * (32 + 1 + 32) + 32),
+    ],
+)
+def test_bits_of_a_view_are_those_of_its_operations(strategy, bits):
+    assert views.parameter_bits(strategy, 6) == bits
+
+
+def test_bits_of_a_view_are_those_that_it_holds():
+    view = drawn("resized-crop+flip+cutmix")
+    held = (view.boxes, view.partners, view.box)
+    bits = len(view.flips) + sum(8 * part.numel() * part.element_size() for part in held)
+    assert views.parameter_bits("resized-crop+flip+cutmix", 6) == bits

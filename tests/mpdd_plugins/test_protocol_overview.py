@@ -42,6 +42,13 @@ def test_teachers_are_constants_too():
     assert (kd["v1"]["temperature"], kd["v1"]["teacher-data"], kd["v1"]["rescale"]) == ("1.5", "distilled", "true")
     assert (kd["sre2l"]["temperature"], kd["sre2l"]["teacher-mode"], kd["sre2l"]["rescale"]) == ("30", "train", "false")
     assert rows_of("soft-labels")["rded"]["temperature"] == "20"
+    names = ("teacher", "teacher-epochs", "teacher-lr", "teacher-mode")
+    for protocol in ("rded", "sre2l"):
+        both = [rows_of(name)[protocol] for name in ("kd", "soft-labels")]
+        assert [both[0][name] for name in names] == [both[1][name] for name in names]
+    assert [kd["rded"][name] for name in names[:3]] == ["convnet[norm=batch]", "200", "0.1"]
+    assert [kd["v1"][name] for name in names[:3]] == ["convnet", "the protocol's", "the protocol's"]
+    assert "teacher-epochs" in ddbench("evaluators", "show", "kd").stdout.partition("Its protocols")[2]
     assert rows_of("droppath")["as-released"]["keep-least"] == "1"
 
 

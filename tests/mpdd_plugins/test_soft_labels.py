@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
-from toys import TINY_MLP, component, registry, resolve, toy_problem, toy_set
+from toys import TINY_MLP, FromFunction, component, registry, resolve, toy_problem, toy_set
 
-from harness import RealNetwork, Recipe, Streams, UsageError
+from harness import Artifact, Network, RealNetwork, Recipe, Streams, UsageError
 from harness.testing.small import real_network
 from mpdd_plugins.evaluators import soft_labels
 from mpdd_plugins.evaluators.protocol import TrainingOptions
@@ -110,6 +111,17 @@ def test_all_students_and_both_evaluators_share_a_teacher():
     assert requests[0].recipe == Recipe(2, 0.1, schedule="cosine", batch=128)
 
 
+def test_both_evaluators_ask_the_same_teacher_by_default():
+    for protocol in ("rded", "sre2l"):
+        requests = [
+            component("evaluator", f"{name}[protocol={protocol}]").artifact(0) for name in ("kd", "soft-labels")
+        ]
+        assert requests[0] == requests[1]
+        assert requests[0].architecture == "convnet[norm=batch]"
+    printed = str(registry().resolve("evaluator", "kd[protocol=rded,teacher=convnet]"))
+    assert printed == "kd[protocol=rded,teacher=convnet]"
+
+
 def test_options_of_a_real_teacher_without_one_are_refused():
     with pytest.raises(UsageError, match="leave out teacher-epochs, or set teacher-data=real"):
         component("evaluator", "kd[teacher-epochs=3]")
@@ -132,6 +144,44 @@ def test_kd_hears_the_logits_of_the_real_teacher(mode):
             reduction="batchmean",
         )
     assert record.loss == pytest.approx(float(wanted), rel=1e-4)
+
+
+class OfVectors(Network):
+    """A network whose batch norm has one value a channel of each image."""
+
+    def __init__(self, shape, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 4), nn.BatchNorm1d(4))
+        self.classifier = nn.Linear(4, classes)
+
+    def features(self, images):
+        return self.body(images)
+
+
+@pytest.mark.parametrize("name", ["kd[protocol=sre2l,teacher-epochs=1,", "soft-labels[protocol=sre2l,"])
+def test_a_step_of_one_image_is_refused_if_the_teacher_takes_its_statistics(name):
+    """The set has six images."""
+    architecture = FromFunction(OfVectors)
+    teacher = architecture.build(PROBLEM.shape, 3, torch.Generator())
+    tensors = {f"0.{key}": value for key, value in teacher.state_dict().items()}
+    artifact = Artifact(tensors, {}, architecture)
+
+    def students(options):
+        evaluator = component("evaluator", f"{name}epochs=1,augment=none,{options}]")
+        built = component("architecture", TINY_MLP)
+        return list(evaluator.evaluate(DISTILLED, PROBLEM, built, (0,), {0: artifact}, Streams(0)))
+
+    line = "batch=5 leaves a step of one of 6 images, which the teacher's batch norm body.2 cannot normalise by itself"
+    with pytest.raises(UsageError, match=f"{line}: set another batch or teacher-mode=eval"):
+        students("batch=5")
+    with pytest.raises(UsageError, match="batch=1 has one image a step"):
+        students("batch=1")
+    for options in ("batch=4", "batch=5,teacher-mode=eval"):
+        assert students(options)[0].loss >= 0
+
+
+def test_a_teacher_of_maps_takes_the_statistics_of_one_image():
+    assert evaluated(f"soft-labels[protocol=sre2l,epochs=1,batch=5,{TEACHER}]")[0].loss >= 0
 
 
 SOFT = f"soft-labels[epochs=3,batch=4,augment=resized-crop:0.5+flip+cutmix,{TEACHER}]"
@@ -167,7 +217,10 @@ def test_every_student_reads_what_the_first_stored(monkeypatch, augment):
     name = SOFT.replace("resized-crop:0.5+flip+cutmix", augment)
     both = evaluated(name, (0, 1))
     assert len(banks[0]._stored) == 3 * 2, "two steps of each of three epochs"
-    assert [record.extra_bits for record in both] == [banks[0].bits] * 2
+    stored = banks[0]._stored.values()
+    views = sum(view.boxes.numel() * 16 + 33 * len(view.flips) + 64 for view, _ in stored)
+    bits = {"none": 6 * 48}.get(augment, views + sum(16 * logits.numel() + 32 * len(logits) for _, logits in stored))
+    assert [record.extra_bits for record in both] == [bits] * 2
     assert len({logits.sum().item() for _, logits in banks[0]._stored.values()}) == 6
     assert both[0].losses != both[1].losses, "the initial weights are their own"
     alone = [*evaluated(name, (0,)), *evaluated(name, (1,))]
@@ -176,9 +229,27 @@ def test_every_student_reads_what_the_first_stored(monkeypatch, augment):
 
 def test_bits_are_counted_by_the_formula():
     recipe = Recipe(300, batch=10)
-    assert soft_labels.label_bits(10, recipe, 10) == 300 * (10 * (160 + 64 + 1 + 64) + 96)
-    (record,) = evaluated(f"soft-labels[epochs=2,batch=6,{TEACHER}]")
-    assert record.extra_bits == 2 * (6 * (48 + 64 + 1 + 64) + 96)
+    assert soft_labels.label_bits(10, recipe, 10, "flip+cutmix") == 300 * (10 * (160 + 32 + 1 + 32) + 64)
+    assert soft_labels.label_bits(15, recipe, 10, "crop") == 300 * 15 * (160 + 32 + 32)
+    assert soft_labels.label_bits(15, recipe, 10, "none") == 15 * 160, "equal in every epoch"
+    assert soft_labels.label_bits(15, recipe, 10, "none", by_batch=True) == 300 * 15 * (160 + 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "bits"),
+    [
+        ("", 2 * (6 * (48 + 32 + 1 + 32) + 64)),
+        ("augment=cutmix,", 2 * (6 * (48 + 32 + 32) + 64)),
+        ("augment=flip,", 2 * 6 * (48 + 32 + 1)),
+        ("augment=none,", 6 * 48),
+        ("augment=none,teacher-mode=train,", 2 * 6 * (48 + 32)),
+        ("alpha=0,", 0),
+    ],
+)
+def test_only_what_students_need_counts_as_storage(options, bits):
+    """The views of rded are flip+cutmix."""
+    (record,) = evaluated(f"soft-labels[epochs=2,batch=6,{options}{TEACHER}]")
+    assert record.extra_bits == bits
 
 
 def test_the_rest_of_the_weight_is_the_cross_entropy():

@@ -6,6 +6,8 @@ import pytest
 from fake_distributions import distribution, registering
 from studies import ddbench, records, small_run, small_words
 
+from harness.plugins.discovery import plugins
+
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 __all__ = ["distribution"]
@@ -154,6 +156,73 @@ class Mine(Evaluator):
         for student in students:
             yield StudentRecord(student, 0.5, 0.5, 1, 0.0, 0, False)
 """
+
+
+EVALUATORS = {
+    "plain": "epochs=1",
+    "kd": "epochs=1,teacher=mlp[width=8]",
+    "kernel": "epochs=1",
+    "soft-labels": "epochs=1,teacher=mlp[width=8],teacher-epochs=1",
+    "elf": "epochs=1,teacher=convnet[width=4],teacher-epochs=1",
+    "droppath": "epochs=8,alpha=0",
+    "continual": "epochs=1,steps=2",
+}
+
+
+def test_every_evaluator_of_ours_measures_its_students(data, store):
+    assert EVALUATORS.keys() == {
+        entry.name for entry in plugins().registry.of_kind("evaluator") if entry.provider == "ddbench"
+    }
+    names = [f"{name}[{options}]" for name, options in EVALUATORS.items()]
+    words = [word for name in names for word in ("--evaluator", name)]
+    run(data, store, *words, "--metric", "ece", method="random", iterations=None, evaluator=None,
+        architecture="convnet[width=4]", students=1)  # fmt: skip
+    measured = [record["result"] for record in students(store).values()]
+    assert {result["evaluator"].partition("[")[0] for result in measured} == EVALUATORS.keys()
+    assert all("ece" in result["metrics"] for result in measured)
+
+
+EACH = """
+from torch import nn
+from harness import Evaluator, Streams, train_each
+
+class Mine(Evaluator):
+    def protocol(self, problem, architecture):
+        return "mine v1"
+
+    def evaluate(self, distilled, problem, architecture, students, artifacts, streams):
+        def train(student):
+            network = architecture.build(problem.shape, len(problem.classes), streams.generator("student", 0, student))
+            return WRAPPED, [0.5]
+
+        return train_each(train, problem, students, WORDS)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "words", "fault"),
+    [
+        ("network", "streams=streams", None),
+        ("network", "alone=True", "measured no ece: it has to train students by harness.train_students or by"),
+        (
+            "nn.Sequential(network)",
+            "streams=streams",
+            "metrics cannot be measured of a Sequential: return a subclass of harness.Network from the function",
+        ),
+    ],
+)
+def test_evaluators_of_others_measure_students_that_they_train_themselves(
+    distribution, data, store, wrapped, words, fault
+):
+    code = EACH.replace("WRAPPED", wrapped).replace("WORDS", words)
+    distribution("extra", registering("evaluator", "mine", "extra:Mine") + code)
+    assert ddbench("run", *small_words(data, store, evaluator="mine")).exit_code == 0
+    result = ddbench("run", *small_words(data, store, evaluator="mine"), "--metric", "ece")
+    assert result.exit_code == (1 if fault else 0)
+    if fault:
+        assert fault in result.stderr
+    else:
+        assert all(set(record["result"]["metrics"]) == {"ece"} for record in students(store).values())
 
 
 def test_an_evaluator_that_measures_nothing_fails_its_students_with_the_reason(distribution, data, store):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness import ArtifactRequest, DistilledSet, Method, Networks, Task
 from mpdd_plugins.methods.decoupled.patches import PatchOptions, realistic_images
-from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests
+from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests, too_few_teachers
 
 
 class RDEDOptions(TeacherOptions, PatchOptions):
@@ -36,6 +36,10 @@ class RDED(Method[RDEDOptions]):
     def draws(self) -> int:
         """Networks that a step draws from the pool."""
         return self.options.draws
+
+    def pool_refusal(self, architectures: Sequence[str]) -> str | None:
+        """Refuse a pool of which a step could not draw so many different teachers."""
+        return too_few_teachers(self.options, architectures)
 
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
         """Request the teachers of an architecture."""

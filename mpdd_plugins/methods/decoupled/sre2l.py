@@ -9,12 +9,20 @@ teachers are averaged, as in G-VBSM (Shao et al., CVPR 2024), so that a pool of 
 
 Departures from the published code. The last iterate is the set, which is what that code stores too (its best cost is
 never renewed); images are stored as they are, not as JPEG. Pixels are normalised as the problem says.
+
+``preset=sre2l++`` is the recover stage of SRe2L++ on CIFAR, for which 4000 iterations are published, and none of its
+other stages. Squeeze: teachers are trained as SRe2L's, by SGD with lr 0.1, weight decay 5e-4 and batches of 128; its
+own are trained by Adam with lr 0.001, weight decay 1e-4 and batches of 512 (both for 200 epochs with a cosine).
+Relabel: ``soft-labels[protocol=sre2l]`` is SRe2L's. SRe2L++'s is 300 epochs at temperature 20 in batches of 16, under
+crops, mirroring and CutMix, on the answers of a teacher in training mode: ``soft-labels[protocol=sre2l,epochs=300,
+temperature=20,batch=16,augment=resized-crop+flip+cutmix]``, but for two things. Its students sum the gradients of two
+batches, and its teacher answers to the images before they are mixed.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic
 import torch
@@ -23,8 +31,9 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness import ArtifactRequest, DistilledSet, Network, Networks, Preprocessing, Task, TensorMethod, option
+from mpdd_plugins.augmentations import dsa
 from mpdd_plugins.methods.decoupled.patches import PatchOptions, realistic_images
-from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests
+from mpdd_plugins.methods.decoupled.teachers import TeacherOptions, drawn_teachers, teacher_requests, too_few_teachers
 
 FIRST_WEIGHT = 10.0
 """Weight of the first batch norm beside 1 of each other (SRe2L, recover)."""
@@ -33,6 +42,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sre2l++": {"init": "patches", "view": "crop+flip"},
 }
 """Options that a preset has in place of the defaults (SRe2L++: 4000 iterations, ResNet-18)."""
+RELABEL = "soft-labels[protocol=sre2l,epochs=300,temperature=20,batch=16,augment=resized-crop+flip+cutmix]"
+"""SRe2L++'s relabel stage, as near as options come."""
 
 
 class SRe2LOptions(TeacherOptions, PatchOptions):
@@ -40,7 +51,10 @@ class SRe2LOptions(TeacherOptions, PatchOptions):
 
     preset: Literal["sre2l", "sre2l++"] = option(
         "sre2l",
-        "sre2l++: init=patches and view=crop+flip, as CV-DD's code has it on CIFAR",
+        "sre2l++: init=patches and view=crop+flip, the recover stage of CV-DD's code on CIFAR (--iterations 4000). "
+        "Teachers are sre2l's all the same: SGD, lr 0.1, weight decay 5e-4, batch 128, and not Adam, lr 0.001, weight "
+        "decay 1e-4, batch 512; its relabel stage is the evaluator "
+        f"{RELABEL}, but for gradients summed over two batches and a teacher that is asked before images are mixed",
         source="SRe2L; CV-DD's code",
     )
     init: Literal["noise", "patches"] = option(
@@ -56,8 +70,9 @@ class SRe2LOptions(TeacherOptions, PatchOptions):
     )
     view: Literal["none", "crop+flip"] = option(
         "none",
-        "what else a batch sees before a pass; crop+flip: a part of at least 0.08 of the area, enlarged, mirrored with "
-        "probability one half. The default is crop+flip under sre2l++",
+        "what else a batch sees before a pass; crop+flip: a part of at least 0.08 of the area, enlarged, and mirrored "
+        "with probability one half unless the data set's images are never mirrored. The default is crop+flip under "
+        "sre2l++",
         source="SRe2L; SRe2L++",
     )
 
@@ -65,6 +80,13 @@ class SRe2LOptions(TeacherOptions, PatchOptions):
     @classmethod
     def _fill_in_preset(cls, values: Any) -> Any:  # noqa: ANN401
         return {**PRESETS.get(str(values.get("preset")), {}), **values} if isinstance(values, dict) else values
+
+    @pydantic.model_validator(mode="after")
+    def _leave_patches_alone(self) -> Self:
+        unused = [name for name in PatchOptions.fields_by_name() if name in self.changed()]
+        if self.init == "noise" and unused:
+            raise ValueError(f"images from noise have no patches: leave out {', '.join(unused)}, or set init=patches")
+        return self
 
     def defaults(self) -> dict[str, Any]:
         """Return the options' defaults under this preset."""
@@ -92,6 +114,16 @@ class SRe2L(TensorMethod[SRe2LOptions]):
         return torch.optim.Adam(tensors, options.lr_img, betas=(options.beta1, options.beta2), eps=1e-8)
 
     @property
+    def _mirrored(self) -> bool:
+        """Whether the data set's images may be mirrored, as its teachers see them."""
+        return "flip" in dsa.own_strategy(self.task.problem).split("+")
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return that images are not mirrored, where the view would mirror those of other data sets."""
+        # Sets of such data had been mirrored under the same options before; all other sets keep their keys.
+        return {} if self.options.view == "none" or self._mirrored else {"view": "crop"}
+
+    @property
     def draws(self) -> int:
         """Networks that a step draws from the pool."""
         return self.options.draws
@@ -100,7 +132,11 @@ class SRe2L(TensorMethod[SRe2LOptions]):
         """Refuse a network without batch norm, whose statistics the images could not have."""
         if any(_is_batch_norm(module) for module in network.modules()):
             return None
-        return "has no batch norm, whose statistics the images are to have: name it with norm=batch"
+        return "has no batch norm, whose statistics the images are to have: choose those with norm=batch"
+
+    def pool_refusal(self, architectures: Sequence[str]) -> str | None:
+        """Refuse a pool of which a step could not draw so many different teachers."""
+        return too_few_teachers(self.options, architectures)
 
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
         """Request the teachers of an architecture."""
@@ -135,7 +171,7 @@ class SRe2L(TensorMethod[SRe2LOptions]):
         """Return what the teachers see of a batch: perhaps cropped and mirrored, and rolled."""
         options, generator = self.options, self.task.streams.generator("view", iteration, batch)
         if options.view == "crop+flip":
-            images = torch.cat(list(_crops_and_flips(images, generator)))
+            images = torch.cat(list(_crops_and_flips(images, generator, mirrored=self._mirrored)))
         down, right = torch.randint(options.roll + 1, (2,), generator=generator).tolist()
         return images.roll((down, right), dims=(2, 3))
 
@@ -207,8 +243,8 @@ def clipped(inputs: Tensor, preprocessing: Preprocessing) -> Tensor:
     return preprocessing.apply(preprocessing.invert(inputs).clamp(0, 1))
 
 
-def _crops_and_flips(images: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield each image (1, c, h, w) cropped, enlarged and perhaps mirrored, as a function with gradients."""
+def _crops_and_flips(images: Tensor, generator: torch.Generator, *, mirrored: bool) -> Iterator[Tensor]:
+    """Yield each image (1, c, h, w) cropped, enlarged and, if ``mirrored``, mirrored or not, with gradients."""
     height, width = images.shape[2:]
     shares, rows, columns, mirrors = torch.rand(4, len(images), generator=generator, dtype=torch.float64).tolist()
     for image, share, row, column, mirror in zip(images, shares, rows, columns, mirrors, strict=True):
@@ -216,4 +252,4 @@ def _crops_and_flips(images: Tensor, generator: torch.Generator) -> Iterator[Ten
         top, left = int(row * (height - side + 1)), int(column * (width - side + 1))
         crop = image[None, :, top : top + side, left : left + side]
         whole = functional.interpolate(crop, (height, width), mode="bilinear", align_corners=False)
-        yield whole.flip(3) if mirror < 0.5 else whole
+        yield whole.flip(3) if mirrored and mirror < 0.5 else whole

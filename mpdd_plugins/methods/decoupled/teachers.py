@@ -1,5 +1,6 @@
 """The teachers of decoupled methods: networks of each architecture that the pool draws, trained on the real data."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,18 @@ def teacher_requests(options: TeacherOptions, architecture: str) -> list[RealNet
     """Return the requests for all teachers of an architecture."""
     epochs, lr = options.teacher_epochs, options.teacher_lr
     return [real_teacher(architecture, epochs=epochs, lr=lr, index=index) for index in range(options.teachers)]
+
+
+def too_few_teachers(options: TeacherOptions, architectures: Sequence[str]) -> str | None:
+    """Return why a step cannot draw so many different teachers of a pool's architectures; None if it can."""
+    most = options.teachers * len(architectures)
+    if options.draws <= most:
+        return None
+    each = math.ceil(options.draws / len(architectures))
+    return (
+        f"of draws={options.draws} networks at most {most} can differ, and the others would count again: set "
+        f"teachers={each} or draws={most}"
+    )
 
 
 def drawn_teachers(options: TeacherOptions, networks: Networks, problem: Problem, first: int = 0) -> list[Network]:
