@@ -1,11 +1,10 @@
 """Pools that ask for probes and do one thing more, as a plugin would bring them."""
 
-import torch
-
-from harness import Options, Pool, Probe, option
-from mpdd_plugins.pools.pair import PairPool
+from harness import Options, Pool, Probe, RealNetwork, Recipe, option
 
 MAIN, OTHER = "convnet[width=4,depth=1]", "mlp[width=4]"
+CALLS = []
+"""What `Together` was asked, with the number of probes that it had heard of."""
 
 
 class ProbedOptions(Options):
@@ -35,3 +34,39 @@ class Probed(Pool[ProbedOptions]):
     def probed(self, result, generator):
         if result.iteration >= self.options.fails:
             raise ValueError("one probe too many")
+
+
+class Together(Probed):
+    """Has each step match both architectures, in an order that changes at each probe, from trained networks."""
+
+    heard = 0
+
+    @property
+    def main(self):
+        return None
+
+    def probed(self, result, generator):
+        self.heard += 1
+
+    @property
+    def together(self):
+        return 2
+
+    def distribution_of(self, iteration, draw):
+        return {(MAIN, OTHER)[(draw + self.heard) % 2]: 1.0}
+
+    def combine(self, gradients):
+        CALLS.append(("combine", self.heard))
+        return super().combine(gradients)
+
+    def starts_from(self, architecture, iteration, draw):
+        return RealNetwork(architecture=architecture, recipe=Recipe(1, 0.01), snapshots=(1,))
+
+    def prepare(self, network, generator):
+        CALLS.append(("prepare", self.heard))
+
+    def state(self):
+        return {"heard": self.heard}
+
+    def restore(self, state):
+        self.heard = state.get("heard", 0)

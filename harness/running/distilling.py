@@ -12,7 +12,6 @@ from torch import Tensor
 from harness.errors import StoreError
 from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.networks.probes import Prober
-from harness.learning.networks.recorded_pool import RecordedPool
 from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
@@ -22,6 +21,7 @@ from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
 from harness.running.following import leading
+from harness.running.replayed_pool import ReplayedPool
 from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
 from harness.store.records import StoredSet
@@ -94,8 +94,11 @@ class Distiller:
 
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
-        if pool and source.search:
-            pool = RecordedPool(self._search_record(last).history.schedule, pool.main)
+        if pool and source.search and source.search.panel:
+            history, of_search = self._search_record(last).history, Prober(source.search.panel, streams)
+            probes = [of_search.result(probe.iteration, probe.accuracies) for probe in history.probes]
+            hear = PoolNetworks(pool, source.resolve, source.problem, streams).probed
+            pool = ReplayedPool(pool, history.schedule, probes, hear)
         networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply, fetch)
         prober = Prober(source.panel, streams) if source.panel else None
         return Trajectory(maker.method, networks, source.problem, streams, prober)

@@ -13,7 +13,7 @@ STUDY = {"method": METHOD, "students": 1}
 @pytest.fixture(autouse=True)
 def pools(monkeypatch):
     """The toy pools are installed."""
-    toys = {"probed": toy_pools.Probed}
+    toys = {"probed": toy_pools.Probed, "together": toy_pools.Together}
     entries = [Entry("pool", name, f"toy_pools:{pool.__name__}", "a toy", "toys", "1") for name, pool in toys.items()]
     monkeypatch.setattr(plugins().registry, "entries", [*plugins().registry.entries, *entries])
 
@@ -41,3 +41,17 @@ def test_a_set_before_the_first_step_needs_no_distributions(data, tmp_path):
     done = ddbench("run", *small_words(data, tmp_path, **STUDY, pool="probed", iterations="0,1"))
     assert done.exit_code == 0, done.output
     assert set(sets(tmp_path)) == {(True, 0), (False, 0), (True, 1), (False, 1)}
+
+
+def test_a_replay_does_with_its_networks_what_the_pool_did_in_the_search(data, tmp_path):
+    toy_pools.CALLS.clear()
+    done = ddbench("run", *small_words(data, tmp_path, **STUDY, pool="together", iterations="1,3"))
+    assert done.exit_code == 0, done.output
+    # Probes at 0 and 2; a step prepares two networks, and combines the gradients of each of three classes or of all.
+    half = len(toy_pools.CALLS) // 2
+    assert toy_pools.CALLS[:half] == toy_pools.CALLS[half:], "the search, and then its replay"
+    assert set(toy_pools.CALLS) == {("prepare", 1), ("combine", 1), ("prepare", 2), ("combine", 2)}
+    searched, replayed = (sets(tmp_path)[is_search, 3] for is_search in (True, False))
+    assert searched["history"]["draws"] == replayed["history"]["draws"] == [[0, 1], [0, 1], [1, 0]]
+    trained = [record["label"] for record in records(tmp_path).values() if record["kind"] == "artifact"]
+    assert len(trained) == 4, "both architectures, on the images of the search and on all of them"
