@@ -3,6 +3,7 @@
 import statistics
 
 import pytest
+import toy_pools
 from pages import Page, tables
 from studies import METHOD, small_run
 
@@ -24,12 +25,20 @@ SINGLE = f"single[{MAIN}]"
 WATCHING = f"adaptive[{MAIN}:0.5,others=mlp[width=4],strategy=conflict]"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pools():
+    """The toy pools are installed."""
+    with toy_pools.installed():
+        yield
+
+
 @pytest.fixture(scope="module")
 def store(data, tmp_path_factory):
-    """Two pools that adapt and one that does not, beside a choice of a probability."""
+    """Three pools that adapt, one of them without a main architecture, two that do not, and a choice."""
     store = tmp_path_factory.mktemp("adapting")
     study = {"method": METHOD, "iterations": 4, "students": 1, "evaluator": "plain[epochs=1]"}
     small_run(data, store, pool=[PROBING, WATCHING, SINGLE], distillations=2, **study)
+    small_run(data, store, pool=["together", "single[main=lenet]"], **study)
     swept = "main=[convnet[width=4,depth=1]:0.3,convnet[width=4,depth=1]:0.9]"
     small_run(data, store, pool=f"main-similar[{swept},others=mlp[width=4]]", choose="main-similar.main", **study)
     return store
@@ -47,6 +56,7 @@ def test_the_page_shows_probabilities_and_probes(text):
     assert any(alt.startswith("Curves of probability of main over iteration") for alt in pictures)
     (probes,) = [alt for alt in pictures if alt.startswith("Curves of accuracy of probes")]
     assert "conflict" not in probes, "that pool asks for none"
+    assert "together" in probes, "it is probed, though it has no main architecture"
 
 
 def test_the_table_holds_probabilities_probes_and_the_realised_mix(text):
@@ -57,13 +67,17 @@ def test_the_table_holds_probabilities_probes_and_the_realised_mix(text):
     assert (probing[4], watching[4]) == ("2", "–")
     for row in (probing, watching):
         assert 0 <= float(row[3]) <= 1
+    assert by_pool["together"][:5] == ["–", "–", "–", "–", "2"]
+    assert by_pool["together"][-1] == "–", "of no architecture alone would the iterations be comparable"
+    for row in (probing, watching):
         assert float(row[6]) >= 0
 
 
 def test_the_table_says_how_many_iterations_of_single_cost_as_much(text, store):
     (rows,) = [rows for caption, rows in tables(text).items() if "main architecture's probability" in caption]
     sets = read_results([store], plugins().registry).sets
-    single = [each for each in sets if each.pool.startswith("single")]
+    # Those of another main architecture take another time.
+    single = [each for each in sets if each.pool == SINGLE]
     a_second = sum(each.iterations for each in single) / sum(each.seconds for each in single)
     for word in ("every=2", "conflict"):
         (shown,) = [row[-1] for row in rows if len(row) == 9 and word in row[0]]

@@ -4,18 +4,14 @@ import pytest
 import toy_pools
 from studies import METHOD, POOL, ddbench, records, small_words
 
-from harness.plugins.discovery import plugins
-from harness.plugins.registry import Entry
-
 STUDY = {"method": METHOD, "students": 1}
 
 
 @pytest.fixture(autouse=True)
-def pools(monkeypatch):
+def pools():
     """The toy pools are installed."""
-    toys = {"probed": toy_pools.Probed, "together": toy_pools.Together}
-    entries = [Entry("pool", name, f"toy_pools:{pool.__name__}", "a toy", "toys", "1") for name, pool in toys.items()]
-    monkeypatch.setattr(plugins().registry, "entries", [*plugins().registry.entries, *entries])
+    with toy_pools.installed():
+        yield
 
 
 def sets(store):
@@ -51,6 +47,7 @@ def test_a_replay_does_with_its_networks_what_the_pool_did_in_the_search(data, t
     half = len(toy_pools.CALLS) // 2
     assert toy_pools.CALLS[:half] == toy_pools.CALLS[half:], "the search, and then its replay"
     assert set(toy_pools.CALLS) == {("prepare", 1), ("combine", 1), ("prepare", 2), ("combine", 2)}
+    assert "distributions without a main architecture, together in 3 iterations: 2 probes, " in done.stdout
     searched, replayed = (sets(tmp_path)[is_search, 3] for is_search in (True, False))
     assert searched["history"]["draws"] == replayed["history"]["draws"] == [[0, 1], [0, 1], [1, 0]]
     trained = [record["label"] for record in records(tmp_path).values() if record["kind"] == "artifact"]

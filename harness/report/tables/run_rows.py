@@ -36,9 +36,9 @@ class MetricSummary(TypedDict):
 class AdaptingSummary(TypedDict):
     """What a pool that adapts did, over the distillations of a row.
 
-    ``main_probability`` holds pairs of an iteration from 0 and the mean probability of the main architecture then;
-    ``probes`` counts those of one distillation, ``search_seconds`` is the mean time that it took to find the
-    distributions: the probes, and the distillation that was probed if another one is scored.
+    ``main_probability`` holds pairs of an iteration from 0 and the mean probability of the main architecture then, none
+    of a pool without one. ``probes`` counts those of one distillation, ``search_seconds`` is the mean time that it took
+    to find the distributions: the probes, and the distillation that was probed if another one is scored.
     """
 
     main_probability: list[tuple[int, float]]
@@ -247,12 +247,12 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
 def _adapting(distillations: Sequence[_Distillation]) -> AdaptingSummary | None:
     """Return what a pool that adapts did; None of any other pool."""
     curves = [distillation.main_probability for distillation in distillations if distillation.main_probability]
-    if not curves:
-        return None
-    length = min(map(len, curves))
-    places = sorted({round(part * (length - 1) / _PARTS) for part in range(_PARTS + 1)})
-    means = [(place, statistics.fmean(curve[place] or 0.0 for curve in curves)) for place in places]
     searches = [each.result.search for each in distillations if each.result and each.result.search]
+    if not curves and not searches:
+        return None
+    length = min(map(len, curves), default=0)
+    places = sorted({round(part * (length - 1) / _PARTS) for part in range(_PARTS + 1)}) if length else []
+    means = [(place, statistics.fmean(curve[place] or 0.0 for curve in curves)) for place in places]
     return {
         "main_probability": means,
         "probes": max((len(search.probes) for search in searches), default=0),

@@ -178,15 +178,22 @@ def _mixes(rows: Sequence[Row]) -> list[str]:
 
 
 def adapting_lines(rows: Sequence[Row]) -> list[str]:
-    """Return a caption for each row whose pool adapts: the main architecture's probability over time, and its cost."""
+    """Return a caption for each row whose pool adapts: the main architecture's probability over time, and its cost.
+
+    Of a pool without a main architecture, the cost alone.
+    """
     lines: dict[str, None] = {}
     for row in rows:
         if adapting := row.get("adapting"):
             places = ", ".join(f"{share:.2f} at {place + 1}" for place, share in adapting["main_probability"])
             name = " ".join(part for part in [row["pool"], labelled("in ", _row_name(row, rows))] if part)
             probes, seconds = adapting["probes"], adapting["search_seconds"]
-            cost = f"; {counted(probes, 'probe')}, {seconds:.0f} s to find it" if probes else ""
-            lines[f"probability of the main architecture by iteration, {name}: {places}{cost}"] = None
+            cost = f"{counted(probes, 'probe')}, {seconds:.0f} s to find" if probes else ""
+            if places:
+                of_main = f"probability of the main architecture by iteration, {name}: {places}"
+                lines[f"{of_main}; {cost} it" if cost else of_main] = None
+            elif cost:
+                lines[f"distributions without a main architecture, {name}: {cost} them"] = None
     return list(lines)
 
 
