@@ -7,7 +7,7 @@ from harness.errors import UsageError
 from harness.report.page.drawing.curves import Curve, draw_curves
 from harness.report.page.drawing.pictures import COLOURS, Key, Picture
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
-from harness.report.tables.wording import describe_value, percent
+from harness.report.tables.wording import describe_value, optimism, percent
 from harness.types.names import parse_name
 from harness.types.score import ChoiceRecord
 
@@ -77,6 +77,7 @@ def _curve(choice: ChoiceRecord) -> Picture | None:
 def _row(choice: ChoiceRecord) -> TableRow:
     curve = ", ".join(f"{name} {percent(mean)}" for name, mean in choice.curve.items())
     split = str(choice.hold_out) if choice.hold_out else "not recorded"
+    split += f"; {optimism(choice.curve, choice.probed)}" if choice.probed else ""
     cells: Sequence[str] = (choice.value, curve, split, _condition(choice))
     return TableRow(choice.option, [Entry(text, number=False) for text in cells])
 

@@ -18,6 +18,7 @@ from harness.report.tables.wording import (
     labelled,
     mark_lines,
     mixed_code_lines,
+    optimism,
     or_dash,
     percent,
     protocol_lines,
@@ -219,6 +220,7 @@ def choice_line(row: Row, rows: Sequence[Row]) -> str:
     varying = [key for key in LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
     words = [describe_value(key, row[key]) for key in varying if row[key] != chosen["value"]]
     on = f" on validation ({split})" if split else ""
+    on += f"; {optimism(chosen['curve'], chosen['probed'])}" if chosen.get("probed") else ""
     return f"{' '.join([*words, row['architecture']])}: {chosen['value']} chosen from {_curve(chosen)}{on}"
 
 
