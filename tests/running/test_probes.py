@@ -108,6 +108,16 @@ def test_a_plan_says_if_there_are_too_few_probes(data, tmp_path, iterations, wor
     assert words in note
 
 
+def test_a_method_of_a_single_step_has_nothing_to_be_probed(data, tmp_path):
+    planned = small_run(data, tmp_path / "store", **{**STUDY, "method": f"rded,{METHOD}", "dry_run": True})
+    (line,) = [note for note in planned.notes if "not applicable" in note]
+    assert line.startswith("rded through adaptive[")
+    assert line.endswith("is not applicable: it has no set in the making, which this pool would probe")
+    assert not any("rded" in cell["label"] for cell in planned.cells)
+    with pytest.raises(UsageError, match="no set in the making"):
+        small_run(data, tmp_path / "store", **{**STUDY, "method": "rded"})
+
+
 @pytest.mark.parametrize("students", [1, 6])
 def test_a_run_that_ends_in_the_midst_of_a_probe_goes_on_with_the_same_bits(
     data, whole, tmp_path, monkeypatch, students
