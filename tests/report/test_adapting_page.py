@@ -109,14 +109,28 @@ def choice(curve, option="main-similar.main"):
 @pytest.mark.parametrize(
     ("names", "values"),
     [
-        (["main-similar[main=1.0]", "main-similar[main=0.5]"], [0.5, 1.0]),
-        (["main-similar[main=convnet:0.9]", "main-similar[main=convnet[width=8]:0.7]"], [0.7, 0.9]),
-        (["main-similar[main=lenet]", "main-similar[main=mlp]"], []),
-        (["main-similar[main=0.5]", "main-similar[main=lenet]"], []),
-        (["main-similar[main=0.5]", "main-similar[main=mlp:0.5]"], []),
+        (["main-similar[main=1.0]", "main-similar[main=0.5]"], {"convnet": [0.5, 1.0]}),
+        (["main-similar[main=0.5]", "main-similar[main=convnet:0.7]", "main-similar"], {"convnet": [0.5, 0.7, 0.9]}),
+        (["main-similar[main=0.5]", "main-similar[main=1]", "main-similar[main=vit[depth=1]:0.7]"],
+         {"convnet": [0.5, 1.0], "vit[depth=1]": [0.7]}),
+        (["main-similar[main=lenet]", "main-similar[main=lenet:0.5]"], {"lenet": [0.5, 0.9]}),
+        ([f"main-similar[main={main}:{number}]" for main in ("convnet", "lenet") for number in (0.5, 0.9)],
+         {"convnet": [0.5, 0.9], "lenet": [0.5, 0.9]}),
+        (["main-similar[main=convnet:0.9]", "main-similar[main=lenet:0.9]"], {}),
+        (["main-similar[main=0.5]", "main-similar[main=lenet]"], {}),
     ],
-)
-def test_values_that_are_numbers_are_a_curve_in_their_order(names, values):
+)  # fmt: skip
+def test_values_that_are_numbers_are_a_curve_for_each_main_architecture(names, values):
     of_choice = choice({name: number / 10 for number, name in enumerate(names)})
-    assert list(numeric_values(of_choice)) == values
-    assert bool(choices_section([of_choice]).parts[0].pictures) == bool(values)
+    curves = numeric_values(of_choice, "convnet:0.9")
+    assert {architecture: list(curve) for architecture, curve in curves.items()} == values
+    # With a legend if there are several.
+    expected = min(len(values), 2)
+    assert len(choices_section([of_choice], plugins().registry).parts[0].pictures) == expected
+
+
+def test_options_that_hold_numbers_alone_are_a_curve_too():
+    of_choice = choice({"kd[temperature=1]": 0.1, "kd": 0.3, "kd[temperature=2]": 0.2}, "kd.temperature")
+    default = plugins().registry.find("evaluator", "kd").load().Options.fields_by_name()["temperature"].default
+    assert len(choices_section([of_choice], plugins().registry).parts[0].pictures) == 1
+    assert sorted(numeric_values(of_choice, str(default))[""]) == sorted([1.0, 2.0, default])

@@ -231,7 +231,7 @@ def test_a_choice_says_which_values_were_probed_on_the_split_that_decides(data, 
     (choice,) = read_results([tmp_path], plugins().registry).choices
     (probed,) = choice.probed
     assert "probabilities=0.2+0.9" in probed
-    (group,) = choices_section([choice]).parts[0].tables[0].groups
+    (group,) = choices_section([choice], plugins().registry).parts[0].tables[0].groups
     assert "1 of 2 values was probed on it" in str(group.rows[0])
 
 
