@@ -30,6 +30,7 @@ from harness.types.evaluator import check_takes
 from harness.types.method import Method
 from harness.types.names import Name, expand, name_or_text, parse_name, read_labels
 from harness.types.network import Architecture
+from harness.types.pool import Pool
 from harness.types.problem import Problem
 
 NO_DEFAULTS = RunDefaults(options={})
@@ -232,6 +233,10 @@ class Planner:
             return f"{method} through {source.pool} is not applicable: {why}"
         if pool and pool.together > 1 and not method.cls.draws_together:
             why = f"it takes one network at a time, and this pool draws {pool.together} together"
+            return f"{method} through {source.pool} is not applicable: {why}"
+        weighs = pool and (type(pool).starts_from is not Pool.starts_from or type(pool).prepare is not Pool.prepare)
+        if weighs and returned(source.first.loads_weights, bool, call_of(source.first, "loads_weights")):
+            why = "it loads weights of its own into its networks, in place of those that this pool gives them"
             return f"{method} through {source.pool} is not applicable: {why}"
         if method.cls.refusal is Method.refusal:
             return None
