@@ -4,6 +4,11 @@ import pytest
 import toy_pools
 from studies import METHOD, POOL, ddbench, records, small_words
 
+from harness.plugins.discovery import plugins
+from harness.report.page.drawing.pictures import Palette
+from harness.report.page.pools.adapting import adapting_section
+from harness.report.results import read_results
+
 STUDY = {"method": METHOD, "students": 1}
 
 
@@ -52,3 +57,16 @@ def test_a_replay_does_with_its_networks_what_the_pool_did_in_the_search(data, t
     assert searched["history"]["draws"] == replayed["history"]["draws"] == [[0, 1], [0, 1], [1, 0]]
     trained = [record["label"] for record in records(tmp_path).values() if record["kind"] == "artifact"]
     assert len(trained) == 4, "both architectures, on the images of the search and on all of them"
+
+
+def test_probes_without_a_draw_since_the_one_before_are_counted(data, tmp_path):
+    study = {**STUDY, "method": "frepo[networks=1,batch_real=8,learn_labels=false]"}
+    done = ddbench("run", *small_words(data, tmp_path, **study, pool="probed[every=1]", iterations=4))
+    assert done.exit_code == 0, done.output
+    # Probes before each of four steps; the network of the first one lives on.
+    assert sets(tmp_path)[False, 4]["history"]["draws"] == [[0], [], [], []]
+    line = "probed[every=1]: 2 of 4 probes came after no draw since the one before, and rewarded what had no part"
+    assert line in done.stdout
+    of_page = [record for record in read_results([tmp_path], plugins().registry).sets if record.search_seconds]
+    section = adapting_section(of_page, Palette(["probed[every=1]"], ["frepo"]))
+    assert "4, 2 without a draw" in str(section.parts[-1].tables[0].groups)

@@ -190,6 +190,9 @@ def adapting_lines(rows: Sequence[Row]) -> list[str]:
             name = " ".join(part for part in [row["pool"], labelled("in ", _row_name(row, rows))] if part)
             probes, seconds = adapting["probes"], adapting["search_seconds"]
             cost = f"{counted(probes, 'probe')}, {seconds:.0f} s to find" if probes else ""
+            if undrawn := adapting.get("undrawn"):
+                idle = "came after no draw since the one before, and rewarded what had no part in the gain"
+                lines[f"{name}: {undrawn} of {counted(probes, 'probe')} {idle}"] = None
             if places:
                 of_main = f"probability of the main architecture by iteration, {name}: {places}"
                 lines[f"{of_main}; {cost} it" if cost else of_main] = None

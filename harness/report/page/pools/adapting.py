@@ -8,6 +8,7 @@ from harness.report.page.drawing.curves import Curve, draw_curves
 from harness.report.page.drawing.pictures import Key, Palette, Picture, draw_legend
 from harness.report.page.history import NO_POOL, mean_curve
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
+from harness.report.tables.run_rows import undrawn_probes
 from harness.report.tables.wording import DASH, per_class
 from harness.types.names import name_or_text
 from harness.types.pool import MAIN_PROBABILITY
@@ -19,7 +20,8 @@ _INTRO = (
     "asks for such probes. No test image decides anything here. Seconds of probes, and of the distillation without the "
     "split in which they were made, are part of the seconds of a set. The last column is the number of iterations that "
     "the pool single of the same main architecture does in as many seconds: run it with as many to compare the two at "
-    "equal cost. Pools without a main architecture have no such numbers."
+    "equal cost. Pools without a main architecture have no such numbers. "
+    "A probe without a draw rewarded a distribution by which no network was drawn since the probe before."
 )
 _FIXED = "single"
 """The pool whose iterations in as many seconds are computed."""
@@ -99,12 +101,13 @@ def _row(pool: str | None, records: Sequence[SetRecord], fixed: Sequence[SetReco
     shares = [firsts, lasts, [share for curve in curves for share in curve]]
     mains = {record.main for record in records if record.main is not None}
     probes = max(len(record.probes) for record in records)
+    undrawn = max(undrawn_probes([at for at, _ in record.probes], record.draws) for record in records)
     search = statistics.fmean(record.search_seconds for record in records)
     seconds = statistics.fmean(record.seconds for record in records)
     cells = [
         *(f"{statistics.fmean(several):.3f}" if several else DASH for several in shares),
         _main_share(records),
-        str(probes) if probes else DASH,
+        f"{probes}{f', {undrawn} without a draw' if undrawn else ''}" if probes else DASH,
         f"{search:.1f}" if probes else DASH,
         f"{seconds:.1f}",
         # Iterations through a larger network take longer: those of another main architecture say nothing here.
