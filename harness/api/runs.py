@@ -125,7 +125,8 @@ def prepare_and_run(run: Run, reporter: Reporter) -> RunResult:
             store.check_schema()
         # Both stages are measured before the first begins, so that a second one without room is refused now, not later.
         artifact_notes([RemainingWork.of(stages.first.plan, store), stages.largest(store)], request.max_storage)
-        reporter.notice(f"{stages.option} is chosen on validation: {stages.validation}")
+        for line in (f"{stages.option} is chosen on validation: {stages.validation}", *stages.notes):
+            reporter.notice(line)
         first = stages.first
         lines = (*_described(first.plan), *warnings_of(first.plan))
         explored = _tabulate(execute(first.run, first.plan, reporter, lines))
@@ -205,6 +206,7 @@ def _plan_stages(stages: Stages, store: Store) -> RunResult:
     first, limit = RemainingWork.of(stages.first.plan, store), stages.second.run.request.max_storage
     notes = [*stages.second.plan.notes, *artifact_notes([first, stages.largest(store)], limit), first.summary]
     notes += [f"these are scored on validation; then only {stages.outcome}", f"validation is {stages.validation}"]
+    notes += stages.notes
     if first.missing:
         second, cells = stages.slowest(store), first.cells
         more = f"{counted(len(second.missing), 'more cell')}, {format_estimate(second.seconds)}"

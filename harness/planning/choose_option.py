@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.planning.arms import Arm
 from harness.planning.request import Request
+from harness.planning.trajectory_source import TrajectorySource
 from harness.plugins.registry import Entry, Registry
 from harness.store.cells import key_of
 from harness.store.locking.leases import LeaseLost
@@ -16,6 +17,7 @@ from harness.store.records import ChoiceCondition, ChoiceResult, HoldOutResult, 
 from harness.store.store import Store
 from harness.types.data.hold_out import HoldOut
 from harness.types.names import Name, expand
+from harness.types.plurals import counted, plural
 from harness.types.score import CONDITION
 
 CHOOSABLE = ("method", "pool", "evaluator")
@@ -100,6 +102,7 @@ class Candidates:
         curve: by full component name, the mean on validation; without those that failed.
         failed: names that could not be scored.
         incomplete: names that lack some of their students or distillations.
+        probed: names in the curve whose pool was rewarded by scores on the same split.
     """
 
     condition: Mapping[str, Any]
@@ -107,6 +110,7 @@ class Candidates:
     curve: Mapping[str, float]
     failed: Sequence[str]
     incomplete: Sequence[str]
+    probed: Sequence[str] = ()
 
     @property
     def chosen(self) -> str | None:
@@ -195,11 +199,13 @@ class Choice:
         return self.groups[self.option.group(arm)] if self.option.concerns(arm) else None
 
     def _result(self, candidates: Candidates) -> dict[str, Any]:
-        return {"option": str(self.option), "value": candidates.chosen, "curve": dict(candidates.curve)}
+        chosen = {"option": str(self.option), "value": candidates.chosen, "curve": dict(candidates.curve)}
+        return {**chosen, **({"probed": list(candidates.probed)} if candidates.probed else {})}
 
 
 def _candidates(option: SweptOption, members: Sequence[tuple[Arm, ScoredRow]]) -> Candidates:
     named = [(str(arm.names[option.kind]), row) for arm, row in members]
+    probed = [str(arm.names[option.kind]) for arm, row in members if is_probed(arm) and row["mean"] is not None]
     first_arm, first_row = members[0]
     return Candidates(
         condition=option.condition(first_arm),
@@ -207,7 +213,31 @@ def _candidates(option: SweptOption, members: Sequence[tuple[Arm, ScoredRow]]) -
         curve={name: row["mean"] for name, row in named if row["mean"] is not None},
         failed=[name for name, row in named if row["mean"] is None],
         incomplete=[name for name, row in named if row["status"] == "incomplete"],
+        probed=probed,
     )
+
+
+def is_probed(arm: Arm) -> bool:
+    """Return whether the probes of an arm's pool are scored on the same images as its students."""
+    source = arm.source
+    return isinstance(source, TrajectorySource) and source.panel is not None and source.problem.score_on == "validation"
+
+
+def probed_note(option: SweptOption, arms: Sequence[Arm]) -> list[str]:
+    """Return a line if values are probed on the split by which they are chosen; none otherwise.
+
+    Args:
+        option: what is chosen.
+        arms: all values of it, as they are scored on validation.
+    """
+    every = dict.fromkeys(str(arm.names[option.kind]) for arm in arms)
+    probed = dict.fromkeys(str(arm.names[option.kind]) for arm in arms if is_probed(arm))
+    if not probed:
+        return []
+    which = f"{len(probed)} of {counted(len(every), 'value')} {plural(len(probed), 'is', 'are')}"
+    return [
+        f"--choose {option}: {which} probed on the validation split that decides: their scores there are optimistic"
+    ]
 
 
 def _lines_by_name(groups: Sequence[Candidates], names: Iterable[Sequence[str]], what: str) -> list[str]:

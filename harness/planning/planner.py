@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from harness.architectures.network_size import bounded_size, check_parameters
+from harness.architectures.buildable import build_without_memory, check_buildable
 from harness.compute.machine import choose_device
 from harness.datasets.problems import data_root, make_problem, traits_of
 from harness.errors import DataError, PluginError, StoreError, UsageError
@@ -29,7 +29,7 @@ from harness.types.dataset import RunDefaults
 from harness.types.evaluator import check_takes
 from harness.types.method import Method
 from harness.types.names import Name, expand, name_or_text, parse_name, read_labels
-from harness.types.network import Architecture, Network
+from harness.types.network import Architecture
 from harness.types.problem import Problem
 
 NO_DEFAULTS = RunDefaults(options={})
@@ -252,8 +252,7 @@ class Planner:
         Raises:
             UsageError: the probes cannot be made as the pool asks.
         """
-        # A method that chooses its set in one step has no set in the making.
-        pool = source.pool.make() if source.pool and source.method.cls.iterates else None
+        pool = source.pool.make() if source.pool else None
         probe = checked_probe(pool) if pool else None
         if pool is None or probe is None:
             return source
@@ -374,23 +373,3 @@ def _named(who: str) -> Iterator[None]:
         yield
     except (UsageError, DataError) as error:
         raise type(error)(f"{who}: {error}") from error
-
-
-def check_buildable(architecture: Resolved[Architecture[Any]], problem: Problem) -> None:
-    """Build the network without memory, so that unsuitable images are refused before any work.
-
-    Raises:
-        DataError: the architecture cannot take images of this shape.
-        PluginError: it builds something other than a network.
-    """
-    build_without_memory(architecture, problem)
-
-
-def build_without_memory(architecture: Resolved[Architecture[Any]], problem: Problem) -> Network:
-    """Return a network whose tensors have shapes and no memory; see `check_buildable`."""
-    who = f"architecture {architecture} of {architecture.entry.provider}"
-    # On the meta device nothing is allocated, so that absurd sizes are refused by a number and not by the system.
-    with torch.device("meta"), bounded_size(who):
-        network = architecture.make().build(problem.shape, len(problem.classes), torch.Generator("cpu"))
-    check_parameters(returned(network, Network, f"{who}: build()"), who)
-    return network

@@ -4,10 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.planning.artifact_space import Demand, check_storage, describe_demands, merge_demands, missing_demands
+from harness.planning.artifact_space import (
+    Demand,
+    check_storage,
+    describe_demands,
+    likely_artifacts,
+    merge_demands,
+    missing_demands,
+)
 from harness.planning.plan import Plan
 from harness.planning.time_estimate import artifact_seconds, estimate_seconds, format_estimate, total_seconds
-from harness.store.cell_states import CellStates, CellStatus, states_to_make
+from harness.store.cell_states import CellStates, CellStatus, state_in_store, states_to_make
 from harness.store.store import Store
 from harness.types.plurals import counted, plural
 
@@ -18,17 +25,28 @@ class RemainingWork:
 
     plan: Plan
     statuses: Mapping[str, CellStatus]
+    store: Store | None = None
+    """Where artifacts are looked up that pools which adapt ask for: they are no cells of the plan."""
 
     @classmethod
     def of(cls, plan: Plan, store: Store) -> "RemainingWork":
         """Return the work that is left as the store stands now."""
-        return cls(plan, CellStates(plan, store).statuses())
+        return cls(plan, CellStates(plan, store).statuses(), store)
 
     @cached_property
     def missing(self) -> frozenset[str]:
         """Keys of the cells that have to be made and can be."""
         to_make = states_to_make(self.plan.rerun_stale)
         return frozenset(key for key, status in self.statuses.items() if status.state in to_make)
+
+    @cached_property
+    def _with_likely(self) -> frozenset[str]:
+        """Keys of the cells that are missing, and of the artifacts that will probably be asked for on the way."""
+        if self.store is None:
+            return self.missing
+        to_make, store = states_to_make(self.plan.rerun_stale), self.store
+        asked = {cell.key: cell for *_, cell in likely_artifacts(self.plan, self.missing)}
+        return self.missing | {key for key, cell in asked.items() if state_in_store(cell, store).state in to_make}
 
     def metric_notes(self, store: Store) -> list[str]:
         """Return a line on students that are there, but without a metric that is asked for."""
@@ -61,17 +79,17 @@ class RemainingWork:
     @cached_property
     def seconds(self) -> float | None:
         """Seconds that the missing cells will take; None if a component does not estimate its work."""
-        return estimate_seconds(self.plan, self.missing)
+        return estimate_seconds(self.plan, self._with_likely)
 
     @cached_property
     def demands(self) -> list[Demand]:
         """The missing artifacts that come before the sets and hold networks."""
-        return missing_demands(self.plan, self.missing)
+        return missing_demands(self.plan, self._with_likely)
 
     @property
     def artifact_seconds(self) -> float | None:
         """Seconds that the missing artifacts before the sets will take; None if one of them has no estimate."""
-        return artifact_seconds(self.plan, self.missing)
+        return artifact_seconds(self.plan, self._with_likely)
 
 
 def artifact_notes(parts: Sequence[RemainingWork], max_storage: float) -> list[str]:

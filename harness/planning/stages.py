@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from harness.planning.artifact_space import total_bytes
-from harness.planning.choose_option import Choice, Group, SweptOption, nothing_swept, swept_option
+from harness.planning.choose_option import Choice, Group, SweptOption, nothing_swept, probed_note, swept_option
 from harness.planning.plan import Plan
 from harness.planning.remaining_work import RemainingWork
 from harness.planning.run import Run
@@ -64,6 +64,11 @@ class Stages:
         if len(problems) == 1:
             return str(next(iter(problems)).hold_out)
         return "; ".join(f"{problem.name}: {problem.hold_out}" for problem in problems)
+
+    @property
+    def notes(self) -> list[str]:
+        """A line if values are probed on the split by which they are chosen; none otherwise."""
+        return probed_note(self.option, [arm for arm in self.first.plan.arms if self.option.concerns(arm)])
 
     @property
     def outcome(self) -> str:

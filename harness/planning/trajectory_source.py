@@ -52,20 +52,20 @@ class TrajectorySource:
     panel: Panel | None = None
     search: "TrajectorySource | None" = None
     # Every student's cell asks for its set's, whose identity takes thousands of draws: each is found once.
-    _needs: dict[int, list[tuple[int, ArtifactRequest]]] = field(default_factory=dict)
+    _likely: dict[int, list[tuple[int, ArtifactRequest]]] = field(default_factory=dict)
     _sets: dict[tuple[int, int], Cell] = field(default_factory=dict)
 
     def with_probes(self, panel: Panel) -> "TrajectorySource":
         """Return these trajectories with probes by a panel."""
-        return replace(self, panel=panel, _needs={}, _sets={})
+        return replace(self, panel=panel, _likely={}, _sets={})
 
     def on(self, problem: Problem) -> "TrajectorySource":
         """Return such trajectories on another problem."""
-        return replace(self, problem=problem, _needs={}, _sets={})
+        return replace(self, problem=problem, _likely={}, _sets={})
 
     def replaying(self, search: "TrajectorySource") -> "TrajectorySource":
         """Return such trajectories through the distributions that others have found."""
-        return replace(self, search=search, _needs={}, _sets={})
+        return replace(self, search=search, _likely={}, _sets={})
 
     @property
     def status(self) -> str:
@@ -184,8 +184,13 @@ class TrajectorySource:
             return None
         if pool.watches_gradients and self.first.watch_images() is None:
             return "it measures no gradient of the images, which this pool adapts by"
+        if pool.probe is not None and not self.method.cls.iterates:
+            return "it has no set in the making, which this pool would probe"
         if pool.together > 1 and not self.method.cls.draws_together:
             return f"it takes one network at a time, and this pool draws {pool.together} together"
+        weighs = type(pool).starts_from is not Pool.starts_from or type(pool).prepare is not Pool.prepare
+        if weighs and returned(self.first.loads_weights, bool, call_of(self.first, "loads_weights")):
+            return "it loads weights of its own into its networks, in place of those that this pool gives them"
         if self.method.cls.pool_refusal is Method.pool_refusal:
             return None
         reason = self.first.pool_refusal([str(architecture) for architecture in self.drawable()])
@@ -272,9 +277,18 @@ class TrajectorySource:
 
         Empty if the pool adapts: then no draw is known ahead, and they are made when they are asked for.
         """
-        if distillation not in self._needs:
-            self._needs[distillation] = list(self._first_uses(distillation))
-        return [request for iteration, request in self._needs[distillation] if iteration < iterations]
+        return [] if self.adapts else self.likely_needs(distillation, iterations)
+
+    def likely_needs(self, distillation: int, iterations: int) -> list[ArtifactRequest]:
+        """Return what `needs` does; if the pool adapts, a guess: what would be asked for if it observed nothing."""
+        if distillation not in self._likely:
+            self._likely[distillation] = list(self._first_uses(distillation))
+        return [request for iteration, request in self._likely[distillation] if iteration < iterations]
+
+    @cached_property
+    def adapts(self) -> bool:
+        """Whether the pool's draws depend on what it observes, so that none is known ahead."""
+        return bool(self.pool and self.pool.make().adapts)
 
     def _first_uses(self, distillation: int) -> Iterator[tuple[int, ArtifactRequest]]:
         """Yield each artifact of the whole trajectory with the iteration that asks for it first."""
@@ -282,7 +296,7 @@ class TrajectorySource:
         pool = self.pool.make() if self.pool else None
         asks = type(method).needs is not Method.needs or (pool and type(pool).starts_from is not Pool.starts_from)
         # Most need nothing: to ask them a million times would take longer than all the rest of planning.
-        if not asks or (pool and pool.adapts):
+        if not asks:
             return
         lottery = Lottery(pool, self.resolve, Streams(self.seed, distillation)) if pool else None
         seen: set[tuple[str, int, str | None, str]] = set()

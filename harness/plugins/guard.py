@@ -70,7 +70,7 @@ _CALLS: dict[str, dict[str, Call]] = {
         **dict.fromkeys(("step", "distilled", "learned", "state", "restore", "make_artifact"), _AT_WORK),
         **dict.fromkeys(("needs", "settings", "notes", "work", "refusal"), _ASKED),
         **dict.fromkeys(("pool_refusal", "watch_images"), _ASKED),
-        "draws": _READ,
+        **dict.fromkeys(("draws", "loads_weights"), _READ),
     },
     "pool": {
         **dict.fromkeys(("distribution", "distribution_of", "observe", "state", "restore"), _ASKED),

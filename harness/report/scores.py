@@ -149,7 +149,9 @@ def _choice(store: str, record: StoredChoice) -> ChoiceRecord:
     result, stored = record.result, record.condition
     condition = {field: getattr(stored, field) for field in CONDITION} if stored else {}
     split = _hold_out(record.validation)
-    return ChoiceRecord(store, record.key, result.option, result.value, result.curve, condition, split)
+    return ChoiceRecord(
+        store, record.key, result.option, result.value, result.curve, condition, split, tuple(result.probed)
+    )
 
 
 def _hold_out(part: HoldOutResult | None) -> HoldOut | None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from harness.errors import StoreError
 from harness.learning.networks.pool_networks import PoolNetworks
 from harness.learning.networks.probes import Prober
-from harness.learning.networks.recorded_pool import RecordedPool
 from harness.learning.trajectory import History, Trajectory
 from harness.planning.set_sources import training_of
 from harness.planning.trajectory_source import TrajectorySource
@@ -22,6 +21,7 @@ from harness.running.artifacts import Artifacts, MethodArtifacts
 from harness.running.cell_tracker import CellTracker, saver
 from harness.running.checkpoints import Checkpoints
 from harness.running.following import leading
+from harness.running.replayed_pool import ReplayedPool
 from harness.running.set_picture import draw_grid
 from harness.store.cells import Cell
 from harness.store.records import StoredSet
@@ -59,10 +59,10 @@ class Distiller:
                 # In place, into the list that `isolate_failures` holds: an artifact that cannot be made then fails
                 # before the sets.
                 at_stake[:0] = [self.source.artifact_cell(request) for request in requests]
-                self._extend_trajectory(cells, requests)
+                self._extend_trajectory(cells, requests, max(missing))
         interrupts.heed()
 
-    def _extend_trajectory(self, cells: Mapping[int, Cell], requests: Sequence[ArtifactRequest]) -> None:
+    def _extend_trajectory(self, cells: Mapping[int, Cell], requests: Sequence[ArtifactRequest], last: int) -> None:
         label = list(cells.values())[-1].label
         # The trajectory's key, not the set's: another run may want a later point of the same trajectory.
         with self.tracker.hold(self.source.trajectory_key(self.distillation), label):
@@ -70,7 +70,7 @@ class Distiller:
             maker = MethodArtifacts(self.source, method)
             artifacts = Artifacts(maker, self.tracker)
             artifacts.prepare(maker.with_cells(requests))
-            trajectory = self._begin(maker, artifacts, max(cells))
+            trajectory = self._begin(maker, artifacts, last)
             for point, cell in cells.items():
                 if self.tracker.is_missing(cell):
                     self.tracker.start(cell)
@@ -80,7 +80,10 @@ class Distiller:
                     interrupts.heed()
 
     def _begin(self, maker: MethodArtifacts, artifacts: Artifacts, last: int) -> Trajectory:
-        """Return the trajectory at its start; ``last`` is the last iteration that is asked for."""
+        """Return the trajectory at its start; ``last`` is the last iteration of those that can be made.
+
+        A replay beyond it is blocked if its search failed, which must not keep the shorter ones from being made.
+        """
 
         def supply(iteration: int, architecture: str | None) -> list[Artifact]:
             return [artifacts.get(need) for need in maker.needs(iteration, architecture)]
@@ -91,8 +94,11 @@ class Distiller:
 
         source, streams = self.source, Streams(self.source.seed, self.distillation)
         pool = source.pool.make() if source.pool else None
-        if pool and source.search:
-            pool = RecordedPool(self._search_record(last).history.schedule, pool.main)
+        if pool and source.search and source.search.panel:
+            history, of_search = self._search_record(last).history, Prober(source.search.panel, streams)
+            probes = [of_search.result(probe.iteration, probe.accuracies) for probe in history.probes]
+            hear = PoolNetworks(pool, source.resolve, source.problem, streams).probed
+            pool = ReplayedPool(pool, history.schedule, probes, hear)
         networks = PoolNetworks(pool, source.resolve, source.problem, streams, supply, fetch)
         prober = Prober(source.panel, streams) if source.panel else None
         return Trajectory(maker.method, networks, source.problem, streams, prober)
@@ -102,7 +108,8 @@ class Distiller:
         assert self.source.search is not None, "only a replay has a search"
         cell = self.source.search.set_cell(self.distillation, iterations)
         record = self.store.record(cell.key)
-        if not isinstance(record, StoredSet) or not record.history.schedule:
+        # A set before the first step has no distributions, and its replay needs none.
+        if not isinstance(record, StoredSet) or (iterations > 0 and not record.history.schedule):
             raise StoreError(f"{cell.label} is not in the store with the distributions that are to be replayed")
         return record
 

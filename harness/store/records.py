@@ -232,6 +232,7 @@ class ChoiceResult(RecordPart):
     option: str
     value: str
     curve: dict[str, Fraction]
+    probed: list[str] = []
 
     @model_validator(mode="after")
     def _chosen_from_its_curve(self) -> Self:

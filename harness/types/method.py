@@ -269,6 +269,14 @@ class Method(ABC, Generic[O]):
         """How many networks a step draws, as far as `needs` depends on them; by default, one."""
         return 1
 
+    @property
+    def loads_weights(self) -> bool:
+        """Whether it replaces the weights of every network that it draws; by default, it does not.
+
+        Pools that decide the weights of fresh networks (by `starts_from` or `prepare`) are not applicable then.
+        """
+        return False
+
     def refusal(self, network: Network) -> str | None:
         """Return why it cannot use networks of an architecture that the pool may draw, or None if it can.
 

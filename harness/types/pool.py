@@ -169,6 +169,9 @@ class Pool(ABC, Generic[O]):
         Probes need a validation split, which is held out of the distillation. By default the set that is scored is
         distilled again from all training images, with the same distribution at each iteration and without probes. If
         False, the set that was probed is scored itself, distilled from fewer images.
+
+        In the replay the pool hears of the search's probes once more, each before its iteration, and observes no step:
+        `distribution_of`, `combine` and `prepare` may depend on probes, but not on observed steps.
         """
         return True
 

@@ -165,6 +165,7 @@ class ChoiceRecord:
         condition: by field, what the candidates have in common; the component stands without the option. Empty if the
             record does not say.
         hold_out: the validation split; None if the record does not say it.
+        probed: the names in the curve whose pool was probed on this split, so that their accuracies are optimistic.
     """
 
     store: str
@@ -174,6 +175,7 @@ class ChoiceRecord:
     curve: Mapping[str, float]
     condition: Mapping[str, str | int | None]
     hold_out: HoldOut | None
+    probed: tuple[str, ...] = ()
 
     def covers(self, score: Score) -> bool:
         """Return whether the score is one of the chosen component in the choice's condition."""

@@ -104,6 +104,11 @@ class HaBa(MTT):
                 weight.sub_(options.lr_feature * speed)
         return float(loss.detach())
 
+    @property
+    def loads_weights(self) -> bool:
+        """False: psi starts from the weights that it is drawn with."""
+        return False
+
     def _psi(self, networks: Networks) -> Network:
         # Its age stays 0, because it is trained here and not by the harness: it is never replaced.
         return networks.live(1, steps=1, recipe=Recipe(epochs=1), name="psi")[0].network

@@ -178,6 +178,11 @@ class MTT(PixelMethod[MTTOptions]):
         generator = self.task.streams.generator("augment", iteration, number)
         return per_image(self.strategy, self.task.problem.shape, count, generator)
 
+    @property
+    def loads_weights(self) -> bool:
+        """Always True: the weights are those of experts."""
+        return True
+
     def needs(self, iteration: int, architecture: str | None) -> Sequence[ArtifactRequest]:
         """Request one expert of the architecture; all take their turn in random order before any is repeated."""
         # The order depends on the iteration alone, not on the pool's draws: pools see the same indices.

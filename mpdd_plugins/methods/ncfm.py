@@ -163,6 +163,11 @@ class NCFM(PixelMethod[NCFMOptions]):
         self.plateau.step(loss)
         return {**scalars, "lr_img": float(self.adamw.param_groups[0]["lr"])}
 
+    @property
+    def loads_weights(self) -> bool:
+        """Whether the weights are those of trained pairs, and not fresh ones."""
+        return self.options.networks == "trained"
+
     # --- networks -----------------------------------------------------------------------------------------------------
 
     def _networks(self, iteration: int, networks: Networks) -> tuple[Network, Network | None]:

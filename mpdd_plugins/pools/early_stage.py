@@ -4,8 +4,8 @@
 the real data for a few epochs, and moves its weights w to w + a d1 + b d2. d1 and d2 are Gaussian directions whose
 filters (output rows) have the norms of w's; |a| and |b| are uniform in (0.01, 0.09), with random signs. The paper uses
 IDC's loop; here any method can. Its released code cannot run as it is: ages are checked against checkpoints that it
-does not write, so that the epochs are an option. A method that loads weights of its own into its networks (`mtt`,
-`ncfm`, `rded`) does not see these.
+does not write, so that the epochs are an option. To a method that loads weights of its own into its networks (`mtt`,
+`ncfm`) it is not applicable.
 """
 
 from collections.abc import Mapping, Sequence

@@ -80,6 +80,9 @@ class MainSimilar(Pool[MainSimilarOptions]):
     One of the 4 x 4 x 2 ConvNets equals the main one, whose probability is therefore 0.9 + 0.1 / 32 = 0.903125. Their
     width and depth are those of the main ConvNet unless an option sets them; with a main architecture of another kind,
     they are the ConvNet's defaults. Of several depths, there are 32 ConvNets each, all equally probable.
+
+    ``skip=auto`` goes by the depths that the pool names: ``depth``, or that of ``main``. It does not see a depth that
+    comes from ``--set convnet.depth=7``; with one of more than five blocks, give ``skip=true``.
     """
 
     Options = MainSimilarOptions

@@ -179,6 +179,22 @@ def test_a_run_trains_the_networks_before_any_set_and_shares_them(data, tmp_path
     assert all("artifacts" in record["identity"] for record in sets)
 
 
+@pytest.mark.parametrize(
+    ("method", "is_applicable"),
+    [("mtt", False), ("seqmatch-mtt", False), ("ncfm", False), ("ncfm[networks=fresh]", True), ("haba", True)],
+)
+def test_a_method_that_loads_weights_of_its_own_does_not_go_with_networks_that_were_trained(
+    data, tmp_path, method, is_applicable
+):
+    pools = ["early-stage[of=convnet[width=4,depth=1]]", "single[main=convnet[width=4,depth=1]]"]
+    planned = small_run(data, tmp_path / "store", method=method, pool=pools, iterations=3, students=1, dry_run=True)
+    lines = [note for note in planned.notes if "loads weights of its own into its networks" in note]
+    assert len(lines) == (not is_applicable)
+    assert all(line.startswith(method) and " through early-stage[" in line for line in lines)
+    through = {("early-stage" in cell["label"]) for cell in planned.cells if cell["kind"] == "distilled"}
+    assert through == ({True, False} if is_applicable else {False})
+
+
 def test_nobody_trains_networks_for_a_bare_pool():
     networks = PoolNetworks(component("pool", "early-stage[of=mlp[width=4]]"), resolve, toy_problem(), Streams(0))
     networks.begin(0)

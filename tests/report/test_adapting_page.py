@@ -3,6 +3,7 @@
 import statistics
 
 import pytest
+import toy_pools
 from pages import Page, tables
 from studies import METHOD, small_run
 
@@ -24,12 +25,20 @@ SINGLE = f"single[{MAIN}]"
 WATCHING = f"adaptive[{MAIN}:0.5,others=mlp[width=4],strategy=conflict]"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pools():
+    """The toy pools are installed."""
+    with toy_pools.installed():
+        yield
+
+
 @pytest.fixture(scope="module")
 def store(data, tmp_path_factory):
-    """Two pools that adapt and one that does not, beside a choice of a probability."""
+    """Three pools that adapt, one of them without a main architecture, two that do not, and a choice."""
     store = tmp_path_factory.mktemp("adapting")
     study = {"method": METHOD, "iterations": 4, "students": 1, "evaluator": "plain[epochs=1]"}
     small_run(data, store, pool=[PROBING, WATCHING, SINGLE], distillations=2, **study)
+    small_run(data, store, pool=["together", "single[main=lenet]"], **study)
     swept = "main=[convnet[width=4,depth=1]:0.3,convnet[width=4,depth=1]:0.9]"
     small_run(data, store, pool=f"main-similar[{swept},others=mlp[width=4]]", choose="main-similar.main", **study)
     return store
@@ -47,6 +56,7 @@ def test_the_page_shows_probabilities_and_probes(text):
     assert any(alt.startswith("Curves of probability of main over iteration") for alt in pictures)
     (probes,) = [alt for alt in pictures if alt.startswith("Curves of accuracy of probes")]
     assert "conflict" not in probes, "that pool asks for none"
+    assert "together" in probes, "it is probed, though it has no main architecture"
 
 
 def test_the_table_holds_probabilities_probes_and_the_realised_mix(text):
@@ -57,13 +67,17 @@ def test_the_table_holds_probabilities_probes_and_the_realised_mix(text):
     assert (probing[4], watching[4]) == ("2", "–")
     for row in (probing, watching):
         assert 0 <= float(row[3]) <= 1
+    assert by_pool["together"][:5] == ["–", "–", "–", "–", "2"]
+    assert by_pool["together"][-1] == "–", "of no architecture alone would the iterations be comparable"
+    for row in (probing, watching):
         assert float(row[6]) >= 0
 
 
 def test_the_table_says_how_many_iterations_of_single_cost_as_much(text, store):
     (rows,) = [rows for caption, rows in tables(text).items() if "main architecture's probability" in caption]
     sets = read_results([store], plugins().registry).sets
-    single = [each for each in sets if each.pool.startswith("single")]
+    # Those of another main architecture take another time.
+    single = [each for each in sets if each.pool == SINGLE]
     a_second = sum(each.iterations for each in single) / sum(each.seconds for each in single)
     for word in ("every=2", "conflict"):
         (shown,) = [row[-1] for row in rows if len(row) == 9 and word in row[0]]
@@ -95,14 +109,28 @@ def choice(curve, option="main-similar.main"):
 @pytest.mark.parametrize(
     ("names", "values"),
     [
-        (["main-similar[main=1.0]", "main-similar[main=0.5]"], [0.5, 1.0]),
-        (["main-similar[main=convnet:0.9]", "main-similar[main=convnet[width=8]:0.7]"], [0.7, 0.9]),
-        (["main-similar[main=lenet]", "main-similar[main=mlp]"], []),
-        (["main-similar[main=0.5]", "main-similar[main=lenet]"], []),
-        (["main-similar[main=0.5]", "main-similar[main=mlp:0.5]"], []),
+        (["main-similar[main=1.0]", "main-similar[main=0.5]"], {"convnet": [0.5, 1.0]}),
+        (["main-similar[main=0.5]", "main-similar[main=convnet:0.7]", "main-similar"], {"convnet": [0.5, 0.7, 0.9]}),
+        (["main-similar[main=0.5]", "main-similar[main=1]", "main-similar[main=vit[depth=1]:0.7]"],
+         {"convnet": [0.5, 1.0], "vit[depth=1]": [0.7]}),
+        (["main-similar[main=lenet]", "main-similar[main=lenet:0.5]"], {"lenet": [0.5, 0.9]}),
+        ([f"main-similar[main={main}:{number}]" for main in ("convnet", "lenet") for number in (0.5, 0.9)],
+         {"convnet": [0.5, 0.9], "lenet": [0.5, 0.9]}),
+        (["main-similar[main=convnet:0.9]", "main-similar[main=lenet:0.9]"], {}),
+        (["main-similar[main=0.5]", "main-similar[main=lenet]"], {}),
     ],
-)
-def test_values_that_are_numbers_are_a_curve_in_their_order(names, values):
+)  # fmt: skip
+def test_values_that_are_numbers_are_a_curve_for_each_main_architecture(names, values):
     of_choice = choice({name: number / 10 for number, name in enumerate(names)})
-    assert list(numeric_values(of_choice)) == values
-    assert bool(choices_section([of_choice]).parts[0].pictures) == bool(values)
+    curves = numeric_values(of_choice, "convnet:0.9")
+    assert {architecture: list(curve) for architecture, curve in curves.items()} == values
+    # With a legend if there are several.
+    expected = min(len(values), 2)
+    assert len(choices_section([of_choice], plugins().registry).parts[0].pictures) == expected
+
+
+def test_options_that_hold_numbers_alone_are_a_curve_too():
+    of_choice = choice({"kd[temperature=1]": 0.1, "kd": 0.3, "kd[temperature=2]": 0.2}, "kd.temperature")
+    default = plugins().registry.find("evaluator", "kd").load().Options.fields_by_name()["temperature"].default
+    assert len(choices_section([of_choice], plugins().registry).parts[0].pictures) == 1
+    assert sorted(numeric_values(of_choice, str(default))[""]) == sorted([1.0, 2.0, default])

@@ -233,3 +233,23 @@ def test_settings_and_step_size_are_recorded(data, tmp_path):
 def test_impossible_stretches_are_refused(data, tmp_path):
     with pytest.raises(UsageError, match="reach beyond train_epochs=3"):
         run(data, tmp_path / "store", method="mtt[train_epochs=3,max_start_epoch=3,expert_epochs=2]")
+
+
+def test_what_a_pool_that_adapts_will_ask_for_is_guessed_and_refused_above_the_limit(data, tmp_path):
+    pool = (
+        f"adaptive[main={CONVNET},others=mlp[width=4],every=1,panel=mlp[width=4],students=1,evaluator=plain[epochs=1]]"
+    )
+    words = small_words(data, tmp_path / "store", method=MTT, pool=pool, iterations=6, students=1)
+    planned = ddbench("run", *words, "--dry-run")
+    (line,) = [line for line in planned.stdout.splitlines() if "to make" in line]
+    assert "to make first or on the way: about " in line
+    # The experts of the search, which are trained on fewer images, and those of its replay.
+    weights = sum(p.numel() for p in _network().parameters())
+    assert f"about 4 experts of {CONVNET} ({4 * 4 * weights / 1e6:.1f} MB each)" in line
+    refused = ddbench("run", *words, "--dry-run", "--max-storage", "0.000001")
+    assert refused.exit_code == 2
+    assert "about 4 experts" in refused.stderr
+    assert "more than --max-storage 1e-06" in refused.stderr
+    assert ddbench("run", *words).exit_code == 0
+    again = ddbench("run", *words, "--dry-run")
+    assert "to make" not in again.stdout, "nothing is left to be made"

@@ -10,6 +10,9 @@ from studies import METHOD, Heard, ddbench, records, small_run, small_words, str
 from harness import UsageError
 from harness.learning.networks.probes import Prober
 from harness.planning import time_estimate
+from harness.plugins.discovery import plugins
+from harness.report.page.choices import choices_section
+from harness.report.results import read_results
 from harness.store.files.reading import with_checksum, without_checksum
 
 POOL = (
@@ -103,6 +106,16 @@ def test_a_plan_says_if_there_are_too_few_probes(data, tmp_path, iterations, wor
     (note,) = [note for note in planned.notes if "probes are scored on" in note]
     assert ("shows no gain" in note) == bool(words)
     assert words in note
+
+
+def test_a_method_of_a_single_step_has_nothing_to_be_probed(data, tmp_path):
+    planned = small_run(data, tmp_path / "store", **{**STUDY, "method": f"rded,{METHOD}", "dry_run": True})
+    (line,) = [note for note in planned.notes if "not applicable" in note]
+    assert line.startswith("rded through adaptive[")
+    assert line.endswith("is not applicable: it has no set in the making, which this pool would probe")
+    assert not any("rded" in cell["label"] for cell in planned.cells)
+    with pytest.raises(UsageError, match="no set in the making"):
+        small_run(data, tmp_path / "store", **{**STUDY, "method": "rded"})
 
 
 @pytest.mark.parametrize("students", [1, 6])
@@ -204,6 +217,22 @@ def test_a_choice_among_probabilities_is_made_by_a_run(data, tmp_path):
         (row,) = small_run(data, tmp_path, choose="main-similar.main", **study).rows
         assert len(row["chosen"]["curve"]) == 2
         assert row["chosen"]["value"] == row["pool"]
+
+
+def test_a_choice_says_which_values_were_probed_on_the_split_that_decides(data, tmp_path):
+    pool = POOL.format("").replace("probabilities=0.2+0.9", "probabilities=[0.2+0.9,0.5]")
+    words = small_words(data, tmp_path, **{**STUDY, "pool": pool, "iterations": 2, "choose": "adaptive.probabilities"})
+    line = "--choose adaptive.probabilities: 1 of 2 values is probed on the validation split that decides"
+    assert line in ddbench("run", *words, "--dry-run").stdout
+    done = ddbench("run", *words)
+    assert done.exit_code == 0, done.output
+    assert line in done.stderr
+    assert "; 1 of 2 values was probed on it, whose accuracies are optimistic" in done.stdout
+    (choice,) = read_results([tmp_path], plugins().registry).choices
+    (probed,) = choice.probed
+    assert "probabilities=0.2+0.9" in probed
+    (group,) = choices_section([choice], plugins().registry).parts[0].tables[0].groups
+    assert "1 of 2 values was probed on it" in str(group.rows[0])
 
 
 def test_records_of_older_code_are_computed_again_from_the_search_on(whole, tmp_path):

@@ -58,7 +58,7 @@ def sections_of(
     sections = [
         _tables(shown, len(panels)),
         data_section(shown, results),
-        choices_section(results.choices),
+        choices_section(results.choices, registry),
         effects_section(comparison),
         metrics_section(shown, metrics),
         maps_section(shown, comparison),

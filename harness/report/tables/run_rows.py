@@ -1,5 +1,6 @@
 """Rows of the table of a run, computed from the store alone."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -36,14 +37,16 @@ class MetricSummary(TypedDict):
 class AdaptingSummary(TypedDict):
     """What a pool that adapts did, over the distillations of a row.
 
-    ``main_probability`` holds pairs of an iteration from 0 and the mean probability of the main architecture then;
-    ``probes`` counts those of one distillation, ``search_seconds`` is the mean time that it took to find the
-    distributions: the probes, and the distillation that was probed if another one is scored.
+    ``main_probability`` holds pairs of an iteration from 0 and the mean probability of the main architecture then, none
+    of a pool without one. ``probes`` counts those of one distillation, ``search_seconds`` is the mean time that it took
+    to find the distributions: the probes, and the distillation that was probed if another one is scored. ``undrawn``
+    counts those probes of one distillation before which no network was drawn since the one before; absent if it is 0.
     """
 
     main_probability: list[tuple[int, float]]
     probes: int
     search_seconds: float
+    undrawn: NotRequired[int]
 
 
 class RunRow(TypedDict):
@@ -164,12 +167,14 @@ class _Distillation:
         students: the records of its students, which may exist without that of the set.
         digests: the digests of the code that made each student.
         main_probability: the main architecture's probability at each iteration, if the pool adapts.
+        draws: what each iteration drew.
     """
 
     result: SetResult | None
     students: Sequence[StoredStudent]
     digests: Sequence[Digests]
     main_probability: Sequence[float | None] = ()
+    draws: Sequence[Sequence[int]] = ()
 
     @classmethod
     def read(cls, arm: Arm, index: int, students: int, records: _Records) -> "_Distillation":
@@ -185,7 +190,8 @@ class _Distillation:
                 student_records.append(record)
                 digests.append(digests_of(record, of_set, teacher.provenance if teacher else None))
         probability = set_record.history.scalars.get(MAIN_PROBABILITY, ()) if set_record else ()
-        return cls(set_record.result if set_record else None, student_records, digests, probability)
+        draws = set_record.history.draws if set_record else ()
+        return cls(set_record.result if set_record else None, student_records, digests, probability, draws)
 
 
 def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: CodeVersions) -> RunRow:
@@ -247,17 +253,37 @@ def _row(arm: Arm, plan: Plan, distillations: Sequence[_Distillation], code: Cod
 def _adapting(distillations: Sequence[_Distillation]) -> AdaptingSummary | None:
     """Return what a pool that adapts did; None of any other pool."""
     curves = [distillation.main_probability for distillation in distillations if distillation.main_probability]
-    if not curves:
-        return None
-    length = min(map(len, curves))
-    places = sorted({round(part * (length - 1) / _PARTS) for part in range(_PARTS + 1)})
-    means = [(place, statistics.fmean(curve[place] or 0.0 for curve in curves)) for place in places]
     searches = [each.result.search for each in distillations if each.result and each.result.search]
-    return {
+    if not curves and not searches:
+        return None
+    length = min(map(len, curves), default=0)
+    places = sorted({round(part * (length - 1) / _PARTS) for part in range(_PARTS + 1)}) if length else []
+    means = [(place, statistics.fmean(curve[place] or 0.0 for curve in curves)) for place in places]
+    adapting: AdaptingSummary = {
         "main_probability": means,
         "probes": max((len(search.probes) for search in searches), default=0),
         "search_seconds": statistics.fmean(search.seconds for search in searches) if searches else 0.0,
     }
+    undrawn = [
+        undrawn_probes([probe.iteration for probe in each.result.search.probes], each.draws)
+        for each in distillations
+        if each.result and each.result.search
+    ]
+    if any(undrawn):
+        adapting["undrawn"] = max(undrawn)
+    return adapting
+
+
+def undrawn_probes(probes: Sequence[int], draws: Sequence[Sequence[int]]) -> int:
+    """Return the number of probes before which no network was drawn since the one before.
+
+    What such a probe rewards had no part in the gain: the method went on with networks of earlier draws.
+
+    Args:
+        probes: the iterations before which probes were made, ascending.
+        draws: what each iteration drew.
+    """
+    return sum(not any(draws[before:at]) for before, at in itertools.pairwise(probes))
 
 
 def _values(seed: int, distillations: Sequence[_Distillation]) -> Values:

@@ -18,6 +18,7 @@ from harness.report.tables.wording import (
     labelled,
     mark_lines,
     mixed_code_lines,
+    optimism,
     or_dash,
     percent,
     protocol_lines,
@@ -178,15 +179,25 @@ def _mixes(rows: Sequence[Row]) -> list[str]:
 
 
 def adapting_lines(rows: Sequence[Row]) -> list[str]:
-    """Return a caption for each row whose pool adapts: the main architecture's probability over time, and its cost."""
+    """Return a caption for each row whose pool adapts: the main architecture's probability over time, and its cost.
+
+    Of a pool without a main architecture, the cost alone.
+    """
     lines: dict[str, None] = {}
     for row in rows:
         if adapting := row.get("adapting"):
             places = ", ".join(f"{share:.2f} at {place + 1}" for place, share in adapting["main_probability"])
             name = " ".join(part for part in [row["pool"], labelled("in ", _row_name(row, rows))] if part)
             probes, seconds = adapting["probes"], adapting["search_seconds"]
-            cost = f"; {counted(probes, 'probe')}, {seconds:.0f} s to find it" if probes else ""
-            lines[f"probability of the main architecture by iteration, {name}: {places}{cost}"] = None
+            cost = f"{counted(probes, 'probe')}, {seconds:.0f} s to find" if probes else ""
+            if undrawn := adapting.get("undrawn"):
+                idle = "came after no draw since the one before, and rewarded what had no part in the gain"
+                lines[f"{name}: {undrawn} of {counted(probes, 'probe')} {idle}"] = None
+            if places:
+                of_main = f"probability of the main architecture by iteration, {name}: {places}"
+                lines[f"{of_main}; {cost} it" if cost else of_main] = None
+            elif cost:
+                lines[f"distributions without a main architecture, {name}: {cost} them"] = None
     return list(lines)
 
 
@@ -212,6 +223,7 @@ def choice_line(row: Row, rows: Sequence[Row]) -> str:
     varying = [key for key in LINE if len({other[key] for other in rows}) > 1 and row[key] is not None]
     words = [describe_value(key, row[key]) for key in varying if row[key] != chosen["value"]]
     on = f" on validation ({split})" if split else ""
+    on += f"; {optimism(chosen['curve'], chosen['probed'])}" if chosen.get("probed") else ""
     return f"{' '.join([*words, row['architecture']])}: {chosen['value']} chosen from {_curve(chosen)}{on}"
 
 

@@ -48,6 +48,12 @@ def percent(fraction: float, signed: bool = False) -> str:
     return tenths(100 * fraction, signed)
 
 
+def optimism(values: Collection[str], probed: Collection[str]) -> str:
+    """Return a phrase on values that were probed on the validation split by which they are chosen."""
+    which = f"{len(probed)} of {counted(len(values), 'value')} {plural(len(probed), 'was', 'were')}"
+    return f"{which} probed on it, whose accuracies are optimistic"
+
+
 def significant(value: float, signed: bool = False) -> str:
     """Format a number of any size with four significant digits, for metrics whose unit is unknown."""
     return (f"{value:+.4g}" if signed else f"{value + 0.0:.4g}").replace("-", MINUS)

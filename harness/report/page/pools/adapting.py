@@ -8,6 +8,7 @@ from harness.report.page.drawing.curves import Curve, draw_curves
 from harness.report.page.drawing.pictures import Key, Palette, Picture, draw_legend
 from harness.report.page.history import NO_POOL, mean_curve
 from harness.report.page.view import Column, Entry, Group, Part, Section, Table, TableRow
+from harness.report.tables.run_rows import undrawn_probes
 from harness.report.tables.wording import DASH, per_class
 from harness.types.names import name_or_text
 from harness.types.pool import MAIN_PROBABILITY
@@ -18,7 +19,9 @@ _INTRO = (
     "and the accuracy on a validation split of the students that were trained on the set in the making, if the pool "
     "asks for such probes. No test image decides anything here. Seconds of probes, and of the distillation without the "
     "split in which they were made, are part of the seconds of a set. The last column is the number of iterations that "
-    "the pool single does in as many seconds: run it with as many to compare the two at equal cost."
+    "the pool single of the same main architecture does in as many seconds: run it with as many to compare the two at "
+    "equal cost. Pools without a main architecture have no such numbers. "
+    "A probe without a draw rewarded a distribution by which no network was drawn since the probe before."
 )
 _FIXED = "single"
 """The pool whose iterations in as many seconds are computed."""
@@ -41,7 +44,7 @@ def adapting_section(trajectories: Sequence[SetRecord], palette: Palette) -> Sec
     fixed: dict[tuple[str, int, str], list[SetRecord]] = defaultdict(list)
     for record in trajectories:
         about = record.dataset, record.ipc or 0, record.method
-        if record.scalars.get(MAIN_PROBABILITY):
+        if record.scalars.get(MAIN_PROBABILITY) or record.probes or record.search_seconds:
             grouped[about][record.pool].append(record)
         elif name_or_text(record.pool or "").name == _FIXED:
             fixed[about].append(record)
@@ -64,7 +67,7 @@ def _pictures(by_pool: Trajectories, keys: Mapping[str | None, Key], title: str)
     probabilities = [
         curve
         for pool, key in keys.items()
-        if (curve := mean_curve(key, [record.scalars[MAIN_PROBABILITY] for record in by_pool[pool]]))
+        if (curve := mean_curve(key, [record.scalars.get(MAIN_PROBABILITY, ()) for record in by_pool[pool]]))
     ]
     if probabilities:
         name = "probability of main"
@@ -92,19 +95,23 @@ def _mean(accuracies: Mapping[str, Sequence[float]]) -> float:
 
 
 def _row(pool: str | None, records: Sequence[SetRecord], fixed: Sequence[SetRecord]) -> TableRow:
-    curves = [[share or 0.0 for share in record.scalars[MAIN_PROBABILITY]] for record in records]
-    first, last = (statistics.fmean(curve[place] for curve in curves) for place in (0, -1))
-    mean = statistics.fmean(share for curve in curves for share in curve)
+    curves = [[share or 0.0 for share in record.scalars.get(MAIN_PROBABILITY, ())] for record in records]
+    curves = [curve for curve in curves if curve]
+    firsts, lasts = ([curve[place] for curve in curves] for place in (0, -1))
+    shares = [firsts, lasts, [share for curve in curves for share in curve]]
+    mains = {record.main for record in records if record.main is not None}
     probes = max(len(record.probes) for record in records)
+    undrawn = max(undrawn_probes([at for at, _ in record.probes], record.draws) for record in records)
     search = statistics.fmean(record.search_seconds for record in records)
     seconds = statistics.fmean(record.seconds for record in records)
     cells = [
-        *(f"{share:.3f}" for share in (first, last, mean)),
+        *(f"{statistics.fmean(several):.3f}" if several else DASH for several in shares),
         _main_share(records),
-        str(probes) if probes else DASH,
+        f"{probes}{f', {undrawn} without a draw' if undrawn else ''}" if probes else DASH,
         f"{search:.1f}" if probes else DASH,
         f"{seconds:.1f}",
-        _iterations_in(seconds, fixed),
+        # Iterations through a larger network take longer: those of another main architecture say nothing here.
+        _iterations_in(seconds, [each for each in fixed if each.main in mains]),
     ]
     return TableRow(pool or NO_POOL, [Entry(cell) for cell in cells])
 
