@@ -210,7 +210,13 @@ class Planner:
             request = evaluator.make().artifact(0)
             named = request.architecture if isinstance(request, ArtifactRequest) else None
             needed = self.architecture(named).make() if named else None
-            reason = evaluator.make().unsuited(problem, architecture.make(), needed)
+            try:
+                reason = evaluator.make().unsuited(problem, architecture.make(), needed)
+            except UsageError as error:  # its options are at fault, which nobody typed if it is one of `all`
+                if "all" not in self.request.evaluator:
+                    raise
+                reasons.append(f"left out: {error}")
+                continue
             if reason is None:
                 pairs.append((evaluator, architecture))
                 continue

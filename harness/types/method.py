@@ -271,10 +271,7 @@ class Method(ABC, Generic[O]):
 
     @property
     def loads_weights(self) -> bool:
-        """Whether it replaces the weights of every network that it draws; by default, it does not.
-
-        Pools that decide the weights of fresh networks (by `starts_from` or `prepare`) are not applicable then.
-        """
+        """Whether it replaces the weights of drawn networks, which rules out pools that decide them; by default, not."""
         return False
 
     def refusal(self, network: Network) -> str | None:
