@@ -271,7 +271,7 @@ class Method(ABC, Generic[O]):
 
     @property
     def loads_weights(self) -> bool:
-        """Whether it replaces the weights of drawn networks, which rules out pools that decide them; by default, not."""
+        """Whether it replaces drawn networks' weights, so that pools which decide these are not applicable."""
         return False
 
     def refusal(self, network: Network) -> str | None:
