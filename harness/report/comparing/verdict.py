@@ -80,7 +80,8 @@ def more_distillations(effect: Effect, level: float, metric: str = ACCURACY) -> 
         critical = float(stdtrit(freedom, (1 + level) / 2))
         if metric == ACCURACY and difference + critical * error <= MARGIN:
             return True
-        return 1 - float(nctdtr(freedom, difference / error, critical)) >= _POWER
+        # Not `<=`: scipy gives NaN for some of the smallest of these probabilities, far beyond the power.
+        return not nctdtr(freedom, difference / error, critical) > 1 - _POWER
 
     numbers = range(units + _MOST_DISTILLATIONS + 1)
     return bisect_left(numbers, True, lo=units + 1, key=decides) - units
