@@ -70,10 +70,10 @@ def wait_at(gate):
 
 
 @contextlib.contextmanager
-def registered():
-    """The components of this module, beside those of the real plugins."""
+def registered(kinds=KINDS, module="toy_plugins"):
+    """The components of a module, given by their kinds and names, beside those of the real plugins."""
     entries = plugins().registry.entries
-    mine = [Entry(kind, name, f"toy_plugins:{name.title()}", "a toy", "toys", "1") for name, kind in KINDS.items()]
+    mine = [Entry(kind, name, f"{module}:{name.title()}", "a toy", "toys", "1") for name, kind in kinds.items()]
     entries.extend(mine)
     try:
         yield

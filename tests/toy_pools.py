@@ -1,27 +1,17 @@
 """Pools that ask for probes and do one thing more, as a plugin would bring them."""
 
-import contextlib
+from toy_plugins import registered
 
 from harness import Options, Pool, Probe, RealNetwork, Recipe, option
-from harness.plugins.discovery import plugins
-from harness.plugins.registry import Entry
 
 MAIN, OTHER = "convnet[width=4,depth=1]", "mlp[width=4]"
 CALLS = []
 """What `Together` was asked, with the number of probes that it had heard of."""
 
 
-@contextlib.contextmanager
 def installed():
     """The pools of this module, beside those of the real plugins."""
-    entries = plugins().registry.entries
-    mine = [Entry("pool", name, f"toy_pools:{name.title()}", "a toy", "toys", "1") for name in ("probed", "together")]
-    entries.extend(mine)
-    try:
-        yield
-    finally:
-        for entry in mine:
-            entries.remove(entry)
+    return registered({"probed": "pool", "together": "pool"}, "toy_pools")
 
 
 class ProbedOptions(Options):
