@@ -3,16 +3,15 @@
 import math
 from dataclasses import dataclass
 
-from scipy.special import nctdtr, stdtrit
+from scipy.special import stdtrit
 
-from harness.report.comparing.verdict import UNDECIDED
+from harness.report.comparing.verdict import UNDECIDED, is_detected
 
 MARGIN = 0.01
 """The smallest gain that matters: one percentage point."""
 SUM_MARGIN = 2 * MARGIN
 """Gains whose sum is missed by less than this add up."""
 LEVEL = 0.95
-POWER = 0.8
 MOST_REPEATS = 1000
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", UNDECIDED
@@ -93,7 +92,7 @@ def describe_repeats(estimate, family):
 
 
 def repeats_needed(width, count, family=1):
-    """The number of pairs with which a paired t test finds `MARGIN` with probability `POWER`.
+    """The number of pairs with which a paired t test finds `MARGIN` as often as `is_detected` asks.
 
     Args:
         width: of the interval, at `LEVEL`, of the mean of ``count`` paired differences.
@@ -102,7 +101,6 @@ def repeats_needed(width, count, family=1):
     spread = width / 2 / float(stdtrit(count - 1, (1 + LEVEL) / 2)) * math.sqrt(count)
     for pairs in range(2, MOST_REPEATS + 1):
         critical = float(stdtrit(pairs - 1, 1 - (1 - LEVEL) / 2 / family))
-        # The t statistic of a true difference of `MARGIN` has the noncentral distribution.
-        if 1 - float(nctdtr(pairs - 1, MARGIN / spread * math.sqrt(pairs), critical)) >= POWER:
+        if is_detected(pairs - 1, MARGIN / spread * math.sqrt(pairs), critical):
             return pairs
     return None

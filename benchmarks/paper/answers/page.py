@@ -4,10 +4,11 @@ from collections import Counter
 from itertools import groupby
 
 from answers.grid import CHANCE, arms, is_at_chance, is_lost, shares
-from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, POWER, SUM_MARGIN
+from answers.judging import FAILS, HOLDS, LEVEL, MARGIN, OPEN, SUM_MARGIN
 from one_screen import markdown_table
 
 from harness.report.comparing.arm_scores import ArmScores
+from harness.report.comparing.verdict import POWER
 from harness.report.published import nearest_published, published_beside
 from harness.report.tables.comparison_table import sheet_of
 from harness.report.tables.formats import markdown

@@ -18,7 +18,7 @@ WORDS = (HELPS, HURTS, HIGHER, LOWER, SAME, UNDECIDED)
 """The words of verdicts, in the order of summaries."""
 MARGIN = 0.01
 """A difference of accuracies whose interval lies within this on both sides counts as none: one point."""
-_POWER = 0.8
+POWER = 0.8
 """Power of the test for which the number of distillations is computed."""
 _MOST_DISTILLATIONS = 1000
 
@@ -62,8 +62,8 @@ def more_distillations(effect: Effect, level: float, metric: str = ACCURACY) -> 
     With as many, and if difference and spread stay as they are, either a t test detects the difference in 80 % of
     cases, or its interval lies within one point on both sides. If even 1000 are too few, the number is above 1000.
     """
-    # The functions behind scipy.stats.t and nct, without the import of scipy.stats, which takes a second.
-    from scipy.special import nctdtr, stdtrit
+    # The function behind scipy.stats.t, without the import of scipy.stats, which takes a second.
+    from scipy.special import stdtrit
 
     estimate = effect.estimate
     if effect.of_one_set or estimate.low is None or estimate.high is None:
@@ -80,11 +80,24 @@ def more_distillations(effect: Effect, level: float, metric: str = ACCURACY) -> 
         critical = float(stdtrit(freedom, (1 + level) / 2))
         if metric == ACCURACY and difference + critical * error <= MARGIN:
             return True
-        # Not `<=`: scipy gives NaN for some of the smallest of these probabilities, far beyond the power.
-        return not nctdtr(freedom, difference / error, critical) > 1 - _POWER
+        return is_detected(freedom, difference / error, critical)
 
     numbers = range(units + _MOST_DISTILLATIONS + 1)
     return bisect_left(numbers, True, lo=units + 1, key=decides) - units
+
+
+def is_detected(freedom: float, errors: float, critical: float) -> bool:
+    """Return whether a t test finds a difference of so many standard ``errors`` with the probability `POWER`.
+
+    Args:
+        freedom: degrees of freedom.
+        errors: the true difference in standard errors, the noncentrality of t.
+        critical: the value that t has to exceed.
+    """
+    from scipy.special import nctdtr  # behind scipy.stats.nct, without its import
+
+    # Not `<=`: scipy gives NaN for some of the smallest of these probabilities, far beyond the power.
+    return not nctdtr(freedom, errors, critical) > 1 - POWER
 
 
 def describe_correction(judged: Sequence[tuple[Effect, Verdict]], level: float) -> str:
